@@ -1,0 +1,68 @@
+"""Everything that can go wrong for a person: what happened, what to try, and the exit code a farm acts on.
+
+`EchoError` is for people. A caller's mistake inside the code is a ValueError with the value in it, and a broken
+invariant is an assert; neither belongs here.
+"""
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """What a process tells the farm that started it."""
+
+    DONE = 0
+    FAULT = 1
+    USAGE = 2
+    MISSING = 3
+    MEMORY = 4
+    OUTPUT = 5
+    INTERRUPTED = 75
+
+
+class EchoError(Exception):
+    """A failure that a person can act on: `message` says what and where, `hint` what to try."""
+
+    exit_code = Exit.FAULT
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(EchoError):
+    """The storyboard, the trace or the arguments are wrong: trying again will not help."""
+
+    exit_code = Exit.USAGE
+
+
+class MissingError(EchoError):
+    """The machine lacks something: weights, a device, ffmpeg, an extra."""
+
+    exit_code = Exit.MISSING
+
+
+class OutOfMemory(EchoError):
+    """Host or device memory ran out, or would."""
+
+    exit_code = Exit.MEMORY
+
+
+class OutputError(EchoError):
+    """The film or one of its companions could not be written."""
+
+    exit_code = Exit.OUTPUT
+
+
+class Interrupted(EchoError):
+    """Stopped at a block boundary by a signal; the run can be resumed."""
+
+    exit_code = Exit.INTERRUPTED
+
+
+def did_you_mean(word: str, known: list[str] | tuple[str, ...]) -> str:
+    """" (did you mean 'x'?)" for the nearest known word, or nothing; deferred import keeps start-up quick."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, known, n=1)
+    return f" (did you mean '{near[0]}'?)" if near else ""

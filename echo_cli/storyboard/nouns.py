@@ -1,0 +1,117 @@
+"""The nouns of a film: scenes in a storyboard, blocks in a timeline.
+
+Plain frozen data. How YAML becomes a storyboard is `parse`; how seconds become blocks is `timeline`; neither is known
+here, and no model either: a model appears only as `Geometry`, the counts that time is made of.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+AUTO = "auto"  # recall:auto, the partner is chosen by matching prompts
+
+
+class Kind(StrEnum):
+    """How a scene begins. The first scene of a film begins as no kind at all."""
+
+    SMOOTH = "smooth"
+    HARD_CUT = "hard cut"
+    RECALL = "recall"
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One prompt and its time. `recall` names an earlier scene's id, or AUTO, exactly when `transition` is RECALL."""
+
+    id: str
+    prompt: str
+    seconds: float
+    transition: Kind | None = None
+    recall: str | None = None
+    subtitle: str | None = None
+    seed: int | None = None
+    memory: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """What a model makes of time: latent frames in a block, pictures in a latent frame, pictures in a second."""
+
+    block_frames: int = 3
+    frame_pictures: int = 4
+    fps: float = 16.0
+
+    def pictures(self, frames: int) -> int:
+        """Pictures that the first `frames` latent frames decode to: the very first frame is one picture alone."""
+        return 0 if frames <= 0 else 1 + (frames - 1) * self.frame_pictures
+
+    @property
+    def block_pictures(self) -> int:
+        return self.block_frames * self.frame_pictures
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The unit of generation: `frames` latent frames of one scene, written together."""
+
+    index: int
+    scene: int
+    number: int  # which block of its scene, from 0
+    frames: range  # latent frames of the film
+    opens: bool
+    closes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SceneSpan:
+    """A scene in its place on the film: half-open ranges of blocks and of pictures."""
+
+    scene: Scene
+    blocks: range
+    pictures: range
+    asked: tuple[float, float]  # seconds, as the author wrote them
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The film as it will be made. `pictures` is its exact length; surplus pictures of the last block are trimmed."""
+
+    spans: tuple[SceneSpan, ...]
+    blocks: tuple[Block, ...]
+    pictures: int
+    geometry: Geometry
+
+    @property
+    def scenes(self) -> tuple[Scene, ...]:
+        return tuple(span.scene for span in self.spans)
+
+    def frames_of(self, scene: int) -> range:
+        """Latent frames of a scene."""
+        blocks, size = self.spans[scene].blocks, self.geometry.block_frames
+        return range(blocks.start * size, blocks.stop * size)
+
+
+def blocks_of(counts: list[int], block_frames: int) -> tuple[Block, ...]:
+    """The blocks of consecutive scenes that last `counts` blocks each."""
+    blocks: list[Block] = []
+    for scene, count in enumerate(counts):
+        for number in range(count):
+            start = len(blocks) * block_frames
+            blocks.append(Block(len(blocks), scene, number, range(start, start + block_frames),
+                                opens=number == 0, closes=number == count - 1))
+    return tuple(blocks)
+
+
+def timeline_of(scenes: list[Scene], counts: list[int], geometry: Geometry) -> Timeline:
+    """A timeline from block counts, nothing trimmed: for replays and for tests."""
+    spans, first = [], 0
+    for scene, count in zip(scenes, counts, strict=True):
+        blocks = range(first, first + count)
+        start, stop = (geometry.pictures(edge * geometry.block_frames) for edge in (blocks.start, blocks.stop))
+        spans.append(SceneSpan(scene, blocks, range(start, stop), (start / geometry.fps, stop / geometry.fps)))
+        first += count
+    return Timeline(tuple(spans), blocks_of(counts, geometry.block_frames),
+                    geometry.pictures(first * geometry.block_frames), geometry)
