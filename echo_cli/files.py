@@ -1,0 +1,89 @@
+"""Files that appear whole or not at all: written beside their final name, flushed to the disk, then renamed.
+
+Whoever writes a film, a trace or a manifest goes through here, so that a name without `.partial` always means a whole
+file, and so that a full disk or a locked folder is told to people in one voice. What is in the files is not known here.
+"""
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from echo_cli.errors import OutputError
+
+PARTIAL = ".partial"
+
+# errno → (what happened, what to try); anything else is told in the system's own words
+REASONS = {
+    errno.ENOSPC: ("the disk is full", "free some space, or write to another disk with -o"),
+    errno.EDQUOT: ("your disk quota is used up", "free some space, or write to another disk with -o"),
+    errno.EFBIG: ("the file would be larger than this account may write", "raise `ulimit -f`, or make a shorter film"),
+    errno.EROFS: ("the file system is read-only", "choose a folder you may write to with -o"),
+    errno.EACCES: ("permission denied", "choose a folder you may write to with -o"),
+    errno.EPERM: ("permission denied", "choose a folder you may write to with -o"),
+    errno.ENAMETOOLONG: ("the name is too long for this file system", "choose a shorter name with -o"),
+    errno.ENOTDIR: ("a part of its path is a file, not a folder", "choose another name with -o"),
+    errno.EISDIR: ("it is a folder", "choose another name with -o"),
+    errno.ENOENT: ("its folder does not exist any more", "make the folder again, or choose another with -o"),
+    errno.EIO: ("the disk reports an error", "check the disk, or write to another with -o"),
+}
+
+
+def partial(path: Path) -> Path:
+    """Where a file grows until it is whole."""
+    return path.with_name(path.name + PARTIAL)
+
+
+def output_error(error: OSError, path: Path) -> OutputError:
+    """What a failed write means to a person."""
+    what, hint = REASONS.get(error.errno or 0, (error.strerror or str(error), "choose another place with -o"))
+    return OutputError(f"cannot write {path}: {what}", hint)
+
+
+@contextmanager
+def told_as_output(path: Path) -> Iterator[None]:
+    """Any failure of the file system inside is about writing `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise output_error(error, path) from error
+
+
+def publish(path: Path) -> None:
+    """Give the finished `.partial` its name; after this it survives a power cut."""
+    with told_as_output(path):
+        flush(partial(path))
+        partial(path).replace(path)
+        flush(path.parent)
+
+
+def flush(path: Path) -> None:
+    """Everything the system still holds of a file or folder is on the disk when this returns."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a small file at once."""
+    with told_as_output(path):
+        try:
+            partial(path).write_text(text, encoding="utf-8")
+        except OSError:
+            partial(path).unlink(missing_ok=True)
+            raise
+    publish(path)
+
+
+def sha256(*paths: Path) -> str:
+    """Of the bytes of the files, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Pictures to files that other programs play: MP4, image sequences, subtitles, contact sheets. No torch."""
