@@ -1,0 +1,56 @@
+"""The waist between models and memory: all that attention may see of the past.
+
+A transformer hands every layer's raw queries, keys and values to a `Context` and gets back what to attend with. It
+never learns what memory is; memory never learns what a layer is.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from echo_cli.rope import rotate
+
+Observer = Callable[[int, Tensor, Tensor, Tensor], None]
+
+
+class Context(Protocol):
+    def extend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Raw q, k, v [batch, token, head, dim] of the new tokens in; rotated queries, all keys, all values and an
+        additive logit bias (or None), broadcastable to [batch, head, query, key], out."""
+        ...
+
+
+@dataclass(slots=True)
+class BlockContext:
+    """What one block attends to: the past, rotated and weighted once for all layers and passes, then the block itself.
+
+    `keys` and `values` [layer, batch, token, head, dim] hold `past` remembered tokens and room for the block's own.
+    Every pass overwrites that room; the past is never touched, but by an `observer`, which sees a layer's raw tokens
+    before the layer attends (memory uses it to choose history by the queries, and to collect the clean pass).
+    """
+
+    keys: Tensor
+    values: Tensor
+    past: int
+    query_rotation: Tensor  # [token, dim/2]
+    key_rotation: Tensor
+    bias: Tensor | None = None  # [layer, batch, token]
+    observer: Observer | None = None
+
+    def extend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        if self.observer is not None:
+            self.observer(layer, query, key, value)
+        query, key = rotate(query, self.query_rotation), rotate(key, self.key_rotation)
+        end = self.past + key.shape[1]
+        bias = None if self.bias is None else self.bias[layer, :, None, None, :end]
+        if torch.is_grad_enabled() and (key.requires_grad or self.keys.requires_grad):
+            # Autograd keeps what attention read, so the buffer must not be overwritten by the next pass.
+            past = slice(0, self.past)
+            return (query, torch.cat((self.keys[layer, :, past], key), 1),
+                    torch.cat((self.values[layer, :, past], value), 1), bias)
+        self.keys[layer, :, self.past:end] = key
+        self.values[layer, :, self.past:end] = value
+        return query, self.keys[layer, :, :end], self.values[layer, :, :end], bias
