@@ -1,0 +1,202 @@
+"""Reads a trace: finds its lines at once, decodes a line only when somebody asks for it.
+
+A trace of a killed run (no totals, perhaps half a last line) is read up to its last whole record and says so in
+`notice`. Anything else that is not a whole trace is refused with a `UsageError` that says what the file is instead.
+What the records mean is not known here.
+"""
+
+import json
+import mmap
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from echo_cli.errors import UsageError
+from echo_cli.files import partial
+from echo_cli.trace.records import (
+    FORMAT,
+    VERSION,
+    BlockRecord,
+    Header,
+    RecallFrameRecord,
+    SceneRecord,
+    Totals,
+)
+from echo_cli.trace.rows import dump, from_row
+
+Data = bytes | mmap.mmap
+
+OPENING = re.compile(rb'\{"format":"%s","version":(\d+),"header":' % FORMAT.encode())
+RECORDS = b',"records":['
+TOTALS = b'],"totals":'
+KIND = re.compile(rb'\{"kind":"(\w+)"')
+WHITE = b" \t\r\n\xef\xbb\xbf"  # with the mark that some editors put before UTF-8
+NOT_OURS = "give the .trace.json that `echo-cli generate` wrote beside the film"
+
+
+class Line(NamedTuple):
+    """Where a record lies in the file: half-open range of bytes, and the number an editor would show."""
+
+    begin: int
+    end: int
+    number: int
+
+
+@dataclass(frozen=True)
+class Trace:
+    """An open trace. `rows` are quick and plain (see schema.json); `block` gives one typed record."""
+
+    path: Path
+    header: Header
+    scenes: tuple[SceneRecord, ...]
+    recall_frames: dict[int, RecallFrameRecord]  # by scene
+    totals: Totals | None
+    notice: str | None
+    data: Data
+    lines: Sequence[Line]  # of the blocks
+
+    def __len__(self) -> int:
+        """How many blocks it tells of."""
+        return len(self.lines)
+
+    def row(self, index: int) -> dict[str, Any]:
+        return _decode(self.path, self.data, self.lines[index])
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Every block as plain JSON values, decoded one at a time."""
+        return map(self.row, range(len(self)))
+
+    def block(self, index: int) -> BlockRecord:
+        return _typed(BlockRecord, self.path, self.data, self.lines[index])
+
+
+def read_trace(path: Path) -> Trace:
+    data = _open(path)
+    if opening := OPENING.match(data):
+        _check_version(path, int(opening[1]))
+        head = data[:_line_end(data, 0)]
+        if head.endswith(RECORDS):
+            return _read_lines(path, data, head)
+    data = _lay_out(path, data, begins_as_ours=opening is not None)
+    return _read_lines(path, data, data[:_line_end(data, 0)])
+
+
+def _open(path: Path) -> Data:
+    try:
+        with path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except ValueError:  # what mmap says of an empty file
+        raise UsageError(f"{path} is empty", "the run that should have filled it never began: run it again") from None
+    except FileNotFoundError:
+        if partial(path).exists():
+            raise UsageError(f"{path} does not exist, but {partial(path).name} does: its run did not end",
+                             f"see what there is with `echo-cli inspect-cache {partial(path)}`") from None
+        raise UsageError(f"{path} does not exist", NOT_OURS) from None
+    except IsADirectoryError:
+        raise UsageError(f"{path} is a folder", NOT_OURS) from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}", "check the path and its permissions") from None
+
+
+def _check_version(path: Path, version: object) -> None:
+    if isinstance(version, int) and version > VERSION:
+        raise UsageError(f"{path} was written by a newer echo (trace version {version}, this one reads {VERSION})",
+                         "upgrade with `pip install --upgrade echo-cli`")
+    if version != VERSION:
+        raise UsageError(f"{path} has trace version {version!r}; this echo reads {VERSION}", NOT_OURS)
+
+
+def _lay_out(path: Path, data: Data, begins_as_ours: bool) -> bytes:
+    """A trace that another tool formatted, one record a line again; whatever is no trace is refused by name."""
+    start = data[:4096]
+    if start.lstrip(WHITE)[:1] not in (b"{", b"["):
+        beside = path.with_suffix(".trace.json")
+        what = "is a binary file, not a trace" if b"\0" in start else "is not a trace"
+        raise UsageError(f"{path} {what}",
+                         f"did you mean {beside}?" if beside != path and beside.exists() else NOT_OURS)
+    try:
+        whole = json.loads(data[:])
+    except (ValueError, RecursionError):
+        if begins_as_ours or start.find(FORMAT.encode(), 0, 64) > 0:
+            raise UsageError(f"{path} was cut off before its first record: there is nothing to show",
+                             "run it again, or copy it again from where it was whole") from None
+        raise UsageError(f"{path} is neither a trace nor whole JSON", NOT_OURS) from None
+    if not isinstance(whole, dict) or whole.get("format") != FORMAT:
+        raise UsageError(f"{path} is JSON, but not a trace", NOT_OURS)
+    _check_version(path, whole.get("version"))
+    try:
+        head = dump({key: whole[key] for key in ("format", "version", "header")})[:-1].encode() + RECORDS
+        records = [dump({"kind": row.pop("kind"), **row}).encode() for row in whole["records"]]
+        return head + b"\n" + b",\n".join(records) + b"\n" + TOTALS + dump(whole["totals"]).encode() + b"}\n"
+    except (KeyError, AttributeError, TypeError) as error:
+        raise UsageError(f"{path} calls itself a trace, but lacks {error}", NOT_OURS) from None
+
+
+def _read_lines(path: Path, data: Data, head: bytes) -> Trace:
+    header = _typed(Header, path, head, Line(OPENING.match(head).end(), len(head) - len(RECORDS), 1))
+    scenes: list[SceneRecord] = []
+    recall_frames: dict[int, RecallFrameRecord] = {}
+    blocks: list[Line] = []
+    totals = None
+    begin, number = len(head) + 1, 1
+    while begin < len(data) and totals is None:
+        end, number = _line_end(data, begin), number + 1
+        line = Line(begin, end - (data[end - 1:end] == b","), number)
+        if end == len(data) and not _is_whole(data[begin:end]):
+            break  # where a killed run stopped writing
+        begin = end + 1
+        kind = KIND.match(data, line.begin, line.end)
+        match kind and kind[1]:
+            case b"block":
+                blocks.append(line)
+            case b"scene":
+                scenes.append(_typed(SceneRecord, path, data, line))
+            case b"recall_frame":
+                record = _typed(RecallFrameRecord, path, data, line)
+                recall_frames[record.scene] = record
+            case _ if data[line.begin:line.begin + len(TOTALS)] == TOTALS:
+                span = line.begin + len(TOTALS), line.end - 1  # without the brace that closes the file
+                totals = _typed(Totals, path, data, Line(*span, number))
+            case None if data[line.begin:line.end].strip(WHITE):
+                raise _damaged(path, number)
+    return Trace(path, header, tuple(scenes), recall_frames, totals,
+                 None if totals else _notice(path, header, len(blocks)), data, blocks)
+
+
+def _line_end(data: Data, begin: int) -> int:
+    end = data.find(b"\n", begin)
+    return end if end >= 0 else len(data)
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
+def _notice(path: Path, header: Header, blocks: int) -> str:
+    of = header.timeline[-1].blocks[1]
+    return f"{path} is of a run that did not end: it tells of {blocks} of {of} blocks"
+
+
+def _decode(path: Path, data: Data, line: Line) -> dict[str, Any]:
+    try:
+        return json.loads(data[line.begin:line.end])
+    except ValueError:
+        raise _damaged(path, line.number) from None
+
+
+def _typed(cls: type, path: Path, data: Data, line: Line) -> Any:
+    row = _decode(path, data, line)
+    try:
+        return from_row(cls, row)
+    except (TypeError, ValueError, KeyError, AttributeError):
+        raise _damaged(path, line.number) from None
+
+
+def _damaged(path: Path, number: int) -> UsageError:
+    return UsageError(f"{path}:{number}: this line is damaged", "copy the trace again from where it was whole")

@@ -1,0 +1,283 @@
+"""What a trace says: the header, a record a scene, a record a block, a record a recall frame, the totals.
+
+Every record is frozen and made of plain Python values, and its fields are the keys of the JSON file (`rows` turns one
+into the other, `schema.json` describes the result). Nothing here knows a tensor, a file or a terminal.
+
+A block is told in two parts. What the host decided is known before the block is launched; what the device found
+(`Measured`) arrives about a block later, and the writer waits for it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from echo_cli.layout import Layout, Role
+from echo_cli.storyboard.nouns import Geometry, Kind, Timeline
+
+FORMAT = "echo-trace"
+VERSION = 1
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class Spread(NamedTuple):
+    """Least, mean and greatest of many device values. None stands for a value that was not finite."""
+
+    min: float | None
+    mean: float | None
+    max: float | None
+
+
+# ---------------------------------------------------------------- header
+
+
+@dataclass(frozen=True, slots=True)
+class StoryboardFacts:
+    title: str
+    source: str  # the file's name, or "-" for standard input
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """`rows` x `cols` is the token grid of one latent frame."""
+
+    name: str
+    layers: int
+    rows: int
+    cols: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFacts:
+    name: str
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyFacts:
+    """The memory policy with every setting it ran with, defaults included."""
+
+    name: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FilmFacts:
+    """The film's counts, and the file name of the video when it lies beside the trace."""
+
+    width: int
+    height: int
+    fps: float
+    pictures: int
+    block_frames: int
+    frame_pictures: int
+    video: str | None = None
+
+    @property
+    def geometry(self) -> Geometry:
+        return Geometry(self.block_frames, self.frame_pictures, self.fps)
+
+    @property
+    def seconds(self) -> float:
+        return self.pictures / self.fps
+
+
+@dataclass(frozen=True, slots=True)
+class SceneFacts:
+    """A scene as the timeline placed it: half-open ranges of blocks and of pictures, and the seconds asked for."""
+
+    id: str
+    prompt: str
+    blocks: tuple[int, int]
+    pictures: tuple[int, int]
+    asked: tuple[float, float]
+    transition: Kind | None = None
+    recall: str | None = None
+
+
+def scene_facts(timeline: Timeline) -> tuple[SceneFacts, ...]:
+    return tuple(SceneFacts(span.scene.id, span.scene.prompt, (span.blocks.start, span.blocks.stop),
+                            (span.pictures.start, span.pictures.stop), span.asked, span.scene.transition,
+                            span.scene.recall) for span in timeline.spans)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """All that is known before the first block."""
+
+    tool: str
+    tool_version: str
+    seed: int
+    storyboard: StoryboardFacts
+    model: ModelFacts
+    device: DeviceFacts
+    policy: PolicyFacts
+    film: FilmFacts
+    timeline: tuple[SceneFacts, ...]
+
+
+# ---------------------------------------------------------------- scenes
+
+
+class Candidate(NamedTuple):
+    """An earlier scene that could have been recalled, and how near its prompt was."""
+
+    scene: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class SceneRecord:
+    """How a scene began, written when its first block is about to be made.
+
+    `recalled` is the scene whose memory was brought in (for a smooth transition or a cut that carries memory over,
+    the scene it came from); `chosen_by` says in a few words why it was that one. `settings` are the values of the
+    transition that were in force.
+    """
+
+    scene: int
+    block: int
+    transition: Kind | None = None
+    recalled: int | None = None
+    chosen_by: str | None = None
+    candidates: tuple[Candidate, ...] = ()
+    jump: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+
+
+@dataclass(frozen=True, slots=True)
+class RecallFrameRecord:
+    """How a scene's recall frame was made, known when the scene closes. `shares` says how much of each frame is in it."""
+
+    scene: int
+    block: int
+    method: str
+    frames: tuple[int, ...]
+    shares: tuple[float | None, ...]
+
+
+# ---------------------------------------------------------------- blocks
+
+
+class Calibration(StrEnum):
+    """Whether the query statistics that choose history are there yet."""
+
+    OFF = "off"
+    COLLECTING = "collecting"
+    READY = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class RollingAnchor:
+    """The frames of the scene that entered the anchors in this block; `reverse` while the wave runs backwards."""
+
+    frames: tuple[int, ...]
+    reverse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Evicted:
+    """Tokens that left memory after this block, and why."""
+
+    role: Role
+    scene: int
+    tokens: int
+    frames: tuple[int | None, ...] = ()
+    why: str | None = None
+
+
+class Times(NamedTuple):
+    """Milliseconds spent in each part of a block."""
+
+    denoise: float
+    clean: float
+    memory: float
+    decode: float
+
+
+@dataclass(frozen=True, slots=True)
+class DecayMap:
+    """The rate at which each cell of a remembered frame fades in a block, row by row, mean over layers."""
+
+    rows: int
+    cols: int
+    rates: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What was chosen from history: (source frame, tokens) pairs, mean over layers, and the scores of the chosen."""
+
+    frames: tuple[tuple[int, float], ...]
+    scores: Spread
+
+
+class Drift(NamedTuple):
+    """How like the calibration the current queries are, and the gate that follows from it."""
+
+    similarity: float | None
+    gate: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerMeasured:
+    """One layer's share of what `Measured` averages: mean weight a segment, drift, (source frame, tokens) pairs."""
+
+    weights: tuple[float | None, ...]
+    drift: Drift | None = None
+    chosen: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the device found: `weights` has one entry a segment of the layout, `layers` one a layer or none at all."""
+
+    times: Times
+    weights: tuple[Spread, ...]
+    decay: DecayMap | None = None
+    chosen: Chosen | None = None
+    drift: Drift | None = None
+    layers: tuple[LayerMeasured, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRecord:
+    """One block: half-open ranges of frames and pictures, the memory it attended to, and what became of memory after.
+
+    `bytes` names each part of memory (window, history, scenes, …) and what it held.
+    """
+
+    block: int
+    scene: int
+    frames: tuple[int, int]
+    pictures: tuple[int, int]
+    layout: Layout
+    calibration: Calibration
+    bytes: Mapping[str, int]
+    rolling: RollingAnchor | None = None
+    evicted: tuple[Evicted, ...] = ()
+    measured: Measured | None = None
+
+
+# ---------------------------------------------------------------- totals
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a whole run came to. `times` adds up the blocks, in milliseconds."""
+
+    blocks: int
+    scenes: int
+    pictures: int
+    wall_seconds: float
+    peak_tokens: int
+    peak_bytes: int
+    times: Times
+
+
+Record = SceneRecord | BlockRecord | RecallFrameRecord
+KINDS: Mapping[str, type] = MappingProxyType(
+    {"scene": SceneRecord, "block": BlockRecord, "recall_frame": RecallFrameRecord})

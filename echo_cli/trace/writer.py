@@ -1,0 +1,123 @@
+"""Writes a trace as the run goes: one valid JSON object when whole, one record a line so that a cut one can be read.
+
+    {"format":"echo-trace","version":1,"header":{…},"records":[
+    {"kind":"scene",…},
+    {"kind":"block",…}
+    ],"totals":{…}}
+
+Each line reaches the system as soon as it is complete, so a killed run leaves everything but its last block or two in
+`OUT.trace.json.partial`; `finish` adds the totals and gives the file its name. A block whose device values have not
+arrived yet holds back the lines after it, so the order of the file is the order of the run. What the values mean is
+not known here.
+"""
+
+from collections import deque
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+from echo_cli.files import partial, publish, told_as_output
+from echo_cli.trace.records import (
+    FORMAT,
+    VERSION,
+    BlockRecord,
+    Header,
+    Measured,
+    RecallFrameRecord,
+    Record,
+    SceneRecord,
+    Times,
+    Totals,
+)
+from echo_cli.trace.rows import dump, to_line, to_row
+
+
+class TraceWriter:
+    """Owns the `.partial` file between its making and `finish` (or `close`, which leaves it as it is)."""
+
+    def __init__(self, path: Path, header: Header) -> None:
+        self.path = path
+        self._film_pictures = header.film.pictures
+        self._waiting: deque[Record] = deque()
+        self._blocks = self._scenes = self._peak_tokens = self._peak_bytes = 0
+        self._times = Times(0.0, 0.0, 0.0, 0.0)
+        self._comma = ""
+        with told_as_output(path):
+            self._file = partial(path).open("w", encoding="utf-8", newline="\n")
+            self._file.write(f'{{"format":"{FORMAT}","version":{VERSION},"header":{dump(to_row(header))},"records":[')
+            self._file.flush()
+
+    def scene(self, record: SceneRecord) -> None:
+        """A scene opens: call it before its first block."""
+        self._scenes += 1
+        self._add(record)
+
+    def recall_frame(self, record: RecallFrameRecord) -> None:
+        self._add(record)
+
+    def block(self, record: BlockRecord) -> None:
+        """A block was made. Its line waits for `measure` unless the record brings its measured part along."""
+        self._blocks += 1
+        self._peak_tokens = max(self._peak_tokens, record.layout.tokens)
+        self._peak_bytes = max(self._peak_bytes, sum(record.bytes.values()))
+        if record.measured:
+            self._count(record.measured)
+        self._add(record)
+
+    def measure(self, block: int, measured: Measured) -> None:
+        """The device values of an earlier block have arrived."""
+        for slot, record in enumerate(self._waiting):
+            if isinstance(record, BlockRecord) and record.block == block and record.measured is None:
+                self._waiting[slot] = replace(record, measured=measured)
+                self._count(measured)
+                return self._write_complete()
+        raise ValueError(f"block {block} is not waiting to be measured")
+
+    def finish(self, wall_seconds: float) -> Totals:
+        """Every block is in and measured: add the totals and give the trace its final name."""
+        if self._waiting:
+            raise ValueError(f"the trace cannot end: still unmeasured is {self._waiting[0]}")
+        totals = Totals(self._blocks, self._scenes, self._film_pictures, wall_seconds, self._peak_tokens,
+                        self._peak_bytes, self._times)
+        with told_as_output(self.path):
+            self._file.write(f'\n],"totals":{dump(to_row(totals))}}}\n')
+            self._file.close()
+        publish(self.path)
+        return totals
+
+    def close(self) -> None:
+        """The run ends before the film does: write what is still waiting, and leave the `.partial` for who looks."""
+        if self._file.closed:
+            return
+        with told_as_output(self.path):
+            while self._waiting:
+                self._write(self._waiting.popleft())
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
+
+    def _count(self, measured: Measured) -> None:
+        self._times = Times(*map(sum, zip(self._times, measured.times, strict=True)))
+
+    def _add(self, record: Record) -> None:
+        self._waiting.append(record)
+        self._write_complete()
+
+    def _write_complete(self) -> None:
+        with told_as_output(self.path):
+            while self._waiting and not _unmeasured(self._waiting[0]):
+                self._write(self._waiting.popleft())
+            self._file.flush()
+
+    def _write(self, record: Record) -> None:
+        # the comma comes before a record, not after it: a file that stops anywhere stops after a whole line
+        self._file.write(f"{self._comma}\n{to_line(record)}")
+        self._comma = ","
+
+
+def _unmeasured(record: Record) -> bool:
+    return isinstance(record, BlockRecord) and record.measured is None
