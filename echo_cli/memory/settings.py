@@ -1,0 +1,199 @@
+"""Every setting of every memory policy: one dataclass each, one default each, in one place.
+
+No torch here, so that a storyboard can be checked without it. What the settings do is the policies' business.
+"""
+
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from echo_cli.errors import UsageError, did_you_mean
+from echo_cli.storyboard.nouns import Kind
+
+Source = Literal["recall", "select", "resink", "none"]
+Target = Literal["old_memory", "old_recall", "old_recent"]
+
+
+@dataclass(frozen=True)
+class Window:
+    """The last frames and nothing else; a change of prompt changes the text alone."""
+
+    window: int | None = None  # frames, the block included; None: as many as the model was trained on
+
+
+@dataclass(frozen=True)
+class Sink(Window):
+    """The first frames of the film stay for ever."""
+
+    anchor_frames: int = 3
+
+
+@dataclass(frozen=True)
+class Flush(Window):
+    """At every change of prompt, only the first remembered frame and the last two stay."""
+
+    kept_first: int = 1
+    kept_last: int = 2
+    hard_cut_jump: int = 45
+
+
+@dataclass(frozen=True)
+class Recache(Sink):
+    """At every change of prompt, the remembered frames are encoded again under the new prompt."""
+
+    recent_frames: int = 12
+    recache_anchors: bool = True
+
+
+@dataclass(frozen=True)
+class None_(Sink):
+    """At every change of scene everything is dropped; within a scene the first frames stay."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How echo-forcing passes from one scene to the next: one row a kind of transition."""
+
+    source: Source = "recall"  # the frame that stands for the old scene: its recall frame, its first, or slot 0
+    recent_frames: int = 0  # frames of the old window's end that come along
+    positions: Literal["local", "tail"] = "local"
+    scene_timing: bool = True  # count positions from the scene's start, not the film's
+    target: Target = "old_memory"  # which of the carried tokens fade
+    strategy: Literal["fixed", "diff"] = "diff"
+    fixed_rate: float = 1.0
+    min_rate: float = 0.8
+    max_rate: float = 0.95
+    first_weight: float = 1.0
+    clear_after: int = 5  # blocks until what was carried leaves; 0: never
+    jump: Literal["fixed", "similarity"] = "fixed"  # how far the first block's positions leap
+    jump_value: int = 0
+    jump_min: int = 0
+    jump_max: int = 6
+
+
+SMOOTH = Cut(recent_frames=2)
+HARD_CUT = Cut(strategy="fixed", first_weight=0.8, clear_after=1, jump_value=45)
+RECALL = Cut(min_rate=0.55, max_rate=0.9, jump="similarity")
+
+
+@dataclass(frozen=True)
+class EchoForcing(Window):
+    """Anchors that roll over the scene's beginning, history chosen by phase, a recent window, recall frames, decay."""
+
+    anchor_frames: int = 12
+    history_frames: int = 3
+    recent_frames: int = 3
+    rolling_cycle: int = 4  # the anchors' triangle wave spans 3 * rolling_cycle frames of the scene
+    history_capacity: int = 18  # frames; never less than the window in effect, as in the release
+    max_reuse: int = 8  # how often one token may be chosen; 0: without limit
+    compression: bool = True  # off: the first `sink_frames` stay, the rest slides
+    sink_frames: int = 1
+    amplitude_compensation: bool = True
+    drift_gate: bool = True
+    drift_lambda: float = 3.0
+    candidate_frames: int = 12
+    candidate_stride: int = 4
+    fold: Literal["score_weighted", "token_select"] = "score_weighted"
+    base_weight: float = 0.9
+    match: Literal["idf", "embedding"] = "idf"
+    library: int = 64  # scenes that can be recalled
+    smooth: Cut = SMOOTH
+    hard_cut: Cut = HARD_CUT
+    recall: Cut = RECALL
+    # Beyond the release; each is off by default.
+    gate_on_clean: bool = False  # the drift gate compares the last clean queries, not those of pure noise
+    true_places: bool = False  # a chosen token keeps its own row and column
+    forgetting: Literal["scale", "suppress"] = "scale"  # suppress: log w on the logits in place of w on keys and values
+    nearest_anchor: bool = False  # a chain of smooth transitions hands on the previous scene, not the first
+    jump_by_gap: bool = False  # the recall jump uses the chosen gap itself, not its share of all gaps
+    candidates_from_whole_scene: bool = False
+    no_duplicates: bool = False  # history candidates exclude frames that stand as anchors
+
+    def cut(self, kind: Kind) -> Cut:
+        return {Kind.SMOOTH: self.smooth, Kind.HARD_CUT: self.hard_cut, Kind.RECALL: self.recall}[kind]
+
+
+SETTINGS: dict[str, type[Window]] = {
+    "window": Window,
+    "sink": Sink,
+    "flush": Flush,
+    "recache": Recache,
+    "none": None_,
+    "echo-forcing": EchoForcing,
+}
+DEFAULT_POLICY = "echo-forcing"
+
+_MINIMUM = {"window": 2, "clear_after": 0, "max_reuse": 0, "library": 1, "candidate_stride": 1, "candidate_frames": 1,
+            "rolling_cycle": 1, "kept_first": 0, "kept_last": 0, "sink_frames": 1}
+
+
+def settings_type(policy: str) -> type[Window]:
+    if policy not in SETTINGS:
+        raise UsageError(f"no memory policy is called '{policy}'{did_you_mean(policy, tuple(SETTINGS))}",
+                         hint=f"The policies are: {', '.join(SETTINGS)}.")
+    return SETTINGS[policy]
+
+
+def read_settings(policy: str, values: Mapping[str, Any] = types.MappingProxyType({})) -> Window:
+    """The policy's settings with `values` in place of defaults; every wrong key or value in one UsageError."""
+    problems: list[str] = []
+    settings = changed(settings_type(policy)(), values, f"memory policy '{policy}'", problems)
+    if problems:
+        raise UsageError("; ".join(problems), hint=f"Settings of '{policy}': {', '.join(setting_names(policy))}.")
+    return settings
+
+
+def setting_names(policy: str) -> tuple[str, ...]:
+    """Dotted names of all settings: `recent_frames`, `smooth.clear_after`."""
+    def names(cls: type, prefix: str) -> list[str]:
+        out = []
+        for item in fields(cls):
+            nested = get_type_hints(cls)[item.name]
+            out += names(nested, f"{prefix}{item.name}.") if is_dataclass(nested) else [prefix + item.name]
+        return out
+
+    return tuple(names(settings_type(policy), ""))
+
+
+def changed(settings: Any, values: Mapping[str, Any], where: str, problems: list[str]) -> Any:
+    """`settings` with `values` set; wrong keys and values are appended to `problems` and left as they were."""
+    hints, known = get_type_hints(type(settings)), [item.name for item in fields(settings)]
+    new: dict[str, Any] = {}
+    for key, value in values.items():
+        name = str(key).replace("-", "_").replace(" ", "_")
+        if name not in known:
+            problems.append(f"{where} has no setting '{key}'{did_you_mean(name, known)}")
+        elif is_dataclass(hints[name]):
+            if isinstance(value, Mapping):
+                new[name] = changed(getattr(settings, name), value, f"{where}, '{key}'", problems)
+            else:
+                problems.append(f"{where}: '{key}' must be a mapping of settings, not {value!r}")
+        else:
+            wrong = _why_not(name, value, hints[name])
+            if wrong:
+                problems.append(f"{where}: '{key}' {wrong}, not {value!r}")
+            else:
+                new[name] = float(value) if hints[name] is float else value
+    return replace(settings, **new)
+
+
+def _why_not(name: str, value: Any, hint: Any) -> str | None:
+    """Why `value` cannot be a setting of type `hint`; None when it can."""
+    if get_origin(hint) is Literal:
+        return None if value in get_args(hint) else f"must be one of {', '.join(map(str, get_args(hint)))}"
+    if get_origin(hint) in (Union, types.UnionType):
+        return None if value is None else _why_not(name, value, get_args(hint)[0])
+    if hint is bool:
+        return None if isinstance(value, bool) else "must be true or false"
+    if hint is int:
+        least = _MINIMUM.get(name, 0)
+        return None if isinstance(value, int) and not isinstance(value, bool) and value >= least else \
+            f"must be a whole number of at least {least}"
+    if hint is float:
+        good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
+        top = 1.0 if name.endswith("rate") or name.endswith("weight") else float("inf")
+        return None if good and value <= top else "must be a number of at least 0" + (" and at most 1" if top == 1 else "")
+    raise AssertionError(f"setting {name} has a type nobody reads: {hint}")
+
+
