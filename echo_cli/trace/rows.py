@@ -16,7 +16,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from echo_cli.trace.records import KINDS, Record
 
-DIGITS = 6  # significant digits of a number in a row
+DIGITS = 6  # after the point, or significant ones of a number below one: more than a float32 knows
 
 
 def to_row(value: Any) -> Any:
@@ -28,7 +28,7 @@ def to_row(value: Any) -> Any:
     if isinstance(value, str):
         return value
     if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+        return _short(value) if math.isfinite(value) else None
     if is_dataclass(value):
         return {name: to_row(item) for name, default in _fields(type(value))
                 if (item := getattr(value, name)) != default}
@@ -68,6 +68,10 @@ def from_row(hint: Any, row: Any) -> Any:
     if isinstance(hint, type) and issubclass(hint, Enum):
         return hint(row)
     return float(row) if hint is float else row
+
+
+def _short(value: float) -> float:
+    return round(value, DIGITS) if abs(value) >= 1 else float(f"{value:.{DIGITS}g}")
 
 
 @cache
