@@ -1,0 +1,142 @@
+"""Where the pictures of a film go: one MP4, a numbered sequence of images, or standard output.
+
+A target says what ffmpeg is told about its output, and how that output becomes final or goes away. It knows neither
+the pictures nor the process that writes them.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from echo_cli.files import flush, partial, publish, sha256, told_as_output
+
+JPEG = ["-c:v", "mjpeg", "-q:v", "2", "-pix_fmt", "yuvj444p"]
+SUFFIXES = {".png": ["-c:v", "png", "-pix_fmt", "rgb24"], ".jpg": JPEG, ".jpeg": JPEG}
+NUMBER = re.compile(r"%(0?\d+)?d")
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A finished output as the manifest names it: a file, or a sequence hashed as if it were one file."""
+
+    path: Path
+    sha256: str
+    bytes: int
+
+
+class Target(Protocol):
+    """What FilmWriter asks of a place to write to."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def encoder(self) -> list[str] | None:
+        """How images are encoded, or None for a film, whose encoding is the person's choice."""
+
+    def arguments(self) -> list[str]:
+        """The end of ffmpeg's command line."""
+
+    def existing(self) -> list[Path]:
+        """Files that writing here would replace."""
+
+    def finish(self, pictures: int) -> Output | None:
+        """Make what ffmpeg wrote final; None when there is nothing to name."""
+
+    def discard(self) -> None:
+        """Leave nothing that looks finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mp4:
+    """One file, playable while it downloads (`faststart`), whole or absent."""
+
+    path: Path
+    encoder = None
+
+    def arguments(self) -> list[str]:
+        return ["-movflags", "+faststart", "-f", "mp4", "-y", os.path.abspath(partial(self.path))]
+
+    def existing(self) -> list[Path]:
+        return [self.path] if os.path.lexists(self.path) else []
+
+    def finish(self, pictures: int) -> Output:
+        with told_as_output(self.path):
+            output = Output(self.path, sha256(partial(self.path)), partial(self.path).stat().st_size)
+        publish(self.path)
+        return output
+
+    def discard(self) -> None:
+        partial(self.path).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Numbered images from 0, the number the trace and the timeline give a picture. Each appears whole under its name
+    as it is made; that the sequence is whole, its manifest says."""
+
+    path: Path  # with one %d or %06d in its name
+
+    @property
+    def encoder(self) -> list[str]:
+        return SUFFIXES[self.path.suffix.lower()]
+
+    def arguments(self) -> list[str]:
+        folder = os.path.abspath(self.path.parent).replace("%", "%%")
+        return ["-f", "image2", "-atomic_writing", "1", "-start_number", "0", "-y", os.path.join(folder, self.path.name)]
+
+    def picture(self, number: int) -> Path:
+        return self.path.with_name(self.path.name % number)
+
+    def numbered(self) -> Iterator[tuple[int, Path]]:
+        """The pictures that are there, and their numbers, in no order."""
+        before, after = (re.escape(part) for part in NUMBER.split(self.path.name)[::2])
+        pattern = re.compile(f"{before}(\\d+){after}")
+        if self.path.parent.is_dir():
+            for path in self.path.parent.iterdir():
+                if (match := pattern.fullmatch(path.name)) and self.picture(int(match[1])) == path:
+                    yield int(match[1]), path
+
+    def existing(self) -> list[Path]:
+        return sorted(path for _, path in self.numbered())
+
+    def finish(self, pictures: int) -> Output:
+        with told_as_output(self.path):
+            for number, path in list(self.numbered()):
+                if number >= pictures:  # left by a longer film that this one replaces
+                    path.unlink()
+            paths = [self.picture(number) for number in range(pictures)]
+            for path in paths:
+                flush(path)
+            flush(self.path.parent)
+            return Output(self.path, sha256(*paths), sum(path.stat().st_size for path in paths))
+
+    def discard(self) -> None:
+        """Pictures that were made stay: each is whole, and without a manifest the sequence is not."""
+        unfinished = Images(self.path.with_name(self.path.name + ".tmp"))  # what ffmpeg calls a picture it is writing
+        for _, path in list(unfinished.numbered()):
+            path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Stdout:
+    """Fragmented MP4, playable as it flows: a fragment a second."""
+
+    path = Path("standard output")
+    encoder = None
+
+    def arguments(self) -> list[str]:
+        return ["-movflags", "+empty_moov+default_base_moof", "-frag_duration", "1000000", "-flush_packets", "1",
+                "-f", "mp4", "pipe:1"]
+
+    def existing(self) -> list[Path]:
+        return []
+
+    def finish(self, pictures: int) -> None:
+        return None
+
+    def discard(self) -> None:
+        pass

@@ -1,0 +1,163 @@
+"""Pictures into a film as they are made: raw RGB through a pipe to ffmpeg, from a thread of its own.
+
+Encoding runs beside generation. The queue between them is short, so memory does not grow when the encoder is the slower
+one: the generator waits. However a film ends, no ffmpeg outlives its writer and nothing unfinished looks finished.
+"""
+
+import contextlib
+import queue
+import subprocess
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from echo_cli.errors import EchoError, UsageError
+from echo_cli.files import told_as_output
+from echo_cli.video import ffmpeg
+from echo_cli.video.subtitles import BURN_FILTER, Caption, srt
+from echo_cli.video.target import Output, Stdout, Target
+
+WAITING = 3  # writes that may wait for the encoder; a write is a block's pictures
+DEFAULTS = {"libx264": ("18", "veryfast"), "libx265": ("20", "veryfast")}  # codec → crf, preset
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """What the person said about the encoder; None leaves it to DEFAULTS, or else to the encoder itself."""
+
+    codec: str = "libx264"
+    crf: float | None = None
+    preset: str | None = None
+
+    def arguments(self) -> list[str]:
+        crf, preset = DEFAULTS.get(self.codec, (None, None))
+        crf = crf if self.crf is None else f"{self.crf:g}"
+        preset = preset if self.preset is None else self.preset
+        # a fixed number of threads: x264 cuts its work by threads, and a film must not depend on the machine's cores
+        return ["-c:v", self.codec, "-threads", "4", *(["-crf", crf] if crf is not None else []),
+                *(["-preset", preset] if preset is not None else [])]
+
+    def check(self, width: int, height: int) -> None:
+        """Encode one black picture, so that a wrong name is known before anything is generated."""
+        trial = ffmpeg.run(["-f", "lavfi", "-i", f"color=black:size={width}x{height}:rate=16:duration=0.05",
+                            *self.arguments(), "-pix_fmt", "yuv420p", "-f", "null", "-"])
+        if trial.returncode:
+            complaint = trial.stderr.decode(errors="replace")
+            raise UsageError(f"ffmpeg cannot encode with {' '.join(self.arguments())}: {ffmpeg.cause(complaint)}",
+                             "leave out --codec, --crf and --preset, or see `ffmpeg -encoders` and `ffmpeg -h encoder=NAME`")
+
+
+class FilmWriter:
+    """Takes pictures in order; `close` makes the film final, leaving the `with` by an exception makes it go away."""
+
+    def __init__(self, target: Target, width: int, height: int, fps: float, encoding: Encoding = Encoding(), *,
+                 scale: int = 1, burn: Sequence[Caption] = (), title: str | None = None) -> None:
+        self.target, self.width, self.height, self.pictures = target, width, height, 0
+        self._shape = (height, width, 3)
+        self._folder = tempfile.TemporaryDirectory(prefix="echo-film-")  # where ffmpeg runs, and finds the captions
+        with told_as_output(target.path):
+            if burn:
+                Path(self._folder.name, "captions.srt").write_text(srt(burn), encoding="utf-8")
+            target.path.parent.mkdir(parents=True, exist_ok=True)
+        command = [ffmpeg.executable(), *ffmpeg.QUIET, "-f", "rawvideo", "-pixel_format", "rgb24",
+                   "-video_size", f"{width}x{height}", "-framerate", str(Fraction(fps).limit_denominator(1001)), "-i", "pipe:0",
+                   "-vf", _filters(width * scale, height * scale, bool(burn), target.encoder is not None),
+                   "-fps_mode", "passthrough", "-map_metadata", "-1", *(["-metadata", f"title={title}"] if title else []),
+                   *(target.encoder or [*encoding.arguments(), *_COLOUR]),
+                   *target.arguments()]
+        # a session of its own: a Ctrl-C in the terminal is for us, and we decide when the encoder stops
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+                                         stdout=None if isinstance(target, Stdout) else subprocess.DEVNULL,
+                                         cwd=self._folder.name, start_new_session=True)
+        self.process = self._process.pid
+        self._queue: queue.Queue[np.ndarray | None] = queue.Queue(WAITING)
+        self._broken = threading.Event()
+        self._complaint: deque[str] = deque(maxlen=20)
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._pump, self._listen)]
+        for thread in self._threads:
+            thread.start()
+
+    def __enter__(self) -> "FilmWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.abort()
+
+    def write(self, pictures: np.ndarray) -> None:
+        """`pictures` [picture, height, width, 3] uint8; returns at once unless the encoder is far behind."""
+        if pictures.dtype != np.uint8 or pictures.shape[1:] != self._shape:
+            raise ValueError(f"pictures are {pictures.dtype}{list(pictures.shape)}, not uint8 of {self._shape}")
+        while not self._broken.is_set():
+            with contextlib.suppress(queue.Full):
+                self._queue.put(np.ascontiguousarray(pictures), timeout=0.1)
+                self.pictures += len(pictures)
+                return
+        raise self._failure()
+
+    def close(self) -> Output | None:
+        """Wait for the encoder, then give the film its name."""
+        while not self._broken.is_set():
+            with contextlib.suppress(queue.Full):
+                self._queue.put(None, timeout=0.1)
+                break
+        for thread in self._threads:
+            thread.join()
+        if self._process.wait() or self._broken.is_set():
+            raise self._failure()
+        output = self.target.finish(self.pictures)
+        self._folder.cleanup()
+        return output
+
+    def abort(self) -> None:
+        """Stop the encoder if it still runs, and remove what it wrote; after `close` there is nothing left to do."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        with contextlib.suppress(queue.Full):  # a full queue means the pump is writing, and the kill has woken it
+            self._queue.put_nowait(None)
+        for thread in self._threads:
+            thread.join()
+        self._folder.cleanup()
+        self.target.discard()
+
+    def _failure(self) -> EchoError:
+        """The encoder closed its end: hear it out, then say why."""
+        returncode = self._process.wait()
+        self._threads[1].join()
+        return ffmpeg.failure(returncode, "\n".join(self._complaint), self.target.path)
+
+    def _pump(self) -> None:
+        stdin = self._process.stdin
+        assert stdin is not None
+        try:
+            while (pictures := self._queue.get()) is not None:
+                stdin.write(pictures.data)
+            stdin.close()
+        except OSError:
+            self._broken.set()
+            with contextlib.suppress(OSError):
+                stdin.close()
+
+    def _listen(self) -> None:
+        assert self._process.stderr is not None
+        with self._process.stderr as lines:
+            self._complaint.extend(line.decode(errors="replace") for line in lines)
+
+
+# what the numbers of the film mean; without it players guess by size, and greens and reds shift
+_COLOUR = ["-pix_fmt", "yuv420p", "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
+
+
+def _filters(width: int, height: int, burn: bool, images: bool) -> str:
+    """Enlarge, draw captions while it is still RGB, and only then change colour space, with the matrix that is declared."""
+    enlarge = f"scale={width}:{height}:flags=lanczos+accurate_rnd+full_chroma_int,format=gbrp"
+    steps = [enlarge] + [BURN_FILTER] * burn
+    if not images:
+        steps.append("scale=flags=accurate_rnd+full_chroma_int:out_color_matrix=bt709:out_range=tv,format=yuv420p")
+    return ",".join(steps)
