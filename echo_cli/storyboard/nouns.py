@@ -5,11 +5,12 @@ here, and no model either: a model appears only as `Geometry`, the counts that t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
+VERSION = 1  # of the storyboard's format
 AUTO = "auto"  # recall:auto, the partner is chosen by matching prompts
 
 
@@ -34,6 +35,30 @@ class Scene:
     seed: int | None = None
     memory: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     line: int = 0
+    column: int = 0
+
+
+class Timing(StrEnum):
+    """How seconds become blocks: rounded from the film's beginning, or scene by scene as the reference does."""
+
+    CUMULATIVE = "cumulative"
+    REFERENCE = "reference"
+
+
+@dataclass(frozen=True, slots=True)
+class Storyboard:
+    """A film as its author asked for it. Prompts already begin with the style; None leaves a choice open."""
+
+    scenes: tuple[Scene, ...]
+    title: str | None = None
+    seed: int = 0
+    model: str | None = None
+    policy: str | None = None
+    memory: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))  # settings of the policy
+    size: tuple[int, int] | None = None  # width, height
+    fps: float | None = None
+    timing: Timing = Timing.CUMULATIVE
+    source: str = "storyboard"  # the file it came from, for messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +76,10 @@ class Geometry:
     @property
     def block_pictures(self) -> int:
         return self.block_frames * self.frame_pictures
+
+    def at(self, fps: float | None) -> "Geometry":
+        """The same with another rate of pictures; None keeps the model's own."""
+        return self if fps is None else replace(self, fps=fps)
 
 
 @dataclass(frozen=True, slots=True)

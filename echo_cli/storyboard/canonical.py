@@ -1,0 +1,56 @@
+"""A storyboard said back in one way: every spelling canonical, nothing left out that was understood.
+
+The result is itself a storyboard, and its hash names the film: comments, order of keys and spellings do not change it.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+from echo_cli.storyboard.nouns import VERSION, Kind, Scene, Storyboard
+
+
+
+def canonical(storyboard: Storyboard) -> dict[str, Any]:
+    """The storyboard as plain JSON values, without what its author left open. Prompts include the style."""
+    memory = {"policy": storyboard.policy, **storyboard.memory}
+    return _given({
+        "version": VERSION,
+        "title": storyboard.title,
+        "seed": storyboard.seed,
+        "model": storyboard.model,
+        "memory": _given(memory) or None,
+        "size": "x".join(map(str, storyboard.size)) if storyboard.size else None,
+        "fps": storyboard.fps,
+        "timing": storyboard.timing.value,
+        "scenes": [_scene(scene) for scene in storyboard.scenes],
+    })
+
+
+def transition_name(scene: Scene) -> str | None:
+    """`smooth`, `hard cut`, `recall:rooftop`; None for the first scene."""
+    if scene.transition is None:
+        return None
+    return f"recall:{scene.recall}" if scene.transition is Kind.RECALL else scene.transition.value
+
+
+def storyboard_hash(storyboard: Storyboard) -> str:
+    """sha256 of the canonical form."""
+    text = json.dumps(canonical(storyboard), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _scene(scene: Scene) -> dict[str, Any]:
+    return _given({
+        "id": scene.id,
+        "prompt": scene.prompt,
+        "duration": scene.seconds,
+        "transition": transition_name(scene),
+        "subtitle": scene.subtitle,
+        "seed": scene.seed,
+        "memory": dict(scene.memory) or None,
+    })
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}

@@ -1,0 +1,157 @@
+"""Bytes → a tree of YAML nodes that know their lines, or one clear message.
+
+Knows YAML and its traps (encodings, tabs, tags, exploding aliases, repeated keys), not storyboards. Node trees are used
+instead of plain values because they keep positions; the pure Python loader, because it reads alike on every machine.
+"""
+
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+
+import yaml
+from yaml.constructor import ConstructorError, SafeConstructor
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from echo_cli.errors import UsageError
+from echo_cli.storyboard.mistakes import Mark, Mistake, StoryboardError
+
+LARGEST = 64 * 1024 * 1024  # bytes; a day of one-second scenes has a sixth of it
+MOST_NODES = 4_000_000  # after aliases are followed
+STDIN = "-"
+
+
+def read_source(path: str) -> tuple[str, str]:
+    """(text, name for messages) of a file, or of standard input for `-`."""
+    if path == STDIN:
+        return decode(sys.stdin.buffer.read(LARGEST + 1), "<stdin>"), "<stdin>"
+    try:
+        with open(path, "rb") as file:
+            data = file.read(LARGEST + 1)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: there is no such file{_neighbour(Path(path))}",
+                         hint="Check the path; '-' reads the storyboard from standard input.") from None
+    except IsADirectoryError:
+        raise UsageError(f"{path}: is a folder, not a storyboard", hint="Name a YAML file inside it.") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(f"{path}: cannot be read: {reason}", hint="Check the path and its permissions.") from None
+    return decode(data, path), path
+
+
+def _neighbour(path: Path) -> str:
+    """Names the file beside it that was probably meant."""
+    try:
+        names = [entry.name for entry in path.parent.iterdir() if entry.suffix in (".yaml", ".yml")]
+    except OSError:
+        return ""
+    near = get_close_matches(path.name, names, n=1)
+    return f" (did you mean '{path.parent / near[0]}'?)" if near else ""
+
+
+def decode(data: bytes, source: str) -> str:
+    """UTF-8 text, a byte order mark removed."""
+    if len(data) > LARGEST:
+        raise UsageError(f"{source}: is larger than {LARGEST // 1024**2} MB, which no storyboard is",
+                         hint="Is this the right file?")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise StoryboardError(source, [Mistake(Mark(1, 1), "the file is UTF-16; save it as UTF-8")])
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = error.object[: error.start].decode("utf-8", "replace")
+        byte = error.object[error.start]
+        raise StoryboardError(source, [Mistake(_mark_at(before, len(before)), f"byte 0x{byte:02x} is not UTF-8; save "
+                                               "the file as UTF-8")]) from None
+
+
+def read_tree(text: str, source: str) -> Node:
+    """The one document in `text`."""
+
+    def fail(mark: Mark, message: str, hint: str | None = None) -> StoryboardError:
+        return StoryboardError(source, [Mistake(mark, message)], hint)
+
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is None:
+            raise fail(Mark(1, 1), "the storyboard is empty",
+                       "The least there is: scenes, each with an id, a prompt and a duration.")
+        if _expanded(root, {}, set()) > MOST_NODES:
+            raise fail(mark_of(root), "aliases (*name) repeat each other into millions of values",
+                       "Write the repeated values out, or put common words under 'style'.")
+    except yaml.MarkedYAMLError as error:
+        at = error.problem_mark or error.context_mark
+        mark = Mark(at.line + 1, at.column + 1)
+        raise fail(mark, *_syntax(error, text, at.index)) from None
+    except yaml.reader.ReaderError as error:
+        raise fail(_mark_at(text, error.position), f"character U+{ord(text[error.position]):04X} is not allowed in "
+                   "YAML; remove it") from None
+    except RecursionError:
+        raise fail(Mark(1, 1), "lists or mappings are nested too deeply, or an alias contains itself") from None
+    return root
+
+
+def mark_of(node: Node) -> Mark:
+    return Mark(node.start_mark.line + 1, node.start_mark.column + 1)
+
+
+def _mark_at(text: str, index: int) -> Mark:
+    line = text.count("\n", 0, index)
+    return Mark(line + 1, index - text.rfind("\n", 0, index))
+
+
+def _syntax(error: yaml.MarkedYAMLError, text: str, index: int) -> tuple[str, str | None]:
+    """(message, hint) for a file that is not YAML."""
+    if text[index : index + 1] == "\t":
+        return "a tab; YAML wants spaces", "Replace tabs by spaces; most editors do it by themselves for .yaml files."
+    problem = (error.problem or "").replace("<stream end>", "the end of the file").replace("'\\x00'", "nothing")
+    if "another document" in problem:
+        return "a second document begins here; a file holds one storyboard", None
+    if "mapping values are not allowed" in problem:
+        return ("a ': ' where none can be", "Put text that contains ': ' in quotes, write recall:<scene-id> without "
+                "a space, and check the indentation.")
+    if "undefined alias" in problem:
+        return f"{problem.removeprefix('found ')}; define it earlier with &, or put a text that begins with * in quotes", None
+    context = f"{error.context}: " if error.context and error.context != "while scanning for the next token" else ""
+    return f"not valid YAML: {context}{problem}", "Check indentation, quotes and brackets here and on the line before."
+
+
+def _expanded(node: Node, known: dict[int, int], open_nodes: set[int]) -> int:
+    """Nodes in the tree once every alias is followed; each node is visited once."""
+    if isinstance(node, ScalarNode):
+        return 1
+    key = id(node)
+    if key in open_nodes:
+        raise RecursionError
+    if key not in known:
+        open_nodes.add(key)
+        children = node.value if isinstance(node, SequenceNode) else [part for pair in node.value for part in pair]
+        known[key] = 1 + sum(_expanded(child, known, open_nodes) for child in children)
+        open_nodes.discard(key)
+    return known[key]
+
+
+def kind_of(node: Node) -> str:
+    """What a node is, for a message."""
+    if isinstance(node, MappingNode):
+        return "a mapping"
+    if isinstance(node, SequenceNode):
+        return "a list"
+    names = {"str": "text", "int": "a number", "float": "a number", "bool": "yes or no", "null": "empty",
+             "timestamp": "a date"}
+    return names.get(node.tag.rpartition(":")[2], f"tagged {node.tag.rpartition(':')[2]}")
+
+
+def scalar(node: Node) -> object:
+    """The plain value of a scalar; ValueError for anything else, an unknown tag or a value that its tag denies."""
+    if not isinstance(node, ScalarNode):
+        raise ValueError(f"is {kind_of(node)}")
+    try:
+        return SafeConstructor().construct_object(node)
+    except (ConstructorError, ValueError, KeyError, IndexError, OverflowError):
+        raise ValueError(f"is {kind_of(node)} that cannot be understood: {short(node.value)}") from None
+
+
+def short(text: object, length: int = 40) -> str:
+    """A value as it is quoted in a message."""
+    text = str(text)
+    return repr(text if len(text) <= length else text[: length - 1] + "…")

@@ -1,0 +1,138 @@
+"""Reads the values of one mapping, key by key; what is wrong is noted with its place and read as absent.
+
+Knows types and ranges, not what a storyboard is made of.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from echo_cli.errors import did_you_mean
+from echo_cli.storyboard.document import kind_of, mark_of, scalar, short
+from echo_cli.storyboard.durations import read_duration
+from echo_cli.storyboard.mistakes import Mark, Mistakes
+
+MERGE = "<<"
+
+
+@dataclass(slots=True)
+class Fields:
+    """The entries of a mapping. `where` opens every message: `scene 'back': `, or nothing at the top."""
+
+    where: str
+    mark: Mark
+    entries: dict[str, tuple[Mark, Node]]
+    mistakes: Mistakes
+    is_mapping: bool = True  # otherwise there are no entries, and that has been noted
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.entries
+
+    def mark_of(self, key: str) -> Mark:
+        return self.entries[key][0] if key in self.entries else self.mark
+
+    def note(self, key: str, message: str) -> None:
+        self.mistakes.note(self.mark_of(key), self.where + message)
+
+    def node(self, key: str) -> Node | None:
+        return self.entries[key][1] if key in self.entries else None
+
+    def value(self, key: str, read: Callable[[object], Any] = lambda value: value) -> Any:
+        """The scalar at `key` as `read` understands it; None when absent or noted as wrong."""
+        node = self.node(key)
+        if node is None:
+            return None
+        try:
+            return read(scalar(node))
+        except ValueError as error:
+            self.note(key, f"{key} {error}")
+            return None
+
+    def text(self, key: str, why: str = "it wants text") -> str | None:
+        """Text with its white space evened out."""
+
+        def read(value: object) -> str:
+            if not isinstance(value, str):
+                node = self.entries[key][1]
+                if value is None:
+                    raise ValueError(f"is empty; {why}, or leave the line out")
+                raise ValueError(f"is {kind_of(node)}, not text; put it in quotes: '{node.value}'")
+            return " ".join(value.split())
+
+        return self.value(key, read)
+
+    def whole(self, key: str, least: int, most: int) -> int | None:
+        def read(value: object) -> int:
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise ValueError(f"must be a whole number, not {short(value)}")
+            if not least <= value <= most:
+                raise ValueError(f"must lie between {least} and {most}, not {short(value)}")
+            return value
+
+        return self.value(key, read)
+
+    def number(self, key: str, least: float, most: float) -> float | None:
+        def read(value: object) -> float:
+            if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
+                raise ValueError(f"must be a number between {least:g} and {most:g}, not {short(value)}")
+            return float(value)
+
+        return self.value(key, read)
+
+    def duration(self, key: str, zero: bool = False) -> Fraction | None:
+        def read(value: object) -> Fraction:
+            try:
+                seconds = read_duration(value)
+            except ValueError as error:
+                raise ValueError(f"{short(value)} {error}") from None
+            if seconds == 0 and not zero:
+                raise ValueError("is zero; every scene needs some time")
+            return seconds
+
+        return self.value(key, read)
+
+    def choice(self, key: str, known: Sequence[str]) -> str | None:
+        def read(value: object) -> str:
+            if value not in known:
+                raise ValueError(f"must be one of {', '.join(known)}, not {short(value)}"
+                                 f"{did_you_mean(str(value), tuple(known))}")
+            return str(value)
+
+        return self.value(key, read)
+
+
+def fields_of(node: Node, what: str, where: str, known: Sequence[str] | None, mistakes: Mistakes) -> Fields:
+    """The entries of `node`, which should be a mapping; `known` names the keys it may have, None allows any."""
+    entries: dict[str, tuple[Mark, Node]] = {}
+    read = Fields(where, mark_of(node), entries, mistakes, isinstance(node, MappingNode))
+    if not isinstance(node, MappingNode):
+        mistakes.note(read.mark, f"{where}{what} must be 'key: value' lines, not {kind_of(node)}")
+        return read
+    for key_node, value in node.value:
+        mark = mark_of(key_node)
+        if not isinstance(key_node, ScalarNode):
+            mistakes.note(mark, f"{where}a key must be a plain word, not {kind_of(key_node)}")
+            continue
+        key = key_node.value
+        if key in entries:
+            mistakes.note(mark, f"{where}{short(key)} is here a second time (first on line {entries[key][0].line})")
+        elif known is None or key in known:
+            entries[key] = (mark, value)
+        elif key == MERGE:
+            mistakes.note(mark, f"{where}merging with '<<' is not understood; write the keys out")
+        else:
+            listed = did_you_mean(key, tuple(known)) or f"; it may have {', '.join(known)}"
+            mistakes.note(mark, f"{where}{what} has no key {short(key)}{listed}")
+    return read
+
+
+def plain(node: Node) -> Any:
+    """A setting's value: a scalar, a list or a mapping of such; ValueError for what is none."""
+    if isinstance(node, SequenceNode):
+        return [plain(child) for child in node.value]
+    if isinstance(node, MappingNode):
+        return {str(plain(key)): plain(value) for key, value in node.value}
+    return scalar(node)

@@ -1,0 +1,302 @@
+"""YAML → Storyboard: every mistake of the file in one run, each with its line and column.
+
+What a storyboard may say is here and in `schema.json`, and a test keeps the two together. Names of models, policies and
+settings come in as `Rules`. How scenes follow one another in time is `timing`; how time becomes blocks is `timeline`.
+"""
+
+import re
+from fractions import Fraction
+from typing import Any
+
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from echo_cli.errors import EchoError, did_you_mean
+from echo_cli.storyboard.document import kind_of, mark_of, read_source, read_tree, short
+from echo_cli.storyboard.fields import Fields, fields_of, plain
+from echo_cli.storyboard.mistakes import Mark, Mistakes
+from echo_cli.storyboard.nouns import AUTO, VERSION, Kind, Scene, Storyboard, Timing
+from echo_cli.storyboard.rules import Rules
+from echo_cli.storyboard.timeline import edges, too_short
+from echo_cli.storyboard.timing import Asked, Given, resolve
+
+TOP_KEYS = ("version", "title", "seed", "model", "memory", "size", "fps", "style", "timing", "length", "scenes")
+SCENE_KEYS = ("id", "prompt", "duration", "at", "transition", "subtitle", "seed", "memory")
+SEEDS = (0, 2**63 - 1)
+RATES = (1, 240)  # pictures a second
+SIDES = (1, 16384)  # pixels
+LONGEST_ID = 64
+
+_ID = re.compile(rf"[^\s:/\\]{{1,{LONGEST_ID}}}")
+_SIZE = re.compile(r"(\d{1,5}) ?[xX×] ?(\d{1,5})", re.ASCII)
+_RECALL = re.compile(r"recall\s*:\s*(.*)", re.IGNORECASE | re.DOTALL)
+_KINDS = {"smooth": Kind.SMOOTH, "hard cut": Kind.HARD_CUT, "hardcut": Kind.HARD_CUT, "cut": Kind.HARD_CUT}
+
+
+def load(path: str, rules: Rules = Rules()) -> Storyboard:
+    """The storyboard in a file, or on standard input for `-`."""
+    return parse(*read_source(path), rules)
+
+
+def parse(text: str, source: str = "storyboard", rules: Rules = Rules()) -> Storyboard:
+    """The storyboard that `text` describes; a StoryboardError lists all that is wrong with it."""
+    mistakes = Mistakes(source)
+    top = fields_of(read_tree(text, source), "the storyboard", "", TOP_KEYS, mistakes)
+    _check_version(top)
+    style = top.text("style")
+    model = top.text("model")
+    policy, memory = _read_memory(top, rules)
+    size = _read_size(top)
+    fps = top.number("fps", *RATES)
+    timing = Timing(top.choice("timing", tuple(Timing)) or Timing.CUMULATIVE)
+    length = Given(top.duration("length"), top.mark_of("length")) if "length" in top else None
+    _check_model(top, model, size, rules)
+
+    scenes = [_SceneReader(entry, number) for number, entry in enumerate(_scene_entries(top), start=1)]
+    cast = _cast(scenes)
+    seconds = resolve([scene.asked for scene in scenes], length, mistakes) if scenes else None
+    found = [scene.read(seconds[index] if seconds else Fraction(0), style, index, cast, rules,
+                        policy or rules.default_policy)
+             for index, scene in enumerate(scenes)]
+    storyboard = Storyboard(
+        scenes=tuple(found), title=top.text("title") or None, seed=top.whole("seed", *SEEDS) or 0, model=model, policy=policy,
+        memory=memory, size=size, fps=fps, timing=timing, source=source,
+    )
+    if seconds and timing is Timing.CUMULATIVE:
+        _check_lengths(storyboard, scenes, rules)
+    mistakes.raise_if_any()
+    return storyboard
+
+
+def _check_version(top: Fields) -> None:
+    version = top.whole("version", 0, 2**31)
+    if version is not None and version != VERSION:
+        newer = "it was written for a newer echo; update echo" if version > VERSION else f"write 'version: {VERSION}'"
+        top.note("version", f"version {version} cannot be read, this echo knows version {VERSION}: {newer}")
+
+
+def _check_model(top: Fields, model: str | None, size: tuple[int, int] | None, rules: Rules) -> None:
+    is_path = model is not None and ("/" in model or "\\" in model)
+    if model is not None and rules.models and model not in rules.models and not is_path:
+        names = tuple(rules.models)
+        top.note("model", f"no model is called {short(model)}{did_you_mean(model, names)}; there are "
+                 f"{', '.join(names)}, or the path of a model's folder, with a '/' in it")
+    used = rules.model_for(model)
+    if size and used:
+        try:
+            used.grid(size)
+        except EchoError as error:
+            top.note("size", f"{error.message}. {error.hint or ''}".rstrip())
+
+
+def _check_lengths(storyboard: Storyboard, scenes: list["_SceneReader"], rules: Rules) -> None:
+    """Scenes that no block would show, when it is known how long a block is."""
+    model = rules.model_for(storyboard.model)
+    if model is not None:
+        geometry = model.geometry.at(storyboard.fps)
+        for index, message in too_short(edges(storyboard.scenes, geometry), storyboard.scenes, geometry):
+            key = "duration" if "duration" in scenes[index].fields else "at"
+            scenes[index].fields.note(key, message)
+
+
+def _read_size(top: Fields) -> tuple[int, int] | None:
+    if "size" not in top:
+        return None
+    text = top.value("size")
+    found = _SIZE.fullmatch(text) if isinstance(text, str) else None
+    size = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not all(SIDES[0] <= side <= SIDES[1] for side in size):
+        top.note("size", f"size must be WIDTHxHEIGHT in pixels, such as 832x480, not {short(text)}")
+        return None
+    return size
+
+
+def _read_memory(top: Fields, rules: Rules) -> tuple[str | None, dict[str, Any]]:
+    """A policy's name, or a mapping of its name and settings."""
+    node = top.node("memory")
+    if node is None:
+        return None, {}
+    if isinstance(node, MappingNode):
+        entries = fields_of(node, "memory", "", None, top.mistakes)
+        policy = entries.text("policy")
+        entries.entries.pop("policy", None)
+    elif isinstance(node, ScalarNode):
+        entries, policy = Fields("", mark_of(node), {}, top.mistakes), top.text("memory")
+    else:
+        top.note("memory", f"memory must be a policy's name or a mapping with its settings, not {kind_of(node)}")
+        return None, {}
+    if policy is not None and rules.policies and policy not in rules.policies:
+        top.note("memory", f"no memory policy is called {short(policy)}{did_you_mean(policy, tuple(rules.policies))}; "
+                 f"there are {', '.join(rules.policies)}")
+        return policy, {}
+    return policy, _read_settings(entries, policy or rules.default_policy, None, rules)
+
+
+def _read_settings(entries: Fields, policy: str, kind: Kind | None, rules: Rules) -> dict[str, Any]:
+    """Settings as plain values; each is checked by itself, so that each mistake has its own place."""
+
+    def read(mark: Mark, node: Node, path: tuple[str, ...]) -> Any:
+        if isinstance(node, MappingNode):
+            inner = fields_of(node, f"'{'.'.join(path)}'", entries.where, None, entries.mistakes)
+            return {_setting(key): read(*entry, (*path, _setting(key))) for key, entry in inner.entries.items()}
+        try:
+            value = plain(node)
+        except ValueError as error:
+            entries.mistakes.note(mark, f"{entries.where}{path[-1]} {error}")
+            return None
+        nested: Any = value
+        for name in reversed(path):
+            nested = {name: nested}
+        for problem in rules.setting_problems(policy, kind, nested):
+            entries.mistakes.note(mark, entries.where + problem)
+        return value
+
+    return {_setting(key): read(*entry, (_setting(key),)) for key, entry in entries.entries.items()}
+
+
+def _setting(key: str) -> str:
+    return key.replace("-", "_").replace(" ", "_")
+
+
+def _scene_entries(top: Fields) -> list[Fields]:
+    node = top.node("scenes")
+    if not isinstance(node, SequenceNode) or not node.value:
+        empty = node is None or isinstance(node, SequenceNode) or node.tag.endswith(":null")
+        top.note("scenes", "a storyboard needs scenes: a list, each with an id, a prompt and a duration" if empty else
+                 f"scenes must be a list, each scene beginning with '- ', not {kind_of(node)}")
+        return []
+    return [fields_of(entry, "a scene", f"scene {number}: ", SCENE_KEYS, top.mistakes)
+            for number, entry in enumerate(node.value, start=1)]
+
+
+Cast = dict[str, tuple[int, Mark]]  # id → which scene it names, and where that begins
+
+
+def _cast(scenes: list["_SceneReader"]) -> Cast:
+    """Every id in the film; the first scene keeps an id that is used twice."""
+    cast: Cast = {}
+    for index, scene in enumerate(scenes):
+        if scene.id in cast:
+            scene.fields.note("id", f"id '{scene.id}' belongs to the scene on line {cast[scene.id][1].line} already; "
+                              "give each scene its own")
+        elif scene.id is not None:
+            cast[scene.id] = (index, scene.fields.mark)
+    return cast
+
+
+class _SceneReader:
+    """One entry of `scenes`: its id and its times at once, the rest when its neighbours are known."""
+
+    def __init__(self, fields: Fields, number: int) -> None:
+        self.fields = fields
+        self.id = self._read_id(number)
+        if self.id is not None:
+            fields.where = f"scene '{self.id}': "
+        self.asked = Asked(fields, self._read_time("at", zero=True), self._read_time("duration"))
+
+    def _read_time(self, key: str, zero: bool = False) -> Given | None:
+        if not self.fields.is_mapping:
+            return Given(None, self.fields.mark) if key == "duration" else None
+        return Given(self.fields.duration(key, zero), self.fields.mark_of(key)) if key in self.fields else None
+
+    def _read_id(self, number: int) -> str | None:
+        fields = self.fields
+        node = fields.node("id")
+        if node is None:
+            if fields.is_mapping:
+                fields.note("id", f"has no id; add a short name, such as 'id: scene-{number}'")
+            return None
+        # A bare number is a name here: `id: 3` says what it means.
+        text = node.value if isinstance(node, ScalarNode) and node.tag.endswith(":int") else fields.text("id")
+        if text is None:
+            return None
+        if text == AUTO or not _ID.fullmatch(text):
+            why = "means something else in recall:auto" if text == AUTO else (
+                f"must have 1 to {LONGEST_ID} characters, and no space, colon or slash")
+            fields.note("id", f"id {short(text)} {why}; choose another")
+            return None
+        return text
+
+    def read(self, seconds: Fraction, style: str | None, index: int, cast: Cast, rules: Rules, policy: str) -> Scene:
+        fields = self.fields
+        prompt = self._read_prompt()
+        transition, recall = self._read_transition(index, cast)
+        return Scene(
+            id=self.id or "",
+            prompt=f"{style} {prompt}" if style else prompt,
+            seconds=float(seconds),
+            transition=transition,
+            recall=recall,
+            subtitle=fields.text("subtitle") or None,
+            seed=fields.whole("seed", *SEEDS),
+            memory=self._read_memory(transition, rules, policy),
+            line=fields.mark.line,
+            column=fields.mark.column,
+        )
+
+    def _read_prompt(self) -> str:
+        fields = self.fields
+        if "prompt" not in fields:
+            if fields.is_mapping:
+                fields.note("prompt", "has no prompt; say what is to be seen")
+            return ""
+        prompt = fields.text("prompt", "say what is to be seen") if not self._is_null("prompt") else ""
+        if prompt == "":
+            fields.note("prompt", "the prompt is empty; say what is to be seen")
+        return prompt or ""
+
+    def _is_null(self, key: str) -> bool:
+        node = self.fields.node(key)
+        return isinstance(node, ScalarNode) and node.tag.endswith(":null")
+
+    def _read_transition(self, index: int, cast: Cast) -> tuple[Kind | None, str | None]:
+        fields = self.fields
+        text = fields.text("transition")
+        if index == 0:
+            if "transition" in fields:
+                fields.note("transition", "the first scene has nothing to come from; leave its transition out")
+            return None, None
+        if text is None:
+            return Kind.SMOOTH, None
+        if found := _RECALL.fullmatch(text):
+            return Kind.RECALL, self._read_recall(found[1], index, cast)
+        kind = _KINDS.get(re.sub(r"[\s_-]+", " ", text.lower()))
+        if kind is None:
+            self._note_unknown_transition(text, cast)
+        return kind or Kind.SMOOTH, None
+
+    def _note_unknown_transition(self, text: str, cast: Cast) -> None:
+        near = f" (did you mean 'recall:{text}'?)" if text in cast else did_you_mean(
+            text.lower(), ("smooth", "hard cut", "recall:auto"))
+        what = "recall of which scene?" if text.lower() == "recall" else f"no transition is called {short(text)}{near};"
+        self.fields.note("transition", f"{what} it is smooth, hard cut, recall:<scene-id> or recall:auto")
+
+    def _read_recall(self, target: str, index: int, cast: Cast) -> str:
+        note = self.fields.note
+        if target.lower() == AUTO:
+            return AUTO
+        at, mark = cast.get(target, (None, None))
+        if not target:
+            note("transition", "recall of which scene? Write recall:<scene-id> or recall:auto")
+        elif target == self.id or at == index:
+            note("transition", "recall of itself; name an earlier scene")
+        elif at is None or mark is None:
+            earlier = tuple(name for name, (place, _) in cast.items() if place < index)
+            note("transition", f"recall of {short(target)}, but no earlier scene has that id"
+                 f"{did_you_mean(target, earlier)}")
+        elif at > index:
+            note("transition", f"recall of '{target}', which comes later (line {mark.line}); only an earlier scene can "
+                 "be recalled")
+        return target
+
+    def _read_memory(self, kind: Kind | None, rules: Rules, policy: str) -> dict[str, Any]:
+        node = self.fields.node("memory")
+        if node is None:
+            return {}
+        if kind is None:
+            self.fields.note("memory", "the first scene has no transition whose memory could be set")
+            return {}
+        entries = fields_of(node, "memory", self.fields.where, None, self.fields.mistakes)
+        if "policy" in entries:
+            entries.note("policy", "a film has one policy; name it at the top, and here only settings of the transition")
+            entries.entries.pop("policy")
+        return _read_settings(entries, policy, kind, rules)

@@ -1,0 +1,38 @@
+"""What a storyboard may ask for, handed in from above: names of models and policies, sizes, settings.
+
+The parser knows no model and no policy; whoever calls it passes plain tables. `Rules()` accepts every name.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from echo_cli.storyboard.nouns import Geometry, Kind
+
+
+class Model(Protocol):
+    """What a model tells the parser. `grid` raises an EchoError for pictures that it cannot make."""
+
+    @property
+    def geometry(self) -> Geometry: ...
+
+    def grid(self, size: tuple[int, int] | None = None) -> object: ...
+
+
+def any_setting(policy: str, kind: Kind | None, values: Mapping[str, Any]) -> list[str]:
+    return []
+
+
+@dataclass(frozen=True)
+class Rules:
+    """`setting_problems(policy, kind, values)` says what is wrong with settings of a policy, or of its `kind` of cut."""
+
+    models: Mapping[str, Model] = field(default_factory=dict)
+    policies: Sequence[str] = ()
+    setting_problems: Callable[[str, Kind | None, Mapping[str, Any]], list[str]] = any_setting
+    default_model: str = ""
+    default_policy: str = ""
+    model: str | None = None  # the model that will be used, whatever the storyboard says
+
+    def model_for(self, asked: str | None) -> Model | None:
+        return self.models.get(self.model or asked or self.default_model)

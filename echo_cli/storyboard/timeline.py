@@ -1,0 +1,83 @@
+"""Seconds → blocks and pictures: a Storyboard and a model's Geometry become a Timeline.
+
+Every boundary is rounded from the film's beginning, so that roundings never add up, and the last pictures are trimmed to
+the exact length. Knows counts, not models.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from itertools import accumulate, pairwise
+
+from echo_cli.storyboard.durations import describe, exact
+from echo_cli.storyboard.mistakes import Mark, Mistake, StoryboardError
+from echo_cli.storyboard.nouns import Geometry, Scene, SceneSpan, Storyboard, Timeline, Timing, blocks_of, timeline_of
+from echo_cli.storyboard.reference import blocks_rounded_down, latent_frames
+
+_HALF = Fraction(1, 2)
+
+
+def timeline(storyboard: Storyboard, geometry: Geometry) -> Timeline:
+    """The film, block by block; the storyboard's own fps, if it has one, replaces the model's."""
+    geometry = geometry.at(storyboard.fps)
+    if storyboard.timing is Timing.REFERENCE:
+        return _as_the_reference(storyboard.scenes, geometry)
+    marks = edges(storyboard.scenes, geometry)
+    mistakes = [Mistake(Mark(storyboard.scenes[index].line, storyboard.scenes[index].column),
+                        f"scene '{storyboard.scenes[index].id}': {message}")
+                for index, message in too_short(marks, storyboard.scenes, geometry)]
+    if mistakes:
+        raise StoryboardError(storyboard.source, mistakes)
+    times = [Fraction(0), *_ends(storyboard.scenes)]
+    pictures = _pictures(times[-1], geometry)
+    first = [geometry.pictures(edge * geometry.block_frames) for edge in marks]
+    first[-1] = pictures
+    spans = tuple(
+        SceneSpan(scene, range(*blocks), range(*shown), (float(asked[0]), float(asked[1])))
+        for scene, blocks, shown, asked in zip(storyboard.scenes, pairwise(marks), pairwise(first), pairwise(times),
+                                               strict=True)
+    )
+    counts = [len(span.blocks) for span in spans]
+    return Timeline(spans, blocks_of(counts, geometry.block_frames), pictures, geometry)
+
+
+def edges(scenes: Sequence[Scene], geometry: Geometry) -> list[int]:
+    """The block at which each scene begins, and the number of blocks in all: the nearest to what was asked.
+
+    Block b > 0 begins at picture b * block_pictures - lead, because the first latent frame is one picture alone.
+    """
+    lead, size = geometry.frame_pictures - 1, geometry.block_pictures
+    *inner, end = _ends(scenes)
+    starts = [math.floor((time * exact(geometry.fps) + lead) / size + _HALF) for time in inner]
+    return [0, *starts, -(-(_pictures(end, geometry) + lead) // size)]
+
+
+def too_short(marks: Sequence[int], scenes: Sequence[Scene], geometry: Geometry) -> Iterator[tuple[int, str]]:
+    """(scene, why) for each scene that would have no block or no picture of its own."""
+    least = describe(geometry.block_pictures / geometry.fps)
+    for index, (begin, end) in enumerate(pairwise(marks)):
+        if end <= begin:
+            yield index, (f"{describe(scenes[index].seconds)} is too short to be shown here: the film is made in "
+                          f"blocks of {least} and none falls to it; give it at least {least}")
+    if _pictures(_ends(scenes)[-1], geometry) < 1:
+        yield 0, f"the film is shorter than one picture ({describe(1 / geometry.fps)})"
+
+
+def _ends(scenes: Sequence[Scene]) -> list[Fraction]:
+    return list(accumulate(exact(scene.seconds) for scene in scenes))
+
+
+def _pictures(seconds: Fraction, geometry: Geometry) -> int:
+    return math.floor(seconds * exact(geometry.fps) + _HALF)
+
+
+def _as_the_reference(scenes: Sequence[Scene], geometry: Geometry) -> Timeline:
+    """Each scene rounded down by itself; what the whole length has over goes to the last scene, nothing is trimmed."""
+    counts = [blocks_rounded_down(scene.seconds, geometry) for scene in scenes]
+    total = latent_frames(math.fsum(scene.seconds for scene in scenes), geometry) // geometry.block_frames
+    counts[-1] += max(0, total - sum(counts))
+    made = timeline_of(list(scenes), counts, geometry)
+    times = [0.0, *map(float, _ends(scenes))]
+    spans = tuple(SceneSpan(span.scene, span.blocks, span.pictures, asked)
+                  for span, asked in zip(made.spans, pairwise(times), strict=True))
+    return Timeline(spans, made.blocks, made.pictures, geometry)
