@@ -155,9 +155,9 @@ _COLOUR = ["-pix_fmt", "yuv420p", "-colorspace", "bt709", "-color_primaries", "b
 
 
 def _filters(width: int, height: int, burn: bool, images: bool) -> str:
-    """Enlarge, draw captions while it is still RGB, and only then change colour space, with the matrix that is declared."""
-    enlarge = f"scale={width}:{height}:flags=lanczos+accurate_rnd+full_chroma_int,format=gbrp"
-    steps = [enlarge] + [BURN_FILTER] * burn
-    if not images:
-        steps.append("scale=flags=accurate_rnd+full_chroma_int:out_color_matrix=bt709:out_range=tv,format=yuv420p")
-    return ",".join(steps)
+    """Enlarge, and change colour space with the matrix that is declared, in one step; captions are drawn on RGB before."""
+    size = f"scale={width}:{height}:flags=lanczos"
+    colours = "out_color_matrix=bt709:out_range=tv,format=yuv420p"
+    if images:
+        return f"{size},format=gbrp" + f",{BURN_FILTER}" * burn
+    return f"{size},format=gbrp,{BURN_FILTER},scale={colours}" if burn else f"{size}:{colours}"
