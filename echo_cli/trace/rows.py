@@ -8,7 +8,7 @@ only through their annotations; knows no file.
 import json
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -17,25 +17,24 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from echo_cli.trace.records import KINDS, Record
 
 DIGITS = 6  # after the point, or significant ones of a number below one: more than a float32 knows
+PLAIN = frozenset({int, str, bool, type(None)})
 
 
 def to_row(value: Any) -> Any:
     """A record, or any part of one, as plain JSON values."""
-    if value is None or isinstance(value, bool | int) and not isinstance(value, Enum):
-        return value
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, str):
+    if type(value) in PLAIN:
         return value
     if isinstance(value, float):
         return _short(value) if math.isfinite(value) else None
+    if isinstance(value, list | tuple | set | frozenset | range):
+        return [to_row(item) for item in value]
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): to_row(item) for key, item in value.items()}
     if is_dataclass(value):
         return {name: to_row(item) for name, default in _fields(type(value))
                 if (item := getattr(value, name)) != default}
-    if isinstance(value, Mapping):
-        return {str(key): to_row(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset | range):
-        return [to_row(item) for item in value]
     raise ValueError(f"a trace holds plain values, not {type(value).__name__}: {value!r}")
 
 
@@ -50,24 +49,7 @@ def dump(row: Any) -> str:
 
 def from_row(hint: Any, row: Any) -> Any:
     """A row as the type it was made from; keys that this version does not know are passed over."""
-    origin = get_origin(hint)
-    if hint is Any or row is None:
-        return row
-    if origin in (Union, types.UnionType):
-        return from_row(next(arg for arg in get_args(hint) if arg is not type(None)), row)
-    if origin is tuple:
-        inner = get_args(hint)
-        if inner[-1] is Ellipsis:
-            return tuple(from_row(inner[0], item) for item in row)
-        return tuple(from_row(each, item) for each, item in zip(inner, row, strict=True))
-    if is_dataclass(hint):
-        hints = _hints(hint)
-        return hint(**{key: from_row(hints[key], item) for key, item in row.items() if key in hints})
-    if isinstance(hint, type) and issubclass(hint, tuple):  # a NamedTuple is an array in JSON
-        return hint(*(from_row(each, item) for each, item in zip(_hints(hint).values(), row, strict=True)))
-    if isinstance(hint, type) and issubclass(hint, Enum):
-        return hint(row)
-    return float(row) if hint is float else row
+    return _maker(hint)(row)
 
 
 def _short(value: float) -> float:
@@ -81,5 +63,29 @@ def _fields(cls: type) -> tuple[tuple[str, Any], ...]:
 
 
 @cache
-def _hints(cls: type) -> dict[str, Any]:
-    return get_type_hints(cls)
+def _maker(hint: Any) -> Callable[[Any], Any]:
+    """What turns the row of an annotation into its value."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):  # of one type and None
+        some = _maker(next(arg for arg in inner if arg is not type(None)))
+        return lambda row: None if row is None else some(row)
+    if origin is tuple and inner[-1] is Ellipsis:
+        each = _maker(inner[0])
+        return lambda row: tuple(map(each, row))
+    if origin is tuple:
+        return _array_maker(tuple, inner)
+    if is_dataclass(hint):
+        makers = {name: _maker(part) for name, part in get_type_hints(hint).items()}
+        return lambda row: hint(**{key: makers[key](item) for key, item in row.items() if key in makers})
+    if isinstance(hint, type) and issubclass(hint, tuple):  # a NamedTuple is an array in JSON
+        return _array_maker(hint._make, tuple(get_type_hints(hint).values()))
+    return hint if hint is float or isinstance(hint, type) and issubclass(hint, Enum) else _as_it_is
+
+
+def _array_maker(make: Callable[[Any], Any], parts: tuple[Any, ...]) -> Callable[[Any], Any]:
+    makers = [_maker(part) for part in parts]
+    return lambda row: make([each(item) for each, item in zip(makers, row, strict=True)])
+
+
+def _as_it_is(row: Any) -> Any:
+    return row

@@ -114,7 +114,7 @@ def scene_record(film: Timeline, index: int) -> SceneRecord:
         return SceneRecord(index, block)
     chosen_by = "named by the storyboard" if kind is Kind.RECALL else "the scene before"
     scores = tuple(Candidate(earlier, 0.9 if earlier == source_of(film, index) else round(0.1 + 0.07 * earlier, 3))
-                   for earlier in range(index)) if kind is Kind.RECALL else ()
+                   for earlier in range(max(0, index - 64), index)) if kind is Kind.RECALL else ()
     return SceneRecord(index, block, kind, source_of(film, index), chosen_by, scores,
                        45 if kind is Kind.HARD_CUT else 0,
                        {"clear_after_blocks": LEAVES[kind], "rate_min": RATES[kind][0], "rate_max": RATES[kind][1]})
