@@ -1,0 +1,176 @@
+"""The frame of every command: names to functions, and one boundary where errors become messages and exit codes.
+
+A command's module is imported when that command runs, and torch inside its function, so that help answers at once.
+"""
+
+import importlib
+import os
+import sys
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from echo_cli import __version__
+from echo_cli.cli.commands import COMMANDS
+from echo_cli.errors import EchoError, Exit, Interrupted, OutOfMemory, OutputError
+
+NAME = "echo-cli"
+_LOOK = {"help_option_names": ["-h", "--help"]}
+# Errors of the command line's own grammar; typer carries them under a name that depends on its version.
+_GrammarError = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+
+class _Later(TyperCommand):
+    """A command known by name and summary; its module is imported when it is called."""
+
+    def __init__(self, name: str) -> None:
+        self.target, summary = COMMANDS[name]
+        super().__init__(name, help=summary, callback=None)
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        module, _, attribute = self.target.partition(":")
+        found = getattr(importlib.import_module(module), attribute)
+        if not isinstance(found, typer.Typer):
+            single = typer.Typer(add_completion=False)
+            single.command(self.name, context_settings=_LOOK)(found)
+            found = single
+        return typer.main.get_command(found).make_context(info_name, args, parent, **extra)
+
+
+class _Commands(TyperGroup):
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return _Later(cmd_name) if cmd_name in COMMANDS else None
+
+    def invoke(self, ctx: Any) -> Any:
+        """Catches what typer would otherwise answer with exit codes of its own."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted", hint="Nothing half-made was left under a final name.") from None
+        except BrokenPipeError:
+            raise _ReaderGone() from None
+
+
+class _ReaderGone(OutputError):
+    """Whoever read our standard output has stopped reading: no message, they know."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+
+app = typer.Typer(
+    cls=_Commands,
+    name=NAME,
+    help="Turns a storyboard of timed prompts into one long video, and shows what its memory did on the way.",
+    epilog=f"{NAME} COMMAND --help tells more of a command. Exit codes: 0 done, 1 a fault of ours, 2 wrong input, "
+           "3 the machine lacks something, 4 out of memory, 5 output not written, 75 interrupted.",
+    context_settings=_LOOK,
+)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        print(NAME, __version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True,
+                                          callback=_print_version)] = False,
+) -> None:
+    """The options of the tool itself."""
+
+
+def main() -> NoReturn:
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of the command that `arguments` call; whatever goes wrong has been told on standard error."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name that the terminal cannot show must not stop a run
+            stream.reconfigure(errors="backslashreplace")
+    command = typer.main.get_command(app)
+    try:
+        result = command.main(args=arguments or ["--help"], prog_name=NAME, standalone_mode=False)
+        _flush()
+        return result if isinstance(result, int) else Exit.DONE
+    except BaseException as error:  # the boundary: nothing passes as a traceback
+        if isinstance(error, SystemExit | GeneratorExit):
+            raise
+        return _tell(error, arguments)
+
+
+def _flush() -> None:
+    """Writes out what is buffered while an error can still become an exit code."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise _ReaderGone() from None
+    except OSError as error:
+        raise OutputError(f"standard output: {error.strerror}", hint="Make room, or write elsewhere.") from None
+
+
+def _tell(error: BaseException, arguments: list[str]) -> int:
+    """Says what went wrong and what to do; the exit code."""
+    if "--debug" in arguments:
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, _GrammarError):
+        where = error.ctx.command_path if getattr(error, "ctx", None) else NAME
+        problem: EchoError | None = EchoError(f"{where}: {error.format_message()}", hint=f"'{where} --help' shows what it takes.")
+        code = int(Exit.USAGE)
+    else:
+        problem = _known(error)
+        code = int(problem.exit_code) if problem else int(Exit.FAULT)
+    if isinstance(problem, _ReaderGone):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the last flush is silent too
+        return code
+    problem = problem or EchoError(f"{NAME} failed: {type(error).__name__}: {error}",
+                                   hint=_write_log(error, arguments))
+    _print(problem)
+    return code
+
+
+def _known(error: BaseException) -> EchoError | None:
+    """The error in words that a person can act on, when we have them."""
+    if isinstance(error, EchoError):
+        return error
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return Interrupted("interrupted")
+    torch = sys.modules.get("torch")
+    if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
+        return OutOfMemory(f"out of memory: {error}".rstrip(": "),
+                           hint="Lower the size, the memory's window, or take a smaller dtype.")
+    return None
+
+
+def _write_log(error: BaseException, arguments: list[str]) -> str:
+    """Puts the traceback into a file; where it is, as a hint."""
+    import platform
+    import tempfile
+    import traceback
+
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix=f"{NAME}-", suffix=".log", delete=False, encoding="utf-8",
+                                         errors="backslashreplace") as log:
+            log.write(f"{NAME} {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
+                      f"{arguments!r}\n\n")
+            traceback.print_exception(error, file=log)
+    except OSError as trouble:
+        return f"This is a fault of ours. No log could be written ({trouble}); --debug shows the details."
+    return f"This is a fault of ours: please report it with the log {log.name}"
+
+
+def _print(problem: EchoError) -> None:
+    colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    red, dim, plain = ("\033[31m", "\033[2m", "\033[0m") if colour else ("", "", "")
+    print(f"{red}{problem.message}{plain}", file=sys.stderr)
+    if problem.hint:
+        print(f"{dim}hint:{plain} {problem.hint}", file=sys.stderr)

@@ -1,0 +1,52 @@
+"""The `echo` on PATH: our commands go to the tool, everything else to the system's echo, unchanged.
+
+Standard library only, and as little of it as can be: this runs whenever a program looks `echo` up on PATH.
+"""
+
+import os
+import sys
+
+from echo_cli.cli.commands import COMMANDS, OPTIONS
+
+LAST_RESORT = "/bin/echo"
+_HANDED_OVER = "ECHO_CLI_HANDED_OVER"  # our process number: a launcher that leads back here is passed by
+
+
+def main() -> None:
+    """Runs the tool or becomes the system's echo; returns in neither case."""
+    if len(sys.argv) > 1 and (sys.argv[1] in COMMANDS or sys.argv[1] in OPTIONS):
+        from echo_cli.cli.app import main as tool
+
+        tool()
+    hand_over(sys.argv[1:])
+
+
+def hand_over(arguments: list[str]) -> None:
+    """Replaces this process by the first echo on PATH that is not this script."""
+    import signal
+
+    came_back = os.environ.get(_HANDED_OVER) == str(os.getpid())
+    os.environ[_HANDED_OVER] = str(os.getpid())
+    for ignored in ("SIGPIPE", "SIGXFSZ"):  # Python ignores them, and an ignored signal outlives exec
+        if hasattr(signal, ignored):
+            signal.signal(getattr(signal, ignored), signal.SIG_DFL)
+    for path in [] if came_back else _on_path("echo"):
+        try:
+            os.execv(path, ["echo", *arguments])
+        except OSError:
+            continue
+    os.execv(LAST_RESORT, ["echo", *arguments])
+
+
+def _on_path(name: str) -> list[str]:
+    """Every file called `name` on PATH that may be run, this script left out."""
+    places = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    found = (os.path.join(place or os.curdir, name) for place in places)
+    return [path for path in found if os.path.isfile(path) and os.access(path, os.X_OK) and not _is_this(path)]
+
+
+def _is_this(path: str) -> bool:
+    try:
+        return os.path.samefile(path, sys.argv[0])
+    except OSError:
+        return False
