@@ -13,7 +13,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from echo_cli.layout import Layout, Role
+from echo_cli.layout import Layout
 from echo_cli.storyboard.nouns import Geometry, Kind, Timeline
 
 FORMAT = "echo-trace"
@@ -178,17 +178,6 @@ class RollingAnchor:
     reverse: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Evicted:
-    """Tokens that left memory after this block, and why."""
-
-    role: Role
-    scene: int
-    tokens: int
-    frames: tuple[int | None, ...] = ()
-    why: str | None = None
-
-
 class Times(NamedTuple):
     """Milliseconds spent in each part of a block."""
 
@@ -245,9 +234,10 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class BlockRecord:
-    """One block: half-open ranges of frames and pictures, the memory it attended to, and what became of memory after.
+    """One block: half-open ranges of frames and pictures, the memory it attended to, and what became of memory.
 
-    `bytes` names each part of memory (window, history, scenes, …) and what it held.
+    `bytes` names each part of memory (window, history, scenes, …) and what it held; `evicted` are film frames that
+    left the window.
     """
 
     block: int
@@ -258,7 +248,7 @@ class BlockRecord:
     calibration: Calibration
     bytes: Mapping[str, int]
     rolling: RollingAnchor | None = None
-    evicted: tuple[Evicted, ...] = ()
+    evicted: tuple[int, ...] = ()
     measured: Measured | None = None
 
 

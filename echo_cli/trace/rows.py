@@ -14,9 +14,11 @@ from enum import Enum
 from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from echo_cli.layout import Segment
 from echo_cli.trace.records import KINDS, Record
 
 DIGITS = 6  # after the point, or significant ones of a number below one: more than a float32 knows
+UNTOLD = {Segment: ("slots", "fades")}  # where frames lie in the store is the store's business
 PLAIN = frozenset({int, str, bool, type(None)})
 
 
@@ -59,7 +61,8 @@ def _short(value: float) -> float:
 @cache
 def _fields(cls: type) -> tuple[tuple[str, Any], ...]:
     """Names and defaults, in order."""
-    return tuple((f.name, f.default_factory() if f.default_factory is not MISSING else f.default) for f in fields(cls))
+    return tuple((field.name, field.default if field.default_factory is MISSING else field.default_factory())
+                 for field in fields(cls) if field.name not in UNTOLD.get(cls, ()))
 
 
 @cache

@@ -19,7 +19,6 @@ from echo_cli.trace.records import (
     DecayMap,
     DeviceFacts,
     Drift,
-    Evicted,
     FilmFacts,
     Header,
     LayerMeasured,
@@ -66,7 +65,7 @@ def header(film: Timeline, **policy: object) -> Header:
 
 def remembered(film: Timeline, scene: int, number: int) -> tuple[list[Segment], RollingAnchor | None]:
     """What stands before the block itself: block `number` of `scene`."""
-    kind, first = film.scenes[scene].transition, film.frames_of(scene).start
+    kind, first = film.spans[scene].scene.transition, film.frames_of(scene).start
     segments: list[Segment] = []
     fill = number * SIZE
     if kind and number < LEAVES[kind]:
@@ -102,13 +101,13 @@ def wave(step: int) -> int:
 
 def source_of(film: Timeline, scene: int) -> int:
     """The scene whose recall frame opens this one."""
-    if film.scenes[scene].transition is Kind.RECALL:
-        return [each.id for each in film.scenes].index(film.scenes[scene].recall)
+    if film.spans[scene].scene.transition is Kind.RECALL:
+        return [span.scene.id for span in film.spans].index(film.spans[scene].scene.recall)
     return scene - 1
 
 
 def scene_record(film: Timeline, index: int) -> SceneRecord:
-    scene, block = film.scenes[index], film.spans[index].blocks.start
+    scene, block = film.spans[index].scene, film.spans[index].blocks.start
     kind = scene.transition
     if kind is None:
         return SceneRecord(index, block)
@@ -131,7 +130,7 @@ def records(film: Timeline) -> Iterator[SceneRecord | RecallFrameRecord | BlockR
     """A whole run, in order."""
     dice = random.Random(7)
     for block in film.blocks:
-        kind = film.scenes[block.scene].transition
+        kind = film.spans[block.scene].scene.transition
         if block.opens:
             yield scene_record(film, block.scene)
             decay = decay_map(kind, dice) if kind else None
@@ -155,12 +154,11 @@ def records(film: Timeline) -> Iterator[SceneRecord | RecallFrameRecord | BlockR
                                     (0.93, 0.04, 0.03))
 
 
-def gone(film: Timeline, scene: int, number: int, segments: list[Segment]) -> tuple[Evicted, ...]:
-    kind = film.scenes[scene].transition
+def gone(film: Timeline, scene: int, number: int, segments: list[Segment]) -> tuple[int, ...]:
+    kind = film.spans[scene].scene.transition
     if kind is None or number + 1 != LEAVES[kind]:
         return ()
-    return tuple(Evicted(each.role, each.scene, each.tokens, each.frames, f"{number + 1} blocks are over")
-                 for each in segments if each.expires is not None)
+    return tuple(frame for each in segments if each.expires for frame in each.frames if frame is not None)
 
 
 def measured(segments: list[Segment], fading: list[bool], decay: DecayMap | None, block: Block,

@@ -32,7 +32,7 @@ def test_a_written_trace_is_valid(tmp_path: Path) -> None:
     (records.SceneFacts, HEADER["timeline"]["items"]), (records.SceneRecord, DEFS["scene"]),
     (records.RecallFrameRecord, DEFS["recall_frame"]), (records.BlockRecord, DEFS["block"]),
     (records.Layout, BLOCK["layout"]), (records.RollingAnchor, BLOCK["rolling"]),
-    (records.Evicted, BLOCK["evicted"]["items"]), (records.Measured, DEFS["measured"]),
+    (records.Measured, DEFS["measured"]),
     (records.DecayMap, DEFS["measured"]["properties"]["decay"]),
     (records.Chosen, DEFS["measured"]["properties"]["chosen"]),
     (records.LayerMeasured, DEFS["measured"]["properties"]["layers"]["items"]), (records.Totals, DEFS["totals"]),

@@ -104,6 +104,14 @@ def test_values_that_are_not_finite_become_null(tmp_path: Path) -> None:
     assert read_trace(path).block(0).measured.weights == (Spread(None, None, 1.0),)
 
 
+def test_where_frames_lie_in_the_store_is_not_told(tmp_path: Path) -> None:
+    layout = BLOCKS[0].layout
+    placed = replace(layout, segments=tuple(replace(each, slots=(3, 4, 5), fades=(None,) * 3) for each in layout.segments))
+    with TraceWriter(tmp_path / "film.trace.json", header(FILM)) as writer:
+        writer.block(replace(BLOCKS[0], layout=placed))
+    assert read_trace(tmp_path / "film.trace.json.partial").block(0).layout == layout
+
+
 def test_a_tensor_like_value_is_refused_by_name(tmp_path: Path) -> None:
     with TraceWriter(tmp_path / "film.trace.json", header(FILM)) as writer, pytest.raises(ValueError, match="object"):
         writer.block(replace(BLOCKS[0], calibration=object()))
