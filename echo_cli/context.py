@@ -32,8 +32,8 @@ class BlockContext:
     before the layer attends (memory uses it to choose history by the queries, and to collect the clean pass).
     """
 
-    keys: Tensor
-    values: Tensor
+    keys: Tensor | list[Tensor]  # a tensor a layer under gradients
+    values: Tensor | list[Tensor]
     past: int
     query_rotation: Tensor  # [token, dim/2]
     key_rotation: Tensor
@@ -46,11 +46,19 @@ class BlockContext:
         query, key = rotate(query, self.query_rotation), rotate(key, self.key_rotation)
         end = self.past + key.shape[1]
         bias = None if self.bias is None else self.bias[layer, :, None, None, :end]
-        if torch.is_grad_enabled() and (key.requires_grad or self.keys.requires_grad):
-            # Autograd keeps what attention read, so the buffer must not be overwritten by the next pass.
-            past = slice(0, self.past)
-            return (query, torch.cat((self.keys[layer, :, past], key), 1),
-                    torch.cat((self.values[layer, :, past], value), 1), bias)
-        self.keys[layer, :, self.past:end] = key
-        self.values[layer, :, self.past:end] = value
-        return query, self.keys[layer, :, :end], self.values[layer, :, :end], bias
+        if torch.is_grad_enabled() and (key.requires_grad or self.keys[layer].requires_grad):
+            # Autograd keeps what attention read, so the room for the block must not be overwritten by the next pass.
+            return (query, torch.cat((self.keys[layer][:, :self.past], key), 1),
+                    torch.cat((self.values[layer][:, :self.past], value), 1), bias)
+        keys, values = self.keys[layer], self.values[layer]
+        keys[:, self.past:end], values[:, self.past:end] = key, value
+        return query, keys[:, :end], values[:, :end], bias
+
+    def replace(self, layer: int, start: int, keys: Tensor, values: Tensor) -> None:
+        """Put rotated keys and values in place of a layer's remembered tokens from `start` on."""
+        stop = start + keys.shape[1]
+        if isinstance(self.keys, list):
+            for layers, new in ((self.keys, keys), (self.values, values)):
+                layers[layer] = torch.cat((layers[layer][:, :start], new, layers[layer][:, stop:]), 1)
+        else:
+            self.keys[layer, :, start:stop], self.values[layer, :, start:stop] = keys, values

@@ -22,11 +22,12 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A run of window slots that share a role and a source scene.
+    """Consecutive frames of the window that share a role and a source scene.
 
-    `frames` are the film frames the tokens came from, in slot order; None stands for a frame that is no single film
-    frame (a recall frame folded from several, or tokens chosen from the whole history). `position` is the temporal
-    RoPE position of the first slot. `expires` is the block index before which the segment leaves, if that is known.
+    `frames` are the film frames the tokens came from; None stands for one that is no single film frame (a recall frame
+    folded from several, or tokens chosen from the whole history). `position` is the temporal RoPE position of the
+    first. `expires` is the block index before which the segment leaves, if that is known. `slots` says where in the
+    store each frame lies, and `fades` which row of token weights it carries, None for weight 1.
     """
 
     role: Role
@@ -35,11 +36,16 @@ class Segment:
     tokens: int
     position: int
     expires: int | None = None
+    slots: tuple[int, ...] = ()
+    fades: tuple[int | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """All that one block attends to: remembered segments in slot order, then the block itself."""
+    """All that one block attends to: remembered segments in window order, then the block itself.
+
+    Positions include the jump; `jump` says how far the block leapt, None when it did not.
+    """
 
     segments: tuple[Segment, ...]
     query_position: int
@@ -48,6 +54,14 @@ class Layout:
     @property
     def tokens(self) -> int:
         return sum(segment.tokens for segment in self.segments)
+
+    @property
+    def past(self) -> tuple[Segment, ...]:
+        return tuple(segment for segment in self.segments if segment.role is not Role.CURRENT)
+
+    @property
+    def current(self) -> Segment:
+        return self.segments[-1]
 
     def span(self, role: Role) -> tuple[int, int]:
         """Half-open token range from the first to the last token of `role`; (0, 0) when it is absent."""

@@ -30,12 +30,23 @@ class Sink(Window):
 
 
 @dataclass(frozen=True)
-class Flush(Window):
-    """At every change of prompt, only the first remembered frame and the last two stay."""
+class Flush(Sink):
+    """At every change of prompt, only the first remembered frames and the last ones stay."""
 
+    anchor_frames: int = 1
     kept_first: int = 1
     kept_last: int = 2
-    hard_cut_jump: int = 45
+    hard_cut_jump: int = 45  # how far the positions of a hard cut's first block leap
+
+
+@dataclass(frozen=True)
+class Nothing(Flush):
+    """At every change of prompt everything is dropped; within a scene the first frames stay."""
+
+    anchor_frames: int = 3
+    kept_first: int = 0
+    kept_last: int = 0
+    hard_cut_jump: int = 0
 
 
 @dataclass(frozen=True)
@@ -44,11 +55,6 @@ class Recache(Sink):
 
     recent_frames: int = 12
     recache_anchors: bool = True
-
-
-@dataclass(frozen=True)
-class None_(Sink):
-    """At every change of scene everything is dropped; within a scene the first frames stay."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,7 @@ SETTINGS: dict[str, type[Window]] = {
     "sink": Sink,
     "flush": Flush,
     "recache": Recache,
-    "none": None_,
+    "none": Nothing,
     "echo-forcing": EchoForcing,
 }
 DEFAULT_POLICY = "echo-forcing"
@@ -140,7 +146,7 @@ def read_settings(policy: str, values: Mapping[str, Any] = types.MappingProxyTyp
     problems: list[str] = []
     settings = changed(settings_type(policy)(), values, f"memory policy '{policy}'", problems)
     if problems:
-        raise UsageError("; ".join(problems), hint=f"Settings of '{policy}': {', '.join(setting_names(policy))}.")
+        raise UsageError("; ".join(problems), hint=f"Settings of '{policy}': {', '.join(item.name for item in fields(settings_type(policy)))}.")
     return settings
 
 

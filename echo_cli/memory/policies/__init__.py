@@ -1,0 +1,29 @@
+"""The table of memory policies: a name, the class that decides. A new method is one file and one row."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from echo_cli.memory.policies.base import Policy, Sliding
+from echo_cli.memory.policies.echo_forcing import EchoForcing
+from echo_cli.memory.policies.flush import Flushing
+from echo_cli.memory.policies.recache import Recaching
+from echo_cli.memory.recall import Recall
+from echo_cli.memory.settings import Window, settings_type
+from echo_cli.models.spec import ModelSpec
+from echo_cli.storyboard.nouns import Timeline
+
+POLICIES: dict[str, type[Policy]] = {
+    "window": Sliding,
+    "sink": Sliding,
+    "flush": Flushing,
+    "recache": Recaching,
+    "none": Flushing,
+    "echo-forcing": EchoForcing,
+}
+
+
+def make_policy(name: str, settings: Window, spec: ModelSpec, timeline: Timeline,
+                recalls: Mapping[int, Recall] = MappingProxyType({})) -> Policy:
+    """A policy for one run, or a UsageError that says which settings cannot be."""
+    assert type(settings) is settings_type(name), f"settings of '{name}' are {settings_type(name).__name__}"
+    return POLICIES[name](name, settings, spec, timeline, recalls)

@@ -1,0 +1,184 @@
+"""The contract of a memory policy, and the plain sliding window that most policies are a variation of.
+
+A policy decides in integers: which frames stay, in which order, at which position, until when. It is asked at four
+moments of a block's life (`open_scene`, `arrange`, `absorb`, `close_scene`) and may watch the first denoise pass
+(`look`). Tensors it touches only through the store.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+
+from echo_cli.context import BlockContext, Observer
+from echo_cli.errors import UsageError
+from echo_cli.layout import Layout, Role, Segment
+from echo_cli.memory.recall import Recall
+from echo_cli.memory.settings import Sink, Window
+from echo_cli.memory.store import CleanPass, KVStore
+from echo_cli.models.spec import Grid, ModelSpec
+from echo_cli.runtime import Later
+from echo_cli.storyboard.nouns import Block, Kind, Timeline
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One remembered frame: its slot in the store, where it came from (`frame` None: no single film frame), its role
+    if that does not follow from its place in the window, and its row of weights if it fades."""
+
+    slot: int
+    scene: int
+    frame: int | None
+    role: Role | None = None
+    fade: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Latents of film frames to be encoded again into their slots, seeing what `layout` shows."""
+
+    frames: tuple[int, ...]
+    layout: Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """What a policy decided when a scene opened."""
+
+    kind: Kind | None
+    carried: int = 0  # frames of the old window that stay or come back
+    source: str | None = None  # what stands for the old scene: recall | select | resink
+    source_scene: int | None = None
+    recall: Recall | None = None
+    position_jump: int | None = None
+    clear_after: int | None = None
+    replay: tuple[Replay, ...] = ()
+
+
+@dataclass(slots=True)
+class Facts:
+    """What a block did to memory, for the trace. Device values are on their way and read later."""
+
+    evicted: tuple[int, ...] = ()  # film frames that left the window
+    anchors_from: tuple[int, ...] = ()  # scene frames that refreshed the anchors
+    calibration_tokens: int = 0
+    calibrated: bool = False
+    similarity: Later | None = None  # [layer]
+    gate: Later | None = None  # [layer]
+    history_frames: tuple[int, ...] = ()  # film frames that could be chosen from
+    chosen: Later | None = None  # [layer, token]: index into history_frames x tokens, −1 where nothing was
+    scores: Later | None = None  # [3]: least, mean, greatest of the chosen
+    weights: Later | None = None  # [row, 3]: least, mean, greatest weight of each fading frame during the block
+    decay_map: Later | None = None  # [token]: mean rate, when a transition's rates were just decided
+
+
+class Policy:
+    """One run's memory decisions. Subclasses override hooks; `settings` is frozen, all other state is the run's.
+    `recalls` says which scene each recalling scene was matched with."""
+
+    def __init__(self, name: str, settings: Window, spec: ModelSpec, timeline: Timeline,
+                 recalls: Mapping[int, Recall]) -> None:
+        self.name, self.settings, self.spec, self.timeline, self.recalls = name, settings, spec, timeline, recalls
+        self.window = spec.window if settings.window is None else settings.window
+        self.block = spec.block_frames
+        if self.window <= self.block:
+            self.refuse(f"a window of {self.window} frames leaves no room beside a block of {self.block}",
+                        f"Use a window between {self.block + 1} and {spec.window}.")
+
+    def refuse(self, what: str, hint: str) -> None:
+        raise UsageError(f"memory policy '{self.name}' with model '{self.spec.name}': {what}", hint=hint)
+
+    def need_positions(self, jump: int) -> None:
+        if self.window + jump > self.spec.positions:
+            self.refuse(f"a window of {self.window} frames and a jump of {jump} need {self.window + jump} temporal "
+                        f"positions, but the model has {self.spec.positions}", "Make the window or the jump smaller.")
+
+    @property
+    def replays(self) -> bool:
+        """Whether the policy will ask for latents of remembered frames again."""
+        return False
+
+    def allocate(self, grid: Grid, device: torch.device, dtype: torch.dtype, batch: int = 1) -> KVStore:
+        raise NotImplementedError
+
+    @property
+    def bytes(self) -> int:
+        """Tensor bytes held beside the store."""
+        return 0
+
+    def open_scene(self, block: Block, store: KVStore) -> Transition:
+        return Transition(self.timeline.scenes[block.scene].transition)
+
+    def arrange(self, block: Block, store: KVStore) -> Layout:
+        raise NotImplementedError
+
+    def look(self, block: Block, store: KVStore, context: BlockContext) -> Observer | None:
+        """An observer of the first denoise pass, if memory depends on what the block asks for."""
+        return None
+
+    def absorb(self, block: Block, clean: CleanPass, store: KVStore) -> Facts:
+        raise NotImplementedError
+
+    def close_scene(self, block: Block, store: KVStore) -> None:
+        """The scene's last block has been absorbed."""
+
+
+def held_block(block: Block, slots: Sequence[int]) -> list[Held]:
+    return [Held(slot, block.scene, frame) for slot, frame in zip(slots, block.frames, strict=True)]
+
+
+def layout_of(past: Sequence[Held], roles: Sequence[Role], block: Block, current: Sequence[Held], tokens: int, *,
+              first: int = 0, query: int | None = None, jump: int | None = None, expires: int | None = None) -> Layout:
+    """A window in slot order from position `first`, and the block after it, leaping by `jump`. Queries stand where
+    the block's keys do unless `query` says otherwise; `expires` is for what a transition carried."""
+    segments, at = [], first
+    for (role, scene), run in groupby(zip(roles, past, strict=True), key=lambda pair: (pair[0], pair[1].scene)):
+        held = [item for _, item in run]
+        segments.append(Segment(role, scene, tuple(item.frame for item in held), len(held) * tokens, at,
+                                expires if role is Role.TRANSITION else None,
+                                tuple(item.slot for item in held), tuple(item.fade for item in held)))
+        at += len(held)
+    leap = jump or 0
+    segments.append(Segment(Role.CURRENT, block.scene, tuple(item.frame for item in current), len(current) * tokens, at + leap, None,
+                            tuple(item.slot for item in current), (None,) * len(current)))
+    return Layout(tuple(segments), (at if query is None else query) + leap, jump)
+
+
+class Sliding(Policy):
+    """`window` and `sink`: the first `anchors` frames stay, the last ones fill the rest, positions from slot order."""
+
+    def __init__(self, name: str, settings: Window, spec: ModelSpec, timeline: Timeline,
+                 recalls: Mapping[int, Recall]) -> None:
+        super().__init__(name, settings, spec, timeline, recalls)
+        self.anchors = settings.anchor_frames if isinstance(settings, Sink) else 0
+        self.room = self.window - self.block  # remembered frames
+        if self.anchors >= self.room:
+            self.refuse(f"{self.anchors} anchor frames leave no room for recent ones in a window of {self.window}",
+                        f"Use at most {self.room - 1} anchor frames.")
+        self.need_positions(0)
+        self.past: list[Held] = []
+        self.current: list[Held] = []
+        self.jump: int | None = None
+
+    def allocate(self, grid: Grid, device: torch.device, dtype: torch.dtype, batch: int = 1) -> KVStore:
+        return KVStore(self.spec, grid, self.room + self.block, self.window, batch=batch, device=device, dtype=dtype)
+
+    def arrange(self, block: Block, store: KVStore) -> Layout:
+        self.current = held_block(block, store.take(self.block))
+        return self.layout(self.past, block, self.current, store.grid.tokens)
+
+    def layout(self, past: Sequence[Held], block: Block, current: Sequence[Held], tokens: int) -> Layout:
+        roles = [Role.ANCHOR if index < self.anchors else Role.RECENT for index in range(len(past))]
+        return layout_of(past, roles, block, current, tokens, jump=self.jump)
+
+    def absorb(self, block: Block, clean: CleanPass, store: KVStore) -> Facts:
+        held, self.jump = self.past + self.current, None
+        recent = held[self.anchors:]
+        self.past = held[:self.anchors] + recent[max(0, len(held) - self.room):]
+        store.keep(item.slot for item in self.past)
+        return Facts(evicted=tuple(item.frame for item in held if item not in self.past))
+
+    def keep_only(self, held: list[Held], store: KVStore) -> None:
+        self.past = held
+        store.keep(item.slot for item in held)

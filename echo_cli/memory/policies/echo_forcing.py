@@ -1,0 +1,435 @@
+"""`echo-forcing`: anchors that roll, history chosen by phase, a recent window, recall frames, decay (training-free).
+
+Faithful to the released method, slot for slot; where it is odd, it is odd here too, and the settings at the end of
+`settings.EchoForcing` are the ways out. Window places are indices into `window`, a list as long as the window: the
+first `end` are in use, and what stands behind them is what was there before, as in a buffer that is never cleared.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from echo_cli.context import BlockContext, Observer
+from echo_cli.layout import Layout, Role
+from echo_cli.memory import scoring
+from echo_cli.memory.policies.base import Facts, Held, Policy, Transition, held_block, layout_of
+from echo_cli.memory.recall import Keepsake, Recall, SceneLibrary, most_at_once
+from echo_cli.memory.settings import Cut, EchoForcing as Settings, changed
+from echo_cli.memory.store import CleanPass, KVStore
+from echo_cli.models.spec import Grid, ModelSpec
+from echo_cli.rope import rotate
+from echo_cli.runtime import Later, upload
+from echo_cli.storyboard.nouns import Block, Kind, Timeline
+
+
+class EchoForcing(Policy):
+    settings: Settings
+
+    def __init__(self, name: str, settings: Settings, spec: ModelSpec, timeline: Timeline,
+                 recalls: Mapping[int, Recall]) -> None:
+        super().__init__(name, settings, spec, timeline, recalls)
+        parts = settings.anchor_frames + settings.history_frames + settings.recent_frames + self.block
+        if settings.compression and parts != self.window:
+            self.refuse(f"{settings.anchor_frames} anchor, {settings.history_frames} history and "
+                        f"{settings.recent_frames} recent frames and a block of {self.block} are {parts} frames, but the "
+                        f"window has {self.window}", f"Choose them so that they add up to {self.window}.")
+        self.wave = self.block * settings.rolling_cycle  # scene frames that the anchors roll over
+        if self.wave > self.window:
+            self.refuse(f"a rolling cycle of {settings.rolling_cycle} needs {self.wave} frames, more than the window's "
+                        f"{self.window}", f"Use a rolling cycle of at most {self.window // self.block}.")
+        self.cuts = {index: self._cut(index) for index in range(1, len(timeline.scenes))}
+        self.wanted = {index: keepsake for index in self.cuts if (keepsake := self._wanted(index))}
+        at_once = most_at_once((keepsake, index) for index, keepsake in self.wanted.items())
+        if at_once > settings.library:
+            self.refuse(f"this storyboard needs {at_once} scenes in the library at once, but it holds {settings.library}",
+                        f"Set library to {at_once} or more.")
+        self._library_size = at_once
+        self.uncleared = any(self._misaligned(cut) for cut in self.cuts.values())
+        self.need_positions(max((self._jump(index) or 0 for index in self.cuts), default=0))
+
+        self.scene_start, self.offset, self.scene_timing = 0, 0, False
+        self.tail = False
+        self.window_frames: list[Held] = []
+        self.origins: list[Held] = []
+        self.end = 0
+        self.history: list[Held] = []
+        self.candidates: list[Held] = []
+        self.candidate_step = settings.candidate_stride
+        self.first: Held | None = None  # the first frame that the scene made: `select`
+        self.current: list[Held] = []
+        self.replaced: list[Held] = []  # what the history places held before this block chooses anew; empty: it does not
+        self.calibration_tokens, self.query_tokens, self.ready, self.just_ready = 0, 0, False, False
+        self.carried, self.clear_in, self.jump = 0, 0, None
+        self.fading: slice | None = None
+        self.facts = Facts()
+
+    # What the film will ask for, decided before it begins
+
+    def _cut(self, index: int) -> Cut:
+        scene = self.timeline.scenes[index]
+        problems: list[str] = []
+        cut = changed(self.settings.cut(scene.transition or Kind.SMOOTH), scene.memory, f"scene '{scene.id}'", problems)
+        if problems:
+            self.refuse("; ".join(problems), "A scene may override the settings of its own transition.")
+        if cut.jump == "similarity" and index not in self.recalls:
+            self.refuse(f"scene '{scene.id}' jumps by similarity, but recalls nothing",
+                        "Use jump: fixed, or a recall transition.")
+        return cut
+
+    def _wanted(self, index: int) -> Keepsake | None:
+        cut, kind = self.cuts[index], self.timeline.scenes[index].transition
+        if cut.source in ("none", "resink"):
+            return None
+        if kind is Kind.RECALL:
+            source = self.recalls[index].scene
+        elif kind is Kind.HARD_CUT or self.settings.nearest_anchor:
+            source = index - 1
+        else:  # the scene that opened this chain of smooth transitions
+            source = index - 1
+            while source > 0 and self.timeline.scenes[source].transition is Kind.SMOOTH:
+                source -= 1
+        return Keepsake(cut.source, source)
+
+    def _jump(self, index: int) -> int | None:
+        cut = self.cuts[index]
+        if cut.jump == "fixed":
+            return cut.jump_value
+        recall = self.recalls[index]
+        if self.settings.jump_by_gap:
+            return scoring.gap_jump(recall.similarity, cut.jump_min, cut.jump_max)
+        return scoring.position_jump(recall.similarity, [score for _, score in recall.scores], cut.jump_min, cut.jump_max)
+
+    def _misaligned(self, cut: Cut) -> bool:
+        """Whether the window may fill up with a remainder of a block. Rolling then moves frames that lie behind its
+        end, so that those of the old scene must not be dropped."""
+        counts = {count for memory in (0, 1) for count in range(memory, memory + cut.recent_frames + 1)}
+        return any(count % self.block and not 0 < cut.clear_after <= (self.window - count) // self.block for count in counts)
+
+    # Tensors, allocated once
+
+    def allocate(self, grid: Grid, device: torch.device, dtype: torch.dtype, batch: int = 1) -> KVStore:
+        settings, spec = self.settings, self.spec
+        carried = 1 + max((cut.recent_frames for cut in self.cuts.values()), default=0)
+        self.kept_history = max(settings.history_capacity, self.window)
+        slots = (self.kept_history + self.wave + self.block + carried  # history, and the scene's beginning
+                 + 2 * (settings.history_frames + self.block)  # chosen tokens and the block, old and new
+                 + self.window * self.uncleared
+                 + 2 * settings.candidate_frames // settings.candidate_stride + 3)
+        if not settings.compression:
+            slots += self.window
+        store = KVStore(spec, grid, slots, self.window, carried, batch, device, dtype, settings.forgetting == "suppress")
+        frame = (spec.depth, batch, grid.tokens, spec.heads, spec.head_dim)
+        self.library = SceneLibrary(self._library_size, frame, device, dtype)
+        self.blank = Held(store.take(1)[0], 0, None)
+        self.window_frames, self.origins = [self.blank] * self.window, [self.blank] * self.window
+
+        def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.zeros(spec.depth, batch, *shape, dtype=dtype, device=device)
+
+        self.query_sum, self.scene_query_sum = (zeros(spec.heads, spec.head_dim) for _ in range(2))
+        self.query_abs = zeros(spec.heads, spec.head_dim // 2)
+        self.clean_query = zeros(spec.heads, spec.head_dim)  # mean of the last clean pass
+        self.loud, self.uses = zeros(slots, grid.tokens), zeros(slots, grid.tokens, dtype=torch.int16)
+        self.phases = scoring.phase_table(spec, self.kept_history, device)
+        return store
+
+    @property
+    def bytes(self) -> int:
+        tensors = (self.query_sum, self.scene_query_sum, self.query_abs, self.clean_query, self.loud, self.uses, self.phases)
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors) + self.library.bytes
+
+    # A scene opens
+
+    def open_scene(self, block: Block, store: KVStore) -> Transition:
+        self.scene_start = block.frames.start
+        if block.scene == 0:
+            return Transition(None)
+        cut, wanted = self.cuts[block.scene], self.wanted.get(block.scene)
+        memory: list[Held] = []
+        if wanted:
+            slot, = store.take(1)
+            store.write([slot], *self.library.get(wanted))
+            memory = [Held(slot, wanted.scene, None)]
+        elif cut.source == "resink":
+            memory = [self.window_frames[0]]
+        recent = self.window_frames[max(0, self.end - cut.recent_frames):self.end]
+        carried = memory + recent
+        start, stop = {"old_memory": (0, len(carried)), "old_recall": (0, len(memory)),
+                       "old_recent": (len(memory), len(carried))}[cut.target]
+        self.fading = slice(start, stop)
+        store.fade(self.fading, cut.first_weight)
+
+        self.carried = self.end = self.offset = len(carried)
+        self.window_frames[:self.end] = [
+            replace(held, role=Role.TRANSITION, fade=index if start <= index < stop else None)
+            for index, held in enumerate(carried)]
+        self._blank_behind()
+        self.origins = [replace(held, role=Role.TRANSITION, fade=None) for held in carried]
+        self.origins += [self.blank] * (self.window - self.end)
+        self.history, self.candidates, self.candidate_step = [], [], self.settings.candidate_stride
+        for total in (self.query_sum, self.query_abs, self.scene_query_sum):
+            total.zero_()
+        self.calibration_tokens, self.query_tokens, self.ready = 0, 0, False
+        self.scene_timing, self.tail = cut.scene_timing, cut.positions == "tail"
+        self.clear_in, self.jump = cut.clear_after, self._jump(block.scene)
+        done = {keepsake for keepsake in self.wanted.values() if keepsake in self.library} - {
+            keepsake for index, keepsake in self.wanted.items() if index > block.scene}
+        self.library.forget(sorted(done))
+        return Transition(self.timeline.scenes[block.scene].transition, self.carried,
+                          cut.source if memory else None, memory[0].scene if memory else None,
+                          self.recalls.get(block.scene), self.jump, cut.clear_after or None)
+
+    # A block takes its place
+
+    def scene_position(self, block: Block) -> int:
+        """Where the block stands by its scene's clock, or by the film's."""
+        return block.frames.start - self.scene_start + self.offset if self.scene_timing else block.frames.start
+
+    def arrange(self, block: Block, store: KVStore) -> Layout:
+        self.facts, self.replaced = Facts(), []
+        self.current = held_block(block, store.take(self.block))
+        position = self.scene_position(block)
+        surplus = self.end + self.block - self.window
+        before = self.window_frames[:self.end]
+        if surplus > 0:
+            if self.settings.compression:
+                self._roll(surplus, position, store)
+            else:
+                kept = min(self.settings.sink_frames, self.end)
+                self.window_frames[kept:self.end - surplus] = self.window_frames[kept + surplus:self.end]
+            self.end = self.window
+        else:
+            self.end += self.block
+        past = self.end - self.block
+        self.window_frames[past:self.end] = self.current
+        if self.settings.compression and position + self.block <= self.window:
+            self.origins[past:self.end] = self.current
+        stay = {held.slot for held in self.window_frames[:past]}
+        self.facts.evicted = tuple(held.frame for held in before if held.slot not in stay and held.frame is not None)
+        last = self.window - self.block
+        return layout_of(self.window_frames[:past], [self._role(index) for index in range(past)], block, self.current,
+                         store.grid.tokens, first=self.window - self.end if self.tail else 0,
+                         query=last if self.tail else min(max(position, 0), last), jump=self.jump,
+                         expires=block.index + self.clear_in if self.clear_in else None)
+
+    def _role(self, index: int) -> Role:
+        if self.window_frames[index].role is not None:
+            return self.window_frames[index].role
+        return Role.ANCHOR if index < self.settings.anchor_frames else Role.RECENT
+
+    def _roll(self, surplus: int, position: int, store: KVStore) -> None:
+        """Make room in a full window: anchors slide over the scene's beginning, history is chosen anew, the last
+        frames stay."""
+        old, settings = list(self.window_frames), self.settings
+        anchors, chosen = settings.anchor_frames, settings.history_frames
+        if anchors > surplus:
+            self.window_frames[:anchors - surplus] = old[surplus:anchors]
+        groups = anchors // self.block
+        if position >= self.window and groups:
+            scene_frames = self._wave_at(position - (self.window - self.wave))
+            self.window_frames[self.block * (groups - 1):self.block * groups] = [self.origins[i] for i in scene_frames]
+            self.facts.anchors_from = tuple(scene_frames)
+        tail, recent = anchors + chosen, settings.recent_frames
+        self.window_frames[tail:tail + recent] = old[tail + self.block:tail + self.block + recent]
+        if self.ready and chosen:
+            self.replaced = old[anchors:tail]
+            scene = self.history[-1].scene
+            self.window_frames[anchors:tail] = [Held(slot, scene, None, Role.HISTORY) for slot in store.take(chosen)]
+
+    def _wave_at(self, phase: int) -> list[int]:
+        """Scene frames for the anchors' newest places: a triangle wave over the first `wave` frames, three at a time,
+        backwards first."""
+        turn, place = divmod(phase, self.wave)
+        if turn % 2:
+            left = max(0, self.wave - place - self.block)
+            return list(range(left + self.block - 1, left - 1, -1))
+        return list(range(place, place + self.block))
+
+    # History is chosen while the block's first pass asks for it
+
+    def look(self, block: Block, store: KVStore, context: BlockContext) -> Observer | None:
+        if not self.replaced:
+            return None
+        settings, tokens = self.settings, store.grid.tokens
+        eligible = self.history[:len(self.history) - settings.recent_frames]
+        ages = [len(self.history) - index for index in range(len(eligible))]
+        if settings.no_duplicates:
+            standing = {held.slot for held in self.window_frames[:settings.anchor_frames]}
+            ages = [age for age, held in zip(ages, eligible, strict=True) if held.slot not in standing]
+            eligible = [held for held in eligible if held.slot not in standing]
+        slots = [held.slot for held in eligible]
+        expected = scoring.expectation(self.query_mean, self.phases)  # [layer, batch, age, head * dim]
+        base = torch.cat([torch.matmul(store.keys[:, :, slot].flatten(-2).float(), expected[:, :, age - 1, :, None])[..., 0]
+                          for slot, age in zip(slots, ages, strict=True)], -1) / self.spec.heads  # [layer, batch, token]
+        loud = torch.cat([self.loud[:, :, slot] for slot in slots], -1) if settings.amplitude_compensation else None
+        uses = torch.cat([self.uses[:, :, slot] for slot in slots], -1)
+        pool_index = (upload(slots, store.device)[:, None] * tokens + torch.arange(tokens, device=store.device)).flatten()
+        count, begin = settings.history_frames * tokens, settings.anchor_frames * tokens
+        first = self.window - self.end if self.tail else 0
+        rotation = store.rope.frames(first + settings.anchor_frames, settings.history_frames)
+        chosen_slots = [held.slot for held in self.window_frames[settings.anchor_frames:][:settings.history_frames]]
+        old_slots = [held.slot for held in self.replaced]
+        seen: list[tuple[Tensor, ...]] = []
+        self.facts.history_frames = tuple(held.frame for held in eligible)
+        self.scores: list[Tensor] = []  # [batch, token] a layer, what was chosen from
+
+        def choose(layer: int, query: Tensor, key: Tensor, value: Tensor) -> None:
+            score = base[layer]
+            asked = self.clean_query[layer] if settings.gate_on_clean else query.detach().float().mean(1)
+            similarity, gate = scoring.drift_gate(asked, self.query_sum[layer] / self.calibration_tokens, settings.drift_lambda)
+            if loud is not None:
+                score = score + (loud[layer] * gate[:, None] if settings.drift_gate else loud[layer])
+            if settings.max_reuse:
+                score = score.masked_fill(uses[layer] >= settings.max_reuse, -torch.inf)
+            self.scores.append(score)
+            index, valid = scoring.best(score, count)  # [batch, count]
+            where = pool_index[index]
+            new = []
+            for pool in (store.keys[layer], store.values[layer]):
+                flat = pool.flatten(1, 2)  # [batch, slot * token, head, dim]
+                kept = torch.cat([pool[:, slot] for slot in old_slots], 1)
+                found = torch.take_along_dim(flat, where[..., None, None], 1)
+                if settings.true_places and pool is store.keys[layer]:
+                    found = self._turn_home(found, index % tokens, store)
+                new.append(torch.where(valid[..., None, None], found, kept))
+            store.write(chosen_slots, *new, layer)
+            self.uses[layer].flatten(1).scatter_add_(1, where, valid.to(torch.int16))
+            context.replace(layer, begin, rotate(new[0], rotation), new[1])
+            least = torch.where(valid, score.gather(1, index), torch.inf).amin()
+            most, mean = score.gather(1, index).amax(), (score.gather(1, index) * valid).sum() / valid.sum()
+            seen.append((similarity[0], gate[0], torch.where(valid, index, -1)[0], torch.stack((least, mean, most))))
+            if len(seen) == self.spec.depth:
+                similarities, gates, indices, spread = (torch.stack(part) for part in zip(*seen, strict=True))
+                self.facts.similarity, self.facts.gate = Later(similarities), Later(gates)
+                self.facts.chosen, self.facts.scores = Later(indices), Later(spread)
+
+        return choose
+
+    @property
+    def query_mean(self) -> Tensor:
+        """Calibrated mean query, complex [layer, batch, head, pair]."""
+        return scoring.complex_pairs(self.query_sum / self.calibration_tokens)
+
+    def _turn_home(self, keys: Tensor, place: Tensor, store: KVStore) -> Tensor:
+        """Turn raw keys [batch, token, head, dim] so that rotation at their slot's row and column ends at their own."""
+        spatial = store.rope.spatial
+        slot = spatial.repeat(self.settings.history_frames, 1)
+        difference = torch.cat((torch.ones_like(store.rope.temporal[:1]).expand(*place.shape, -1),
+                                spatial[place] * slot.conj()), -1)  # [batch, token, pair]
+        return rotate(keys, difference)
+
+    # A block is finished
+
+    def absorb(self, block: Block, clean: CleanPass, store: KVStore) -> Facts:
+        if self.settings.compression:
+            self._calibrate(self.scene_position(block) + self.block, clean)
+            self._remember(store)
+        self.clean_query = clean.query_sum / clean.tokens
+        self._collect(block, clean)
+        if block.opens and block.scene:
+            self._set_rates(self.cuts[block.scene], store)
+        self._measure(block, store)
+        if block.opens:
+            self.first = self.current[0]
+            if (keepsake := Keepsake("select", block.scene)) in self.wanted.values():
+                self.library.put(keepsake, store.keys[:, :, self.first.slot], store.values[:, :, self.first.slot])
+        if self.fading is not None:
+            store.weights[:, :, self.fading] *= store.rates[:, :, self.fading]
+        if self.clear_in:
+            self.clear_in -= 1
+            if not self.clear_in:
+                self._clear()
+        self.jump = None
+        store.keep(held.slot for held in self._alive())
+        return self.facts
+
+    def _calibrate(self, position: int, clean: CleanPass) -> None:
+        """Mean queries of the scene's first window; ready when the window is exactly full."""
+        if not self.ready and position <= self.window:
+            self.query_sum += clean.query_sum
+            self.query_abs += clean.query_abs
+            self.calibration_tokens += clean.tokens
+            self.ready = position == self.window
+            self.just_ready = self.ready
+        else:
+            self.just_ready = False
+        self.facts.calibration_tokens, self.facts.calibrated = self.calibration_tokens, self.ready
+
+    def _remember(self, store: KVStore) -> None:
+        """The block enters the history, unused; amplitudes are taken once, when calibration allows."""
+        self.history = (self.history + self.current)[-self.kept_history:]
+        for held in self.current:
+            self.uses[:, :, held.slot] = 0
+        if self.ready and self.settings.amplitude_compensation:
+            mean, absolute = self.query_mean, self.query_abs / self.calibration_tokens
+            for held in self.history if self.just_ready else self.current:
+                self.loud[:, :, held.slot] = scoring.loudness(store.keys[:, :, held.slot], mean, absolute)
+
+    def _collect(self, block: Block, clean: CleanPass) -> None:
+        """What the scene's recall frame will be folded from."""
+        if Keepsake("recall", block.scene) not in self.wanted.values():
+            return
+        self.scene_query_sum += clean.query_sum
+        self.query_tokens += clean.tokens
+        settings = self.settings
+        for held in self.current:
+            number = held.frame - self.scene_start
+            if settings.candidates_from_whole_scene:
+                if number % self.candidate_step == 0:
+                    self.candidates.append(held)
+                if len(self.candidates) > -(-settings.candidate_frames // settings.candidate_stride):
+                    self.candidate_step *= 2
+                    self.candidates = [old for old in self.candidates
+                                       if (old.frame - self.scene_start) % self.candidate_step == 0]
+            elif number < settings.candidate_frames and number % settings.candidate_stride == 0:
+                self.candidates.append(held)
+
+    def _set_rates(self, cut: Cut, store: KVStore) -> None:
+        """Decided once, when the new scene has shown its first frame: fixed, or by how much each token disagrees."""
+        if cut.strategy == "fixed":
+            rates: Tensor | float = cut.fixed_rate
+        else:
+            old = self.first if cut.target == "old_recent" else self.window_frames[0]
+            rates = scoring.difference_rates(store.keys[:, :, self.current[0].slot], store.keys[:, :, old.slot],
+                                             cut.min_rate, cut.max_rate)[:, :, None]
+        store.rates[:, :, self.fading] = rates
+        if self.fading.start < self.fading.stop:
+            self.facts.decay_map = Later(store.rates[:, :, self.fading.start].mean((0, 1)))
+
+    def _measure(self, block: Block, store: KVStore) -> None:
+        rows = sorted({held.fade for held in self.window_frames[:self.end] if held.fade is not None})
+        if rows:
+            weights = store.weights[:, :, rows[0]:rows[-1] + 1]
+            self.facts.weights = Later(torch.stack((weights.amin((0, 1, 3)), weights.mean((0, 1, 3)), weights.amax((0, 1, 3))), -1))
+
+    def _clear(self) -> None:
+        """What the transition carried leaves: by place, not by name, as in the release."""
+        count = min(self.carried, self.end)
+        gone = self.window_frames[:count]
+        self.window_frames[:self.end - count] = self.window_frames[count:self.end]
+        self.origins[:self.window - count] = self.origins[count:]
+        self.end -= count
+        self._blank_behind()
+        self.offset = max(0, self.offset - count)
+        self.fading = None
+        self.facts.evicted += tuple(held.frame for held in gone if held.frame is not None)
+
+    def _blank_behind(self) -> None:
+        if not self.uncleared:
+            self.window_frames[self.end:] = [self.blank] * (self.window - self.end)
+
+    def _alive(self) -> list[Held]:
+        pending = self.carried if self.clear_in else 0
+        held = [self.blank, *self.window_frames, *self.history, *self.candidates,
+                *self.origins[:self.wave + self.block + pending]]
+        return held + ([self.first] if self.first else [])
+
+    def close_scene(self, block: Block, store: KVStore) -> None:
+        keepsake = Keepsake("recall", block.scene)
+        if keepsake in self.wanted.values():
+            slots = [held.slot for held in self.candidates]
+            frames = (torch.stack([pool[:, :, slot] for slot in slots], 2) for pool in (store.keys, store.values))
+            self.library.put(keepsake, *scoring.fold(*frames, self.scene_query_sum / self.query_tokens,
+                                                     self.settings.base_weight, self.settings.fold == "score_weighted"))

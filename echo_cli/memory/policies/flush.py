@@ -1,0 +1,29 @@
+"""`flush` and `none`: at every change of prompt the window is emptied but for its ends."""
+
+from collections.abc import Mapping
+
+from echo_cli.memory.policies.base import Sliding, Transition
+from echo_cli.memory.recall import Recall
+from echo_cli.memory.settings import Flush
+from echo_cli.memory.store import KVStore
+from echo_cli.models.spec import ModelSpec
+from echo_cli.storyboard.nouns import Block, Kind, Timeline
+
+
+class Flushing(Sliding):
+    """Keeps the first remembered frames and the last (Infinity-RoPE), or nothing at all; a hard cut leaps as well."""
+
+    settings: Flush
+
+    def __init__(self, name: str, settings: Flush, spec: ModelSpec, timeline: Timeline,
+                 recalls: Mapping[int, Recall]) -> None:
+        super().__init__(name, settings, spec, timeline, recalls)
+        self.need_positions(settings.hard_cut_jump)
+
+    def open_scene(self, block: Block, store: KVStore) -> Transition:
+        kind = self.timeline.scenes[block.scene].transition
+        first = self.past[:self.settings.kept_first]
+        rest = self.past[self.settings.kept_first:]
+        self.keep_only(first + rest[max(0, len(rest) - self.settings.kept_last):], store)
+        self.jump = self.settings.hard_cut_jump or None if kind is Kind.HARD_CUT else None
+        return Transition(kind, carried=len(self.past), position_jump=self.jump)

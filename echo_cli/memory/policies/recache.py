@@ -1,0 +1,42 @@
+"""`recache`: at every change of prompt the remembered frames are encoded again under the new one (LongLive)."""
+
+from collections.abc import Mapping
+
+from echo_cli.layout import Role
+from echo_cli.memory.policies.base import Held, Replay, Sliding, Transition, layout_of
+from echo_cli.memory.recall import Recall
+from echo_cli.memory.settings import Recache
+from echo_cli.memory.store import KVStore
+from echo_cli.models.spec import ModelSpec
+from echo_cli.storyboard.nouns import Block, Timeline
+
+
+class Recaching(Sliding):
+    settings: Recache
+
+    def __init__(self, name: str, settings: Recache, spec: ModelSpec, timeline: Timeline,
+                 recalls: Mapping[int, Recall]) -> None:
+        super().__init__(name, settings, spec, timeline, recalls)
+        wanted = settings.anchor_frames + settings.recent_frames
+        if settings.recent_frames < 1 or wanted > self.room:
+            self.refuse(f"{settings.anchor_frames} anchor and {settings.recent_frames} recent frames do not fit beside "
+                        f"a block in a window of {self.window}", f"Together they may be 1 to {self.room} frames.")
+        self.room = wanted
+
+    @property
+    def replays(self) -> bool:
+        return True
+
+    def open_scene(self, block: Block, store: KVStore) -> Transition:
+        kind = self.timeline.scenes[block.scene].transition
+        start = 0 if self.settings.recache_anchors else self.anchors
+        runs = [self.past[at:at + self.block] for at in range(start, len(self.past), self.block)]
+        return Transition(kind, carried=len(self.past),
+                          replay=tuple(self._replay(self.past[:start + index * self.block], run, block, store)
+                                       for index, run in enumerate(runs)))
+
+    def _replay(self, past: list[Held], run: list[Held], block: Block, store: KVStore) -> Replay:
+        """One run of frames, seeing the remembered ones before it, which have been encoded again already."""
+        roles = [Role.ANCHOR if index < self.anchors else Role.RECENT for index in range(len(past))]
+        frames = tuple(item.frame for item in run if item.frame is not None)
+        return Replay(frames, layout_of(past, roles, block, run, store.grid.tokens))

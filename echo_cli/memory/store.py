@@ -1,0 +1,137 @@
+"""The store: raw keys and values of whole frames, and the window made of them for one block.
+
+Knows tensors and slots. Which frame lies in which slot, what it is for and when it goes is a policy's decision; the
+store only takes, keeps, writes, and prepares a window to a layout. All tensors are allocated once. Under gradients
+every write makes a new tensor instead, since autograd still needs the old one.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from echo_cli.context import BlockContext
+from echo_cli.layout import Layout
+from echo_cli.models.spec import Grid, ModelSpec
+from echo_cli.rope import RopeTable, rotate
+
+
+class KVStore:
+    """`keys`, `values` [layer, batch, slot, token, head, dim]: raw (unrotated, unweighted) frames.
+    `weights`, `rates` [layer, batch, row, token]: what fading frames are worth, and what they lose each block."""
+
+    def __init__(self, spec: ModelSpec, grid: Grid, slots: int, window: int, fades: int = 0, batch: int = 1,
+                 device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, suppress: bool = False) -> None:
+        self.spec, self.grid, self.device = spec, grid, torch.device(device)
+        self.rope = RopeTable(spec, grid, device)
+        self.suppress = suppress  # a weight w adds log w to the logits, in place of scaling keys and values
+        frames = (spec.depth, batch, slots, grid.tokens, spec.heads, spec.head_dim)
+        past = (spec.depth, batch, window * grid.tokens, spec.heads, spec.head_dim)
+        self.keys, self.values = (torch.zeros(frames, dtype=dtype, device=device) for _ in range(2))
+        self._window_keys, self._window_values = (torch.zeros(past, dtype=dtype, device=device) for _ in range(2))
+        self.weights, self.rates = (torch.ones(spec.depth, batch, fades, grid.tokens, device=device) for _ in range(2))
+        self._free = list(range(slots - 1, -1, -1))
+        self._used: set[int] = set()
+
+    @property
+    def bytes(self) -> int:
+        tensors = (self.keys, self.values, self._window_keys, self._window_values, self.weights, self.rates,
+                   self.rope.spatial, self.rope.temporal)
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    def take(self, count: int) -> tuple[int, ...]:
+        """Free slots, whose old contents are now anybody's."""
+        assert count <= len(self._free), f"the store has {len(self._free)} free slots, but {count} are wanted"
+        slots = tuple(self._free.pop() for _ in range(count))
+        self._used.update(slots)
+        return slots
+
+    def keep(self, slots: Iterable[int]) -> None:
+        """Everything not in `slots` becomes free; the order of freeing is fixed, so runs repeat exactly."""
+        kept = set(slots)
+        assert kept <= self._used, f"slots {sorted(kept - self._used)} were never taken"
+        self._free += sorted(self._used - kept, reverse=True)
+        self._used = kept
+
+    @property
+    def used(self) -> frozenset[int]:
+        return frozenset(self._used)
+
+    def write(self, slots: Sequence[int], keys: Tensor, values: Tensor, layers: slice | int = slice(None)) -> None:
+        """Raw keys and values [layer, batch, slots * token, head, dim] into slots; one layer's lack the first axis."""
+        if torch.is_grad_enabled() and (keys.requires_grad or self.keys.requires_grad):
+            self.keys, self.values = self.keys.clone(), self.values.clone()
+        for slot, key, value in zip(slots, keys.chunk(len(slots), -3), values.chunk(len(slots), -3), strict=True):
+            self.keys[layers, ..., slot, :, :, :] = key
+            self.values[layers, ..., slot, :, :, :] = value
+
+    def fade(self, rows: slice, weight: float) -> None:
+        """Rows begin a transition: all tokens at `weight`, losing nothing yet."""
+        self.weights[:, :, rows] = weight
+        self.rates[:, :, rows] = 1.0
+
+    def prepare(self, layout: Layout) -> BlockContext:
+        """Rotate and weight the remembered frames to their place in `layout`, once for all layers and passes."""
+        placed = [(segment.position + index, slot, row) for segment in layout.past
+                  for index, (slot, row) in enumerate(zip(segment.slots, segment.fades, strict=True))]
+        frames = (self._frame(*where) for where in placed)
+        tokens, current = self.grid.tokens, layout.current
+        if self.keys.requires_grad and placed:
+            keys, values = (list(torch.cat(part, 2).unbind(0)) for part in zip(*frames, strict=True))
+        else:
+            keys, values = self._window_keys, self._window_values
+            for index, (key, value) in enumerate(frames):
+                keys[:, :, index * tokens:(index + 1) * tokens] = key
+                values[:, :, index * tokens:(index + 1) * tokens] = value
+        past = len(placed) * tokens
+        return BlockContext(keys, values, past, bias=self._bias([row for *_, row in placed], past + current.tokens),
+                            query_rotation=self.rope.frames(layout.query_position, len(current.frames)),
+                            key_rotation=self.rope.frames(current.position, len(current.frames)))
+
+    def _frame(self, position: int, slot: int, row: int | None) -> tuple[Tensor, Tensor]:
+        """One remembered frame as attention will see it, for all layers."""
+        key, value = rotate(self.keys[:, :, slot], self.rope.frames(position, 1)), self.values[:, :, slot]
+        if row is None or self.suppress:
+            return key, value
+        weight = self.weights[:, :, row, :, None, None]
+        return (key * weight).to(key.dtype), (value * weight).to(value.dtype)
+
+    def _bias(self, rows: Sequence[int | None], tokens: int) -> Tensor | None:
+        """log w for every token of a fading frame, if forgetting is by suppression; [layer, batch, token]."""
+        if not self.suppress or not any(row is not None for row in rows):
+            return None
+        bias = torch.zeros(*self.weights.shape[:2], tokens, device=self.device)
+        for place, row in enumerate(rows):
+            if row is not None:
+                bias[:, :, place * self.grid.tokens:(place + 1) * self.grid.tokens] = \
+                    self.weights[:, :, row].clamp(min=1e-9).log()
+        return bias
+
+
+class CleanPass:
+    """Observes the pass over finished latents: raw keys and values into the block's slots, and sums of its queries.
+
+    Under gradients the frames are held back until `finish`, so that no layer's write disturbs what another has read.
+    """
+
+    def __init__(self, store: KVStore, slots: tuple[int, ...]) -> None:
+        self._store, self._slots = store, slots
+        spec, batch = store.spec, store.keys.shape[1]
+        self.query_sum = torch.zeros(spec.depth, batch, spec.heads, spec.head_dim, device=store.device)
+        self.query_abs = torch.zeros(spec.depth, batch, spec.heads, spec.head_dim // 2, device=store.device)
+        self.tokens = len(slots) * store.grid.tokens
+        self._held: list[tuple[Tensor, Tensor]] = []
+
+    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> None:
+        raw = query.detach().float()  # [batch, token, head, dim]
+        self.query_sum[layer] = raw.sum(1)
+        self.query_abs[layer] = torch.view_as_complex(raw.unflatten(-1, (-1, 2))).abs().sum(1)
+        if key.requires_grad and torch.is_grad_enabled():
+            self._held.append((key, value))
+            return
+        self._store.write(self._slots, key, value, layer)
+
+    def finish(self) -> None:
+        if self._held:
+            keys, values = (torch.stack(part) for part in zip(*self._held, strict=True))
+            self._store.write(self._slots, keys, values)

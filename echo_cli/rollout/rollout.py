@@ -1,0 +1,99 @@
+"""The block loop: a timeline in, blocks out. Writers, traces, farms and benches are its consumers.
+
+Nothing in the loop waits for the device. Pictures, files and clocks on walls are not known here.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from echo_cli.layout import Layout
+from echo_cli.memory.policies.base import Facts, Policy, Transition
+from echo_cli.memory.store import CleanPass, KVStore
+from echo_cli.models.spec import Grid
+from echo_cli.models.transformer import Text, Transformer
+from echo_cli.rollout.sampling import clean_pass, denoise, schedule
+from echo_cli.rollout.stopwatch import Stopwatch
+from echo_cli.runtime import Noise
+from echo_cli.storyboard.nouns import Block
+
+
+@dataclass(frozen=True, slots=True)
+class BlockResult:
+    """A finished block: its latents, what it attended to, and what it did to memory."""
+
+    block: Block
+    latents: Tensor  # [batch, frame, channel, height, width]
+    layout: Layout
+    transition: Transition | None  # of the scene that this block opens
+    facts: Facts
+    bytes: int  # tensors that memory holds
+    times: Stopwatch
+
+
+def rollout(transformer: Transformer, prompts: Sequence[Tensor], policy: Policy, noise: Noise, grid: Grid,
+            batch: int = 1, guesses: Callable[[Block, int, Tensor], None] | None = None) -> Iterator[BlockResult]:
+    """Generate the policy's timeline, block by block. `prompts` are the scenes' text rows [1 or batch, row, dim];
+    `guesses` may watch every step's x0. Gradients flow if the transformer's parameters ask for them."""
+    spec, device, dtype = transformer.spec, transformer.device, transformer.dtype
+    levels = schedule(spec.steps, spec.shift)
+    shape = (batch, spec.block_frames, spec.channels, grid.height, grid.width)
+    store = policy.allocate(grid, device, dtype, batch)
+    remembered = LatentMemory(policy.replays)
+    text: Text | None = None
+    for block in policy.timeline.blocks:
+        watch, transition = Stopwatch(device), None
+        with watch("memory"):
+            if block.opens:
+                text = transformer.read(prompts[block.scene].to(device, non_blocking=True))
+                transition = policy.open_scene(block, store)
+                replay(transition, transformer, text, remembered, store)
+            layout = policy.arrange(block, store)
+            context = store.prepare(layout)
+            context.observer = policy.look(block, store, context)
+        with watch("denoise"):
+            def drawn(step: int) -> Tensor:
+                return noise(block, step, shape).to(device, dtype, non_blocking=True)
+
+            for step, latents in enumerate(denoise(transformer, text, context, levels, drawn)):
+                context.observer = None  # memory watches the first pass alone
+                if guesses is not None:
+                    guesses(block, step, latents)
+        with watch("clean"):
+            context.observer = clean = CleanPass(store, layout.current.slots)
+            clean_pass(transformer, text, context, latents)
+            clean.finish()
+        with watch("memory"):
+            facts = policy.absorb(block, clean, store)
+            if block.closes:
+                policy.close_scene(block, store)
+            remembered.add(block, latents, layout)
+        yield BlockResult(block, latents, layout, transition, facts, store.bytes + policy.bytes, watch)
+
+
+class LatentMemory:
+    """Latents of the frames still in the window, for policies that encode them again."""
+
+    def __init__(self, wanted: bool) -> None:
+        self._wanted = wanted
+        self._frames: dict[int, Tensor] = {}  # film frame → [batch, channel, height, width]
+
+    def add(self, block: Block, latents: Tensor, layout: Layout) -> None:
+        if self._wanted:
+            standing = {frame for segment in layout.segments for frame in segment.frames}
+            self._frames = {frame: kept for frame, kept in self._frames.items() if frame in standing}
+            self._frames.update(zip(block.frames, latents.unbind(1), strict=True))
+
+    def of(self, frames: Sequence[int]) -> Tensor:
+        return torch.stack([self._frames[frame] for frame in frames], 1)
+
+
+def replay(transition: Transition, transformer: Transformer, text: Text, remembered: LatentMemory, store: KVStore) -> None:
+    """Encode remembered frames again under the new prompt, run by run, each into its own slots."""
+    for run in transition.replay:
+        context = store.prepare(run.layout)
+        context.observer = clean = CleanPass(store, run.layout.current.slots)
+        clean_pass(transformer, text, context, remembered.of(run.frames))
+        clean.finish()

@@ -1,0 +1,54 @@
+"""Few-step sampling as pure functions: noise levels, denoising a block, the clean pass that memory learns from.
+
+Flow matching: x_t = (1 − σ) x0 + σ ε, velocity v = ε − x0, time t = 1000 σ. Each step guesses x0 and noises it again to
+the next level. Nothing here knows a scene, a policy or a device.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from echo_cli.context import Context
+from echo_cli.models.transformer import Text, Transformer
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The noise levels that the steps visit; `times` as the network is told them."""
+
+    sigmas: tuple[float, ...]
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        return tuple(1000 * sigma for sigma in self.sigmas)
+
+
+def schedule(steps: tuple[int, ...], shift: float) -> Schedule:
+    """Step s of 1000 has noise level σ = shift·s / (1 + (shift − 1)·s) with s in 0..1, in float32 as tables hold it."""
+    levels = torch.tensor([shift * s / (1 + (shift - 1) * s) for s in (step / 1000 for step in steps)])
+    return Schedule(tuple(levels.tolist()))
+
+
+def denoise(transformer: Transformer, text: Text, context: Context, levels: Schedule,
+            noise: Callable[[int], Tensor]) -> Iterator[Tensor]:
+    """Ever cleaner guesses of a block's latents [batch, frame, channel, height, width]; the last is the block.
+
+    `noise(step)` gives the ε of each step, on the device; step 0 is what the block starts from.
+    """
+    noisy = noise(0)
+    for step, (sigma, time) in enumerate(zip(levels.sigmas, levels.times, strict=True)):
+        times = torch.full(noisy.shape[:2], time, device=noisy.device)
+        velocity = transformer(noisy, times, text, context)
+        # float64: x_t and σv nearly cancel at high noise, and their difference is all that is left.
+        clean = (noisy.double() - sigma * velocity.double()).to(noisy.dtype)
+        yield clean
+        if step + 1 < len(levels.sigmas):
+            following = levels.sigmas[step + 1]
+            noisy = (1 - following) * clean + following * noise(step + 1)
+
+
+def clean_pass(transformer: Transformer, text: Text, context: Context, latents: Tensor) -> None:
+    """Run finished latents once more at time zero, for what the context's observer collects; the output is not used."""
+    transformer(latents, torch.zeros(latents.shape[:2], device=latents.device), text, context)

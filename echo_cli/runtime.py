@@ -1,0 +1,93 @@
+"""Device, dtype, noise, and values read later: decided here, once.
+
+Nothing else in the project asks which device it runs on, draws random numbers for a film, or waits for the device.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from echo_cli.errors import MissingError, UsageError
+from echo_cli.storyboard.nouns import Block, Scene
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    device: torch.device
+    dtype: torch.dtype
+
+    @classmethod
+    def choose(cls, device: str = "auto", dtype: str = "auto") -> "Runtime":
+        """The device and dtype a person asked for; `auto` is a GPU in bfloat16 where there is one, else float32."""
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            place = torch.device(device)
+        except RuntimeError:
+            raise UsageError(f"no device is called '{device}'", hint="Use auto, cpu, cuda or cuda:N.") from None
+        if place.type == "cuda" and (not torch.cuda.is_available() or (place.index or 0) >= torch.cuda.device_count()):
+            raise MissingError(f"device '{device}' is not here: torch {torch.__version__} sees "
+                               f"{torch.cuda.device_count()} CUDA devices",
+                               hint="Use --device cpu, or install a CUDA build of torch and a driver (echo-cli doctor).")
+        if place.type not in ("cpu", "cuda"):
+            raise UsageError(f"device '{device}' is not supported", hint="Use auto, cpu, cuda or cuda:N.")
+        if dtype != "auto" and dtype not in DTYPES:
+            raise UsageError(f"no dtype is called '{dtype}'", hint=f"Use auto, {', '.join(DTYPES)}.")
+        default = torch.bfloat16 if place.type == "cuda" else torch.float32
+        return cls(place, default if dtype == "auto" else DTYPES[dtype])
+
+
+class Noise(Protocol):
+    """Where a film's randomness comes from: `step` 0 is what a block starts as, later steps what it is noised with."""
+
+    def __call__(self, block: Block, step: int, shape: Sequence[int]) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class KeyedNoise:
+    """Noise keyed by (seed, scene id, block within the scene, step), drawn on the CPU: the same on every machine,
+    whatever was drawn before it, and untouched by edits to other scenes."""
+
+    seed: int
+    scenes: tuple[Scene, ...]
+
+    def __call__(self, block: Block, step: int, shape: Sequence[int]) -> Tensor:
+        scene = self.scenes[block.scene]
+        seed = self.seed if scene.seed is None else scene.seed
+        key = "\0".join((str(seed), scene.id, str(block.number), str(step)))
+        digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest, "little", signed=True))
+        return torch.randn(tuple(shape), generator=generator)
+
+
+def upload(values: Sequence[Any] | Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """Host values to the device without waiting for it."""
+    host = torch.as_tensor(values, dtype=dtype)
+    return host if device.type == "cpu" else host.pin_memory().to(device, non_blocking=True)
+
+
+class Later:
+    """A small device tensor on its way to the host: copied now, in stream order; waited for only when read."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        tensor = tensor.detach()
+        self._done = None
+        if tensor.device.type == "cuda":
+            self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            self._host.copy_(tensor, non_blocking=True)
+            self._done = torch.cuda.Event()
+            self._done.record()
+        else:
+            self._host = tensor.clone()
+
+    def read(self) -> Any:
+        """The value as Python numbers, in nested lists for more than one."""
+        if self._done is not None:
+            self._done.synchronize()
+        return self._host.tolist()
