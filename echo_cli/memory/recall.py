@@ -5,47 +5,10 @@ in tensors allocated once. What a scene's frame is made of is `scoring.fold`; wh
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-from echo_cli.errors import UsageError, did_you_mean
-from echo_cli.storyboard.nouns import AUTO, Kind, Scene
-
-
-@dataclass(frozen=True, slots=True)
-class Recall:
-    """The partner of a recalling scene, how similar it is, and every candidate with its score."""
-
-    scene: int
-    similarity: float
-    scores: tuple[tuple[int, float], ...]
-
-
-def plan_recalls(scenes: Sequence[Scene], likeness: Sequence[Sequence[float]], pool: int) -> dict[int, Recall]:
-    """The partner of every recalling scene: the one it names, else the likest of the last `pool`; the first wins ties."""
-    ids = [scene.id for scene in scenes]
-    plan = {}
-    for index, scene in enumerate(scenes):
-        if scene.transition is not Kind.RECALL:
-            continue
-        if index == 0:
-            raise UsageError(f"scene '{scene.id}' opens the film and has nothing to recall",
-                             hint="Leave out its transition.")
-        scores = tuple((past, likeness[index][past]) for past in range(max(0, index - pool), index))
-        if scene.recall in (None, AUTO):
-            partner = max(scores, key=lambda entry: entry[1])[0]
-        elif scene.recall in ids[:index]:
-            partner = ids.index(scene.recall)
-        else:
-            later = scene.recall in ids
-            why = "which is not an earlier scene" if later else f"but no scene has that id{did_you_mean(scene.recall, ids)}"
-            raise UsageError(f"scene '{scene.id}': recall of '{scene.recall}', {why}",
-                             hint=f"Earlier scenes are: {', '.join(ids[:index])}.")
-        plan[index] = Recall(partner, likeness[index][partner], scores)
-    return plan
 
 
 class Keepsake(NamedTuple):

@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-POOL = 64  # scenes that can be recalled automatically; older ones have left the pool
+from echo_cli.errors import UsageError, did_you_mean
+from echo_cli.storyboard.nouns import AUTO, Kind, Scene
 
 _WORD = re.compile(r"[a-z][a-z']+")
 _STOP = frozenset(
@@ -22,20 +23,17 @@ Feature = dict[str, float]  # word → weight, of unit length; empty for a promp
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
-    """The partner chosen for a scene, with every candidate's score, oldest first."""
+class Recall:
+    """The partner of a recalling scene, how similar it is, and every candidate with its score, oldest first."""
 
-    partner: int
-    scores: tuple[tuple[int, float], ...]  # (scene, score)
-
-    @property
-    def score(self) -> float:
-        return dict(self.scores)[self.partner]
+    scene: int
+    similarity: float
+    scores: tuple[tuple[int, float], ...]
 
     @property
     def runner_up(self) -> tuple[int, float] | None:
-        """The best of the scenes that were not chosen, if there was any other."""
-        others = [entry for entry in self.scores if entry[0] != self.partner]
+        """The best of the candidates that were not taken, if there was any other."""
+        others = [entry for entry in self.scores if entry[0] != self.scene]
         return max(others, key=lambda entry: entry[1]) if others else None
 
 
@@ -64,18 +62,48 @@ def likeness(one: Feature, other: Feature) -> float:
     return sum(weight * other[word] for word, weight in one.items() if word in other)
 
 
-def similarities(prompts: Sequence[str]) -> list[list[float]]:
+class _Rows(Sequence[Sequence[float]]):
+    """A square of similarities; a row is computed when it is asked for, since few scenes recall."""
+
+    def __init__(self, rows: Sequence[Feature]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> list[float]:
+        one = self._rows[index]
+        return [likeness(one, other) for other in self._rows]
+
+
+def similarities(prompts: Sequence[str]) -> Sequence[Sequence[float]]:
     """Every prompt against every other, itself included."""
-    rows = features(prompts)
-    return [[likeness(one, other) for other in rows] for one in rows]
+    return _Rows(features(prompts))
 
 
-def match(scene: int, rows: Sequence[Feature], pool: int = POOL) -> Match:
-    """The earlier scene most like `scene`, which is not the first; the oldest wins a tie."""
-    if scene < 1:
-        raise ValueError(f"scene {scene} has no earlier scene to match")
-    scores = tuple((past, likeness(rows[scene], rows[past])) for past in range(max(0, scene - pool), scene))
-    return Match(max(scores, key=lambda entry: entry[1])[0], scores)
+def plan_recalls(scenes: Sequence[Scene], similarities: Sequence[Sequence[float]], pool: int) -> dict[int, Recall]:
+    """The partner of every recalling scene: the one it names, else the likest of the last `pool`; the first wins ties."""
+    places = {scene.id: index for index, scene in reversed(list(enumerate(scenes)))}
+    plan = {}
+    for index, scene in enumerate(scenes):
+        if scene.transition is not Kind.RECALL:
+            continue
+        if index == 0:
+            raise UsageError(f"scene '{scene.id}' opens the film and has nothing to recall",
+                             hint="Leave out its transition.")
+        row = similarities[index]
+        scores = tuple((past, row[past]) for past in range(max(0, index - pool), index))
+        if scene.recall in (None, AUTO):
+            partner = max(scores, key=lambda entry: entry[1])[0]
+        else:
+            partner = places.get(scene.recall, len(scenes))
+        if partner >= index:
+            earlier = [past.id for past in scenes[:index]]
+            raise UsageError(f"scene '{scene.id}': recall of '{scene.recall}', but no earlier scene has that id"
+                             f"{did_you_mean(scene.recall or '', tuple(earlier))}",
+                             hint=f"Earlier scenes are: {', '.join(earlier)}.")
+        plan[index] = Recall(partner, row[partner], scores)
+    return plan
 
 
 def stripped(prompts: Sequence[str]) -> list[str]:

@@ -1,11 +1,14 @@
 """Matching against recorded vectors, and the properties that a choice of partner rests on."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from echo_cli.storyboard.matching import features, likeness, match, similarities, stripped, words
+from echo_cli.errors import UsageError
+from echo_cli.storyboard.matching import Recall, plan_recalls, similarities, stripped, words
+from echo_cli.storyboard.nouns import AUTO, Kind, Scene
 
 VECTORS = json.loads((Path(__file__).parents[1] / "golden" / "parser_vectors.json").read_text())
 
@@ -24,31 +27,49 @@ def test_recorded_filtered_prompts(vector: dict) -> None:
     assert stripped(vector["scene_prompts"]) == vector["similar_filtered_prompts"]
 
 
+def plan(*prompts: str, recall: str = AUTO, pool: int = 64) -> Recall:
+    """What the last of these scenes recalls."""
+    scenes = [Scene(f"s{number}", prompt, 1.0) for number, prompt in enumerate(prompts)]
+    scenes[-1] = replace(scenes[-1], transition=Kind.RECALL, recall=recall)
+    return plan_recalls(scenes, similarities(prompts), pool)[len(prompts) - 1]
+
+
 def test_the_nearest_earlier_scene_is_chosen_and_the_runner_up_named() -> None:
-    rows = features(["a rooftop garden", "a subway platform", "a rooftop, a city", "the rooftop garden again"])
-    found = match(3, rows)
-    assert found.partner == 0
-    assert found.runner_up == (2, likeness(rows[3], rows[2]))
+    found = plan("a rooftop garden", "a subway platform", "a rooftop, a city", "the rooftop garden again")
+    assert found.scene == 0
+    assert found.similarity == dict(found.scores)[0] > 0.5
+    assert found.runner_up == (2, dict(found.scores)[2])
     assert [scene for scene, _ in found.scores] == [0, 1, 2]
 
 
+def test_a_named_scene_is_taken_whatever_its_score() -> None:
+    found = plan("a rooftop garden", "a subway platform", "the rooftop garden again", recall="s1")
+    assert (found.scene, found.similarity) == (1, 0.0)
+    assert found.runner_up is not None and found.runner_up[0] == 0
+
+
 def test_a_tie_goes_to_the_oldest() -> None:
-    rows = features(["red ball", "red ball", "red ball"])
-    assert match(2, rows).partner == 0
+    assert plan("red ball", "red ball", "red ball").scene == 0
 
 
 def test_a_prompt_of_stop_words_resembles_nothing() -> None:
-    rows = features(["the same", "the same", "red ball"])
-    assert match(1, rows).score == 0.0
-    assert match(2, rows).partner == 0
+    assert plan("the same", "the same").similarity == 0.0
+    assert plan("the same", "red ball", "red ball").scene == 1
 
 
 def test_scenes_leave_the_pool_oldest_first() -> None:
-    rows = features(["red ball", "blue box", "green star", "red ball"])
-    assert match(3, rows).partner == 0
-    assert [scene for scene, _ in match(3, rows, pool=2).scores] == [1, 2]
+    film = ("red ball", "blue box", "green star", "red ball")
+    assert plan(*film).scene == 0
+    assert [scene for scene, _ in plan(*film, pool=2).scores] == [1, 2]
+    assert plan(*film, pool=2, recall="s0").scene == 0
 
 
-def test_the_first_scene_has_no_partner() -> None:
-    with pytest.raises(ValueError, match="scene 0"):
-        match(0, features(["red ball"]))
+@pytest.mark.parametrize("target", ["s3", "s2", "roof"])
+def test_only_an_earlier_scene_can_be_recalled(target: str) -> None:
+    with pytest.raises(UsageError, match=f"scene 's2': recall of '{target}', but no earlier scene has that id"):
+        plan("red ball", "blue box", "red ball", recall=target)
+
+
+def test_the_first_scene_recalls_nothing() -> None:
+    with pytest.raises(UsageError, match="opens the film"):
+        plan("red ball")

@@ -7,9 +7,9 @@ from echo_cli.memory.policies.base import Policy, Sliding
 from echo_cli.memory.policies.echo_forcing import EchoForcing
 from echo_cli.memory.policies.flush import Flushing
 from echo_cli.memory.policies.recache import Recaching
-from echo_cli.memory.recall import Recall
 from echo_cli.memory.settings import Window, settings_type
 from echo_cli.models.spec import ModelSpec
+from echo_cli.storyboard.matching import Recall
 from echo_cli.storyboard.nouns import Timeline
 
 POLICIES: dict[str, type[Policy]] = {

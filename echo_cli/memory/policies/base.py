@@ -14,11 +14,11 @@ import torch
 from echo_cli.context import BlockContext, Observer
 from echo_cli.errors import UsageError
 from echo_cli.layout import Layout, Role, Segment
-from echo_cli.memory.recall import Recall
 from echo_cli.memory.settings import Sink, Window
 from echo_cli.memory.store import CleanPass, KVStore
 from echo_cli.models.spec import Grid, ModelSpec
 from echo_cli.runtime import Later
+from echo_cli.storyboard.matching import Recall
 from echo_cli.storyboard.nouns import Block, Kind, Timeline
 
 

@@ -15,12 +15,13 @@ from echo_cli.context import BlockContext, Observer
 from echo_cli.layout import Layout, Role
 from echo_cli.memory import scoring
 from echo_cli.memory.policies.base import Facts, Held, Policy, Transition, held_block, layout_of
-from echo_cli.memory.recall import Keepsake, Recall, SceneLibrary, most_at_once
+from echo_cli.memory.recall import Keepsake, SceneLibrary, most_at_once
 from echo_cli.memory.settings import Cut, EchoForcing as Settings, changed
 from echo_cli.memory.store import CleanPass, KVStore
 from echo_cli.models.spec import Grid, ModelSpec
 from echo_cli.rope import rotate
 from echo_cli.runtime import Later, upload
+from echo_cli.storyboard.matching import Recall
 from echo_cli.storyboard.nouns import Block, Kind, Timeline
 
 
