@@ -32,7 +32,7 @@ class _Later(TyperCommand):
         module, _, attribute = self.target.partition(":")
         found = getattr(importlib.import_module(module), attribute)
         if not isinstance(found, typer.Typer):
-            single = typer.Typer(add_completion=False)
+            single = typer.Typer(add_completion=False, rich_markup_mode=None)
             single.command(self.name, context_settings=_LOOK)(found)
             found = single
         return typer.main.get_command(found).make_context(info_name, args, parent, **extra)
@@ -64,6 +64,7 @@ class _ReaderGone(OutputError):
 
 app = typer.Typer(
     cls=_Commands,
+    rich_markup_mode=None,  # plain help: half the time, and readable in a log
     name=NAME,
     help="Turns a storyboard of timed prompts into one long video, and shows what its memory did on the way.",
     epilog=f"{NAME} COMMAND --help tells more of a command. Exit codes: 0 done, 1 a fault of ours, 2 wrong input, "

@@ -9,8 +9,9 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import yaml
+from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError, SafeConstructor
-from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from yaml.nodes import Node, ScalarNode, SequenceNode
 
 from echo_cli.errors import UsageError
 from echo_cli.storyboard.mistakes import Mark, Mistake, StoryboardError
@@ -18,6 +19,10 @@ from echo_cli.storyboard.mistakes import Mark, Mistake, StoryboardError
 LARGEST = 64 * 1024 * 1024  # bytes; a day of one-second scenes has a sixth of it
 MOST_NODES = 4_000_000  # after aliases are followed
 STDIN = "-"
+
+_TAGS = "tag:yaml.org,2002:"
+_KINDS = {"str": "text", "int": "a number", "float": "a number", "bool": "yes or no", "null": "empty",
+          "timestamp": "a date", "merge": "text", "value": "text", "map": "a mapping", "seq": "a list"}
 
 
 def read_source(path: str) -> tuple[str, str]:
@@ -111,12 +116,16 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, index: int) -> tuple[str, st
                 "a space, and check the indentation.")
     if "undefined alias" in problem:
         return f"{problem.removeprefix('found ')}; define it earlier with &, or put a text that begins with * in quotes", None
+    if problem.startswith("tag "):
+        return problem, None
     context = f"{error.context}: " if error.context and error.context != "while scanning for the next token" else ""
     return f"not valid YAML: {context}{problem}", "Check indentation, quotes and brackets here and on the line before."
 
 
 def _expanded(node: Node, known: dict[int, int], open_nodes: set[int]) -> int:
-    """Nodes in the tree once every alias is followed; each node is visited once."""
+    """Nodes in the tree once every alias is followed; each node is visited once, and its tag looked at."""
+    if node.tag.removeprefix(_TAGS) not in _KINDS:
+        raise ComposerError(None, None, f"tag {short(node.tag)} is not understood; remove it", node.start_mark)
     if isinstance(node, ScalarNode):
         return 1
     key = id(node)
@@ -132,13 +141,7 @@ def _expanded(node: Node, known: dict[int, int], open_nodes: set[int]) -> int:
 
 def kind_of(node: Node) -> str:
     """What a node is, for a message."""
-    if isinstance(node, MappingNode):
-        return "a mapping"
-    if isinstance(node, SequenceNode):
-        return "a list"
-    names = {"str": "text", "int": "a number", "float": "a number", "bool": "yes or no", "null": "empty",
-             "timestamp": "a date"}
-    return names.get(node.tag.rpartition(":")[2], f"tagged {node.tag.rpartition(':')[2]}")
+    return _KINDS[node.tag.removeprefix(_TAGS)]
 
 
 def scalar(node: Node) -> object:

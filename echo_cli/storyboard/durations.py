@@ -10,7 +10,7 @@ from fractions import Fraction
 LONGEST = 7 * 24 * 3600  # seconds; whoever asks for more has slipped on a key
 
 _DECIMAL = r"\d+(?:\.\d+)?"
-_UNITS = re.compile(rf"(?:({_DECIMAL})h)? ?(?:({_DECIMAL})m)? ?(?:({_DECIMAL})s)? ?(?:({_DECIMAL})ms)?", re.ASCII)
+_UNITS = re.compile(rf"(?:({_DECIMAL})h)?(?: ?({_DECIMAL})m)?(?: ?({_DECIMAL})s)?(?: ?({_DECIMAL})ms)?", re.ASCII)
 _BARE = re.compile(_DECIMAL, re.ASCII)
 _CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d\d(?:\.\d+)?)", re.ASCII)
 _SCALE = (3600, 60, 1, Fraction(1, 1000))

@@ -64,8 +64,17 @@ class Fields:
 
         return self.value(key, read)
 
+    def name(self, key: str) -> str | None:
+        """Text that is not empty."""
+        text = self.text(key)
+        if text == "":
+            self.note(key, f"{key} is empty; write a name, or leave the line out")
+        return text or None
+
     def whole(self, key: str, least: int, most: int) -> int | None:
         def read(value: object) -> int:
+            if isinstance(value, float) and value.is_integer():
+                value = int(value)
             if not isinstance(value, int) or isinstance(value, bool):
                 raise ValueError(f"must be a whole number, not {short(value)}")
             if not least <= value <= most:
@@ -135,4 +144,7 @@ def plain(node: Node) -> Any:
         return [plain(child) for child in node.value]
     if isinstance(node, MappingNode):
         return {str(plain(key)): plain(value) for key, value in node.value}
-    return scalar(node)
+    value = scalar(node)
+    if value is not None and not isinstance(value, str | int | float):
+        raise ValueError(f"is {kind_of(node)}; if it is meant as text, put it in quotes")
+    return value

@@ -43,7 +43,7 @@ def parse(text: str, source: str = "storyboard", rules: Rules = Rules()) -> Stor
     top = fields_of(read_tree(text, source), "the storyboard", "", TOP_KEYS, mistakes)
     _check_version(top)
     style = top.text("style")
-    model = top.text("model")
+    model = top.name("model")
     policy, memory = _read_memory(top, rules)
     size = _read_size(top)
     fps = top.number("fps", *RATES)
@@ -102,7 +102,7 @@ def _read_size(top: Fields) -> tuple[int, int] | None:
     if "size" not in top:
         return None
     text = top.value("size")
-    found = _SIZE.fullmatch(text) if isinstance(text, str) else None
+    found = _SIZE.fullmatch(text.strip()) if isinstance(text, str) else None
     size = (int(found[1]), int(found[2])) if found else (0, 0)
     if not all(SIDES[0] <= side <= SIDES[1] for side in size):
         top.note("size", f"size must be WIDTHxHEIGHT in pixels, such as 832x480, not {short(text)}")
@@ -117,10 +117,10 @@ def _read_memory(top: Fields, rules: Rules) -> tuple[str | None, dict[str, Any]]
         return None, {}
     if isinstance(node, MappingNode):
         entries = fields_of(node, "memory", "", None, top.mistakes)
-        policy = entries.text("policy")
+        policy = entries.name("policy")
         entries.entries.pop("policy", None)
     elif isinstance(node, ScalarNode):
-        entries, policy = Fields("", mark_of(node), {}, top.mistakes), top.text("memory")
+        entries, policy = Fields("", mark_of(node), {}, top.mistakes), top.name("memory")
     else:
         top.note("memory", f"memory must be a policy's name or a mapping with its settings, not {kind_of(node)}")
         return None, {}
@@ -206,7 +206,7 @@ class _SceneReader:
                 fields.note("id", f"has no id; add a short name, such as 'id: scene-{number}'")
             return None
         # A bare number is a name here: `id: 3` says what it means.
-        text = node.value if isinstance(node, ScalarNode) and node.tag.endswith(":int") else fields.text("id")
+        text = node.value if node.tag.endswith((":int", ":float")) else fields.text("id")
         if text is None:
             return None
         if text == AUTO or not _ID.fullmatch(text):
