@@ -25,6 +25,7 @@ TOKEN = 32  # pixels, side of the square that one transformer token covers
 PAN = 40  # pixels that the camera travels away
 MARGIN = 36  # pixels beyond the edge at which a subject that left comes back in on the other side
 SEGMENTS = 3
+HELD_OUT = 1 << 48  # seeds from here on are for judging; training draws below
 LEFT, RIGHT, BOUNCE, STILL = range(4)  # in the order of `tiny_words.MOTIONS`
 
 _HOP, _HOP_HEIGHT = 24, 34.0  # pictures, pixels

@@ -1,0 +1,88 @@
+"""The codec of `tiny`: four pictures to one small latent frame and back.
+
+Every latent frame is coded by itself (the first, which is one picture, as that picture repeated), so a stream decoded piece by
+piece equals the whole exactly, and a cut costs nothing. Most of the work is done at a sixteenth and an eighth of the
+size: decoding must leave its time to the transformer. Knows nothing of training; `codec_stage` holds the losses.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_PIXELS = 4  # side of the squares that pictures are cut into at the door
+_TIME, _SPACE = 4, 16
+
+
+class _Residual(nn.Module):
+    """Two 3x3 convolutions beside the identity; the second starts near zero."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.normal_(self.second.weight, std=1e-3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.silu(self.first(F.silu(x))))
+
+
+class TinyCodec(nn.Module):
+    """`encode` gives latents of about zero mean and unit deviation in each channel; `decode` takes them back."""
+
+    strides = (_TIME, _SPACE, _SPACE)
+
+    def __init__(self, channels: int = 24, widths: tuple[int, int, int] = (48, 112, 192)) -> None:
+        super().__init__()
+        self.channels, self.widths = channels, widths
+        fine, middle, coarse = widths
+        pixels = 3 * _TIME * _PIXELS**2
+        self.encoder = nn.Sequential(
+            nn.PixelUnshuffle(_PIXELS), nn.Conv2d(pixels, fine, 1), _Residual(fine),
+            nn.PixelUnshuffle(2), nn.Conv2d(4 * fine, middle, 1), _Residual(middle),
+            nn.PixelUnshuffle(2), nn.Conv2d(4 * middle, coarse, 1), _Residual(coarse),
+            nn.Conv2d(coarse, channels, 1),
+        )
+        self.decoder = nn.Sequential(
+            nn.Conv2d(channels, coarse, 3, padding=1), _Residual(coarse),
+            nn.Conv2d(coarse, 4 * middle, 1), nn.PixelShuffle(2), _Residual(middle),
+            nn.Conv2d(middle, 4 * fine, 1), nn.PixelShuffle(2), _Residual(fine),
+            nn.Conv2d(fine, pixels, 1), nn.PixelShuffle(_PIXELS),
+        )
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("std", torch.ones(channels))
+
+    def raw_latents(self, frames: Tensor) -> Tensor:
+        """Frames [n, TIME * 3, y, x] in [0, 1] to latents [n, c, h, w] before normalisation."""
+        return self.encoder(frames * 2 - 1)
+
+    def raw_pictures(self, latents: Tensor) -> Tensor:
+        """The inverse of `raw_latents`, not yet limited to [0, 1]."""
+        return self.decoder(latents) * 0.5 + 0.5
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Pictures [b, 1 + 4 (n - 1), 3, y, x] in [0, 1] to latents [b, n, c, y / 16, x / 16]."""
+        count, _, height, width = pictures.shape[1:]
+        if count % _TIME != 1 or height % _SPACE or width % _SPACE:
+            raise ValueError(f"{count} pictures of {width}x{height}: need 1 + {_TIME}n pictures of multiples of {_SPACE}")
+        frames = self.frames(pictures)
+        latents = self.raw_latents(frames.flatten(0, 1))
+        latents = (latents - self.mean[:, None, None]) / self.std[:, None, None]
+        return latents.unflatten(0, frames.shape[:2])
+
+    @staticmethod
+    def frames(pictures: Tensor, started: bool = False) -> Tensor:
+        """Pictures [b, p, 3, y, x] grouped as the encoder reads them, [b, n, TIME * 3, y, x]; a stream's first repeats."""
+        if not started:
+            pictures = torch.cat((pictures[:, :1].expand(-1, _TIME, -1, -1, -1), pictures[:, 1:]), 1)
+        return pictures.unflatten(1, (-1, _TIME)).flatten(2, 3)
+
+    def decode(self, latents: Tensor, started: bool = False) -> tuple[Tensor, bool]:
+        """Latents [b, n, c, h, w] to pictures in [0, 1], and the state to pass with the next piece of the stream.
+
+        The first latent frame of a stream gives one picture, every other four.
+        """
+        batch = len(latents)
+        raw = latents.flatten(0, 1) * self.std[:, None, None] + self.mean[:, None, None]
+        pictures = self.raw_pictures(raw).clamp(0, 1)
+        pictures = pictures.unflatten(1, (_TIME, 3)).unflatten(0, (batch, -1)).flatten(1, 2)
+        return (pictures if started else pictures[:, _TIME - 1 :]), True
