@@ -1,0 +1,332 @@
+"""Questions to a trace, answered by plain data: what was in memory when, what lingered, what was recalled, is memory
+bounded, and where two runs part.
+
+Everything here is a function of a `Trace`; how answers look is the business of `terminal` and `html`.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any, NamedTuple
+
+from echo_cli.errors import UsageError, did_you_mean
+from echo_cli.layout import Role
+from echo_cli.trace.look import clock
+from echo_cli.trace.reader import Trace
+from echo_cli.trace.records import Candidate, RecallFrameRecord, SceneFacts, SceneRecord, Times
+from echo_cli.trace.rows import to_row
+
+GLANCE = 4000  # blocks that a glance looks at; a longer film is looked at in even strides
+
+
+class Cell(NamedTuple):
+    """Tokens of one role from one scene, with their mean weight in hundredths."""
+
+    role: Role
+    scene: int
+    tokens: int
+    weight: int
+
+
+Column = tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The film's memory in columns, one for every `stride` blocks. Equal columns are the same object."""
+
+    stride: int
+    blocks: int
+    scenes: list[int]
+    columns: list[Column]
+    bytes: list[int]
+    times: list[Times | None]
+    drift: list[float | None]
+
+    @property
+    def peak_tokens(self) -> int:
+        return max((sum(cell.tokens for cell in column) for column in self.columns), default=0)
+
+
+def survey(trace: Trace, limit: int = GLANCE) -> Survey:
+    stride = max(1, -(-len(trace) // limit))
+    seen: dict[Column, Column] = {}
+    found = Survey(stride, len(trace), [], [], [], [], [])
+    for index in range(0, len(trace), stride):
+        row = trace.row(index)
+        measured = row.get("measured") or {}
+        column = column_of(row)
+        found.scenes.append(row["scene"])
+        found.columns.append(seen.setdefault(column, column))
+        found.bytes.append(sum(row["bytes"].values()))
+        found.times.append(Times(*measured["times"]) if measured else None)
+        found.drift.append(measured["drift"][0] if "drift" in measured else None)
+    return found
+
+
+def column_of(row: Mapping[str, Any]) -> Column:
+    """What a block attended to, cells in window order; neighbours of one role, scene and weight are one cell."""
+    weights = (row.get("measured") or {}).get("weights", ())
+    cells: list[Cell] = []
+    for segment, weight in zip_longest(row["layout"]["segments"], weights):
+        mean = 100 if weight is None or weight[1] is None else round(100 * weight[1])
+        cell = Cell(Role(segment["role"]), segment["scene"], segment["tokens"], mean)
+        if cells and (cells[-1].role, cells[-1].scene, cells[-1].weight) == (cell.role, cell.scene, mean):
+            cell = cell._replace(tokens=cell.tokens + cells.pop().tokens)
+        cells.append(cell)
+    return tuple(cells)
+
+
+# ---------------------------------------------------------------- places in the film
+
+
+def block_at(trace: Trace, seconds: float) -> int:
+    """The block whose pictures are on screen at a time."""
+    film = trace.header.film
+    picture = int(seconds * film.fps)
+    if not 0 <= seconds or picture >= film.pictures:
+        raise UsageError(f"{clock(seconds)} is not in the film, which lasts {clock(film.seconds)}",
+                         "give a time between 0 and that")
+    # the first latent frame is one picture alone, the others are several each
+    index = (0 if picture < 1 else 1 + (picture - 1) // film.frame_pictures) // film.block_frames
+    return check_block(trace, index)
+
+
+def check_block(trace: Trace, block: int) -> int:
+    if not 0 <= block < len(trace):
+        raise UsageError(f"there is no block {block}: {trace.path} tells of blocks 0 to {len(trace) - 1}",
+                         "choose one of these, or a time with --at")
+    return block
+
+
+def find_scene(trace: Trace, name: str) -> int:
+    """A scene by its id, or by its number from 1 as films count them."""
+    ids = [scene.id for scene in trace.header.timeline]
+    if name in ids:
+        return ids.index(name)
+    if name.isdecimal() and 1 <= int(name) <= len(ids):
+        return int(name) - 1
+    raise UsageError(f"{trace.path} has no scene '{name}'{did_you_mean(name, ids)}",
+                     f"its scenes are {', '.join(ids[:12])}{', …' if len(ids) > 12 else ''}")
+
+
+def start_of(trace: Trace, block: int) -> float:
+    """Seconds at which a block's pictures begin."""
+    film = trace.header.film
+    return film.geometry.pictures(block * film.block_frames) / film.fps
+
+
+# ---------------------------------------------------------------- the answers
+
+
+@dataclass(frozen=True)
+class Lingering:
+    """What an earlier scene left in a later one: for how many blocks, and at what mean weight first and last."""
+
+    source: str
+    blocks: int
+    seconds: float
+    tokens: int
+    first_weight: float
+    last_weight: float
+    to_the_end: bool
+
+
+@dataclass(frozen=True)
+class SceneAnswer:
+    """A scene, and what memory did for it."""
+
+    scene: int
+    id: str
+    begins: str
+    start: float
+    blocks: int
+    recalled: str | None = None
+    chosen_by: str | None = None
+    candidates: tuple[tuple[str, float], ...] = ()
+    jump: int | None = None
+    lingering: tuple[Lingering, ...] = ()
+    recall_frame: RecallFrameRecord | None = None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Most that memory ever held, and whether that was a ceiling or the film ended while it still grew."""
+
+    tokens: int
+    bytes: int
+    reached_at: float
+    bounded: bool
+
+
+@dataclass(frozen=True)
+class Summary:
+    whole: bool
+    blocks: int
+    of_blocks: int
+    seconds: float
+    budget: Budget
+    wall_seconds: float | None
+    block_times: Times | None
+    scenes: tuple[SceneAnswer, ...]
+
+
+def summarise(trace: Trace, found: Survey) -> Summary:
+    totals = trace.totals
+    known = [times for times in found.times if times]
+    mean = Times(*(sum(part) / len(known) for part in zip(*known, strict=True))) if known else None
+    return Summary(totals is not None, len(trace), trace.header.timeline[-1].blocks[1], trace.header.film.seconds,
+                   budget(trace, found), totals.wall_seconds if totals else None, mean,
+                   tuple(answer(trace, record) for record in trace.scenes))
+
+
+def budget(trace: Trace, found: Survey) -> Budget:
+    tokens = [sum(cell.tokens for cell in column) for column in found.columns]
+    peak_tokens, peak_bytes = max(tokens, default=0), max(found.bytes, default=0)
+    # what grows without end stands at its peak once, in the last block; a ceiling is met again
+    bounded = tokens.count(peak_tokens) > 1 and found.bytes.count(peak_bytes) > 1
+    reached = start_of(trace, tokens.index(peak_tokens) * found.stride) if tokens else 0.0
+    if trace.totals:
+        peak_tokens, peak_bytes = trace.totals.peak_tokens, trace.totals.peak_bytes
+    return Budget(peak_tokens, peak_bytes, reached, bounded)
+
+
+def begins(scene: SceneFacts | SceneRecord) -> str:
+    return scene.transition.value if scene.transition else "start"
+
+
+def answer(trace: Trace, record: SceneRecord) -> SceneAnswer:
+    facts = trace.header.timeline[record.scene]
+
+    def named(scene: int) -> str:
+        return trace.header.timeline[scene].id
+
+    return SceneAnswer(record.scene, facts.id, begins(record), start_of(trace, record.block),
+                       facts.blocks[1] - facts.blocks[0],
+                       None if record.recalled is None else named(record.recalled), record.chosen_by,
+                       tuple((named(each.scene), each.score) for each in ranked(record.candidates)), record.jump,
+                       tuple(lingering(trace, record)), trace.recall_frames.get(record.scene))
+
+
+def ranked(candidates: tuple[Candidate, ...]) -> list[Candidate]:
+    return sorted(candidates, key=lambda each: -each.score)
+
+
+def lingering(trace: Trace, record: SceneRecord) -> Iterator[Lingering]:
+    """Earlier scenes in a scene's memory. They come in when it opens and only ever leave, so halving finds the end."""
+    begin, end = record.block, min(trace.header.timeline[record.scene].blocks[1], len(trace))
+    if begin >= end:
+        return
+    first = _foreign(trace, begin, record.scene)
+    for source, (tokens, weight) in first.items():
+        low, high = begin, end  # at low it is there, at high no more
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if source in _foreign(trace, middle, record.scene) else (low, middle)
+        last_weight = _foreign(trace, low, record.scene)[source][1]
+        yield Lingering(trace.header.timeline[source].id, low + 1 - begin,
+                        start_of(trace, low + 1) - start_of(trace, begin), tokens, weight, last_weight, low + 1 == end)
+
+
+def _foreign(trace: Trace, block: int, scene: int) -> dict[int, tuple[int, float]]:
+    """Tokens and mean weight of every other scene that a block remembered."""
+    found: dict[int, tuple[int, float]] = {}
+    for cell in column_of(trace.row(block)):
+        if cell.scene != scene:
+            tokens, weight = found.get(cell.scene, (0, 0.0))
+            both = tokens + cell.tokens
+            found[cell.scene] = both, (weight * tokens + cell.weight / 100 * cell.tokens) / both
+    return found
+
+
+# ---------------------------------------------------------------- two runs
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something that two runs do not share."""
+
+    what: str
+    this: Any
+    other: Any
+
+
+@dataclass(frozen=True)
+class Diff:
+    settings: tuple[Change, ...]
+    decisions: tuple[Change, ...]
+    blocks: int  # compared
+    differing: int  # of these, how many remembered something else, or remembered it at another weight
+    first: int | None
+    outcome: tuple[Change, ...]
+
+
+def diff(this: Trace, other: Trace) -> Diff:
+    """Settings, decisions, memory and cost of two runs. Weights count from a hundredth on."""
+    differing = [index for index, (a, b) in enumerate(zip(this.rows(), other.rows(), strict=False))
+                 if a["layout"] != b["layout"] or column_of(a) != column_of(b)]
+    outcome = [(name, _outcome(this)[name], _outcome(other)[name]) for name in _outcome(this)]
+    return Diff(tuple(_changes(_flat(to_row(this.header)), _flat(to_row(other.header)))),
+                tuple(_changes(dict(_decisions(this)), dict(_decisions(other)))), min(len(this), len(other)),
+                len(differing), differing[0] if differing else None,
+                tuple(Change(*each) for each in outcome if each[1] != each[2]))
+
+
+def _decisions(trace: Trace) -> Iterator[tuple[str, Any]]:
+    for record in trace.scenes:
+        name = trace.header.timeline[record.scene].id
+        recalled = trace.header.timeline[record.recalled].id if record.recalled is not None else None
+        yield from {f"{name}: begins": begins(record), f"{name}: recalled": recalled,
+                    f"{name}: jump": record.jump}.items()
+
+
+def _outcome(trace: Trace) -> dict[str, Any]:
+    found = survey(trace)
+    mean = summarise(trace, found).block_times
+    held = budget(trace, found)
+    return {"blocks": len(trace), "peak tokens": held.tokens, "peak bytes": held.bytes,
+            "ms a block": round(sum(mean), 1) if mean else None}
+
+
+def _changes(this: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Change]:
+    for name in dict.fromkeys((*this, *other)):
+        if this.get(name) != other.get(name):
+            yield Change(name, this.get(name), other.get(name))
+
+
+def _flat(row: Any, name: str = "") -> dict[str, Any]:
+    if isinstance(row, dict):
+        return {path: item for key, part in row.items() for path, item in _flat(part, f"{name}.{key}"[not name:]).items()}
+    if isinstance(row, list) and row and isinstance(row[0], dict):
+        return {path: item for key, part in enumerate(row) for path, item in _flat(part, f"{name}[{key}]").items()}
+    return {name: row}
+
+
+# ---------------------------------------------------------------- one block a line
+
+
+CSV_COLUMNS = ("block", "scene", "id", "begins", "start", "end", "tokens", *(role.value for role in Role),
+               "from_other_scenes", "lightest_weight", "query_position", "jump", "calibration", "history_score",
+               "drift", "gate", "rolled_in", "reverse", "evicted", "bytes", "denoise_ms", "clean_ms", "memory_ms",
+               "decode_ms")
+
+
+def csv_rows(trace: Trace) -> Iterator[dict[str, Any]]:
+    """One flat row a block, for spreadsheets; a cell is empty where a block has no such thing."""
+    for row in trace.rows():
+        facts = trace.header.timeline[row["scene"]]
+        measured, segments, rolling = row.get("measured") or {}, row["layout"]["segments"], row.get("rolling") or {}
+        by_role = {role.value: sum(each["tokens"] for each in segments if each["role"] == role) for role in Role}
+        drift = measured.get("drift") or (None, None)
+        weights = [weight[0] for weight in measured.get("weights", ()) if weight[0] is not None]
+        values = (row["block"], row["scene"], facts.id,
+                  begins(facts) if row["block"] == facts.blocks[0] else None,
+                  row["pictures"][0] / trace.header.film.fps, row["pictures"][1] / trace.header.film.fps,
+                  sum(by_role.values()), *by_role.values(),
+                  sum(each["tokens"] for each in segments if each["scene"] != row["scene"]),
+                  min(weights, default=None), row["layout"]["query_position"], row["layout"].get("jump"),
+                  row["calibration"], (measured.get("chosen") or {"scores": (None,) * 3})["scores"][1], *drift,
+                  " ".join(map(str, rolling.get("frames", ()))), rolling.get("reverse", False) if rolling else None,
+                  " ".join(map(str, row.get("evicted", ()))), sum(row["bytes"].values()),
+                  *measured.get("times", (None,) * 4))
+        yield dict(zip(CSV_COLUMNS, values, strict=True))

@@ -1,0 +1,304 @@
+"""A trace for a terminal: the stacked timeline, the answers at a glance, a scene, a block, two runs.
+
+Makes rich renderables from the answers of `inspect`; decides nothing and prints nothing. Roles are told apart by glyph
+and scenes by colour, so that it also reads without colour.
+"""
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from echo_cli.layout import Role
+from echo_cli.trace.inspect import (
+    Column,
+    Diff,
+    Lingering,
+    SceneAnswer,
+    Summary,
+    Survey,
+    answer,
+    ranked,
+    start_of,
+)
+from echo_cli.trace.look import clock, colour_of, number, plural, ranges, size, ticks
+from echo_cli.trace.reader import Trace
+from echo_cli.trace.records import BlockRecord, SceneRecord
+
+GLYPHS = {Role.TRANSITION: "╳", Role.ANCHOR: "█", Role.HISTORY: "▒", Role.QUERY: "◆", Role.RECENT: "▓",
+          Role.CURRENT: "░"}
+HEIGHT = 12  # rows of the stack
+GUTTER = 6  # columns for the scale at its left
+SHADES = " ░▒▓█"
+SCENES_SHOWN = 24
+
+
+# ---------------------------------------------------------------- the whole film
+
+
+def overview(trace: Trace, found: Survey, summary: Summary, width: int) -> Group:
+    return Group(_title(trace, summary), "", *timeline(trace, found, width), "", *_answers(trace, summary), "",
+                 _scenes(summary))
+
+
+def _title(trace: Trace, summary: Summary) -> Text:
+    header = trace.header
+    text = Text(header.storyboard.title, style="bold")
+    text.append(f"  {clock(summary.seconds)} · {plural(len(trace.header.timeline), 'scene')} · "
+                f"{plural(summary.blocks, 'block')} · {header.policy.name} on {header.model.name} · seed {header.seed}"
+                f" · {header.device.name} {header.device.dtype}", style="not bold dim")
+    return text
+
+
+def timeline(trace: Trace, found: Survey, width: int) -> Iterator[RenderableType]:
+    """Scene marks, the stack of what each moment remembered, the clock below."""
+    if not found.columns:
+        yield Text("no block was finished", style="dim")
+        return
+    across = max(10, width - GUTTER - 1)
+    columns = [_most_mixed(found, index, across) for index in range(across)]
+    peak = found.peak_tokens
+    stacks = [_stack(column, peak) for column in columns]
+    yield _scene_marks(trace, across)
+    for level in reversed(range(HEIGHT)):
+        scale = f"{peak:>{GUTTER - 1},} " if level == HEIGHT - 1 else f"{0:>{GUTTER - 1}} " if level == 0 else " " * GUTTER
+        line = Text(scale, style="dim", no_wrap=True)
+        for stack in stacks:
+            line.append(*stack[level]) if level < len(stack) else line.append(" ")
+        yield line
+    yield _clock_marks(trace, across)
+    yield legend(found)
+
+
+def _most_mixed(found: Survey, index: int, across: int) -> Column:
+    """The column that stands for one character: where other scenes are in memory, that; else the middle one."""
+    begin = index * len(found.columns) // across
+    end = max(begin + 1, (index + 1) * len(found.columns) // across)
+
+    def foreign(at: int) -> int:
+        return sum(cell.tokens for cell in found.columns[at] if cell.scene != found.scenes[at])
+
+    return found.columns[max(range(begin, end), key=lambda at: (foreign(at), -abs(2 * at - begin - end)))]
+
+
+def _stack(column: Column, peak: int) -> list[tuple[str, str]]:
+    """Glyph and style of each row from below; whatever is there gets a row, however small."""
+    rows = max(len(column), round(HEIGHT * sum(cell.tokens for cell in column) / peak))
+    heights = [max(1, int(HEIGHT * cell.tokens / peak)) for cell in column]
+    while sum(heights) != rows:
+        step = 1 if sum(heights) < rows else -1
+        misfit = [step * (HEIGHT * cell.tokens / peak - height) for cell, height in zip(column, heights, strict=True)]
+        fits = [slot for slot, height in enumerate(heights) if height + step > 0] or [0]
+        heights[max(fits, key=misfit.__getitem__)] += step
+    return [(GLYPHS[cell.role], colour_of(cell.scene) + (" dim" if cell.weight < 50 else ""))
+            for cell, height in zip(column, heights, strict=True) for _ in range(height)][:HEIGHT]
+
+
+def _scene_marks(trace: Trace, across: int) -> Text:
+    marks = [" "] * across
+    line = Text(" " * GUTTER, no_wrap=True)
+    starts = _places(trace, across)
+    for scene, (at, until) in starts.items():
+        label = f"▏{trace.header.timeline[scene].id}"
+        marks[at:until] = label[:until - at].ljust(until - at)
+        line.append("".join(marks[at:until]), style=f"bold {colour_of(scene)}")
+    return line
+
+
+def _places(trace: Trace, across: int) -> dict[int, tuple[int, int]]:
+    """Characters that each scene takes; of scenes that share one, the last."""
+    total = max(1, len(trace))
+    shown = [(scene.blocks[0] * across // total, index) for index, scene in enumerate(trace.header.timeline)
+             if scene.blocks[0] < len(trace)]
+    by_place = dict(shown)
+    edges = [*sorted(by_place), across]
+    return {by_place[at]: (at, until) for at, until in zip(edges, edges[1:], strict=False)}
+
+
+def _clock_marks(trace: Trace, across: int) -> Text:
+    marks = [" "] * (across + GUTTER)
+    end = start_of(trace, len(trace))
+    for seconds in ticks(end, across // 10):
+        at, label = GUTTER + int(seconds / end * across), f"╵{clock(seconds)}"
+        if at + len(label) <= len(marks):
+            marks[at:at + len(label)] = label
+    return Text("".join(marks), style="dim", no_wrap=True)
+
+
+def legend(found: Survey) -> Text:
+    present = {cell.role for column in set(found.columns) for cell in column}
+    text = Text(" " * GUTTER, style="dim")
+    for role in GLYPHS:
+        if role in present:
+            text.append(f"{GLYPHS[role]} {role.value}   ")
+    return text.append("colour: the scene it came from")
+
+
+def _answers(trace: Trace, summary: Summary) -> Iterator[Text]:
+    budget = summary.budget
+    share = f"{budget.tokens:,} tokens and {size(budget.bytes)} at most"
+    yield _line("memory", f"bounded: {share}, full from {clock(budget.reached_at)}" if budget.bounded
+                else f"still growing when the film ended: {share}")
+    recalls = [each for each in summary.scenes if each.begins == "recall"]
+    yield _line("recalled", "; ".join(f"{each.id} brought back {each.recalled}{_score(each)}" for each in recalls[:6])
+                or "no scene asked for another")
+    longest = max(((each, left) for each in summary.scenes for left in each.lingering),
+                  key=lambda pair: pair[1].blocks, default=None)
+    yield _line("lingering", f"{longest[1].source} in {longest[0].id}, longest: {_lingering(longest[1])}" if longest
+                else "no scene kept anything of another")
+    if summary.block_times:
+        speed = "" if not summary.wall_seconds else f"; {trace.header.film.pictures / summary.wall_seconds:.0f} pictures/s"
+        parts = " + ".join(f"{name} {value:.0f}" for name, value in summary.block_times._asdict().items())
+        yield _line("a block", f"{sum(summary.block_times):.0f} ms ({parts}){speed}")
+
+
+def _line(name: str, words: str) -> Text:
+    return Text.assemble((f"{name:<13}", "bold"), words)
+
+
+def _score(scene: SceneAnswer) -> str:
+    scores = dict(scene.candidates)
+    return f" ({scores[scene.recalled]:.2f})" if scene.recalled in scores else ""
+
+
+def _lingering(left: Lingering) -> str:
+    fade = f"weight {left.first_weight:.2f} → {left.last_weight:.2f}" if left.last_weight < left.first_weight else (
+        f"weight {left.first_weight:.2f}")
+    until = "to its end" if left.to_the_end else "then gone"
+    return f"{plural(left.blocks, 'block')} ({left.seconds:.1f} s), {plural(left.tokens, 'token')}, {fade}, {until}"
+
+
+def _scenes(summary: Summary) -> RenderableType:
+    table = _table("scene", "begins", "at", "blocks", "memory brought in", "stayed")
+    for scene in summary.scenes[:SCENES_SHOWN]:
+        table.add_row(Text(scene.id, style=colour_of(scene.scene)), scene.begins, clock(scene.start), str(scene.blocks),
+                      f"{scene.recalled}{_score(scene)}" if scene.recalled else "–",
+                      "; ".join(_lingering(left) for left in scene.lingering) or "–")
+    more = len(summary.scenes) - SCENES_SHOWN
+    return Group(table, Text(f"… and {more} more: --scene ID, or --json for all", style="dim")) if more > 0 else table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    return table
+
+
+# ---------------------------------------------------------------- one scene, one block
+
+
+def scene_detail(trace: Trace, record: SceneRecord, found: BlockRecord | None) -> Group:
+    """`found` is the scene's first block, if the run got there."""
+    facts, told = trace.header.timeline[record.scene], answer(trace, record)
+    parts: list[RenderableType] = [
+        Text.assemble((facts.id, f"bold {colour_of(record.scene)}"),
+                      (f"  {clock(told.start)} · blocks {facts.blocks[0]}–{facts.blocks[1] - 1}", "dim")),
+        Text(facts.prompt, style="italic"), "", _line("begins", told.begins)]
+    if told.recalled:
+        parts.append(_line("from", f"{told.recalled}{_score(told)}: {told.chosen_by or 'as the policy has it'}"))
+    if record.jump is not None:
+        parts.append(_line("jump", f"{record.jump} positions"))
+    for left in told.lingering:
+        parts.append(_line("lingering", f"{left.source}: {_lingering(left)}"))
+    if told.recall_frame:
+        made = zip(told.recall_frame.frames, told.recall_frame.shares, strict=False)
+        parts.append(_line("its frame", f"{told.recall_frame.method}: "
+                                        + ", ".join(f"frame {frame} {number(share)}" for frame, share in made)))
+    if record.settings:
+        parts.append(_line("settings", ", ".join(f"{name} {value}" for name, value in record.settings.items())))
+    if record.candidates:
+        parts += ["", Text("candidates", style="dim")]
+        parts += [_bar(trace.header.timeline[each.scene].id, each.score, each.scene == record.recalled)
+                  for each in ranked(record.candidates)]
+    if found and found.measured and found.measured.decay:
+        parts += ["", Text("how fast the remembered frame fades, cell by cell", style="dim"), decay_map(found)]
+    return Group(*parts)
+
+
+def _bar(name: str, score: float, chosen: bool) -> Text:
+    length = max(0, min(30, round(30 * (score or 0))))
+    return Text.assemble("→ " if chosen else "  ", f"{name[:20]:<20} ", ("━" * length, "bold" if chosen else "dim"),
+                         f" {number(score)}")
+
+
+def decay_map(record: BlockRecord) -> RenderableType:
+    decay = record.measured.decay
+    known = [rate for rate in decay.rates if rate is not None] or [1.0]
+    low, high = min(known), max(known)
+    lines = []
+    for row in range(decay.rows):
+        rates = decay.rates[row * decay.cols:(row + 1) * decay.cols]
+        lines.append("".join(2 * SHADES[0 if rate is None else 1 + round(3 * (rate - low) / ((high - low) or 1))]
+                             for rate in rates))
+    return Group(*(Text(f"  {line}") for line in lines),
+                 Text(f"  {SHADES[1] * 2} keeps {low:.2f} of its weight a block   {SHADES[4] * 2} keeps {high:.2f}",
+                      style="dim"))
+
+
+def block_detail(trace: Trace, record: BlockRecord, layer: int | None = None) -> Group:
+    facts, measured = trace.header.timeline[record.scene], record.measured
+    table = _table("role", "from", "frames", "tokens", "position", "weight", "leaves")
+    weights = measured.weights if measured else ()
+    if layer is not None:
+        weights = tuple((each,) for each in measured.layers[layer].weights)
+    for slot, segment in enumerate(record.layout.segments):
+        told = " / ".join(number(value) for value in weights[slot]) if slot < len(weights) else "–"
+        table.add_row(f"{GLYPHS[segment.role]} {segment.role.value}",
+                      Text(trace.header.timeline[segment.scene].id, style=colour_of(segment.scene)),
+                      ranges(segment.frames), str(segment.tokens), str(segment.position), told,
+                      f"block {segment.expires}" if segment.expires is not None else "")
+    begin, end = (edge / trace.header.film.fps for edge in record.pictures)
+    jump = "" if record.layout.jump is None else f", jumped by {record.layout.jump}"
+    parts: list[RenderableType] = [
+        Text.assemble((f"block {record.block}", "bold"), f"  {clock(begin)}–{clock(end)} of ",
+                      (facts.id, colour_of(record.scene)),
+                      (f" · frames {record.frames[0]}–{record.frames[1] - 1} · pictures {record.pictures[0]}–"
+                       f"{record.pictures[1] - 1}", "dim")), "", table, "",
+        _line("queries", f"from position {record.layout.query_position}{jump}"),
+        _line("calibration", record.calibration.value)]
+    parts += _block_facts(record, layer)
+    if measured and measured.decay:
+        parts += ["", Text("how fast the remembered frame fades, cell by cell", style="dim"), decay_map(record)]
+    return Group(*parts)
+
+
+def _block_facts(record: BlockRecord, layer: int | None) -> Iterator[Text]:
+    measured = record.measured
+    if record.rolling:
+        yield _line("rolled in", f"frames {', '.join(map(str, record.rolling.frames))}"
+                                 f"{', backwards' if record.rolling.reverse else ''}")
+    of_layer = measured.layers[layer] if measured and layer is not None else None
+    chosen = of_layer.chosen if of_layer else measured.chosen.frames if measured and measured.chosen else ()
+    if chosen:
+        scores = "" if of_layer else " · scores {} / {} / {}".format(*map(number, measured.chosen.scores))
+        yield _line("history", ", ".join(f"frame {frame}: {tokens:g}" for frame, tokens in chosen) + scores)
+    drift = of_layer.drift if of_layer else measured.drift if measured else None
+    if drift:
+        yield _line("drift", f"queries {number(drift.similarity)} like the calibration, gate {number(drift.gate)}")
+    if record.evicted:
+        yield _line("evicted", f"frames {ranges(record.evicted)}")
+    yield _line("held", f"{size(sum(record.bytes.values()))}: "
+                        + ", ".join(f"{name} {size(count)}" for name, count in record.bytes.items()))
+    if measured:
+        yield _line("times", ", ".join(f"{name} {value:.1f} ms" for name, value in measured.times._asdict().items()))
+    else:
+        yield _line("measures", "the run ended before they were known")
+
+
+# ---------------------------------------------------------------- two runs
+
+
+def differences(found: Diff) -> Group:
+    parts: list[RenderableType] = []
+    for title, changes in (("settings", found.settings), ("decisions", found.decisions), ("outcome", found.outcome)):
+        if changes:
+            table = _table(title, "this", "other")
+            for change in changes[:60]:
+                table.add_row(change.what, str(change.this), str(change.other))
+            parts += [table, ""]
+    same = f"the same memory in all {found.blocks:,} blocks"
+    parts.append(Text(same if not found.differing else
+                      f"memory differs in {found.differing:,} of {found.blocks:,} blocks, first in block {found.first}"))
+    return Group(*parts)
