@@ -7,24 +7,23 @@ named by the environment variable ECHO_GOLDEN_DIR. Geometry, weights, prompts, l
 import json
 import os
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from echo_cli.layout import Layout, Role
-from echo_cli.memory.policies import make_policy
+from echo_cli.memory.policies.base import Held
 from echo_cli.memory.policies.echo_forcing import EchoForcing
-from echo_cli.memory.recall import plan_recalls
 from echo_cli.memory.settings import Cut, read_settings
 from echo_cli.models.loading import load_transformer
 from echo_cli.models.spec import ModelSpec
 from echo_cli.rollout.rollout import BlockResult, rollout
-from echo_cli.storyboard.matching import similarities
+from echo_cli.storyboard.matching import plan_recalls, similarities
 from echo_cli.storyboard.nouns import AUTO, Block, Geometry, Kind, Scene, timeline_of
 
-FOLDER = Path(os.environ.get("ECHO_GOLDEN_DIR", Path(__file__).parent))
+FOLDER = Path(os.environ.get("ECHO_GOLDEN_DIR", Path(__file__).parents[1] / "golden"))
 KINDS = {"smooth": Kind.SMOOTH, "hardcut": Kind.HARD_CUT, "recall": Kind.RECALL}
 
 
@@ -118,11 +117,11 @@ class Scenario:
         features = torch.nn.functional.normalize((rows * real).sum(1) / real.sum(1).clamp(min=1), dim=-1)
         return (features @ features.T).tolist()
 
-    def policy(self) -> EchoForcing:
+    def policy(self, cls: type[EchoForcing] = EchoForcing) -> EchoForcing:
         timeline = timeline_of(self.scenes(), self.counts(), Geometry(self.spec.block_frames))
         settings = read_settings("echo-forcing", self.settings())
-        return make_policy("echo-forcing", settings, self.spec, timeline,
-                           plan_recalls(timeline.scenes, self.likeness(), settings.library))
+        return cls("echo-forcing", settings, self.spec, timeline,
+                   plan_recalls(timeline.scenes, self.likeness(), settings.library))
 
     def noise(self, block: Block, step: int, shape: tuple[int, ...]) -> Tensor:
         if step == 0:
@@ -138,12 +137,74 @@ class Scenario:
                        guesses=watch)
 
 
-def remembered_frames(layout: Layout) -> int:
-    return sum(len(segment.frames) for segment in layout.segments)
+@dataclass
+class Recording:
+    """What one block did, in the terms the released implementation was recorded in."""
+
+    result: BlockResult
+    guesses: list[Tensor]
+    window: list[Held]  # in use, before eviction
+    position: int  # by the scene's clock
+    weights: Tensor | None  # [layer, row, token] during the block
+    rates: Tensor | None
+    fading: slice | None
+    end_after: int
+    offset_after: int
+    clear_in: int
+    history: list[int]
+    chosen: Tensor | None  # [layer, token] history index
+    scores: list[Tensor]
+    query_mean: Tensor
+    query_abs: Tensor
 
 
-def decayed_tokens(layout: Layout) -> int:
-    return sum(len(segment.frames) for segment in layout.of(Role.TRANSITION))
+class Watched(EchoForcing):
+    """The policy, telling what it holds in the middle of a block."""
+
+    def arrange(self, block, store):
+        self.scores = []
+        return super().arrange(block, store)
+
+    def _measure(self, block, store):
+        super()._measure(block, store)
+        self.during = (list(self.window_frames[:self.end]), self.fading,
+                       store.weights[:, 0].clone(), store.rates[:, 0].clone())
 
 
-__all__ = ["BlockResult", "Scenario", "decayed_tokens", "remembered_frames", "scenario_names"]
+@cache
+def recording(name: str) -> tuple[Scenario, list[Recording], dict]:
+    """Replay a scenario once; also the keepsakes its library was given, by (kind, scene)."""
+    scenario = Scenario(name)
+    policy, keepsakes, guesses, records = scenario.policy(Watched), {}, [], []
+    allocate = policy.allocate
+
+    def allocated(*args):
+        store = allocate(*args)
+        put = policy.library.put
+
+        def kept(keepsake, keys, values):
+            keepsakes[keepsake] = (keys[:, 0].clone(), values[:, 0].clone())
+            put(keepsake, keys, values)
+
+        policy.library.put = kept
+        return store
+
+    policy.allocate = allocated
+    position = 0
+    arrange = policy.arrange
+
+    def arranged(block, store):
+        nonlocal position
+        position = policy.scene_position(block)
+        return arrange(block, store)
+
+    policy.arrange = arranged
+    for result in scenario.run(policy, lambda block, step, guess: guesses.append(guess[0].clone())):
+        window, fading, weights, rates = policy.during
+        chosen = result.facts.chosen
+        records.append(Recording(
+            result, guesses[:], window, position, weights, rates, fading, policy.end, policy.offset, policy.clear_in,
+            [held.frame for held in policy.history], None if chosen is None else torch.tensor(chosen.read()),
+            policy.scores, policy.query_sum[:, 0].clone(), policy.query_abs[:, 0].clone()))
+        guesses.clear()
+    return scenario, records, keepsakes
