@@ -1,0 +1,69 @@
+"""What a model is to the rest of the program: a transformer, a text encoder, a codec, and one hash for all its weights.
+
+Names of models and where their parts come from are one table here. A backend knows nothing of memory or storyboards.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from echo_cli.errors import MissingError, UsageError, did_you_mean
+from echo_cli.models.spec import SPECS, ModelSpec
+from echo_cli.models.transformer import Transformer
+from echo_cli.runtime import Runtime
+
+
+class TextEncoder(Protocol):
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        """Text rows [prompt, row, dim]; rows past a prompt's end are zero."""
+        ...
+
+    def unknown_words(self, prompt: str) -> Sequence[str]:
+        """Words of a prompt that the model has never met, in order."""
+        ...
+
+
+class Codec(Protocol):
+    def decode(self, latents: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Latents [batch, frame, channel, height, width] → pictures [batch, picture, 3, y, x] in [0, 1], and the state
+        to pass with the next piece of the stream; a stream begins with state None."""
+        ...
+
+
+@dataclass(frozen=True)
+class Backend:
+    spec: ModelSpec
+    transformer: Transformer
+    text: TextEncoder
+    codec: Codec
+    weights_hash: str
+
+
+def _tiny(runtime: Runtime) -> Backend:
+    from echo_cli.models.tiny import load
+
+    return load(runtime)
+
+
+LOADERS: dict[str, Callable[[Runtime], Backend]] = {"tiny": _tiny}
+
+
+def load_backend(name: str, runtime: Runtime) -> Backend:
+    """The model called `name`, on the runtime's device."""
+    if name not in SPECS:
+        raise UsageError(f"no model is called '{name}'{did_you_mean(name, tuple(SPECS))}",
+                         hint=f"The models are: {', '.join(SPECS)}.")
+    if name not in LOADERS:
+        raise MissingError(f"model '{name}' has no weights here, and this version cannot load them yet",
+                           hint=f"These models can be loaded: {', '.join(LOADERS)}.")
+    return LOADERS[name](runtime)
+
+
+def text_features(text: TextEncoder, prompts: Sequence[str]) -> Tensor:
+    """One unit vector a prompt [prompt, dim]: the mean of its non-zero rows."""
+    rows = text.encode(prompts).float()
+    real = (rows != 0).any(-1, keepdim=True)
+    mean = (rows * real).sum(1) / real.sum(1).clamp(min=1)
+    return mean / mean.norm(dim=-1, keepdim=True).clamp(min=1e-12)
