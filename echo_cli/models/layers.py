@@ -65,7 +65,9 @@ class CrossAttention(Attention):
         return self.keys(text), self.values(text)
 
     def forward(self, x: Tensor, text: tuple[Tensor, Tensor]) -> Tensor:
-        return self.o(attend(self.queries(x), *text))
+        # Prompts may outnumber films (training): then a film is as many equal runs of frames, each with its own prompt.
+        queries = self.queries(x).reshape(len(text[0]), -1, self.heads, x.shape[-1] // self.heads)
+        return self.o(attend(queries, *text).reshape(x.shape))
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

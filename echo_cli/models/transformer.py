@@ -60,7 +60,7 @@ class Transformer(nn.Module):
         x = self.patchify(latents.to(self.dtype))
         time = self.time_embedding(sinusoid(times, self.spec.freq_dim).to(self.dtype))  # [batch, frame, width]
         if text.pooled is not None:
-            time = time + text.pooled.unsqueeze(1)
+            time = (time.reshape(len(text.pooled), -1, self.spec.width) + text.pooled.unsqueeze(1)).reshape(time.shape)
         modulation = self.time_projection(time).unflatten(-1, (6, -1))
         for layer, (block, read) in enumerate(zip(self.blocks, text.layers, strict=True)):
             x = block(x, modulation, layer, read, context)
