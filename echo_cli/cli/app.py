@@ -13,6 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from echo_cli import __version__
 from echo_cli.cli.commands import COMMANDS
+from echo_cli.cli.messages import tell
 from echo_cli.errors import EchoError, Exit, Interrupted, OutOfMemory, OutputError
 
 NAME = "echo-cli"
@@ -135,7 +136,7 @@ def _tell(error: BaseException, arguments: list[str]) -> int:
         return code
     problem = problem or EchoError(f"{NAME} failed: {type(error).__name__}: {error}",
                                    hint=_write_log(error, arguments))
-    _print(problem)
+    tell(problem)
     return code
 
 
@@ -167,11 +168,3 @@ def _write_log(error: BaseException, arguments: list[str]) -> str:
     except OSError as trouble:
         return f"This is a fault of ours. No log could be written ({trouble}); --debug shows the details."
     return f"This is a fault of ours: please report it with the log {log.name}"
-
-
-def _print(problem: EchoError) -> None:
-    colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    red, dim, plain = ("\033[31m", "\033[2m", "\033[0m") if colour else ("", "", "")
-    print(f"{red}{problem.message}{plain}", file=sys.stderr)
-    if problem.hint:
-        print(f"{dim}hint:{plain} {problem.hint}", file=sys.stderr)

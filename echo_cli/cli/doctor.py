@@ -1,0 +1,143 @@
+"""`doctor`: what this machine can run, line by line, each with its remedy."""
+
+import importlib.util
+import json as json_text
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import typer
+
+from echo_cli import __version__
+from echo_cli.cli.options import Debug
+from echo_cli.errors import EchoError, Exit
+
+ROOM = 2 * 1024**3  # bytes free below which a night's films will not fit
+EXTRAS = {
+    "wan": ("diffusers", "transformers", "accelerate", "sentencepiece", "ftfy", "huggingface_hub"),
+    "farm": ("ray",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line: `needed` things that are not `found` keep the tool from working; the others are offers."""
+
+    name: str
+    found: bool
+    text: str
+    remedy: str = ""
+    needed: bool = True
+
+
+def doctor(
+    json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+    debug: Debug = False,
+) -> int:
+    """Say what this machine can run: torch, device, ffmpeg, weights, disk, extras.
+
+    Whatever is missing stands with its remedy. The exit code is 3 if something lacks that every film needs.
+    """
+    findings = [finding for check in CHECKS for finding in check()]
+    ready = all(finding.found for finding in findings if finding.needed)
+    if json:
+        print(json_text.dumps({"ready": ready, "version": __version__, "findings": [asdict(f) for f in findings]}))
+    else:
+        _show(findings, ready)
+    return Exit.DONE if ready else Exit.MISSING
+
+
+def _show(findings: list[Finding], ready: bool) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(highlight=False, soft_wrap=True)
+    for finding in findings:
+        mark = "[green]ok     [/]" if finding.found else "[red]missing[/]" if finding.needed else "[yellow]no     [/]"
+        console.print(f"{mark}  {finding.name:<8}  {escape(finding.text)}")
+        if finding.remedy and not finding.found:
+            console.print(f"                   [dim]→ {escape(finding.remedy)}[/]")
+    console.print("ready to make films" if ready else "not ready: see what is missing above")
+
+
+def _tool() -> Iterator[Finding]:
+    yield Finding("echo-cli", True, f"{__version__}, Python {platform.python_version()}, {platform.platform()}")
+    yield Finding("cores", True, f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}"
+                  f" to use, {_memory()}")
+
+
+def _memory() -> str:
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return "memory unknown"
+    return f"{_size(total)} of memory"
+
+
+def _torch() -> Iterator[Finding]:
+    remedy = "pip install torch, from the index that fits your device (see pytorch.org)"
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        yield Finding("torch", False, f"cannot be imported: {error}", remedy)
+        return
+    yield Finding("torch", True, torch.__version__)
+    if not torch.cuda.is_available():
+        why = ("this build of torch has no CUDA" if torch.version.cuda is None else "torch finds no CUDA driver or card")
+        yield Finding("device", True, f"cpu; {why}: fine for tiny, slow for larger models")
+        return
+    for index in range(torch.cuda.device_count()):
+        card = torch.cuda.get_device_properties(index)
+        free, total = torch.cuda.mem_get_info(index)
+        yield Finding("device", True, f"cuda:{index} {card.name}, {_size(free)} of {_size(total)} free")
+
+
+def _ffmpeg() -> Iterator[Finding]:
+    from echo_cli.video.ffmpeg import executable
+
+    try:
+        binary = executable()
+        said = subprocess.run([binary, "-hide_banner", "-encoders"], capture_output=True, text=True, timeout=30)
+    except EchoError as error:
+        yield Finding("ffmpeg", False, error.message, error.hint or "")
+        return
+    except (OSError, subprocess.SubprocessError) as error:
+        yield Finding("ffmpeg", False, f"cannot be run: {error}", "pip install --force-reinstall imageio-ffmpeg")
+        return
+    has_h264 = "libx264" in said.stdout
+    yield Finding("ffmpeg", has_h264, binary if has_h264 else f"{binary} has no libx264 to write H.264 with",
+                  "pip install imageio-ffmpeg, or let IMAGEIO_FFMPEG_EXE name a full build of ffmpeg")
+
+
+def _weights() -> Iterator[Finding]:
+    from importlib.resources import files
+
+    held = files("echo_cli.models").joinpath("weights", "tiny")
+    found = sorted(entry.name for entry in held.iterdir() if entry.name.endswith(".safetensors")) if held.is_dir() else []
+    yield Finding("weights", bool(found), f"tiny: {', '.join(found)}" if found else "tiny's weights are not in the package",
+                  "pip install --force-reinstall echo-cli, or make them yourself: echo-cli train")
+
+
+def _disk() -> Iterator[Finding]:
+    free = shutil.disk_usage(os.curdir).free
+    writable = os.access(os.curdir, os.W_OK)
+    text = f"{_size(free)} free here" + ("" if writable else ", but this folder cannot be written to")
+    yield Finding("disk", writable and free > ROOM, text, "make room, or write elsewhere with -o", needed=False)
+
+
+def _extras() -> Iterator[Finding]:
+    for extra, modules in EXTRAS.items():
+        lacking = [module for module in modules if importlib.util.find_spec(module) is None]
+        yield Finding(extra, not lacking, "installed" if not lacking else f"not installed: {', '.join(lacking)}",
+                      f"pip install 'echo-cli[{extra}]'", needed=False)
+
+
+def _size(count: float) -> str:
+    return f"{count / 1024**3:.1f} GB"
+
+
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (_tool, _torch, _ffmpeg, _weights, _disk, _extras)
