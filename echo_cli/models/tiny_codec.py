@@ -45,7 +45,7 @@ class TinyCodec(nn.Module):
         self.decoder = nn.Sequential(
             nn.Conv2d(channels, coarse, 3, padding=1), _Residual(coarse),
             nn.Conv2d(coarse, 4 * middle, 1), nn.PixelShuffle(2), _Residual(middle),
-            nn.Conv2d(middle, 4 * fine, 1), nn.PixelShuffle(2), _Residual(fine),
+            nn.Conv2d(middle, 4 * fine, 1), nn.PixelShuffle(2), _Residual(fine), _Residual(fine),
             nn.Conv2d(fine, pixels, 1), nn.PixelShuffle(_PIXELS),
         )
         self.register_buffer("mean", torch.zeros(channels))
