@@ -1,0 +1,276 @@
+"""The trace as one page for a director: film strip, memory beneath it on the same time axis, then scene by scene.
+
+One file, no script, no network; light and dark; a page for ten thousand blocks has few elements. The drawings are
+made in `svg`, the answers in `inspect`; here they are put in order.
+"""
+
+from collections.abc import Iterable, Iterator
+from html import escape
+from importlib.resources import files
+
+from echo_cli.trace import svg
+from echo_cli.trace.inspect import Lingering, SceneAnswer, Summary, Survey, start_of, summarise, survey
+from echo_cli.trace.look import ROLE_WORDS, SCENE_COLOURS, clock, number, plural, size, ticks
+from echo_cli.trace.reader import Trace
+from echo_cli.trace.records import DecayMap
+from echo_cli.trace.rows import to_row
+from echo_cli.trace.thumbnails import thumbnails
+
+BLOCKS = 20_000  # drawn one by one; a longer film in even strides
+STRIP = 14  # pictures in the film strip
+CARDS = 48  # scenes told at length
+LISTED = 500  # candidates and settings never run longer than this
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+def page(trace: Trace) -> str:
+    found = survey(trace, BLOCKS)
+    summary = summarise(trace, found)
+    pictures = Pictures(trace, summary)
+    body = "\n".join((_head(trace, summary), _answers(trace, summary), _film(trace, found, pictures),
+                      _scenes(trace, summary, pictures), _costs(summary), _settings(trace)))
+    style = files("echo_cli.trace").joinpath("report.css").read_text("utf-8")
+    colours = "".join(f".s{index}{{--scene:{colour}}}" for index, colour in enumerate(SCENE_COLOURS))
+    return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+            f'<meta name="viewport" content="width=device-width,initial-scale=1">'
+            f"<title>{escape(trace.header.storyboard.title)}: what memory held</title>"
+            f"<style>\n{style}{colours}\n</style></head>\n<body><main>\n{body}\n</main></body></html>\n")
+
+
+class Pictures:
+    """Thumbnails of the film beside the trace, when there is one: a strip, and the opening of every told scene."""
+
+    def __init__(self, trace: Trace, summary: Summary) -> None:
+        film = trace.header.film
+        self.strip = [film.seconds * (index + 0.5) / STRIP for index in range(STRIP)]
+        self.openings = {each.scene: min(each.start + 0.4, film.seconds - 0.1) for each in summary.scenes[:CARDS]}
+        video = trace.path.parent / film.video if film.video else None
+        self.uris = (thumbnails(video, [*self.strip, *self.openings.values()])
+                     if video is not None and video.is_file() else {})
+
+    def opening(self, scene: int, words: str) -> str:
+        uri = self.uris.get(self.openings.get(scene, -1.0))
+        return f'<img src="{uri}" alt="{escape(words)}">' if uri else ""
+
+
+# ---------------------------------------------------------------- above the film
+
+
+def _head(trace: Trace, summary: Summary) -> str:
+    header, film = trace.header, trace.header.film
+    facts = (clock(summary.seconds), plural(len(header.timeline), "scene"), plural(summary.blocks, "block"),
+             f"{film.width} × {film.height} at {film.fps:g} pictures a second", f"memory {header.policy.name}",
+             f"model {header.model.name}", f"seed {header.seed}", f"{header.device.name}, {header.device.dtype}")
+    notice = "" if not trace.notice else (
+        f'<p class="notice">The run did not end: {summary.blocks:,} of {summary.of_blocks:,} blocks are told.</p>')
+    return (f"<header><h1>{escape(header.storyboard.title)}</h1><ul class=\"facts\">"
+            + "".join(f"<li>{escape(fact)}</li>" for fact in facts) + f"</ul>{notice}</header>")
+
+
+def _answers(trace: Trace, summary: Summary) -> str:
+    budget = summary.budget
+    recalls = [each for each in summary.scenes if each.begins == "recall" and each.recalled]
+    longest = max(((each, left) for each in summary.scenes for left in each.lingering),
+                  key=lambda pair: pair[1].blocks, default=None)
+    cards = [("Is memory bounded?", f"Yes, by {budget.tokens:,} tokens" if budget.bounded else "Still growing at the end",
+              f"{size(budget.bytes)} at most; the window was full from {clock(budget.reached_at)}" if budget.bounded
+              else f"{budget.tokens:,} tokens and {size(budget.bytes)} so far"),
+             ("Which scene was recalled?", f"{recalls[0].recalled}, in {recalls[0].id}" if recalls else "None",
+              "; ".join(f"{each.recalled} in {each.id}" for each in recalls[1:4]) or
+              (recalls[0].chosen_by or "" if recalls else "no scene asked for another")),
+             ("What lingered longest?", f"{longest[1].source}, in {longest[0].id}" if longest else "Nothing",
+              lingered(longest[1]) if longest else "no scene kept anything of another")]
+    if summary.block_times:
+        speed = f"{summary.blocks and sum(summary.block_times):.0f} ms a block"
+        rate = trace.header.film.pictures / summary.wall_seconds if summary.wall_seconds else None
+        cards.append(("How fast was it?", speed, f"{rate:.0f} pictures a second, all told" if rate else
+                      "denoising, clean pass, memory and decoding"))
+    return '<section class="answers" aria-label="At a glance">' + "".join(
+        f"<div><h2>{escape(question)}</h2><p class=\"big\">{escape(answer)}</p><p>{escape(more)}</p></div>"
+        for question, answer, more in cards) + "</section>"
+
+
+def lingered(left: Lingering) -> str:
+    fade = (f"weight {left.first_weight:.2f} → {left.last_weight:.2f}" if left.last_weight < left.first_weight
+            else f"weight {left.first_weight:.2f}")
+    return (f"{plural(left.tokens, 'token')} for {plural(left.blocks, 'block')}, {left.seconds:.1f} s, {fade}, "
+            f"{'to the end of the scene' if left.to_the_end else 'then gone'}")
+
+
+# ---------------------------------------------------------------- the film and its memory
+
+
+def _film(trace: Trace, found: Survey, pictures: Pictures) -> str:
+    if not found.columns:
+        return '<section><p class="notice">No block was finished: there is nothing to draw.</p></section>'
+    rows = [_row("scenes", "", _scene_bar(trace))]
+    if pictures.uris:
+        images = "".join(f'<img src="{pictures.uris[at]}" alt="The film at {clock(at)}">' if at in pictures.uris
+                         else "<i></i>" for at in pictures.strip)
+        rows.append(_row("film", "", f'<div class="strip">{images}</div>'))
+    lanes = "".join(_row(role.value, f"{most:,} tokens", drawing, role.value) for role, most, drawing in
+                    svg.lanes(trace, found))
+    curves = _curves(trace, found)
+    memory = f'<div class="lanes">{lanes}{curves}{_row("", "", svg.hover_columns(trace, found), "over")}</div>'
+    legend = "".join(f"<div><dt>{role.value}</dt><dd>{ROLE_WORDS[role]}</dd></div>" for role in svg.ORDER
+                     if any(cell.role is role for column in set(found.columns) for cell in column))
+    stride = "" if found.stride == 1 else f" Every {found.stride}th block is drawn."
+    return (f'<section class="panel film" aria-label="The film and its memory" data-blocks="{found.blocks}">'
+            f"<h2>The film and its memory</h2>{''.join(rows)}{memory}{_row('', '', _ticks(trace), 'axis')}"
+            f'<p class="note">Colour says which scene a token came from, faintness how far it has faded. Point at a '
+            f"column to read it.{stride}</p><dl class=\"legend\">{legend}</dl></section>"
+            f'<section class="panel"><h2>Where memory looked</h2><p class="note">Upwards is the moment of the film '
+            f"that was remembered: the diagonal is now, what lies below it is the past still in reach.</p>"
+            f"{svg.reach(trace, found)}{_ticks(trace)}</section>")
+
+
+def _row(name: str, more: str, drawing: str, of: str = "") -> str:
+    label = f"<b>{escape(name)}</b> <span>{escape(more)}</span>" if name else ""
+    return f'<div class="row {of}"><div class="label">{label}</div><div class="axis-wide">{drawing}</div></div>'
+
+
+def _scene_bar(trace: Trace) -> str:
+    total = trace.header.film.pictures
+    parts = []
+    for index, scene in enumerate(trace.header.timeline):
+        left, width = (100 * part / total for part in (scene.pictures[0], scene.pictures[1] - scene.pictures[0]))
+        begins = f", {scene.transition.value}" if scene.transition else ""
+        words = f"{scene.id}{begins}: {clock(scene.pictures[0] / trace.header.film.fps)}. {scene.prompt}"
+        parts.append((f'<span class="s{index % len(SCENE_COLOURS)}" style="left:{left:.3f}%;width:{width:.3f}%" '
+                      f'title="{escape(words)}">{escape(scene.id) if width > 2 else ""}</span>'))
+    if len(parts) > LISTED:  # too narrow to be told apart: the lanes show their colours
+        return f'<div class="bar"><em>{plural(len(parts), "scene")}</em></div>'
+    return f'<div class="bar">{"".join(parts)}</div>'
+
+
+def _curves(trace: Trace, found: Survey) -> str:
+    rows = []
+    drift = [value for value in found.drift if value is not None]
+    if drift:
+        low = min(0.0, *drift)
+        rows.append(_row("drift", f"{number(min(drift))} to {number(max(drift))}", svg.curve(
+            trace, found, found.drift, low, 1.0, "How like the scene's beginning its queries still are"), "thin"))
+    spent = [sum(times) if times else None for times in found.times]
+    known = [value for value in spent if value is not None]
+    if known:
+        rows.append(_row("time", f"{min(known):.0f} to {max(known):.0f} ms", svg.curve(
+            trace, found, spent, 0.0, max(known), "Milliseconds spent on each block"), "thin"))
+    most = max(found.bytes, default=0)
+    rows.append(_row("bytes", size(most), svg.curve(trace, found, found.bytes, 0.0, most, "Bytes held by memory"), "thin"))
+    return "".join(rows)
+
+
+def _ticks(trace: Trace) -> str:
+    seconds = trace.header.film.seconds
+    return '<div class="ticks" aria-hidden="true">' + "".join(
+        f'<span style="left:{100 * at / seconds:.3f}%">{clock(at)}</span>' for at in ticks(seconds, 11)) + "</div>"
+
+
+# ---------------------------------------------------------------- scene by scene
+
+
+def _scenes(trace: Trace, summary: Summary, pictures: Pictures) -> str:
+    if not summary.scenes:
+        return ""
+    cards = "".join(_card(trace, each, pictures) for each in summary.scenes[:CARDS])
+    rest = summary.scenes[CARDS:CARDS + LISTED]
+    table = "" if not rest else _table(("scene", "begins", "at", "memory brought in"), (
+        (each.id, each.begins, clock(each.start), each.recalled or "–") for each in rest))
+    hidden = len(summary.scenes) - CARDS - len(rest)
+    more = f'<p class="note">… and {hidden:,} more: <code>echo-cli inspect-cache --json</code> lists them all.</p>'
+    return (f'<section><h2>Scene by scene</h2><div class="cards">{cards}</div>{table}{more if hidden > 0 else ""}'
+            f"</section>")
+
+
+def _card(trace: Trace, told: SceneAnswer, pictures: Pictures) -> str:
+    facts, record = trace.header.timeline[told.scene], trace.scenes[told.scene]
+    source = record.recalled
+    facts_list = []
+    if told.recalled:
+        facts_list.append(("memory from", f"{told.recalled}: {told.chosen_by}" if told.chosen_by else told.recalled))
+    facts_list += [("lingering", f"{left.source}, {lingered(left)}") for left in told.lingering]
+    if told.jump is not None:
+        facts_list.append(("jump", f"{told.jump} positions"))
+    if kept := told.recall_frame:
+        made = ", ".join(f"{frame} ({number(share)})" for frame, share in zip(kept.frames, kept.shares, strict=False))
+        facts_list.append(("its recall frame", f"{kept.method.replace('_', ' ')} of frames {made}"))
+    details = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in facts_list)
+    begins = "opens the film" if told.begins == "start" else told.begins
+    return (f'<article class="card s{told.scene % len(SCENE_COLOURS)}">'
+            f'<div class="look">{pictures.opening(told.scene, f"Opening of {told.id}")}'
+            f"{_decay(trace, told, source, pictures)}</div>"
+            f"<div><h3>{escape(told.id)} <small>{escape(begins)} · {clock(told.start)} · {plural(told.blocks, 'block')}"
+            f'</small></h3><p class="prompt">{escape(facts.prompt)}</p><dl>{details}</dl>{_candidates(told)}</div></article>')
+
+
+def _decay(trace: Trace, told: SceneAnswer, source: int | None, pictures: Pictures) -> str:
+    decay = _decay_of(trace, told)
+    if decay is None or source is None:
+        return ""
+    under = pictures.opening(source, f"Opening of {told.recalled}, the remembered scene")
+    known = [rate for rate in decay.rates if rate is not None] or [1.0]
+    said = (f"{told.recalled}, remembered: bright cells keep {max(known):.2f} of their weight a block, veiled ones "
+            f"{min(known):.2f}" if max(known) > min(known) else
+            f"{told.recalled}, remembered: every cell keeps {max(known):.2f} of its weight a block")
+    return (f'<figure class="s{source % len(SCENE_COLOURS)}"><div class="decay" '
+            f'style="aspect-ratio:{trace.header.film.width}/{trace.header.film.height}">{under}{svg.decay_cells(decay)}'
+            f"</div><figcaption>{escape(said)}</figcaption></figure>")
+
+
+def _decay_of(trace: Trace, told: SceneAnswer) -> DecayMap | None:
+    block = trace.scenes[told.scene].block
+    measured = trace.block(block).measured if block < len(trace) else None
+    return measured.decay if measured else None
+
+
+def _candidates(told: SceneAnswer) -> str:
+    if not told.candidates:
+        return ""
+    rows = "".join(f'<li{" class=chosen" if name == told.recalled else ""}><span>{escape(name)}</span><span class="score">'
+                   f'<i style="width:{100 * max(0.0, min(1.0, score or 0.0)):.1f}%"></i></span><b>{number(score)}</b></li>'
+                   for name, score in told.candidates[:6])
+    more = len(told.candidates) - 6
+    return ('<p class="note">How near each earlier prompt is:</p>'
+            f'<ol class="candidates">{rows}</ol>' + (f'<p class="note">and {more:,} lower</p>' if more > 0 else ""))
+
+
+# ---------------------------------------------------------------- below
+
+
+def _costs(summary: Summary) -> str:
+    times = summary.block_times
+    if not times:
+        return ""
+    total = sum(times) or 1.0
+    parts = "".join(f'<span class="{name}" style="flex-grow:{max(value / total, 0.004):.4f}" title="{name}: {value:.1f} ms"></span>'
+                    for name, value in times._asdict().items())
+    legend = "".join(f'<li class="{name}"><b>{name}</b> {value:.1f} ms <span>{100 * value / total:.0f} %</span></li>'
+                     for name, value in times._asdict().items())
+    return f'<section class="panel"><h2>Where a block\'s time goes</h2><div class="cost">{parts}</div><ul class="costs">{legend}</ul></section>'
+
+
+def _settings(trace: Trace) -> str:
+    header = trace.header
+    settings = [(name, value) for name, value in _flat(to_row(header.policy.settings))][:LISTED]
+    facts = [("storyboard", header.storyboard.source), ("storyboard sha256", header.storyboard.sha256),
+             ("written by", f"{header.tool} {header.tool_version}"), ("model", header.model.name),
+             ("layers", header.model.layers), ("token grid", f"{header.model.rows} × {header.model.cols}"),
+             ("policy", header.policy.name)]
+    return ('<section class="panel"><details><summary>Every setting of this run</summary>'
+            f"{_table(('setting', 'value'), [*facts, *settings])}</details></section>")
+
+
+def _flat(row: object, name: str = "") -> Iterator[tuple[str, object]]:
+    if isinstance(row, dict):
+        for key, part in row.items():
+            yield from _flat(part, f"{name} · {key}" if name else str(key))
+    else:
+        yield name, row
+
+
+def _table(names: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in names)
+    body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<div class="scrolled"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
