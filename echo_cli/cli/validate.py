@@ -165,7 +165,7 @@ def _rounding(film: dict[str, Any]) -> str:
     parts = [f"blocks of {film['block_seconds']:g}s; no boundary moved" if moved < 0.0005 else
              f"blocks of {film['block_seconds']:g}s; boundaries moved by {moved:.3f}s at most"]
     if film["trimmed"]:
-        parts.append(f"{film['trimmed']} pictures of the last block left out")
+        parts.append(f"the last block gives {film['trimmed']} of its pictures back")
     off = film["seconds"] - film["asked"]
     if abs(off) >= 0.0005:
         parts.append(f"the film lasts {off:+.3f}s against the {_clock(film['asked'])} asked")

@@ -159,6 +159,8 @@ def _setting(key: str) -> str:
 
 def _scene_entries(top: Fields) -> list[Fields]:
     node = top.node("scenes")
+    if not top.is_mapping:
+        return []
     if not isinstance(node, SequenceNode) or not node.value:
         empty = node is None or isinstance(node, SequenceNode) or node.tag.endswith(":null")
         top.note("scenes", "a storyboard needs scenes: a list, each with an id, a prompt and a duration" if empty else

@@ -46,9 +46,9 @@ def edges(scenes: Sequence[Scene], geometry: Geometry) -> list[int]:
 
     Block b > 0 begins at picture b * block_pictures - lead, because the first latent frame is one picture alone.
     """
-    lead, size = geometry.frame_pictures - 1, geometry.block_pictures
+    lead, size, rate = geometry.frame_pictures - 1, geometry.block_pictures, exact(geometry.fps)
     *inner, end = _ends(scenes)
-    starts = [math.floor((time * exact(geometry.fps) + lead) / size + _HALF) for time in inner]
+    starts = [math.floor((time * rate + lead) / size + _HALF) for time in inner]
     return [0, *starts, -(-(_pictures(end, geometry) + lead) // size)]
 
 

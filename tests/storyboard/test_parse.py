@@ -1,0 +1,251 @@
+"""What a storyboard may say, and every way in which it can be wrong: message and place."""
+
+from dataclasses import replace
+
+import pytest
+
+from echo_cli.errors import UsageError
+from echo_cli.storyboard.mistakes import StoryboardError
+from echo_cli.storyboard.nouns import AUTO, Geometry, Kind, Scene, Storyboard, Timing
+from echo_cli.storyboard.parse import parse
+from echo_cli.storyboard.rules import Rules
+
+
+class Tiny:
+    """A model that makes one size of picture."""
+
+    geometry = Geometry()
+
+    def grid(self, size: tuple[int, int] | None = None) -> object:
+        if size not in (None, (192, 128)):
+            raise UsageError("model 'tiny' cannot make pictures of this size", hint="Try 192x128.")
+        return object()
+
+
+def problems(policy: str, kind: Kind | None, values: dict) -> list[str]:
+    known = ("decay",) if kind else ("recent_frames", "cut")
+    return [f"memory policy '{policy}' has no setting '{name}'" for name in values if name not in known]
+
+
+RULES = Rules(models={"tiny": Tiny()}, policies=("echo-forcing", "window"), setting_problems=problems,
+              default_model="tiny", default_policy="echo-forcing")
+
+GOOD = """\
+version: 1
+title: Rooftop, subway, rooftop
+seed: 7
+model: tiny
+memory: {policy: echo-forcing, recent-frames: 3}
+size: 192x128
+fps: 16
+style: Static shot,   cinematic realism.
+scenes:
+  - id: rooftop
+    prompt: A rooftop
+    duration: 10s
+    subtitle: Rooftop
+  - id: subway
+    transition: hard cut
+    prompt: >
+      A dim
+      subway platform
+    duration: 10
+  - id: back
+    transition: recall:rooftop
+    prompt: The rooftop again
+    duration: 00:00:10
+    seed: 3
+    memory: {decay: 0.5}
+"""
+
+
+def scenes(*lines: str) -> str:
+    """A storyboard of scenes written one a line, from line 2 on."""
+    return "scenes:\n" + "".join(f"  - {{{line}}}\n" for line in lines)
+
+
+A = "id: a, prompt: x, duration: 5"
+B = "id: b, prompt: x, duration: 5"
+
+
+def parsed(text: str) -> Storyboard:
+    return parse(text, "film.yaml", RULES)
+
+
+def mistakes(text: str) -> list[str]:
+    with pytest.raises(StoryboardError) as caught:
+        parsed(text)
+    return caught.value.message.splitlines()
+
+
+def test_everything_that_was_written_is_understood() -> None:
+    board = parsed(GOOD)
+    rooftop, subway, back = board.scenes
+    assert replace(board, scenes=()) == Storyboard(
+        (), "Rooftop, subway, rooftop", 7, "tiny", "echo-forcing", {"recent_frames": 3}, (192, 128), 16.0,
+        Timing.CUMULATIVE, "film.yaml")
+    assert rooftop == Scene("rooftop", "Static shot, cinematic realism. A rooftop", 10.0, subtitle="Rooftop",
+                            memory={}, line=10, column=5)
+    assert (subway.prompt, subway.transition) == ("Static shot, cinematic realism. A dim subway platform", Kind.HARD_CUT)
+    assert (back.transition, back.recall, back.seed, back.memory) == (Kind.RECALL, "rooftop", 3, {"decay": 0.5})
+
+
+def test_what_is_left_out_is_left_open() -> None:
+    board = parsed(scenes(A, B))
+    assert (board.title, board.model, board.policy, board.size, board.fps, board.seed) == (None,) * 5 + (0,)
+    assert [scene.transition for scene in board.scenes] == [None, Kind.SMOOTH]
+
+
+@pytest.mark.parametrize(("spelling", "kind", "recall"), [
+    ("hard cut", Kind.HARD_CUT, None), ("hard_cut", Kind.HARD_CUT, None), ("hard-cut", Kind.HARD_CUT, None),
+    ("hardcut", Kind.HARD_CUT, None), ("cut", Kind.HARD_CUT, None), ("Hard Cut", Kind.HARD_CUT, None),
+    ("smooth", Kind.SMOOTH, None), ("recall:a", Kind.RECALL, "a"), ("'recall: a'", Kind.RECALL, "a"),
+    ("recall:auto", Kind.RECALL, AUTO), ("Recall:AUTO", Kind.RECALL, AUTO),
+])
+def test_spellings_of_transitions(spelling: str, kind: Kind, recall: str | None) -> None:
+    scene = parsed(scenes(A, f"{B}, transition: {spelling}")).scenes[1]
+    assert (scene.transition, scene.recall) == (kind, recall)
+
+
+def test_a_bare_number_is_a_fine_id() -> None:
+    board = parsed(scenes("id: 1, prompt: x, duration: 5", "id: 2, prompt: x, duration: 5, transition: recall:1"))
+    assert [scene.id for scene in board.scenes] == ["1", "2"]
+
+
+def test_scenes_may_begin_at_times() -> None:
+    text = scenes("id: a, prompt: x", "id: b, prompt: x, at: 5.1", "id: c, prompt: x, at: 0:08.2")
+    assert [scene.seconds for scene in parsed("length: 12\n" + text).scenes] == [5.1, 3.1, 3.8]
+    assert [scene.seconds for scene in parsed(text.replace("8.2}", "8.2, duration: 1s}")).scenes] == [5.1, 3.1, 1.0]
+
+
+def test_a_length_gives_the_last_scene_its_end() -> None:
+    text = "length: 12.3s\n" + scenes(A, "id: b, prompt: x")
+    assert [scene.seconds for scene in parsed(text).scenes] == [5.0, 7.3]
+    assert len(parsed("length: 10\n" + scenes(A, B)).scenes) == 2
+
+
+NO_TIME = "is not a time; write it as 10s, 2.5s, 500ms, 1m30s or 00:01:30"
+
+# (storyboard, where, message): one mistake each.
+WRONG = {
+    "unknown key": ("sede: 7\n" + scenes(A), "1:1", "the storyboard has no key 'sede' (did you mean 'seed'?)"),
+    "unknown key of a scene": (scenes("id: a, promt: y, prompt: x, duration: 5"), "2:13",
+                               "scene 1: a scene has no key 'promt' (did you mean 'prompt'?)"),
+    "unknown key unlike any": ("zzzz: 7\n" + scenes(A), "1:1", "the storyboard has no key 'zzzz'; it may have version, "),
+    "duplicate key": ("seed: 7\nseed: 8\n" + scenes(A), "2:1", "'seed' is here a second time (first on line 1)"),
+    "duplicate key of a scene": (scenes(f"{A}, prompt: y"), "2:37", "'prompt' is here a second time (first on line 2)"),
+    "merge key": ("<<: {seed: 1}\n" + scenes(A), "1:1", "merging with '<<' is not understood"),
+    "key that is a list": ("[a, b]: 1\n" + scenes(A), "1:1", "a key must be a plain word, not a list"),
+    "duplicate id": (scenes(A, A), "3:6", "scene 'a': id 'a' belongs to the scene on line 2 already"),
+    "recall of nobody": (GOOD.replace("recall:rooftop", "recall:roof"), "21:5",
+                         "scene 'back': recall of 'roof', but no earlier scene has that id (did you mean 'rooftop'?)"),
+    "recall of a later scene": (scenes(A, f"{B}, transition: recall:c", "id: c, prompt: x, duration: 5"), "3:37",
+                                "scene 'b': recall of 'c', which comes later (line 4)"),
+    "recall of itself": (scenes(A, f"{B}, transition: recall:b"), "3:37", "scene 'b': recall of itself"),
+    "recall of nothing": (scenes(A, f"{B}, transition: 'recall:'"), "3:37", "scene 'b': recall of which scene?"),
+    "recall alone": (scenes(A, f"{B}, transition: recall"), "3:37", "scene 'b': recall of which scene?"),
+    "unknown transition": (scenes(A, f"{B}, transition: smoth"), "3:37",
+                           "scene 'b': no transition is called 'smoth' (did you mean 'smooth'?)"),
+    "an id for a transition": (scenes(A, f"{B}, transition: a"), "3:37", "(did you mean 'recall:a'?)"),
+    "first scene's transition": (scenes(f"{A}, transition: smooth"), "2:37",
+                                 "scene 'a': the first scene has nothing to come from"),
+    "zero duration": (scenes("id: a, prompt: x, duration: 0s"), "2:24", "scene 'a': duration is zero"),
+    "negative duration": (scenes("id: a, prompt: x, duration: -5s"), "2:24", "scene 'a': duration '-5s' is negative"),
+    "infinite duration": (scenes("id: a, prompt: x, duration: .inf"), "2:24", "'inf' is not a finite time"),
+    "infinite in words": (scenes("id: a, prompt: x, duration: infinity"), "2:24", "'infinity' is not a finite time"),
+    "not a number": (scenes("id: a, prompt: x, duration: .nan"), "2:24", "'nan' is not a finite time"),
+    "absurd duration": (scenes("id: a, prompt: x, duration: 100000h"), "2:24", "is longer than 168h"),
+    "absurd sum": (scenes(*(f"id: s{n}, prompt: x, duration: 100h" for n in range(2))), "3:5",
+                   "the film would last 200h; the most is 168h"),
+    "duration in words": (scenes("id: a, prompt: x, duration: soon"), "2:24", f"duration 'soon' {NO_TIME}"),
+    "duration that is yes": (scenes("id: a, prompt: x, duration: yes"), "2:24", NO_TIME),
+    "duration that is a list": (scenes("id: a, prompt: x, duration: [5]"), "2:24", "duration is a list"),
+    "too short to be seen": (scenes(A, "id: b, prompt: x, duration: 0.1", "id: c, prompt: x, duration: 5"), "3:24",
+                             "scene 'b': 0.1s is too short to be shown here"),
+    "shorter than a picture": (scenes("id: a, prompt: x, duration: 0.01"), "2:24", "shorter than one picture (0.062s)"),
+    "no duration": (scenes("id: a, prompt: x"), "2:5", "scene 'a': how long does it last?"),
+    "empty prompt": (scenes("id: a, prompt: '  ', duration: 5"), "2:13", "scene 'a': the prompt is empty"),
+    "prompt of nothing": (scenes("id: a, prompt: , duration: 5"), "2:13", "scene 'a': the prompt is empty"),
+    "no prompt": (scenes("id: a, duration: 5"), "2:5", "scene 'a': has no prompt"),
+    "prompt that is a list": (scenes("id: a, prompt: [x, y], duration: 5"), "2:13", "scene 'a': prompt is a list"),
+    "prompt that is a number": (scenes("id: a, prompt: 42, duration: 5"), "2:13",
+                                "prompt is a number, not text; put it in quotes: '42'"),
+    "no id": (scenes("prompt: x, duration: 5"), "2:5", "scene 1: has no id; add a short name, such as 'id: scene-1'"),
+    "id with a space": (scenes("id: a b, prompt: x, duration: 5"), "2:6", "scene 1: id 'a b' must have 1 to 64 char"),
+    "id that is reserved": (scenes("id: auto, prompt: x, duration: 5"), "2:6", "means something else in recall:auto"),
+    "id that is yes": (scenes("id: yes, prompt: x, duration: 5"), "2:6", "id is yes or no, not text; put it in quotes"),
+    "unknown model": ("model: tinny\n" + scenes(A), "1:1", "no model is called 'tinny' (did you mean 'tiny'?)"),
+    "empty model": ("model: ''\n" + scenes(A), "1:1", "model is empty"),
+    "unknown policy": ("memory: windw\n" + scenes(A), "1:1",
+                       "no memory policy is called 'windw' (did you mean 'window'?)"),
+    "unknown setting": ("memory: {policy: window, recnt: 3}\n" + scenes(A), "1:26",
+                        "memory policy 'window' has no setting 'recnt'"),
+    "memory that is a list": ("memory: [window]\n" + scenes(A), "1:1", "memory must be a policy's name or a mapping"),
+    "setting that is a date": ("memory: {cut: 2020-01-01}\n" + scenes(A), "1:10", "cut is a date"),
+    "unknown setting of a transition": (scenes(A, f"{B}, memory: {{recnt: 3}}"), "3:46",
+                                        "scene 'b': memory policy 'echo-forcing' has no setting 'recnt'"),
+    "a policy for one scene": (scenes(A, f"{B}, memory: {{policy: window}}"), "3:46", "a film has one policy"),
+    "memory of no transition": (scenes(f"{A}, memory: {{decay: 1}}"), "2:37", "the first scene has no transition"),
+    "size the model cannot do": ("size: 200x100\n" + scenes(A), "1:1",
+                                 "model 'tiny' cannot make pictures of this size. Try 192x128."),
+    "size of one number": ("size: 832\n" + scenes(A), "1:1", "size must be WIDTHxHEIGHT in pixels"),
+    "size of nothing": ("size: 0x0\n" + scenes(A), "1:1", "size must be WIDTHxHEIGHT in pixels"),
+    "seed that is negative": ("seed: -1\n" + scenes(A), "1:1", "seed must lie between 0 and 9223372036854775807"),
+    "seed that is text": ("seed: seven\n" + scenes(A), "1:1", "seed must be a whole number, not 'seven'"),
+    "fps of nothing": ("fps: 0\n" + scenes(A), "1:1", "fps must be a number between 1 and 240, not '0'"),
+    "timing unknown": ("timing: exact\n" + scenes(A), "1:1", "timing must be one of cumulative, reference, not 'exact'"),
+    "newer version": ("version: 2\n" + scenes(A), "1:1", "version 2 cannot be read"),
+    "title of nothing": ("title:\n" + scenes(A), "1:1", "title is empty"),
+    "scenes of nothing": ("seed: 1\nscenes:\n", "2:1", "a storyboard needs scenes"),
+    "no scenes": ("seed: 1\n", "1:1", "a storyboard needs scenes"),
+    "empty list of scenes": ("scenes: []\n", "1:1", "a storyboard needs scenes"),
+    "scenes by name": ("scenes: {a: {prompt: x}}\n", "1:1", "scenes must be a list"),
+    "a scene of text": (scenes(A) + "  - rooftop\n", "3:5", "scene 2: a scene must be 'key: value' lines, not text"),
+    "a list for a storyboard": ("- a\n- b\n", "1:1", "the storyboard must be 'key: value' lines, not a list"),
+    "both at and duration": (scenes("id: a, prompt: x, at: 0, duration: 5", "id: b, prompt: x, at: 5, duration: 5"),
+                             "2:31", "has both 'at' (line 2) and 'duration' (line 2)"),
+    "at beside durations": (scenes("id: a, prompt: x, at: 0", B), "3:24",
+                            "scene 'b': has a 'duration' (line 3), but another scene has an 'at' (line 2)"),
+    "at in one scene alone": ("length: 9\n" + scenes("id: a, prompt: x, at: 0", "id: b, prompt: x"), "4:5",
+                              "scene 'b': has no 'at', but the scene on line 3 has"),
+    "first at later": ("length: 9\n" + scenes("id: a, prompt: x, at: 1"), "3:24", "the first scene begins at 0, not at 1s"),
+    "at that goes back": ("length: 9\n" + scenes("id: a, prompt: x, at: 0", "id: b, prompt: x, at: 5",
+                                                 "id: c, prompt: x, at: 4"), "5:24",
+                          "at 4s is not later than the scene before, which begins at 5s (line 4)"),
+    "no end": (scenes("id: a, prompt: x, at: 0"), "2:5", "scene 'a': when does it end?"),
+    "length before the end": ("length: 4\n" + scenes("id: a, prompt: x, at: 0", "id: b, prompt: x, at: 5"), "1:1",
+                              "length is 4s, but the last scene begins only at 5s (line 4)"),
+    "two ends": ("length: 9\n" + scenes("id: a, prompt: x, at: 0", "id: b, prompt: x, at: 5, duration: 3"), "1:1",
+                 "length is 9s, but the last scene ends at 8s (duration on line 4)"),
+    "length against durations": ("length: 9\n" + scenes(A, B), "1:1",
+                                 "length is 9s, but the scenes last 10s (the last duration is on line 4)"),
+    "no time left": ("length: 5\n" + scenes(A, "id: b, prompt: x"), "4:5", "scene 'b': no time is left: length (line 1)"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_mistake_is_named_with_its_place(name: str) -> None:
+    text, place, message = WRONG[name]
+    found = mistakes(text)
+    assert len(found) == 1, found
+    assert found[0].startswith(f"film.yaml:{place}: ")
+    assert message in found[0]
+
+
+def test_all_mistakes_are_told_in_one_run_in_the_order_of_lines() -> None:
+    texts = ["sede: 7", "size: big", "scenes:", "  - {id: a, prompt: '', duration: 5}",
+             "  - {id: a, prompt: x, duration: -1, transition: recall:b}", "  - nothing", "seed: x"]
+    found = mistakes("\n".join(texts))
+    assert [line.split(":")[1] for line in found] == ["1", "2", "4", "5", "5", "5", "6", "7"]
+
+
+def test_a_model_given_from_outside_decides_the_sizes() -> None:
+    text = "model: other/folder\nsize: 200x100\n" + scenes(A)
+    assert parse(text, "film.yaml", RULES).size == (200, 100)
+    with pytest.raises(StoryboardError, match="cannot make pictures"):
+        parse(text, "film.yaml", replace(RULES, model="tiny"))
+
+
+def test_without_rules_every_name_is_accepted() -> None:
+    board = parse("model: m\nmemory: {policy: p, s: 1, t: {u: [1, x]}}\n" + scenes(A), "film.yaml")
+    assert (board.model, board.policy, board.memory) == ("m", "p", {"s": 1, "t": {"u": [1, "x"]}})
