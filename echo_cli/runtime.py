@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -88,6 +89,13 @@ class Later:
 
     def read(self) -> Any:
         """The value as Python numbers, in nested lists for more than one."""
+        return self._arrived().tolist()
+
+    def array(self) -> np.ndarray:
+        """The value as an array, for pictures."""
+        return self._arrived().numpy()
+
+    def _arrived(self) -> Tensor:
         if self._done is not None:
             self._done.synchronize()
-        return self._host.tolist()
+        return self._host

@@ -49,7 +49,7 @@ def failure(returncode: int, complaint: str, path: Path) -> EchoError:
         if os.strerror(number) in complaint:
             return output_error(OSError(number, ""), path)
     return OutputError(f"cannot write {path}: ffmpeg stopped: {cause(complaint)}",
-                       "run again with --verbose, or with the default --codec, --crf and --preset")
+                       "leave out --codec, --crf and --preset, or write elsewhere with -o")
 
 
 def cause(complaint: str) -> str:

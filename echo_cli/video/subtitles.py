@@ -7,12 +7,21 @@ time: a caption covers exactly its pictures.
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from echo_cli.errors import MissingError
 from echo_cli.video import ffmpeg
 
 BURN_FILTER = "subtitles=captions.srt:charenc=UTF-8"  # found in the folder where ffmpeg runs, so no name is ever escaped
+
+
+class Subtitles(StrEnum):
+    """What becomes of captions."""
+
+    NONE = "none"
+    SRT = "srt"
+    BURN = "burn"
 
 
 @dataclass(frozen=True, slots=True)

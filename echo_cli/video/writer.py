@@ -11,46 +11,19 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
-from echo_cli.errors import EchoError, UsageError
+from echo_cli.errors import EchoError
 from echo_cli.files import told_as_output
 from echo_cli.video import ffmpeg
+from echo_cli.video.encoding import COLOUR, Encoding
 from echo_cli.video.subtitles import BURN_FILTER, Caption, srt
 from echo_cli.video.target import Output, Stdout, Target
 
 WAITING = 3  # writes that may wait for the encoder; a write is a block's pictures
-DEFAULTS = {"libx264": ("18", "veryfast"), "libx265": ("20", "veryfast")}  # codec → crf, preset
-
-
-@dataclass(frozen=True, slots=True)
-class Encoding:
-    """What the person said about the encoder; None leaves it to DEFAULTS, or else to the encoder itself."""
-
-    codec: str = "libx264"
-    crf: float | None = None
-    preset: str | None = None
-
-    def arguments(self) -> list[str]:
-        crf, preset = DEFAULTS.get(self.codec, (None, None))
-        crf = crf if self.crf is None else f"{self.crf:g}"
-        preset = preset if self.preset is None else self.preset
-        # a fixed number of threads: x264 cuts its work by threads, and a film must not depend on the machine's cores
-        return ["-c:v", self.codec, "-threads", "4", *(["-crf", crf] if crf is not None else []),
-                *(["-preset", preset] if preset is not None else [])]
-
-    def check(self, width: int, height: int) -> None:
-        """Encode one black picture, so that a wrong name is known before anything is generated."""
-        trial = ffmpeg.run(["-f", "lavfi", "-i", f"color=black:size={width}x{height}:rate=16:duration=0.05",
-                            *self.arguments(), "-pix_fmt", "yuv420p", "-f", "null", "-"])
-        if trial.returncode:
-            complaint = trial.stderr.decode(errors="replace")
-            raise UsageError(f"ffmpeg cannot encode with {' '.join(self.arguments())}: {ffmpeg.cause(complaint)}",
-                             "leave out --codec, --crf and --preset, or see `ffmpeg -encoders` and `ffmpeg -h encoder=NAME`")
 
 
 class FilmWriter:
@@ -69,7 +42,7 @@ class FilmWriter:
                    "-video_size", f"{width}x{height}", "-framerate", str(Fraction(fps).limit_denominator(1001)), "-i", "pipe:0",
                    "-vf", _filters(width * scale, height * scale, bool(burn), target.encoder is not None),
                    "-fps_mode", "passthrough", "-map_metadata", "-1", *(["-metadata", f"title={title}"] if title else []),
-                   *(target.encoder or [*encoding.arguments(), *_COLOUR]),
+                   *(target.encoder or [*encoding.arguments(), *COLOUR]),
                    *target.arguments()]
         # a session of its own: a Ctrl-C in the terminal is for us, and we decide when the encoder stops
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -148,10 +121,6 @@ class FilmWriter:
         assert self._process.stderr is not None
         with self._process.stderr as lines:
             self._complaint.extend(line.decode(errors="replace") for line in lines)
-
-
-# what the numbers of the film mean; without it players guess by size, and greens and reds shift
-_COLOUR = ["-pix_fmt", "yuv420p", "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
 
 
 def _filters(width: int, height: int, burn: bool, images: bool) -> str:

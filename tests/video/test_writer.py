@@ -15,9 +15,10 @@ from PIL import Image
 from echo_cli.errors import OutputError, UsageError
 from echo_cli.files import partial, sha256
 from echo_cli.video import read
+from echo_cli.video.encoding import Encoding
 from echo_cli.video.subtitles import Caption
 from echo_cli.video.target import Images, Mp4
-from echo_cli.video.writer import WAITING, Encoding, FilmWriter
+from echo_cli.video.writer import WAITING, FilmWriter
 
 from .pictures import HEIGHT, WIDTH, number_of, picture, pictures
 

@@ -1,0 +1,200 @@
+"""`echo generate`: a storyboard becomes a film, its trace and its manifest."""
+
+import json
+import re
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from echo_cli.cli import complete
+from echo_cli.cli.options import Debug
+from echo_cli.errors import UsageError, did_you_mean
+from echo_cli.render.progress import Style, progress_of, size as said
+from echo_cli.video.encoding import Encoding
+from echo_cli.video.subtitles import Subtitles
+
+if TYPE_CHECKING:
+    from echo_cli.render.job import Choices, Job
+
+
+def generate(
+    storyboard: Annotated[str, typer.Argument(metavar="STORYBOARD", help="A YAML file; - reads standard input.",
+                                              show_default=False)],
+    output: Annotated[str | None, typer.Option(
+        "-o", "--output", metavar="OUT", show_default=False,
+        help="film.mp4, a folder/, pictures as frames/%06d.png, or - for standard output. Left out, it is the "
+             "storyboard's name here.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", min=0, help="Instead of the storyboard's.", show_default=False)] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="Instead of the storyboard's.", show_default=False,
+                                              autocompletion=complete.models)] = None,
+    memory: Annotated[str | None, typer.Option(metavar="POLICY", help="Instead of the storyboard's.", show_default=False,
+                                               autocompletion=complete.policies)] = None,
+    settings: Annotated[list[str] | None, typer.Option(
+        "--set", metavar="NAME=VALUE", help="A setting of the memory: --set memory.recent_frames=3.",
+        show_default=False)] = None,
+    size: Annotated[str | None, typer.Option(metavar="WxH", help="Pictures that the model makes.",
+                                             show_default=False)] = None,
+    scale: Annotated[int | None, typer.Option(
+        metavar="N", help="Enlarge the pictures N times; left out, small ones until they are pleasant to see.",
+        show_default=False)] = None,
+    subtitles: Annotated[Subtitles | None, typer.Option(
+        help="srt beside the film, burn into it, or none; left out, srt if a scene has one.", show_default=False)] = None,
+    crf: Annotated[float | None, typer.Option(metavar="N", help="Quality of the film, lower is better.", show_default="18")] = None,
+    codec: Annotated[str, typer.Option(help="ffmpeg's video encoder.")] = "libx264",
+    preset: Annotated[str | None, typer.Option(help="The encoder's preset.", show_default="veryfast")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Make it anew over what is there.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made, and make nothing.")] = False,
+    progress: Annotated[Style, typer.Option(help="How progress is told.")] = Style.AUTO,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say also how, and where the time went.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Make the film of a storyboard: OUT.mp4, and beside it OUT.trace.json and OUT.manifest.json.
+
+    A film whose manifest says that it was made from the same storyboard, weights and settings is skipped. Another film
+    of that name is never overwritten without --force.
+    """
+    _check_streams(output, progress, as_json)
+    from echo_cli.render.job import Choices
+
+    job = _job(storyboard, output, model, settings or [], Choices(
+        seed, model, memory, {}, _size(size), scale, subtitles, Encoding(codec, crf, preset), device, dtype))
+    if dry_run:
+        _tell_plan(job, as_json)
+        return
+
+    tell = (lambda text: None) if quiet else lambda text: print(text, file=sys.stderr)
+    from echo_cli.models.backend import load_backend
+    from echo_cli.render import manifest
+    from echo_cli.render.film import make
+    from echo_cli.render.signals import Interruption
+    from echo_cli.runtime import Runtime
+
+    with progress_of(progress, quiet) as teller, Interruption() as interruption:
+        runtime = Runtime.choose(job.device, job.dtype)
+        backend = load_backend(job.storyboard.model, runtime)
+        identity = job.identity(backend.weights_hash)
+        found = manifest.standing(job.outputs, identity)
+        if found is manifest.Standing.DONE and not force:
+            tell(f"{job.outputs.film.path} is there already, made from the same storyboard, weights and settings: skipped")
+            _print_result({"status": "skipped", "film": str(job.outputs.film.path)}, job, as_json)
+            return
+        if found is manifest.Standing.TAKEN and not force:
+            raise manifest.refuse(job.outputs, identity)
+        job.outputs.check_writable()
+        job.check_tools()
+        _warn_of_unknown_words(job, backend.text, tell)
+        if verbose:
+            tell(_plan(job) + f", on {runtime.device} in {runtime.dtype}")
+        interruption.check("before the first block")
+        made = make(job, backend, runtime, teller, interruption)
+    rate = made.pictures / made.wall_seconds
+    tell(f"{job.outputs.film.path}: {made.pictures} pictures, {made.seconds:g} s of film in {made.wall_seconds:.1f} s "
+         f"({rate:.1f} pictures/s)")
+    if verbose:
+        tell("time: " + ", ".join(f"{part} {spent / 1000:.1f} s" for part, spent in made.times._asdict().items()))
+        for what, written in made.outputs.items():
+            tell(f"{what}: {written.path}, {said(written.bytes)}, sha256 {written.sha256}")
+    _print_result({"status": "made", "film": str(job.outputs.film.path), "pictures": made.pictures,
+                   "seconds": made.seconds, "wall_seconds": round(made.wall_seconds, 3),
+                   "outputs": {what: {"path": str(written.path), "sha256": written.sha256, "bytes": written.bytes}
+                               for what, written in made.outputs.items()}}, job, as_json)
+
+
+def _check_streams(output: str | None, progress: Style, as_json: bool) -> None:
+    """Standard output has room for one thing: the film, the JSON object, or Open Job Description's lines."""
+    wanted = [name for name, asked in (("-o -", output == "-"), ("--json", as_json),
+                                       ("--progress openjd", progress is Style.OPENJD)) if asked]
+    if len(wanted) > 1:
+        raise UsageError(f"{' and '.join(wanted)} all write to standard output", "use one of them")
+    if output == "-" and sys.stdout.isatty():
+        raise UsageError("-o - would write the film to the terminal",
+                         "pipe it into a player (| ffplay -), or name a file with -o")
+
+
+def _job(source: str, output: str | None, model: str | None, assignments: list[str], choices: "Choices") -> "Job":
+    """The film that the storyboard and the command line describe, checked without loading a model."""
+    from dataclasses import replace
+    from pathlib import Path
+
+    from echo_cli.cli.rules import storyboard_rules
+    from echo_cli.memory.settings import settings_type
+    from echo_cli.render.job import job_of, read_assignments, with_choices
+    from echo_cli.render.outputs import outputs_of
+    from echo_cli.storyboard.document import STDIN
+    from echo_cli.storyboard.parse import load
+    from echo_cli.storyboard.timeline import timeline
+
+    rules = storyboard_rules(model)
+    if model is not None and model not in rules.models:
+        raise UsageError(f"no model is called '{model}'{did_you_mean(model, tuple(rules.models))}",
+                         f"there are {', '.join(rules.models)}")
+    if choices.memory is not None:
+        settings_type(choices.memory)
+    written = load(source, rules)
+    policy = choices.memory or written.policy or rules.default_policy
+    choices = replace(choices, settings=read_assignments(assignments, policy))
+    board = with_choices(written, choices, rules.default_model)
+    spec = rules.models[board.model]
+    spec.grid(board.size)
+    stem = "film" if source == STDIN else Path(source).stem
+    return job_of(board, timeline(board, spec.geometry), board.size or spec.size, outputs_of(output, stem), choices)
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    sides = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", text, re.ASCII)
+    if not sides:
+        raise UsageError(f"--size {text}: not a size", "write WIDTHxHEIGHT in pixels, such as 832x480")
+    return int(sides[1]), int(sides[2])
+
+
+def _plan(job: "Job") -> str:
+    width, height = (side * job.scale for side in job.size)
+    enlarged = f" (made at {job.size[0]}x{job.size[1]}, enlarged {job.scale} times)" if job.scale > 1 else ""
+    geometry = job.timeline.geometry
+    return (f"{job.outputs.film.path}: {job.timeline.pictures} pictures of {width}x{height}{enlarged} at "
+            f"{geometry.fps:g} fps, {job.timeline.pictures / geometry.fps:g} s in {len(job.timeline.spans)} scenes and "
+            f"{len(job.timeline.blocks)} blocks; model {job.storyboard.model}, memory {job.policy}, "
+            f"seed {job.storyboard.seed}, subtitles {job.subtitles}")
+
+
+def _tell_plan(job: "Job", as_json: bool) -> None:
+    """What would be made, and what stands in its way; nothing is loaded and nothing written."""
+    there = [str(path) for path in job.outputs.existing()]
+    if as_json:
+        identity = job.identity("").plain()
+        print(json.dumps({"status": "planned", "film": str(job.outputs.film.path), "existing": there,
+                          "pictures": job.timeline.pictures, "seconds": job.timeline.pictures / job.timeline.geometry.fps,
+                          "blocks": len(job.timeline.blocks), "seed": job.storyboard.seed,
+                          "storyboard": identity["storyboard"], "settings": identity["settings"]}, ensure_ascii=False))
+        return
+    print(_plan(job))
+    for path in job.outputs.companions:
+        if path != job.outputs.subtitles or job.subtitles is Subtitles.SRT:
+            print(f"beside it {path.name}")
+    if there:
+        print(f"already there: {', '.join(there[:3])}{' …' if len(there) > 3 else ''}; skipped if it is the same film, "
+              "else --force is needed")
+
+
+def _warn_of_unknown_words(job: "Job", text: Any, tell: Any) -> None:
+    unknown = list(dict.fromkeys(word for scene in job.storyboard.scenes for word in text.unknown_words(scene.prompt)))
+    if unknown:
+        shown = ", ".join(unknown[:12]) + (f" and {len(unknown) - 12} more" if len(unknown) > 12 else "")
+        tell(f"warning: {job.storyboard.model} has never met these words and will not show them: {shown}\n"
+             f"         echo-cli models info {job.storyboard.model} lists what it knows")
+
+
+def _print_result(result: dict[str, Any], job: "Job", as_json: bool) -> None:
+    from echo_cli.video.target import Stdout
+
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False))
+    elif not isinstance(job.outputs.film, Stdout):
+        print(job.outputs.film.path)

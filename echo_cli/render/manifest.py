@@ -1,0 +1,109 @@
+"""The manifest: written last, the sign that a run is whole, and what tells the next run that it need not be made again.
+
+Two runs are the same film when their `identity` is: storyboard, weights, seed, settings and version. Where and when it
+was made, on what, and how long that took is told beside it and compared with nothing. Knows JSON and files only.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+from typing import Any
+
+from echo_cli.errors import OutputError
+from echo_cli.files import write_whole
+from echo_cli.render.outputs import Outputs
+from echo_cli.video.target import Images, Output
+
+FORMAT = "echo-manifest"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What decides the pictures and their encoding. `settings` are plain values, defaults included."""
+
+    storyboard: str  # sha256 of its canonical form
+    weights: str  # sha256
+    seed: int
+    settings: Mapping[str, Any]
+    version: str
+
+    def plain(self) -> dict[str, Any]:
+        """As it is when it comes back from JSON."""
+        return json.loads(json.dumps({"storyboard": self.storyboard, "weights": self.weights, "seed": self.seed,
+                                      "settings": self.settings, "version": self.version}))
+
+
+class Standing(Enum):
+    """What a run finds where it is to write."""
+
+    FREE = auto()
+    DONE = auto()
+    TAKEN = auto()
+
+
+def write(path: Path, identity: Identity, outputs: Mapping[str, Output], facts: Mapping[str, Any]) -> None:
+    """`outputs` by what they are (film, trace, subtitles); `facts` is all else that is worth keeping."""
+    named = {what: {"name": output.path.name, "sha256": output.sha256, "bytes": output.bytes}
+             for what, output in outputs.items()}
+    text = json.dumps({"format": FORMAT, "version": VERSION, "identity": identity.plain(), **facts, "outputs": named},
+                      indent=2, ensure_ascii=False)
+    write_whole(path, text + "\n")
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """A manifest of ours, or None for a file that is absent, damaged or somebody else's."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    ours = isinstance(content, dict) and content.get("format") == FORMAT and content.get("version") == VERSION
+    return content if ours and isinstance(content.get("outputs"), dict) else None
+
+
+def standing(outputs: Outputs, identity: Identity) -> Standing:
+    """DONE when the manifest matches and every file has its size; FREE when nothing of somebody else's would be lost."""
+    found = read(outputs.manifest) if outputs.manifest else None
+    if found is None:
+        return Standing.TAKEN if any(outputs.existing()) else Standing.FREE
+    if found.get("identity") != identity.plain():
+        return Standing.TAKEN
+    folder = outputs.manifest.parent
+    whole = all(_bytes(folder / output["name"]) == output["bytes"] for output in found["outputs"].values())
+    return Standing.DONE if whole else Standing.FREE  # what is left of the very same film may be made again
+
+
+def _bytes(path: Path) -> int | None:
+    """The size of a file, or of all pictures of a sequence; None when there is none."""
+    paths: Iterable[Path] = [path] if "%" not in path.name else Images(path).existing()
+    try:
+        sizes = [found.stat().st_size for found in paths]
+    except OSError:
+        return None
+    return sum(sizes) if sizes else None
+
+
+def refuse(outputs: Outputs, identity: Identity) -> OutputError:
+    """Why a film is not made over what stands there: whichever of the two can be told."""
+    there = next(outputs.existing())
+    found = read(outputs.manifest) if outputs.manifest else None
+    why = "was made from something else: " + ", ".join(differences(found["identity"], identity.plain())) \
+        if found and isinstance(found.get("identity"), dict) else "exists"
+    return OutputError(f"{there} {why}", "--force makes it anew; -o writes elsewhere")
+
+
+def differences(before: Any, after: Any, name: str = "") -> list[str]:
+    """Where two plain values differ, as `name: before, now after`; long hashes are not spelled out."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = [*before, *(key for key in after if key not in before)]
+        return [line for key in keys if before.get(key) != after.get(key)
+                for line in differences(before.get(key), after.get(key), f"{name}.{key}" if name else key)]
+    if name in ("storyboard", "weights"):
+        return [f"another {name}" if name == "storyboard" else f"other {name}"]
+    return [f"{name.removeprefix('settings.')} was {_told(before)}, now {_told(after)}"]
+
+
+def _told(value: Any) -> str:
+    return "not set" if value is None else str(value) if isinstance(value, str | int | float) else json.dumps(value)

@@ -1,0 +1,79 @@
+"""The files of a run: what `-o` means, what stands there already, and whether one may write there.
+
+Knows names and files, not films: what a matching manifest is, `manifest` says.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from echo_cli.errors import OutputError, UsageError
+from echo_cli.files import partial, told_as_output
+from echo_cli.video.target import NUMBER, SUFFIXES, Images, Mp4, Stdout, Target
+
+OTHER_FILMS = (".mkv", ".mov", ".webm", ".avi", ".gif", ".m4v", ".ts", ".wmv")
+OTHER_IMAGES = (".exr", ".tif", ".tiff", ".webp", ".bmp", ".tga", ".dpx")
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """`film` and its companions; a film on standard output has none. `subtitles` is where an SRT goes, if one is made."""
+
+    film: Target
+    trace: Path | None = None
+    manifest: Path | None = None
+    subtitles: Path | None = None
+
+    @property
+    def companions(self) -> tuple[Path, ...]:
+        return tuple(path for path in (self.trace, self.subtitles, self.manifest) if path)
+
+    def existing(self) -> Iterator[Path]:
+        """What stands where this run would write, the film first."""
+        yield from self.film.existing()
+        yield from (path for path in self.companions if path.exists() or path.is_symlink())
+
+    def check_writable(self) -> None:
+        """Try the longest name in the folder, so that a film is not generated for a place that cannot take it."""
+        if self.manifest is None:
+            return
+        folder = next((path for path in (self.film.path, *self.companions) if path.is_dir()), None)
+        if folder:
+            raise OutputError(f"cannot write {folder}: it is a folder", "choose another name with -o")
+        trial = partial(self.manifest)
+        with told_as_output(self.film.path):
+            trial.parent.mkdir(parents=True, exist_ok=True)
+            trial.touch()
+            trial.unlink()
+
+
+def outputs_of(output: str | None, stem: str) -> Outputs:
+    """What `-o` names. `stem` is the storyboard's own name, for when it names a folder or nothing."""
+    if output == "-":
+        return Outputs(Stdout())
+    path = Path(output or f"{stem}.mp4")
+    if output and (output.endswith("/") or path.is_dir()):
+        path = path / f"{stem}.mp4"
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES:
+        return _sequence(path)
+    if suffix in OTHER_FILMS or suffix in OTHER_IMAGES:
+        raise UsageError(f"-o {path}: {suffix} is not written here",
+                         f"films end in .mp4; sequences of pictures in {', '.join(SUFFIXES)}, as in frames/%06d.png")
+    if suffix != ".mp4":
+        path = path.with_name(path.name + ".mp4")
+    return _with_companions(Mp4(path), path.with_suffix(""))
+
+
+def _sequence(path: Path) -> Outputs:
+    before, *after = NUMBER.split(path.name)
+    if len(after) != 2 or "%" in before + after[1]:
+        raise UsageError(f"-o {path}: a sequence of pictures needs one number in its name",
+                         f"write {path.with_name(path.stem.replace('%', '') + '_%06d' + path.suffix)}")
+    name = (before + after[1].removesuffix(path.suffix)).strip("._- ")
+    return _with_companions(Images(path), path.with_name(name or path.absolute().parent.name or "film"))
+
+
+def _with_companions(film: Target, base: Path) -> Outputs:
+    trace, manifest, subtitles = (base.with_name(base.name + end) for end in (".trace.json", ".manifest.json", ".srt"))
+    return Outputs(film, trace, manifest, subtitles)

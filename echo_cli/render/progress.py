@@ -1,0 +1,205 @@
+"""How far a run has come, told in the way its reader wants: a bar for eyes, a plain line for logs, JSON, Open Job Description.
+
+The plain line and the keys of the JSON line are matched by patterns on farms: they are a promise, and a test holds them.
+Nothing here decides when a block is made.
+"""
+
+import json
+import os
+import sys
+import time
+from collections import deque
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Self, TextIO
+
+from echo_cli.errors import EchoError
+
+EVERY = 5.0  # seconds between lines that are not for a terminal
+RECENT = 20.0  # seconds that the speed is measured over
+
+
+class Style(StrEnum):
+    """What `--progress` takes."""
+
+    AUTO = "auto"
+    BAR = "bar"
+    PLAIN = "plain"
+    JSON = "json"
+    OPENJD = "openjd"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A block is done. Counts are of things finished; `scene` counts from 1."""
+
+    block: int
+    blocks: int
+    scene: int
+    scenes: int
+    scene_id: str
+    picture: int
+    pictures: int
+    memory_bytes: int
+
+    @property
+    def percent(self) -> float:
+        return 100 * self.picture / self.pictures
+
+
+class Pace:
+    """Pictures a second over the last while, so that one slow block does not shake the time left."""
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+
+    def mark(self, picture: int) -> float:
+        self._marks.append((time.monotonic(), picture))
+        while len(self._marks) > 2 and self._marks[-1][0] - self._marks[1][0] > RECENT:
+            self._marks.popleft()
+        (since, before), (now, _) = self._marks[0], self._marks[-1]
+        return (picture - before) / max(now - since, 1e-6)
+
+
+class Progress:
+    """Told of every step; as a context it ends its last line, and tells of a failure if there was one. Says nothing itself."""
+
+    def __init__(self) -> None:
+        self._pace = Pace()
+        self._told = -EVERY
+
+    def __enter__(self) -> Self:
+        self._pace = Pace()
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, EchoError):
+            self.failed(error.message)
+
+    def step(self, step: Step) -> None:
+        """A block is done; lines come a few seconds apart, the last one always."""
+        rate = self._pace.mark(step.picture)
+        now = time.monotonic()
+        if now - self._told >= self.every or step.block == step.blocks:
+            self._told = now
+            self.tell(step, rate, (step.pictures - step.picture) / rate if rate else 0.0)
+
+    every = EVERY
+
+    def tell(self, step: Step, rate: float, left: float) -> None:
+        """One line, or whatever stands for it."""
+
+    def failed(self, message: str) -> None:
+        """The run ends before the film does."""
+
+
+class Plain(Progress):
+    """A line a few seconds apart; its form is kept."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def tell(self, step: Step, rate: float, left: float) -> None:
+        print(plain_line(step, rate, left), file=self._stream, flush=True)
+
+
+class JsonLines(Plain):
+    """The same in JSON, one object a line."""
+
+    def tell(self, step: Step, rate: float, left: float) -> None:
+        self._print({"event": "progress", "percent": round(step.percent, 1), **asdict(step),
+                     "pictures_per_second": round(rate, 2), "seconds_left": round(left, 1)})
+
+    def failed(self, message: str) -> None:
+        self._print({"event": "failed", "message": message})
+
+    def _print(self, fields: dict[str, object]) -> None:
+        print(json.dumps(fields, ensure_ascii=False), file=self._stream, flush=True)
+
+
+class OpenJobDescription(Plain):
+    """Lines that a worker of Open Job Description reads from the job's standard output."""
+
+    def tell(self, step: Step, rate: float, left: float) -> None:
+        self._print("progress", f"{step.percent:.1f}")
+        self._print("status", plain_line(step, rate, left).partition(" | ")[2])
+
+    def failed(self, message: str) -> None:
+        self._print("fail", " ".join(message.split()))
+
+    def _print(self, what: str, text: str) -> None:
+        print(f"openjd_{what}: {text}", file=self._stream, flush=True)
+
+
+class Bar(Progress):
+    """A bar on a terminal, redrawn with every block."""
+
+    every = 0.0
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        from rich import progress
+        from rich.console import Console
+
+        self._bar = progress.Progress(
+            progress.TextColumn("{task.description}"), progress.BarColumn(bar_width=None),
+            progress.TextColumn("{task.percentage:>3.0f} %"), progress.TextColumn("{task.fields[rest]}", style="dim"),
+            console=Console(file=stream, soft_wrap=False), expand=True, transient=True)
+        self._task = self._bar.add_task("first block", total=100, rest="")
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._bar.stop()
+
+    def tell(self, step: Step, rate: float, left: float) -> None:
+        self._bar.update(self._task, completed=step.percent,
+                         description=f"scene {step.scene}/{step.scenes} [bold]{_escaped(step.scene_id)}[/]",
+                         rest=f"block {step.block}/{step.blocks}  {rate:.0f} pictures/s  {clock(left)} left  "
+                              f"memory {size(step.memory_bytes)}")
+
+
+def progress_of(style: Style, quiet: bool = False) -> Progress:
+    """The teller for a style; `auto` looks at the terminal. Open Job Description has its lines on standard output."""
+    if quiet or style is Style.NONE:
+        return Progress()
+    if style is Style.AUTO:
+        style = Style.BAR if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else Style.PLAIN
+    if style is Style.OPENJD:
+        return OpenJobDescription(sys.stdout)
+    return {Style.BAR: Bar, Style.PLAIN: Plain, Style.JSON: JsonLines}[style](sys.stderr)
+
+
+def plain_line(step: Step, rate: float, left: float) -> str:
+    return (f"Progress: {step.percent:.1f}% | block {step.block}/{step.blocks} | scene {step.scene}/{step.scenes} "
+            f"{step.scene_id} | picture {step.picture}/{step.pictures} | {rate:.1f} pictures/s | left {clock(left)} | "
+            f"memory {size(step.memory_bytes)}")
+
+
+def clock(seconds: float) -> str:
+    """1:02:03, hours always there, so that a pattern needs no branches."""
+    minutes, second = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"
+
+
+def size(count: int) -> str:
+    """Bytes as people say them."""
+    value, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            break
+        value /= 1000
+    else:
+        unit = "TB"
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,36 @@
+"""How a film is encoded: the person's choices as ffmpeg's arguments, tried before they are needed. Knows no pictures."""
+
+from dataclasses import dataclass
+
+from echo_cli.errors import UsageError
+from echo_cli.video import ffmpeg
+
+# what the numbers of the film mean; without it players guess by size, and greens and reds shift
+COLOUR = ["-pix_fmt", "yuv420p", "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
+DEFAULTS = {"libx264": ("18", "veryfast"), "libx265": ("20", "veryfast")}  # codec → crf, preset
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """What the person said about the encoder; None leaves it to DEFAULTS, or else to the encoder itself."""
+
+    codec: str = "libx264"
+    crf: float | None = None
+    preset: str | None = None
+
+    def arguments(self) -> list[str]:
+        crf, preset = DEFAULTS.get(self.codec, (None, None))
+        crf = crf if self.crf is None else f"{self.crf:g}"
+        preset = preset if self.preset is None else self.preset
+        # a fixed number of threads: x264 cuts its work by threads, and a film must not depend on the machine's cores
+        return ["-c:v", self.codec, "-threads", "4", *(["-crf", crf] if crf is not None else []),
+                *(["-preset", preset] if preset is not None else [])]
+
+    def check(self, width: int, height: int) -> None:
+        """Encode one black picture, so that a wrong name is known before anything is generated."""
+        trial = ffmpeg.run(["-f", "lavfi", "-i", f"color=black:size={width}x{height}:rate=16:duration=0.05",
+                            *self.arguments(), "-pix_fmt", "yuv420p", "-f", "null", "-"])
+        if trial.returncode:
+            complaint = trial.stderr.decode(errors="replace")
+            raise UsageError(f"ffmpeg cannot encode with {' '.join(self.arguments())}: {ffmpeg.cause(complaint)}",
+                             "leave out --codec, --crf and --preset, or see `ffmpeg -encoders` and `ffmpeg -h encoder=NAME`")
