@@ -94,6 +94,8 @@ class KVStore:
         if row is None or self.suppress:
             return key, value
         weight = self.weights[:, :, row, :, None, None]
+        if self.keys.requires_grad:
+            weight = weight.clone()  # autograd keeps it, while the row goes on fading
         return (key * weight).to(key.dtype), (value * weight).to(value.dtype)
 
     def _bias(self, rows: Sequence[int | None], tokens: int) -> Tensor | None:

@@ -7,6 +7,7 @@ the next level. Nothing here knows a scene, a policy or a device.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,8 +28,7 @@ class Schedule:
 
 def schedule(steps: tuple[int, ...], shift: float) -> Schedule:
     """Step s of 1000 has noise level σ = shift·s / (1 + (shift − 1)·s) with s in 0..1, in float32 as tables hold it."""
-    levels = torch.tensor([shift * s / (1 + (shift - 1) * s) for s in (step / 1000 for step in steps)])
-    return Schedule(tuple(levels.tolist()))
+    return Schedule(tuple(float(np.float32(shift * s / (1 + (shift - 1) * s))) for s in (step / 1000 for step in steps)))
 
 
 def denoise(transformer: Transformer, text: Text, context: Context, levels: Schedule,

@@ -394,8 +394,8 @@ class EchoForcing(Policy):
         else:
             old = self.first if cut.target == "old_recent" else self.window_frames[0]
             rates = scoring.difference_rates(store.keys[:, :, self.current[0].slot], store.keys[:, :, old.slot],
-                                             cut.min_rate, cut.max_rate)[:, :, None]
-        store.rates[:, :, self.fading] = rates
+                                             cut.min_rate, cut.max_rate)[:, :, None].detach()
+        store.rates[:, :, self.fading] = rates  # a decision, not a path for gradients
         if self.fading.start < self.fading.stop:
             self.facts.decay_map = Later(store.rates[:, :, self.fading.start].mean((0, 1)))
 

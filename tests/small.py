@@ -1,0 +1,56 @@
+"""A model small enough to run thousands of blocks, with random weights, and films for it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from echo_cli.memory.policies import make_policy
+from echo_cli.memory.policies.base import Policy
+from echo_cli.memory.settings import read_settings
+from echo_cli.models.loading import random_transformer
+from echo_cli.models.spec import ModelSpec
+from echo_cli.models.transformer import Transformer
+from echo_cli.rollout.rollout import BlockResult, rollout
+from echo_cli.runtime import KeyedNoise
+from echo_cli.storyboard.matching import plan_recalls, similarities
+from echo_cli.storyboard.nouns import Kind, Scene, Timeline, timeline_of
+
+SPEC = ModelSpec(name="small", depth=2, width=48, heads=2, ffn=64, channels=4, text_dim=16, text_len=6, freq_dim=16,
+                 positions=96)
+GRID = SPEC.grid_of_latents(4, 6)
+
+# Every kind of transition, scenes longer and shorter than the window, two recalls.
+STORY = [(None, None, 9), (Kind.SMOOTH, None, 8), (Kind.SMOOTH, None, 3), (Kind.HARD_CUT, None, 9),
+         (Kind.RECALL, "scene0", 9), (Kind.HARD_CUT, None, 2), (Kind.RECALL, "auto", 8)]
+PROMPTS = ["a red ball rolls over a green meadow", "the red ball stops on the meadow", "a blue ball joins on the meadow",
+           "a dark city under heavy rain", "back on the green meadow a ball rolls", "desert dunes at noon",
+           "the dark city again in the rain"]
+
+
+def story(scenes: list[tuple[Kind | None, str | None, int]] = STORY, **memory: Any) -> Timeline:
+    made = [Scene(f"scene{index}", PROMPTS[index % len(PROMPTS)], 1.0, kind, recall)
+            for index, (kind, recall, _) in enumerate(scenes)]
+    return timeline_of(made, [count for *_, count in scenes], SPEC.geometry)
+
+
+def policy_for(name: str, timeline: Timeline, settings: Mapping[str, Any] | None = None, spec: ModelSpec = SPEC) -> Policy:
+    prompts = [scene.prompt for scene in timeline.scenes]
+    return make_policy(name, read_settings(name, settings or {}), spec, timeline,
+                       plan_recalls(timeline.scenes, similarities(prompts), 64))
+
+
+def model(seed: int = 0, spec: ModelSpec = SPEC) -> Transformer:
+    return random_transformer(spec, seed)
+
+
+def prompts_for(timeline: Timeline, spec: ModelSpec = SPEC, batch: int = 1) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    return [torch.randn(batch, spec.text_len, spec.text_dim, generator=generator) for _ in timeline.scenes]
+
+
+def run(name: str, timeline: Timeline | None = None, settings: Mapping[str, Any] | None = None, *, seed: int = 1,
+        transformer: Transformer | None = None, policy: Policy | None = None) -> list[BlockResult]:
+    timeline = timeline or story()
+    policy = policy or policy_for(name, timeline, settings)
+    return list(rollout(transformer or model(), prompts_for(timeline), policy, KeyedNoise(seed, timeline.scenes), GRID))
