@@ -109,7 +109,7 @@ class ModelSpec:
 WAN_1_3B = ModelSpec(name="wan2.1-t2v-1.3b", depth=30, width=1536, heads=12, ffn=8960)
 
 # The embedded model: small enough to travel with the package and to make films on any CPU.
-TINY = ModelSpec(name="tiny", depth=8, width=256, heads=4, ffn=1024, channels=24, text_dim=256, text_len=24,
+TINY = ModelSpec(name="tiny", depth=6, width=256, heads=4, ffn=768, channels=24, text_dim=128, text_len=16,
                  positions=96, strides=(4, 16, 16), size=(192, 128), pooled_text=True)
 
 SPECS: dict[str, ModelSpec] = {spec.name: spec for spec in (TINY, WAN_1_3B)}

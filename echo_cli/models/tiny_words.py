@@ -63,7 +63,7 @@ BUCKETS = 64  # rows shared by all the words never met
 TEXT_LENGTH = 16  # rows the transformer attends to; a longer prompt is cut there
 
 CONCEPTS: tuple[str, ...] = tuple(name for table in TABLES.values() for name in table)
-ROWS = 1 + len(CONCEPTS) + BUCKETS  # row 0 is silence: padding, and the whole of an empty prompt
+ROWS = 1 + len(CONCEPTS) + BUCKETS  # row 0 is silence: padding
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 

@@ -3,14 +3,17 @@
 Knows nothing of the transformer; which words exist is decided in `tiny_words`, which needs no torch.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from .tiny_words import ROWS, TEXT_LENGTH, rows_of
+from echo_cli.models import tiny_words
+from echo_cli.models.tiny_words import ROWS, TEXT_LENGTH, rows_of
 
 
 class WordTextEncoder(nn.Module):
-    """Prompts to rows of features. Row 0 (silence) is learned too: an empty prompt is what guidance compares with."""
+    """Prompts to rows of features. Rows past a prompt's end are zero, and so is the whole of an empty prompt."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -23,6 +26,12 @@ class WordTextEncoder(nn.Module):
     def length(self) -> int:
         return TEXT_LENGTH
 
-    def forward(self, prompts: list[str]) -> Tensor:
-        rows = torch.tensor([rows_of(prompt) for prompt in prompts], device=self.places.device)
-        return self.words(rows) + self.places  # [batch, text, dim]
+    def forward(self, indices: Tensor) -> Tensor:
+        """Indices [prompt, row] as `tiny_words.rows_of` gives them → [prompt, row, dim]."""
+        return (self.words(indices) + self.places) * (indices > 0).unsqueeze(-1)
+
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        return self(torch.tensor([rows_of(prompt) for prompt in prompts], device=self.places.device))
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        return tiny_words.unknown_words(prompt)

@@ -25,15 +25,17 @@ def orthogonal(matrix: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """`rate` is Muon's, in orthonormal steps; `small_rate` is AdamW's, for parameters of fewer than two dimensions."""
+    """`rate` is Muon's, in orthonormal steps; `small_rate` is AdamW's, for parameters of fewer than two dimensions and for
+    those in `small`: tables, and the first and last matrices, whose rows mean something by themselves."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], rate: float = 0.02, small_rate: float = 1e-3,
-                 momentum: float = 0.95, decay: float = 0.0) -> None:
-        parameters = list(parameters)
+                 momentum: float = 0.95, decay: float = 0.0, small: Iterable[nn.Parameter] = ()) -> None:
+        parameters, apart = list(parameters), {id(p) for p in small}
+        self._turned = {id(p) for p in parameters if p.dim() >= 2} - apart
         common = {"momentum": momentum, "decay": decay}
         groups = [
-            {"params": [p for p in parameters if p.dim() >= 2], "rate": rate, **common},
-            {"params": [p for p in parameters if p.dim() < 2], "rate": small_rate, **common},
+            {"params": [p for p in parameters if id(p) in self._turned], "rate": rate, **common},
+            {"params": [p for p in parameters if id(p) not in self._turned], "rate": small_rate, **common},
         ]
         super().__init__([group for group in groups if group["params"]], {"scale": 1.0})
 
@@ -49,7 +51,7 @@ class Muon(torch.optim.Optimizer):
             for p in group["params"]:
                 if p.grad is not None:
                     p.mul_(1 - rate * group["decay"])
-                    (self._turn if p.dim() >= 2 else self._adapt)(p, rate, group["momentum"])
+                    (self._turn if id(p) in self._turned else self._adapt)(p, rate, group["momentum"])
 
     def _turn(self, p: nn.Parameter, rate: float, momentum: float) -> None:
         state = self.state[p]

@@ -1,0 +1,69 @@
+"""The pool of latents that the transformer learns from: stories of the world, encoded once and read many times.
+
+A shard is a function of the seed and its number alone, so whoever needs one that is not on the disk makes it; a second
+process may run ahead and make them all. Knows nothing of what is learned from them.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from echo_cli.files import partial, publish
+from echo_cli.models.loading import read_safetensors
+from echo_cli.models.tiny_codec import TinyCodec
+from echo_cli.models.tiny_words import TEXT_LENGTH, rows_of
+from echo_cli.training.world import SEGMENTS, Stories, first_picture, sample_stories
+
+LENGTH = 21  # latent frames of a story: as long as the window
+_FIRST = 1 << 40  # the codec learned from seeds below
+_TOGETHER = 8  # stories drawn at a time
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Shards of `stories` stories in `folder`. `codec` must not change under them."""
+
+    folder: Path
+    codec: TinyCodec
+    seed: int
+    stories: int
+
+    def path(self, number: int) -> Path:
+        return self.folder / f"shard-{number:04d}.safetensors"
+
+    def shard(self, number: int) -> dict[str, Tensor]:
+        """Tensors [story, …] by name: latents, words, and the truth of frames and of tokens."""
+        path = self.path(number)
+        if not path.exists():
+            self._make(number)
+        return read_safetensors(path)
+
+    def _make(self, number: int) -> None:
+        from safetensors.torch import save_file
+
+        device = self.codec.mean.device
+        first = _FIRST + (self.seed << 28) + number * self.stories
+        seeds = torch.arange(first, first + self.stories)
+        parts = [encoded(sample_stories(some, LENGTH, device=str(device)), self.codec) for some in seeds.split(_TOGETHER)]
+        shard = {name: torch.cat([part[name] for part in parts]).cpu().contiguous() for name in parts[0]}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save_file(shard, partial(self.path(number)))
+        publish(self.path(number))
+
+
+@torch.inference_mode()
+def encoded(told: Stories, codec: TinyCodec) -> dict[str, Tensor]:
+    """What a shard keeps of some stories."""
+    truth = told.truth
+    words = torch.zeros(len(told.seeds), SEGMENTS, TEXT_LENGTH, dtype=torch.int16)
+    for story, prompts in enumerate(told.prompts):
+        for segment, (_, prompt) in enumerate(prompts):
+            words[story, segment] = torch.tensor(rows_of(prompt))
+    opens = [first_picture(frame) for frame in range(told.latent_frames + 1)]
+    seen = torch.stack([truth.visible[:, a:b].amin(1) for a, b in zip(opens, opens[1:], strict=False)], 1)
+    small = {name: getattr(truth, name).to(torch.int8) for name in ("segment", "slot", "place", "time", "shape", "colour", "motion")}
+    tokens = {name: getattr(truth, f"token_{name}").flatten(2, 3).half() for name in ("cover", "velocity", "depths")}
+    latents = torch.cat([codec.encode(pictures[None]) for pictures in told.pictures])  # larger batches fall out of the cache
+    return {"latents": latents.half(), "words": words, "seen": seen.half(), **small, **tokens}
