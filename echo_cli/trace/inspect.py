@@ -6,7 +6,7 @@ Everything here is a function of a `Trace`; how answers look is the business of 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import chain, repeat
 from typing import Any, NamedTuple
 
 from echo_cli.errors import UsageError, did_you_mean
@@ -68,7 +68,7 @@ def column_of(row: Mapping[str, Any]) -> Column:
     """What a block attended to, cells in window order; neighbours of one role, scene and weight are one cell."""
     weights = (row.get("measured") or {}).get("weights", ())
     cells: list[Cell] = []
-    for segment, weight in zip_longest(row["layout"]["segments"], weights):
+    for segment, weight in zip(row["layout"]["segments"], chain(weights, repeat(None)), strict=False):
         mean = 100 if weight is None or weight[1] is None else round(100 * weight[1])
         cell = Cell(Role(segment["role"]), segment["scene"], segment["tokens"], mean)
         if cells and (cells[-1].role, cells[-1].scene, cells[-1].weight) == (cell.role, cell.scene, mean):
@@ -86,7 +86,7 @@ def block_at(trace: Trace, seconds: float) -> int:
     picture = int(seconds * film.fps)
     if not 0 <= seconds or picture >= film.pictures:
         raise UsageError(f"{clock(seconds)} is not in the film, which lasts {clock(film.seconds)}",
-                         "give a time between 0 and that")
+                         "Give a time between 0 and that.")
     # the first latent frame is one picture alone, the others are several each
     index = (0 if picture < 1 else 1 + (picture - 1) // film.frame_pictures) // film.block_frames
     return check_block(trace, index)
@@ -95,7 +95,7 @@ def block_at(trace: Trace, seconds: float) -> int:
 def check_block(trace: Trace, block: int) -> int:
     if not 0 <= block < len(trace):
         raise UsageError(f"there is no block {block}: {trace.path} tells of blocks 0 to {len(trace) - 1}",
-                         "choose one of these, or a time with --at")
+                         "Choose one of these, or a time with --at.")
     return block
 
 
@@ -107,7 +107,7 @@ def find_scene(trace: Trace, name: str) -> int:
     if name.isdecimal() and 1 <= int(name) <= len(ids):
         return int(name) - 1
     raise UsageError(f"{trace.path} has no scene '{name}'{did_you_mean(name, ids)}",
-                     f"its scenes are {', '.join(ids[:12])}{', …' if len(ids) > 12 else ''}")
+                     f"Its scenes are {', '.join(ids[:12])}{', …' if len(ids) > 12 else ''}.")
 
 
 def start_of(trace: Trace, block: int) -> float:

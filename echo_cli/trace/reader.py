@@ -33,7 +33,7 @@ RECORDS = b',"records":['
 TOTALS = b'],"totals":'
 KIND = re.compile(rb'\{"kind":"(\w+)"')
 WHITE = b" \t\r\n\xef\xbb\xbf"  # with the mark that some editors put before UTF-8
-NOT_OURS = "give the .trace.json that `echo-cli generate` wrote beside the film"
+NOT_OURS = "Give the .trace.json that `echo-cli generate` wrote beside the film."
 
 
 class Line(NamedTuple):
@@ -88,22 +88,22 @@ def _open(path: Path) -> Data:
         with path.open("rb") as file:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except ValueError:  # what mmap says of an empty file
-        raise UsageError(f"{path} is empty", "the run that should have filled it never began: run it again") from None
+        raise UsageError(f"{path} is empty", "The run that should have filled it never began: run it again.") from None
     except FileNotFoundError:
         if partial(path).exists():
             raise UsageError(f"{path} does not exist, but {partial(path).name} does: its run did not end",
-                             f"see what there is with `echo-cli inspect-cache {partial(path)}`") from None
+                             f"See what there is: echo-cli inspect-cache {partial(path)}") from None
         raise UsageError(f"{path} does not exist", NOT_OURS) from None
     except IsADirectoryError:
         raise UsageError(f"{path} is a folder", NOT_OURS) from None
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}", "check the path and its permissions") from None
+        raise UsageError(f"{path} cannot be read: {error.strerror}", "Check the path and its permissions.") from None
 
 
 def _check_version(path: Path, version: object) -> None:
     if isinstance(version, int) and version > VERSION:
         raise UsageError(f"{path} was written by a newer echo (trace version {version}, this one reads {VERSION})",
-                         "upgrade with `pip install --upgrade echo-cli`")
+                         "Upgrade: pip install --upgrade echo-cli")
     if version != VERSION:
         raise UsageError(f"{path} has trace version {version!r}; this echo reads {VERSION}", NOT_OURS)
 
@@ -115,13 +115,13 @@ def _lay_out(path: Path, data: Data, begins_as_ours: bool) -> bytes:
         beside = path.with_suffix(".trace.json")
         what = "is a binary file, not a trace" if b"\0" in start else "is not a trace"
         raise UsageError(f"{path} {what}",
-                         f"did you mean {beside}?" if beside != path and beside.exists() else NOT_OURS)
+                         f"Did you mean {beside}?" if beside != path and beside.exists() else NOT_OURS)
     try:
         whole = json.loads(data[:])
     except (ValueError, RecursionError):
         if begins_as_ours or start.find(FORMAT.encode(), 0, 64) > 0:
             raise UsageError(f"{path} was cut off before its first record: there is nothing to show",
-                             "run it again, or copy it again from where it was whole") from None
+                             "Run it again, or copy it again from where it was whole.") from None
         raise UsageError(f"{path} is neither a trace nor whole JSON", NOT_OURS) from None
     if not isinstance(whole, dict) or whole.get("format") != FORMAT:
         raise UsageError(f"{path} is JSON, but not a trace", NOT_OURS)
@@ -200,4 +200,4 @@ def _typed(cls: type, path: Path, data: Data, line: Line) -> Any:
 
 
 def _damaged(path: Path, number: int) -> UsageError:
-    return UsageError(f"{path}:{number}: this line is damaged", "copy the trace again from where it was whole")
+    return UsageError(f"{path}:{number}: this line is damaged", "Copy the trace again from where it was whole.")

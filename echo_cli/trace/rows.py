@@ -24,20 +24,7 @@ PLAIN = frozenset({int, str, bool, type(None)})
 
 def to_row(value: Any) -> Any:
     """A record, or any part of one, as plain JSON values."""
-    if type(value) in PLAIN:
-        return value
-    if isinstance(value, float):
-        return _short(value) if math.isfinite(value) else None
-    if isinstance(value, list | tuple | set | frozenset | range):
-        return [to_row(item) for item in value]
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Mapping):
-        return {str(key): to_row(item) for key, item in value.items()}
-    if is_dataclass(value):
-        return {name: to_row(item) for name, default in _fields(type(value))
-                if (item := getattr(value, name)) != default}
-    raise ValueError(f"a trace holds plain values, not {type(value).__name__}: {value!r}")
+    return _teller(type(value))(value)
 
 
 def to_line(record: Record) -> str:
@@ -54,15 +41,30 @@ def from_row(hint: Any, row: Any) -> Any:
     return _maker(hint)(row)
 
 
-def _short(value: float) -> float:
-    return round(value, DIGITS) if abs(value) >= 1 else float(f"{value:.{DIGITS}g}")
-
-
 @cache
-def _fields(cls: type) -> tuple[tuple[str, Any], ...]:
-    """Names and defaults, in order."""
-    return tuple((field.name, field.default if field.default_factory is MISSING else field.default_factory())
-                 for field in fields(cls) if field.name not in UNTOLD.get(cls, ()))
+def _teller(cls: type) -> Callable[[Any], Any]:
+    """What turns values of a type into rows."""
+    if cls in PLAIN:
+        return _as_it_is
+    if issubclass(cls, float):
+        return _short
+    if issubclass(cls, list | tuple):
+        return lambda items: [to_row(item) for item in items]
+    if issubclass(cls, Enum):
+        return lambda member: member.value
+    if issubclass(cls, Mapping):
+        return lambda items: {str(key): to_row(item) for key, item in items.items()}
+    if is_dataclass(cls):
+        told = [(field.name, field.default if field.default_factory is MISSING else field.default_factory())
+                for field in fields(cls) if field.name not in UNTOLD.get(cls, ())]
+        return lambda record: {name: to_row(item) for name, default in told if (item := getattr(record, name)) != default}
+    raise ValueError(f"a trace holds plain values, not {cls.__name__}")
+
+
+def _short(value: float) -> float | None:
+    if not math.isfinite(value):
+        return None
+    return round(value, DIGITS) if abs(value) >= 1 else float(f"{value:.{DIGITS}g}")
 
 
 @cache

@@ -61,15 +61,15 @@ class TraceWriter:
         self._peak_tokens = max(self._peak_tokens, record.layout.tokens)
         self._peak_bytes = max(self._peak_bytes, sum(record.bytes.values()))
         if record.measured:
-            self._count(record.measured)
+            self._count(record, record.measured)
         self._add(record)
 
     def measure(self, block: int, measured: Measured) -> None:
         """The device values of an earlier block have arrived."""
         for slot, record in enumerate(self._waiting):
             if isinstance(record, BlockRecord) and record.block == block and record.measured is None:
+                self._count(record, measured)
                 self._waiting[slot] = replace(record, measured=measured)
-                self._count(measured)
                 return self._write_complete()
         raise ValueError(f"block {block} is not waiting to be measured")
 
@@ -100,7 +100,10 @@ class TraceWriter:
     def __exit__(self, *failure: object) -> None:
         self.close()
 
-    def _count(self, measured: Measured) -> None:
+    def _count(self, record: BlockRecord, measured: Measured) -> None:
+        segments = len(record.layout.segments)
+        if len(measured.weights) != segments:
+            raise ValueError(f"block {record.block} has {segments} segments, but {len(measured.weights)} weights")
         self._times = Times(*map(sum, zip(self._times, measured.times, strict=True)))
 
     def _add(self, record: Record) -> None:

@@ -25,7 +25,7 @@ class Browser:
         to_it, self._write = os.pipe()
         self._read, from_it = os.pipe()
         self._process = subprocess.Popen(
-            ["sh", "-c", 'exec "$0" "$@" 3<&"$IN" 4>&"$OUT"', str(find_browser()), "--headless=new", "--no-sandbox",
+            ["bash", "-c", 'exec "$0" "$@" 3<&"$IN" 4>&"$OUT"', str(find_browser()), "--headless=new", "--no-sandbox",
              "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--remote-debugging-pipe",
              f"--user-data-dir={profile}", "about:blank"],
             pass_fds=(to_it, from_it), env={**os.environ, "IN": str(to_it), "OUT": str(from_it)},

@@ -117,6 +117,14 @@ def test_a_tensor_like_value_is_refused_by_name(tmp_path: Path) -> None:
         writer.block(replace(BLOCKS[0], calibration=object()))
 
 
+def test_a_weight_for_each_segment_no_more_no_less(tmp_path: Path) -> None:
+    measured = replace(BLOCKS[20].measured, weights=BLOCKS[20].measured.weights[1:])
+    with TraceWriter(tmp_path / "film.trace.json", header(FILM)) as writer:
+        writer.block(replace(BLOCKS[20], measured=None))
+        with pytest.raises(ValueError, match="block 20 has 4 segments, but 3 weights"):
+            writer.measure(20, measured)
+
+
 def test_a_folder_that_is_gone_is_told_as_an_output_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="folder does not exist"):
         TraceWriter(tmp_path / "gone" / "film.trace.json", header(FILM))

@@ -1,0 +1,100 @@
+"""The real command: what it prints, where, and its exit codes."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.trace.story import write_story
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_story(tmp_path_factory.mktemp("run") / "film.trace.json")
+
+
+def inspect_cache(*arguments: object, width: int = 110) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", "from echo_cli.cli.app import main; main()", "inspect-cache",
+                           *map(str, arguments)], capture_output=True, text=True, check=False,
+                          env={**os.environ, "COLUMNS": str(width), "NO_COLOR": "1"})
+
+
+def test_a_glance_answers_the_four_questions(trace: Path) -> None:
+    done = inspect_cache(trace)
+    assert (done.returncode, done.stderr) == (0, "")
+    for words in ("▏rooftop", "bounded: 504 tokens", "back brought back rooftop (0.90)", "rooftop in edge, longest: 5 blocks"):
+        assert words in done.stdout
+
+
+def test_at_a_second_and_by_number_is_the_same_block(trace: Path) -> None:
+    by_time, by_number = inspect_cache(trace, "--at", "10.5s"), inspect_cache(trace, "--block", 14)
+    assert by_time.stdout == by_number.stdout
+    assert "block 14" in by_time.stdout
+
+
+def test_one_layer_instead_of_all(trace: Path) -> None:
+    told = json.loads(inspect_cache(trace, "--block", 14, "--layer", 2, "--json").stdout)
+    assert told["layer"] == 2 and len(told["measured"]["weights"]) == 4
+    assert inspect_cache(trace, "--block", 14, "--layer", 2).returncode == 0
+
+
+def test_json_is_one_object(trace: Path) -> None:
+    summary = json.loads(inspect_cache(trace, "--json").stdout)["summary"]
+    assert (summary["blocks"], summary["budget"]["tokens"], summary["scenes"][3]["recalled"]) == (52, 504, "rooftop")
+    assert json.loads(inspect_cache(trace, "--block", 3, "--json").stdout)["block"] == 3
+    assert json.loads(inspect_cache(trace, "--scene", "back", "--json").stdout)["answer"]["begins"] == "recall"
+
+
+def test_csv_reads_back(trace: Path) -> None:
+    rows = list(csv.DictReader(inspect_cache(trace, "--csv").stdout.splitlines()))
+    assert [int(row["block"]) for row in rows] == list(range(52))
+
+
+def test_two_runs(trace: Path, tmp_path: Path) -> None:
+    other = write_story(tmp_path / "other.trace.json", anchor_frames=9)
+    assert "policy.settings.anchor_frames" in inspect_cache(trace, "--diff", other).stdout
+    assert json.loads(inspect_cache(trace, "--diff", trace, "--json").stdout)["differing"] == 0
+
+
+def test_a_page_is_written_under_its_name_alone(trace: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    done = inspect_cache(trace, "--html", report)
+    assert (done.returncode, done.stdout) == (0, f"{report}\n")
+    assert report.read_text("utf-8").startswith("<!doctype html>")
+    assert os.listdir(tmp_path) == ["report.html"]
+    assert inspect_cache(trace, "--html", tmp_path / "gone" / "report.html").returncode == 5
+
+
+def test_a_killed_run_is_shown_with_a_note(tmp_path: Path) -> None:
+    partial = write_story(tmp_path / "film.trace.json", blocks=20)
+    done = inspect_cache(partial)
+    assert done.returncode == 0 and "20 blocks" in done.stdout
+    assert done.stderr.startswith("note: ") and "20 of 52 blocks" in done.stderr
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["--at", "99s"], "not in the film"),
+    (["--at", "soon"], "is not a time"),
+    (["--block", "52"], "there is no block 52"),
+    (["--scene", "roftop"], "did you mean 'rooftop'"),
+    (["--block", "3", "--at", "3s"], "--block and --at ask for different things"),
+    (["--csv", "--json"], "ask for different things"),
+    (["--layer", "1"], "--layer needs a block"),
+    (["--block", "1", "--layer", "9"], "layers 0 to 3"),
+    (["--html", "film.mp4"], "no name for a page"),
+    (["--diff", "nowhere.json"], "nowhere.json does not exist"),
+])
+def test_a_wrong_question_is_told_and_never_retried(trace: Path, arguments: list[str], words: str) -> None:
+    done = inspect_cache(trace, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr and "hint:" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_pipe_that_closes_early_is_silent(trace: Path) -> None:
+    program = f"{sys.executable} -c 'from echo_cli.cli.app import main; main()' inspect-cache {trace} --csv | head -1"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("block,") and done.stderr == ""
