@@ -3,9 +3,11 @@
 A command's module is imported when that command runs, and torch inside its function, so that help answers at once.
 """
 
+import errno
 import importlib
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -15,8 +17,10 @@ from echo_cli import __version__
 from echo_cli.cli.commands import COMMANDS
 from echo_cli.cli.messages import tell
 from echo_cli.errors import EchoError, Exit, Interrupted, OutOfMemory, OutputError
+from echo_cli.files import output_error
 
 NAME = "echo-cli"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LOOK = {"help_option_names": ["-h", "--help"]}
 # Errors of the command line's own grammar; typer carries them under a name that depends on its version.
 _GrammarError = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
@@ -114,8 +118,14 @@ def _flush() -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         raise _ReaderGone() from None
-    except OSError as error:
-        raise OutputError(f"standard output: {error.strerror}", hint="Make room, or write elsewhere.") from None
+
+
+def _silence() -> None:
+    """Lets go of what standard output would not take, so that Python's last flush does not complain again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _tell(error: BaseException, arguments: list[str]) -> int:
@@ -131,8 +141,8 @@ def _tell(error: BaseException, arguments: list[str]) -> int:
     else:
         problem = _known(error)
         code = int(problem.exit_code) if problem else int(Exit.FAULT)
+    _silence()
     if isinstance(problem, _ReaderGone):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the last flush is silent too
         return code
     problem = problem or EchoError(f"{NAME} failed: {type(error).__name__}: {error}",
                                    hint=_write_log(error, arguments))
@@ -146,6 +156,8 @@ def _known(error: BaseException) -> EchoError | None:
         return error
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return Interrupted("interrupted")
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return output_error(error, Path(error.filename or "standard output"))
     torch = sys.modules.get("torch")
     if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
         return OutOfMemory(f"out of memory: {error}".rstrip(": "),

@@ -1,4 +1,4 @@
-"""What a shell may offer for an argument: names of models and policies, scenes of the storyboard named before."""
+"""What a shell may offer for an argument: names of models and policies, scenes of the trace named before."""
 
 from typing import Any
 
@@ -16,18 +16,14 @@ def policies(incomplete: str) -> list[str]:
 
 
 def scene_ids(ctx: Any, incomplete: str) -> list[str]:
-    """The ids in the storyboard or the trace that the command line names; none while it cannot be read."""
-    import json
+    """The scenes of the trace that the command line names; none while it cannot be read."""
     from pathlib import Path
 
-    import yaml
+    from echo_cli.errors import EchoError
+    from echo_cli.trace.reader import read_trace
 
-    path = ctx.params.get("storyboard") or ctx.params.get("trace")
     try:
-        text = Path(path).read_text("utf-8")
-        found = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
-        found = found.get("header", {}).get("storyboard", found)
-        ids = [str(scene["id"]) for scene in found["scenes"]]
-    except (OSError, TypeError, ValueError, KeyError, AttributeError, yaml.YAMLError):
+        timeline = read_trace(Path(ctx.params["trace"])).header.timeline
+    except (KeyError, TypeError, OSError, EchoError):
         return []
-    return [name for name in ids if name.startswith(incomplete)]
+    return [scene.id for scene in timeline if scene.id.startswith(incomplete)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from echo_cli.cli import complete
 from echo_cli.cli.options import Debug
 from echo_cli.errors import UsageError
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 def inspect_cache(
     trace: Annotated[Path, typer.Argument(metavar="TRACE", help="The .trace.json beside a film, or a .partial one.",
                                           show_default=False)],
-    scene: Annotated[str | None, typer.Option(metavar="ID", help="How a scene began, what it recalled and why.")] = None,
+    scene: Annotated[str | None, typer.Option(metavar="ID", help="How a scene began, what it recalled and why.",
+                                                autocompletion=complete.scene_ids)] = None,
     block: Annotated[int | None, typer.Option(metavar="N", help="All about one block.")] = None,
     at: Annotated[str | None, typer.Option(metavar="TIME", help="All about the block on screen at 42s, 1m30s, …")] = None,
     layer: Annotated[int | None, typer.Option(metavar="N", help="With --block or --at: this layer instead of the mean "

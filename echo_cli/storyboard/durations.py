@@ -40,7 +40,8 @@ def read_duration(value: object) -> Fraction:
 
 def _read_text(text: str) -> Fraction:
     if text.startswith("-"):
-        return -_read_text(text[1:])
+        _read_text(text[1:])
+        raise ValueError("is negative")
     if text.lower().lstrip("+.") in ("inf", "infinity", "nan"):
         raise ValueError("is not a finite time")
     if len(text) <= 40:

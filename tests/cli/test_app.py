@@ -1,0 +1,157 @@
+"""The frame: help, exit codes, and the one boundary where errors become messages."""
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import typer
+
+from echo_cli import __version__
+from echo_cli.cli import app
+from echo_cli.cli.commands import COMMANDS
+from echo_cli.errors import Exit, Interrupted, MissingError, OutOfMemory, OutputError, UsageError
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch):  # noqa: ANN201
+    """Makes `echo-cli probe` do what a function does."""
+
+    def install(function: object) -> None:
+        monkeypatch.setitem(sys.modules, "probe_command", types.SimpleNamespace(probe=function))
+        monkeypatch.setitem(COMMANDS, "probe", ("probe_command:probe", "A probe."))
+
+    return install
+
+
+def test_every_command_is_where_the_table_says() -> None:
+    for target, summary in COMMANDS.values():
+        module, _, name = target.partition(":")
+        found = getattr(importlib.import_module(module), name)
+        assert callable(found) or isinstance(found, typer.Typer)
+        assert summary.endswith(".")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], *([name, "--help"] for name in COMMANDS)],
+                         ids=lambda arguments: " ".join(arguments) or "nothing")
+def test_help_goes_to_standard_output_and_imports_no_torch(arguments: list[str]) -> None:
+    code = f"import sys; from echo_cli.cli.app import run; code = run({arguments!r}); print('torch' in sys.modules, file=sys.stderr); sys.exit(code)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "False\n")
+    assert done.stdout.startswith("Usage: echo-cli")
+
+
+def test_top_help_lists_every_command(capfd: pytest.CaptureFixture[str]) -> None:
+    app.run(["--help"])
+    told = capfd.readouterr().out
+    for name, (_, summary) in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(summary)}$", told, re.MULTILINE)
+
+
+def test_version(capfd: pytest.CaptureFixture[str]) -> None:
+    assert app.run(["--version"]) == 0
+    assert capfd.readouterr().out == f"echo-cli {__version__}\n"
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["genrate"], "No such command 'genrate'"),
+    (["doctor", "--jsn"], "echo-cli doctor: No such option: --jsn"),
+    (["shell-init", "tcsh"], "'tcsh' is not one of 'bash', 'zsh', 'fish'"),
+    (["doctor", "extra"], "unexpected extra argument"),
+])
+def test_wrong_arguments_are_told_without_usage_noise(arguments: list[str], message: str,
+                                                      capfd: pytest.CaptureFixture[str]) -> None:
+    assert app.run(arguments) == Exit.USAGE
+    out, told = capfd.readouterr()
+    assert out == ""
+    assert message in told
+    assert re.search(r"\nhint: 'echo-cli.* --help' shows what it takes.\n$", told)
+
+
+@pytest.mark.parametrize(("error", "code"), [
+    (UsageError("m", "h"), 2), (MissingError("m", "h"), 3), (OutOfMemory("m", "h"), 4), (OutputError("m", "h"), 5),
+    (Interrupted("m", "h"), 75),
+])
+def test_errors_for_people_become_message_hint_and_code(error: Exception, code: int, command: object,
+                                                        capfd: pytest.CaptureFixture[str]) -> None:
+    def probe() -> None:
+        raise error
+
+    command(probe)
+    assert app.run(["probe"]) == code
+    assert capfd.readouterr() == ("", "m\nhint: h\n")
+
+
+def test_debug_shows_the_traceback(command: object, capfd: pytest.CaptureFixture[str]) -> None:
+    def probe(debug: bool = False) -> None:
+        raise UsageError("m", "h")
+
+    command(probe)
+    assert app.run(["probe", "--debug"]) == 2
+    told = capfd.readouterr().err
+    assert "Traceback (most recent call last)" in told and told.endswith("m\nhint: h\n")
+
+
+def test_a_fault_of_ours_leaves_a_log_and_no_traceback(command: object, tmp_path: Path,
+                                                       capfd: pytest.CaptureFixture[str],
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    def probe() -> None:
+        raise ZeroDivisionError("division by zero")
+
+    command(probe)
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.tempdir", str(tmp_path))
+        assert app.run(["probe"]) == Exit.FAULT
+    told = capfd.readouterr().err
+    (log,) = tmp_path.iterdir()
+    assert "echo-cli failed: ZeroDivisionError: division by zero\n" in told
+    assert str(log) in told and "Traceback" not in told
+    assert "in probe" in log.read_text() and __version__ in log.read_text()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+        assert app.run(["probe"]) == Exit.FAULT
+    assert "No log could be written" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("error", "code", "message"), [
+    (KeyboardInterrupt(), 75, "interrupted"), (typer.Abort(), 75, "interrupted"), (MemoryError(), 4, "out of memory"),
+])
+def test_what_python_raises_is_known_too(error: BaseException, code: int, message: str, command: object,
+                                         capfd: pytest.CaptureFixture[str]) -> None:
+    def probe() -> None:
+        raise error
+
+    command(probe)
+    assert app.run(["probe"]) == code
+    told = capfd.readouterr().err
+    assert told.startswith(message) and "Traceback" not in told
+
+
+def test_a_commands_number_is_the_exit_code(command: object) -> None:
+    command(lambda: 3)
+    assert app.run(["probe"]) == 3
+    command(lambda: None)
+    assert app.run(["probe"]) == 0
+
+
+def test_a_reader_that_goes_away_and_a_full_disk_are_exit_5() -> None:
+    tool = f"{sys.executable} -c 'from echo_cli.cli.app import main; main()'"
+    schema = f"{{ sleep 0.2; {tool} validate --schema; }}"
+    gone = subprocess.run(["bash", "-c", f"{schema} | true; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True)
+    assert (gone.returncode, gone.stderr) == (Exit.OUTPUT, "")
+    if os.path.exists("/dev/full"):
+        full = subprocess.run(["bash", "-c", f"{tool} validate --schema >/dev/full"], capture_output=True, text=True)
+        assert full.returncode == Exit.OUTPUT
+        assert full.stderr == "cannot write standard output: the disk is full\nhint: free some space, or write to another disk with -o\n"
+
+
+def test_names_that_a_terminal_cannot_show_do_no_harm() -> None:
+    done = subprocess.run([sys.executable, "-c", "from echo_cli.cli.app import main; main()", "validate", b"\xff.yaml"],
+                          capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 2
+    assert b"there is no such file" in done.stderr and b"Traceback" not in done.stderr

@@ -1,0 +1,147 @@
+"""`validate` as people run it: the table, the object, the schema, and every mistake with exit code 2."""
+
+import json
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import yaml
+
+from echo_cli.cli import app
+from echo_cli.cli.rules import storyboard_rules
+from echo_cli.models.tiny_words import concepts_of, unknown_words
+from echo_cli.storyboard.parse import load
+from tests.storyboard.test_document import BROKEN
+from tests.storyboard.test_parse import A, WRONG, scenes
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "storyboards").glob("*.yaml"))
+
+FILM = """\
+title: There and back
+seed: 3
+scenes:
+  - {id: meadow, prompt: a red ball in a green meadow, duration: 10s}
+  - {id: city, prompt: a blue box in the city, duration: 10s, transition: cut}
+  - {id: back, prompt: a green ball in a meadow, duration: 10.3s, transition: recall:auto}
+"""
+
+
+def run(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = app.run(["validate", *arguments])
+    return code, *capfd.readouterr()
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    path = tmp_path / "film.yaml"
+    path.write_text(FILM)
+    return path
+
+
+def test_the_table_says_what_becomes_of_every_scene(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, told, errors = run(capfd, str(film))
+    assert (code, errors) == (0, "")
+    lines = told.splitlines()
+    assert lines[0] == ("There and back  0:30.312 at 16 fps: 485 pictures, 123 latent frames, 41 blocks; model tiny, "
+                        "memory echo-forcing, seed 3")
+    assert lines[3].split() == ["city", "hard", "cut", "0:10", "–", "0:20", "0:10.312", "–", "0:20.062", "+0.312s", "13",
+                                "(14–26)", "39", "(42–80)", "156", "(165–320)"]
+    assert lines[5].startswith("back recalls meadow (0.") and "; next city, 0.000)" in lines[5]
+    assert lines[6] == ("blocks of 0.75s; boundaries moved by 0.312s at most; the last block gives 4 of its pictures back; "
+                        "the film lasts +0.012s against the 0:30.3 asked")
+
+
+def test_the_object_says_the_same(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, told, _ = run(capfd, "--json", str(film))
+    found = json.loads(told)
+    assert (code, found["valid"], found["pictures"], found["blocks"], found["frames"]) == (0, True, 485, 41, 123)
+    city, back = found["scenes"][1:]
+    assert city["transition"] == "hard cut"
+    assert (city["blocks"], city["frames"], city["pictures"]) == ([14, 27], [42, 81], [165, 321])
+    assert city["asked"] == {"begins": 10.0, "ends": 20.0}
+    assert city["real"] == {"begins": 10.3125, "ends": 20.0625} and city["moved"] == 0.3125
+    assert back["recall"]["scene"] == "meadow" and back["recall"]["runner_up"] == {"scene": "city", "score": 0.0}
+    assert found["canonical"]["scenes"][2]["transition"] == "recall:auto"
+
+
+def test_a_policy_without_a_library_recalls_nothing_and_embedding_is_chosen_later(
+        film: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    film.write_text("memory: window\n" + FILM)
+    assert json.loads(run(capfd, "--json", str(film))[1])["scenes"][2]["recall"] is None
+    film.write_text("memory: {match: embedding}\n" + FILM)
+    assert "back recalls a scene that is chosen by embedding when the film is made" in run(capfd, str(film))[1]
+
+
+def test_many_files_one_line_each_and_the_bad_ones_do_not_hide_the_good(film: Path, tmp_path: Path,
+                                                                        capfd: pytest.CaptureFixture[str]) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("sede: 1\n" + scenes(A))
+    code, told, errors = run(capfd, "--json", str(bad), str(film), str(tmp_path / "none.yaml"))
+    first, second, third = map(json.loads, told.splitlines())
+    assert code == 2
+    assert first == {"storyboard": str(bad), "valid": False, "mistakes": [
+        {"line": 1, "column": 1, "message": "the storyboard has no key 'sede' (did you mean 'seed'?)"}]}
+    assert (second["valid"], third["valid"]) == (True, False)
+    assert errors.splitlines()[-1] == "2 of 3 storyboards have mistakes"
+
+
+def test_standard_input(capfd: pytest.CaptureFixture[str]) -> None:
+    tool = [sys.executable, "-c", "from echo_cli.cli.app import main; main()", "validate", "-"]
+    assert subprocess.run(tool, input=FILM, text=True, capture_output=True).stdout.startswith("There and back")
+    bad = subprocess.run(tool, input="scenes: 1\n", text=True, capture_output=True)
+    assert (bad.returncode, bad.stdout) == (2, "")
+    assert bad.stderr.startswith("<stdin>:1:1: scenes must be a list")
+
+
+def test_the_schema_is_printed_as_it_ships(capfd: pytest.CaptureFixture[str]) -> None:
+    code, told, _ = run(capfd, "--schema")
+    assert code == 0
+    assert told == files("echo_cli.storyboard").joinpath("schema.json").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", [*WRONG, *BROKEN])
+def test_every_mistake_is_exit_code_2_and_nothing_on_standard_output(name: str, tmp_path: Path,
+                                                                     capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "film.yaml"
+    path.write_text((WRONG | BROKEN)[name][0], encoding="utf-8")
+    code, told, errors = run(capfd, str(path))
+    assert (code, told) == (2, "")
+    assert errors.startswith(f"{path}:") and "Traceback" not in errors
+
+
+def test_what_is_no_storyboard_at_all(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(capfd, str(tmp_path)) == (2, "", f"{tmp_path}: is a folder, not a storyboard\n"
+                                         "hint: Name a YAML file inside it.\n")
+    assert run(capfd)[0] == 2
+    (tmp_path / "latin.yaml").write_bytes("title: é\n".encode("latin-1"))
+    assert run(capfd, str(tmp_path / "latin.yaml"))[2].startswith(f"{tmp_path}/latin.yaml:1:8: byte 0xe9 is not UTF-8")
+
+
+def test_another_model_may_be_asked_for(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    film.write_text("size: 64x48\n" + FILM)
+    assert "'tiny' cannot make pictures of 64x48: " in run(capfd, str(film))[2]
+    assert run(capfd, str(film), "--model", "wan2.1-t2v-1.3b")[0] == 0
+    assert run(capfd, str(film), "--model", "wann")[0] == 2
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_the_examples_are_right_and_in_words_that_tiny_knows(path: Path) -> None:
+    board = load(str(path), storyboard_rules())
+    for scene in board.scenes:
+        assert unknown_words(scene.prompt) == []
+        said = concepts_of(scene.prompt)
+        assert all(len(said[what]) == 1 for what in ("place", "time", "subject", "colour", "motion")), scene.prompt
+    assert path.read_text().startswith("# ")
+
+
+def test_the_examples_teach_what_there_is() -> None:
+    assert len(EXAMPLES) >= 8
+    boards = {path.stem: yaml.safe_load(path.read_text()) for path in EXAMPLES}
+    assert sum(scene.seconds for scene in load(str(EXAMPLES[0].parent / "quickstart.yaml")).scenes) <= 20
+    kinds = {str(scene.get("transition", "smooth")).partition(":")[0] for board in boards.values()
+             for scene in board["scenes"]}
+    assert kinds == {"smooth", "hard cut", "recall"}
+    assert any(scene.get("transition") == "recall:auto" for board in boards.values() for scene in board["scenes"])
+    assert {key for board in boards.values() for key in board} >= {"style", "memory", "timing", "length", "model"}
