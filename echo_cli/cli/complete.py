@@ -1,6 +1,6 @@
 """What a shell may offer for an argument: names of models and policies, scenes of the trace named before."""
 
-from typing import Any
+import typer
 
 
 def models(incomplete: str) -> list[str]:
@@ -15,15 +15,17 @@ def policies(incomplete: str) -> list[str]:
     return [name for name in SETTINGS if name.startswith(incomplete)]
 
 
-def scene_ids(ctx: Any, incomplete: str) -> list[str]:
+def scene_ids(ctx: typer.Context, incomplete: str) -> list[str]:
     """The scenes of the trace that the command line names; none while it cannot be read."""
     from pathlib import Path
 
     from echo_cli.errors import EchoError
     from echo_cli.trace.reader import read_trace
 
+    # An option that still waits for its value leaves the words before it unparsed.
+    trace = ctx.params.get("trace") or next(iter(ctx.args), None)
     try:
-        timeline = read_trace(Path(ctx.params["trace"])).header.timeline
-    except (KeyError, TypeError, OSError, EchoError):
+        timeline = read_trace(Path(trace)).header.timeline
+    except (TypeError, OSError, EchoError):
         return []
     return [scene.id for scene in timeline if scene.id.startswith(incomplete)]

@@ -19,7 +19,7 @@ def test_names_of_models_and_policies() -> None:
 def test_scenes_of_a_trace(tmp_path: Path) -> None:
     trace = write_story(tmp_path / "film.trace.json")
     ids = [scene.id for scene in STORY]
-    assert complete.scene_ids(SimpleNamespace(params={"trace": str(trace)}), "") == ids
+    assert complete.scene_ids(SimpleNamespace(params={}, args=[str(trace)]), "") == ids
     assert complete.scene_ids(SimpleNamespace(params={"trace": trace}), ids[1]) == [ids[1]]
     line = ["echo-cli", "inspect-cache", str(trace), "--scene", ids[0][:2]]
     offered = subprocess.run(
@@ -31,5 +31,5 @@ def test_scenes_of_a_trace(tmp_path: Path) -> None:
 def test_what_cannot_be_read_offers_nothing(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text("{")
     for path in (tmp_path / "bad.json", tmp_path / "none.json", tmp_path, None):
-        assert complete.scene_ids(SimpleNamespace(params={"trace": path}), "") == []
-    assert complete.scene_ids(SimpleNamespace(params={}), "") == []
+        assert complete.scene_ids(SimpleNamespace(params={"trace": path}, args=[]), "") == []
+    assert complete.scene_ids(SimpleNamespace(params={}, args=[]), "") == []
