@@ -32,7 +32,6 @@ def inspect_cache(
     debug: Debug = False,
 ) -> None:
     """Show what memory held, block by block: a timeline, one scene, one block, two runs, JSON, CSV or a page."""
-    from echo_cli.trace import inspect
     from echo_cli.trace.reader import read_trace
 
     _check_one_question({"--scene": scene, "--block": block, "--at": at, "--diff": diff, "--csv": as_csv or None,
@@ -42,6 +41,18 @@ def inspect_cache(
     for each in filter(None, (opened, other)):
         if each.notice:
             print(f"note: {each.notice}", file=sys.stderr)
+    try:
+        _answer(opened, other, scene, block, at, layer, as_csv, html, as_json)
+    except (LookupError, TypeError, ValueError, ArithmeticError):
+        for each in filter(None, (opened, other)):
+            each.check()  # a damaged trace is named by its line; what is left is a fault of ours
+        raise
+
+
+def _answer(opened: "Trace", other: "Trace | None", scene: str | None, block: int | None, at: str | None,
+            layer: int | None, as_csv: bool, html: Path | None, as_json: bool) -> None:
+    from echo_cli.trace import inspect
+
     if as_csv:
         table = csv.DictWriter(sys.stdout, inspect.CSV_COLUMNS, lineterminator="\n")
         table.writeheader()

@@ -4,6 +4,7 @@ bounded, and where two runs part.
 Everything here is a function of a `Trace`; how answers look is the business of `terminal` and `html`.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, repeat
@@ -143,7 +144,7 @@ class SceneAnswer:
     blocks: int
     recalled: str | None = None
     chosen_by: str | None = None
-    candidates: tuple[tuple[str, float], ...] = ()
+    candidates: tuple[tuple[str, float | None], ...] = ()
     jump: int | None = None
     lingering: tuple[Lingering, ...] = ()
     recall_frame: RecallFrameRecord | None = None
@@ -209,7 +210,7 @@ def answer(trace: Trace, record: SceneRecord) -> SceneAnswer:
 
 
 def ranked(candidates: tuple[Candidate, ...]) -> list[Candidate]:
-    return sorted(candidates, key=lambda each: -each.score)
+    return sorted(candidates, key=lambda each: -math.inf if each.score is None else each.score, reverse=True)
 
 
 def lingering(trace: Trace, record: SceneRecord) -> Iterator[Lingering]:

@@ -71,6 +71,16 @@ class Trace:
     def block(self, index: int) -> BlockRecord:
         return _typed(BlockRecord, self.path, self.data, self.lines[index])
 
+    def check(self) -> None:
+        """Reads every block to the letter: a UsageError names the first line that cannot be what was written."""
+        scenes = range(len(self.header.timeline))
+        for index, line in enumerate(self.lines):
+            record = self.block(index)
+            told = {record.scene, *(segment.scene for segment in record.layout.segments)}
+            weights = len(record.measured.weights) if record.measured else len(record.layout.segments)
+            if record.block != index or any(scene not in scenes for scene in told) or weights != len(record.layout.segments):
+                raise _damaged(self.path, line.number)
+
 
 def read_trace(path: Path) -> Trace:
     data = _open(path)
@@ -135,7 +145,10 @@ def _lay_out(path: Path, data: Data, begins_as_ours: bool) -> bytes:
 
 
 def _read_lines(path: Path, data: Data, head: bytes) -> Trace:
-    header = _typed(Header, path, head, Line(OPENING.match(head).end(), len(head) - len(RECORDS), 1))
+    header: Header = _typed(Header, path, head, Line(OPENING.match(head).end(), len(head) - len(RECORDS), 1))
+    film = header.film
+    if not header.timeline or not film.fps > 0 or min(film.pictures, film.block_frames, film.frame_pictures) < 1:
+        raise _damaged(path, 1)
     scenes: list[SceneRecord] = []
     recall_frames: dict[int, RecallFrameRecord] = {}
     blocks: list[Line] = []
@@ -152,9 +165,9 @@ def _read_lines(path: Path, data: Data, head: bytes) -> Trace:
             case b"block":
                 blocks.append(line)
             case b"scene":
-                scenes.append(_typed(SceneRecord, path, data, line))
+                scenes.append(_of_scene(_typed(SceneRecord, path, data, line), header, path, line))
             case b"recall_frame":
-                record = _typed(RecallFrameRecord, path, data, line)
+                record = _of_scene(_typed(RecallFrameRecord, path, data, line), header, path, line)
                 recall_frames[record.scene] = record
             case _ if data[line.begin:line.begin + len(TOTALS)] == TOTALS:
                 span = line.begin + len(TOTALS), line.end - 1  # without the brace that closes the file
@@ -163,6 +176,14 @@ def _read_lines(path: Path, data: Data, head: bytes) -> Trace:
                 raise _damaged(path, number)
     return Trace(path, header, tuple(scenes), recall_frames, totals,
                  None if totals else _notice(path, header, len(blocks)), data, blocks)
+
+
+def _of_scene(record: Any, header: Header, path: Path, line: Line) -> Any:
+    """A record of a scene speaks of scenes that the film has."""
+    others = (record.recalled, *(each.scene for each in record.candidates)) if isinstance(record, SceneRecord) else ()
+    if any(not 0 <= scene < len(header.timeline) for scene in (record.scene, *others) if scene is not None):
+        raise _damaged(path, line.number)
+    return record
 
 
 def _line_end(data: Data, begin: int) -> int:

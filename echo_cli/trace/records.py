@@ -126,7 +126,7 @@ class Candidate(NamedTuple):
     """An earlier scene that could have been recalled, and how near its prompt was."""
 
     scene: int
-    score: float
+    score: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,10 @@ def dump(row: Any) -> str:
 
 
 def from_row(hint: Any, row: Any) -> Any:
-    """A row as the type it was made from; keys that this version does not know are passed over."""
+    """A row as the type it was made from, or a TypeError, ValueError or KeyError when it cannot be one.
+
+    Keys that this version does not know are passed over.
+    """
     return _maker(hint)(row)
 
 
@@ -81,10 +84,26 @@ def _maker(hint: Any) -> Callable[[Any], Any]:
         return _array_maker(tuple, inner)
     if is_dataclass(hint):
         makers = {name: _maker(part) for name, part in get_type_hints(hint).items()}
-        return lambda row: hint(**{key: makers[key](item) for key, item in row.items() if key in makers})
+        return lambda row: hint(**{key: makers[key](item) for key, item in _items(row) if key in makers})
     if isinstance(hint, type) and issubclass(hint, tuple):  # a NamedTuple is an array in JSON
         return _array_maker(hint._make, tuple(get_type_hints(hint).values()))
-    return hint if hint is float or isinstance(hint, type) and issubclass(hint, Enum) else _as_it_is
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return hint
+    return _as_it_is if hint is Any else _checked(float, int) if hint is float else _checked(
+        dict if origin is Mapping else hint)
+
+
+def _checked(*types: type) -> Callable[[Any], Any]:
+    """Refuses what is of another type; true and false are no numbers."""
+    def check(row: Any) -> Any:
+        if type(row) not in types:
+            raise TypeError(f"{row!r} is not of type {types[0].__name__}")
+        return row
+
+    return check
+
+
+_items = dict.items  # refuses what is no object
 
 
 def _array_maker(make: Callable[[Any], Any], parts: tuple[Any, ...]) -> Callable[[Any], Any]:

@@ -159,7 +159,7 @@ def _line(name: str, words: str) -> Text:
 
 def _score(scene: SceneAnswer) -> str:
     scores = dict(scene.candidates)
-    return f" ({scores[scene.recalled]:.2f})" if scene.recalled in scores else ""
+    return f" ({number(scores[scene.recalled])})" if scene.recalled in scores else ""
 
 
 def _lingering(left: Lingering) -> str:
@@ -217,7 +217,7 @@ def scene_detail(trace: Trace, record: SceneRecord, found: BlockRecord | None) -
     return Group(*parts)
 
 
-def _bar(name: str, score: float, chosen: bool) -> Text:
+def _bar(name: str, score: float | None, chosen: bool) -> Text:
     length = max(0, min(30, round(30 * (score or 0))))
     return Text.assemble("→ " if chosen else "  ", f"{name[:20]:<20} ", ("━" * length, "bold" if chosen else "dim"),
                          f" {number(score)}")

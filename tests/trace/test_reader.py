@@ -5,10 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from echo_cli.cli.app import run
 from echo_cli.errors import Exit, UsageError
 from echo_cli.trace.reader import read_trace
-from tests.trace.story import write_story
+from tests.trace.story import STORY, write_story
 
 
 @pytest.fixture
@@ -128,3 +131,17 @@ def test_what_a_later_minor_version_adds_is_passed_over(whole: Path) -> None:
     whole.write_text("\n".join(lines), "utf-8")
     trace = read_trace(whole)
     assert len(trace) == 52 and len(trace.scenes) == 4
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.lists(st.tuples(st.integers(0, 10**6), st.sampled_from(b'0123456789"{}[],:-.nt\x00\xff')), min_size=1,
+                        max_size=4))
+def test_a_trace_with_wrong_bytes_is_shown_or_refused_but_never_a_fault(tmp_path: Path,
+                                                                        changes: list[tuple[int, int]]) -> None:
+    path, whole = tmp_path / "film.trace.json", tmp_path / "whole.trace.json"
+    spoilt = bytearray((whole if whole.exists() else write_story(whole, STORY[:2])).read_bytes())
+    for place, byte in changes:
+        spoilt[place % len(spoilt)] = byte
+    path.write_bytes(spoilt)
+    for question in ([], ["--csv"], ["--block", "3"], ["--html", str(tmp_path / "report.html")]):
+        assert run(["inspect-cache", str(path), *question]) in (Exit.DONE, Exit.USAGE)
