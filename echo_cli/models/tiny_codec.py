@@ -76,13 +76,12 @@ class TinyCodec(nn.Module):
             pictures = torch.cat((pictures[:, :1].expand(-1, _TIME, -1, -1, -1), pictures[:, 1:]), 1)
         return pictures.unflatten(1, (-1, _TIME)).flatten(2, 3)
 
-    def decode(self, latents: Tensor, started: bool = False) -> tuple[Tensor, bool]:
+    def decode(self, latents: Tensor, state: bool | None = None) -> tuple[Tensor, bool]:
         """Latents [b, n, c, h, w] to pictures in [0, 1], and the state to pass with the next piece of the stream.
 
-        The first latent frame of a stream gives one picture, every other four.
+        The first latent frame of a stream (state None) gives one picture, every other four.
         """
-        batch = len(latents)
         raw = latents.flatten(0, 1) * self.std[:, None, None] + self.mean[:, None, None]
         pictures = self.raw_pictures(raw).clamp(0, 1)
-        pictures = pictures.unflatten(1, (_TIME, 3)).unflatten(0, (batch, -1)).flatten(1, 2)
-        return (pictures if started else pictures[:, _TIME - 1 :]), True
+        pictures = pictures.unflatten(1, (_TIME, 3)).unflatten(0, (len(latents), -1)).flatten(1, 2)
+        return (pictures if state else pictures[:, _TIME - 1 :]), True

@@ -15,10 +15,10 @@ from torch import Tensor
 from echo_cli.files import partial, publish
 from echo_cli.models.tiny_codec import TinyCodec
 
-from .dice import uniform
-from .draw import HEIGHT, WIDTH
-from .muon import Muon
-from .world import HELD_OUT, Stories, StoryKind, sample_stories
+from echo_cli.training.dice import uniform
+from echo_cli.training.draw import HEIGHT, WIDTH
+from echo_cli.training.muon import Muon
+from echo_cli.training.world import HELD_OUT, Stories, StoryKind, sample_stories
 
 CHECKPOINT = "codec.pt"
 _LENGTH = 21  # latent frames of the stories that pictures are taken from

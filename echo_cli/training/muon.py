@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 # A quintic whose iterates push every singular value towards one; five of them are enough from a unit norm.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
-_ROUNDS = 5
+ROUNDS = 5
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """About the nearest matrix with orthonormal rows or columns."""
+def orthogonal(matrix: Tensor, rounds: int = ROUNDS) -> Tensor:
+    """About the nearest matrix with orthonormal rows or columns; fewer rounds leave the smallest directions smaller."""
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
     x = x / (x.norm() + 1e-7)
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         square = x @ x.T
         x = _A * x + (_B * square + _C * square @ square) @ x
     return x.T if tall else x
@@ -29,7 +29,9 @@ class Muon(torch.optim.Optimizer):
     those in `small`: tables, and the first and last matrices, whose rows mean something by themselves."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], rate: float = 0.02, small_rate: float = 1e-3,
-                 momentum: float = 0.95, decay: float = 0.0, small: Iterable[nn.Parameter] = ()) -> None:
+                 momentum: float = 0.95, decay: float = 0.0, small: Iterable[nn.Parameter] = (),
+                 rounds: int = ROUNDS) -> None:
+        self.rounds = rounds
         parameters, apart = list(parameters), {id(p) for p in small}
         self._turned = {id(p) for p in parameters if p.dim() >= 2} - apart
         common = {"momentum": momentum, "decay": decay}
@@ -60,7 +62,7 @@ class Muon(torch.optim.Optimizer):
         state["mean"].lerp_(p.grad, 1 - momentum)
         ahead = p.grad.lerp(state["mean"], momentum).reshape(len(p), -1)  # a convolution is a matrix of its outputs
         stretch = max(1.0, ahead.shape[0] / ahead.shape[1]) ** 0.5
-        p.add_(orthogonal(ahead).reshape(p.shape), alpha=-rate * stretch)
+        p.add_(orthogonal(ahead, self.rounds).reshape(p.shape), alpha=-rate * stretch)
 
     def _adapt(self, p: nn.Parameter, rate: float, momentum: float) -> None:
         state = self.state[p]

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .dice import between
-from .draw import HEIGHT, Canvas, coverage, stairs, tents, waves
+from echo_cli.training.dice import between
+from echo_cli.training.draw import HEIGHT, Canvas, coverage, stairs, tents, waves
 
 LAYOUT = 64  # random numbers that decide one place
 

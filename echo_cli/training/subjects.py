@@ -6,14 +6,14 @@ Knows how a subject looks at a point of the picture; where it goes is decided in
 import torch
 from torch import Tensor
 
-from .draw import HEIGHT, WIDTH, coverage, stamp
+from echo_cli.training.draw import HEIGHT, WIDTH, coverage, stamp
 
 COLOUR_VALUES = (  # in the order of `tiny_words.COLOURS`
     (0.90, 0.13, 0.12), (1.00, 0.84, 0.08), (0.08, 0.72, 0.22), (0.10, 0.32, 0.95), (0.50, 0.16, 0.80), (1.00, 0.48, 0.74),
 )
 # From a subject's centre to its foot, in radii, in the order of `tiny_words.SUBJECTS`.
 _FOOT = (1.0, 0.86, 0.58, 0.86)
-_TINT = ((1.0, 1.0, 1.0), (1.0, 0.92, 0.84), (0.80, 0.82, 0.92))  # day, sunset, night
+TINTS = ((1.0, 1.0, 1.0), (1.0, 0.92, 0.84), (0.80, 0.82, 0.92))  # day, sunset, night
 _PATCH = 60  # pixels; room for the largest subject
 _SHADOW = 14  # pixels; height of the shadow's patch
 
@@ -75,7 +75,7 @@ def draw_subject(pictures: Tensor, shape: Tensor, colour: Tensor, time: Tensor, 
     x, y = _grid(left, top, _PATCH, _PATCH)
     x, y = x - cx[:, None, None], y - cy[:, None, None]
     inside = distance(shape, x, y, radius)
-    base = pictures.new_tensor(COLOUR_VALUES)[colour] * torch.tensor(_TINT, device=device)[time]
+    base = pictures.new_tensor(COLOUR_VALUES)[colour] * torch.tensor(TINTS, device=device)[time]
     light = 1 - 0.16 * (x + 1.5 * y) / radius[:, None, None] - 0.38 * coverage(-2.0 - inside)  # a darker rim
     shaded = (base[:, :, None, None] * light[:, None]).clamp(0, 1)
     stamp(pictures, coverage(inside), shaded, left, top)

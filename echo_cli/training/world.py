@@ -12,11 +12,11 @@ from torch import Tensor
 
 from echo_cli.models.tiny_words import COLOURS, PLACES, SUBJECTS, TIMES
 
-from .dice import between, choose, uniform
-from .draw import DEPTHS, HEIGHT, WIDTH
-from .grammar import Saying, say
-from .places import LAYOUT, paint_places
-from .subjects import cover, draw_subject, foot
+from echo_cli.training.dice import between, choose, uniform
+from echo_cli.training.draw import DEPTHS, HEIGHT, WIDTH
+from echo_cli.training.grammar import Saying, say
+from echo_cli.training.places import LAYOUT, paint_places
+from echo_cli.training.subjects import cover, draw_subject, foot
 
 FPS = 16
 BLOCK = 3  # latent frames
