@@ -3,6 +3,7 @@
 Knows names and files, not films: what a matching manifest is, `manifest` says.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,13 +32,13 @@ class Outputs:
     def existing(self) -> Iterator[Path]:
         """What stands where this run would write, the film first."""
         yield from self.film.existing()
-        yield from (path for path in self.companions if path.exists() or path.is_symlink())
+        yield from filter(os.path.lexists, self.companions)
 
     def check_writable(self) -> None:
         """Try the longest name in the folder, so that a film is not generated for a place that cannot take it."""
         if self.manifest is None:
             return
-        folder = next((path for path in (self.film.path, *self.companions) if path.is_dir()), None)
+        folder = next(filter(os.path.isdir, (self.film.path, *self.companions)), None)
         if folder:
             raise OutputError(f"cannot write {folder}: it is a folder", "choose another name with -o")
         trial = partial(self.manifest)
@@ -52,7 +53,7 @@ def outputs_of(output: str | None, stem: str) -> Outputs:
     if output == "-":
         return Outputs(Stdout())
     path = Path(output or f"{stem}.mp4")
-    if output and (output.endswith("/") or path.is_dir()):
+    if output and (output.endswith("/") or os.path.isdir(path)):
         path = path / f"{stem}.mp4"
     suffix = path.suffix.lower()
     if suffix in SUFFIXES:

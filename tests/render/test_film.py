@@ -1,0 +1,202 @@
+"""Films made whole: the right pictures in the right number, whatever their length, and files that agree with each other."""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+import torch
+
+from echo_cli.errors import EchoError, OutOfMemory, OutputError, UsageError
+from echo_cli.files import sha256
+from echo_cli.layout import Role
+from echo_cli.render.film import make
+from echo_cli.render.job import Job
+from echo_cli.render.progress import Progress, Step
+from echo_cli.render.signals import Interruption
+from echo_cli.rollout.film import film, plan_policy
+from echo_cli.runtime import Runtime
+from echo_cli.trace.reader import read_trace
+from echo_cli.trace.records import Calibration
+from echo_cli.video import read
+from echo_cli.video.subtitles import Subtitles
+
+from .stage import SPEC, backend, job
+
+CPU = Runtime(torch.device("cpu"), torch.float32)
+
+
+def made(job: Job, progress: Progress | None = None):
+    with Interruption() as interruption:
+        return make(job, backend(), CPU, progress or Progress(), interruption)
+
+
+def one_scene(duration: str) -> str:
+    return f"scenes: [{{id: a, prompt: a red ball, duration: {duration}}}]"
+
+
+def lossless(folder: Path, **choices) -> np.ndarray:
+    made(job(folder, name="%04d.png", **choices))
+    from PIL import Image
+
+    return np.stack([np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))])
+
+
+@pytest.mark.parametrize(("duration", "pictures"), [("0.1s", 2), ("62.5ms", 1), ("3.3s", 53), ("0.75s", 12), ("5.0625s", 81)])
+def test_a_film_has_exactly_the_asked_length(tmp_path: Path, duration: str, pictures: int) -> None:
+    done = made(job(tmp_path, one_scene(duration)))
+    assert done.pictures == pictures
+    assert sum(1 for _ in read.pictures(tmp_path / "film.mp4")) == pictures
+    assert read.facts(tmp_path / "film.mp4").seconds == pytest.approx(pictures / 16, abs=0.011)
+
+
+def test_pictures_are_what_the_codec_makes_of_the_whole_film(tmp_path: Path) -> None:
+    """Streamed, block by block and one behind, they equal one decode of all latents."""
+    task = job(tmp_path, name="%04d.png")
+    policy = plan_policy(task.policy, task.settings, backend(), task.timeline)
+    with torch.inference_mode():
+        latents = torch.cat([result.latents for result in film(backend(), policy, 5)], 1)
+        whole, _ = backend().codec.decode(latents, None)
+    expected = (whole[0] * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()[:task.timeline.pictures]
+    seen = lossless(tmp_path)
+    assert seen.shape == expected.shape and np.abs(seen.astype(int) - expected).max() <= 1
+    assert expected.std() > 1
+
+
+def test_the_seed_decides_and_encoding_does_not(tmp_path: Path) -> None:
+    first, again, other = (lossless(tmp_path / name, seed=seed) for name, seed in (("a", 5), ("b", 5), ("c", 6)))
+    assert (first == again).all() and (first != other).any()
+
+
+def test_every_file_agrees_with_the_manifest(tmp_path: Path) -> None:
+    done = made(job(tmp_path))
+    manifest = json.loads((tmp_path / "film.manifest.json").read_text())
+    assert set(manifest["outputs"]) == {"film", "trace", "subtitles"} == set(done.outputs)
+    for output in manifest["outputs"].values():
+        path = tmp_path / output["name"]
+        assert output["sha256"] == sha256(path) and output["bytes"] == path.stat().st_size
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "film.manifest.json", "film.mp4", "film.srt", "film.trace.json"]
+    assert manifest["film"]["pictures"] == 66 and manifest["film"]["seconds"] == 66 / 16
+    assert manifest["identity"]["seed"] == 5 and manifest["identity"]["settings"]["memory"]["policy"] == "echo-forcing"
+    assert manifest["timings"]["denoise_seconds"] > 0
+
+
+def test_subtitles_cover_their_scenes(tmp_path: Path) -> None:
+    made(job(tmp_path))
+    # blocks begin at pictures 0, 9, 21, 33, 45, 57: 1.5 s is nearest to 21, 2.5 s to 45
+    assert (tmp_path / "film.srt").read_text() == (
+        "1\n00:00:00,000 --> 00:00:01,312\nMeadow\n\n2\n00:00:02,812 --> 00:00:04,125\nAgain\n")
+
+
+def test_an_old_srt_does_not_stay_beside_a_film_without_one(tmp_path: Path) -> None:
+    made(job(tmp_path))
+    made(job(tmp_path, subtitles=Subtitles.NONE))
+    assert not (tmp_path / "film.srt").exists()
+
+
+@pytest.mark.parametrize("policy", ["echo-forcing", "window", "flush", "recache"])
+def test_the_trace_of_every_policy_fits_its_schema(tmp_path: Path, policy: str) -> None:
+    made(job(tmp_path, memory=policy))
+    trace = json.loads((tmp_path / "film.trace.json").read_text())
+    jsonschema.validate(trace, json.loads(files("echo_cli.trace").joinpath("schema.json").read_text()))
+    kinds = [record["kind"] for record in trace["records"]]
+    assert kinds.count("block") == 6 and kinds.count("scene") == 3
+    assert trace["totals"]["pictures"] == 66
+    assert trace["records"][-1]["pictures"] == [57, 66]
+
+
+def test_the_trace_says_what_memory_did(tmp_path: Path) -> None:
+    story = one_scene("9s").replace("]", ", {id: b, transition: 'recall:a', prompt: the red ball, duration: 3s}]")
+    made(job(tmp_path, story))
+    trace = read_trace(tmp_path / "film.trace.json")
+    blocks = [trace.block(number) for number in range(16)]
+    assert [block.block for block in blocks] == list(range(16))
+    assert [block.calibration for block in blocks[:8]] == [Calibration.COLLECTING] * 6 + [Calibration.READY] * 2
+    last = blocks[11]  # of the first scene: the window is full, history is chosen
+    assert sum(tokens for _, tokens in last.measured.chosen.frames) == pytest.approx(3 * 6)
+    assert last.measured.chosen.scores.min <= last.measured.chosen.scores.mean <= last.measured.chosen.scores.max
+    assert len(last.measured.layers) == SPEC.depth and last.rolling.frames
+    opening = blocks[12]
+    carried = [place for place, segment in enumerate(opening.layout.segments) if segment.role is Role.TRANSITION]
+    assert carried and opening.measured.weights[carried[0]].mean == 1.0
+    assert opening.measured.decay.rows * opening.measured.decay.cols == len(opening.measured.decay.rates) == 6
+    assert all(0.55 <= rate <= 0.9 for rate in opening.measured.decay.rates)
+    assert 0.55 <= blocks[13].measured.weights[0].mean <= 0.9  # what was carried has faded once
+    assert opening.measured.times.denoise > 0 and opening.measured.times.decode > 0
+
+
+class Stopping(Progress):
+    """Does something when a block is done."""
+
+    def __init__(self, block: int, then) -> None:
+        super().__init__()
+        self.block, self.then, self.steps = block, then, []
+
+    def step(self, step: Step) -> None:
+        self.steps.append(step)
+        if step.block == self.block:
+            self.then()
+
+
+def test_progress_counts_what_is_written(tmp_path: Path) -> None:
+    watch = Stopping(0, None)
+    made(job(tmp_path), watch)
+    assert [step.block for step in watch.steps] == [1, 2, 3, 4, 5, 6]
+    assert [step.picture for step in watch.steps] == [9, 21, 33, 45, 57, 66]
+    assert [step.scene_id for step in watch.steps] == ["meadow", "meadow", "desert", "desert", "again", "again"]
+    assert all(step.memory_bytes > 0 for step in watch.steps)
+
+
+def fail(error: Exception):
+    def then() -> None:
+        raise error
+    return then
+
+
+@pytest.mark.parametrize(("raised", "told"), [
+    (MemoryError(), OutOfMemory), (torch.OutOfMemoryError("CUDA out of memory"), OutOfMemory),
+    (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), OutOfMemory),
+    (RuntimeError("a shape is wrong"), RuntimeError),
+])
+def test_a_failed_run_leaves_a_readable_trace_and_nothing_that_looks_finished(tmp_path: Path, raised, told) -> None:
+    with pytest.raises(told) as caught:
+        made(job(tmp_path), Stopping(3, fail(raised)))
+    if told is OutOfMemory:
+        assert "96x64" in caught.value.message and "--size" in caught.value.hint
+    assert [path.name for path in tmp_path.iterdir()] == ["film.trace.json.partial"]
+    left = read_trace(tmp_path / "film.trace.json.partial")
+    assert left.notice and left.block(2).pictures == (21, 33)
+
+
+def test_a_failed_run_over_an_old_film_keeps_it_and_takes_its_manifest(tmp_path: Path) -> None:
+    made(job(tmp_path))
+    before = sha256(tmp_path / "film.mp4")
+    with pytest.raises(OutputError):
+        made(job(tmp_path, seed=9), Stopping(2, fail(OutputError("full"))))
+    assert sha256(tmp_path / "film.mp4") == before and not (tmp_path / "film.manifest.json").exists()
+
+
+def test_settings_that_cannot_be_are_told_before_anything_is_touched(tmp_path: Path) -> None:
+    made(job(tmp_path))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UsageError, match="are 22 frames"):
+        made(job(tmp_path, settings={"recent_frames": 4}))
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_burned_subtitles_are_in_the_pictures_and_not_beside_them(tmp_path: Path) -> None:
+    plain = lossless(tmp_path / "plain", scale=4, subtitles=Subtitles.NONE)
+    drawn = lossless(tmp_path / "drawn", scale=4, subtitles=Subtitles.BURN)
+    changed = [bool((one != other).any()) for one, other in zip(plain, drawn, strict=True)]
+    assert changed == [number < 21 or number >= 45 for number in range(66)]
+    assert not list((tmp_path / "drawn").glob("*.srt"))
+
+
+def test_errors_of_the_disk_are_told_in_words(small_disk: Path) -> None:
+    with pytest.raises(EchoError) as caught:
+        made(job(small_disk, one_scene("8s"), scale=8))
+    assert isinstance(caught.value, OutputError) and "the disk is full" in caught.value.message
+    assert not list(small_disk.glob("*.mp4*")) and not (small_disk / "film.manifest.json").exists()

@@ -1,0 +1,74 @@
+"""Skipped, refused or made: what a manifest decides."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from echo_cli.render.manifest import Identity, Standing, read, refuse, standing, write
+from echo_cli.render.outputs import Outputs, outputs_of
+from echo_cli.video.target import Output
+
+IDENTITY = Identity("a" * 64, "b" * 64, 7, {"size": [96, 64], "memory": {"policy": "sink", "window": None}}, "1.0")
+
+
+@pytest.fixture(params=["film.mp4", "%03d.png"])
+def outputs(request: pytest.FixtureRequest, tmp_path: Path) -> Outputs:
+    """A film made and whole."""
+    made = outputs_of(str(tmp_path / request.param), "")
+    files = [made.film.path] if made.film.encoder is None else [made.film.picture(0), made.film.picture(1)]
+    for path in files:
+        path.write_bytes(b"12345")
+    made.trace.write_text("{}")
+    write(made.manifest, IDENTITY, {"film": Output(made.film.path, "c", 5 * len(files)), "trace": Output(made.trace, "d", 2)}, {})
+    return made
+
+
+def test_the_same_run_is_done(outputs: Outputs) -> None:
+    assert standing(outputs, IDENTITY) is Standing.DONE
+
+
+@pytest.mark.parametrize(("change", "told"), [
+    ({"seed": 8}, "seed was 7, now 8"), ({"storyboard": "e" * 64}, "another storyboard"), ({"weights": "f" * 64}, "other weights"),
+    ({"version": "1.1"}, "version was 1.0, now 1.1"),
+    ({"settings": {"size": [96, 64], "memory": {"policy": "sink", "window": 9}}}, "memory.window was not set, now 9"),
+    ({"settings": {"size": [192, 128], "memory": {"policy": "sink", "window": None}}}, "size was [96, 64], now [192, 128]"),
+])
+def test_another_run_is_refused_and_told_why(outputs: Outputs, change: dict, told: str) -> None:
+    other = replace(IDENTITY, **change)
+    assert standing(outputs, other) is Standing.TAKEN
+    problem = refuse(outputs, other)
+    assert told in problem.message and "--force" in problem.hint and problem.exit_code == 5
+
+
+def test_a_film_that_lost_bytes_is_made_again_without_asking(outputs: Outputs) -> None:
+    next(iter(outputs.film.existing())).write_bytes(b"123")
+    assert standing(outputs, IDENTITY) is Standing.FREE
+    for path in outputs.film.existing():
+        path.unlink()
+    assert standing(outputs, IDENTITY) is Standing.FREE
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"format": "echo-manifest", "version": 2}', "\x00\xff", '{"identity": 3}'])
+def test_a_damaged_or_foreign_manifest_protects_what_is_there(outputs: Outputs, content: str) -> None:
+    outputs.manifest.write_text(content, encoding="latin-1")
+    assert read(outputs.manifest) is None
+    assert standing(outputs, IDENTITY) is Standing.TAKEN
+    assert "exists" in refuse(outputs, IDENTITY).message
+
+
+def test_nothing_there_is_free_and_a_lone_companion_is_not(tmp_path: Path) -> None:
+    outputs = outputs_of(str(tmp_path / "film.mp4"), "")
+    assert standing(outputs, IDENTITY) is Standing.FREE
+    assert standing(outputs_of("-", ""), IDENTITY) is Standing.FREE
+    outputs.subtitles.write_text("somebody's own")
+    assert standing(outputs, IDENTITY) is Standing.TAKEN
+
+
+def test_every_prefix_of_a_manifest_is_no_manifest(outputs: Outputs) -> None:
+    whole = outputs.manifest.read_text()
+    for length in range(0, len(whole) - 2, 7):
+        outputs.manifest.write_text(whole[:length])
+        assert standing(outputs, IDENTITY) is Standing.TAKEN
+    assert json.loads(whole)["identity"]["weights"] == "b" * 64

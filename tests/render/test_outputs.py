@@ -1,0 +1,63 @@
+"""What -o means, and what may not be written."""
+
+from pathlib import Path
+
+import pytest
+
+from echo_cli.errors import OutputError, UsageError
+from echo_cli.render.outputs import outputs_of
+from echo_cli.video.target import Images, Mp4, Stdout
+
+
+@pytest.mark.parametrize(("given", "film", "trace"), [
+    (None, "story.mp4", "story.trace.json"),
+    ("film.mp4", "film.mp4", "film.trace.json"),
+    ("film", "film.mp4", "film.trace.json"),
+    ("out/v1.2", "out/v1.2.mp4", "out/v1.2.trace.json"),
+    ("A.MP4", "A.MP4", "A.trace.json"),
+    ("new/", "new/story.mp4", "new/story.trace.json"),
+    ("50%d.mp4", "50%d.mp4", "50%d.trace.json"),
+    ("frames/%06d.png", "frames/%06d.png", "frames/frames.trace.json"),
+    ("shots/a_%d.jpg", "shots/a_%d.jpg", "shots/a.trace.json"),
+    ("shots/%04d-b.png", "shots/%04d-b.png", "shots/b.trace.json"),
+])
+def test_names(given: str | None, film: str, trace: str) -> None:
+    outputs = outputs_of(given, "story")
+    assert (str(outputs.film.path), str(outputs.trace)) == (film, trace)
+    assert isinstance(outputs.film, Images if film.endswith(("png", "jpg")) else Mp4)
+
+
+def test_a_folder_that_exists_and_standard_output(tmp_path: Path) -> None:
+    assert outputs_of(str(tmp_path), "story").film.path == tmp_path / "story.mp4"
+    assert isinstance(outputs_of("-", "story").film, Stdout) and outputs_of("-", "story").companions == ()
+
+
+@pytest.mark.parametrize("given", ["film.mkv", "film.webm", "one.png", "%d_%d.png", "%s.png", "%06d.exr"])
+def test_names_that_cannot_be_written(given: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        outputs_of(given, "story")
+    assert given in caught.value.message and "%06d" in caught.value.hint
+
+
+def test_existing_files_are_found(tmp_path: Path) -> None:
+    outputs = outputs_of(str(tmp_path / "film.mp4"), "")
+    assert list(outputs.existing()) == []
+    (tmp_path / "film.srt").touch()
+    (tmp_path / "film.mp4").symlink_to(tmp_path / "nowhere")
+    assert list(outputs.existing()) == [tmp_path / "film.mp4", tmp_path / "film.srt"]
+
+
+def test_writability_is_tried_and_leaves_nothing(tmp_path: Path, locked_disk: Path) -> None:
+    outputs_of(str(tmp_path / "a" / "b" / "film.mp4"), "").check_writable()
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+    cases = {locked_disk / "film.mp4": "read-only", tmp_path / ("x" * 250): "too long"}
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.mp4" / "inside").mkdir(parents=True)
+    cases |= {tmp_path / "file" / "film.mp4": "not a folder"}
+    for path, why in cases.items():
+        with pytest.raises(OutputError, match=why):
+            outputs_of(str(path), "").check_writable()
+    outputs = outputs_of(str(tmp_path / "x"), "")
+    (tmp_path / "x.mp4").mkdir()
+    with pytest.raises(OutputError, match="it is a folder"):
+        outputs.check_writable()

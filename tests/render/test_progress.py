@@ -1,0 +1,103 @@
+"""What farms match by pattern must not change by accident."""
+
+import io
+import json
+import re
+from dataclasses import replace
+
+import pytest
+
+from echo_cli.errors import OutputError
+from echo_cli.render import progress
+from echo_cli.render.progress import Bar, JsonLines, OpenJobDescription, Pace, Plain, Progress, Step, Style, plain_line, size
+
+STEP = Step(block=17, blocks=40, scene=2, scenes=5, scene_id="subway", picture=204, pictures=480, memory_bytes=1_234_567)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_the_plain_line_keeps_its_form() -> None:
+    assert plain_line(STEP, 31.24, 3723.4) == (
+        "Progress: 42.5% | block 17/40 | scene 2/5 subway | picture 204/480 | 31.2 pictures/s | left 1:02:03 | memory 1.2 MB")
+    assert re.search(r"Progress: (\d+)", plain_line(STEP, 0, 0))[1] == "42"
+
+
+def test_lines_come_seconds_apart_and_the_last_always(clock: list[float]) -> None:
+    stream = io.StringIO()
+    with Plain(stream) as teller:
+        for block in range(1, 41):
+            clock[0] += 1
+            teller.step(replace(STEP, block=block, picture=12 * block))
+    told = [int(re.search(r"block (\d+)", line)[1]) for line in stream.getvalue().splitlines()]
+    assert told == [1, 6, 11, 16, 21, 26, 31, 36, 40]
+    assert "12.0 pictures/s | left 0:00:00" in stream.getvalue().splitlines()[-1]
+
+
+def test_time_left_follows_the_recent_speed(clock: list[float]) -> None:
+    pace = Pace()
+    for second in range(1, 101):
+        clock[0] += 1
+        rate = pace.mark(second * 10 if second <= 60 else 600 + (second - 60) * 2)
+    assert rate == pytest.approx(2)
+
+
+def test_json_lines_are_objects_with_these_keys(clock: list[float]) -> None:
+    stream = io.StringIO()
+    with pytest.raises(OutputError), JsonLines(stream) as teller:
+        clock[0] += 10
+        teller.step(STEP)
+        raise OutputError("the disk\nis full")
+    first, last = map(json.loads, stream.getvalue().splitlines())
+    assert first == {"event": "progress", "percent": 42.5, "block": 17, "blocks": 40, "scene": 2, "scenes": 5,
+                     "scene_id": "subway", "picture": 204, "pictures": 480, "memory_bytes": 1_234_567,
+                     "pictures_per_second": 20.4, "seconds_left": 13.5}
+    assert last == {"event": "failed", "message": "the disk\nis full"}
+
+
+def test_open_job_description_has_a_line_each(clock: list[float]) -> None:
+    stream = io.StringIO()
+    with pytest.raises(OutputError), OpenJobDescription(stream) as teller:
+        clock[0] += 10
+        teller.step(STEP)
+        raise OutputError("the disk\nis full")
+    assert stream.getvalue().splitlines() == [
+        "openjd_progress: 42.5",
+        "openjd_status: block 17/40 | scene 2/5 subway | picture 204/480 | 20.4 pictures/s | left 0:00:14 | memory 1.2 MB",
+        "openjd_fail: the disk is full"]
+
+
+def test_the_bar_shows_scene_block_speed_time_and_memory(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
+    for name, escape in (("NO_COLOR", False), ("FORCE_COLOR", True)):
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        monkeypatch.delenv("FORCE_COLOR", raising=False)
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv(name, "1")
+        monkeypatch.setenv("TTY_COMPATIBLE", "1")
+        stream = io.StringIO()
+        with Bar(stream) as bar:
+            clock[0] += 10
+            bar.step(replace(STEP, scene_id="[red]x"))
+            bar._bar.refresh()
+        shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())
+        for word in ("scene 2/5 [red]x", "42 %", "block 17/40", "20 pictures/s", "0:00:14 left", "memory 1.2 MB"):
+            assert word in shown
+        assert bool(re.search(r"\x1b\[[0-9;]*[39][0-7]m", stream.getvalue())) is escape
+
+
+def test_styles(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert type(progress.progress_of(Style.AUTO)) is Plain  # standard error is no terminal here
+    assert type(progress.progress_of(Style.BAR, quiet=True)) is Progress
+    assert type(progress.progress_of(Style.NONE)) is Progress
+    assert progress.progress_of(Style.OPENJD)._stream is progress.sys.stdout
+    assert progress.progress_of(Style.JSON)._stream is progress.sys.stderr
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (2_500_000, "2.5 MB"), (7e12, "7.0 TB")])
+def test_bytes_as_people_say_them(count: float, text: str) -> None:
+    assert size(int(count)) == text
