@@ -30,7 +30,7 @@ class Lesson:
     slots: Tensor  # [sequence, F] temporal positions
     sight: Tensor  # [sequence, n, F] whether a block sees a clean frame before it
     weight: Tensor  # [sequence, F] what a clean frame's key and value are scaled by
-    opens: Tensor  # [sequence, n] whether a block begins a scene and sees nothing at all
+    fades: bool  # whether any weight is not 1
 
     @property
     def blocks(self) -> int:
@@ -38,7 +38,7 @@ class Lesson:
 
     def to(self, device: torch.device) -> "Lesson":
         return Lesson(self.latents.to(device), self.words.to(device), {k: v.to(device) for k, v in self.truth.items()},
-                      self.slots.to(device), self.sight.to(device), self.weight.to(device), self.opens.to(device))
+                      self.slots.to(device), self.sight.to(device), self.weight.to(device), self.fades)
 
 
 class Library:
@@ -65,10 +65,9 @@ class Library:
                  for (shard, story, _), row in zip(chosen, rows, strict=True)]
         sights = [look(row["segment"].tolist(), row["slot"].tolist(), dice) for row in rows]
         stacked = {name: torch.stack([row[name] for row in rows]) for name in ("latents", *TRUTHS)}
-        sight = torch.stack([s.sight for s in sights])
         return Lesson(latents=stacked.pop("latents").float(), words=torch.stack(words).long(), truth=stacked,
-                      slots=torch.tensor([s.slots for s in sights]), sight=sight,
-                      weight=torch.tensor([s.weight for s in sights]), opens=~sight.any(-1))
+                      slots=torch.tensor([s.slots for s in sights]), sight=torch.stack([s.sight for s in sights]),
+                      weight=torch.tensor([s.weight for s in sights]), fades=any(min(s.weight) < 1 for s in sights))
 
     def _start(self, blocks: int, dice: Random) -> tuple[int, int, int]:
         if blocks == 1:

@@ -41,7 +41,7 @@ class Pool:
         return read_safetensors(path)
 
     def _make(self, number: int) -> None:
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         device = self.codec.mean.device
         first = _FIRST + (self.seed << 28) + number * self.stories
@@ -49,7 +49,7 @@ class Pool:
         parts = [encoded(sample_stories(some, LENGTH, device=str(device)), self.codec) for some in seeds.split(_TOGETHER)]
         shard = {name: torch.cat([part[name] for part in parts]).cpu().contiguous() for name in parts[0]}
         self.folder.mkdir(parents=True, exist_ok=True)
-        save_file(shard, partial(self.path(number)))
+        partial(self.path(number)).write_bytes(save(shard))
         publish(self.path(number))
 
 

@@ -17,32 +17,33 @@ from echo_cli.training.lessons import Lesson
 from echo_cli.training.world import BLOCK
 
 
+Past = list[tuple[Tensor, Tensor]]  # keys and values [sequence, token, head, dim] of clean frames, layer by layer
+
+
 @dataclass
-class TeacherContext:
-    """A `Context` for [clean | noisy] sequences. With `keep`, clean keys and values stay for further noisy passes."""
+class TeachingContext:
+    """A `Context` for whole sequences: rotates and fades what comes in, and lets the bias say who sees whom."""
 
     rotation: Tensor  # [sequence, token, dim/2] of the tokens that come in
-    weight: Tensor  # [sequence, clean token, 1, 1]
-    bias: Tensor | None  # [sequence, 1, query token, key token]
-    kept: list[tuple[Tensor, Tensor]] | None = None
-    past: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # per layer, from an earlier pass
+    bias: Tensor | None  # [sequence, 1, query token, past and incoming token]
+    weight: Tensor | None = None  # [sequence, token, 1, 1] of the incoming keys and values
+    past: Past = field(default_factory=list)
+    kept: Past | None = None  # filled with what came in, if given
 
     def extend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         query, key = rotate(query, self.rotation), rotate(key, self.rotation)
+        if self.weight is not None:
+            key, value = key * self.weight, value * self.weight
+        if self.kept is not None:
+            self.kept.append((key, value))
         if self.past:
             keys, values = self.past[layer]
-            return query, torch.cat((keys, key), 1), torch.cat((values, value), 1), self.bias
-        clean = self.weight.shape[1]
-        if clean:
-            key = torch.cat((key[:, :clean] * self.weight, key[:, clean:]), 1)
-            value = torch.cat((value[:, :clean] * self.weight, value[:, clean:]), 1)
-        if self.kept is not None:
-            self.kept.append((key[:, :clean], value[:, :clean]))
+            key, value = torch.cat((keys, key), 1), torch.cat((values, value), 1)
         return query, key, value, self.bias
 
 
 class Class:
-    """One transformer and its words, at one picture size, before lessons."""
+    """One transformer and its words, before lessons, at the model's own picture size."""
 
     def __init__(self, transformer: Transformer, words: WordTextEncoder) -> None:
         self.transformer, self.words = transformer, words
@@ -57,51 +58,75 @@ class Class:
     def velocity(self, lesson: Lesson, text: Text, clean: Tensor, noisy: Tensor, times: Tensor) -> Tensor:
         """Of the noisy frames [sequence, F, c, h, w] at times [sequence, block], given the clean frames before them."""
         blocks, seen = lesson.blocks, (lesson.blocks - 1) * BLOCK
-        context = TeacherContext(self._rotation(torch.cat((lesson.slots[:, :seen], lesson.slots), 1)),
-                                 self._weight(lesson), self._bias(lesson, True))
+        order = [*range(blocks - 1), *range(blocks)]
+        context = TeachingContext(self._rotation(lesson, order), self._joint_bias(lesson), self._weight(lesson, order, blocks - 1))
         every = torch.cat((torch.zeros_like(times[:, :-1]), times), 1).repeat_interleave(BLOCK, 1)
-        both = text_rows(text, [*range(blocks - 1), *range(blocks)], blocks)
+        both = text_rows(text, order, blocks)
         return self.transformer(torch.cat((clean[:, :seen], noisy), 1), every, both, context)[:, seen:]
 
-    @torch.no_grad()
-    def remember(self, lesson: Lesson, text: Text, clean: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Keys and values of the clean frames, layer by layer: what `velocity_given` takes."""
-        seen = (lesson.blocks - 1) * BLOCK
-        if not seen:
-            return []
-        context = TeacherContext(self._rotation(lesson.slots[:, :seen]), self._weight(lesson), self._bias(lesson, False), kept=[])
-        times = torch.zeros(lesson.slots[:, :seen].shape, device=clean.device)
-        self.transformer(clean[:, :seen], times, text_rows(text, list(range(lesson.blocks - 1)), lesson.blocks), context)
-        return context.kept
+    def remember(self, lesson: Lesson, text: Text, clean: Tensor, first: int, past: Past) -> Past:
+        """The past grown by clean frames [sequence, f, c, h, w], which begin with block `first`."""
+        blocks = range(first, first + clean.shape[1] // BLOCK)
+        if not blocks:
+            return past
+        kept: Past = []
+        self._ahead(lesson, text, past, clean, torch.zeros(clean.shape[:2], device=clean.device), blocks, kept, causal=True)
+        if not past:
+            return kept
+        return [tuple(torch.cat(pair, 1) for pair in zip(old, new, strict=True)) for old, new in zip(past, kept, strict=True)]
 
-    def velocity_given(self, lesson: Lesson, text: Text, past: list[tuple[Tensor, Tensor]], noisy: Tensor, times: Tensor) -> Tensor:
-        """As `velocity`, with the clean frames already read."""
-        bias = self._bias(lesson, True)
-        bias = None if bias is None else bias[:, :, -noisy.shape[1] * self.grid.tokens:]
-        context = TeacherContext(self._rotation(lesson.slots), self._weight(lesson)[:, :0], bias, past=past)
-        return self.transformer(noisy, times.repeat_interleave(BLOCK, 1), text, context)
+    def velocity_given(self, lesson: Lesson, text: Text, past: Past, noisy: Tensor, times: Tensor, first: int = 0) -> Tensor:
+        """As `velocity`, with the clean frames already read; the noisy frames begin with block `first`."""
+        blocks = range(first, first + noisy.shape[1] // BLOCK)
+        return self._ahead(lesson, text, past, noisy, times.repeat_interleave(BLOCK, 1), blocks, None, causal=False)
 
-    def _rotation(self, slots: Tensor) -> Tensor:
+    def _ahead(self, lesson: Lesson, text: Text, past: Past, frames: Tensor, times: Tensor, blocks: range, kept: Past | None,
+               causal: bool) -> Tensor:
+        """A pass over some blocks beside the past. Causal blocks see each other as the lesson lets them, others only themselves."""
+        known = past[0][0].shape[1] // self.grid.tokens if past else 0  # frames
+        here = slice(blocks.start * BLOCK, blocks.stop * BLOCK)
+        sees = _same_block(len(blocks), lesson.sight)
+        if causal:
+            sees = sees | lesson.sight[:, blocks.start:blocks.stop, here]
+        sees = torch.cat((lesson.sight[:, blocks.start:blocks.stop, :known], sees), 2)
+        bias = None if sees.shape[2] == BLOCK else self._bias(sees)
+        order = list(blocks)
+        weight = self._weight(lesson, order, len(order)) if kept is not None else None
+        context = TeachingContext(self._rotation(lesson, order), bias, weight, past, kept)
+        return self.transformer(frames, times, text_rows(text, order, lesson.blocks), context)
+
+    def _rotation(self, lesson: Lesson, order: list[int]) -> Tensor:
+        slots = lesson.slots.unflatten(1, (-1, BLOCK))[:, order].flatten(1)
         time = self._table.temporal[slots].unsqueeze(2).expand(-1, -1, self.grid.tokens, -1)
         return torch.cat((time, self._table.spatial.expand(*time.shape[:2], -1, -1)), -1).flatten(1, 2)
 
-    def _weight(self, lesson: Lesson) -> Tensor:
-        seen = (lesson.blocks - 1) * BLOCK
-        return lesson.weight[:, :seen].repeat_interleave(self.grid.tokens, 1)[..., None, None]
-
-    def _bias(self, lesson: Lesson, noisy: bool) -> Tensor | None:
-        """0 where a token may look, −∞ where not: queries and keys are [clean] or [clean | noisy]."""
-        blocks, device = lesson.blocks, lesson.sight.device
-        if blocks == 1:
+    def _weight(self, lesson: Lesson, order: list[int], clean: int) -> Tensor | None:
+        """Of the blocks in `order`, of which the first `clean` are clean copies; noisy ones are never faded."""
+        if not lesson.fades:
             return None
-        past = lesson.sight[:, :, :(blocks - 1) * BLOCK]  # [sequence, block, clean frame]
-        same = torch.eye(blocks, dtype=torch.bool, device=device).repeat_interleave(BLOCK, 1).expand(len(past), -1, -1)
-        sees = (past | same[:, :, :past.shape[2]])[:, :-1]
-        if noisy:
-            upper = torch.cat((sees, torch.zeros_like(same[:, :-1])), 2)
-            sees = torch.cat((upper, torch.cat((past, same), 2)), 1)
-        sees = sees.repeat_interleave(BLOCK * self.grid.tokens, 1).repeat_interleave(self.grid.tokens, 2)
-        return torch.zeros(sees.shape, device=device).masked_fill_(~sees, float("-inf")).unsqueeze(1)
+        weight = lesson.weight.unflatten(1, (-1, BLOCK))[:, order]
+        weight = torch.cat((weight[:, :clean], torch.ones_like(weight[:, clean:])), 1)
+        return weight.flatten(1).repeat_interleave(self.grid.tokens, 1)[..., None, None]
+
+    def _joint_bias(self, lesson: Lesson) -> Tensor | None:
+        """For queries and keys [clean | noisy]."""
+        if lesson.blocks == 1:
+            return None
+        seen = (lesson.blocks - 1) * BLOCK
+        past, same = lesson.sight[:, :, :seen], _same_block(lesson.blocks, lesson.sight)
+        clean = torch.cat((past | same[..., :seen], torch.zeros_like(same)), 2)[:, :-1]
+        return self._bias(torch.cat((clean, torch.cat((past, same), 2)), 1))
+
+    def _bias(self, sees: Tensor) -> Tensor:
+        """Whether a block sees a frame [sequence, block, frame] → 0 or −∞ for each pair of tokens."""
+        tokens = self.grid.tokens
+        sees = sees.repeat_interleave(BLOCK * tokens, 1).repeat_interleave(tokens, 2)
+        return torch.zeros(sees.shape, device=sees.device).masked_fill_(~sees, float("-inf")).unsqueeze(1)
+
+
+def _same_block(blocks: int, like: Tensor) -> Tensor:
+    """[sequence, block, frame] of as many sequences as `like` has."""
+    return torch.eye(blocks, dtype=torch.bool, device=like.device).repeat_interleave(BLOCK, 1).expand(len(like), -1, -1)
 
 
 def text_rows(text: Text, order: list[int], blocks: int) -> Text:

@@ -1,0 +1,127 @@
+"""The loop that every stage of the transformer runs in: steps, schedule, running average, checkpoints, losses as data.
+
+All that a step draws must follow from the seed and the step's number; then a run killed at any moment goes on as if it
+had not been. Knows nothing of what a step learns.
+"""
+
+import csv
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from echo_cli.files import partial, publish
+from echo_cli.training.muon import Muon
+
+_WARMUP = 40  # steps
+_FLOOR = 0.05  # of the rate, at the end
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a stage trains: to its last step, or for so many minutes of its own time, whichever is first."""
+
+    steps: int
+    minutes: float | None = None
+
+    def spent(self, step: int, seconds: float) -> float:
+        """From 0 to 1."""
+        by_time = 0.0 if self.minutes is None else seconds / (60 * self.minutes)
+        return min(1.0, max(step / self.steps, by_time))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step's figures, for whoever watches."""
+
+    stage: str
+    step: int
+    spent: float
+    seconds: float
+    losses: dict[str, float]
+
+
+class Learner:
+    """A module that learns, its optimiser, its running average and how far it is: all that a checkpoint holds."""
+
+    def __init__(self, module: nn.Module, optimiser: Muon, ema: float) -> None:
+        self.module, self.optimiser, self.ema = module, optimiser, ema
+        self.average = {name: value.detach().clone() for name, value in module.state_dict().items()}
+        self.step, self.seconds = 0, 0.0
+
+    def state(self) -> dict:
+        return {"module": self.module.state_dict(), "average": self.average, "optimiser": self.optimiser.state_dict(),
+                "step": self.step, "seconds": self.seconds}
+
+    def restore(self, saved: dict) -> None:
+        self.module.load_state_dict(saved["module"])
+        self.average = saved["average"]
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.step, self.seconds = saved["step"], saved["seconds"]
+
+    def descend(self, loss: Tensor, rate: float) -> None:
+        """One step of the optimiser and of the average."""
+        self.optimiser.scale(rate)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
+        self.optimiser.step()
+        blend = 1 - min(self.ema, (self.step + 1) / (self.step + 10))
+        with torch.no_grad():
+            here = self.module.state_dict()
+            torch._foreach_lerp_([self.average[name] for name in here], list(here.values()), blend)
+
+
+def rate_at(step: int, spent: float) -> float:
+    """Warm up, hold, and fall in a straight line over the last half."""
+    return min(1.0, (step + 1) / _WARMUP) * max(_FLOOR, min(1.0, 2 * (1 - spent)))
+
+
+def run(name: str, learner: Learner, advance: Callable[[int, float], dict[str, Tensor]], budget: Budget, folder: Path,
+        report: Callable[[Progress], None], stop: Callable[[], bool], save_seconds: float = 60.0) -> bool:
+    """Call `advance(step, spent)` until the budget is spent (True) or `stop` says so (False); a checkpoint is left.
+
+    The checkpoint, `NAME.pt`, and the losses, `NAME.csv`, lie in `folder`; an existing checkpoint is gone on from.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint, losses = folder / f"{name}.pt", folder / f"{name}.csv"
+    if checkpoint.exists():
+        learner.restore(torch.load(checkpoint, weights_only=True))
+    rows = _rows_before(losses, learner.step)
+    saved = learner.seconds
+    while (spent := budget.spent(learner.step, learner.seconds)) < 1:
+        if stop():
+            save(learner, checkpoint, losses, rows)
+            return False
+        began = time.perf_counter()
+        figures = {key: value.item() for key, value in advance(learner.step, spent).items()}
+        learner.step += 1
+        learner.seconds += time.perf_counter() - began
+        rows.append({"step": learner.step, "seconds": round(learner.seconds, 2), **{k: round(v, 6) for k, v in figures.items()}})
+        report(Progress(name, learner.step, spent, learner.seconds, figures))
+        if learner.seconds - saved >= save_seconds:
+            saved = learner.seconds
+            save(learner, checkpoint, losses, rows)
+    save(learner, checkpoint, losses, rows)
+    return True
+
+
+def save(learner: Learner, checkpoint: Path, losses: Path, rows: list[dict]) -> None:
+    """The losses first: a checkpoint never knows more steps than they do."""
+    with partial(losses).open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]) if rows else ["step"], restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    publish(losses)
+    torch.save(learner.state(), partial(checkpoint))
+    publish(checkpoint)
+
+
+def _rows_before(path: Path, step: int) -> list[dict]:
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [row for row in csv.DictReader(file) if int(row["step"]) <= step]

@@ -1,0 +1,144 @@
+"""The teacher stage: the transformer learns the world by flow matching, from single blocks to whole windows.
+
+x_t = (1 − σ) x0 + σ ε, velocity v = ε − x0, on blocks that see clean, slightly shaken copies of the blocks before them.
+Prompts are sometimes empty, so that guidance has something to push away from.
+"""
+
+from dataclasses import dataclass
+from random import Random
+
+import torch
+from torch import Tensor, nn
+
+from echo_cli.models.spec import ModelSpec
+from echo_cli.models.transformer import Transformer
+from echo_cli.models.words import WordTextEncoder
+from echo_cli.rollout.sampling import schedule
+from echo_cli.training.lessons import Lesson, Library
+from echo_cli.training.loop import Learner, rate_at
+from echo_cli.training.muon import Muon
+from echo_cli.training.pool import Pool
+from echo_cli.training.teaching import Class
+from echo_cli.training.truth import TruthHead
+
+
+@dataclass(frozen=True)
+class TeacherPlan:
+    """What decides the weights, beside the seed and the pool."""
+
+    batch: int = 32  # blocks in a step of single blocks; longer sequences come in as many as cost the same
+    rate: float = 0.02
+    small_rate: float = 2e-3
+    rounds: int = 3  # of the optimiser's orthogonalisation: five would cost a third of a small step
+    ema: float = 0.998
+    truth: float = 0.15  # weight of the truth head's losses
+    empty: float = 0.1  # share of sequences without a prompt
+    shaken: float = 0.5  # share of sequences whose clean frames are noised a little
+    shake: float = 0.2  # the most they are noised
+    at_steps: float = 0.5  # share of noise levels that are exactly those of the few steps
+    shards: int = 30  # in the pool when it has grown
+    first_shards: int = 4
+    shard_every: int = 20  # steps
+
+
+# (share of the budget spent, {blocks in a sequence: chance}): what is drawn from then on
+CURRICULUM: tuple[tuple[float, dict[int, float]], ...] = (
+    (0.0, {1: 1.0}),
+    (0.40, {1: 0.5, 2: 0.5}),
+    (0.52, {1: 0.35, 2: 0.15, 4: 0.35, 7: 0.15}),
+)
+
+
+class Pupil(nn.Module):
+    """All that learns in this stage: transformer, words, and the head that is left behind."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.transformer = Transformer(spec)
+        self.words = WordTextEncoder(spec.text_dim)
+        self.truth = TruthHead(self.transformer)
+        nn.init.normal_(self.words.words.weight, std=0.5)
+        nn.init.zeros_(self.transformer.head.head.weight)
+        nn.init.zeros_(self.transformer.head.head.bias)
+
+    def small(self) -> list[nn.Parameter]:
+        """Parameters for AdamW whatever their dimensions."""
+        net = self.transformer
+        apart = [self.words, self.truth, net.patch_embedding, net.text_embedding, net.time_embedding, net.head]
+        return [p for module in apart for p in module.parameters()] + [block.modulation for block in net.blocks]
+
+
+def optimiser(plan: TeacherPlan, pupil: Pupil) -> Muon:
+    return Muon(pupil.parameters(), plan.rate, plan.small_rate, small=pupil.small(), rounds=plan.rounds)
+
+
+def pick(mixture: dict[int, float], dice: Random) -> int:
+    return dice.choices(list(mixture), list(mixture.values()))[0]
+
+
+def sequences(batch: int, blocks: int) -> int:
+    """How many sequences of `blocks` cost about what `batch` single blocks cost."""
+    return max(1, round(batch / (2 * blocks - 1) * (1.25 if blocks > 1 else 1)))
+
+
+def noise_like(latents: Tensor, generator: torch.Generator) -> Tensor:
+    """Drawn on the CPU, so that every device sees the same."""
+    return torch.randn(latents.shape, generator=generator).to(latents.device)
+
+
+class Teacher:
+    """One step at a time: `advance` draws a lesson and descends."""
+
+    def __init__(self, spec: ModelSpec, plan: TeacherPlan, seed: int, pool: Pool, device: torch.device) -> None:
+        self.plan, self.seed, self.pool, self.device = plan, seed, pool, device
+        torch.manual_seed(seed)
+        self.pupil = Pupil(spec).to(device).train()
+        self.lessons = Library()
+        self.school = Class(self.pupil.transformer, self.pupil.words)
+        self.learner = Learner(self.pupil, optimiser(plan, self.pupil), plan.ema)
+        self.sigmas = torch.tensor(schedule(spec.steps, spec.shift).sigmas)
+        self.shift = spec.shift
+
+    def stock(self, step: int) -> None:
+        """The shards that this step may read, made if nobody has."""
+        wanted = min(self.plan.shards, self.plan.first_shards + step // self.plan.shard_every)
+        while len(self.lessons.shards) < wanted:
+            self.lessons.add(self.pool.shard(len(self.lessons.shards)))
+
+    def advance(self, step: int, spent: float) -> dict[str, Tensor]:
+        plan = self.plan
+        self.stock(step)
+        dice = Random(f"teacher {self.seed} {step}")
+        generator = torch.Generator().manual_seed((self.seed << 32) + step)
+        blocks = pick(next(mix for start, mix in reversed(CURRICULUM) if spent >= start), dice)
+        lesson = self.lessons.draw(blocks, sequences(plan.batch, blocks), dice).to(self.device)
+        sigma = self.levels(lesson, generator)
+        loss, parts = self.loss(lesson, sigma, generator)
+        self.learner.descend(loss, rate_at(step, spent))
+        return {"loss": parts.pop("flow"), "blocks": torch.tensor(float(blocks)), **parts}
+
+    def levels(self, lesson: Lesson, generator: torch.Generator) -> Tensor:
+        """A noise level for each block, spread evenly over the batch: [sequence, block]."""
+        shape = (len(lesson.words), lesson.blocks)
+        even = (torch.randperm(shape[0] * shape[1], generator=generator).view(shape) + torch.rand(shape, generator=generator))
+        share = even / (shape[0] * shape[1])
+        smooth = self.shift * share / (1 + (self.shift - 1) * share)
+        exact = self.sigmas[torch.randint(len(self.sigmas), shape, generator=generator)]
+        return torch.where(torch.rand(shape, generator=generator) < self.plan.at_steps, exact, smooth).to(self.device)
+
+    def loss(self, lesson: Lesson, sigma: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        plan, x0 = self.plan, lesson.latents
+        each = (len(x0), 1, 1, 1, 1)
+        shake = plan.shake * torch.rand(each, generator=generator) * (torch.rand(each, generator=generator) < plan.shaken)
+        shake = shake.to(self.device)
+        clean = (1 - shake) * x0 + shake * noise_like(x0, generator)
+        spoken = (torch.rand(len(x0), 1, 1, generator=generator) >= plan.empty).to(self.device)
+        noise = noise_like(x0, generator)
+        level = sigma.repeat_interleave(x0.shape[1] // lesson.blocks, 1)[..., None, None, None]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            text = self.school.read(lesson.words * spoken)
+            said = self.school.velocity(lesson, text, clean, (1 - level) * x0 + level * noise, 1000 * sigma)
+        flow = (said.float() - (noise - x0)).square().mean()
+        truths = self.pupil.truth(lesson.truth)
+        parts = {"flow": flow.detach(), **{name: value.detach() for name, value in truths.items()}}
+        return flow + plan.truth * self.pupil.truth.total(truths), parts
