@@ -23,6 +23,7 @@ GRID = SPEC.grid_of_latents(4, 6)
 # Every kind of transition, scenes longer and shorter than the window, two recalls.
 STORY = [(None, None, 9), (Kind.SMOOTH, None, 8), (Kind.SMOOTH, None, 3), (Kind.HARD_CUT, None, 9),
          (Kind.RECALL, "scene0", 9), (Kind.HARD_CUT, None, 2), (Kind.RECALL, "auto", 8)]
+SHORT = [(None, None, 9), (Kind.SMOOTH, None, 3), (Kind.RECALL, "scene0", 2)]
 PROMPTS = ["a red ball rolls over a green meadow", "the red ball stops on the meadow", "a blue ball joins on the meadow",
            "a dark city under heavy rain", "back on the green meadow a ball rolls", "desert dunes at noon",
            "the dark city again in the rain"]

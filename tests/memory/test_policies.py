@@ -211,7 +211,7 @@ def test_every_setting_is_read_somewhere() -> None:
     import echo_cli.memory.policies as policies
 
     code = "".join(path.read_text() for path in Path(policies.__file__).parent.glob("*.py"))
-    for other in ("memory/settings.py", "rollout/film.py"):
+    for other in ("memory/settings.py", "memory/history.py", "rollout/film.py"):
         code += (Path(policies.__file__).parents[2] / other).read_text()
     for name in SETTINGS:
         for item in fields(settings_type(name)):

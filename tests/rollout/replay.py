@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from echo_cli.memory import scoring
 from echo_cli.memory.policies.base import Held
 from echo_cli.memory.policies.echo_forcing import EchoForcing
 from echo_cli.memory.settings import Cut, read_settings
@@ -161,10 +162,6 @@ class Recording:
 class Watched(EchoForcing):
     """The policy, telling what it holds in the middle of a block."""
 
-    def arrange(self, block, store):
-        self.scores = []
-        return super().arrange(block, store)
-
     def _measure(self, block, store):
         super()._measure(block, store)
         self.during = (list(self.window_frames[:self.end]), self.fading,
@@ -199,12 +196,23 @@ def recording(name: str) -> tuple[Scenario, list[Recording], dict]:
         return arrange(block, store)
 
     policy.arrange = arranged
+    scores: list[Tensor] = []
+    best = scoring.best
+
+    def scored(score: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        scores.append(score[0].clone())
+        return best(score, count)
+
+    scoring.best = scored
     for result in scenario.run(policy, lambda block, step, guess: guesses.append(guess[0].clone())):
         window, fading, weights, rates = policy.during
         chosen = result.facts.chosen
         records.append(Recording(
             result, guesses[:], window, position, weights, rates, fading, policy.end, policy.offset, policy.clear_in,
-            [held.frame for held in policy.history], None if chosen is None else torch.tensor(chosen.read()),
-            policy.scores, policy.query_sum[:, 0].clone(), policy.query_abs[:, 0].clone()))
+            [held.frame for held in policy.history.frames], None if chosen is None else torch.tensor(chosen.read()),
+            scores[:],
+            policy.history.query_sum[:, 0].clone(), policy.history.query_abs[:, 0].clone()))
         guesses.clear()
+        scores.clear()
+    scoring.best = best
     return scenario, records, keepsakes

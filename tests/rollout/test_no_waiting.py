@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from echo_cli.memory.policies import POLICIES
 from echo_cli.rollout.rollout import rollout
 from echo_cli.runtime import KeyedNoise
-from tests.small import GRID, SPEC, model, policy_for, prompts_for, story
+from tests.small import GRID, SHORT, SPEC, model, policy_for, prompts_for, story
 
 WAITING = {"_local_scalar_dense", "item", "is_nonzero", "nonzero", "nonzero_numpy", "masked_select", "equal", "unique",
            "_unique2", "unique_consecutive", "unique_dim", "allclose", "repeat_interleave"}
@@ -71,10 +71,10 @@ def test_no_policy_waits(name: str) -> None:
     {"candidates_from_whole_scene": True}, {"fold": "token_select"}, {"max_reuse": 2}, {"nearest_anchor": True},
 ])
 def test_no_setting_waits(settings: dict) -> None:
-    timeline = story()
+    timeline = story(SHORT)
     policy = policy_for("echo-forcing", timeline, settings)
     with nothing_waits():
-        assert sum(1 for _ in rollout(model(), prompts_for(timeline), policy, KeyedNoise(1, timeline.scenes), GRID)) == 48
+        assert sum(1 for _ in rollout(model(), prompts_for(timeline), policy, KeyedNoise(1, timeline.scenes), GRID)) == 14
 
 
 @pytest.mark.gpu

@@ -68,7 +68,7 @@ class Facts:
     gate: Later | None = None  # [layer]
     history_frames: tuple[int, ...] = ()  # film frames that could be chosen from
     chosen: Later | None = None  # [layer, token]: index into history_frames x tokens, −1 where nothing was
-    scores: Later | None = None  # [3]: least, mean, greatest of the chosen
+    scores: Later | None = None  # [layer, 3]: least, mean and greatest score of the chosen
     weights: Later | None = None  # [row, 3]: least, mean, greatest weight of each fading frame during the block
     decay_map: Later | None = None  # [token]: mean rate, when a transition's rates were just decided
 

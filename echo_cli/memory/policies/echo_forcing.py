@@ -14,13 +14,13 @@ from torch import Tensor
 from echo_cli.context import BlockContext, Observer
 from echo_cli.layout import Layout, Role
 from echo_cli.memory import scoring
+from echo_cli.memory.history import History, Places
 from echo_cli.memory.policies.base import Facts, Held, Policy, Transition, held_block, layout_of
 from echo_cli.memory.recall import Keepsake, SceneLibrary, most_at_once
 from echo_cli.memory.settings import Cut, EchoForcing as Settings, changed
 from echo_cli.memory.store import CleanPass, KVStore
 from echo_cli.models.spec import Grid, ModelSpec
-from echo_cli.rope import rotate
-from echo_cli.runtime import Later, upload
+from echo_cli.runtime import Later
 from echo_cli.storyboard.matching import Recall
 from echo_cli.storyboard.nouns import Block, Kind, Timeline
 
@@ -55,13 +55,12 @@ class EchoForcing(Policy):
         self.window_frames: list[Held] = []
         self.origins: list[Held] = []
         self.end = 0
-        self.history: list[Held] = []
         self.candidates: list[Held] = []
         self.candidate_step = settings.candidate_stride
         self.first: Held | None = None  # the first frame that the scene made: `select`
         self.current: list[Held] = []
-        self.replaced: list[Held] = []  # what the history places held before this block chooses anew; empty: it does not
-        self.calibration_tokens, self.query_tokens, self.ready, self.just_ready = 0, 0, False, False
+        self.choice: tuple[list[tuple[int, Held]], Places] | None = None  # what this block chooses from, and for where
+        self.query_tokens = 0
         self.carried, self.clear_in, self.jump = 0, 0, None
         self.fading: slice | None = None
         self.facts = Facts()
@@ -113,8 +112,8 @@ class EchoForcing(Policy):
     def allocate(self, grid: Grid, device: torch.device, dtype: torch.dtype, batch: int = 1) -> KVStore:
         settings, spec = self.settings, self.spec
         carried = 1 + max((cut.recent_frames for cut in self.cuts.values()), default=0)
-        self.kept_history = max(settings.history_capacity, self.window)
-        slots = (self.kept_history + self.wave + self.block + carried  # history, and the scene's beginning
+        capacity = max(settings.history_capacity, self.window)
+        slots = (capacity + self.wave + self.block + carried  # history, and the scene's beginning
                  + 2 * (settings.history_frames + self.block)  # chosen tokens and the block, old and new
                  + self.window * self.uncleared
                  + 2 * settings.candidate_frames // settings.candidate_stride + 3)
@@ -126,20 +125,14 @@ class EchoForcing(Policy):
         self.blank = Held(store.take(1)[0], 0, None)
         self.window_frames, self.origins = [self.blank] * self.window, [self.blank] * self.window
 
-        def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-            return torch.zeros(spec.depth, batch, *shape, dtype=dtype, device=device)
-
-        self.query_sum, self.scene_query_sum = (zeros(spec.heads, spec.head_dim) for _ in range(2))
-        self.query_abs = zeros(spec.heads, spec.head_dim // 2)
-        self.clean_query = zeros(spec.heads, spec.head_dim)  # mean of the last clean pass
-        self.loud, self.uses = zeros(slots, grid.tokens), zeros(slots, grid.tokens, dtype=torch.int16)
-        self.phases = scoring.phase_table(spec, self.kept_history, device)
+        self.history = History(settings, spec, store, slots, capacity, self.window)
+        self.scene_query_sum = torch.zeros(spec.depth, batch, spec.heads, spec.head_dim, device=device)
         return store
 
     @property
     def bytes(self) -> int:
-        tensors = (self.query_sum, self.scene_query_sum, self.query_abs, self.clean_query, self.loud, self.uses, self.phases)
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors) + self.library.bytes
+        own = self.scene_query_sum.numel() * self.scene_query_sum.element_size()
+        return own + self.history.bytes + self.library.bytes
 
     # A scene opens
 
@@ -169,10 +162,10 @@ class EchoForcing(Policy):
         self._blank_behind()
         self.origins = [replace(held, role=Role.TRANSITION, fade=None) for held in carried]
         self.origins += [self.blank] * (self.window - self.end)
-        self.history, self.candidates, self.candidate_step = [], [], self.settings.candidate_stride
-        for total in (self.query_sum, self.query_abs, self.scene_query_sum):
-            total.zero_()
-        self.calibration_tokens, self.query_tokens, self.ready = 0, 0, False
+        self.history.clear()
+        self.candidates, self.candidate_step = [], self.settings.candidate_stride
+        self.scene_query_sum.zero_()
+        self.query_tokens = 0
         self.scene_timing, self.tail = cut.scene_timing, cut.positions == "tail"
         self.clear_in, self.jump = cut.clear_after, self._jump(block.scene)
         done = {keepsake for keepsake in self.wanted.values() if keepsake in self.library} - {
@@ -189,7 +182,7 @@ class EchoForcing(Policy):
         return block.frames.start - self.scene_start + self.offset if self.scene_timing else block.frames.start
 
     def arrange(self, block: Block, store: KVStore) -> Layout:
-        self.facts, self.replaced = Facts(), []
+        self.facts, self.choice = Facts(), None
         self.current = held_block(block, store.take(self.block))
         position = self.scene_position(block)
         surplus = self.end + self.block - self.window
@@ -234,10 +227,12 @@ class EchoForcing(Policy):
             self.facts.anchors_from = tuple(scene_frames)
         tail, recent = anchors + chosen, settings.recent_frames
         self.window_frames[tail:tail + recent] = old[tail + self.block:tail + self.block + recent]
-        if self.ready and chosen:
-            self.replaced = old[anchors:tail]
-            scene = self.history[-1].scene
-            self.window_frames[anchors:tail] = [Held(slot, scene, None, Role.HISTORY) for slot in store.take(chosen)]
+        eligible = self.history.eligible(self.window_frames[:anchors])
+        if self.history.ready and chosen and eligible:
+            places = Places(store.take(chosen), tuple(held.slot for held in old[anchors:tail]), anchors,
+                            anchors + (self.window - self.end if self.tail else 0))
+            self.window_frames[anchors:tail] = [Held(slot, eligible[-1][1].scene, None, Role.HISTORY) for slot in places.slots]
+            self.choice = (eligible, places)
 
     def _wave_at(self, phase: int) -> list[int]:
         """Scene frames for the anchors' newest places: a triangle wave over the first `wave` frames, three at a time,
@@ -248,86 +243,15 @@ class EchoForcing(Policy):
             return list(range(left + self.block - 1, left - 1, -1))
         return list(range(place, place + self.block))
 
-    # History is chosen while the block's first pass asks for it
-
     def look(self, block: Block, store: KVStore, context: BlockContext) -> Observer | None:
-        if not self.replaced:
-            return None
-        settings, tokens = self.settings, store.grid.tokens
-        eligible = self.history[:len(self.history) - settings.recent_frames]
-        ages = [len(self.history) - index for index in range(len(eligible))]
-        if settings.no_duplicates:
-            standing = {held.slot for held in self.window_frames[:settings.anchor_frames]}
-            ages = [age for age, held in zip(ages, eligible, strict=True) if held.slot not in standing]
-            eligible = [held for held in eligible if held.slot not in standing]
-        slots = [held.slot for held in eligible]
-        expected = scoring.expectation(self.query_mean, self.phases)  # [layer, batch, age, head * dim]
-        base = torch.cat([torch.matmul(store.keys[:, :, slot].flatten(-2).float(), expected[:, :, age - 1, :, None])[..., 0]
-                          for slot, age in zip(slots, ages, strict=True)], -1) / self.spec.heads  # [layer, batch, token]
-        loud = torch.cat([self.loud[:, :, slot] for slot in slots], -1) if settings.amplitude_compensation else None
-        uses = torch.cat([self.uses[:, :, slot] for slot in slots], -1)
-        pool_index = (upload(slots, store.device)[:, None] * tokens + torch.arange(tokens, device=store.device)).flatten()
-        count, begin = settings.history_frames * tokens, settings.anchor_frames * tokens
-        first = self.window - self.end if self.tail else 0
-        rotation = store.rope.frames(first + settings.anchor_frames, settings.history_frames)
-        chosen_slots = [held.slot for held in self.window_frames[settings.anchor_frames:][:settings.history_frames]]
-        old_slots = [held.slot for held in self.replaced]
-        seen: list[tuple[Tensor, ...]] = []
-        self.facts.history_frames = tuple(held.frame for held in eligible)
-        self.scores: list[Tensor] = []  # [batch, token] a layer, what was chosen from
-
-        def choose(layer: int, query: Tensor, key: Tensor, value: Tensor) -> None:
-            score = base[layer]
-            asked = self.clean_query[layer] if settings.gate_on_clean else query.detach().float().mean(1)
-            similarity, gate = scoring.drift_gate(asked, self.query_sum[layer] / self.calibration_tokens, settings.drift_lambda)
-            if loud is not None:
-                score = score + (loud[layer] * gate[:, None] if settings.drift_gate else loud[layer])
-            if settings.max_reuse:
-                score = score.masked_fill(uses[layer] >= settings.max_reuse, -torch.inf)
-            self.scores.append(score)
-            index, valid = scoring.best(score, count)  # [batch, count]
-            where = pool_index[index]
-            new = []
-            for pool in (store.keys[layer], store.values[layer]):
-                flat = pool.flatten(1, 2)  # [batch, slot * token, head, dim]
-                kept = torch.cat([pool[:, slot] for slot in old_slots], 1)
-                found = torch.take_along_dim(flat, where[..., None, None], 1)
-                if settings.true_places and pool is store.keys[layer]:
-                    found = self._turn_home(found, index % tokens, store)
-                new.append(torch.where(valid[..., None, None], found, kept))
-            store.write(chosen_slots, *new, layer)
-            self.uses[layer].flatten(1).scatter_add_(1, where, valid.to(torch.int16))
-            context.replace(layer, begin, rotate(new[0], rotation), new[1])
-            least = torch.where(valid, score.gather(1, index), torch.inf).amin()
-            most, mean = score.gather(1, index).amax(), (score.gather(1, index) * valid).sum() / valid.sum()
-            seen.append((similarity[0], gate[0], torch.where(valid, index, -1)[0], torch.stack((least, mean, most))))
-            if len(seen) == self.spec.depth:
-                similarities, gates, indices, spread = (torch.stack(part) for part in zip(*seen, strict=True))
-                self.facts.similarity, self.facts.gate = Later(similarities), Later(gates)
-                self.facts.chosen, self.facts.scores = Later(indices), Later(spread)
-
-        return choose
-
-    @property
-    def query_mean(self) -> Tensor:
-        """Calibrated mean query, complex [layer, batch, head, pair]."""
-        return scoring.complex_pairs(self.query_sum / self.calibration_tokens)
-
-    def _turn_home(self, keys: Tensor, place: Tensor, store: KVStore) -> Tensor:
-        """Turn raw keys [batch, token, head, dim] so that rotation at their slot's row and column ends at their own."""
-        spatial = store.rope.spatial
-        slot = spatial.repeat(self.settings.history_frames, 1)
-        difference = torch.cat((torch.ones_like(store.rope.temporal[:1]).expand(*place.shape, -1),
-                                spatial[place] * slot.conj()), -1)  # [batch, token, pair]
-        return rotate(keys, difference)
+        """History is chosen while the block's first pass asks for it."""
+        return self.history.choose(*self.choice, store, context, self.facts) if self.choice else None
 
     # A block is finished
 
     def absorb(self, block: Block, clean: CleanPass, store: KVStore) -> Facts:
         if self.settings.compression:
-            self._calibrate(self.scene_position(block) + self.block, clean)
-            self._remember(store)
-        self.clean_query = clean.query_sum / clean.tokens
+            self.history.absorb(self.current, self.scene_position(block) + self.block, clean, store, self.facts)
         self._collect(block, clean)
         if block.opens and block.scene:
             self._set_rates(self.cuts[block.scene], store)
@@ -345,28 +269,6 @@ class EchoForcing(Policy):
         self.jump = None
         store.keep(held.slot for held in self._alive())
         return self.facts
-
-    def _calibrate(self, position: int, clean: CleanPass) -> None:
-        """Mean queries of the scene's first window; ready when the window is exactly full."""
-        if not self.ready and position <= self.window:
-            self.query_sum += clean.query_sum
-            self.query_abs += clean.query_abs
-            self.calibration_tokens += clean.tokens
-            self.ready = position == self.window
-            self.just_ready = self.ready
-        else:
-            self.just_ready = False
-        self.facts.calibration_tokens, self.facts.calibrated = self.calibration_tokens, self.ready
-
-    def _remember(self, store: KVStore) -> None:
-        """The block enters the history, unused; amplitudes are taken once, when calibration allows."""
-        self.history = (self.history + self.current)[-self.kept_history:]
-        for held in self.current:
-            self.uses[:, :, held.slot] = 0
-        if self.ready and self.settings.amplitude_compensation:
-            mean, absolute = self.query_mean, self.query_abs / self.calibration_tokens
-            for held in self.history if self.just_ready else self.current:
-                self.loud[:, :, held.slot] = scoring.loudness(store.keys[:, :, held.slot], mean, absolute)
 
     def _collect(self, block: Block, clean: CleanPass) -> None:
         """What the scene's recall frame will be folded from."""
@@ -423,7 +325,7 @@ class EchoForcing(Policy):
 
     def _alive(self) -> list[Held]:
         pending = self.carried if self.clear_in else 0
-        held = [self.blank, *self.window_frames, *self.history, *self.candidates,
+        held = [self.blank, *self.window_frames, *self.history.frames, *self.candidates,
                 *self.origins[:self.wave + self.block + pending]]
         return held + ([self.first] if self.first else [])
 

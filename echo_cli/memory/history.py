@@ -1,0 +1,139 @@
+"""A scene's compressed history: the last frames that memory has seen, and the choice of the tokens worth a place.
+
+Calibration learns what the scene's queries look like while the first window fills; from then on every key can be scored
+by how strongly such queries would answer it at its age. Which places the chosen tokens get is the policy's decision.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from echo_cli.context import BlockContext, Observer
+from echo_cli.memory import scoring
+from echo_cli.memory.policies.base import Facts, Held
+from echo_cli.memory.settings import EchoForcing as Settings
+from echo_cli.memory.store import CleanPass, KVStore
+from echo_cli.models.spec import ModelSpec
+from echo_cli.rope import rotate
+from echo_cli.runtime import Later, upload
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where chosen tokens go: their new slots, what stood there before, and the first one's place in the window."""
+
+    slots: tuple[int, ...]
+    before: tuple[int, ...]  # slots
+    index: int  # frame in the window
+    position: int  # temporal
+
+
+class History:
+    """Sums of clean queries, and for each remembered frame how loud and how often used its tokens are."""
+
+    def __init__(self, settings: Settings, spec: ModelSpec, store: KVStore, slots: int, capacity: int, window: int) -> None:
+        self.settings, self.spec, self.capacity, self.window = settings, spec, capacity, window
+        batch, device, tokens = store.keys.shape[1], store.device, store.grid.tokens
+
+        def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.zeros(spec.depth, batch, *shape, dtype=dtype, device=device)
+
+        self.query_sum, self.query_abs = zeros(spec.heads, spec.head_dim), zeros(spec.heads, spec.head_dim // 2)
+        self.clean_query = zeros(spec.heads, spec.head_dim)  # mean of the last clean pass
+        self.loud, self.uses = zeros(slots, tokens), zeros(slots, tokens, dtype=torch.int16)
+        self.phases = scoring.phase_table(spec, capacity, device)
+        self.frames: list[Held] = []
+        self.tokens, self.ready = 0, False
+
+    @property
+    def bytes(self) -> int:
+        tensors = (self.query_sum, self.query_abs, self.clean_query, self.loud, self.uses, self.phases)
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    @property
+    def query_mean(self) -> Tensor:
+        """Calibrated mean query, complex [layer, batch, head, pair]."""
+        return scoring.complex_pairs(self.query_sum / self.tokens)
+
+    def clear(self) -> None:
+        """A new scene begins."""
+        self.query_sum.zero_()
+        self.query_abs.zero_()
+        self.frames, self.tokens, self.ready = [], 0, False
+
+    def absorb(self, current: Sequence[Held], position: int, clean: CleanPass, store: KVStore, facts: Facts) -> None:
+        """A block that ends at `position` by its scene's clock has been made: calibrate, then remember it."""
+        self.clean_query = clean.query_sum / clean.tokens
+        calibrating = not self.ready and position <= self.window
+        if calibrating:
+            self.query_sum += clean.query_sum
+            self.query_abs += clean.query_abs
+            self.tokens += clean.tokens
+            self.ready = position == self.window  # as in the release: when the window is exactly full, or never
+        self.frames = (self.frames + list(current))[-self.capacity:]
+        for held in current:
+            self.uses[:, :, held.slot] = 0
+        if self.ready and self.settings.amplitude_compensation:
+            mean, absolute = self.query_mean, self.query_abs / self.tokens
+            for held in self.frames if calibrating else current:
+                self.loud[:, :, held.slot] = scoring.loudness(store.keys[:, :, held.slot].detach(), mean, absolute)
+        facts.calibration_tokens, facts.calibrated = self.tokens, self.ready
+
+    def eligible(self, anchors: Sequence[Held]) -> list[tuple[int, Held]]:
+        """Frames to choose from with their age in frames: all but the recent ones, and but `anchors` if so set."""
+        standing = {held.slot for held in anchors} if self.settings.no_duplicates else set()
+        aged = [(len(self.frames) - index, held) for index, held in enumerate(self.frames)]
+        return [(age, held) for age, held in aged[:len(aged) - self.settings.recent_frames] if held.slot not in standing]
+
+    def choose(self, frames: Sequence[tuple[int, Held]], places: Places, store: KVStore, context: BlockContext,
+               facts: Facts) -> Observer:
+        """An observer of the block's first pass: as each layer asks, its best tokens of `frames` take their places."""
+        settings, tokens = self.settings, store.grid.tokens
+        slots = [held.slot for _, held in frames]
+        expected = scoring.expectation(self.query_mean, self.phases)  # [layer, batch, age, head * dim]
+        base = torch.cat([torch.matmul(store.keys[:, :, held.slot].detach().flatten(-2).float(), expected[:, :, age - 1, :, None])
+                          for age, held in frames], 2)[..., 0] / self.spec.heads  # [layer, batch, token]
+        loud, uses = (torch.cat([table[:, :, slot] for slot in slots], -1) for table in (self.loud, self.uses))
+        in_pool = (upload(slots, store.device)[:, None] * tokens + torch.arange(tokens, device=store.device)).flatten()
+        count = len(places.slots) * tokens
+        rotation = store.rope.frames(places.position, len(places.slots))
+        seen: list[tuple[Tensor, ...]] = []
+        facts.history_frames = tuple(held.frame for _, held in frames)
+
+        def observe(layer: int, query: Tensor, key: Tensor, value: Tensor) -> None:
+            asked = self.clean_query[layer] if settings.gate_on_clean else query.detach().float().mean(1)
+            similarity, gate = scoring.drift_gate(asked, self.query_sum[layer] / self.tokens, settings.drift_lambda)
+            score = base[layer]
+            if settings.amplitude_compensation:
+                score = score + (loud[layer] * gate[:, None] if settings.drift_gate else loud[layer])
+            if settings.max_reuse:
+                score = score.masked_fill(uses[layer] >= settings.max_reuse, -torch.inf)
+            index, valid = scoring.best(score, count)  # [batch, count]
+            source, here = in_pool[index], valid[..., None, None]
+
+            def fill(pool: Tensor, turn: bool) -> Tensor:
+                """The chosen of one layer's pool [batch, slot, token, head, dim]; where there are too few, what was there."""
+                chosen = torch.take_along_dim(pool.flatten(1, 2), source[..., None, None], 1)
+                chosen = self._turn_home(chosen, index % tokens, store) if turn else chosen
+                return torch.where(here, chosen, torch.cat([pool[:, slot] for slot in places.before], 1))
+
+            keys, values = fill(store.keys[layer], settings.true_places), fill(store.values[layer], False)
+            store.write(places.slots, keys, values, layer)
+            self.uses[layer].flatten(1).scatter_add_(1, source, valid.to(torch.int16))
+            context.replace(layer, places.index * tokens, rotate(keys, rotation), values)
+            worth = score.gather(1, index)
+            spread = (torch.where(valid, worth, torch.inf).amin(), torch.where(valid, worth, 0).sum() / valid.sum(), worth.amax())
+            seen.append((similarity[0], gate[0], torch.where(valid, index, -1)[0], torch.stack(spread)))
+            if len(seen) == self.spec.depth:
+                facts.similarity, facts.gate, facts.chosen, facts.scores = (Later(torch.stack(part)) for part in zip(*seen, strict=True))
+
+        return observe
+
+    def _turn_home(self, keys: Tensor, place: Tensor, store: KVStore) -> Tensor:
+        """Turn raw keys [batch, token, head, dim] so that rotation at their slot's row and column ends at their own."""
+        spatial = store.rope.spatial
+        slot = spatial.repeat(place.shape[-1] // len(spatial), 1)
+        still = torch.ones_like(store.rope.temporal[:1]).expand(*place.shape, -1)
+        return rotate(keys, torch.cat((still, spatial[place] * slot.conj()), -1))
