@@ -4,6 +4,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("echo_cli.cli.generate:generate", "Make the film of a storyboard."),
     "validate": ("echo_cli.cli.validate:validate", "Check storyboards and show their timeline, without a model."),
     "inspect-cache": ("echo_cli.cli.inspect_cache:inspect_cache", "Show what the memory held, block by block."),
+    "train": ("echo_cli.cli.train:train", "Train the embedded model from nothing, reproducibly."),
+    "bench": ("echo_cli.cli.bench:bench", "Measure what memory costs, policies side by side."),
     "doctor": ("echo_cli.cli.doctor:doctor", "Say what this machine can run, and what it lacks."),
     "shell-init": ("echo_cli.cli.shell_init:shell_init", "Print what makes a shell's echo reach this tool."),
 }

@@ -1,14 +1,13 @@
 """`echo generate`: a storyboard becomes a film, its trace and its manifest."""
 
 import json
-import re
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from echo_cli.cli import complete
-from echo_cli.cli.options import Debug
+from echo_cli.cli.options import Debug, picture_size
 from echo_cli.errors import UsageError, did_you_mean
 from echo_cli.render.progress import Style, progress_of, size as said
 from echo_cli.video.encoding import Encoding
@@ -62,7 +61,7 @@ def generate(
     from echo_cli.render.job import Choices
 
     job = _job(storyboard, output, model, settings or [], Choices(
-        seed, model, memory, {}, _size(size), scale, subtitles, Encoding(codec, crf, preset), device, dtype))
+        seed, model, memory, {}, picture_size(size), scale, subtitles, Encoding(codec, crf, preset), device, dtype))
     if dry_run:
         _tell_plan(job, as_json)
         return
@@ -143,15 +142,6 @@ def _job(source: str, output: str | None, model: str | None, assignments: list[s
     spec.grid(board.size)
     stem = "film" if source == STDIN else Path(source).stem
     return job_of(board, timeline(board, spec.geometry), board.size or spec.size, outputs_of(output, stem), choices)
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    sides = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", text, re.ASCII)
-    if not sides:
-        raise UsageError(f"--size {text}: not a size", "write WIDTHxHEIGHT in pixels, such as 832x480")
-    return int(sides[1]), int(sides[2])
 
 
 def _plan(job: "Job") -> str:

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from echo_cli.errors import MissingError, UsageError, did_you_mean
-from echo_cli.models.spec import SPECS, ModelSpec
+from echo_cli.errors import MissingError
+from echo_cli.models.spec import ModelSpec, spec_named
 from echo_cli.models.transformer import Transformer
 from echo_cli.runtime import Runtime
 
@@ -52,9 +52,7 @@ LOADERS: dict[str, Callable[[Runtime], Backend]] = {"tiny": _tiny}
 
 def load_backend(name: str, runtime: Runtime) -> Backend:
     """The model called `name`, on the runtime's device."""
-    if name not in SPECS:
-        raise UsageError(f"no model is called '{name}'{did_you_mean(name, tuple(SPECS))}",
-                         hint=f"The models are: {', '.join(SPECS)}.")
+    name = spec_named(name).name
     if name not in LOADERS:
         raise MissingError(f"model '{name}' has no weights here, and this version cannot load them yet",
                            hint=f"These models can be loaded: {', '.join(LOADERS)}.")

@@ -7,7 +7,7 @@ of a given picture size has. Both refuse what cannot be.
 from dataclasses import dataclass
 from functools import cached_property
 
-from echo_cli.errors import UsageError
+from echo_cli.errors import UsageError, did_you_mean
 from echo_cli.storyboard.nouns import Geometry
 
 
@@ -114,3 +114,13 @@ TINY = ModelSpec(name="tiny", depth=6, width=256, heads=4, ffn=768, channels=24,
 
 SPECS: dict[str, ModelSpec] = {spec.name: spec for spec in (TINY, WAN_1_3B)}
 DEFAULT_MODEL = TINY.name
+
+
+def spec_named(name: str) -> ModelSpec:
+    """The sizes of a model, by its name or the end of it (wan-1.3b)."""
+    short = {full.replace("2.1-t2v", ""): full for full in SPECS}
+    full = short.get(name, name)
+    if full not in SPECS:
+        raise UsageError(f"no model is called '{name}'{did_you_mean(name, tuple(SPECS))}",
+                         hint=f"The models are: {', '.join(SPECS)}.")
+    return SPECS[full]

@@ -1,0 +1,1 @@
+"""Benches: what memory costs, measured with the code that makes films and compared in one run."""

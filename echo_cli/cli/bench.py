@@ -1,0 +1,59 @@
+"""`bench`: measures what memory costs. Results go to standard output, everything for eyes to standard error."""
+
+import json as json_text
+from typing import Annotated
+
+import typer
+
+from echo_cli.cli.options import Debug, picture_size
+
+bench = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True,
+                    help="Measure memory and speed, policies side by side in one run.")
+
+
+@bench.callback()
+def _bench() -> None:
+    """Measure memory and speed, policies side by side in one run."""
+
+
+@bench.command()
+def speed(
+    spec: Annotated[str, typer.Option(help="The model whose sizes to use; its weights are random.")] = "tiny",
+    layers: Annotated[int | None, typer.Option(min=1, help="Build only so many layers.")] = None,
+    size: Annotated[str | None, typer.Option(help="Picture size, such as 832x480; the model's own when left out.")] = None,
+    policy: Annotated[list[str] | None, typer.Option(help="A memory policy; may be given several times. Default: window "
+                                                          "and echo-forcing.")] = None,
+    blocks: Annotated[int, typer.Option(min=1, help="Blocks to time, after the window is full.")] = 20,
+    warmup: Annotated[int, typer.Option(min=0, help="Blocks to run before timing.")] = 2,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch's choice when left out.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Where a block's time goes: linear layers, attention, memory, the rest.
+
+    Times are medians over blocks with a full window. The slope says how much slower the last block is than the first,
+    as a share of a block: that of a bounded memory is nothing but noise.
+    """
+    import torch
+
+    from echo_cli.bench.speed import measure
+    from echo_cli.models.spec import spec_named
+    from echo_cli.runtime import Runtime
+
+    if threads:
+        torch.set_num_threads(threads)
+    report = measure(spec_named(spec), policy or ["window", "echo-forcing"], Runtime.choose(device, dtype), depth=layers,
+                     size=picture_size(size), blocks=blocks, warmup=warmup)
+    if json:
+        print(json_text.dumps(report.as_dict()))
+        return
+    print(f"{report.spec}, {report.layers} layers, {report.tokens_a_frame} tokens a frame, window {report.window}, "
+          f"{report.dtype}, {report.threads} threads; {report.machine}; torch {report.torch}")
+    print(f"{'policy':<14}{'block':>12}{'linear':>9}{'attention':>11}{'memory':>9}{'other':>8}{'slope':>18}{'memory held':>24}")
+    for row in report.policies:
+        share = {part: f"{time / row.block_ms:.1%}" for part, time in row.parts_ms.items()}
+        held = f"{row.bytes_last / 2**20:,.1f} MiB" + (", constant" if row.bytes_first == row.bytes_last else ", CHANGED")
+        print(f"{row.policy:<14}{row.block_ms:>9,.1f} ms{share['linear']:>9}{share['attention']:>11}{share['memory']:>9}"
+              f"{share['other']:>8}{row.slope:>+9.2%} ±{row.slope_error:>6.2%}{held:>24}")
