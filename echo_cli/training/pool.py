@@ -4,13 +4,14 @@ A shard is a function of the seed and its number alone, so whoever needs one tha
 process may run ahead and make them all. Knows nothing of what is learned from them.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from echo_cli.files import partial, publish
+from echo_cli.files import told_as_output
 from echo_cli.models.loading import read_safetensors
 from echo_cli.models.tiny_codec import TinyCodec
 from echo_cli.models.tiny_words import TEXT_LENGTH, rows_of
@@ -49,8 +50,12 @@ class Pool:
         parts = [encoded(sample_stories(some, LENGTH, device=str(device)), self.codec) for some in seeds.split(_TOGETHER)]
         shard = {name: torch.cat([part[name] for part in parts]).cpu().contiguous() for name in parts[0]}
         self.folder.mkdir(parents=True, exist_ok=True)
-        partial(self.path(number)).write_bytes(save(shard))
-        publish(self.path(number))
+        # Two processes may make one shard at once: the same bytes, under a name of each one's own until they are whole.
+        path = self.path(number)
+        growing = path.with_name(f"{path.name}.{os.getpid()}")
+        with told_as_output(path):
+            growing.write_bytes(save(shard))
+            growing.replace(path)
 
 
 @torch.inference_mode()

@@ -1,0 +1,143 @@
+"""The course: from nothing to the shipped weights, one stage after the other, in one folder that can be gone on from.
+
+Sizes of runs are rows of `PRESETS`. Every stage leaves its losses as CSV, a checkpoint and a contact sheet; the last
+writes the weights as the package holds them. Knows nothing of terminals: whoever runs it watches and may say stop.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from echo_cli.errors import UsageError
+from echo_cli.models.spec import TINY
+from echo_cli.models.tiny import load_codec, part_path, save_index, save_part
+from echo_cli.training.codec_stage import CodecPlan, CodecProgress, CodecStage
+from echo_cli.training.distill import Distiller, DistillPlan
+from echo_cli.training.loop import Budget, Learner, Progress, run
+from echo_cli.training.pool import Pool
+from echo_cli.training.teacher import Pupil, Teacher, TeacherPlan
+
+STAGES = ("codec", "pool", "teacher", "distill")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How large a run is. Steps are ends, not aims: minutes may be given to any stage."""
+
+    codec: CodecPlan
+    pool_stories: int  # in a shard
+    teacher: TeacherPlan
+    teacher_steps: int
+    distill: DistillPlan
+    distill_steps: int
+
+
+PRESETS: dict[str, Preset] = {
+    "cpu": Preset(codec=CodecPlan(), pool_stories=64, teacher=TeacherPlan(batch=24), teacher_steps=3000,
+                  distill=DistillPlan(batch=12), distill_steps=600),
+    "gpu": Preset(codec=CodecPlan(steps=20_000, batch=32), pool_stories=512,
+                  teacher=TeacherPlan(batch=384, shards=48, first_shards=8, shard_every=100), teacher_steps=20_000,
+                  distill=DistillPlan(batch=192, shards=48), distill_steps=2500),
+    "mini": Preset(codec=CodecPlan(steps=4, batch=2, save_every=2), pool_stories=4,
+                   teacher=TeacherPlan(batch=2, shards=1, first_shards=1), teacher_steps=6,
+                   distill=DistillPlan(batch=2, shards=1, ahead=1), distill_steps=3),
+}
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Whoever runs the course: told of every step, and asked between two whether to stop."""
+
+    report: Callable[[Progress], None]
+    stop: Callable[[], bool]
+
+
+class Course:
+    """A run in `folder`: `stage` does one, or goes on with it, and says whether it came to its end."""
+
+    def __init__(self, folder: Path, preset: str, seed: int, device: torch.device, watch: Watch,
+                 minutes: dict[str, float] | None = None) -> None:
+        self.folder, self.name, self.seed, self.device, self.watch = folder, preset, seed, device, watch
+        self.preset, self.minutes = PRESETS[preset], minutes or {}
+
+    def stage(self, name: str) -> bool:
+        return {"codec": self._codec, "pool": self._pool, "teacher": self._teacher, "distill": self._distill}[name]()
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "weights"
+
+    def facts(self) -> dict:
+        """How these weights came to be."""
+        preset = self.preset
+        return {"preset": self.name, "seed": self.seed, "torch": torch.__version__, "device": self.device.type,
+                "codec": asdict(preset.codec), "teacher": asdict(preset.teacher), "distill": asdict(preset.distill)}
+
+    def _codec(self) -> bool:
+        if part_path(self.weights, "codec").exists():
+            return True
+        stage = CodecStage(replace(self.preset.codec, seed=self.seed), self.folder / "codec", str(self.device))
+        budget = Budget(self.preset.codec.steps, self.minutes.get("codec"))
+        began = time.perf_counter()
+
+        def spent() -> float:
+            return budget.spent(stage.step, time.perf_counter() - began)
+
+        def told(progress: CodecProgress) -> None:
+            losses = {"loss": progress.loss, "psnr": progress.psnr, "roughness": progress.roughness}
+            self.watch.report(Progress("codec", progress.step, spent(), time.perf_counter() - began, losses))
+
+        stage.run(told, lambda: spent() >= 1 or self.watch.stop())
+        if spent() < 1:
+            return False
+        save_part(self.weights, "codec", stage.finished(), self.facts())
+        return True
+
+    def pool(self) -> Pool:
+        path = part_path(self.weights, "codec")
+        if not path.exists():
+            raise UsageError(f"{path}: no codec here yet", hint="Train it first: echo-cli train --stage codec.")
+        return Pool(self.folder / "pool", load_codec(path, self.device), self.seed, self.preset.pool_stories)
+
+    def _pool(self) -> bool:
+        pool, shards = self.pool(), max(self.preset.teacher.shards, self.preset.distill.shards)
+        for number in range(shards):
+            if self.watch.stop():
+                return False
+            pool.shard(number)
+            self.watch.report(Progress("pool", number + 1, (number + 1) / shards, 0.0, {}))
+        return True
+
+    def _teacher(self) -> bool:
+        teacher = Teacher(TINY, self.preset.teacher, self.seed, self.pool(), self.device)
+        if not self._run("teacher", teacher.learner, teacher.advance, self.preset.teacher_steps):
+            return False
+        teacher.pupil.load_state_dict(teacher.learner.average)
+        self._publish(teacher.pupil)  # films already, if softly
+        return True
+
+    def _distill(self) -> bool:
+        path = self.folder / "teacher.pt"
+        if not path.exists():
+            raise UsageError(f"{path}: no teacher here yet", hint="Train it first: echo-cli train --stage teacher.")
+        taught = Pupil(TINY)
+        taught.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["average"])
+        distiller = Distiller(TINY, self.preset.distill, self.seed, self.pool(), taught, self.device)
+        if not self._run("distill", distiller.learner, distiller.advance, self.preset.distill_steps):
+            return False
+        distiller.pair.load_state_dict(distiller.learner.average)
+        self._publish(distiller.pair.student)
+        return True
+
+    def _run(self, name: str, learner: Learner, advance: Callable, steps: int) -> bool:
+        return run(name, learner, advance, Budget(steps, self.minutes.get(name)), self.folder, self.watch.report, self.watch.stop)
+
+    def _publish(self, pupil: Pupil) -> None:
+        parts: dict[str, nn.Module] = {"transformer": pupil.transformer, "words": pupil.words}
+        for part, module in parts.items():
+            save_part(self.weights, part, module, self.facts())
+        save_index(self.weights, {"trained": self.facts()})

@@ -1,0 +1,171 @@
+"""The distillation stage: few steps that look like many, on memory of the student's own making.
+
+Distribution matching: the student makes blocks by the few-step sampler; a frozen, guided teacher says where noisy
+versions of them would go if they came from the world, a critic where they would go if they came from the student, and the
+student moves along the difference. Part of the sequences are rolled out, so that the student lives with its own past.
+"""
+
+import copy
+from dataclasses import dataclass
+from random import Random
+
+import torch
+from torch import Tensor
+
+from echo_cli.models.spec import ModelSpec
+from echo_cli.models.transformer import Text
+from echo_cli.rollout.sampling import schedule
+from echo_cli.training.lessons import Lesson, Library
+from echo_cli.training.loop import Learner, rate_at
+from echo_cli.training.muon import Muon
+from echo_cli.training.pool import Pool
+from echo_cli.training.teacher import Pupil, noise_like, pick, sequences
+from echo_cli.training.teaching import Class, Past
+from echo_cli.training.world import BLOCK
+
+
+@dataclass(frozen=True)
+class DistillPlan:
+    """What decides the weights, beside the seed, the pool and the teacher."""
+
+    batch: int = 16  # blocks in a step of single blocks
+    rate: float = 0.002
+    small_rate: float = 2e-4
+    rounds: int = 3
+    ema: float = 0.99
+    guidance: float = 2.5
+    lowest: float = 0.1  # noise levels at which teacher and critic are asked
+    highest: float = 0.95
+    shards: int = 30
+    ahead: int = 20  # steps in which the critic learns alone
+
+
+# (share of the budget spent, {blocks in a sequence: chance}, share of longer sequences that are rolled out)
+CURRICULUM: tuple[tuple[float, dict[int, float], float], ...] = (
+    (0.0, {1: 0.6, 2: 0.4}, 0.0),
+    (0.3, {1: 0.4, 2: 0.2, 4: 0.4}, 0.5),
+    (0.7, {1: 0.35, 4: 0.4, 7: 0.25}, 0.7),
+)
+
+
+class Pair(torch.nn.Module):
+    """Student and critic, which learn by turns and are kept together."""
+
+    def __init__(self, taught: Pupil) -> None:
+        super().__init__()
+        self.student, self.critic = copy.deepcopy(taught), copy.deepcopy(taught)
+
+
+class Distiller:
+    """One step at a time: the student makes a lesson's blocks, then student and critic learn from them."""
+
+    def __init__(self, spec: ModelSpec, plan: DistillPlan, seed: int, pool: Pool, taught: Pupil, device: torch.device) -> None:
+        self.plan, self.seed, self.device, self.shift = plan, seed, device, spec.shift
+        self.sigmas = schedule(spec.steps, spec.shift).sigmas
+        self.pair = Pair(taught).to(device)
+        self.teacher = copy.deepcopy(taught).to(device).requires_grad_(False)
+        self.student, self.critic, self.guide = (Class(p.transformer, p.words)
+                                                 for p in (self.pair.student, self.pair.critic, self.teacher))
+        self.lessons = Library()
+        for number in range(plan.shards):
+            self.lessons.add(pool.shard(number))
+        self.learner = Learner(self.pair, self._optimiser(), plan.ema)
+
+    def _optimiser(self) -> Muon:
+        plan, pair = self.plan, self.pair
+        return Muon(pair.parameters(), plan.rate, plan.small_rate, small=[*pair.student.small(), *pair.critic.small()], rounds=plan.rounds)
+
+    def advance(self, step: int, spent: float) -> dict[str, Tensor]:
+        plan = self.plan
+        dice = Random(f"distill {self.seed} {step}")
+        generator = torch.Generator().manual_seed((self.seed << 32) + (1 << 31) + step)
+        mixture, rolled = next((mix, rolled) for start, mix, rolled in reversed(CURRICULUM) if spent >= start)
+        blocks = pick(mixture, dice)
+        lesson = self.lessons.draw(blocks, sequences(plan.batch, blocks), dice).to(self.device)
+        own = blocks > 1 and dice.random() < rolled
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            made, inputs = self.attempt(lesson, own, generator)
+            past = made if own else lesson.latents
+            again, level = self.guess(lesson, inputs, past, generator)
+            matched, apart = self.match(lesson, again, past, generator)
+            critic = self.criticise(lesson, again.detach(), past, generator)
+        loss = critic if step < plan.ahead else critic + matched
+        self.learner.descend(loss, rate_at(step, spent))
+        return {"loss": critic.detach(), "apart": apart, "blocks": torch.tensor(float(blocks))}
+
+    @torch.no_grad()
+    def attempt(self, lesson: Lesson, own: bool, generator: torch.Generator) -> tuple[Tensor, list[Tensor]]:
+        """Finished blocks [sequence, F, c, h, w] and the noisy input of each step: all blocks at once beside the world's
+        past, or one after the other on the student's own."""
+        text = self.student.read(lesson.words)
+        fresh = [noise_like(lesson.latents, generator) for _ in self.sigmas]
+        seen = lesson.latents.shape[1] - BLOCK
+        if not own:
+            return self._steps(lesson, text, self.student.remember(lesson, text, lesson.latents[:, :seen], 0, []), fresh, 0)
+        past: Past = []
+        parts = []
+        for block in range(lesson.blocks):
+            here = slice(block * BLOCK, (block + 1) * BLOCK)
+            parts.append(self._steps(lesson, text, past, [noise[:, here] for noise in fresh], block))
+            if block + 1 < lesson.blocks:
+                past = self.student.remember(lesson, text, parts[-1][0], block, past)
+        made = torch.cat([part[0] for part in parts], 1)
+        return made, [torch.cat(step, 1) for step in zip(*(part[1] for part in parts), strict=True)]
+
+    def _steps(self, lesson: Lesson, text: Text, past: Past, fresh: list[Tensor], first: int) -> tuple[Tensor, list[Tensor]]:
+        inputs, x0 = [], fresh[0]
+        for sigma, noise in zip(self.sigmas, fresh, strict=True):
+            inputs.append((1 - sigma) * x0 + sigma * noise if inputs else noise)
+            times = torch.full((len(noise), noise.shape[1] // BLOCK), 1000 * sigma, device=noise.device)
+            x0 = inputs[-1] - sigma * self.student.velocity_given(lesson, text, past, inputs[-1], times, first).float()
+        return x0, inputs
+
+    def guess(self, lesson: Lesson, inputs: list[Tensor], past: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The student's x0 at one step of each block, with gradients; and those noise levels [sequence, block]."""
+        shape = (len(past), lesson.blocks)
+        step = torch.randint(len(self.sigmas), shape, generator=generator).to(self.device)
+        level = torch.tensor(self.sigmas, device=self.device)[step]
+        chosen = torch.stack(inputs).unflatten(2, (-1, BLOCK))[step, torch.arange(shape[0])[:, None], torch.arange(shape[1])]
+        noisy = chosen.flatten(1, 2)
+        said = self.student.velocity(lesson, self.student.read(lesson.words), past, noisy, 1000 * level)
+        return noisy - spread(level) * said.float(), level
+
+    def match(self, lesson: Lesson, again: Tensor, past: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A loss whose gradient is where the critic's and the guided teacher's opinions of the student's blocks differ."""
+        with torch.no_grad():
+            level = self.levels(lesson, generator)
+            noisy = self.noised(again, level, generator)
+            like = self.critic.velocity(lesson, self.critic.read(lesson.words), past, noisy, 1000 * level).float()
+            asked = self.guide.velocity(lesson, self.guide.read(lesson.words), past, noisy, 1000 * level).float()
+            silent = self.guide.velocity(lesson, self.guide.read(torch.zeros_like(lesson.words)), past, noisy, 1000 * level).float()
+            world = silent + self.plan.guidance * (asked - silent)
+            real = noisy - spread(level) * world
+            scale = blockwise((again - real).abs(), lesson.blocks).clamp(min=1e-3)
+            apart = spread(level) * (world - like) / scale  # x0 of the critic minus x0 of the teacher
+        return 0.5 * (again - (again - apart).detach()).square().mean(), apart.abs().mean()
+
+    def criticise(self, lesson: Lesson, made: Tensor, past: Tensor, generator: torch.Generator) -> Tensor:
+        """Flow matching on the student's blocks: the critic learns what they are like."""
+        level = self.levels(lesson, generator)
+        noise = noise_like(made, generator)
+        noisy = (1 - spread(level)) * made + spread(level) * noise
+        said = self.critic.velocity(lesson, self.critic.read(lesson.words), past, noisy, 1000 * level)
+        return (said.float() - (noise - made)).square().mean()
+
+    def levels(self, lesson: Lesson, generator: torch.Generator) -> Tensor:
+        plan = self.plan
+        share = torch.rand(len(lesson.words), lesson.blocks, generator=generator).to(self.device)
+        return (self.shift * share / (1 + (self.shift - 1) * share)).clamp(plan.lowest, plan.highest)
+
+    def noised(self, x0: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
+        return (1 - spread(level)) * x0 + spread(level) * noise_like(x0, generator)
+
+
+def spread(level: Tensor) -> Tensor:
+    """[sequence, block] → [sequence, frame, 1, 1, 1]."""
+    return level.repeat_interleave(BLOCK, 1)[..., None, None, None]
+
+
+def blockwise(value: Tensor, blocks: int) -> Tensor:
+    """The mean over each block, spread over it again."""
+    return spread(value.unflatten(1, (blocks, -1)).mean((2, 3, 4, 5)))
