@@ -7,6 +7,8 @@ import errno
 import importlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -50,14 +52,24 @@ class _Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         return _Later(cmd_name) if cmd_name in COMMANDS else None
 
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        with _our_codes():
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: Any) -> Any:
-        """Catches what typer would otherwise answer with exit codes of its own."""
-        try:
+        with _our_codes():
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise Interrupted("interrupted", hint="Nothing half-made was left under a final name.") from None
-        except BrokenPipeError:
-            raise _ReaderGone() from None
+
+
+@contextmanager
+def _our_codes() -> Iterator[None]:
+    """Catches what typer would otherwise answer with exit codes of its own."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted", hint="Nothing half-made was left under a final name.") from None
+    except BrokenPipeError:
+        raise _ReaderGone() from None
 
 
 class _ReaderGone(OutputError):

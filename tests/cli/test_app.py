@@ -139,13 +139,18 @@ def test_a_commands_number_is_the_exit_code(command: object) -> None:
     assert app.run(["probe"]) == 0
 
 
-def test_a_reader_that_goes_away_and_a_full_disk_are_exit_5() -> None:
-    tool = f"{sys.executable} -c 'from echo_cli.cli.app import main; main()'"
-    schema = f"{{ sleep 0.2; {tool} validate --schema; }}"
-    gone = subprocess.run(["bash", "-c", f"{schema} | true; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True)
+@pytest.mark.parametrize("arguments", ["validate --schema", "--help", "doctor --help"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_goes_away_and_a_full_disk_are_exit_5(arguments: str, unbuffered: str) -> None:
+    def tell(line: str) -> subprocess.CompletedProcess[str]:
+        tool = f"{sys.executable} -c 'from echo_cli.cli.app import main; main()' {arguments}"
+        return subprocess.run(["bash", "-c", line.replace("TOOL", tool)], capture_output=True, text=True,
+                              env={**os.environ, "PYTHONUNBUFFERED": unbuffered})
+
+    gone = tell("{ sleep 0.1; TOOL; } | true; exit ${PIPESTATUS[0]}")
     assert (gone.returncode, gone.stderr) == (Exit.OUTPUT, "")
     if os.path.exists("/dev/full"):
-        full = subprocess.run(["bash", "-c", f"{tool} validate --schema >/dev/full"], capture_output=True, text=True)
+        full = tell("TOOL >/dev/full")
         assert full.returncode == Exit.OUTPUT
         assert full.stderr == "cannot write standard output: the disk is full\nhint: free some space, or write to another disk with -o\n"
 

@@ -27,6 +27,8 @@ def tell(shell: Shell, script: str, home: Path) -> str:
     fake.parent.mkdir(exist_ok=True)
     fake.write_text('#!/bin/sh\nprintf "tool"; for word; do printf " <%s>" "$word"; done; printf "\\n"\n')
     fake.chmod(0o755)
+    (fake.parent / "echo").write_text("#!/bin/sh\nprintf 'not the builtin'\n")
+    (fake.parent / "echo").chmod(0o755)
     done = subprocess.run([SHELLS[shell], *BARE[shell], "-c", snippet(shell) + script], capture_output=True, text=True,
                           env={"PATH": f"{fake.parent}:{os.environ['PATH']}", "HOME": str(home), "TERM": "dumb"})
     assert done.returncode == 0, done.stderr

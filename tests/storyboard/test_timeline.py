@@ -32,6 +32,11 @@ def test_the_film_has_exactly_the_asked_length(seconds: list[float], pictures: i
     assert made.geometry.pictures((len(made.blocks) - 1) * 3) < pictures <= made.geometry.pictures(len(made.blocks) * 3)
 
 
+def test_times_are_the_decimals_that_were_written() -> None:
+    # 1.45 is a little less in binary; three of them are 43.5 pictures, and a half rounds up.
+    assert film([1.45] * 3, fps=10.0).pictures == 44
+
+
 def test_a_day_of_short_scenes_does_not_drift() -> None:
     made = film([0.8] * 13_500 + [9.6] * 7_875)
     assert made.pictures == 24 * 3600 * 16
