@@ -25,6 +25,7 @@ REASONS = {
     errno.EPERM: ("permission denied", "choose a folder you may write to with -o"),
     errno.ENAMETOOLONG: ("the name is too long for this file system", "choose a shorter name with -o"),
     errno.ENOTDIR: ("a part of its path is a file, not a folder", "choose another name with -o"),
+    errno.EEXIST: ("a part of its path is a file, not a folder", "choose another name with -o"),  # told by mkdir
     errno.EISDIR: ("it is a folder", "choose another name with -o"),
     errno.ENOENT: ("its folder does not exist any more", "make the folder again, or choose another with -o"),
     errno.EIO: ("the disk reports an error", "check the disk, or write to another with -o"),

@@ -1,0 +1,284 @@
+"""The real command, from storyboard to files, with a model too small to be pretty; every exit code for its case."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from echo_cli.cli.app import run
+from echo_cli.models import backend as backends
+from echo_cli.models.spec import SPECS
+from echo_cli.trace.reader import read_trace
+from echo_cli.video import read
+from tests.render import stage
+
+ROOT = Path(__file__).parents[2]
+LONG = "scenes: [{id: a, prompt: a red ball, duration: 10m}]"
+FINAL = ("film.mp4", "film.trace.json", "film.manifest.json", "film.srt")
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a storyboard in it, and the small model under the name `tiny`."""
+    monkeypatch.setitem(SPECS, "tiny", stage.SPEC)
+    monkeypatch.setitem(backends.LOADERS, "tiny", stage.backend)
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    Path("story.yaml").write_text(stage.STORY)
+    return folder
+
+
+def generate(*arguments: str) -> int:
+    return run(["generate", "story.yaml", "--scale", "1", "--preset", "ultrafast", *arguments])
+
+
+def names(folder: Path = Path(".")) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {"story.yaml"}
+
+
+def test_a_storyboard_becomes_three_files_and_its_subtitles(capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate() == 0
+    out, err = capsys.readouterr()
+    assert out == "story.mp4\n"
+    assert re.search(r"^Progress: 100\.0% \| block 6/6 \| scene 3/3 again \| picture 66/66 ", err, re.M)
+    assert "story.mp4: 66 pictures, 4.125 s of film in" in err
+    assert names() == {"story.mp4", "story.trace.json", "story.manifest.json", "story.srt"}
+    assert sum(1 for _ in read.pictures(Path("story.mp4"))) == 66
+
+
+def test_the_same_again_is_skipped_another_is_refused_and_force_makes_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate("-o", "film.mp4", "--json") == 0
+    made = json.loads(capsys.readouterr().out)
+    assert made["status"] == "made" and made["pictures"] == 66 and set(made["outputs"]) == {"film", "trace", "subtitles"}
+    before = {path: path.stat().st_mtime_ns for path in Path(".").iterdir()}
+
+    assert generate("-o", "film.mp4", "--json") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"status": "skipped", "film": "film.mp4"} and "skipped" in err
+    assert generate("-o", "film.mp4", "--seed", "6") == 5
+    assert "film.mp4 was made from something else" in (told := capsys.readouterr().err) and "--force" in told
+    assert "seed was 5, now 6" in told
+    assert {path: path.stat().st_mtime_ns for path in Path(".").iterdir()} == before
+
+    assert generate("-o", "film.mp4", "--seed", "6", "--force") == 0
+    assert json.loads(Path("film.manifest.json").read_text())["identity"]["seed"] == 6
+
+
+def test_a_film_without_a_manifest_is_never_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("film.mp4").write_text("mine")
+    assert generate("-o", "film.mp4") == 5
+    assert "film.mp4 exists" in capsys.readouterr().err and Path("film.mp4").read_text() == "mine"
+    assert names() == {"film.mp4"}
+
+
+@pytest.mark.parametrize(("arguments", "code", "told"), [
+    (["--model", "tinny"], 2, "did you mean 'tiny'"), (["--memory", "echo"], 2, "echo-forcing"),
+    (["--set", "memory.recent=3"], 2, "did you mean 'memory.recent_frames'"), (["--set", "memory.recent_frames"], 2, "it has no '='"),
+    (["--set", "memory.recent_frames=many"], 2, "must be a whole number"), (["--set", "memory.recent_frames=4"], 2, "22 frames"),
+    (["--memory", "sink", "--set", "memory.recent_frames=3"], 2, "no setting 'memory.recent_frames' of sink"),
+    (["--size", "100x64"], 2, "multiple of 32"), (["--size", "big"], 2, "WIDTHxHEIGHT"), (["--scale", "0"], 2, "1 to 16"),
+    (["--codec", "nope"], 2, "Unknown encoder 'nope'"), (["--preset", "warp"], 2, "warp"), (["-o", "film.mkv"], 2, ".mkv"),
+    (["-o", "-", "--json"], 2, "standard output"), (["-o", "-", "--subtitles", "srt"], 2, "subtitles"),
+    (["--progress", "openjd", "--json"], 2, "standard output"), (["--progress", "loud"], 2, "loud"), (["--seed", "-1"], 2, "--seed"),
+    (["--device", "abc"], 2, "abc"), (["--device", "cuda:99"], 3, "cuda:99"), (["--dtype", "int3"], 2, "int3"),
+    (["--model", "wan2.1-t2v-1.3b"], 3, "wan2.1-t2v-1.3b"), (["-o", "story.yaml/film.mp4"], 5, "not a folder"),
+    (["-o", "x" * 250], 5, "too long"),
+])
+def test_what_cannot_be_is_told_with_its_exit_code_and_leaves_nothing(
+        capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, told: str) -> None:
+    assert generate(*arguments) == code
+    out, err = capsys.readouterr()
+    assert told in err and "hint:" in err and out == "" and "Traceback" not in err
+    assert names() == set()
+
+
+def test_a_wrong_storyboard_is_told_by_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("story.yaml").write_text(stage.STORY.replace("recall:meadow", "recall:meadov"))
+    assert generate() == 2
+    assert re.search(r"story.yaml:8:\d+: scene 'again': recall of 'meadov'.*did you mean 'meadow'", capsys.readouterr().err)
+    assert run(["generate", "nothing.yaml"]) == 2
+
+
+def test_words_the_model_never_met_are_told_unless_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("story.yaml").write_text("scenes: [{id: a, prompt: a red trenchcoat and a zeppelin, duration: 0.5s}]")
+    assert generate() == 0
+    assert "never met these words" in (err := capsys.readouterr().err) and "trenchcoat, zeppelin" in err
+    assert generate("--force", "--quiet") == 0
+    assert capsys.readouterr() == ("story.mp4\n", "")
+
+
+def test_a_dry_run_makes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate("--dry-run", "--set", "memory.smooth.clear_after=2", "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["status"] == "planned" and plan["pictures"] == 66 and plan["settings"]["memory"]["smooth"]["clear_after"] == 2
+    assert names() == set()
+    assert generate("--dry-run", "-o", "a.mp4") == 0
+    assert "a.mp4: 66 pictures of 96x64 at 16 fps" in capsys.readouterr().out
+
+
+def test_small_pictures_are_enlarged_until_they_are_pleasant(capsys: pytest.CaptureFixture[str]) -> None:
+    for size, told in (("96x64", "of 768x512 (made at 96x64, enlarged 8 times)"), ("832x480", "of 832x480 at"),
+                       ("64x256", "of 512x2048 (made at 64x256, enlarged 8 times)")):
+        assert run(["generate", "story.yaml", "--dry-run", "--size", size]) == 0
+        assert told in capsys.readouterr().out
+
+
+def test_a_dry_run_needs_no_torch() -> None:
+    program = ("import sys; from echo_cli.cli.app import run; run(['generate', 'story.yaml', '--dry-run']);"
+               "sys.exit('torch' in sys.modules)")
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0
+
+
+def test_the_command_line_wins_over_the_storyboard() -> None:
+    Path("story.yaml").write_text("memory: {policy: echo-forcing, anchor_frames: 9, recent_frames: 6}\n" + stage.STORY)
+    assert generate("-o", "a.mp4", "--memory", "sink", "--size", "64x64", "--seed", "1", "--set", "memory.anchor_frames=6") == 0
+    settings = json.loads(Path("a.manifest.json").read_text())["identity"]
+    assert settings["seed"] == 1 and settings["settings"]["size"] == [64, 64]
+    assert settings["settings"]["memory"] == {"policy": "sink", "window": None, "anchor_frames": 6}
+    assert generate("-o", "b.mp4") == 0
+    memory = json.loads(Path("b.manifest.json").read_text())["identity"]["settings"]["memory"]
+    assert (memory["anchor_frames"], memory["recent_frames"]) == (9, 6)
+
+
+def test_verbose_says_how_and_where_the_time_went(capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate("--verbose", "--progress", "none") == 0
+    err = capsys.readouterr().err
+    assert "on cpu in torch.float32" in err and re.search(r"time: denoise \d", err) and "sha256" in err
+    assert "Progress" not in err
+
+
+def test_progress_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate("--progress", "json") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    assert lines[-1]["event"] == "progress" and lines[-1]["percent"] == 100 and lines[-1]["block"] == 6
+    assert generate("--progress", "openjd", "--force") == 0
+    assert "openjd_progress: 100.0\nopenjd_status: block 6/6 | " in capsys.readouterr().out
+    assert generate("--progress", "openjd", "--seed", "9") == 5
+    assert re.search(r"^openjd_fail: story.mp4 was made from something else", capsys.readouterr().out, re.M)
+
+
+def test_a_sequence_of_pictures(capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate("-o", "frames/%06d.png") == 0
+    assert capsys.readouterr().out == "frames/%06d.png\n"
+    assert names(Path("frames")) == {f"{number:06d}.png" for number in range(66)} | {
+        f"frames.{end}" for end in ("trace.json", "manifest.json", "srt")}
+    assert generate("-o", "frames/%06d.png") == 0 and "skipped" in capsys.readouterr().err
+    Path("frames/000007.png").unlink()
+    assert generate("-o", "frames/%06d.png") == 0 and Path("frames/000007.png").exists()
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "storyboards").glob("*.yaml")))
+def test_every_storyboard_that_teaches_becomes_a_film(name: str) -> None:
+    assert run(["generate", str(ROOT / "storyboards" / name), "-o", "film", "--scale", "1", "--preset", "ultrafast", "--quiet"]) == 0
+    facts = json.loads(Path("film.manifest.json").read_text())["film"]
+    assert sum(1 for _ in read.pictures(Path("film.mp4"))) == facts["pictures"] == round(facts["seconds"] * facts["fps"])
+
+
+# Faults and signals, in the middle of a run
+
+
+def meanwhile(act) -> None:
+    """Calls `act(pid of the encoder)` once a few blocks of film.mp4 are in the trace."""
+    def watch() -> None:
+        wait_for_blocks(lambda: True)
+        act(encoders(os.getpid())[0])
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def wait_for_blocks(alive) -> None:
+    trace = Path("film.trace.json.partial")
+    while not trace.exists() or trace.read_text().count('"kind":"block"') < 3:
+        assert alive()
+        time.sleep(0.01)
+
+
+def encoders(pid: int) -> list[int]:
+    """The ffmpegs that a process has started and not yet buried."""
+    return [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+
+
+def gone(pid: int) -> bool:
+    for _ in range(200):
+        if not Path(f"/proc/{pid}").exists():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_stops_it_at_a_block_with_75(number: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("story.yaml").write_text(LONG)
+    meanwhile(lambda encoder: os.kill(os.getpid(), number))
+    assert generate("-o", "film.mp4") == 75
+    assert re.search(rf"stopped by {number.name} after block \d+ of 801", capsys.readouterr().err)
+    assert encoders(os.getpid()) == [] and names() == {"film.trace.json.partial"}
+    assert read_trace(Path("film.trace.json.partial")).notice
+
+
+def test_a_killed_encoder_is_a_failed_output(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("story.yaml").write_text(LONG)
+    meanwhile(lambda encoder: os.kill(encoder, signal.SIGKILL))
+    assert generate("-o", "film.mp4") == 5
+    err = capsys.readouterr().err
+    assert "ffmpeg was stopped from outside (signal 9)" in err and "Traceback" not in err
+    assert encoders(os.getpid()) == [] and names() == {"film.trace.json.partial"}
+
+
+def test_a_full_disk_is_a_failed_output(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("story.yaml").write_text(LONG)
+    assert generate("-o", str(small_disk / "film.mp4"), "--crf", "1") == 5
+    err = capsys.readouterr().err
+    assert "the disk is full" in err and "Traceback" not in err
+    assert encoders(os.getpid()) == [] and not names(small_disk) & set(FINAL)
+
+
+def test_a_locked_disk_is_told_before_the_first_block(locked_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate("-o", str(locked_disk / "film.mp4")) == 5
+    err = capsys.readouterr().err
+    assert "the file system is read-only" in err and "Progress" not in err
+
+
+# The command as a process of its own
+
+
+def start(*arguments: str, **options) -> subprocess.Popen:
+    command = [sys.executable, "-m", "tests.render.stage", "generate", *arguments, "--scale", "1", "--preset", "ultrafast"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}, **options)
+
+
+def test_from_standard_input_to_standard_output_and_nothing_else(tmp_path: Path) -> None:
+    process = start("-", "-o", "-", "--progress", "plain", stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = process.communicate(stage.STORY.encode())
+    (tmp_path / "piped.mp4").write_bytes(out)
+    assert process.returncode == 0 and out[4:8] == b"ftyp"
+    assert sum(1 for _ in read.pictures(tmp_path / "piped.mp4")) == 66
+    assert names() == set() and b"standard output: 66 pictures" in err
+
+
+def test_a_ctrl_c_in_the_terminal_is_for_us_and_not_for_ffmpeg() -> None:
+    Path("story.yaml").write_text(LONG)
+    process = start("story.yaml", "-o", "film.mp4", "--quiet", stderr=subprocess.PIPE, start_new_session=True)
+    wait_for_blocks(lambda: process.poll() is None)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to everyone in the foreground
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 75 and b"stopped by SIGINT after block" in err
+
+
+def test_a_kill_leaves_a_trace_that_can_be_read_and_no_ffmpeg() -> None:
+    Path("story.yaml").write_text(LONG)
+    process = start("story.yaml", "-o", "film.mp4", "--quiet")
+    wait_for_blocks(lambda: process.poll() is None)
+    encoder, = encoders(process.pid)
+    process.kill()
+    process.communicate()
+    assert gone(encoder) and not names() & set(FINAL)
+    assert read_trace(Path("film.trace.json.partial")).notice
