@@ -114,12 +114,16 @@ def _ffmpeg() -> Iterator[Finding]:
 
 
 def _weights() -> Iterator[Finding]:
-    from importlib.resources import files
+    try:
+        from echo_cli.models import tiny
 
-    held = files("echo_cli.models").joinpath("weights", "tiny")
-    found = sorted(entry.name for entry in held.iterdir() if entry.name.endswith(".safetensors")) if held.is_dir() else []
-    yield Finding("weights", bool(found), f"tiny: {', '.join(found)}" if found else "tiny's weights are not in the package",
-                  "pip install --force-reinstall echo-cli, or make them yourself: echo-cli train")
+        digest = tiny.check()
+    except EchoError as error:
+        yield Finding("weights", False, error.message, error.hint or "")
+    except (ImportError, OSError):
+        yield Finding("weights", False, "tiny's cannot be looked at without torch", "see torch above")
+    else:
+        yield Finding("weights", True, f"tiny, whole (sha256 {digest[:12]}…)")
 
 
 def _disk() -> Iterator[Finding]:

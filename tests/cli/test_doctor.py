@@ -8,6 +8,7 @@ import pytest
 from echo_cli.cli import app, doctor
 from echo_cli.cli.doctor import Finding
 from echo_cli.errors import MissingError
+from echo_cli.models import tiny
 from echo_cli.video import ffmpeg
 
 
@@ -52,6 +53,16 @@ def test_a_machine_without_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found(doctor._ffmpeg()).text == "/bin/true has no libx264 to write H.264 with"
     monkeypatch.setattr(ffmpeg, "executable", lambda: "/nowhere/ffmpeg")
     assert "cannot be run" in found(doctor._ffmpeg()).text
+
+
+def test_weights_are_looked_at_not_only_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged() -> str:
+        raise MissingError("codec.safetensors: damaged", "install again")
+
+    monkeypatch.setattr(tiny, "check", damaged)
+    assert found(doctor._weights()) == Finding("weights", False, "codec.safetensors: damaged", "install again")
+    monkeypatch.setattr(tiny, "check", lambda: "0123456789abcdef")
+    assert found(doctor._weights()).text == "tiny, whole (sha256 0123456789ab…)"
 
 
 def test_an_extra_names_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
