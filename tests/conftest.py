@@ -28,3 +28,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def locked_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk that nobody may write to."""
     yield from _mounted(tmp_path / "locked", "ro")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where ECHO_NO_SKIPS is set, a test that skipped has failed, but for those that need a GPU."""
+    if not os.environ.get("ECHO_NO_SKIPS"):
+        return
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = [report for report in reporter.stats.get("skipped", []) if "gpu" not in report.keywords]
+    if skipped:
+        reporter.write_line("\nskipped where nothing may be:", red=True)
+        for report in skipped:
+            reporter.write_line(f"  {report.nodeid}: {report.longrepr[-1]}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
