@@ -148,7 +148,8 @@ def _tell(error: BaseException, arguments: list[str]) -> int:
         traceback.print_exception(error)
     if isinstance(error, _GrammarError):
         where = error.ctx.command_path if getattr(error, "ctx", None) else NAME
-        problem: EchoError | None = EchoError(f"{where}: {error.format_message()}", hint=f"'{where} --help' shows what it takes.")
+        problem: EchoError | None = EchoError(f"{where}: {error.format_message()}",
+                                              hint=f"'{where} --help' shows what it takes.")
         code = int(Exit.USAGE)
     else:
         problem = _known(error)

@@ -68,7 +68,8 @@ function __echo_cli_complete
     if test (count $words) -gt 1; and test $words[1] = echo; and not contains -- $words[2] @words@
         return 1
     end
-    env _ECHO_CLI_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=$argv[1] _TYPER_COMPLETE_ARGS="$line" echo-cli 2>/dev/null
+    env _ECHO_CLI_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=$argv[1] _TYPER_COMPLETE_ARGS="$line" \\
+        echo-cli 2>/dev/null
 end
 for name in echo echo-cli
     complete --command $name --no-files --condition "__echo_cli_complete is-args" \\

@@ -10,7 +10,6 @@ from typing import Any
 from echo_cli.storyboard.nouns import VERSION, Kind, Scene, Storyboard
 
 
-
 def canonical(storyboard: Storyboard) -> dict[str, Any]:
     """The storyboard as plain JSON values, without what its author left open. Prompts include the style."""
     memory = {"policy": storyboard.policy, **storyboard.memory}

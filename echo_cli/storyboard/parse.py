@@ -58,8 +58,8 @@ def parse(text: str, source: str = "storyboard", rules: Rules = Rules()) -> Stor
                         policy or rules.default_policy)
              for index, scene in enumerate(scenes)]
     storyboard = Storyboard(
-        scenes=tuple(found), title=top.text("title") or None, seed=top.whole("seed", *SEEDS) or 0, model=model, policy=policy,
-        memory=memory, size=size, fps=fps, timing=timing, source=source,
+        scenes=tuple(found), title=top.text("title") or None, seed=top.whole("seed", *SEEDS) or 0, model=model,
+        policy=policy, memory=memory, size=size, fps=fps, timing=timing, source=source,
     )
     if seconds and timing is Timing.CUMULATIVE:
         _check_lengths(storyboard, scenes, rules)

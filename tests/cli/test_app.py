@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,10 @@ from echo_cli.errors import Exit, Interrupted, MissingError, OutOfMemory, Output
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch):  # noqa: ANN201
+def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., object]], None]:
     """Makes `echo-cli probe` do what a function does."""
 
-    def install(function: object) -> None:
+    def install(function: Callable[..., object]) -> None:
         monkeypatch.setitem(sys.modules, "probe_command", types.SimpleNamespace(probe=function))
         monkeypatch.setitem(COMMANDS, "probe", ("probe_command:probe", "A probe."))
 
@@ -76,7 +77,7 @@ def test_wrong_arguments_are_told_without_usage_noise(arguments: list[str], mess
     (UsageError("m", "h"), 2), (MissingError("m", "h"), 3), (OutOfMemory("m", "h"), 4), (OutputError("m", "h"), 5),
     (Interrupted("m", "h"), 75),
 ])
-def test_errors_for_people_become_message_hint_and_code(error: Exception, code: int, command: object,
+def test_errors_for_people_become_message_hint_and_code(error: Exception, code: int, command: Callable,
                                                         capfd: pytest.CaptureFixture[str]) -> None:
     def probe() -> None:
         raise error
@@ -86,7 +87,7 @@ def test_errors_for_people_become_message_hint_and_code(error: Exception, code: 
     assert capfd.readouterr() == ("", "m\nhint: h\n")
 
 
-def test_debug_shows_the_traceback(command: object, capfd: pytest.CaptureFixture[str]) -> None:
+def test_debug_shows_the_traceback(command: Callable, capfd: pytest.CaptureFixture[str]) -> None:
     def probe(debug: bool = False) -> None:
         raise UsageError("m", "h")
 
@@ -96,7 +97,7 @@ def test_debug_shows_the_traceback(command: object, capfd: pytest.CaptureFixture
     assert "Traceback (most recent call last)" in told and told.endswith("m\nhint: h\n")
 
 
-def test_a_fault_of_ours_leaves_a_log_and_no_traceback(command: object, tmp_path: Path,
+def test_a_fault_of_ours_leaves_a_log_and_no_traceback(command: Callable, tmp_path: Path,
                                                        capfd: pytest.CaptureFixture[str],
                                                        monkeypatch: pytest.MonkeyPatch) -> None:
     def probe() -> None:
@@ -121,7 +122,7 @@ def test_a_fault_of_ours_leaves_a_log_and_no_traceback(command: object, tmp_path
 @pytest.mark.parametrize(("error", "code", "message"), [
     (KeyboardInterrupt(), 75, "interrupted"), (typer.Abort(), 75, "interrupted"), (MemoryError(), 4, "out of memory"),
 ])
-def test_what_python_raises_is_known_too(error: BaseException, code: int, message: str, command: object,
+def test_what_python_raises_is_known_too(error: BaseException, code: int, message: str, command: Callable,
                                          capfd: pytest.CaptureFixture[str]) -> None:
     def probe() -> None:
         raise error
@@ -132,7 +133,7 @@ def test_what_python_raises_is_known_too(error: BaseException, code: int, messag
     assert told.startswith(message) and "Traceback" not in told
 
 
-def test_a_commands_number_is_the_exit_code(command: object) -> None:
+def test_a_commands_number_is_the_exit_code(command: Callable) -> None:
     command(lambda: 3)
     assert app.run(["probe"]) == 3
     command(lambda: None)

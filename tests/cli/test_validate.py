@@ -14,7 +14,7 @@ from echo_cli.cli.rules import storyboard_rules
 from echo_cli.models.tiny_words import concepts_of, unknown_words
 from echo_cli.storyboard.parse import load
 from tests.storyboard.test_document import BROKEN
-from tests.storyboard.test_parse import A, WRONG, scenes
+from tests.storyboard.test_parse import WRONG, A, scenes
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "storyboards").glob("*.yaml"))
 
@@ -87,7 +87,7 @@ def test_many_files_one_line_each_and_the_bad_ones_do_not_hide_the_good(film: Pa
     assert errors.splitlines()[-1] == "2 of 3 storyboards have mistakes"
 
 
-def test_standard_input(capfd: pytest.CaptureFixture[str]) -> None:
+def test_standard_input() -> None:
     tool = [sys.executable, "-c", "from echo_cli.cli.app import main; main()", "validate", "-"]
     assert subprocess.run(tool, input=FILM, text=True, capture_output=True).stdout.startswith("There and back")
     bad = subprocess.run(tool, input="scenes: 1\n", text=True, capture_output=True)
@@ -145,3 +145,22 @@ def test_the_examples_teach_what_there_is() -> None:
     assert kinds == {"smooth", "hard cut", "recall"}
     assert any(scene.get("transition") == "recall:auto" for board in boards.values() for scene in board["scenes"])
     assert {key for board in boards.values() for key in board} >= {"style", "memory", "timing", "length", "model"}
+
+
+def test_settings_are_checked_one_by_one_against_the_policy(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    film.write_text("memory: {policy: echo-forcing, recnt_frames: 3, smooth: {clear_after: -1, positions: tail}}\n" + FILM)
+    assert run(capfd, str(film))[2].splitlines() == [
+        f"{film}:1:32: memory policy 'echo-forcing' has no setting 'recnt_frames' (did you mean 'recent_frames'?)",
+        f"{film}:1:58: memory policy 'echo-forcing', 'smooth': 'clear_after' must be a whole number of at least 0, not -1",
+    ]
+    own = FILM.replace("transition: cut", "transition: cut, memory: {first_weight: 2, jump_value: 3}")
+    film.write_text(own)
+    assert run(capfd, str(film))[2] == (f"{film}:5:89: scene 'city': a hard cut transition of 'echo-forcing': "
+                                        "'first_weight' must be a number of at least 0 and at most 1, not 2\n")
+    film.write_text("memory: window\n" + own)
+    assert run(capfd, str(film))[2].count("memory policy 'window' has no settings for a single transition") == 2
+
+
+def test_lines_may_end_as_on_windows(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    film.write_bytes(FILM.replace("recall:auto", "recall:roof").replace("\n", "\r\n").encode())
+    assert run(capfd, str(film))[2].startswith(f"{film}:6:67: scene 'back': recall of 'roof'")

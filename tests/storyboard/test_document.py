@@ -56,7 +56,7 @@ def test_a_harmless_alias_is_fine() -> None:
 
 def test_encodings() -> None:
     assert decode("\ufefftitle: é".encode(), "f") == "title: é"
-    with pytest.raises(StoryboardError, match="f:2:4: byte 0xe9 is not UTF-8"):
+    with pytest.raises(StoryboardError, match=r"f:2:4: byte 0xe9 is not UTF-8"):
         decode("ab\ndéé".encode("latin-1").replace(b"d\xe9", "dé!".encode()), "f")
     with pytest.raises(StoryboardError, match="f:1:1: the file is UTF-16"):
         decode("title: x".encode("utf-16"), "f")
