@@ -38,7 +38,7 @@ def test_times_are_the_decimals_that_were_written() -> None:
 
 
 def test_a_day_of_short_scenes_does_not_drift() -> None:
-    made = film([0.8] * 13_500 + [9.6] * 7_875)
+    made = film([0.8] * 1_500 + [9.6] * 8_875)
     assert made.pictures == 24 * 3600 * 16
     assert abs(made.spans[-1].pictures.start - (24 * 3600 - 9.6) * 16) <= 6
 
