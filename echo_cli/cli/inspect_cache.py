@@ -23,8 +23,8 @@ def inspect_cache(
                                                 autocompletion=complete.scene_ids)] = None,
     block: Annotated[int | None, typer.Option(metavar="N", help="All about one block.")] = None,
     at: Annotated[str | None, typer.Option(metavar="TIME", help="All about the block on screen at 42s, 1m30s, …")] = None,
-    layer: Annotated[int | None, typer.Option(metavar="N", help="With --block or --at: this layer instead of the mean "
-                                                                "of all.")] = None,
+    layer: Annotated[int | None, typer.Option(metavar="N", help="With --block or --at: what this layer chose, instead "
+                                                                "of the mean of all.")] = None,
     diff: Annotated[Path | None, typer.Option(metavar="OTHER", help="Where two runs part.")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print one line a block.")] = False,
     html: Annotated[Path | None, typer.Option(metavar="REPORT.html", help="Write one self-contained page.")] = None,

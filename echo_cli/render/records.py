@@ -110,7 +110,7 @@ def _layers(facts: Facts, tokens: int) -> tuple[LayerMeasured, ...]:
     for similarity, gate, chosen in zip(facts.similarity.read(), facts.gate.read(), facts.chosen.read(), strict=True):
         index = np.asarray(chosen)
         counts = np.bincount(index[index >= 0] // tokens, minlength=len(facts.history_frames))
-        layers.append(LayerMeasured((), Drift(similarity, gate), tuple(
+        layers.append(LayerMeasured(Drift(similarity, gate), tuple(
             (frame, int(count)) for frame, count in zip(facts.history_frames, counts, strict=True) if count)))
     return tuple(layers)
 

@@ -7,6 +7,7 @@ made in `svg`, the answers in `inspect`; here they are put in order.
 from collections.abc import Iterable, Iterator
 from html import escape
 from importlib.resources import files
+from itertools import zip_longest
 
 from echo_cli.trace import svg
 from echo_cli.trace.inspect import Lingering, SceneAnswer, Summary, Survey, start_of, summarise, survey
@@ -194,7 +195,8 @@ def _card(trace: Trace, told: SceneAnswer, pictures: Pictures) -> str:
     if told.jump is not None:
         facts_list.append(("jump", f"{told.jump} positions"))
     if kept := told.recall_frame:
-        made = ", ".join(f"{frame} ({number(share)})" for frame, share in zip(kept.frames, kept.shares, strict=False))
+        made = ", ".join(f"{frame} ({number(share)})" if share is not None else str(frame)
+                         for frame, share in zip_longest(kept.frames, kept.shares))
         facts_list.append(("its recall frame", f"{kept.method.replace('_', ' ')} of frames {made}"))
     details = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in facts_list)
     begins = "opens the film" if told.begins == "start" else told.begins

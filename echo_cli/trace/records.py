@@ -150,13 +150,14 @@ class SceneRecord:
 
 @dataclass(frozen=True, slots=True)
 class RecallFrameRecord:
-    """How a scene's recall frame was made, known when the scene closes. `shares` says how much of each frame is in it."""
+    """How a scene's recall frame was made, known when the scene closes. `shares` says how much of each frame is in it,
+    where that was measured."""
 
     scene: int
     block: int
     method: str
     frames: tuple[int, ...]
-    shares: tuple[float | None, ...]
+    shares: tuple[float | None, ...] = ()
 
 
 # ---------------------------------------------------------------- blocks
@@ -213,9 +214,8 @@ class Drift(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LayerMeasured:
-    """One layer's share of what `Measured` averages: mean weight a segment, drift, (source frame, tokens) pairs."""
+    """One layer's share of what `Measured` averages: its drift, and what it chose as (source frame, tokens) pairs."""
 
-    weights: tuple[float | None, ...]
     drift: Drift | None = None
     chosen: tuple[tuple[int, int], ...] = ()
 

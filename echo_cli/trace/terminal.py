@@ -5,6 +5,7 @@ and scenes by colour, so that it also reads without colour.
 """
 
 from collections.abc import Iterator
+from itertools import zip_longest
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -135,7 +136,7 @@ def legend(found: Survey) -> Text:
     return text.append("colour: the scene it came from")
 
 
-def _answers(trace: Trace, summary: Summary) -> Iterator[Text]:
+def _answers(trace: Trace, summary: Summary) -> Iterator[RenderableType]:
     budget = summary.budget
     share = f"{budget.tokens:,} tokens and {size(budget.bytes)} at most"
     yield _line("memory", f"bounded: {share}, full from {clock(budget.reached_at)}" if budget.bounded
@@ -153,8 +154,13 @@ def _answers(trace: Trace, summary: Summary) -> Iterator[Text]:
         yield _line("a block", f"{sum(summary.block_times):.0f} ms ({parts}){speed}")
 
 
-def _line(name: str, words: str) -> Text:
-    return Text.assemble((f"{name:<13}", "bold"), words)
+def _line(name: str, words: str) -> RenderableType:
+    """A name and what there is to say, which keeps to its own column when it is long."""
+    line = Table.grid(padding=(0, 1, 0, 0))
+    line.add_column(width=12, style="bold", no_wrap=True)
+    line.add_column(overflow="fold")
+    line.add_row(name, Text(words))
+    return line
 
 
 def _score(scene: SceneAnswer) -> str:
@@ -203,9 +209,9 @@ def scene_detail(trace: Trace, record: SceneRecord, found: BlockRecord | None) -
     for left in told.lingering:
         parts.append(_line("lingering", f"{left.source}: {_lingering(left)}"))
     if told.recall_frame:
-        made = zip(told.recall_frame.frames, told.recall_frame.shares, strict=False)
-        parts.append(_line("its frame", f"{told.recall_frame.method}: "
-                                        + ", ".join(f"frame {frame} {number(share)}" for frame, share in made)))
+        made = zip_longest(told.recall_frame.frames, told.recall_frame.shares)
+        parts.append(_line("its frame", f"{told.recall_frame.method.replace('_', ' ')} of frames " + ", ".join(
+            f"{frame} ({number(share)})" if share is not None else str(frame) for frame, share in made)))
     if record.settings:
         parts.append(_line("settings", ", ".join(f"{name} {value}" for name, value in record.settings.items())))
     if record.candidates:
@@ -239,10 +245,8 @@ def decay_map(record: BlockRecord) -> RenderableType:
 
 def block_detail(trace: Trace, record: BlockRecord, layer: int | None = None) -> Group:
     facts, measured = trace.header.timeline[record.scene], record.measured
-    table = _table("role", "from", "frames", "tokens", "position", "weight", "leaves")
+    table = _table("role", "from", "frames", "tokens", "position", "weight min / mean / max", "leaves")
     weights = measured.weights if measured else ()
-    if layer is not None:
-        weights = tuple((each,) for each in measured.layers[layer].weights)
     for slot, segment in enumerate(record.layout.segments):
         told = " / ".join(number(value) for value in weights[slot]) if slot < len(weights) else "–"
         table.add_row(f"{GLYPHS[segment.role]} {segment.role.value}",
@@ -264,7 +268,7 @@ def block_detail(trace: Trace, record: BlockRecord, layer: int | None = None) ->
     return Group(*parts)
 
 
-def _block_facts(record: BlockRecord, layer: int | None) -> Iterator[Text]:
+def _block_facts(record: BlockRecord, layer: int | None) -> Iterator[RenderableType]:
     measured = record.measured
     if record.rolling:
         yield _line("rolled in", f"frames {', '.join(map(str, record.rolling.frames))}"

@@ -37,9 +37,9 @@ def test_at_a_second_and_by_number_is_the_same_block(trace: Path) -> None:
 
 
 def test_one_layer_instead_of_all(trace: Path) -> None:
-    told = json.loads(inspect_cache(trace, "--block", 14, "--layer", 2, "--json").stdout)
-    assert told["layer"] == 2 and len(told["measured"]["weights"]) == 4
-    assert inspect_cache(trace, "--block", 14, "--layer", 2).returncode == 0
+    told = json.loads(inspect_cache(trace, "--block", 10, "--layer", 2, "--json").stdout)
+    assert told["layer"] == 2 and sum(tokens for _, tokens in told["measured"]["chosen"]) == 72
+    assert "scores" not in inspect_cache(trace, "--block", 10, "--layer", 2).stdout  # these are of all layers
 
 
 def test_json_is_one_object(trace: Path) -> None:
@@ -84,7 +84,8 @@ def test_a_killed_run_is_shown_with_a_note(tmp_path: Path) -> None:
     (["--block", "3", "--at", "3s"], "--block and --at ask for different things"),
     (["--csv", "--json"], "ask for different things"),
     (["--layer", "1"], "--layer needs a block"),
-    (["--block", "1", "--layer", "9"], "layers 0 to 3"),
+    (["--block", "10", "--layer", "9"], "layers 0 to 3"),
+    (["--block", "1", "--layer", "0"], "no single layer"),
     (["--html", "film.mp4"], "no name for a page"),
     (["--diff", "nowhere.json"], "nowhere.json does not exist"),
 ])
