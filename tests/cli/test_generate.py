@@ -264,15 +264,6 @@ def test_from_standard_input_to_standard_output_and_nothing_else(tmp_path: Path)
     assert names() == set() and b"standard output: 66 pictures" in err
 
 
-def test_a_ctrl_c_in_the_terminal_is_for_us_and_not_for_ffmpeg() -> None:
-    Path("story.yaml").write_text(LONG)
-    process = start("story.yaml", "-o", "film.mp4", "--quiet", stderr=subprocess.PIPE, start_new_session=True)
-    wait_for_blocks(lambda: process.poll() is None)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to everyone in the foreground
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 75 and b"stopped by SIGINT after block" in err
-
-
 def test_a_kill_leaves_a_trace_that_can_be_read_and_no_ffmpeg() -> None:
     Path("story.yaml").write_text(LONG)
     process = start("story.yaml", "-o", "film.mp4", "--quiet")

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +65,22 @@ def test_the_same_pictures_make_the_same_file(tmp_path: Path) -> None:
     assert sha256(film(tmp_path / "a.mp4", 40)) == sha256(film(tmp_path / "b.mp4", 40))
 
 
+def test_a_film_does_not_depend_on_the_number_of_cores(tmp_path: Path) -> None:
+    cores = os.sched_getaffinity(0)
+    if len(cores) == 1:
+        pytest.skip("needs two cores")
+    sizes = {}
+    try:
+        for count in (1, len(cores)):
+            os.sched_setaffinity(0, set(sorted(cores)[:count]))
+            with FilmWriter(Mp4(tmp_path / f"{count}.mp4"), WIDTH, HEIGHT, 16, scale=8) as writer:
+                writer.write(noise(0))
+                sizes[count] = writer.close().sha256
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert len(set(sizes.values())) == 1
+
+
 def test_awkward_names_are_names(tmp_path: Path) -> None:
     for name in ("-film.mp4", "a b'c\"%d:é\n.mp4", "pipe:1.mp4"):
         assert film(tmp_path / name, 3).exists()
@@ -107,9 +125,18 @@ def noise(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 255, (12, HEIGHT, WIDTH, 3), dtype=np.uint8)
 
 
+def until(true: Callable[[], bool]) -> None:
+    for _ in range(400):
+        if true():
+            return
+        time.sleep(0.05)
+    pytest.fail("waited for 20 seconds")
+
+
 def test_a_killed_encoder_leaves_nothing(tmp_path: Path) -> None:
     with FilmWriter(Mp4(tmp_path / "film.mp4"), WIDTH, HEIGHT, 16) as writer:
         writer.write(noise(0))
+        until(partial(tmp_path / "film.mp4").exists)
         os.kill(writer.process, signal.SIGKILL)
         assert "stopped from outside (signal 9)" in broken(writer).message
     assert list(tmp_path.iterdir()) == []
@@ -167,17 +194,26 @@ def test_a_slow_encoder_holds_the_generator_back(tmp_path: Path) -> None:
     assert sum(1 for _ in read.pictures(tmp_path / "film.mp4")) == 600
 
 
+def test_a_ctrl_c_in_the_terminal_does_not_reach_the_encoder(tmp_path: Path) -> None:
+    with FilmWriter(Mp4(tmp_path / "film.mp4"), WIDTH, HEIGHT, 16) as writer:
+        assert os.getsid(writer.process) != os.getsid(0)
+
+
+def test_a_film_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), FilmWriter(Mp4(tmp_path / "film.mp4"), WIDTH, HEIGHT, 16) as writer:
+        writer.write(noise(0))
+        until(partial(tmp_path / "film.mp4").exists)
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == [] and not Path(f"/proc/{writer.process}").exists()
+
+
 def test_no_encoder_outlives_a_killed_writer(tmp_path: Path) -> None:
     program = ("import os, signal, sys; from tests.video.test_writer import *\n"
                f"w = FilmWriter(Mp4(Path({str(tmp_path / 'film.mp4')!r})), WIDTH, HEIGHT, 16); w.write(noise(0))\n"
                "print(w.process, flush=True); os.kill(os.getpid(), signal.SIGKILL)")
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parents[2])
     encoder = int(run.stdout)
-    for _ in range(100):
-        if not Path(f"/proc/{encoder}").exists():
-            break
-        threading.Event().wait(0.05)
-    assert not Path(f"/proc/{encoder}").exists()
+    until(lambda: not Path(f"/proc/{encoder}").exists())
     assert [path.name for path in tmp_path.iterdir()] == [partial(Path("film.mp4")).name]
 
 
