@@ -4,6 +4,8 @@ Nothing else in the project asks which device it runs on, draws random numbers f
 """
 
 import hashlib
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -41,7 +43,18 @@ class Runtime:
         if dtype != "auto" and dtype not in DTYPES:
             raise UsageError(f"no dtype is called '{dtype}'", hint=f"Use auto, {', '.join(DTYPES)}.")
         default = torch.bfloat16 if place.type == "cuda" else torch.float32
-        return cls(place, default if dtype == "auto" else DTYPES[dtype])
+        chosen = default if dtype == "auto" else DTYPES[dtype]
+        if place.type == "cpu" and chosen is not torch.float32 and not _survives(chosen):
+            raise MissingError(f"torch {torch.__version__} dies when this machine's CPU computes in {dtype}",
+                               hint="Use --dtype float32, or set ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 in the environment.")
+        return cls(place, chosen)
+
+
+def _survives(dtype: torch.dtype) -> bool:
+    """Whether a process of ours can multiply matrices in `dtype`: some virtual machines advertise instructions that
+    they then refuse, and the process is gone without an exception."""
+    trial = f"import torch; torch.nn.Linear(64, 64, dtype={dtype})(torch.ones(64, 64, dtype={dtype}))"
+    return subprocess.run([sys.executable, "-c", trial], capture_output=True).returncode == 0
 
 
 class Noise(Protocol):

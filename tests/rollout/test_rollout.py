@@ -4,12 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from echo_cli.memory.policies import POLICIES
+from echo_cli.memory.store import KVStore
 from echo_cli.rollout.rollout import rollout
 from echo_cli.rollout.sampling import schedule
 from echo_cli.rope import RopeTable, rotate
 from echo_cli.runtime import KeyedNoise
 from echo_cli.storyboard.nouns import Kind
-from tests.small import GRID, SPEC, model, policy_for, prompts_for, run, story
+from tests.small import GRID, SHORT, SPEC, model, policy_for, prompts_for, run, story
 
 
 class Recomputed:
@@ -108,3 +110,34 @@ def test_forgetting_everything_carries_no_gradient() -> None:
                            KeyedNoise(1, timeline.scenes), GRID))
     gradient, = torch.autograd.grad(results[-1].latents.sum(), rows[0], allow_unused=True)
     assert gradient is None or gradient.abs().max() == 0
+
+
+def test_shapes_and_buffers_stand_still_once_the_window_is_full() -> None:
+    """What a captured graph needs: from then on every pass sees tensors of one shape at one address."""
+    timeline = story([(None, None, 14)])
+    for name in POLICIES:
+        seen: list[tuple] = []
+        prepare = KVStore.prepare
+
+        def prepared(store: KVStore, layout):
+            context = prepare(store, layout)
+            seen.append((context.past, context.keys.data_ptr(), context.values.data_ptr(), context.keys.shape,
+                         context.query_rotation.shape))
+            return context
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(KVStore, "prepare", prepared)
+            list(rollout(model(), prompts_for(timeline), policy_for(name, timeline), KeyedNoise(1, timeline.scenes), GRID))
+        assert len(set(seen[7:])) == 1
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_bfloat16_runs_and_stays_near(name: str) -> None:
+    timeline = story(SHORT)
+    small = model().to(torch.bfloat16)
+    policy = policy_for(name, timeline)
+    for whole, half in zip(run(name, timeline), rollout(small, prompts_for(timeline), policy,
+                                                        KeyedNoise(1, timeline.scenes), GRID), strict=True):
+        assert half.latents.dtype is torch.bfloat16 and half.latents.isfinite().all()
+        apart = (whole.latents - half.latents.float()).norm() / whole.latents.norm()
+        assert apart < 0.15, f"block {whole.block.index}: {apart:.3f}"
