@@ -64,10 +64,8 @@ class TinyCodec(nn.Module):
         count, _, height, width = pictures.shape[1:]
         if count % _TIME != 1 or height % _SPACE or width % _SPACE:
             raise ValueError(f"{count} pictures of {width}x{height}: need 1 + {_TIME}n pictures of multiples of {_SPACE}")
-        frames = self.frames(pictures)
-        latents = self.raw_latents(frames.flatten(0, 1))
-        latents = (latents - self.mean[:, None, None]) / self.std[:, None, None]
-        return latents.unflatten(0, frames.shape[:2])
+        latents = torch.stack([self.raw_latents(frame) for frame in self.frames(pictures).unbind(1)], 1)
+        return (latents - self.mean[:, None, None]) / self.std[:, None, None]
 
     @staticmethod
     def frames(pictures: Tensor, started: bool = False) -> Tensor:
@@ -81,7 +79,8 @@ class TinyCodec(nn.Module):
 
         The first latent frame of a stream (state None) gives one picture, every other four.
         """
-        raw = latents.flatten(0, 1) * self.std[:, None, None] + self.mean[:, None, None]
-        pictures = self.raw_pictures(raw).clamp(0, 1)
-        pictures = pictures.unflatten(1, (_TIME, 3)).unflatten(0, (len(latents), -1)).flatten(1, 2)
+        raw = latents * self.std[:, None, None] + self.mean[:, None, None]
+        # A frame at a time: the bits of a convolution depend on how many pictures it is given at once, a stream's must not.
+        frames = [self.raw_pictures(frame).clamp(0, 1).unflatten(1, (_TIME, 3)) for frame in raw.unbind(1)]
+        pictures = torch.cat(frames, 1)
         return (pictures if state else pictures[:, _TIME - 1 :]), True

@@ -20,7 +20,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "forest": ("forest", "pine forest", "green forest", "woods", "woodland"),
 }
 TIMES: dict[str, tuple[str, ...]] = {
-    "day": ("day", "daytime", "noon", "midday", "sunny", "daylight"),
+    "day": ("day", "daytime", "noon", "midday", "sunny day", "sunny", "daylight"),
     "sunset": ("sunset", "dusk", "evening", "golden hour", "twilight"),
     "night": ("night", "midnight", "moonlight", "moonlit"),
 }
@@ -43,7 +43,7 @@ MOTIONS: dict[str, tuple[str, ...]] = {
     "right": ("right", "rightwards", "rightward"),
     "bounce": ("bounces", "bounces up and down", "hops", "hops up and down", "jumps up and down", "jumps", "bouncing",
                "jumping", "hopping", "up and down"),
-    "still": ("stands still", "rests", "sits", "stays still", "stays in place", "waits", "stands", "still", "resting",
+    "still": ("stands still", "rests", "sits", "stays still", "stays in place", "waits", "stands", "sits still", "still", "resting",
               "standing", "sitting"),
 }
 CAMERAS: dict[str, tuple[str, ...]] = {
@@ -103,14 +103,14 @@ def rows_of(prompt: str) -> list[int]:
     for text, row in _matches(prompt):
         if row is None:
             row = 1 + len(CONCEPTS) + zlib.crc32(text.encode()) % BUCKETS
-        if row:
+        if row and row not in rows:  # "the sea" after "the shore" says no more
             rows.append(row)
     return (rows + [0] * TEXT_LENGTH)[:TEXT_LENGTH]
 
 
 def concepts_of(prompt: str) -> dict[str, list[str]]:
     """What `tiny` reads in the prompt, by table, in the order of the words: {"colour": ["red"], …}."""
-    named = [CONCEPTS[row - 1] for _, row in _matches(prompt) if row]
+    named = dict.fromkeys(CONCEPTS[row - 1] for _, row in _matches(prompt) if row)
     return {table: [name for name in named if name in members] for table, members in TABLES.items()}
 
 

@@ -153,7 +153,7 @@ class CodecStage:
         figures = torch.stack((loss.detach(), psnr(squares.detach()), rough.detach())).tolist()
         return CodecProgress(self.step, plan.steps, *figures)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def finished(self, stories: int = 64) -> TinyCodec:
         """The averaged codec, its latents' mean and deviation measured anew over whole stories."""
         codec = TinyCodec(self.plan.channels).to(self.device)
@@ -165,7 +165,7 @@ class CodecStage:
         deviation, mean = torch.std_mean(latents, (0, 1, 3, 4))
         codec.mean.copy_(mean)
         codec.std.copy_(deviation)
-        return codec.eval()
+        return codec.requires_grad_(False).eval()
 
 
 def _batches(seeds: Tensor, device: torch.device, kind: StoryKind | None = None, size: int = 4) -> Iterator[Stories]:

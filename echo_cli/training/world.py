@@ -77,7 +77,7 @@ class Truth:
     @property
     def box(self) -> Tensor:
         """Corners of a square around the subject, left, top, right, bottom: [story, picture, 4]."""
-        reach = self.radius[..., None] * 1.12
+        reach = self.radius[..., None] * 1.25
         return torch.cat((self.centre - reach, self.centre + reach), -1)
 
 
@@ -235,10 +235,11 @@ def _path(cast: dict[str, Tensor], kinds: Tensor, starts: Tensor, segment: Tenso
     pan = away * (kinds == StoryKind.PAN)[:, None]
     x = (start.gather(1, rules) + velocity.gather(1, rules) * since - pan + MARGIN) % period - MARGIN
 
-    # A hop ends on the ground: one that a switch interrupts goes on until it lands.
+    # A hop ends on the ground: a switch goes on with the one that it finds, at least until it lands.
+    hops = (switch & (motion[:, 0] == BOUNCE))[:, None] & (rules == 1)
     opened = (opens[:, 1] - opens[:, 0])[:, None]
-    landing = (switch & (motion[:, 0] == BOUNCE))[:, None] & (rules == 1) & (since < (-opened) % _HOP)
-    phase = torch.where(landing, since + opened, since) % _HOP / _HOP
+    landing = hops & (since < (-opened) % _HOP)
+    phase = (since + opened * hops) % _HOP / _HOP
     lift = 4 * _HOP_HEIGHT * phase * (1 - phase) * ((goes == BOUNCE) | landing)
 
     radius, ground = cast["radius"].gather(1, rules), cast["ground"].gather(1, rules)
