@@ -129,15 +129,15 @@ def _job(source: str, output: str | None, model: str | None, assignments: list[s
     from echo_cli.storyboard.timeline import timeline
 
     rules = storyboard_rules(model)
-    if model is not None and model not in rules.models:
-        raise UsageError(f"no model is called '{model}'{did_you_mean(model, tuple(rules.models))}",
-                         f"there are {', '.join(rules.models)}")
     if choices.memory is not None:
         settings_type(choices.memory)
     written = load(source, rules)
     policy = choices.memory or written.policy or rules.default_policy
     choices = replace(choices, settings=read_assignments(assignments, policy))
     board = with_choices(written, choices, rules.default_model)
+    if board.model not in rules.models:
+        raise UsageError(f"no model is called '{board.model}'{did_you_mean(board.model, tuple(rules.models))}",
+                         f"there are {', '.join(rules.models)}")
     spec = rules.models[board.model]
     spec.grid(board.size)
     stem = "film" if source == STDIN else Path(source).stem

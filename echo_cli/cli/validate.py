@@ -87,8 +87,18 @@ def describe(storyboard: Storyboard, film: Timeline, model: str, policy: str) ->
         "timing": storyboard.timing.value, "fps": geometry.fps, "asked": film.spans[-1].asked[1],
         "seconds": film.pictures / geometry.fps, "pictures": film.pictures, "blocks": len(film.blocks),
         "frames": len(film.blocks) * geometry.block_frames, "block_seconds": geometry.block_pictures / geometry.fps,
-        "trimmed": made - film.pictures, "scenes": scenes, "canonical": canonical(storyboard),
+        "trimmed": made - film.pictures, "unknown_words": _unknown_words(storyboard, model), "scenes": scenes, "canonical": canonical(storyboard),
     }
+
+
+def _unknown_words(storyboard: Storyboard, model: str) -> list[str]:
+    """Words that the embedded model has never met; other models read any word."""
+    from echo_cli.models.spec import TINY
+    from echo_cli.models.tiny_words import unknown_words
+
+    if model != TINY.name:
+        return []
+    return list(dict.fromkeys(word for scene in storyboard.scenes for word in unknown_words(scene.prompt)))
 
 
 def _edges(span: range) -> list[int]:
@@ -152,6 +162,9 @@ def _show(film: dict[str, Any]) -> None:
         if scene["recall"]:
             console.print(escape(f"{scene['id']} {_recall(scene['recall'])}"))
     console.print(f"[dim]{escape(_rounding(film))}[/]")
+    if film["unknown_words"]:
+        console.print(escape(f"{film['model']} has never met these words and will not show them: "
+                             f"{', '.join(film['unknown_words'])}"))
 
 
 def _summary(film: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from echo_cli.storyboard.fields import Fields, fields_of, plain
 from echo_cli.storyboard.mistakes import Mark, Mistakes
 from echo_cli.storyboard.nouns import AUTO, VERSION, Kind, Scene, Storyboard, Timing
 from echo_cli.storyboard.rules import Rules
+from echo_cli.storyboard.sizes import read_size
 from echo_cli.storyboard.timeline import edges, too_short
 from echo_cli.storyboard.timing import Asked, Given, resolve
 
@@ -23,11 +24,9 @@ TOP_KEYS = ("version", "title", "seed", "model", "memory", "size", "fps", "style
 SCENE_KEYS = ("id", "prompt", "duration", "at", "transition", "subtitle", "seed", "memory")
 SEEDS = (0, 2**63 - 1)
 RATES = (1, 240)  # pictures a second
-SIDES = (1, 16384)  # pixels
 LONGEST_ID = 64
 
 _ID = re.compile(rf"[^\s:/\\]{{1,{LONGEST_ID}}}")
-_SIZE = re.compile(r"(\d{1,5}) ?[xX×] ?(\d{1,5})", re.ASCII)
 _RECALL = re.compile(r"recall\s*:\s*(.*)", re.IGNORECASE | re.DOTALL)
 _KINDS = {"smooth": Kind.SMOOTH, "hard cut": Kind.HARD_CUT, "hardcut": Kind.HARD_CUT, "cut": Kind.HARD_CUT}
 
@@ -102,11 +101,9 @@ def _read_size(top: Fields) -> tuple[int, int] | None:
     if "size" not in top:
         return None
     text = top.value("size")
-    found = _SIZE.fullmatch(text.strip()) if isinstance(text, str) else None
-    size = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not all(SIDES[0] <= side <= SIDES[1] for side in size):
+    size = read_size(text) if isinstance(text, str) else None
+    if size is None:
         top.note("size", f"size must be WIDTHxHEIGHT in pixels, such as 832x480, not {short(text)}")
-        return None
     return size
 
 

@@ -66,6 +66,13 @@ def test_the_object_says_the_same(film: Path, capfd: pytest.CaptureFixture[str])
     assert found["canonical"]["scenes"][2]["transition"] == "recall:auto"
 
 
+def test_words_that_tiny_has_never_met_are_named(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    film.write_text(FILM.replace("a blue box", "a blue zeppelin"))
+    assert run(capfd, str(film))[1].endswith("tiny has never met these words and will not show them: zeppelin\n")
+    assert json.loads(run(capfd, "--json", str(film))[1])["unknown_words"] == ["zeppelin"]
+    assert json.loads(run(capfd, "--json", str(film), "--model", "wan2.1-t2v-1.3b")[1])["unknown_words"] == []
+
+
 def test_a_policy_without_a_library_recalls_nothing_and_embedding_is_chosen_later(
         film: Path, capfd: pytest.CaptureFixture[str]) -> None:
     film.write_text("memory: window\n" + FILM)
