@@ -1,5 +1,6 @@
 """`echo train`: the embedded model from nothing, or from where an earlier run stopped."""
 
+import json
 import sys
 import time
 from enum import StrEnum
@@ -42,9 +43,12 @@ def train(
 
     runtime = Runtime.choose(device, "float32")
     if report:
-        from echo_cli.training.report import judge_weights
+        from echo_cli.models.tiny import INDEX, WEIGHTS, load
+        from echo_cli.training.report import report as judged
 
-        judge_weights(out, runtime, stories)
+        own = out / "weights"
+        backend = load(runtime, own if (own / INDEX).exists() else WEIGHTS)
+        print(json.dumps(judged(backend, out / "report", stories, lambda line: print(line, file=sys.stderr, flush=True))))
         return
     chosen = ("gpu" if runtime.device.type == "cuda" else "cpu") if preset == "auto" else preset
     if chosen not in PRESETS:
@@ -75,10 +79,12 @@ class _Lines:
     """One plain line a few seconds apart."""
 
     def __init__(self) -> None:
-        self._told = 0.0
+        self._told, self._stage = 0.0, ""
         self._means: dict[str, float] = {}
 
     def __call__(self, progress: "Progress") -> None:
+        if progress.stage != self._stage:
+            self._stage, self._means = progress.stage, {}
         for name, value in progress.losses.items():
             self._means[name] = value if name not in self._means else 0.95 * self._means[name] + 0.05 * value
         if time.monotonic() - self._told < _EVERY:

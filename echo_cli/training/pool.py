@@ -70,5 +70,4 @@ def encoded(told: Stories, codec: TinyCodec) -> dict[str, Tensor]:
     seen = torch.stack([truth.visible[:, a:b].amin(1) for a, b in zip(opens, opens[1:], strict=False)], 1)
     small = {name: getattr(truth, name).to(torch.int8) for name in ("segment", "slot", "place", "time", "shape", "colour", "motion")}
     tokens = {name: getattr(truth, f"token_{name}").flatten(2, 3).half() for name in ("cover", "velocity", "depths")}
-    latents = torch.cat([codec.encode(pictures[None]) for pictures in told.pictures])  # larger batches fall out of the cache
-    return {"latents": latents.half(), "words": words, "seen": seen.half(), **small, **tokens}
+    return {"latents": codec.encode(told.pictures).half(), "words": words, "seen": seen.half(), **small, **tokens}
