@@ -57,3 +57,35 @@ def speed(
         held = f"{row.bytes_last / 2**20:,.1f} MiB" + (", constant" if row.bytes_first == row.bytes_last else ", CHANGED")
         print(f"{row.policy:<14}{row.block_ms:>9,.1f} ms{share['linear']:>9}{share['attention']:>11}{share['memory']:>9}"
               f"{share['other']:>8}{row.slope:>+9.2%} ±{row.slope_error:>6.2%}{held:>24}")
+
+
+@bench.command()
+def footprint(
+    seconds: Annotated[list[float] | None, typer.Argument(metavar="SECONDS", min=0.1, show_default="10 60 600",
+                                                          help="Lengths of film after which to look.")] = None,
+    model: Annotated[str, typer.Option(help="The model to make it with.")] = "tiny",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Resident memory while a film grows: of this process and of its ffmpeg.
+
+    Makes one film as long as the longest of SECONDS, with every kind of transition, and throws it away. Memory after ten
+    seconds and after ten minutes should be the same.
+    """
+    from echo_cli.bench.footprint import measure
+    from echo_cli.models.backend import load_backend
+    from echo_cli.render.progress import size
+    from echo_cli.runtime import Runtime
+
+    runtime = Runtime.choose(device, dtype)
+    readings = measure(load_backend(model, runtime), runtime, seconds or [10, 60, 600])
+    if json:
+        print(json_text.dumps({"readings": [{"seconds": found.seconds, "generate_bytes": found.own,
+                                             "ffmpeg_bytes": found.ffmpeg} for found in readings]}))
+        return
+    print(f"{'film':>8}{'generate':>12}{'ffmpeg':>12}{'change':>9}")
+    first = readings[0].own + readings[0].ffmpeg
+    for found in readings:
+        print(f"{found.seconds:>6g} s{size(found.own):>12}{size(found.ffmpeg):>12}{(found.own + found.ffmpeg) / first - 1:>+9.1%}")
