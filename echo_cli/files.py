@@ -71,13 +71,18 @@ def flush(path: Path) -> None:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a small file at once."""
+    write_partial(path, text)
+    publish(path)
+
+
+def write_partial(path: Path, text: str) -> None:
+    """A small file, whole but without its name; `publish` gives it that, and needs no room on the disk."""
     with told_as_output(path):
         try:
             partial(path).write_text(text, encoding="utf-8")
         except OSError:
             partial(path).unlink(missing_ok=True)
             raise
-    publish(path)
 
 
 def sha256(*paths: Path) -> str:

@@ -19,13 +19,13 @@ from torch import Tensor
 
 from echo_cli import __version__
 from echo_cli.errors import OutOfMemory
-from echo_cli.files import sha256, told_as_output, write_whole
+from echo_cli.files import partial, publish, sha256, told_as_output, write_partial
 from echo_cli.memory.policies.base import Policy
 from echo_cli.models.backend import Backend, Codec
 from echo_cli.render import manifest
 from echo_cli.render.job import Job
 from echo_cli.render.progress import Progress, Step
-from echo_cli.render.records import block_record, measured, scene_record
+from echo_cli.render.records import block_record, measured, recall_frame_record, scene_record
 from echo_cli.render.signals import Interruption
 from echo_cli.rollout.film import film as blocks_of_film
 from echo_cli.rollout.film import plan_policy
@@ -90,16 +90,30 @@ def make(job: Job, backend: Backend, runtime: Runtime, progress: Progress, inter
             burn=job.captions if job.subtitles is Subtitles.BURN else (), title=job.storyboard.title))
         trace = stack.enter_context(TraceWriter(outputs.trace, header(job, backend, runtime))) if outputs.trace else None
         times = _write_blocks(job, backend, policy, Decoder(backend.codec, runtime.device), film, trace, progress, interruption)
-        made = {"film": film.close(), "subtitles": _write_subtitles(job)}
+        written = {"film": film.finish()}
         wall = time.monotonic() - began
         if trace:
             trace.finish(wall)
-            made["trace"] = _output(trace.path)
-    done = Made({what: output for what, output in made.items() if output}, timeline.pictures,
-                timeline.pictures / timeline.geometry.fps, wall, times)
-    if outputs.manifest:
-        manifest.write(outputs.manifest, job.identity(backend.weights_hash), done.outputs, _facts(job, runtime, done, started))
-    return done
+            written["trace"] = _output(trace.path, trace.path)
+        # All bytes are on the disk before the first name is given: a disk that fills up now leaves no film half told of.
+        named = [path for path in (outputs.subtitles, outputs.manifest) if path]
+        for path in named:
+            stack.callback(partial(path).unlink, missing_ok=True)
+        if job.subtitles is Subtitles.SRT and outputs.subtitles:
+            write_partial(outputs.subtitles, srt(job.captions))
+            written["subtitles"] = _output(outputs.subtitles, partial(outputs.subtitles))
+        made = Made({what: output for what, output in written.items() if output}, timeline.pictures,
+                    timeline.pictures / timeline.geometry.fps, wall, times)
+        if outputs.manifest:
+            manifest.prepare(outputs.manifest, job.identity(backend.weights_hash), made.outputs,
+                             _facts(job, runtime, made, started))
+        film.publish()
+        for path in named:
+            if partial(path).exists():
+                publish(path)
+            else:  # an older film's subtitles, left beside this one, would be shown with it
+                _remove(path)
+    return made
 
 
 def _write_blocks(job: Job, backend: Backend, policy: Policy, decode: Decoder, film: FilmWriter,
@@ -123,6 +137,8 @@ def _write_blocks(job: Job, backend: Backend, policy: Policy, decode: Decoder, f
             if result.block.opens:
                 trace.scene(scene_record(result, policy))
             trace.block(block_record(result, timeline))
+            if kept := recall_frame_record(result, policy):
+                trace.recall_frame(kept)
         if behind:
             totals = write(*behind)
             interruption.check(f"after block {result.block.index} of {len(timeline.blocks)}")
@@ -173,25 +189,15 @@ def _step(job: Job, result: BlockResult, pictures: int) -> Step:
                 timeline.spans[block.scene].scene.id, pictures, timeline.pictures, result.bytes)
 
 
-def _write_subtitles(job: Job) -> Output | None:
-    """The SRT if one is wanted. An older film's, left beside this one, would be shown with it: it goes."""
-    path = job.outputs.subtitles
-    if path is None:
-        return None
-    if job.subtitles is not Subtitles.SRT:
-        return _remove(path)
-    write_whole(path, srt(job.captions))
-    return _output(path)
-
-
 def _remove(path: Path) -> None:
     with told_as_output(path):
         path.unlink(missing_ok=True)
 
 
-def _output(path: Path) -> Output:
+def _output(path: Path, now: Path) -> Output:
+    """The file that will be `path` and lies at `now`."""
     with told_as_output(path):
-        return Output(path, sha256(path), path.stat().st_size)
+        return Output(path, sha256(now), now.stat().st_size)
 
 
 @contextmanager

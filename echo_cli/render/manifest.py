@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from echo_cli.errors import OutputError
-from echo_cli.files import write_whole
+from echo_cli.files import write_partial
 from echo_cli.render.outputs import Outputs
 from echo_cli.video.target import Images, Output
 
@@ -44,13 +44,13 @@ class Standing(Enum):
     TAKEN = auto()
 
 
-def write(path: Path, identity: Identity, outputs: Mapping[str, Output], facts: Mapping[str, Any]) -> None:
-    """`outputs` by what they are (film, trace, subtitles); `facts` is all else that is worth keeping."""
+def prepare(path: Path, identity: Identity, outputs: Mapping[str, Output], facts: Mapping[str, Any]) -> None:
+    """Write it, but do not name it yet. `outputs` by what they are (film, trace, subtitles); `facts` is all else worth keeping."""
     named = {what: {"name": output.path.name, "sha256": output.sha256, "bytes": output.bytes}
              for what, output in outputs.items()}
     text = json.dumps({"format": FORMAT, "version": VERSION, "identity": identity.plain(), **facts, "outputs": named},
                       indent=2, ensure_ascii=False)
-    write_whole(path, text + "\n")
+    write_partial(path, text + "\n")
 
 
 def read(path: Path) -> dict[str, Any] | None:
@@ -67,7 +67,7 @@ def standing(outputs: Outputs, identity: Identity) -> Standing:
     """DONE when the manifest matches and every file has its size; FREE when nothing of somebody else's would be lost."""
     found = read(outputs.manifest) if outputs.manifest else None
     if found is None:
-        return Standing.TAKEN if any(outputs.existing()) else Standing.FREE
+        return Standing.TAKEN if any(outputs.precious()) else Standing.FREE
     if found.get("identity") != identity.plain():
         return Standing.TAKEN
     folder = outputs.manifest.parent
@@ -87,7 +87,7 @@ def _bytes(path: Path) -> int | None:
 
 def refuse(outputs: Outputs, identity: Identity) -> OutputError:
     """Why a film is not made over what stands there: whichever of the two can be told."""
-    there = next(outputs.existing())
+    there = next(outputs.precious())
     found = read(outputs.manifest) if outputs.manifest else None
     why = "was made from something else: " + ", ".join(differences(found["identity"], identity.plain())) \
         if found and isinstance(found.get("identity"), dict) else "exists"

@@ -34,6 +34,11 @@ class Outputs:
         yield from self.film.existing()
         yield from filter(os.path.lexists, self.companions)
 
+    def precious(self) -> Iterator[Path]:
+        """What stands there and might be somebody's: a trace or a manifest without its film is only what a run left."""
+        left = (self.trace, self.manifest)
+        yield from (path for path in self.existing() if path not in left)
+
     def check_writable(self) -> None:
         """Try the longest name in the folder, so that a film is not generated for a place that cannot take it."""
         if self.manifest is None:

@@ -23,6 +23,7 @@ from echo_cli.trace.records import (
     Drift,
     LayerMeasured,
     Measured,
+    RecallFrameRecord,
     RollingAnchor,
     SceneRecord,
     Spread,
@@ -62,6 +63,13 @@ def block_record(result: BlockResult, timeline: Timeline) -> BlockRecord:
     return BlockRecord(block.index, block.scene, frames, pictures_of(frames, timeline.geometry, timeline.pictures),
                        result.layout, _calibration(facts), {"memory": result.bytes},
                        RollingAnchor(anchors, reverse=anchors[0] > anchors[-1]) if anchors else None, facts.evicted)
+
+
+def recall_frame_record(result: BlockResult, policy: Policy) -> RecallFrameRecord | None:
+    """How the scene that this block closes will be remembered, if it will be."""
+    if not result.facts.folded or not isinstance(policy, EchoForcing):
+        return None
+    return RecallFrameRecord(result.block.scene, result.block.index, policy.settings.fold, result.facts.folded)
 
 
 def pictures_of(frames: tuple[int, int], geometry: Geometry, length: int) -> tuple[int, int]:

@@ -44,7 +44,10 @@ class Target(Protocol):
         """Files that writing here would replace."""
 
     def finish(self, pictures: int) -> Output | None:
-        """Make what ffmpeg wrote final; None when there is nothing to name."""
+        """What ffmpeg wrote, when it has written all; None when there is nothing to name."""
+
+    def publish(self) -> None:
+        """Give it its name."""
 
     def discard(self) -> None:
         """Leave nothing that looks finished."""
@@ -65,9 +68,10 @@ class Mp4:
 
     def finish(self, pictures: int) -> Output:
         with told_as_output(self.path):
-            output = Output(self.path, sha256(partial(self.path)), partial(self.path).stat().st_size)
+            return Output(self.path, sha256(partial(self.path)), partial(self.path).stat().st_size)
+
+    def publish(self) -> None:
         publish(self.path)
-        return output
 
     def discard(self) -> None:
         partial(self.path).unlink(missing_ok=True)
@@ -114,6 +118,9 @@ class Images:
             flush(self.path.parent)
             return Output(self.path, sha256(*paths), sum(path.stat().st_size for path in paths))
 
+    def publish(self) -> None:
+        """Every picture has its name already."""
+
     def discard(self) -> None:
         """Pictures that were made stay: each is whole, and without a manifest the sequence is not."""
         unfinished = Images(self.path.with_name(self.path.name + ".tmp"))  # what ffmpeg calls a picture it is writing
@@ -137,6 +144,9 @@ class Stdout:
 
     def finish(self, pictures: int) -> None:
         return None
+
+    def publish(self) -> None:
+        pass
 
     def discard(self) -> None:
         pass

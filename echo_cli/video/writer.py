@@ -74,7 +74,13 @@ class FilmWriter:
         raise self._failure()
 
     def close(self) -> Output | None:
-        """Wait for the encoder, then give the film its name."""
+        """Finish the film and give it its name."""
+        output = self.finish()
+        self.publish()
+        return output
+
+    def finish(self) -> Output | None:
+        """Wait for the encoder: the film is whole, but has no name yet."""
         while not self._broken.is_set():
             with contextlib.suppress(queue.Full):
                 self._queue.put(None, timeout=0.1)
@@ -83,9 +89,10 @@ class FilmWriter:
             thread.join()
         if self._process.wait() or self._broken.is_set():
             raise self._failure()
-        output = self.target.finish(self.pictures)
-        self._folder.cleanup()
-        return output
+        return self.target.finish(self.pictures)
+
+    def publish(self) -> None:
+        self.target.publish()
 
     def abort(self) -> None:
         """Stop the encoder if it still runs, and remove what it wrote; after `close` there is nothing left to do."""

@@ -14,6 +14,7 @@ from echo_cli.files import sha256
 from echo_cli.layout import Role
 from echo_cli.render.film import make
 from echo_cli.render.job import Job
+from echo_cli.render.manifest import Standing, standing
 from echo_cli.render.progress import Progress, Step
 from echo_cli.render.signals import Interruption
 from echo_cli.rollout.film import film, plan_policy
@@ -126,6 +127,7 @@ def test_the_trace_says_what_memory_did(tmp_path: Path) -> None:
     assert all(0.55 <= rate <= 0.9 for rate in opening.measured.decay.rates)
     assert 0.55 <= blocks[13].measured.weights[0].mean <= 0.9  # what was carried has faded once
     assert opening.measured.times.denoise > 0 and opening.measured.times.decode > 0
+    assert trace.recall_frames[0].frames == (0, 4, 8) and list(trace.recall_frames) == [0]
 
 
 class Stopping(Progress):
@@ -177,6 +179,15 @@ def test_a_failed_run_over_an_old_film_keeps_it_and_takes_its_manifest(tmp_path:
     with pytest.raises(OutputError):
         made(job(tmp_path, seed=9), Stopping(2, fail(OutputError("full"))))
     assert sha256(tmp_path / "film.mp4") == before and not (tmp_path / "film.manifest.json").exists()
+
+
+def test_a_disk_that_fills_up_before_the_manifest_is_written_leaves_no_film(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("echo_cli.render.manifest.write_partial", lambda path, text: fail(OutputError("the disk is full"))())
+    with pytest.raises(OutputError):
+        made(job(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["film.trace.json"]
+    assert standing(job(tmp_path).outputs, job(tmp_path).identity("")) is Standing.FREE
 
 
 def test_settings_that_cannot_be_are_told_before_anything_is_touched(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from echo_cli.render.manifest import Identity, Standing, read, refuse, standing, write
+from echo_cli.files import publish
+from echo_cli.render.manifest import Identity, Standing, prepare, read, refuse, standing
 from echo_cli.render.outputs import Outputs, outputs_of
 from echo_cli.video.target import Output
 
@@ -21,7 +22,8 @@ def outputs(request: pytest.FixtureRequest, tmp_path: Path) -> Outputs:
     for path in files:
         path.write_bytes(b"12345")
     made.trace.write_text("{}")
-    write(made.manifest, IDENTITY, {"film": Output(made.film.path, "c", 5 * len(files)), "trace": Output(made.trace, "d", 2)}, {})
+    prepare(made.manifest, IDENTITY, {"film": Output(made.film.path, "c", 5 * len(files)), "trace": Output(made.trace, "d", 2)}, {})
+    publish(made.manifest)
     return made
 
 
@@ -62,6 +64,8 @@ def test_nothing_there_is_free_and_a_lone_companion_is_not(tmp_path: Path) -> No
     outputs = outputs_of(str(tmp_path / "film.mp4"), "")
     assert standing(outputs, IDENTITY) is Standing.FREE
     assert standing(outputs_of("-", ""), IDENTITY) is Standing.FREE
+    outputs.trace.write_text("what a failed run left")
+    assert standing(outputs, IDENTITY) is Standing.FREE
     outputs.subtitles.write_text("somebody's own")
     assert standing(outputs, IDENTITY) is Standing.TAKEN
 
