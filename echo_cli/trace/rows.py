@@ -87,20 +87,28 @@ def _maker(hint: Any) -> Callable[[Any], Any]:
         return lambda row: hint(**{key: makers[key](item) for key, item in _items(row) if key in makers})
     if isinstance(hint, type) and issubclass(hint, tuple):  # a NamedTuple is an array in JSON
         return _array_maker(hint._make, tuple(get_type_hints(hint).values()))
+    if origin is Mapping:
+        value = _maker(inner[1])
+        return lambda row: {key: value(item) for key, item in _items(row)}
     if isinstance(hint, type) and issubclass(hint, Enum):
         return hint
-    return _as_it_is if hint is Any else _checked(float, int) if hint is float else _checked(
-        dict if origin is Mapping else hint)
+    return _as_it_is if hint is Any else _number if hint is float else _checked(hint)
 
 
-def _checked(*types: type) -> Callable[[Any], Any]:
-    """Refuses what is of another type; true and false are no numbers."""
+def _checked(kind: type) -> Callable[[Any], Any]:
+    """Refuses what is of another type."""
     def check(row: Any) -> Any:
-        if type(row) not in types:
-            raise TypeError(f"{row!r} is not of type {types[0].__name__}")
+        if type(row) is not kind:
+            raise TypeError(f"{row!r} is not of type {kind.__name__}")
         return row
 
     return check
+
+
+def _number(row: Any) -> float:
+    if type(row) not in (int, float) or not math.isfinite(row):
+        raise TypeError(f"{row!r} is not a number")
+    return float(row)
 
 
 _items = dict.items  # refuses what is no object

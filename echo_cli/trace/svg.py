@@ -18,6 +18,7 @@ from echo_cli.trace.records import DecayMap
 ORDER = (Role.TRANSITION, Role.QUERY, Role.ANCHOR, Role.HISTORY, Role.RECENT, Role.CURRENT)
 HOVERS = 240  # columns that answer to a pointer
 REACH_COLUMNS = 700
+VEILS = 16  # thicknesses that an eye can tell apart
 
 Look = tuple[int, int]  # scene, opacity in tenths
 Box = tuple[float, float, float, float]  # x, y, width, height
@@ -165,14 +166,16 @@ def curve(trace: Trace, found: Survey, values: Sequence[float | None], low: floa
 
 
 def decay_cells(decay: DecayMap) -> str:
-    """The remembered frame's cells under a veil: the thicker, the faster the cell is forgotten."""
+    """The remembered frame's cells under a veil: the thicker, the faster the cell is forgotten. One path a thickness,
+    so that a grid of thousands is a few elements."""
     known = [rate for rate in decay.rates if rate is not None] or [1.0]
     low, high = min(known), max(known)
-    inside = []
+    cells: dict[int, list[str]] = {}
     for index, rate in enumerate(decay.rates):
         row, col = divmod(index, decay.cols)
-        veil = 0.0 if rate is None or high == low else 0.88 * (high - rate) / (high - low)
-        inside.append(f'<rect x="{col}" y="{row}" width="1" height="1" opacity="{veil:.2f}"><title>row {row + 1}, column '
-                      f"{col + 1}: keeps {number(rate)} a block</title></rect>")
-    return svg(decay.cols, decay.rows, "".join(inside),
+        thickness = 0 if rate is None or high == low else round(VEILS * (high - rate) / (high - low))
+        cells.setdefault(thickness, []).append(f"M{col} {row}h1v1h-1z")
+    inside = "".join(f'<path opacity="{0.88 * thickness / VEILS:.2f}" d="{"".join(parts)}"/>'
+                     for thickness, parts in sorted(cells.items()))
+    return svg(decay.cols, decay.rows, inside,
                f"How fast each cell of the remembered frame fades: from {number(low)} to {number(high)} a block", "veil")

@@ -233,10 +233,10 @@ def decay_map(record: BlockRecord) -> RenderableType:
     decay = record.measured.decay
     known = [rate for rate in decay.rates if rate is not None] or [1.0]
     low, high = min(known), max(known)
-    lines = []
+    wide, lines = 2 if decay.cols <= 30 else 1, []
     for row in range(decay.rows):
         rates = decay.rates[row * decay.cols:(row + 1) * decay.cols]
-        lines.append("".join(2 * SHADES[0 if rate is None else 1 + round(3 * (rate - low) / ((high - low) or 1))]
+        lines.append("".join(wide * SHADES[0 if rate is None else 1 + round(3 * (rate - low) / ((high - low) or 1))]
                              for rate in rates))
     return Group(*(Text(f"  {line}") for line in lines),
                  Text(f"  {SHADES[1] * 2} keeps {low:.2f} of its weight a block   {SHADES[4] * 2} keeps {high:.2f}",

@@ -133,7 +133,7 @@ def test_what_a_later_minor_version_adds_is_passed_over(whole: Path) -> None:
     assert len(trace) == 52 and len(trace.scenes) == 4
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.lists(st.tuples(st.integers(0, 10**6), st.sampled_from(b'0123456789"{}[],:-.nt\x00\xff')), min_size=1,
                         max_size=4))
 def test_a_trace_with_wrong_bytes_is_shown_or_refused_but_never_a_fault(tmp_path: Path,

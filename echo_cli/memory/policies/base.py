@@ -71,6 +71,7 @@ class Facts:
     scores: Later | None = None  # [layer, 3]: least, mean and greatest score of the chosen
     weights: Later | None = None  # [row, 3]: least, mean, greatest weight of each fading frame during the block
     decay_map: Later | None = None  # [token]: mean rate, when a transition's rates were just decided
+    folded: tuple[int, ...] = ()  # film frames that the scene's recall frame was made from, when it just was
 
 
 class Policy:
