@@ -37,7 +37,7 @@ class Preset:
 
 
 PRESETS: dict[str, Preset] = {
-    "cpu": Preset(codec=CodecPlan(), pool_stories=64, teacher=TeacherPlan(batch=24), teacher_steps=3000,
+    "cpu": Preset(codec=CodecPlan(), pool_stories=64, teacher=TeacherPlan(), teacher_steps=3000,
                   distill=DistillPlan(batch=12), distill_steps=600),
     "gpu": Preset(codec=CodecPlan(steps=20_000, batch=32), pool_stories=512,
                   teacher=TeacherPlan(batch=384, shards=48, first_shards=8, shard_every=100), teacher_steps=20_000,

@@ -36,7 +36,7 @@ class DistillPlan:
     guidance: float = 2.5
     lowest: float = 0.1  # noise levels at which teacher and critic are asked
     highest: float = 0.95
-    shards: int = 30
+    shards: int = 24
     ahead: int = 20  # steps in which the critic learns alone
 
 

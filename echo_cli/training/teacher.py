@@ -36,16 +36,16 @@ class TeacherPlan:
     shaken: float = 0.5  # share of sequences whose clean frames are noised a little
     shake: float = 0.2  # the most they are noised
     at_steps: float = 0.5  # share of noise levels that are exactly those of the few steps
-    shards: int = 30  # in the pool when it has grown
+    shards: int = 24  # in the pool when it has grown
     first_shards: int = 4
-    shard_every: int = 20  # steps
+    shard_every: int = 25  # steps
 
 
 # (share of the budget spent, {blocks in a sequence: chance}): what is drawn from then on
 CURRICULUM: tuple[tuple[float, dict[int, float]], ...] = (
     (0.0, {1: 1.0}),
-    (0.40, {1: 0.5, 2: 0.5}),
-    (0.52, {1: 0.35, 2: 0.15, 4: 0.35, 7: 0.15}),
+    (0.45, {1: 0.5, 2: 0.5}),
+    (0.55, {1: 0.4, 2: 0.15, 4: 0.3, 7: 0.15}),
 )
 
 
