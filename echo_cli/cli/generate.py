@@ -186,5 +186,5 @@ def _print_result(result: dict[str, Any], job: "Job", as_json: bool) -> None:
 
     if as_json:
         print(json.dumps(result, ensure_ascii=False))
-    elif not isinstance(job.outputs.film, Stdout):
+    elif not isinstance(job.outputs.film, Stdout) and not sys.stdout.isatty():  # on a terminal it has been told already
         print(job.outputs.film.path)

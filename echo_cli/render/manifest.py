@@ -1,7 +1,7 @@
 """The manifest: written last, the sign that a run is whole, and what tells the next run that it need not be made again.
 
 Two runs are the same film when their `identity` is: storyboard, weights, seed, settings and version. Where and when it
-was made, on what, and how long that took is told beside it and compared with nothing. Knows JSON and files only.
+was made, on what, and how long that took is told beside it and compared with nothing. Knows files, not films.
 """
 
 import json
@@ -11,9 +11,10 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
-from echo_cli.errors import OutputError
-from echo_cli.files import write_partial
+from echo_cli.errors import EchoError, OutputError
+from echo_cli.files import partial, write_partial
 from echo_cli.render.outputs import Outputs
+from echo_cli.trace.reader import read_trace
 from echo_cli.video.target import Images, Output
 
 FORMAT = "echo-manifest"
@@ -67,12 +68,23 @@ def standing(outputs: Outputs, identity: Identity) -> Standing:
     """DONE when the manifest matches and every file has its size; FREE when nothing of somebody else's would be lost."""
     found = read(outputs.manifest) if outputs.manifest else None
     if found is None:
-        return Standing.TAKEN if any(outputs.precious()) else Standing.FREE
+        free = not any(outputs.precious()) or _left_unfinished(outputs, identity)
+        return Standing.FREE if free else Standing.TAKEN
     if found.get("identity") != identity.plain():
         return Standing.TAKEN
     folder = outputs.manifest.parent
     whole = all(_bytes(folder / output["name"]) == output["bytes"] for output in found["outputs"].values())
     return Standing.DONE if whole else Standing.FREE  # what is left of the very same film may be made again
+
+
+def _left_unfinished(outputs: Outputs, identity: Identity) -> bool:
+    """Whether what stands there are the first pictures of this very storyboard, from a run that was stopped."""
+    if not outputs.film.encoder or not outputs.trace or not partial(outputs.trace).exists():
+        return False
+    try:
+        return read_trace(partial(outputs.trace)).header.storyboard.sha256 == identity.storyboard
+    except EchoError:
+        return False
 
 
 def _bytes(path: Path) -> int | None:

@@ -185,17 +185,16 @@ def test_every_storyboard_that_teaches_becomes_a_film(name: str) -> None:
 # Faults and signals, in the middle of a run
 
 
-def meanwhile(act) -> None:
-    """Calls `act(pid of the encoder)` once a few blocks of film.mp4 are in the trace."""
+def meanwhile(act, trace: Path = Path("film.trace.json.partial")) -> None:
+    """Calls `act(pid of the encoder)` once a few blocks are in the trace."""
     def watch() -> None:
-        wait_for_blocks(lambda: True)
+        wait_for_blocks(lambda: True, trace)
         act(encoders(os.getpid())[0])
 
     threading.Thread(target=watch, daemon=True).start()
 
 
-def wait_for_blocks(alive) -> None:
-    trace = Path("film.trace.json.partial")
+def wait_for_blocks(alive, trace: Path = Path("film.trace.json.partial")) -> None:
     while not trace.exists() or trace.read_text().count('"kind":"block"') < 3:
         assert alive()
         time.sleep(0.01)
@@ -222,6 +221,16 @@ def test_a_signal_stops_it_at_a_block_with_75(number: signal.Signals, capsys: py
     assert re.search(rf"stopped by {number.name} after block \d+ of 801", capsys.readouterr().err)
     assert encoders(os.getpid()) == [] and names() == {"film.trace.json.partial"}
     assert read_trace(Path("film.trace.json.partial")).notice
+
+
+def test_a_stopped_sequence_is_made_when_it_is_asked_for_again(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("story.yaml").write_text(LONG.replace("10m", "20s"))
+    meanwhile(lambda encoder: os.kill(os.getpid(), signal.SIGTERM), Path("frames/frames.trace.json.partial"))
+    assert generate("-o", "frames/%06d.png") == 75
+    assert 0 < len(names(Path("frames"))) < 321 and not Path("frames/frames.manifest.json").exists()
+    assert generate("-o", "frames/%06d.png", "--seed", "8") == 5  # not what was begun there
+    assert generate("-o", "frames/%06d.png") == 0
+    assert len(names(Path("frames"))) == 322
 
 
 def test_a_killed_encoder_is_a_failed_output(capsys: pytest.CaptureFixture[str]) -> None:
