@@ -107,7 +107,7 @@ def _film(trace: Trace, found: Survey, pictures: Pictures) -> str:
     if not found.columns:
         return '<section><p class="notice">No block was finished: there is nothing to draw.</p></section>'
     rows = [_row("scenes", "", _scene_bar(trace))]
-    if pictures.uris:
+    if any(at in pictures.uris for at in pictures.strip):
         images = "".join(f'<img src="{pictures.uris[at]}" alt="The film at {clock(at)}">' if at in pictures.uris
                          else "<i></i>" for at in pictures.strip)
         rows.append(_row("film", "", f'<div class="strip">{images}</div>'))
@@ -166,7 +166,8 @@ def _curves(trace: Trace, found: Survey) -> str:
 def _ticks(trace: Trace) -> str:
     seconds = trace.header.film.seconds
     return '<div class="ticks" aria-hidden="true">' + "".join(
-        f'<span style="left:{100 * at / seconds:.3f}%">{clock(at)}</span>' for at in ticks(seconds, 11)) + "</div>"
+        f'<span style="left:{100 * at / seconds:.3f}%">{clock(at)}</span>'
+        for at in ticks(seconds, 11) if at < 0.96 * seconds) + "</div>"
 
 
 # ---------------------------------------------------------------- scene by scene

@@ -10,14 +10,15 @@ from html import escape
 from itertools import groupby
 
 from echo_cli.layout import Role
-from echo_cli.trace.inspect import Column, Survey, start_of
+from echo_cli.trace.inspect import Column, Survey, most_mixed, start_of
 from echo_cli.trace.look import SCENE_COLOURS, clock, number
 from echo_cli.trace.reader import Trace
 from echo_cli.trace.records import DecayMap
 
 ORDER = (Role.TRANSITION, Role.QUERY, Role.ANCHOR, Role.HISTORY, Role.RECENT, Role.CURRENT)
 HOVERS = 240  # columns that answer to a pointer
-REACH_COLUMNS = 700
+REACH_COLUMNS, REACH_ROWS = 700, 300
+MARKS = 24  # scenes whose beginnings are marked
 VEILS = 16  # thicknesses that an eye can tell apart
 
 Look = tuple[int, int]  # scene, opacity in tenths
@@ -110,16 +111,18 @@ def words(trace: Trace, block: int, scene: int, column: Column) -> str:
 
 def reach(trace: Trace, found: Survey) -> str:
     """Film time to the right, remembered film time upwards: every source frame that a block could still see."""
-    film, per = trace.header.film, max(1, -(-len(trace) // REACH_COLUMNS))
+    film, axis, per = trace.header.film, Axis(trace, found), max(1, -(-len(found.columns) // REACH_COLUMNS))
+    least = film.pictures / REACH_ROWS  # a remembered frame of a long film is still a line
     frames_of = {scene: record.frames for scene, record in trace.recall_frames.items()}
 
     def place(frame: int) -> float:
         return min(film.geometry.pictures(frame), film.pictures)
 
     def boxes() -> Iterator[tuple[Look, Box]]:
-        for block in range(0, len(trace), per):
-            row = trace.row(block)
-            x, until = (min(start_of(trace, edge) * film.fps, film.pictures) for edge in (block, block + per))
+        for at in range(0, len(found.columns), per):
+            until = min(at + per, len(found.columns))
+            row = trace.row(most_mixed(found, at, until) * found.stride)
+            x, width = axis.edge(at), axis.edge(until) - axis.edge(at)
             chosen = [int(frame) for frame, tokens in (row.get("measured") or {}).get("chosen", {}).get("frames", ())]
             for segment in row["layout"]["segments"]:
                 role, scene = Role(segment["role"]), segment["scene"]
@@ -128,11 +131,14 @@ def reach(trace: Trace, found: Survey) -> str:
                     frames += chosen if role is Role.HISTORY else frames_of.get(scene, ())
                 opacity = {Role.CURRENT: 10, Role.HISTORY: 6, Role.RECENT: 4}.get(role, 8)
                 for first, last in _runs(frames):
-                    low, high = place(first), place(last + 1)
-                    yield (_colour(scene), opacity), (x, film.pictures - high, until - x, high - low)
+                    low = place(first)
+                    high = max(place(last + 1), low + least)
+                    yield (_colour(scene), opacity), (x, film.pictures - high, width, high - low)
 
     marks = "".join(f'<path class="mark" d="M{at} 0V{film.pictures}M0 {film.pictures - at}H{film.pictures}"/>'
-                    for at in (scene.pictures[0] for scene in trace.header.timeline[1:60]))
+                    for at in (scene.pictures[0] for scene in trace.header.timeline[1:MARKS + 1]))
+    if len(trace.header.timeline) > MARKS:
+        marks = ""  # lines so close that they would hide what they mark
     return svg(film.pictures, film.pictures, marks + paths(boxes()),
                "Which moments of the film each block remembered: film time to the right, remembered time upwards", "reach")
 

@@ -20,6 +20,7 @@ from echo_cli.trace.inspect import (
     Summary,
     Survey,
     answer,
+    most_mixed,
     ranked,
     start_of,
 )
@@ -58,7 +59,7 @@ def timeline(trace: Trace, found: Survey, width: int) -> Iterator[RenderableType
         yield Text("no block was finished", style="dim")
         return
     across = max(10, width - GUTTER - 1)
-    columns = [_most_mixed(found, index, across) for index in range(across)]
+    columns = list(_columns(found, across))
     peak = found.peak_tokens
     stacks = [_stack(column, peak) for column in columns]
     yield _scene_marks(trace, across)
@@ -72,15 +73,12 @@ def timeline(trace: Trace, found: Survey, width: int) -> Iterator[RenderableType
     yield legend(found)
 
 
-def _most_mixed(found: Survey, index: int, across: int) -> Column:
-    """The column that stands for one character: where other scenes are in memory, that; else the middle one."""
-    begin = index * len(found.columns) // across
-    end = max(begin + 1, (index + 1) * len(found.columns) // across)
-
-    def foreign(at: int) -> int:
-        return sum(cell.tokens for cell in found.columns[at] if cell.scene != found.scenes[at])
-
-    return found.columns[max(range(begin, end), key=lambda at: (foreign(at), -abs(2 * at - begin - end)))]
+def _columns(found: Survey, across: int) -> Iterator[Column]:
+    """The column that each character shows."""
+    for index in range(across):
+        begin = index * len(found.columns) // across
+        end = max(begin + 1, (index + 1) * len(found.columns) // across)
+        yield found.columns[most_mixed(found, begin, end)]
 
 
 def _stack(column: Column, peak: int) -> list[tuple[str, str]]:

@@ -187,3 +187,18 @@ def test_a_truncated_run_is_drawn_as_far_as_it_got(browser: Browser, tmp_path: P
     stopped.write_text(page(read_trace(write_story(tmp_path / "film.trace.json", blocks=20))), "utf-8")
     browser.open(stopped)
     assert browser.ask(DRAWN % ("current", middles(read_trace(film)))) == [1] * 20 + [0] * 32
+
+
+@pytest.mark.browser
+@NEEDS_BROWSER
+def test_a_recall_in_a_long_film_can_be_seen_at_the_foot_of_the_map(browser: Browser, tmp_path: Path) -> None:
+    """One frame of ten minutes remembered for four seconds: it may be thin, not absent."""
+    scenes = (Scene("first", "A ball", 300.0), Scene("last", "A ball again", 300.0, Kind.RECALL, "first"))
+    trace = read_trace(write_story(tmp_path / "film.trace.json", scenes))
+    report = tmp_path / "report.html"
+    report.write_text(page(trace), "utf-8")
+    browser.open(report)
+    x, y = trace.header.timeline[1].pictures[0] + 6, trace.header.film.pictures - 20
+    assert browser.ask(f"""[...document.querySelectorAll('.reach path.s0')].some(path => {{
+        const point = path.ownerSVGElement.createSVGPoint(); point.x = {x}; point.y = {y};
+        return path.isPointInFill(point); }})""")
