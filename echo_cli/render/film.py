@@ -24,6 +24,7 @@ from echo_cli.memory.policies.base import Policy
 from echo_cli.models.backend import Backend, Codec
 from echo_cli.render import manifest
 from echo_cli.render.job import Job
+from echo_cli.render.outputs import told_name
 from echo_cli.render.progress import Progress, Step
 from echo_cli.render.records import block_record, measured, recall_frame_record, scene_record
 from echo_cli.render.signals import Interruption
@@ -154,7 +155,7 @@ def header(job: Job, backend: Backend, runtime: Runtime) -> Header:
     board, geometry, grid = job.storyboard, job.timeline.geometry, backend.spec.grid(job.size)
     width, height = (side * job.scale for side in job.size)
     return Header("echo-cli", __version__, board.seed,
-                  StoryboardFacts(board.title or "", board.source, storyboard_hash(board)),
+                  StoryboardFacts(board.title or "", told_name(board.source), storyboard_hash(board)),
                   ModelFacts(backend.spec.name, backend.spec.depth, grid.rows, grid.cols), _device(runtime),
                   PolicyFacts(job.policy, asdict(job.settings)),
                   FilmFacts(width, height, geometry.fps, job.timeline.pictures, geometry.block_frames,
@@ -168,7 +169,7 @@ def _facts(job: Job, runtime: Runtime, made: Made, started: datetime.datetime) -
     width, height = (side * job.scale for side in job.size)
     return {
         "title": job.storyboard.title,
-        "source": job.storyboard.source,
+        "source": told_name(job.storyboard.source),
         "film": {"pictures": made.pictures, "seconds": made.seconds, "fps": geometry.fps, "width": width, "height": height,
                  "blocks": blocks, "frames": blocks * geometry.block_frames},
         "device": asdict(_device(runtime)),

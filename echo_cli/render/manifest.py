@@ -15,7 +15,7 @@ from echo_cli.errors import EchoError, OutputError
 from echo_cli.files import partial, write_partial
 from echo_cli.render.outputs import Outputs
 from echo_cli.trace.reader import read_trace
-from echo_cli.video.target import Images, Output
+from echo_cli.video.target import Output
 
 FORMAT = "echo-manifest"
 VERSION = 1
@@ -60,8 +60,12 @@ def read(path: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    ours = isinstance(content, dict) and content.get("format") == FORMAT and content.get("version") == VERSION
-    return content if ours and isinstance(content.get("outputs"), dict) else None
+    if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (FORMAT, VERSION):
+        return None
+    outputs = content.get("outputs")
+    told = isinstance(outputs, dict) and all(isinstance(output, dict) and isinstance(output.get("name"), str)
+                                             for output in outputs.values())
+    return content if told else None
 
 
 def standing(outputs: Outputs, identity: Identity) -> Standing:
@@ -72,8 +76,9 @@ def standing(outputs: Outputs, identity: Identity) -> Standing:
         return Standing.FREE if free else Standing.TAKEN
     if found.get("identity") != identity.plain():
         return Standing.TAKEN
-    folder = outputs.manifest.parent
-    whole = all(_bytes(folder / output["name"]) == output["bytes"] for output in found["outputs"].values())
+    files = {what: outputs.film.existing() if what == "film" else [outputs.manifest.with_name(output["name"])]
+             for what, output in found["outputs"].items()}
+    whole = all(_bytes(files[what]) == output.get("bytes") for what, output in found["outputs"].items())
     return Standing.DONE if whole else Standing.FREE  # what is left of the very same film may be made again
 
 
@@ -87,14 +92,12 @@ def _left_unfinished(outputs: Outputs, identity: Identity) -> bool:
         return False
 
 
-def _bytes(path: Path) -> int | None:
-    """The size of a file, or of all pictures of a sequence; None when there is none."""
-    paths: Iterable[Path] = [path] if "%" not in path.name else Images(path).existing()
+def _bytes(paths: Iterable[Path]) -> int | None:
+    """The size of files together; None when one is not there."""
     try:
-        sizes = [found.stat().st_size for found in paths]
+        return sum(path.stat().st_size for path in paths)
     except OSError:
         return None
-    return sum(sizes) if sizes else None
 
 
 def refuse(outputs: Outputs, identity: Identity) -> OutputError:

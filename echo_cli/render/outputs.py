@@ -58,6 +58,8 @@ def outputs_of(output: str | None, stem: str) -> Outputs:
     if output == "-":
         return Outputs(Stdout())
     path = Path(output or f"{stem}.mp4")
+    if (told := told_name(str(path))) != str(path):
+        raise UsageError(f"-o {told}: the name is not UTF-8, and trace and manifest could not say it", "choose another name with -o")
     if output and (output.endswith("/") or os.path.isdir(path)):
         path = path / f"{stem}.mp4"
     suffix = path.suffix.lower()
@@ -69,6 +71,11 @@ def outputs_of(output: str | None, stem: str) -> Outputs:
     if suffix != ".mp4":
         path = path.with_name(path.name + ".mp4")
     return _with_companions(Mp4(path), path.with_suffix(""))
+
+
+def told_name(name: str) -> str:
+    """A file's name as it can be written down: bytes that are no UTF-8 as \\xNN."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _sequence(path: Path) -> Outputs:

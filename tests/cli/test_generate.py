@@ -107,6 +107,22 @@ def test_a_wrong_storyboard_is_told_by_line(capsys: pytest.CaptureFixture[str]) 
     assert run(["generate", "nothing.yaml"]) == 2
 
 
+@pytest.mark.parametrize("name", ["-a film.yaml", "it's \"one\"\n%d.yaml", "фильм 🎬.yaml", os.fsdecode(b"\xff.yaml"), "x" * 210 + ".yaml"])
+def test_storyboards_of_any_name(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("story.yaml").rename(name)
+    code = run(["generate", "--scale", "1", "--preset", "ultrafast", "--quiet", "--", name])
+    if name == os.fsdecode(b"\xff.yaml"):
+        assert code == 2 and r"\xff.mp4: the name is not UTF-8" in capsys.readouterr().err
+        assert run(["generate", "--scale", "1", "--preset", "ultrafast", "--quiet", name, "-o", "film"]) == 0
+        assert json.loads(Path("film.manifest.json").read_text())["source"] == r"\xff.yaml"
+        return
+    assert code == 0
+    manifest = json.loads(Path(name).with_suffix(".manifest.json").read_text())
+    assert manifest["source"] == name and manifest["outputs"]["film"]["name"] == Path(name).with_suffix(".mp4").name
+    assert sum(1 for _ in read.pictures(Path(name).with_suffix(".mp4"))) == 66
+    assert run(["generate", "--scale", "1", "--preset", "ultrafast", "--", name]) == 0 and "skipped" in capsys.readouterr().err
+
+
 def test_words_the_model_never_met_are_told_unless_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     Path("story.yaml").write_text("scenes: [{id: a, prompt: a red trenchcoat and a zeppelin, duration: 0.5s}]")
     assert generate() == 0

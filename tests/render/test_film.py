@@ -8,6 +8,7 @@ import jsonschema
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from echo_cli.errors import EchoError, OutOfMemory, OutputError, UsageError
 from echo_cli.files import sha256
@@ -29,9 +30,9 @@ from .stage import SPEC, backend, job
 CPU = Runtime(torch.device("cpu"), torch.float32)
 
 
-def made(job: Job, progress: Progress | None = None):
+def made(job: Job, progress: Progress | None = None, runtime: Runtime = CPU):
     with Interruption() as interruption:
-        return make(job, backend(), CPU, progress or Progress(), interruption)
+        return make(job, backend(runtime), runtime, progress or Progress(), interruption)
 
 
 def one_scene(duration: str) -> str:
@@ -40,8 +41,10 @@ def one_scene(duration: str) -> str:
 
 def lossless(folder: Path, **choices) -> np.ndarray:
     made(job(folder, name="%04d.png", **choices))
-    from PIL import Image
+    return pngs(folder)
 
+
+def pngs(folder: Path) -> np.ndarray:
     return np.stack([np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))])
 
 
@@ -64,6 +67,22 @@ def test_pictures_are_what_the_codec_makes_of_the_whole_film(tmp_path: Path) -> 
     seen = lossless(tmp_path)
     assert seen.shape == expected.shape and np.abs(seen.astype(int) - expected).max() <= 1
     assert expected.std() > 1
+
+
+@pytest.mark.gpu
+def test_a_stream_of_its_own_changes_no_picture(tmp_path: Path) -> None:
+    """On a device pictures are decoded beside the generator; whatever was not waited for would show."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    cuda = Runtime(torch.device("cuda"), torch.float32)
+    made(job(tmp_path, name="%04d.png"), runtime=cuda)
+    task = job(tmp_path, name="%04d.png")
+    policy = plan_policy(task.policy, task.settings, backend(cuda), task.timeline)
+    with torch.inference_mode():
+        latents = torch.cat([result.latents for result in film(backend(cuda), policy, 5)], 1)
+        whole, _ = backend(cuda).codec.decode(latents, None)
+    expected = (whole[0] * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()[:task.timeline.pictures]
+    assert np.abs(pngs(tmp_path).astype(int) - expected).max() <= 1
 
 
 def test_the_seed_decides_and_encoding_does_not(tmp_path: Path) -> None:

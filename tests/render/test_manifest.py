@@ -52,7 +52,8 @@ def test_a_film_that_lost_bytes_is_made_again_without_asking(outputs: Outputs) -
     assert standing(outputs, IDENTITY) is Standing.FREE
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"format": "echo-manifest", "version": 2}', "\x00\xff", '{"identity": 3}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"format": "echo-manifest", "version": 2}', "\x00\xff", '{"identity": 3}',
+                                     '{"format": "echo-manifest", "version": 1, "outputs": {"film": 3}}'])
 def test_a_damaged_or_foreign_manifest_protects_what_is_there(outputs: Outputs, content: str) -> None:
     outputs.manifest.write_text(content, encoding="latin-1")
     assert read(outputs.manifest) is None
