@@ -56,7 +56,7 @@ def test_a_short_transition_survives_a_narrow_terminal(tmp_path: Path) -> None:
     """The hard cut lasts one block of fifty-two: it must not fall between two characters."""
     trace = read_trace(write_story(tmp_path / "film.trace.json"))
     found = inspect.survey(trace)
-    assert found.columns[24] in list(terminal._columns(found, 20))
+    assert found.columns[24] in list(terminal._columns(found, 9))
 
 
 def test_details_name_scenes_frames_and_weights(trace: Trace) -> None:

@@ -15,7 +15,7 @@ from echo_cli.errors import OutputError
 from echo_cli.trace.reader import read_trace
 from echo_cli.trace.records import BlockRecord, RecallFrameRecord, SceneRecord, Spread
 from echo_cli.trace.writer import TraceWriter
-from tests.trace.story import header, records, timeline, write_story
+from tests.trace.story import STORY, header, records, timeline, write_story
 
 FILM = timeline()
 RECORDS = list(records(FILM))
@@ -37,11 +37,13 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
 
 
 def test_totals_add_up(tmp_path: Path) -> None:
-    totals = read_trace(write_story(tmp_path / "film.trace.json")).totals
-    assert (totals.blocks, totals.scenes, totals.pictures) == (len(BLOCKS), 4, FILM.pictures)
-    assert totals.peak_tokens == max(block.layout.tokens for block in BLOCKS)
-    assert totals.peak_bytes == max(sum(block.bytes.values()) for block in BLOCKS)
-    assert totals.times.denoise == pytest.approx(sum(block.measured.times.denoise for block in BLOCKS), rel=1e-5)
+    scenes = (STORY[0], replace(STORY[2], seconds=2.25))  # its peak is not in its last block
+    blocks = [record for record in records(timeline(scenes)) if isinstance(record, BlockRecord)]
+    totals = read_trace(write_story(tmp_path / "film.trace.json", scenes)).totals
+    assert (totals.blocks, totals.scenes, totals.pictures) == (15, 2, timeline(scenes).pictures)
+    assert totals.peak_tokens == max(block.layout.tokens for block in blocks) > blocks[-1].layout.tokens
+    assert totals.peak_bytes == max(sum(block.bytes.values()) for block in blocks) > sum(blocks[-1].bytes.values())
+    assert totals.times.denoise == pytest.approx(sum(block.measured.times.denoise for block in blocks), rel=1e-5)
 
 
 def test_a_block_waits_for_its_measures_and_holds_back_what_follows(tmp_path: Path) -> None:
