@@ -68,24 +68,17 @@ def generate(
 
     tell = (lambda text: None) if quiet else lambda text: print(text, file=sys.stderr)
     from echo_cli.models.backend import load_backend
-    from echo_cli.render import manifest
-    from echo_cli.render.film import make
+    from echo_cli.render.film import make, needed
     from echo_cli.render.signals import Interruption
     from echo_cli.runtime import Runtime
 
     with progress_of(progress, quiet) as teller, Interruption() as interruption:
         runtime = Runtime.choose(job.device, job.dtype)
         backend = load_backend(job.storyboard.model, runtime)
-        identity = job.identity(backend.weights_hash)
-        found = manifest.standing(job.outputs, identity)
-        if found is manifest.Standing.DONE and not force:
+        if not needed(job, backend, force):
             tell(f"{job.outputs.film.path} is there already, made from the same storyboard, weights and settings: skipped")
             _print_result({"status": "skipped", "film": str(job.outputs.film.path)}, job, as_json)
             return
-        if found is manifest.Standing.TAKEN and not force:
-            raise manifest.refuse(job.outputs, identity)
-        job.outputs.check_writable()
-        job.check_tools()
         _warn_of_unknown_words(job, backend.text, tell)
         if verbose:
             tell(_plan(job) + f", on {runtime.device} in {runtime.dtype}")

@@ -24,6 +24,7 @@ from echo_cli.memory.policies.base import Policy
 from echo_cli.models.backend import Backend, Codec
 from echo_cli.render import manifest
 from echo_cli.render.job import Job
+from echo_cli.render.manifest import Standing
 from echo_cli.render.outputs import told_name
 from echo_cli.render.progress import Progress, Step
 from echo_cli.render.records import block_record, measured, recall_frame_record, scene_record
@@ -76,6 +77,19 @@ class Decoder:
             yield
 
 
+def needed(job: Job, backend: Backend, force: bool = False) -> bool:
+    """False when the very film is there and whole. An OutputError when another is, or when none could be written."""
+    identity = job.identity(backend.weights_hash)
+    found = Standing.FREE if force else manifest.standing(job.outputs, identity)
+    if found is Standing.DONE:
+        return False
+    if found is Standing.TAKEN:
+        raise manifest.refuse(job.outputs, identity)
+    job.outputs.check_writable()
+    job.check_tools()
+    return True
+
+
 @torch.inference_mode()
 def make(job: Job, backend: Backend, runtime: Runtime, progress: Progress, interruption: Interruption) -> Made:
     """Generate the job's film and write all its files, the manifest last."""
@@ -96,24 +110,25 @@ def make(job: Job, backend: Backend, runtime: Runtime, progress: Progress, inter
         if trace:
             trace.finish(wall)
             written["trace"] = _output(trace.path, trace.path)
-        # All bytes are on the disk before the first name is given: a disk that fills up now leaves no film half told of.
-        named = [path for path in (outputs.subtitles, outputs.manifest) if path]
-        for path in named:
-            stack.callback(partial(path).unlink, missing_ok=True)
+        # All bytes are on the disk before the film gets its name: a disk that fills up now leaves no film half told of.
+        prepared = []
         if job.subtitles is Subtitles.SRT and outputs.subtitles:
+            prepared.append(outputs.subtitles)
+            stack.callback(partial(outputs.subtitles).unlink, missing_ok=True)
             write_partial(outputs.subtitles, srt(job.captions))
             written["subtitles"] = _output(outputs.subtitles, partial(outputs.subtitles))
         made = Made({what: output for what, output in written.items() if output}, timeline.pictures,
                     timeline.pictures / timeline.geometry.fps, wall, times)
         if outputs.manifest:
+            prepared.append(outputs.manifest)
+            stack.callback(partial(outputs.manifest).unlink, missing_ok=True)
             manifest.prepare(outputs.manifest, job.identity(backend.weights_hash), made.outputs,
                              _facts(job, runtime, made, started))
         film.publish()
-        for path in named:
-            if partial(path).exists():
-                publish(path)
-            else:  # an older film's subtitles, left beside this one, would be shown with it
-                _remove(path)
+        if outputs.subtitles and outputs.subtitles not in prepared:
+            _remove(outputs.subtitles)  # an older film's, left beside this one, would be shown with it
+        for path in prepared:
+            publish(path)
     return made
 
 

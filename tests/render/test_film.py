@@ -113,8 +113,9 @@ def test_subtitles_cover_their_scenes(tmp_path: Path) -> None:
 
 def test_an_old_srt_does_not_stay_beside_a_film_without_one(tmp_path: Path) -> None:
     made(job(tmp_path))
+    (tmp_path / "film.srt.partial").write_text("what a killed run left")
     made(job(tmp_path, subtitles=Subtitles.NONE))
-    assert not (tmp_path / "film.srt").exists()
+    assert not (tmp_path / "film.srt").exists() and "subtitles" not in (tmp_path / "film.manifest.json").read_text().split('"outputs"')[1]
 
 
 @pytest.mark.parametrize("policy", ["echo-forcing", "window", "flush", "recache"])
