@@ -1,0 +1,112 @@
+"""Teacher and distillation: the seed decides the losses, a killed run goes on as if it had not been, and learning happens."""
+
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+
+from echo_cli.training.distill import Distiller, DistillPlan
+from echo_cli.training.loop import Budget, Progress, rate_at, run
+from echo_cli.training.pool import Pool
+from echo_cli.training.teacher import Pupil, Teacher, TeacherPlan
+
+from .pupils import SMALL, small_pool
+
+PLAN = TeacherPlan(batch=4, shards=1, first_shards=1)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory) -> Pool:
+    return small_pool(tmp_path_factory.mktemp("pool"), stories=8)
+
+
+def trained(pool: Pool, folder: Path, steps: int, until: int | None = None, seed: int = 1) -> tuple[Teacher, list[float]]:
+    teacher = Teacher(SMALL, PLAN, seed, pool, CPU)
+    losses: list[float] = []
+    done = run("teacher", teacher.learner, teacher.advance, Budget(steps), folder, lambda p: losses.append(p.losses["loss"]),
+               lambda: until is not None and teacher.learner.step >= until)
+    assert done is (until is None)
+    return teacher, losses
+
+
+def test_the_same_seed_gives_the_same_losses(pool, tmp_path):
+    (_, one), (_, same), (_, other) = (trained(pool, tmp_path / name, 6, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
+    assert one == same and one != other
+
+
+def test_a_killed_run_ends_like_an_unbroken_one(pool, tmp_path):
+    whole, unbroken = trained(pool, tmp_path / "whole", 8)
+    _, before = trained(pool, tmp_path / "broken", 8, until=3)
+    resumed, after = trained(pool, tmp_path / "broken", 8)
+    assert before + after == unbroken
+    for name, value in whole.learner.average.items():
+        assert torch.equal(value, resumed.learner.average[name]), name
+    kept = (tmp_path / "broken" / "teacher.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in kept[1:]] == [str(step) for step in range(1, 9)]
+    assert [row.split(",")[2] for row in kept] == [row.split(",")[2] for row in (tmp_path / "whole" / "teacher.csv").read_text().splitlines()]
+
+
+def test_losses_after_the_last_checkpoint_are_forgotten(pool, tmp_path):
+    trained(pool, tmp_path, 8, until=4)
+    with (tmp_path / "teacher.csv").open("a") as file:
+        file.write("5,1.0,9.9\n")
+    _, after = trained(pool, tmp_path, 8)
+    assert len(after) == 4 and "9.9" not in (tmp_path / "teacher.csv").read_text()
+
+
+def test_the_teacher_learns(pool, tmp_path):
+    teacher = Teacher(SMALL, replace(PLAN, batch=8), 1, pool, CPU)
+    losses = [teacher.advance(step, 0.0)["loss"].item() for step in range(30)]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+def test_gradients_reach_what_only_memory_reads(pool):
+    teacher = Teacher(SMALL, PLAN, 1, pool, CPU)
+    torch.nn.init.normal_(teacher.pupil.transformer.head.head.weight, std=0.1)
+    teacher.stock(0)
+    generator = torch.Generator().manual_seed(0)
+    lesson = teacher.lessons.draw(3, 4, Random(0))
+    loss, _ = teacher.loss(lesson, torch.full((4, 3), 0.8), generator)
+    loss.backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in teacher.pupil.transformer.blocks[0].self_attn.parameters()
+               if p.dim() == 2)
+
+
+def test_distillation_follows_from_the_seed_and_moves_the_student(pool):
+    torch.manual_seed(0)
+    taught = Pupil(SMALL)
+    torch.nn.init.normal_(taught.transformer.head.head.weight, std=0.1)
+    runs = [Distiller(SMALL, DistillPlan(batch=2, shards=1, ahead=1), 1, pool, taught, CPU) for _ in range(2)]
+    before = {name: value.clone() for name, value in runs[0].pair.student.state_dict().items()}
+    first, second = ([one.advance(step, spent)["loss"].item() for step, spent in enumerate((0.0, 0.5, 0.9))] for one in runs)
+    assert first == second
+    after = runs[0].pair.student.state_dict()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    assert all(torch.equal(value, taught.state_dict()[name]) for name, value in runs[0].teacher.state_dict().items())
+
+
+def test_the_critic_learns_alone_at_first(pool):
+    torch.manual_seed(0)
+    taught = Pupil(SMALL)
+    one = Distiller(SMALL, DistillPlan(batch=2, shards=1, ahead=2), 1, pool, taught, CPU)
+    one.advance(0, 0.0)
+    assert all(torch.equal(value, taught.state_dict()[name]) for name, value in one.pair.student.state_dict().items())
+    assert any(not torch.equal(value, taught.state_dict()[name]) for name, value in one.pair.critic.state_dict().items())
+
+
+def test_a_budget_is_spent_by_steps_or_minutes():
+    assert Budget(100).spent(50, 1e9) == 0.5
+    assert Budget(100, minutes=1).spent(10, 30) == 0.5
+    assert Budget(100, minutes=1).spent(10, 90) == 1.0
+    rates = [rate_at(step, step / 1000) for step in range(1000)]
+    assert rates[0] < rates[39] == 1.0 == rates[500] and rates[-1] <= 0.06
+
+
+def test_progress_tells_every_step(pool, tmp_path):
+    teacher = Teacher(SMALL, PLAN, 1, pool, CPU)
+    told: list[Progress] = []
+    run("teacher", teacher.learner, teacher.advance, Budget(3), tmp_path, told.append, lambda: False)
+    assert [progress.step for progress in told] == [1, 2, 3] and all("loss" in progress.losses for progress in told)
