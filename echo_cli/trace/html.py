@@ -4,13 +4,13 @@ One file, no script, no network; light and dark; a page for ten thousand blocks 
 made in `svg`, the answers in `inspect`; here they are put in order.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from html import escape
 from importlib.resources import files
 from itertools import zip_longest
 
 from echo_cli.trace import svg
-from echo_cli.trace.inspect import Lingering, SceneAnswer, Summary, Survey, start_of, summarise, survey
+from echo_cli.trace.inspect import SceneAnswer, Summary, Survey, flat, summarise, survey
 from echo_cli.trace.look import ROLE_WORDS, SCENE_COLOURS, clock, number, plural, size, ticks
 from echo_cli.trace.reader import Trace
 from echo_cli.trace.records import DecayMap
@@ -72,9 +72,7 @@ def _head(trace: Trace, summary: Summary) -> str:
 
 def _answers(trace: Trace, summary: Summary) -> str:
     budget = summary.budget
-    recalls = [each for each in summary.scenes if each.begins == "recall" and each.recalled]
-    longest = max(((each, left) for each in summary.scenes for left in each.lingering),
-                  key=lambda pair: pair[1].blocks, default=None)
+    recalls, longest = summary.recalls, summary.longest
     cards = [("Is memory bounded?", f"Yes, by {budget.tokens:,} tokens" if budget.bounded else "Still growing at the end",
               f"{size(budget.bytes)} at most; the window was full from {clock(budget.reached_at)}" if budget.bounded
               else f"{budget.tokens:,} tokens and {size(budget.bytes)} so far"),
@@ -82,22 +80,15 @@ def _answers(trace: Trace, summary: Summary) -> str:
               "; ".join(f"{each.recalled} in {each.id}" for each in recalls[1:4]) or
               (recalls[0].chosen_by or "" if recalls else "no scene asked for another")),
              ("What lingered longest?", f"{longest[1].source}, in {longest[0].id}" if longest else "Nothing",
-              lingered(longest[1]) if longest else "no scene kept anything of another")]
+              longest[1].words if longest else "no scene kept anything of another")]
     if summary.block_times:
-        speed = f"{summary.blocks and sum(summary.block_times):.0f} ms a block"
+        speed = f"{sum(summary.block_times):.0f} ms a block"
         rate = trace.header.film.pictures / summary.wall_seconds if summary.wall_seconds else None
         cards.append(("How fast was it?", speed, f"{rate:.0f} pictures a second, all told" if rate else
                       "denoising, clean pass, memory and decoding"))
     return '<section class="answers" aria-label="At a glance">' + "".join(
         f"<div><h2>{escape(question)}</h2><p class=\"big\">{escape(answer)}</p><p>{escape(more)}</p></div>"
         for question, answer, more in cards) + "</section>"
-
-
-def lingered(left: Lingering) -> str:
-    fade = (f"weight {left.first_weight:.2f} → {left.last_weight:.2f}" if left.last_weight < left.first_weight
-            else f"weight {left.first_weight:.2f}")
-    return (f"{plural(left.tokens, 'token')} for {plural(left.blocks, 'block')}, {left.seconds:.1f} s, {fade}, "
-            f"{'to the end of the scene' if left.to_the_end else 'then gone'}")
 
 
 # ---------------------------------------------------------------- the film and its memory
@@ -192,7 +183,7 @@ def _card(trace: Trace, told: SceneAnswer, pictures: Pictures) -> str:
     facts_list = []
     if told.recalled:
         facts_list.append(("memory from", f"{told.recalled}: {told.chosen_by}" if told.chosen_by else told.recalled))
-    facts_list += [("lingering", f"{left.source}, {lingered(left)}") for left in told.lingering]
+    facts_list += [("lingering", f"{left.source}, {left.words}") for left in told.lingering]
     if told.jump is not None:
         facts_list.append(("jump", f"{told.jump} positions"))
     if kept := told.recall_frame:
@@ -205,7 +196,8 @@ def _card(trace: Trace, told: SceneAnswer, pictures: Pictures) -> str:
             f'<div class="look">{pictures.opening(told.scene, f"Opening of {told.id}")}'
             f"{_decay(trace, told, source, pictures)}</div>"
             f"<div><h3>{escape(told.id)} <small>{escape(begins)} · {clock(told.start)} · {plural(told.blocks, 'block')}"
-            f'</small></h3><p class="prompt">{escape(facts.prompt)}</p><dl>{details}</dl>{_candidates(told)}</div></article>')
+            f'</small></h3><p class="prompt">{escape(facts.prompt)}</p><dl>{details}</dl>'
+            f"{_candidates(told)}</div></article>")
 
 
 def _decay(trace: Trace, told: SceneAnswer, source: int | None, pictures: Pictures) -> str:
@@ -247,30 +239,24 @@ def _costs(summary: Summary) -> str:
     if not times:
         return ""
     total = sum(times) or 1.0
-    parts = "".join(f'<span class="{name}" style="flex-grow:{max(value / total, 0.004):.4f}" title="{name}: {value:.1f} ms"></span>'
+    parts = "".join(f'<span class="{name}" style="flex-grow:{max(value / total, 0.004):.4f}" '
+                    f'title="{name}: {value:.1f} ms"></span>'
                     for name, value in times._asdict().items())
     legend = "".join(f'<li class="{name}"><b>{name}</b> {value:.1f} ms <span>{100 * value / total:.0f} %</span></li>'
                      for name, value in times._asdict().items())
-    return f'<section class="panel"><h2>Where a block\'s time goes</h2><div class="cost">{parts}</div><ul class="costs">{legend}</ul></section>'
+    return ("<section class=\"panel\"><h2>Where a block's time goes</h2>"
+            f'<div class="cost">{parts}</div><ul class="costs">{legend}</ul></section>')
 
 
 def _settings(trace: Trace) -> str:
     header = trace.header
-    settings = [(name, value) for name, value in _flat(to_row(header.policy.settings))][:LISTED]
+    settings = list(flat(to_row(header.policy.settings)).items())[:LISTED]
     facts = [("storyboard", header.storyboard.source), ("storyboard sha256", header.storyboard.sha256),
              ("written by", f"{header.tool} {header.tool_version}"), ("model", header.model.name),
              ("layers", header.model.layers), ("token grid", f"{header.model.rows} × {header.model.cols}"),
              ("policy", header.policy.name)]
     return ('<section class="panel"><details><summary>Every setting of this run</summary>'
             f"{_table(('setting', 'value'), [*facts, *settings])}</details></section>")
-
-
-def _flat(row: object, name: str = "") -> Iterator[tuple[str, object]]:
-    if isinstance(row, dict):
-        for key, part in row.items():
-            yield from _flat(part, f"{name} · {key}" if name else str(key))
-    else:
-        yield name, row
 
 
 def _table(names: Iterable[str], rows: Iterable[Iterable[object]]) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from echo_cli.errors import UsageError, did_you_mean
 from echo_cli.layout import Role
-from echo_cli.trace.look import clock
+from echo_cli.trace.look import clock, plural
 from echo_cli.trace.reader import Trace
 from echo_cli.trace.records import Candidate, RecallFrameRecord, SceneFacts, SceneRecord, Times
 from echo_cli.trace.rows import to_row
@@ -141,6 +141,12 @@ class Lingering:
     last_weight: float
     to_the_end: bool
 
+    @property
+    def words(self) -> str:
+        fade = f" → {self.last_weight:.2f}" if self.last_weight < self.first_weight else ""
+        return (f"{plural(self.blocks, 'block')} ({self.seconds:.1f} s), {plural(self.tokens, 'token')}, weight "
+                f"{self.first_weight:.2f}{fade}, {'to the end of the scene' if self.to_the_end else 'then gone'}")
+
 
 @dataclass(frozen=True)
 class SceneAnswer:
@@ -179,6 +185,16 @@ class Summary:
     wall_seconds: float | None
     block_times: Times | None
     scenes: tuple[SceneAnswer, ...]
+
+    @property
+    def recalls(self) -> list[SceneAnswer]:
+        return [scene for scene in self.scenes if scene.begins == "recall" and scene.recalled]
+
+    @property
+    def longest(self) -> tuple[SceneAnswer, Lingering] | None:
+        """The scene in which another one lingered for most blocks."""
+        pairs = ((scene, left) for scene in self.scenes for left in scene.lingering)
+        return max(pairs, key=lambda pair: pair[1].blocks, default=None)
 
 
 def summarise(trace: Trace, found: Survey) -> Summary:
@@ -276,7 +292,7 @@ def diff(this: Trace, other: Trace) -> Diff:
     differing = [index for index, (a, b) in enumerate(zip(this.rows(), other.rows(), strict=False))
                  if a["layout"] != b["layout"] or column_of(a) != column_of(b)]
     outcome = [(name, _outcome(this)[name], _outcome(other)[name]) for name in _outcome(this)]
-    return Diff(tuple(_changes(_flat(to_row(this.header)), _flat(to_row(other.header)))),
+    return Diff(tuple(_changes(flat(to_row(this.header)), flat(to_row(other.header)))),
                 tuple(_changes(dict(_decisions(this)), dict(_decisions(other)))), min(len(this), len(other)),
                 len(differing), differing[0] if differing else None,
                 tuple(Change(*each) for each in outcome if each[1] != each[2]))
@@ -304,12 +320,15 @@ def _changes(this: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Chan
             yield Change(name, this.get(name), other.get(name))
 
 
-def _flat(row: Any, name: str = "") -> dict[str, Any]:
+def flat(row: Any, name: str = "") -> dict[str, Any]:
+    """Nested settings as dotted names."""
     if isinstance(row, dict):
-        return {path: item for key, part in row.items() for path, item in _flat(part, f"{name}.{key}"[not name:]).items()}
-    if isinstance(row, list) and row and isinstance(row[0], dict):
-        return {path: item for key, part in enumerate(row) for path, item in _flat(part, f"{name}[{key}]").items()}
-    return {name: row}
+        parts = [(f"{name}.{key}" if name else str(key), part) for key, part in row.items()]
+    elif isinstance(row, list) and row and isinstance(row[0], dict):
+        parts = [(f"{name}[{key}]", part) for key, part in enumerate(row)]
+    else:
+        return {name: row}
+    return {path: item for key, part in parts for path, item in flat(part, key).items()}
 
 
 # ---------------------------------------------------------------- one block a line

@@ -73,12 +73,13 @@ class Trace:
 
     def check(self) -> None:
         """Reads every block to the letter: a UsageError names the first line that cannot be what was written."""
-        scenes = range(len(self.header.timeline))
+        scenes = set(range(len(self.header.timeline)))
         for index, line in enumerate(self.lines):
             record = self.block(index)
-            told = {record.scene, *(segment.scene for segment in record.layout.segments)}
-            weights = len(record.measured.weights) if record.measured else len(record.layout.segments)
-            if record.block != index or any(scene not in scenes for scene in told) or weights != len(record.layout.segments):
+            segments = record.layout.segments
+            strangers = {record.scene, *(segment.scene for segment in segments)} - scenes
+            weights = len(record.measured.weights) if record.measured else len(segments)
+            if record.block != index or strangers or weights != len(segments):
                 raise _damaged(self.path, line.number)
 
 

@@ -15,7 +15,6 @@ from echo_cli.layout import Role
 from echo_cli.trace.inspect import (
     Column,
     Diff,
-    Lingering,
     SceneAnswer,
     Summary,
     Survey,
@@ -139,12 +138,10 @@ def _answers(trace: Trace, summary: Summary) -> Iterator[RenderableType]:
     share = f"{budget.tokens:,} tokens and {size(budget.bytes)} at most"
     yield _line("memory", f"bounded: {share}, full from {clock(budget.reached_at)}" if budget.bounded
                 else f"still growing when the film ended: {share}")
-    recalls = [each for each in summary.scenes if each.begins == "recall"]
-    yield _line("recalled", "; ".join(f"{each.id} brought back {each.recalled}{_score(each)}" for each in recalls[:6])
-                or "no scene asked for another")
-    longest = max(((each, left) for each in summary.scenes for left in each.lingering),
-                  key=lambda pair: pair[1].blocks, default=None)
-    yield _line("lingering", f"{longest[1].source} in {longest[0].id}, longest: {_lingering(longest[1])}" if longest
+    recalls = [f"{each.id} brought back {each.recalled}{_score(each)}" for each in summary.recalls[:6]]
+    yield _line("recalled", "; ".join(recalls) or "no scene asked for another")
+    longest = summary.longest
+    yield _line("lingering", f"{longest[1].source} in {longest[0].id}, longest: {longest[1].words}" if longest
                 else "no scene kept anything of another")
     if summary.block_times:
         speed = "" if not summary.wall_seconds else f"; {trace.header.film.pictures / summary.wall_seconds:.0f} pictures/s"
@@ -166,19 +163,12 @@ def _score(scene: SceneAnswer) -> str:
     return f" ({number(scores[scene.recalled])})" if scene.recalled in scores else ""
 
 
-def _lingering(left: Lingering) -> str:
-    fade = f"weight {left.first_weight:.2f} → {left.last_weight:.2f}" if left.last_weight < left.first_weight else (
-        f"weight {left.first_weight:.2f}")
-    until = "to its end" if left.to_the_end else "then gone"
-    return f"{plural(left.blocks, 'block')} ({left.seconds:.1f} s), {plural(left.tokens, 'token')}, {fade}, {until}"
-
-
 def _scenes(summary: Summary) -> RenderableType:
     table = _table("scene", "begins", "at", "blocks", "memory brought in", "stayed")
     for scene in summary.scenes[:SCENES_SHOWN]:
         table.add_row(Text(scene.id, style=colour_of(scene.scene)), scene.begins, clock(scene.start), str(scene.blocks),
                       f"{scene.recalled}{_score(scene)}" if scene.recalled else "–",
-                      "; ".join(_lingering(left) for left in scene.lingering) or "–")
+                      "; ".join(left.words for left in scene.lingering) or "–")
     more = len(summary.scenes) - SCENES_SHOWN
     return Group(table, Text(f"… and {more} more: --scene ID, or --json for all", style="dim")) if more > 0 else table
 
@@ -205,7 +195,7 @@ def scene_detail(trace: Trace, record: SceneRecord, found: BlockRecord | None) -
     if record.jump is not None:
         parts.append(_line("jump", f"{record.jump} positions"))
     for left in told.lingering:
-        parts.append(_line("lingering", f"{left.source}: {_lingering(left)}"))
+        parts.append(_line("lingering", f"{left.source}: {left.words}"))
     if told.recall_frame:
         made = zip_longest(told.recall_frame.frames, told.recall_frame.shares)
         parts.append(_line("its frame", f"{told.recall_frame.method.replace('_', ' ')} of frames " + ", ".join(

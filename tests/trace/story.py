@@ -175,10 +175,9 @@ def measured(segments: list[Segment], fading: list[bool], decay: DecayMap | None
         counts = [dice.randint(4, 12) for _ in frames[1:]]
         chosen = Chosen(tuple(zip(frames, [*counts, 72 - sum(counts)], strict=True)), Spread(1.2, 2.3, 4.1))
         drift = Drift(1 - 0.4 * (1 - math.exp(-block.number / 12)) * dice.random(), 0.7)
-    layers = tuple(LayerMeasured(drift, tuple((frame, round(tokens)) for frame, tokens in chosen.frames)) for _ in range(LAYERS)
-                   ) if chosen else ()
+    layers = (LayerMeasured(drift, tuple((frame, round(tokens)) for frame, tokens in chosen.frames)),) if chosen else ()
     return Measured(Times(180 + dice.random() * 20, 40 + dice.random() * 5, 3 + dice.random(), 25 + dice.random() * 4),
-                    tuple(weights), decay if block.opens else None, chosen, drift, layers)
+                    tuple(weights), decay if block.opens else None, chosen, drift, LAYERS * layers)
 
 
 def write_story(path: Path, scenes: tuple[Scene, ...] = STORY, blocks: int | None = None, **policy: object) -> Path:

@@ -64,7 +64,8 @@ def test_details_name_scenes_frames_and_weights(trace: Trace) -> None:
     for words in ("block 14", "edge", "transition", "rooftop", "34–35", "block 17", "one frame folded from several"):
         assert words in block
     scene = "\n".join(plain(terminal.scene_detail(trace, trace.scenes[3], trace.block(36)), 120))
-    for words in ("recall", "rooftop (0.90): named by the storyboard", "→ rooftop", "score weighted of frames 108 (0.93)", "clear_after_blocks 5"):
+    for words in ("recall", "rooftop (0.90): named by the storyboard", "→ rooftop", "clear_after_blocks 5",
+                  "score weighted of frames 108 (0.93)"):
         assert words in scene
 
 
