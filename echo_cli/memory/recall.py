@@ -4,7 +4,9 @@ The plan is made on the host before any frame is generated, so the library holds
 in tensors allocated once. What a scene's frame is made of is `scoring.fold`; when it is made is the policy's decision.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -18,13 +20,11 @@ class Keepsake(NamedTuple):
     scene: int
 
 
-def most_at_once(wanted: Iterable[tuple[Keepsake, int]]) -> int:
-    """How many keepsakes live at the same time, each from its own scene to the last scene that wants it."""
-    last: dict[Keepsake, int] = {}
-    for keepsake, at in wanted:
-        last[keepsake] = max(at, last.get(keepsake, 0))
-    return max((sum(keepsake.scene <= scene < end for keepsake, end in last.items()) for scene in
-                {keepsake.scene for keepsake in last}), default=0)
+def most_at_once(last_wanted: Mapping[Keepsake, int]) -> int:
+    """How many keepsakes live at the same time, each from its own scene to the last one that wants it."""
+    changes = Counter(keepsake.scene for keepsake in last_wanted)
+    changes.subtract(Counter(last_wanted.values()))  # a scene takes back before it puts in
+    return max(accumulate(changes[scene] for scene in sorted(changes)), default=0)
 
 
 class SceneLibrary:
@@ -37,16 +37,14 @@ class SceneLibrary:
         self._places: dict[Keepsake, int] = {}
         self._free = list(range(capacity - 1, -1, -1))
 
-    def __contains__(self, keepsake: Keepsake) -> bool:
-        return keepsake in self._places
-
     @property
     def bytes(self) -> int:
         return 2 * self._keys.numel() * self._keys.element_size()
 
     def put(self, keepsake: Keepsake, keys: Tensor, values: Tensor) -> None:
         """Store [layer, batch, token, head, dim]; copies run in stream order, and nothing waits for them."""
-        place = self._places.setdefault(keepsake, self._free.pop() if keepsake not in self._places else -1)
+        assert keepsake not in self._places, f"{keepsake} is in the library already"
+        place = self._places[keepsake] = self._free.pop()
         self._keys[place].copy_(keys.detach(), non_blocking=True)
         self._values[place].copy_(values.detach(), non_blocking=True)
 
@@ -55,6 +53,5 @@ class SceneLibrary:
         return (self._keys[place].to(self._device, non_blocking=True),
                 self._values[place].to(self._device, non_blocking=True))
 
-    def forget(self, keepsakes: Iterable[Keepsake]) -> None:
-        for keepsake in keepsakes:
-            self._free.append(self._places.pop(keepsake))
+    def forget(self, keepsake: Keepsake) -> None:
+        self._free.append(self._places.pop(keepsake))

@@ -83,8 +83,8 @@ def jump_on_the_remembered_frames(patch: MonkeyPatch) -> None:
 def recall_frame_of_the_wrong_scene(patch: MonkeyPatch) -> None:
     right = EchoForcing._wanted
 
-    def wrong(self, index: int):
-        wanted = right(self, index)
+    def wrong(self, index: int, chains: list[int]):
+        wanted = right(self, index, chains)
         recalls = self.timeline.scenes[index].transition is Kind.RECALL
         return Keepsake(wanted.kind, index - 1) if recalls else wanted
 

@@ -41,8 +41,12 @@ class EchoForcing(Policy):
             self.refuse(f"a rolling cycle of {settings.rolling_cycle} needs {self.wave} frames, more than the window's "
                         f"{self.window}", f"Use a rolling cycle of at most {self.window // self.block}.")
         self.cuts = {index: self._cut(index) for index in range(1, len(timeline.scenes))}
-        self.wanted = {index: keepsake for index in self.cuts if (keepsake := self._wanted(index))}
-        at_once = most_at_once((keepsake, index) for index, keepsake in self.wanted.items())
+        chains = [0]  # for each scene, the one that opened its chain of smooth transitions
+        for index, scene in enumerate(timeline.scenes[1:], start=1):
+            chains.append(chains[-1] if scene.transition is Kind.SMOOTH else index)
+        self.wanted = {index: keepsake for index in self.cuts if (keepsake := self._wanted(index, chains))}
+        self.last_wanted = {keepsake: index for index, keepsake in self.wanted.items()}
+        at_once = most_at_once(self.last_wanted)
         if at_once > settings.library:
             self.refuse(f"this storyboard needs {at_once} scenes in the library at once, but it holds {settings.library}",
                         f"Set library to {at_once} or more.")
@@ -78,19 +82,14 @@ class EchoForcing(Policy):
                         "Use jump: fixed, or a recall transition.")
         return cut
 
-    def _wanted(self, index: int) -> Keepsake | None:
+    def _wanted(self, index: int, chains: Sequence[int]) -> Keepsake | None:
         cut, kind = self.cuts[index], self.timeline.scenes[index].transition
         if cut.source in ("none", "resink"):
             return None
         if kind is Kind.RECALL:
-            source = self.recalls[index].scene
-        elif kind is Kind.HARD_CUT or self.settings.nearest_anchor:
-            source = index - 1
-        else:  # the scene that opened this chain of smooth transitions
-            source = index - 1
-            while source > 0 and self.timeline.scenes[source].transition is Kind.SMOOTH:
-                source -= 1
-        return Keepsake(cut.source, source)
+            return Keepsake(cut.source, self.recalls[index].scene)
+        before = kind is Kind.HARD_CUT or self.settings.nearest_anchor
+        return Keepsake(cut.source, index - 1 if before else chains[index - 1])
 
     def _jump(self, index: int) -> int | None:
         cut = self.cuts[index]
@@ -168,9 +167,8 @@ class EchoForcing(Policy):
         self.query_tokens = 0
         self.scene_timing, self.tail = cut.scene_timing, cut.positions == "tail"
         self.clear_in, self.jump = cut.clear_after, self._jump(block.scene)
-        done = {keepsake for keepsake in self.wanted.values() if keepsake in self.library} - {
-            keepsake for index, keepsake in self.wanted.items() if index > block.scene}
-        self.library.forget(sorted(done))
+        if wanted and self.last_wanted[wanted] == block.scene:
+            self.library.forget(wanted)
         return Transition(self.timeline.scenes[block.scene].transition, self.carried,
                           cut.source if memory else None, memory[0].scene if memory else None,
                           self.recalls.get(block.scene), self.jump, cut.clear_after or None)
@@ -258,7 +256,7 @@ class EchoForcing(Policy):
         self._measure(block, store)
         if block.opens:
             self.first = self.current[0]
-            if (keepsake := Keepsake("select", block.scene)) in self.wanted.values():
+            if (keepsake := Keepsake("select", block.scene)) in self.last_wanted:
                 self.library.put(keepsake, store.keys[:, :, self.first.slot], store.values[:, :, self.first.slot])
         if self.fading is not None:
             store.weights[:, :, self.fading] *= store.rates[:, :, self.fading]
@@ -272,7 +270,7 @@ class EchoForcing(Policy):
 
     def _collect(self, block: Block, clean: CleanPass) -> None:
         """What the scene's recall frame will be folded from."""
-        if Keepsake("recall", block.scene) not in self.wanted.values():
+        if Keepsake("recall", block.scene) not in self.last_wanted:
             return
         self.scene_query_sum += clean.query_sum
         self.query_tokens += clean.tokens
@@ -331,7 +329,7 @@ class EchoForcing(Policy):
 
     def close_scene(self, block: Block, store: KVStore) -> None:
         keepsake = Keepsake("recall", block.scene)
-        if keepsake in self.wanted.values():
+        if keepsake in self.last_wanted:
             slots = [held.slot for held in self.candidates]
             self.facts.folded = tuple(held.frame for held in self.candidates if held.frame is not None)
             frames = (torch.stack([pool[:, :, slot] for slot in slots], 2) for pool in (store.keys, store.values))

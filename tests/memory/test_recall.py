@@ -1,0 +1,51 @@
+import pytest
+import torch
+
+from echo_cli.memory.recall import Keepsake, SceneLibrary, most_at_once
+from tests.small import run, story
+
+
+def keepsake(scene: int, kind: str = "recall") -> Keepsake:
+    return Keepsake(kind, scene)
+
+
+@pytest.mark.parametrize(("last", "wanted"), [
+    ({}, 0),
+    ({keepsake(0): 5, keepsake(1): 2, keepsake(2): 3}, 2),  # 1 is given back as 2 opens, before 2 ends
+    ({keepsake(0): 9, keepsake(1): 9, keepsake(2): 9}, 3),
+    ({keepsake(0): 1, keepsake(0, "select"): 1}, 2),
+])
+def test_how_many_live_at_once(last: dict[Keepsake, int], wanted: int) -> None:
+    assert most_at_once(last) == wanted
+
+
+def test_the_library_gives_back_what_it_was_given_and_makes_room() -> None:
+    library, frame = SceneLibrary(1, (2, 1, 6, 2, 4), torch.device("cpu"), torch.float32), torch.randn(2, 1, 6, 2, 4)
+    library.put(keepsake(0), frame, -frame)
+    held = library.bytes
+    keys, values = library.get(keepsake(0))
+    assert torch.equal(keys, frame) and torch.equal(values, -frame)
+    library.forget(keepsake(0))
+    library.put(keepsake(3), -frame, frame)
+    assert torch.equal(library.get(keepsake(3))[0], -frame) and library.bytes == held
+
+
+def test_a_day_of_scenes_is_planned_at_once() -> None:
+    """Planning and running must not look through all scenes at every block."""
+    from echo_cli.storyboard.nouns import Kind
+    from tests.small import policy_for
+
+    many = story([(None, None, 1)] + [(Kind.SMOOTH, None, 1)] * 20_000)
+    looks = 0
+
+    class Counted(dict):
+        def values(self):
+            nonlocal looks
+            looks += 1
+            return super().values()
+
+    policy = policy_for("echo-forcing", many)
+    policy.wanted = Counted(policy.wanted)
+    assert most_at_once(policy.last_wanted) == 1 and policy.wanted[20_000] == keepsake(0)
+    few = story([(None, None, 2), (Kind.SMOOTH, None, 2)])
+    assert len(run("echo-forcing", few)) == 4 and looks == 0
