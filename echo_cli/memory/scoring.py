@@ -80,23 +80,22 @@ def difference_rates(new_keys: Tensor, old_keys: Tensor, least: float, most: flo
     return most - (most - least) * stretched
 
 
-def fold(keys: Tensor, values: Tensor, query_mean: Tensor, base_weight: float, weighted: bool) -> tuple[Tensor, Tensor]:
-    """Candidate frames [..., frame, token, head, dim] → the one frame that a scene is remembered by.
+def fold(keys: Tensor, values: Tensor, query_mean: Tensor, base_weight: float, weighted: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Candidate frames [..., frame, token, head, dim] → the one frame that a scene is remembered by, and how much of each
+    candidate is in each of its tokens [..., frame, token].
 
     A frame's claim on a token is how well its key answers the scene's mean query. `weighted`: mostly the first frame,
     blended with the softmax mean of all; otherwise each token is taken from the frame with the highest claim.
     """
     claims = (keys.float() * query_mean.unsqueeze(-3).unsqueeze(-3)).sum(-1).mean(-1)  # [..., frame, token]
     if weighted and keys.shape[-4] > 1:
-        share = claims.softmax(-2)[..., None, None]
-
-        def blend(x: Tensor) -> Tensor:
-            mixed = base_weight * x.select(-4, 0).float() + (1 - base_weight) * (share * x.float()).sum(-4)
-            return mixed.to(x.dtype)
-
-        return blend(keys), blend(values)
-    chosen = claims.argmax(-2, keepdim=True)[..., None, None]  # [..., 1, token, 1, 1]
-    return tuple(torch.take_along_dim(x, chosen, -4).squeeze(-4) for x in (keys, values))
+        share = (1 - base_weight) * claims.softmax(-2)
+        share = torch.cat((share.narrow(-2, 0, 1) + base_weight, share.narrow(-2, 1, share.shape[-2] - 1)), -2)
+        folded = ((share[..., None, None] * x.float()).sum(-4).to(x.dtype) for x in (keys, values))
+        return *folded, share
+    chosen = claims.argmax(-2, keepdim=True)  # [..., 1, token]
+    share = torch.zeros_like(claims).scatter(-2, chosen, 1.0)
+    return *(torch.take_along_dim(x, chosen[..., None, None], -4).squeeze(-4) for x in (keys, values)), share
 
 
 def position_jump(similarity: float, pool: Sequence[float], least: int, most: int) -> int:

@@ -143,6 +143,8 @@ def _write_blocks(job: Job, backend: Backend, policy: Policy, decode: Decoder, f
         facts = measured(result, grid)
         if trace:
             trace.measure(result.block.index, facts)
+            if kept := recall_frame_record(result, policy):
+                trace.recall_frame(kept)
         progress.step(_step(job, result, film.pictures))
         return Times(*map(sum, zip(totals, facts.times, strict=True)))
 
@@ -153,8 +155,6 @@ def _write_blocks(job: Job, backend: Backend, policy: Policy, decode: Decoder, f
             if result.block.opens:
                 trace.scene(scene_record(result, policy))
             trace.block(block_record(result, timeline))
-            if kept := recall_frame_record(result, policy):
-                trace.recall_frame(kept)
         if behind:
             totals = write(*behind)
             interruption.check(f"after block {result.block.index} of {len(timeline.blocks)}")

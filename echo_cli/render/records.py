@@ -66,10 +66,11 @@ def block_record(result: BlockResult, timeline: Timeline) -> BlockRecord:
 
 
 def recall_frame_record(result: BlockResult, policy: Policy) -> RecallFrameRecord | None:
-    """How the scene that this block closes will be remembered, if it will be."""
-    if not result.facts.folded or not isinstance(policy, EchoForcing):
+    """How the scene that this block closes will be remembered, if it will be; call it a block later."""
+    facts = result.facts
+    if not facts.shares or not isinstance(policy, EchoForcing):
         return None
-    return RecallFrameRecord(result.block.scene, result.block.index, policy.settings.fold, result.facts.folded)
+    return RecallFrameRecord(result.block.scene, result.block.index, policy.settings.fold, facts.folded, tuple(facts.shares.read()))
 
 
 def pictures_of(frames: tuple[int, int], geometry: Geometry, length: int) -> tuple[int, int]:

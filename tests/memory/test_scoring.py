@@ -66,15 +66,18 @@ def test_tokens_that_disagree_fade_faster() -> None:
 
 def test_folding() -> None:
     keys, values, query = torch.randn(2, 3, 6, HEADS, DIM), torch.randn(2, 3, 6, HEADS, DIM), torch.randn(2, HEADS, DIM)
-    folded, _ = scoring.fold(keys, values, query, 0.9, weighted=True)
+    folded, _, shares = scoring.fold(keys, values, query, 0.9, weighted=True)
+    torch.testing.assert_close(shares.sum(1), torch.ones(2, 6))
+    torch.testing.assert_close(folded, torch.einsum("bft,bfthd->bthd", shares, keys))
     share = torch.einsum("bfthd,bhd->bft", keys, query).div(HEADS).softmax(1)
     torch.testing.assert_close(folded, 0.9 * keys[:, 0] + 0.1 * torch.einsum("bft,bfthd->bthd", share, keys))
-    picked, picked_values = scoring.fold(keys, values, query, 0.9, weighted=False)
+    picked, picked_values, shares = scoring.fold(keys, values, query, 0.9, weighted=False)
     winner = share.argmax(1)
+    assert torch.equal(shares.argmax(1), winner) and shares.sum() == 12
     for token in range(6):
         assert torch.equal(picked[0, token], keys[0, winner[0, token], token])
         assert torch.equal(picked_values[1, token], values[1, winner[1, token], token])
-    one, _ = scoring.fold(keys[:, :1], values[:, :1], query, 0.9, weighted=True)
+    one, _, _ = scoring.fold(keys[:, :1], values[:, :1], query, 0.9, weighted=True)
     assert torch.equal(one, keys[:, 0])
 
 

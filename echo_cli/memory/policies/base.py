@@ -72,6 +72,7 @@ class Facts:
     weights: Later | None = None  # [row, 3]: least, mean, greatest weight of each fading frame during the block
     decay_map: Later | None = None  # [token]: mean rate, when a transition's rates were just decided
     folded: tuple[int, ...] = ()  # film frames that the scene's recall frame was made from, when it just was
+    shares: Later | None = None  # [frame]: how much of each is in it
 
 
 class Policy:

@@ -333,5 +333,7 @@ class EchoForcing(Policy):
             slots = [held.slot for held in self.candidates]
             self.facts.folded = tuple(held.frame for held in self.candidates if held.frame is not None)
             frames = (torch.stack([pool[:, :, slot] for slot in slots], 2) for pool in (store.keys, store.values))
-            self.library.put(keepsake, *scoring.fold(*frames, self.scene_query_sum / self.query_tokens,
-                                                     self.settings.base_weight, self.settings.fold == "score_weighted"))
+            keys, values, shares = scoring.fold(*frames, self.scene_query_sum / self.query_tokens,
+                                                self.settings.base_weight, self.settings.fold == "score_weighted")
+            self.facts.shares = Later(shares.mean((0, 1, 3)))
+            self.library.put(keepsake, keys, values)
