@@ -12,7 +12,7 @@ from pathlib import Path
 from echo_cli.errors import MissingError
 from echo_cli.models.backend import Backend
 from echo_cli.render.film import make
-from echo_cli.render.job import Choices, job_of, with_choices
+from echo_cli.render.job import Choices, Job, job_of, with_choices
 from echo_cli.render.outputs import outputs_of
 from echo_cli.render.progress import Progress, Step
 from echo_cli.render.signals import Interruption
@@ -66,16 +66,19 @@ def story(seconds: float) -> Storyboard:
     return Storyboard(scenes)
 
 
+def job_for(board: Storyboard, backend: Backend, output: str) -> Job:
+    """A job with nothing chosen but the model."""
+    choices = Choices(model=backend.spec.name)
+    board = with_choices(board, choices, backend.spec.name)
+    return job_of(board, timeline(board, backend.spec.geometry), backend.spec.size, outputs_of(output, ""), choices)
+
+
 def measure(backend: Backend, runtime: Runtime, seconds: Sequence[float]) -> list[Reading]:
     """Memory after each of `seconds` of one film, made as `generate` makes it."""
     if not Path("/proc/self/status").exists():
         raise MissingError("memory is read from /proc, which this system has not", "run it on Linux")
-    choices = Choices(model=backend.spec.name)
-    board = with_choices(story(max(seconds)), choices, backend.spec.name)
     meter = _Meter(seconds, backend.spec.fps)
     with tempfile.TemporaryDirectory(prefix="echo-footprint-") as folder:
-        job = job_of(board, timeline(board, backend.spec.geometry), backend.spec.size, outputs_of(f"{folder}/film.mp4", ""),
-                     choices)
         with Interruption() as interruption:
-            make(job, backend, runtime, meter, interruption)
+            make(job_for(story(max(seconds)), backend, f"{folder}/film.mp4"), backend, runtime, meter, interruption)
     return meter.readings

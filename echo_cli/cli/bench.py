@@ -89,3 +89,31 @@ def footprint(
     first = readings[0].own + readings[0].ffmpeg
     for found in readings:
         print(f"{found.seconds:>6g} s{size(found.own):>12}{size(found.ffmpeg):>12}{(found.own + found.ffmpeg) / first - 1:>+9.1%}")
+
+
+@bench.command()
+def tracing(
+    seconds: Annotated[float, typer.Option(min=1, help="Length of each film.")] = 20.0,
+    pairs: Annotated[int, typer.Option(min=1, help="How many pairs to make.")] = 5,
+    model: Annotated[str, typer.Option(help="The model to make them with.")] = "tiny",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+    debug: Debug = False,
+) -> None:
+    """What being traced costs: the same film with and without a trace, in turns.
+
+    Compares processor time within each pair. A trace that costs nothing measurable has a median ratio of 1 within the
+    spread of the pairs.
+    """
+    from echo_cli.bench.tracing import measure
+    from echo_cli.models.backend import load_backend
+    from echo_cli.runtime import Runtime
+
+    runtime = Runtime.choose(device, dtype)
+    cost = measure(load_backend(model, runtime), runtime, seconds, pairs)
+    if json:
+        print(json_text.dumps({"traced_s": cost.traced, "untraced_s": cost.untraced, "median_ratio": cost.median}))
+        return
+    print(f"with a trace / without: median {cost.median:.4f}, from {cost.ratios[0]:.4f} to {cost.ratios[-1]:.4f} over "
+          f"{pairs} pairs of {seconds:g} s of film")

@@ -3,12 +3,14 @@
 Joins a timeline, a memory policy and a backend; what comes of them is `rollout`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor
 
 from echo_cli.memory.policies import make_policy
 from echo_cli.memory.policies.base import Policy
 from echo_cli.memory.settings import EchoForcing, Window
-from echo_cli.models.backend import Backend, text_features
+from echo_cli.models.backend import Backend, TextEncoder, text_features
 from echo_cli.rollout.rollout import BlockResult, rollout
 from echo_cli.runtime import KeyedNoise, Noise
 from echo_cli.storyboard.matching import plan_recalls, similarities, stripped
@@ -28,9 +30,22 @@ def plan_policy(name: str, settings: Window, backend: Backend, timeline: Timelin
     return make_policy(name, settings, backend.spec, timeline, plan_recalls(timeline.scenes, likeness, pool))
 
 
+class Rows(Sequence[Tensor]):
+    """The text rows of every scene [1, row, dim], encoded when a scene asks: a film may have more scenes than memory."""
+
+    def __init__(self, text: TextEncoder, prompts: Sequence[str]) -> None:
+        self._text, self._prompts = text, prompts
+
+    def __len__(self) -> int:
+        return len(self._prompts)
+
+    def __getitem__(self, scene: int) -> Tensor:
+        return self._text.encode([self._prompts[scene]])
+
+
 def film(backend: Backend, policy: Policy, seed: int, size: tuple[int, int] | None = None,
          noise: Noise | None = None) -> Iterator[BlockResult]:
-    """The blocks of the policy's timeline, at `size` pixels or the model's own; prompts are read once, before the first."""
-    rows = backend.text.encode([scene.prompt for scene in policy.timeline.scenes])
-    noise = noise or KeyedNoise(seed, policy.timeline.scenes)
-    return rollout(backend.transformer, [row[None] for row in rows], policy, noise, backend.spec.grid(size))
+    """The blocks of the policy's timeline, at `size` pixels or the model's own."""
+    scenes = policy.timeline.scenes
+    rows = Rows(backend.text, [scene.prompt for scene in scenes])
+    return rollout(backend.transformer, rows, policy, noise or KeyedNoise(seed, scenes), backend.spec.grid(size))

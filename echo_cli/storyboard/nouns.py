@@ -7,6 +7,7 @@ here, and no model either: a model appears only as `Geometry`, the counts that t
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -104,7 +105,7 @@ class SceneSpan:
     asked: tuple[float, float]  # seconds, as the author wrote them
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Timeline:
     """The film as it will be made. `pictures` is its exact length; surplus pictures of the last block are trimmed."""
 
@@ -113,7 +114,7 @@ class Timeline:
     pictures: int
     geometry: Geometry
 
-    @property
+    @cached_property
     def scenes(self) -> tuple[Scene, ...]:
         return tuple(span.scene for span in self.spans)
 
