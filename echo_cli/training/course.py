@@ -44,7 +44,7 @@ PRESETS: dict[str, Preset] = {
                   distill=DistillPlan(batch=192, shards=48), distill_steps=2500),
     "mini": Preset(codec=CodecPlan(steps=4, batch=2, save_every=2), pool_stories=4,
                    teacher=TeacherPlan(batch=2, shards=1, first_shards=1), teacher_steps=6,
-                   distill=DistillPlan(batch=2, shards=1, ahead=1), distill_steps=3),
+                   distill=DistillPlan(batch=2, shards=1), distill_steps=3),
 }
 
 

@@ -1,6 +1,7 @@
 """The distillation stage: few steps that look like many, on memory of the student's own making.
 
-Distribution matching: the student makes blocks by the few-step sampler; a frozen, guided teacher says where noisy
+First the student imitates the guided teacher at the levels of its few steps, so that guidance costs nothing any more. Then
+distributions are matched: the student makes blocks by the few-step sampler; a frozen, guided teacher says where noisy
 versions of them would go if they came from the world, a critic where they would go if they came from the student, and the
 student moves along the difference. Part of the sequences are rolled out, so that the student lives with its own past.
 """
@@ -29,22 +30,23 @@ class DistillPlan:
     """What decides the weights, beside the seed, the pool and the teacher."""
 
     batch: int = 16  # blocks in a step of single blocks
-    rate: float = 0.002
-    small_rate: float = 2e-4
+    rate: float = 0.003
+    small_rate: float = 3e-4
     rounds: int = 3
     ema: float = 0.99
-    guidance: float = 2.5
+    guidance: float = 2.0
     lowest: float = 0.1  # noise levels at which teacher and critic are asked
     highest: float = 0.95
     shards: int = 24
-    ahead: int = 20  # steps in which the critic learns alone
+    imitation: float = 0.2  # share of the budget
+    imitated: int = 2  # times the batch, while imitating: it costs half as much
 
 
 # (share of the budget spent, {blocks in a sequence: chance}, share of longer sequences that are rolled out)
 CURRICULUM: tuple[tuple[float, dict[int, float], float], ...] = (
-    (0.0, {1: 0.6, 2: 0.4}, 0.0),
-    (0.3, {1: 0.4, 2: 0.2, 4: 0.4}, 0.5),
-    (0.7, {1: 0.35, 4: 0.4, 7: 0.25}, 0.7),
+    (0.0, {1: 0.5, 2: 0.2, 4: 0.3}, 0.0),
+    (0.2, {1: 0.5, 2: 0.2, 4: 0.3}, 0.5),
+    (0.7, {1: 0.4, 4: 0.4, 7: 0.2}, 0.7),
 )
 
 
@@ -81,17 +83,31 @@ class Distiller:
         generator = torch.Generator().manual_seed((self.seed << 32) + (1 << 31) + step)
         mixture, rolled = next((mix, rolled) for start, mix, rolled in reversed(CURRICULUM) if spent >= start)
         blocks = pick(mixture, dice)
-        lesson = self.lessons.draw(blocks, sequences(plan.batch, blocks), dice).to(self.device)
+        imitates = spent < plan.imitation
+        batch = plan.batch * plan.imitated if imitates else plan.batch
+        lesson = self.lessons.draw(blocks, sequences(batch, blocks), dice).to(self.device)
         own = blocks > 1 and dice.random() < rolled
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            made, inputs = self.attempt(lesson, own, generator)
-            past = made if own else lesson.latents
-            again, level = self.guess(lesson, inputs, past, generator)
-            matched, apart = self.match(lesson, again, past, generator)
-            critic = self.criticise(lesson, again.detach(), past, generator)
-        loss = critic if step < plan.ahead else critic + matched
-        self.learner.descend(loss, rate_at(step, spent))
-        return {"loss": critic.detach(), "apart": apart, "blocks": torch.tensor(float(blocks))}
+            losses = self.imitate(lesson, generator) if imitates else self.converse(lesson, own, generator)
+        self.learner.descend(torch.stack(list(losses.values())).sum(), rate_at(step, spent))
+        return {**{name: loss.detach() for name, loss in losses.items()}, "blocks": torch.tensor(float(blocks))}
+
+    def imitate(self, lesson: Lesson, generator: torch.Generator) -> dict[str, Tensor]:
+        """The student's velocity becomes the guided teacher's, at the levels of the few steps."""
+        x0 = lesson.latents
+        level = torch.tensor(self.sigmas)[torch.randint(len(self.sigmas), (len(x0), lesson.blocks), generator=generator)].to(self.device)
+        noisy = noised(x0, level, generator)
+        with torch.no_grad():
+            world = self.guided(lesson, x0, noisy, level)
+        said = self.student.velocity(lesson, self.student.read(lesson.words), x0, noisy, 1000 * level)
+        return {"imitation": (said.float() - world).square().mean()}
+
+    def converse(self, lesson: Lesson, own: bool, generator: torch.Generator) -> dict[str, Tensor]:
+        """The student makes the lesson's blocks, and student and critic learn from them."""
+        made, inputs = self.attempt(lesson, own, generator)
+        past = made if own else lesson.latents
+        again = self.guess(lesson, inputs, past, generator)
+        return {"match": self.match(lesson, again, past, generator), "critic": self.criticise(lesson, again.detach(), past, generator)}
 
     @torch.no_grad()
     def attempt(self, lesson: Lesson, own: bool, generator: torch.Generator) -> tuple[Tensor, list[Tensor]]:
@@ -120,29 +136,33 @@ class Distiller:
             x0 = inputs[-1] - sigma * self.student.velocity_given(lesson, text, past, inputs[-1], times, first).float()
         return x0, inputs
 
-    def guess(self, lesson: Lesson, inputs: list[Tensor], past: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The student's x0 at one step of each block, with gradients; and those noise levels [sequence, block]."""
+    def guess(self, lesson: Lesson, inputs: list[Tensor], past: Tensor, generator: torch.Generator) -> Tensor:
+        """The student's x0 at one step of each block, with gradients."""
         shape = (len(past), lesson.blocks)
         step = torch.randint(len(self.sigmas), shape, generator=generator).to(self.device)
         level = torch.tensor(self.sigmas, device=self.device)[step]
         chosen = torch.stack(inputs).unflatten(2, (-1, BLOCK))[step, torch.arange(shape[0])[:, None], torch.arange(shape[1])]
         noisy = chosen.flatten(1, 2)
         said = self.student.velocity(lesson, self.student.read(lesson.words), past, noisy, 1000 * level)
-        return noisy - spread(level) * said.float(), level
+        return noisy - spread(level) * said.float()
 
-    def match(self, lesson: Lesson, again: Tensor, past: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def match(self, lesson: Lesson, again: Tensor, past: Tensor, generator: torch.Generator) -> Tensor:
         """A loss whose gradient is where the critic's and the guided teacher's opinions of the student's blocks differ."""
         with torch.no_grad():
             level = self.levels(lesson, generator)
-            noisy = self.noised(again, level, generator)
+            noisy = noised(again, level, generator)
             like = self.critic.velocity(lesson, self.critic.read(lesson.words), past, noisy, 1000 * level).float()
-            asked = self.guide.velocity(lesson, self.guide.read(lesson.words), past, noisy, 1000 * level).float()
-            silent = self.guide.velocity(lesson, self.guide.read(torch.zeros_like(lesson.words)), past, noisy, 1000 * level).float()
-            world = silent + self.plan.guidance * (asked - silent)
+            world = self.guided(lesson, past, noisy, level)
             real = noisy - spread(level) * world
             scale = blockwise((again - real).abs(), lesson.blocks).clamp(min=1e-3)
             apart = spread(level) * (world - like) / scale  # x0 of the critic minus x0 of the teacher
-        return 0.5 * (again - (again - apart).detach()).square().mean(), apart.abs().mean()
+        return 0.5 * (again - (again - apart).detach()).square().mean()
+
+    def guided(self, lesson: Lesson, past: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
+        """The teacher's velocity, pushed away from what it would say without a prompt."""
+        asked, silent = (self.guide.velocity(lesson, self.guide.read(words), past, noisy, 1000 * level).float()
+                         for words in (lesson.words, torch.zeros_like(lesson.words)))
+        return silent + self.plan.guidance * (asked - silent)
 
     def criticise(self, lesson: Lesson, made: Tensor, past: Tensor, generator: torch.Generator) -> Tensor:
         """Flow matching on the student's blocks: the critic learns what they are like."""
@@ -157,8 +177,9 @@ class Distiller:
         share = torch.rand(len(lesson.words), lesson.blocks, generator=generator).to(self.device)
         return (self.shift * share / (1 + (self.shift - 1) * share)).clamp(plan.lowest, plan.highest)
 
-    def noised(self, x0: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
-        return (1 - spread(level)) * x0 + spread(level) * noise_like(x0, generator)
+
+def noised(x0: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
+    return (1 - spread(level)) * x0 + spread(level) * noise_like(x0, generator)
 
 
 def spread(level: Tensor) -> Tensor:

@@ -112,7 +112,8 @@ def run(name: str, learner: Learner, advance: Callable[[int, float], dict[str, T
 def save(learner: Learner, checkpoint: Path, losses: Path, rows: list[dict]) -> None:
     """The losses first: a checkpoint never knows more steps than they do."""
     with partial(losses).open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]) if rows else ["step"], restval="")
+        columns = list(dict.fromkeys(name for row in rows for name in row)) or ["step"]  # a stage's phases differ
+        writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
         writer.writerows(rows)
     publish(losses)
