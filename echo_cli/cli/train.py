@@ -39,6 +39,7 @@ def train(
     """Train the embedded model `tiny`, reproducibly, a stage at a time; stop whenever you like and run it again to go on."""
     from echo_cli.render.signals import Interruption
     from echo_cli.runtime import Runtime
+    from echo_cli.training.chart import curve, losses
     from echo_cli.training.course import PRESETS, STAGES, Course, Watch
 
     runtime = Runtime.choose(device, "float32")
@@ -59,6 +60,8 @@ def train(
             if not course.stage(name):
                 raise Interrupted(f"stopped by {asked.by} during stage {name}", hint="Run the same command again to go on.")
             print(f"{name}: done", file=sys.stderr)
+            if (out / f"{name}.csv").exists():
+                print("\n".join(curve(losses(out / f"{name}.csv"))), file=sys.stderr)
     print(course.weights)
 
 
@@ -84,7 +87,7 @@ class _Lines:
 
     def __call__(self, progress: "Progress") -> None:
         if progress.stage != self._stage:
-            self._stage, self._means = progress.stage, {}
+            self._told, self._stage, self._means = 0.0, progress.stage, {}
         for name, value in progress.losses.items():
             self._means[name] = value if name not in self._means else 0.95 * self._means[name] + 0.05 * value
         if time.monotonic() - self._told < _EVERY:

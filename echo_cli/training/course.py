@@ -14,11 +14,13 @@ from torch import nn
 
 from echo_cli.errors import UsageError
 from echo_cli.models.spec import TINY
-from echo_cli.models.tiny import load_codec, part_path, save_index, save_part
+from echo_cli.models.tiny import load, load_codec, part_path, save_index, save_part
+from echo_cli.runtime import Runtime
 from echo_cli.training.codec_stage import CodecPlan, CodecProgress, CodecStage
 from echo_cli.training.distill import Distiller, DistillPlan
-from echo_cli.training.loop import Budget, Learner, Progress, run
+from echo_cli.training.loop import Budget, Learner, Losses, Progress, run
 from echo_cli.training.pool import Pool
+from echo_cli.training.sheets import codec_sheet, film_sheet
 from echo_cli.training.teacher import Pupil, Teacher, TeacherPlan
 
 STAGES = ("codec", "pool", "teacher", "distill")
@@ -87,14 +89,21 @@ class Course:
         def spent() -> float:
             return budget.spent(stage.step, time.perf_counter() - began)
 
-        def told(progress: CodecProgress) -> None:
-            losses = {"loss": progress.loss, "psnr": progress.psnr, "roughness": progress.roughness}
-            self.watch.report(Progress("codec", progress.step, spent(), time.perf_counter() - began, losses))
+        losses = Losses(self.folder / "codec.csv", stage.step)
+
+        def told(figures: CodecProgress) -> None:
+            named = {"loss": figures.loss, "psnr": figures.psnr, "roughness": figures.roughness}
+            progress = Progress("codec", figures.step, spent(), time.perf_counter() - began, named)
+            losses.add(progress)
+            self.watch.report(progress)
 
         stage.run(told, lambda: spent() >= 1 or self.watch.stop())
+        losses.save()
         if spent() < 1:
             return False
-        save_part(self.weights, "codec", stage.finished(), self.facts())
+        codec = stage.finished()
+        save_part(self.weights, "codec", codec, self.facts())
+        codec_sheet(codec, self.folder / "codec.png")
         return True
 
     def pool(self) -> Pool:
@@ -117,7 +126,7 @@ class Course:
         if not self._run("teacher", teacher.learner, teacher.advance, self.preset.teacher_steps):
             return False
         teacher.pupil.load_state_dict(teacher.learner.average)
-        self._publish(teacher.pupil)  # films already, if softly
+        self._publish(teacher.pupil, "teacher")  # films already, if softly
         return True
 
     def _distill(self) -> bool:
@@ -130,14 +139,16 @@ class Course:
         if not self._run("distill", distiller.learner, distiller.advance, self.preset.distill_steps):
             return False
         distiller.pair.load_state_dict(distiller.learner.average)
-        self._publish(distiller.pair.student)
+        self._publish(distiller.pair.student, "distill")
         return True
 
     def _run(self, name: str, learner: Learner, advance: Callable, steps: int) -> bool:
         return run(name, learner, advance, Budget(steps, self.minutes.get(name)), self.folder, self.watch.report, self.watch.stop)
 
-    def _publish(self, pupil: Pupil) -> None:
+    def _publish(self, pupil: Pupil, stage: str) -> None:
+        """Whole weights, and a sheet of the films they make."""
         parts: dict[str, nn.Module] = {"transformer": pupil.transformer, "words": pupil.words}
         for part, module in parts.items():
             save_part(self.weights, part, module, self.facts())
-        save_index(self.weights, {"trained": self.facts()})
+        save_index(self.weights, {"stage": stage, "trained": self.facts()})
+        film_sheet(load(Runtime(self.device, torch.float32), self.weights), self.folder / f"{stage}.png")

@@ -89,8 +89,9 @@ class Distiller:
         own = blocks > 1 and dice.random() < rolled
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             losses = self.imitate(lesson, generator) if imitates else self.converse(lesson, own, generator)
-        self.learner.descend(torch.stack(list(losses.values())).sum(), rate_at(step, spent))
-        return {**{name: loss.detach() for name, loss in losses.items()}, "blocks": torch.tensor(float(blocks))}
+        loss = torch.stack(list(losses.values())).sum()
+        self.learner.descend(loss, rate_at(step, spent))
+        return {"loss": loss.detach(), **{name: part.detach() for name, part in losses.items()}, "blocks": torch.tensor(float(blocks))}
 
     def imitate(self, lesson: Lesson, generator: torch.Generator) -> dict[str, Tensor]:
         """The student's velocity becomes the guided teacher's, at the levels of the few steps."""

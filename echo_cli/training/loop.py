@@ -58,7 +58,8 @@ class Learner:
 
     def restore(self, saved: dict) -> None:
         self.module.load_state_dict(saved["module"])
-        self.average = saved["average"]
+        for name, value in saved["average"].items():
+            self.average[name].copy_(value)
         self.optimiser.load_state_dict(saved["optimiser"])
         self.step, self.seconds = saved["step"], saved["seconds"]
 
@@ -80,6 +81,28 @@ def rate_at(step: int, spent: float) -> float:
     return min(1.0, (step + 1) / _WARMUP) * max(_FLOOR, min(1.0, 2 * (1 - spent)))
 
 
+class Losses:
+    """A stage's figures as CSV: those of steps that a checkpoint does not know are forgotten."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path, self.rows = path, []
+        if path.exists():
+            with path.open(newline="") as file:
+                self.rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+
+    def add(self, progress: Progress) -> None:
+        self.rows.append({"step": progress.step, "seconds": round(progress.seconds, 2),
+                          **{name: round(value, 6) for name, value in progress.losses.items()}})
+
+    def save(self) -> None:
+        columns = list(dict.fromkeys(name for row in self.rows for name in row)) or ["step"]  # a stage's phases differ
+        with partial(self.path).open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns, restval="")
+            writer.writeheader()
+            writer.writerows(self.rows)
+        publish(self.path)
+
+
 def run(name: str, learner: Learner, advance: Callable[[int, float], dict[str, Tensor]], budget: Budget, folder: Path,
         report: Callable[[Progress], None], stop: Callable[[], bool], save_seconds: float = 60.0) -> bool:
     """Call `advance(step, spent)` until the budget is spent (True) or `stop` says so (False); a checkpoint is left.
@@ -87,42 +110,31 @@ def run(name: str, learner: Learner, advance: Callable[[int, float], dict[str, T
     The checkpoint, `NAME.pt`, and the losses, `NAME.csv`, lie in `folder`; an existing checkpoint is gone on from.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint, losses = folder / f"{name}.pt", folder / f"{name}.csv"
+    checkpoint = folder / f"{name}.pt"
     if checkpoint.exists():
-        learner.restore(torch.load(checkpoint, weights_only=True))
-    rows = _rows_before(losses, learner.step)
+        learner.restore(torch.load(checkpoint, map_location="cpu", weights_only=True))
+    losses = Losses(folder / f"{name}.csv", learner.step)
     saved = learner.seconds
     while (spent := budget.spent(learner.step, learner.seconds)) < 1:
         if stop():
-            save(learner, checkpoint, losses, rows)
+            save(learner, checkpoint, losses)
             return False
         began = time.perf_counter()
         figures = {key: value.item() for key, value in advance(learner.step, spent).items()}
         learner.step += 1
         learner.seconds += time.perf_counter() - began
-        rows.append({"step": learner.step, "seconds": round(learner.seconds, 2), **{k: round(v, 6) for k, v in figures.items()}})
-        report(Progress(name, learner.step, spent, learner.seconds, figures))
+        progress = Progress(name, learner.step, spent, learner.seconds, figures)
+        losses.add(progress)
+        report(progress)
         if learner.seconds - saved >= save_seconds:
             saved = learner.seconds
-            save(learner, checkpoint, losses, rows)
-    save(learner, checkpoint, losses, rows)
+            save(learner, checkpoint, losses)
+    save(learner, checkpoint, losses)
     return True
 
 
-def save(learner: Learner, checkpoint: Path, losses: Path, rows: list[dict]) -> None:
+def save(learner: Learner, checkpoint: Path, losses: Losses) -> None:
     """The losses first: a checkpoint never knows more steps than they do."""
-    with partial(losses).open("w", newline="") as file:
-        columns = list(dict.fromkeys(name for row in rows for name in row)) or ["step"]  # a stage's phases differ
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    publish(losses)
+    losses.save()
     torch.save(learner.state(), partial(checkpoint))
     publish(checkpoint)
-
-
-def _rows_before(path: Path, step: int) -> list[dict]:
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if int(row["step"]) <= step]

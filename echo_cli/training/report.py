@@ -1,33 +1,26 @@
 """What a trained `tiny` is worth: its films of held-out stories before the judges, and what memory adds to them.
 
-Every film is made by the very rollout that users run, with as many steps as they get. Figures are shares and decibels, as
-they are; contact sheets lie beside them. Knows nothing of how the weights were trained.
+Figures are shares and decibels, as they are; contact sheets lie beside them. Knows nothing of how the weights were trained.
 """
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from echo_cli.files import write_whole
-from echo_cli.memory.policies import make_policy
-from echo_cli.memory.settings import settings_type
 from echo_cli.models.backend import Backend
-from echo_cli.rollout.rollout import rollout
-from echo_cli.runtime import KeyedNoise
 from echo_cli.storyboard.matching import Recall
-from echo_cli.storyboard.nouns import Kind, Scene, timeline_of
+from echo_cli.storyboard.nouns import Kind
 from echo_cli.training.probes import background, judge, probe_accuracy, score
-from echo_cli.training.world import BLOCK, FPS, HELD_OUT, PICTURES, Stories, StoryKind, pictures_of, sample_stories
+from echo_cli.training.sheets import LENGTH, as_image, film_sheet, films, held_out, stream
+from echo_cli.training.world import BLOCK, FPS, HELD_OUT, PICTURES, StoryKind, pictures_of, sample_stories
 from echo_cli.video.contact import write_sheet
 
-LENGTH = 21  # latent frames of a judged film
-_TOGETHER = 8  # films made at once
 _SECONDS = 300  # of the long film
 
 
@@ -55,37 +48,13 @@ def rounded(figures: dict) -> dict:
     return {name: round(value, 3) if isinstance(value, float) else value for name, value in figures.items()}
 
 
-@torch.inference_mode()
-def films(backend: Backend, prompts: Sequence[Sequence[str]], counts: Sequence[int], kinds: Sequence[Kind | None], policy: str,
-          seed: int, recalls: dict[int, Recall] | None = None) -> Tensor:
-    """Pictures [film, picture, 3, y, x] of many films with the same cuts; `prompts` [film][scene]."""
-    scenes = [Scene(id=f"scene {n}", prompt=prompts[0][n], seconds=1.0, transition=kind) for n, kind in enumerate(kinds)]
-    timeline = timeline_of(scenes, list(counts), backend.spec.geometry)
-    plan = make_policy(policy, settings_type(policy)(), backend.spec, timeline, recalls or {})
-    rows = [backend.text.encode([film[n] for film in prompts]) for n in range(len(kinds))]
-    blocks = rollout(backend.transformer, rows, plan, KeyedNoise(seed, timeline.scenes), backend.spec.grid(), batch=len(prompts))
-    state, pictures = None, []
-    for block in blocks:
-        piece, state = backend.codec.decode(block.latents.to(backend.codec.mean.dtype), state)
-        pictures.append(piece.float())
-    return torch.cat(pictures, 1)
-
-
-def held_out(stories: int, kind: StoryKind, length: int = LENGTH) -> list[Stories]:
-    """Stories that no stage has seen, a few at a time."""
-    return [sample_stories(some, length, kind) for some in (torch.arange(stories) + HELD_OUT).split(_TOGETHER)]
-
-
 def attributes(backend: Backend, stories: int, folder: Path) -> dict:
     """Shares of films in which the judges see what the prompt asks for."""
-    parts, shown, labels = [], [], []
+    parts = []
     for number, told in enumerate(held_out(stories, StoryKind.HOLD)):
-        prompts = [[story[0][1]] for story in told.prompts]
-        pictures = films(backend, prompts, [LENGTH // BLOCK], [None], "echo-forcing", number)
-        parts.append((len(prompts), asdict(score(judge(pictures.cpu()), told))))
-        shown += [picture for film in pictures for picture in film[:: len(film) // 5][:6]]
-        labels += [text for (prompt,) in prompts for text in [prompt[:44], *[""] * 5]]
-    write_sheet(folder / "attributes.png", [as_image(picture) for picture in shown[: 6 * 20]], 6, labels[: 6 * 20])
+        made = films(backend, [[story[0][1]] for story in told.prompts], [LENGTH // BLOCK], [None], "echo-forcing", number)
+        parts.append((len(made), asdict(score(judge(made), told))))
+    film_sheet(backend, folder / "attributes.png", 20)
     total = sum(count for count, _ in parts)
     return {name: sum(count * part[name] for count, part in parts) / total for name in parts[0][1]}
 
@@ -98,7 +67,7 @@ def variety(backend: Backend, folder: Path, films_each: int = 8) -> dict:
         made = background(films(backend, [[f"A red ball stands still in {where} by day"]] * films_each, [3], [None], "echo-forcing", 7))
         same = ((told.truth.place[:, 0] == place) & (told.truth.time[:, 0] == 0)).nonzero()[:films_each, 0]
         real = told.panoramas[same, 0, :, :, :made.shape[-1]]
-        shares.append((made.std(0).square().mean().sqrt().cpu() / real.std(0).square().mean().sqrt()).item())
+        shares.append((made.std(0).square().mean().sqrt() / real.std(0).square().mean().sqrt()).item())
         shown += list(made[:6])
     write_sheet(folder / "variety.png", [as_image(picture) for picture in shown], 6)
     return {"of the real variety": sum(shares) / len(shares), "least": min(shares)}
@@ -120,7 +89,7 @@ def recall(backend: Backend, stories: int, folder: Path, blocks: int = 5) -> dic
         alone.append(decibels(background(blank[:, -parts[1]:]), place))
         gains.append(returned[-1] - alone[-1])
         wanted = told.truth.place.gather(1, (told.truth.segment == 1).int().argmax(1, keepdim=True))[:, 0]
-        gone.append(judge(cut[:, :PICTURES * BLOCK].cpu()).place == wanted)
+        gone.append(judge(cut[:, :PICTURES * BLOCK]).place == wanted)
         for film in memory[:max(0, 6 - len(shown) // 6)]:
             shown += [film[at] for at in (0, parts[0] - 1, parts[0] + 12, parts[0] + parts[1] - 1, parts[0] + parts[1] + 12, film.shape[0] - 1)]
     write_sheet(folder / "recall.png", [as_image(picture) for picture in shown], 6)
@@ -137,19 +106,26 @@ def switch(backend: Backend, stories: int) -> dict:
         prompts = [[prompt for _, prompt in story] for story in told.prompts]
         made = films(backend, prompts, [5, 5], (None, Kind.SMOOTH), "echo-forcing", number)
         before, after = made.split([pictures_of(5 * BLOCK), 5 * BLOCK * PICTURES], 1)
-        verdict = judge(after[:, 2 * BLOCK * PICTURES:].cpu())
+        verdict = judge(after[:, 2 * BLOCK * PICTURES:])
         right.append((verdict.shape == told.truth.shape[:, -1]) & (verdict.colour == told.truth.colour[:, -1]))
         stays.append(decibels(background(after), background(before)))
     return {"new subject after two blocks": torch.cat(right).float().mean().item(), "place stays dB": torch.cat(stays).mean().item()}
 
 
-@torch.inference_mode()
 def long_film(backend: Backend, folder: Path) -> dict:
     """One scene for five minutes: motion, colour, contrast and sharpness of its last half minute against its first ten seconds."""
     prompt = "A red ball bounces up and down in a green meadow by day"
-    made = films(backend, [[prompt]], [_SECONDS * FPS // (BLOCK * PICTURES)], [None], "echo-forcing", 3)[0]
-    first, last = made[:10 * FPS], made[-30 * FPS:]
-    write_sheet(folder / "five-minutes.png", [as_image(picture) for picture in made[:: len(made) // 12][:12]], 6)
+    first, last, shown = [], [], []
+    blocks = _SECONDS * FPS // (BLOCK * PICTURES)
+    for number, piece in enumerate(stream(backend, [[prompt]], [blocks], [None], "echo-forcing", 3)):
+        if number * BLOCK * PICTURES < 10 * FPS:
+            first.append(piece[0])
+        if (blocks - number) * BLOCK * PICTURES <= 30 * FPS:
+            last.append(piece[0])
+        if number % (blocks // 12) == 0:
+            shown.append(as_image(piece[0, -1]))
+    write_sheet(folder / "five-minutes.png", shown, 6)
+    early, late = torch.cat(first), torch.cat(last)
 
     def motion(film: Tensor) -> Tensor:
         return film.diff(dim=0).abs().mean()
@@ -157,14 +133,11 @@ def long_film(backend: Backend, folder: Path) -> dict:
     def sharpness(film: Tensor) -> Tensor:
         return film.diff(dim=-1).abs().mean()
 
-    return {"motion kept": (motion(last) / motion(first)).item(), "colour moved": (last.mean((0, 2, 3)) - first.mean((0, 2, 3))).abs().max().item(),
-            "contrast kept": (last.std() / first.std()).item(), "sharpness kept": (sharpness(last) / sharpness(first)).item()}
+    return {"motion kept": (motion(late) / motion(early)).item(),
+            "colour moved": (late.mean((0, 2, 3)) - early.mean((0, 2, 3))).abs().max().item(),
+            "contrast kept": (late.std() / early.std()).item(), "sharpness kept": (sharpness(late) / sharpness(early)).item()}
 
 
 def decibels(picture: Tensor, other: Tensor) -> Tensor:
     """PSNR of each of some pictures [n, 3, y, x]."""
-    return -10 * (picture - other).square().mean((1, 2, 3)).clamp(min=1e-8).log10().cpu()
-
-
-def as_image(picture: Tensor) -> np.ndarray:
-    return (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    return -10 * (picture - other).square().mean((1, 2, 3)).clamp(min=1e-8).log10()

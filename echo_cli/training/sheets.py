@@ -1,0 +1,86 @@
+"""Films of held-out stories, many at once, and the contact sheets that show what a stage has learned.
+
+Every film is made by the very rollout that users run, with as many steps as they get. Knows nothing of judges.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from echo_cli.memory.policies import make_policy
+from echo_cli.memory.settings import settings_type
+from echo_cli.models.backend import Backend
+from echo_cli.models.tiny_codec import TinyCodec
+from echo_cli.rollout.rollout import rollout
+from echo_cli.runtime import KeyedNoise
+from echo_cli.storyboard.matching import Recall
+from echo_cli.storyboard.nouns import Kind, Scene, timeline_of
+from echo_cli.training.world import BLOCK, HELD_OUT, Stories, StoryKind, sample_stories
+from echo_cli.video.contact import write_sheet
+
+LENGTH = 21  # latent frames of a film that is shown or judged
+_TOGETHER = 8  # films made at once
+_VIEWS = 6  # pictures of each film on a sheet
+
+
+@torch.inference_mode()
+def stream(backend: Backend, prompts: Sequence[Sequence[str]], counts: Sequence[int], kinds: Sequence[Kind | None], policy: str,
+           seed: int, recalls: dict[int, Recall] | None = None) -> Iterator[Tensor]:
+    """Pictures [film, picture, 3, y, x] of many films with the same cuts, a block at a time; `prompts` [film][scene]."""
+    scenes = [Scene(id=f"scene {n}", prompt=prompts[0][n], seconds=1.0, transition=kind) for n, kind in enumerate(kinds)]
+    timeline = timeline_of(scenes, list(counts), backend.spec.geometry)
+    plan = make_policy(policy, settings_type(policy)(), backend.spec, timeline, recalls or {})
+    rows = [backend.text.encode([film[n] for film in prompts]) for n in range(len(kinds))]
+    blocks = rollout(backend.transformer, rows, plan, KeyedNoise(seed, timeline.scenes), backend.spec.grid(), batch=len(prompts))
+    state = None
+    for block in blocks:
+        pictures, state = backend.codec.decode(block.latents, state)
+        yield pictures.float().cpu()
+
+
+def films(backend: Backend, prompts: Sequence[Sequence[str]], counts: Sequence[int], kinds: Sequence[Kind | None], policy: str,
+          seed: int, recalls: dict[int, Recall] | None = None) -> Tensor:
+    """All pictures of `stream` together."""
+    return torch.cat(list(stream(backend, prompts, counts, kinds, policy, seed, recalls)), 1)
+
+
+def held_out(stories: int, kind: StoryKind, length: int = LENGTH) -> list[Stories]:
+    """Stories that no stage has seen, a few at a time."""
+    return [sample_stories(some, length, kind) for some in (torch.arange(stories) + HELD_OUT).split(_TOGETHER)]
+
+
+def film_sheet(backend: Backend, path: Path, stories: int = 8) -> None:
+    """A row for each of some held-out stories, as the model films it."""
+    shown, labels = [], []
+    for number, told in enumerate(held_out(stories, StoryKind.HOLD)):
+        prompts = [[story[0][1]] for story in told.prompts]
+        made = films(backend, prompts, [LENGTH // BLOCK], [None], "echo-forcing", number)
+        shown += [picture for film in made for picture in views(film)]
+        labels += [text for (prompt,) in prompts for text in prompt_label(prompt)]
+    write_sheet(path, shown, _VIEWS, labels)
+
+
+@torch.inference_mode()
+def codec_sheet(codec: TinyCodec, path: Path, stories: int = 4) -> None:
+    """Held-out stories as they were drawn, and below each what comes out of the codec."""
+    device = codec.mean.device
+    told = sample_stories(torch.arange(stories) + HELD_OUT, LENGTH, device=str(device))
+    decoded = codec.decode(codec.encode(told.pictures))[0]
+    write_sheet(path, [view for pair in zip(told.pictures, decoded, strict=True) for film in pair for view in views(film.cpu())], _VIEWS)
+
+
+def views(film: Tensor) -> list[np.ndarray]:
+    """A few pictures at even distances, the first and the last among them."""
+    return [as_image(film[round(at * (len(film) - 1) / (_VIEWS - 1))]) for at in range(_VIEWS)]
+
+
+def prompt_label(prompt: str) -> list[str]:
+    """The prompt below its film's first pictures, as much of it as fits."""
+    return [prompt[:40], prompt[40:80], *[""] * (_VIEWS - 2)]
+
+
+def as_image(picture: Tensor) -> np.ndarray:
+    return (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()

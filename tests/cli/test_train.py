@@ -1,0 +1,48 @@
+"""`train` as it is typed: what it refuses, and a whole miniature run that is stopped and gone on with."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+TRAIN = (sys.executable, "-c", "from echo_cli.cli.app import main; main()", "train")
+
+
+def typed(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
+    return subprocess.run([*TRAIN, *arguments], capture_output=True, text=True, cwd=cwd)
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (("--preset", "huge"), "no preset is called 'huge'"),
+    (("--minutes", "55"), "not a stage and its minutes"),
+    (("--minutes", "teacher=soon"), "not a stage and its minutes"),
+    (("--minutes", "nap=5"), "not a stage and its minutes"),
+    (("--minutes", "teacher=-1"), "not a stage and its minutes"),
+    (("--stage", "teacher"), "no codec here yet"),
+    (("--stage", "distill"), "no teacher here yet"),
+    (("--device", "abacus"), "no device is called 'abacus'"),
+])
+def test_what_cannot_be_is_told(tmp_path, arguments, said):
+    done = typed(*arguments, "--out", str(tmp_path / "run"))
+    assert done.returncode == 2 and said in done.stderr and "hint:" in done.stderr
+    assert not done.stdout and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_miniature_run_that_is_stopped_goes_on_to_the_end(tmp_path):
+    run = tmp_path / "run"
+    first = subprocess.Popen([*TRAIN, "--preset", "mini", "--out", str(run)], stderr=subprocess.PIPE, text=True)
+    while not (run / "codec.csv").exists():
+        time.sleep(0.1)
+        assert first.poll() is None
+    os.kill(first.pid, signal.SIGTERM)
+    told = first.communicate()[1]
+    assert first.returncode == 75 and "Run the same command again" in told
+    second = typed("--preset", "mini", "--out", str(run))
+    assert second.returncode == 0 and second.stdout.strip() == str(run / "weights")
+    assert {"codec.csv", "teacher.csv", "distill.csv", "codec.png", "teacher.png", "distill.png"} <= {path.name for path in run.iterdir()}
+    assert {path.name for path in (run / "weights").iterdir()} == {
+        "codec.safetensors", "transformer.safetensors", "words.safetensors", "index.json"}
