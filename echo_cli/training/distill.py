@@ -68,6 +68,8 @@ class Distiller:
         self.teacher = copy.deepcopy(taught).to(device).requires_grad_(False)
         self.student, self.critic, self.guide = (Class(p.transformer, p.words)
                                                  for p in (self.pair.student, self.pair.critic, self.teacher))
+        for pupil in (self.pair.student, self.pair.critic, self.teacher):
+            pupil.truth.eval()  # nothing is asked of it here, so it need not keep features
         self.lessons = Library()
         for number in range(plan.shards):
             self.lessons.add(pool.shard(number))

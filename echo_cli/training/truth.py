@@ -33,6 +33,7 @@ class TruthHead(nn.Module):
         """Losses by name; truth [sequence, frame, …] belongs to the last frames of the pass."""
         frames = truth["cover"].shape[1]
         said = dict(zip(_PARTS, self.read(self._features[:, -frames:].float()).split(list(_PARTS.values()), -1), strict=True))
+        self._features = None  # they hold the whole pass
         cover = truth["cover"].float()
         touched = (cover > _TOUCHED).float()
         share = touched / touched.sum().clamp(min=1)
