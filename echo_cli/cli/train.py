@@ -44,12 +44,16 @@ def train(
 
     runtime = Runtime.choose(device, "float32")
     if report:
-        from echo_cli.models.tiny import INDEX, WEIGHTS, load
+        from echo_cli.models.tiny import INDEX, WEIGHTS, load, save_measured
         from echo_cli.training.report import report as judged
 
         own = out / "weights"
-        backend = load(runtime, own if (own / INDEX).exists() else WEIGHTS)
-        print(json.dumps(judged(backend, out / "report", stories, lambda line: print(line, file=sys.stderr, flush=True))))
+        trained = (own / INDEX).exists()
+        backend = load(runtime, own if trained else WEIGHTS)
+        figures = judged(backend, out / "report", stories, lambda line: print(line, file=sys.stderr, flush=True))
+        if trained:
+            save_measured(own, figures)
+        print(json.dumps(figures))
         return
     chosen = ("gpu" if runtime.device.type == "cuda" else "cpu") if preset == "auto" else preset
     if chosen not in PRESETS:

@@ -90,3 +90,9 @@ def save_index(folder: Path, facts: dict[str, Any]) -> None:
     """Written last: from here on the folder is a model."""
     hashes = {part: sha256(part_path(folder, part)) for part in PARTS}
     write_whole(folder / INDEX, json.dumps({"model": TINY.name, "sha256": hashes, **facts}, indent=2, ensure_ascii=False) + "\n")
+
+
+def save_measured(folder: Path, figures: dict[str, Any]) -> None:
+    """What the judges found, told by the index of the weights they judged."""
+    facts = {name: value for name, value in index(folder).items() if name not in ("model", "sha256")}
+    save_index(folder, {**facts, "measured": figures})

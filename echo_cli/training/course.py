@@ -4,6 +4,7 @@ Sizes of runs are rows of `PRESETS`. Every stage leaves its losses as CSV, a che
 writes the weights as the package holds them. Knows nothing of terminals: whoever runs it watches and may say stop.
 """
 
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -76,7 +77,7 @@ class Course:
     def facts(self) -> dict:
         """How these weights came to be."""
         preset = self.preset
-        return {"preset": self.name, "seed": self.seed, "torch": torch.__version__, "device": self.device.type,
+        return {"preset": self.name, "seed": self.seed, "minutes": self.minutes, "commit": _commit(), "torch": torch.__version__, "device": self.device.type,
                 "codec": asdict(preset.codec), "teacher": asdict(preset.teacher), "distill": asdict(preset.distill)}
 
     def _codec(self) -> bool:
@@ -152,3 +153,9 @@ class Course:
             save_part(self.weights, part, module, self.facts())
         save_index(self.weights, {"stage": stage, "trained": self.facts()})
         film_sheet(load(Runtime(self.device, torch.float32), self.weights), self.folder / f"{stage}.png")
+
+
+def _commit() -> str | None:
+    """Of the source that trains, where it is a checkout."""
+    told = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
+    return told.stdout.strip() or None if told.returncode == 0 else None

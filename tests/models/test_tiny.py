@@ -33,6 +33,13 @@ def test_what_is_saved_is_loaded(folder):
     assert tiny.index(folder)["trained"] == {"seed": 1}
 
 
+def test_what_was_measured_is_told_and_nothing_else_changes(folder):
+    before = tiny.check(folder)
+    tiny.save_measured(folder, {"place": 1.0})
+    assert tiny.check(folder) == before and tiny.index(folder)["measured"] == {"place": 1.0}
+    assert tiny.index(folder)["trained"] == {"seed": 1}
+
+
 def test_one_changed_byte_is_found(folder):
     path = tiny.part_path(folder, "words")
     data = bytearray(path.read_bytes())
