@@ -30,8 +30,10 @@ class DistillPlan:
     """What decides the weights, beside the seed, the pool and the teacher."""
 
     batch: int = 16  # blocks in a step of single blocks
-    rate: float = 0.003
+    rate: float = 0.003  # of the imitating student, and of the critic
     small_rate: float = 3e-4
+    careful: float = 0.25  # the student's share of these rates once it follows the critic, which must keep up with it
+    turns: int = 2  # steps of the critic for each of the student's
     rounds: int = 3
     ema: float = 0.99
     guidance: float = 2.0
@@ -39,6 +41,7 @@ class DistillPlan:
     highest: float = 0.95
     shards: int = 24
     imitation: float = 0.2  # share of the budget
+    alone: float = 0.05  # share of the budget in which the critic learns and the student waits
     imitated: int = 2  # times the batch, while imitating: it costs half as much
 
 
@@ -77,7 +80,10 @@ class Distiller:
 
     def _optimiser(self) -> Muon:
         plan, pair = self.plan, self.pair
-        return Muon(pair.parameters(), plan.rate, plan.small_rate, small=[*pair.student.small(), *pair.critic.small()], rounds=plan.rounds)
+        both = Muon(pair.student.parameters(), plan.rate, plan.small_rate, small=pair.student.small(), rounds=plan.rounds)
+        self._student_groups = len(both.param_groups)
+        both.include(pair.critic.parameters(), plan.rate, plan.small_rate, small=pair.critic.small())
+        return both
 
     def advance(self, step: int, spent: float) -> dict[str, Tensor]:
         plan = self.plan
@@ -90,8 +96,12 @@ class Distiller:
         lesson = self.lessons.draw(blocks, sequences(batch, blocks), dice).to(self.device)
         own = blocks > 1 and dice.random() < rolled
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            losses = self.imitate(lesson, generator) if imitates else self.converse(lesson, own, generator)
+            # The critic first learns what the student is like, then they take turns.
+            teaches = spent > plan.imitation + plan.alone and step % plan.turns == 0
+            losses = self.imitate(lesson, generator) if imitates else self.converse(lesson, own, teaches, generator)
         loss = torch.stack(list(losses.values())).sum()
+        for group in self.learner.optimiser.param_groups[:self._student_groups]:
+            group["share"] = 1.0 if imitates else plan.careful
         self.learner.descend(loss, rate_at(step, spent))
         return {"loss": loss.detach(), **{name: part.detach() for name, part in losses.items()}, "blocks": torch.tensor(float(blocks))}
 
@@ -105,12 +115,16 @@ class Distiller:
         said = self.student.velocity(lesson, self.student.read(lesson.words), x0, noisy, 1000 * level)
         return {"imitation": (said.float() - world).square().mean()}
 
-    def converse(self, lesson: Lesson, own: bool, generator: torch.Generator) -> dict[str, Tensor]:
-        """The student makes the lesson's blocks, and student and critic learn from them."""
+    def converse(self, lesson: Lesson, own: bool, teaches: bool, generator: torch.Generator) -> dict[str, Tensor]:
+        """The student makes the lesson's blocks; the critic learns from them, and the student when it is its turn."""
         made, inputs = self.attempt(lesson, own, generator)
         past = made if own else lesson.latents
-        again = self.guess(lesson, inputs, past, generator)
-        return {"match": self.match(lesson, again, past, generator), "critic": self.criticise(lesson, again.detach(), past, generator)}
+        with torch.set_grad_enabled(teaches):
+            again = self.guess(lesson, inputs, past, generator)
+        losses = {"critic": self.criticise(lesson, again.detach(), past, generator)}
+        if teaches:
+            losses["match"] = self.match(lesson, again, past, generator)
+        return losses
 
     @torch.no_grad()
     def attempt(self, lesson: Lesson, own: bool, generator: torch.Generator) -> tuple[Tensor, list[Tensor]]:

@@ -31,15 +31,25 @@ class Muon(torch.optim.Optimizer):
     def __init__(self, parameters: Iterable[nn.Parameter], rate: float = 0.02, small_rate: float = 1e-3,
                  momentum: float = 0.95, decay: float = 0.0, small: Iterable[nn.Parameter] = (),
                  rounds: int = ROUNDS) -> None:
-        self.rounds = rounds
+        self.rounds, self._turned = rounds, set()
+        super().__init__(self._groups(parameters, rate, small_rate, momentum, decay, small), {"scale": 1.0, "share": 1.0})
+
+    def include(self, parameters: Iterable[nn.Parameter], rate: float, small_rate: float, momentum: float = 0.95,
+                decay: float = 0.0, small: Iterable[nn.Parameter] = ()) -> None:
+        """Another model to step beside the first."""
+        for group in self._groups(parameters, rate, small_rate, momentum, decay, small):
+            self.add_param_group(group)
+
+    def _groups(self, parameters: Iterable[nn.Parameter], rate: float, small_rate: float, momentum: float, decay: float,
+                small: Iterable[nn.Parameter]) -> list[dict]:
         parameters, apart = list(parameters), {id(p) for p in small}
-        self._turned = {id(p) for p in parameters if p.dim() >= 2} - apart
+        self._turned |= {id(p) for p in parameters if p.dim() >= 2} - apart
         common = {"momentum": momentum, "decay": decay}
         groups = [
             {"params": [p for p in parameters if id(p) in self._turned], "rate": rate, **common},
             {"params": [p for p in parameters if id(p) not in self._turned], "rate": small_rate, **common},
         ]
-        super().__init__([group for group in groups if group["params"]], {"scale": 1.0})
+        return [group for group in groups if group["params"]]
 
     def scale(self, factor: float) -> None:
         """All rates as a share of their first value: what a schedule sets before each step."""
@@ -49,7 +59,7 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self) -> None:
         for group in self.param_groups:
-            rate = group["rate"] * group["scale"]
+            rate = group["rate"] * group["scale"] * group["share"]
             for p in group["params"]:
                 if p.grad is not None:
                     p.mul_(1 - rate * group["decay"])
