@@ -1,17 +1,32 @@
 """What storyboards may ask for, from the tables of models and memory policies; no torch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from echo_cli.memory.settings import DEFAULT_POLICY, SETTINGS, EchoForcing, changed, settings_type
-from echo_cli.models.spec import DEFAULT_MODEL, SPECS
+from echo_cli.models.spec import DEFAULT_MODEL, SPECS, ModelSpec, is_folder, spec_named
 from echo_cli.storyboard.nouns import Kind
 from echo_cli.storyboard.rules import Rules
 
 
+class Models(Mapping[str, ModelSpec]):
+    """Every model by its name, and any folder of weights by its path."""
+
+    def __getitem__(self, model: str) -> ModelSpec:
+        if model in SPECS or is_folder(model):
+            return spec_named(model)
+        raise KeyError(model)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(SPECS)
+
+    def __len__(self) -> int:
+        return len(SPECS)
+
+
 def storyboard_rules(model: str | None = None) -> Rules:
     """The rules of this installation; `model` is the one that will be used whatever the storyboard says."""
-    return Rules(models=SPECS, policies=tuple(SETTINGS), setting_problems=_setting_problems,
+    return Rules(models=Models(), policies=tuple(SETTINGS), setting_problems=_setting_problems,
                  default_model=DEFAULT_MODEL, default_policy=DEFAULT_POLICY, model=model)
 
 

@@ -5,12 +5,13 @@ Names of models and where their parts come from are one table here. A backend kn
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from echo_cli.errors import MissingError
-from echo_cli.models.spec import ModelSpec, spec_named
+from echo_cli.models.spec import ModelSpec, is_folder, spec_named
 from echo_cli.models.transformer import Transformer
 from echo_cli.runtime import Runtime
 
@@ -41,22 +42,22 @@ class Backend:
     weights_hash: str
 
 
-def _tiny(runtime: Runtime) -> Backend:
-    from echo_cli.models.tiny import load
+def _tiny(runtime: Runtime, folder: Path | None) -> Backend:
+    from echo_cli.models import tiny
 
-    return load(runtime)
-
-
-LOADERS: dict[str, Callable[[Runtime], Backend]] = {"tiny": _tiny}
+    return tiny.load(runtime, folder or tiny.WEIGHTS)
 
 
-def load_backend(name: str, runtime: Runtime) -> Backend:
-    """The model called `name`, on the runtime's device."""
-    name = spec_named(name).name
+LOADERS: dict[str, Callable[[Runtime, Path | None], Backend]] = {"tiny": _tiny}
+
+
+def load_backend(model: str, runtime: Runtime) -> Backend:
+    """A model by its name, or by the folder of its weights, on the runtime's device."""
+    name = spec_named(model).name
     if name not in LOADERS:
         raise MissingError(f"model '{name}' has no weights here, and this version cannot load them yet",
                            hint=f"These models can be loaded: {', '.join(LOADERS)}.")
-    return LOADERS[name](runtime)
+    return LOADERS[name](runtime, Path(model) if is_folder(model) else None)
 
 
 def text_features(text: TextEncoder, prompts: Sequence[str]) -> Tensor:

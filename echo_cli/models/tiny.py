@@ -15,7 +15,7 @@ from echo_cli.errors import MissingError
 from echo_cli.files import partial, publish, sha256, write_whole
 from echo_cli.models.backend import Backend
 from echo_cli.models.loading import fill, read_safetensors
-from echo_cli.models.spec import TINY
+from echo_cli.models.spec import INDEX, TINY
 from echo_cli.models.tiny_codec import TinyCodec
 from echo_cli.models.transformer import Transformer
 from echo_cli.models.words import WordTextEncoder
@@ -23,7 +23,6 @@ from echo_cli.runtime import Runtime
 
 WEIGHTS = Path(__file__).parent / "weights" / "tiny"
 PARTS = ("transformer", "words", "codec")
-INDEX = "index.json"
 
 
 def part_path(folder: Path, part: str) -> Path:
