@@ -38,8 +38,10 @@ def empty_parts() -> dict[str, nn.Module]:
 def load(runtime: Runtime, folder: Path = WEIGHTS) -> Backend:
     """The model in `folder`, whole or not at all."""
     digest = check(folder)
-    parts = {part: fill(module, read_safetensors(part_path(folder, part)), str(part_path(folder, part)), runtime.device, runtime.dtype)
-             for part, module in empty_parts().items()}
+    parts = {}
+    for part, module in empty_parts().items():
+        path = part_path(folder, part)
+        parts[part] = fill(module, read_safetensors(path), str(path), runtime.device, runtime.dtype)
     return Backend(TINY, parts["transformer"], parts["words"], parts["codec"], digest)
 
 
@@ -54,10 +56,10 @@ def check(folder: Path = WEIGHTS) -> str:
     for part in PARTS:
         path = part_path(folder, part)
         if not path.is_file():
-            raise MissingError(f"{path}: a part of model 'tiny' is missing", hint="Install the package again, or train it: echo-cli train.")
+            raise MissingError(f"{path}: a part of model 'tiny' is missing", hint=_REMEDY)
         if sha256(path) != told.get(part):
             raise MissingError(f"{path}: not the weights that {INDEX} names; the file is damaged or was exchanged",
-                               hint="Install the package again, or train it: echo-cli train.")
+                               hint=_REMEDY)
     return sha256(*(part_path(folder, part) for part in PARTS))
 
 
@@ -65,7 +67,7 @@ def index(folder: Path = WEIGHTS) -> dict[str, Any]:
     """What the index tells: `sha256` of each part, and how the weights came to be."""
     path = folder / INDEX
     if not path.is_file():
-        raise MissingError(f"{path}: model 'tiny' has no weights here", hint="Install the package again, or train it: echo-cli train.")
+        raise MissingError(f"{path}: model 'tiny' has no weights here", hint=_REMEDY)
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
         told["sha256"].items()

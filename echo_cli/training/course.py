@@ -144,7 +144,8 @@ class Course:
         return True
 
     def _run(self, name: str, learner: Learner, advance: Callable, steps: int) -> bool:
-        return run(name, learner, advance, Budget(steps, self.minutes.get(name)), self.folder, self.watch.report, self.watch.stop)
+        budget = Budget(steps, self.minutes.get(name))
+        return run(name, learner, advance, budget, self.folder, self.watch.report, self.watch.stop)
 
     def _publish(self, pupil: Pupil, stage: str) -> None:
         """Whole weights, and a sheet of the films they make."""

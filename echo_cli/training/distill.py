@@ -103,12 +103,14 @@ class Distiller:
         for group in self.learner.optimiser.param_groups[:self._student_groups]:
             group["share"] = 1.0 if imitates else plan.careful
         self.learner.descend(loss, rate_at(step, spent))
-        return {"loss": loss.detach(), **{name: part.detach() for name, part in losses.items()}, "blocks": torch.tensor(float(blocks))}
+        losses = {"loss": loss, **losses, "blocks": torch.tensor(float(blocks))}
+        return {name: part.detach() for name, part in losses.items()}
 
     def imitate(self, lesson: Lesson, generator: torch.Generator) -> dict[str, Tensor]:
         """The student's velocity becomes the guided teacher's, at the levels of the few steps."""
         x0 = lesson.latents
-        level = torch.tensor(self.sigmas)[torch.randint(len(self.sigmas), (len(x0), lesson.blocks), generator=generator)].to(self.device)
+        step = torch.randint(len(self.sigmas), (len(x0), lesson.blocks), generator=generator)
+        level = torch.tensor(self.sigmas)[step].to(self.device)
         noisy = noised(x0, level, generator)
         with torch.no_grad():
             world = self.guided(lesson, x0, noisy, level)

@@ -91,7 +91,8 @@ def recall(backend: Backend, stories: int, folder: Path, blocks: int = 5) -> dic
         wanted = told.truth.place.gather(1, (told.truth.segment == 1).int().argmax(1, keepdim=True))[:, 0]
         gone.append(judge(cut[:, :PICTURES * BLOCK]).place == wanted)
         for film in memory[:max(0, 6 - len(shown) // 6)]:
-            shown += [film[at] for at in (0, parts[0] - 1, parts[0] + 12, parts[0] + parts[1] - 1, parts[0] + parts[1] + 12, film.shape[0] - 1)]
+            opens, ends = parts[0], parts[0] + parts[1]
+            shown += [film[at] for at in (0, opens - 1, opens + 12, ends - 1, ends + 12, len(film) - 1)]
     write_sheet(folder / "recall.png", [as_image(picture) for picture in shown], 6)
     gain = torch.cat(gains)
     return {"returned dB": torch.cat(returned).mean().item(), "prompt alone dB": torch.cat(alone).mean().item(),

@@ -40,7 +40,8 @@ class TruthHead(nn.Module):
         losses = {"cover": F.binary_cross_entropy_with_logits(said["cover"].squeeze(-1), cover)}
         for name in ("shape", "colour", "motion"):
             asked = truth[name].long().unsqueeze(-1).expand_as(cover)
-            losses[name] = (F.cross_entropy(said[name].flatten(0, 2), asked.flatten(), reduction="none").view_as(cover) * share).sum()
+            surprise = F.cross_entropy(said[name].flatten(0, 2), asked.flatten(), reduction="none").view_as(cover)
+            losses[name] = (surprise * share).sum()
         off = (said["velocity"] - truth["velocity"].float() / _FAST).square().sum(-1)
         losses["velocity"] = (off * share).sum()
         losses["depths"] = -(truth["depths"].float() * said["depths"].log_softmax(-1)).sum(-1).mean()
