@@ -23,6 +23,7 @@ from echo_cli.runtime import Runtime
 
 WEIGHTS = Path(__file__).parent / "weights" / "tiny"
 PARTS = ("transformer", "words", "codec")
+_REMEDY = "Install the package again, or train it: echo-cli train."
 
 
 def part_path(folder: Path, part: str) -> Path:
