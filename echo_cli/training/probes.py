@@ -22,6 +22,7 @@ from echo_cli.training.subjects import COLOUR_VALUES, TINTS, distance
 from echo_cli.training.world import BOUNCE, HELD_OUT, LEFT, RIGHT, STILL, Stories, StoryKind, sample_stories
 
 _STRIDE = 2  # every second picture is looked at
+_LAG = 2  # views, four pictures: motion is measured across latent frames, however a codec renders it inside one
 _FOUND = 0.6  # overlap from which a subject counts as seen
 _RADII = (19.0, 20.5, 22.0, 23.5)
 _HALF = 2  # pixels of the picture for each of the mask's
@@ -141,21 +142,21 @@ def _fit(pictures: Tensor, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _camera(pictures: Tensor) -> Tensor:
-    """How far the camera has moved to the right since the first view, in pixels: [film, view]."""
+    """How far the camera moves to the right in each lag, in pixels: [film, view - _LAG]."""
     grey = pictures.mean(2)[:, :, 16:88]
-    shifts = range(-2 * _STRIDE, 2 * _STRIDE + 1)
-    inner = slice(2 * _STRIDE, WIDTH - 2 * _STRIDE)
-    unlike = [(grey[:, 1:, :, inner] - grey[:, :-1, :, inner.start + s : inner.stop + s]).abs().clamp_max(0.1).mean((2, 3))
+    reach = _LAG * _STRIDE + 2
+    shifts = range(-reach, reach + 1)
+    inner = slice(reach, WIDTH - reach)
+    unlike = [(grey[:, _LAG:, :, inner] - grey[:, :-_LAG, :, inner.start + s : inner.stop + s]).abs().clamp_max(0.1).mean((2, 3))
               for s in shifts]
-    step = torch.stack(unlike, -1).argmin(-1) + shifts.start
-    return F.pad(step.cumsum(1), (1, 0))
+    return torch.stack(unlike, -1).argmin(-1) + shifts.start
 
 
 def _motion(spot: Tensor, found: Tensor, camera: Tensor) -> Tensor:
     """Left, right, bounce or still, from where the subject was seen in the views in which it was."""
-    x, y = spot[..., 0] + camera, spot[..., 1]
-    both = found[:, 1:] & found[:, :-1]
-    step = torch.where(both, (x[:, 1:] - x[:, :-1]) / _STRIDE, torch.nan).nanmedian(1).values.nan_to_num()
+    x, y = spot.unbind(-1)
+    both = found[:, _LAG:] & found[:, :-_LAG]
+    step = torch.where(both, (x[:, _LAG:] - x[:, :-_LAG] + camera) / (_LAG * _STRIDE), torch.nan).nanmedian(1).values.nan_to_num()
     seen = torch.where(found, y, torch.nan)
     height = (seen.nanquantile(0.95, dim=1) - seen.nanquantile(0.05, dim=1)).nan_to_num()
     sideways = torch.where(step < -1, LEFT, RIGHT)
