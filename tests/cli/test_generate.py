@@ -28,7 +28,7 @@ FINAL = ("film.mp4", "film.trace.json", "film.manifest.json", "film.srt")
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a storyboard in it, and the small model under the name `tiny`."""
     monkeypatch.setitem(SPECS, "tiny", stage.SPEC)
-    monkeypatch.setitem(backends.LOADERS, "tiny", stage.backend)
+    monkeypatch.setitem(backends.LOADERS, "tiny", stage.load)
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
