@@ -18,7 +18,7 @@ from echo_cli.models.tiny_codec import TinyCodec
 from echo_cli.training.dice import uniform
 from echo_cli.training.draw import HEIGHT, WIDTH
 from echo_cli.training.muon import Muon
-from echo_cli.training.world import HELD_OUT, Stories, StoryKind, sample_stories
+from echo_cli.training.world import HELD_OUT, PICTURES, Stories, StoryKind, sample_stories
 
 CHECKPOINT = "codec.pt"
 _LENGTH = 21  # latent frames of the stories that pictures are taken from
@@ -184,6 +184,7 @@ class CodecFigures:
     subject: float
     noisy: float  # with noise of a tenth on the latents
     roughness: float
+    moving: float  # share of the change inside latent frames that the decoded pictures make too: 0 shows its mean, 1 all
 
 
 @torch.inference_mode()
@@ -192,10 +193,14 @@ def codec_figures(codec: TinyCodec, stories: int = 48, seed: int = HELD_OUT) -> 
     device = codec.mean.device
     generator = torch.Generator(device).manual_seed(seed)
     clips, noisy, subjects, places, rough = [], [], [], [], []
+    missed = whole = torch.zeros((), device=device)
     for told in _batches(torch.arange(stories) + seed, device):
         pictures = told.pictures
         latents = codec.encode(pictures)
-        error = (codec.decode(latents)[0] - pictures).square()
+        difference = codec.decode(latents)[0] - pictures
+        error = difference.square()
+        missed = missed + _inside(difference).square().sum()
+        whole = whole + _inside(pictures).square().sum()
         clips.append(error.mean((1, 2, 3, 4)))
         places.append((error.mean((2, 3, 4)), told.truth.place[:, _frame_of_picture(told)]))
         shown = _subject_mask(told)
@@ -209,12 +214,17 @@ def codec_figures(codec: TinyCodec, stories: int = 48, seed: int = HELD_OUT) -> 
         psnr=each.mean().item(), worst=each.min().item(),
         by_place=tuple(psnr(error[place == number].mean()).item() for number in range(6)),
         subject=psnr(torch.stack(subjects).mean()).item(), noisy=psnr(torch.cat(noisy)).mean().item(),
-        roughness=torch.stack(rough).mean().item(),
+        roughness=torch.stack(rough).mean().item(), moving=1 - (missed / whole).item(),
     )
 
 
+def _inside(pictures: Tensor) -> Tensor:
+    """Differences of neighbouring pictures of one latent frame: [story, frame, 3, 3, y, x]."""
+    return pictures[:, 1:].unflatten(1, (-1, PICTURES)).diff(dim=2)
+
+
 def _frame_of_picture(told: Stories) -> Tensor:
-    return (torch.arange(told.truth.pan.shape[1], device=told.panoramas.device) + 3) // 4
+    return (torch.arange(told.truth.pan.shape[1], device=told.panoramas.device) + PICTURES - 1) // PICTURES
 
 
 def _subject_mask(told: Stories) -> Tensor:
