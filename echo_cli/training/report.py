@@ -123,7 +123,7 @@ def long_film(backend: Backend, folder: Path) -> dict:
             first.append(piece[0])
         if (blocks - number) * BLOCK * PICTURES <= 30 * FPS:
             last.append(piece[0])
-        if number % (blocks // 12) == 0:
+        if number % -(-blocks // 12) == 0:
             shown.append(as_image(piece[0, -1]))
     write_sheet(folder / "five-minutes.png", shown, 6)
     early, late = torch.cat(first), torch.cat(last)
