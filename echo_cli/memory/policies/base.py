@@ -5,6 +5,7 @@ moments of a block's life (`open_scene`, `arrange`, `absorb`, `close_scene`) and
 (`look`). Tensors it touches only through the store.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -75,7 +76,7 @@ class Facts:
     shares: Later | None = None  # [frame]: how much of each is in it
 
 
-class Policy:
+class Policy(ABC):
     """One run's memory decisions. Subclasses override hooks; `settings` is frozen, all other state is the run's.
     `recalls` says which scene each recalling scene was matched with."""
 
@@ -101,8 +102,9 @@ class Policy:
         """Whether the policy will ask for latents of remembered frames again."""
         return False
 
+    @abstractmethod
     def allocate(self, grid: Grid, device: torch.device, dtype: torch.dtype, batch: int = 1) -> KVStore:
-        raise NotImplementedError
+        """The store that this policy needs, all of it at once."""
 
     @property
     def bytes(self) -> int:
@@ -112,15 +114,17 @@ class Policy:
     def open_scene(self, block: Block, store: KVStore) -> Transition:
         return Transition(self.timeline.scenes[block.scene].transition)
 
+    @abstractmethod
     def arrange(self, block: Block, store: KVStore) -> Layout:
-        raise NotImplementedError
+        """What the block will attend to, and where it stands."""
 
     def look(self, block: Block, store: KVStore, context: BlockContext) -> Observer | None:
         """An observer of the first denoise pass, if memory depends on what the block asks for."""
         return None
 
+    @abstractmethod
     def absorb(self, block: Block, clean: CleanPass, store: KVStore) -> Facts:
-        raise NotImplementedError
+        """The block is finished: what stays, what fades, what leaves."""
 
     def close_scene(self, block: Block, store: KVStore) -> None:
         """The scene's last block has been absorbed."""
