@@ -7,7 +7,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from echo_cli.storyboard.durations import read_duration
@@ -65,6 +65,9 @@ values = st.one_of(
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@example("model", " ")
+@example("memory", " ")
+@example("memory", {"policy": "\t"})
 @given(st.sampled_from([*TOP_KEYS, "other"]), values)
 def test_schema_and_parser_agree_on_every_value_at_the_top(key: str, value: Any) -> None:
     document = {"scenes": [{"id": "a", "prompt": "x", "duration": 5}, {"id": "b", "prompt": "x"}], "length": 90}
