@@ -241,7 +241,13 @@ def test_a_signal_stops_it_at_a_block_with_75(number: signal.Signals, capsys: py
 
 def test_a_stopped_sequence_is_made_when_it_is_asked_for_again(capsys: pytest.CaptureFixture[str]) -> None:
     Path("story.yaml").write_text(LONG.replace("10m", "60s"))
-    meanwhile(lambda encoder: os.kill(os.getpid(), signal.SIGTERM), Path("frames/frames.trace.json.partial"))
+
+    def stop(encoder: int) -> None:
+        while not Path("frames/000003.png").exists():  # the encoder is some pictures behind the trace
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    meanwhile(stop, Path("frames/frames.trace.json.partial"))
     assert generate("-o", "frames/%06d.png") == 75
     assert 0 < len(names(Path("frames"))) < 961 and not Path("frames/frames.manifest.json").exists()
     assert generate("-o", "frames/%06d.png", "--seed", "8") == 5  # not what was begun there
