@@ -169,9 +169,11 @@ def _tell_plan(job: "Job", as_json: bool) -> None:
 def _warn_of_unknown_words(job: "Job", text: Any, tell: Any) -> None:
     unknown = list(dict.fromkeys(word for scene in job.storyboard.scenes for word in text.unknown_words(scene.prompt)))
     if unknown:
+        from echo_cli.models.tiny_words import TABLES
+
         shown = ", ".join(unknown[:12]) + (f" and {len(unknown) - 12} more" if len(unknown) > 12 else "")
-        tell(f"warning: {job.storyboard.model} has never met these words and will not show them: {shown}\n"
-             f"         echo-cli models info {job.storyboard.model} lists what it knows")
+        tell(f"warning: {job.storyboard.model} has never met these words and will not show them: {shown}; it knows\n"
+             + "\n".join(f"         {what}: {', '.join(known)}" for what, known in TABLES.items()))
 
 
 def _print_result(result: dict[str, Any], job: "Job", as_json: bool) -> None:

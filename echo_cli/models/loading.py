@@ -25,7 +25,7 @@ def check_names(module: nn.Module, weights: Mapping[str, Tensor], where: str) ->
         shown = lines[:20] + ([f"… and {len(lines) - 20} more"] if len(lines) > 20 else [])
         raise MissingError(f"{where}: these weights do not fit the model ({len(lines)} of {len(wanted)} names):\n  "
                            + "\n  ".join(shown),
-                           hint="Check that the file belongs to this model and is whole (echo-cli models check).")
+                           hint="Check that the file belongs to this model and is whole.")
 
 
 def fill(module: nn.Module, weights: Mapping[str, Tensor], where: str,
@@ -66,7 +66,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     if not path.is_file():
-        raise MissingError(f"{path}: no such weights file", hint="echo-cli models list shows which models are here.")
+        raise MissingError(f"{path}: no such weights file", hint="echo-cli doctor says which weights are here.")
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
