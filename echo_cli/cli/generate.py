@@ -8,7 +8,7 @@ import typer
 
 from echo_cli.cli import complete
 from echo_cli.cli.options import Debug, picture_size
-from echo_cli.errors import UsageError, did_you_mean
+from echo_cli.errors import UsageError
 from echo_cli.render.progress import Style, progress_of, size as said
 from echo_cli.video.encoding import Encoding
 from echo_cli.video.subtitles import Subtitles
@@ -60,7 +60,7 @@ def generate(
     _check_streams(output, progress, as_json)
     from echo_cli.render.job import Choices
 
-    job = _job(storyboard, output, model, settings or [], Choices(
+    job = _job(storyboard, output, settings or [], Choices(
         seed, model, memory, {}, picture_size(size), scale, subtitles, Encoding(codec, crf, preset), device, dtype))
     if dry_run:
         _tell_plan(job, as_json)
@@ -108,33 +108,16 @@ def _check_streams(output: str | None, progress: Style, as_json: bool) -> None:
                          "pipe it into a player (| ffplay -), or name a file with -o")
 
 
-def _job(source: str, output: str | None, model: str | None, assignments: list[str], choices: "Choices") -> "Job":
+def _job(source: str, output: str | None, assignments: list[str], choices: "Choices") -> "Job":
     """The film that the storyboard and the command line describe, checked without loading a model."""
-    from dataclasses import replace
     from pathlib import Path
 
-    from echo_cli.cli.rules import storyboard_rules
-    from echo_cli.memory.settings import settings_type
-    from echo_cli.render.job import job_of, read_assignments, with_choices
+    from echo_cli.cli.jobs import chosen_storyboard, job_for
     from echo_cli.render.outputs import outputs_of
     from echo_cli.storyboard.document import STDIN
-    from echo_cli.storyboard.parse import load
-    from echo_cli.storyboard.timeline import timeline
 
-    rules = storyboard_rules(model)
-    if choices.memory is not None:
-        settings_type(choices.memory)
-    written = load(source, rules)
-    policy = choices.memory or written.policy or rules.default_policy
-    choices = replace(choices, settings=read_assignments(assignments, policy))
-    board = with_choices(written, choices, rules.default_model)
-    if board.model not in rules.models:
-        raise UsageError(f"no model is called '{board.model}'{did_you_mean(board.model, tuple(rules.models))}",
-                         f"there are {', '.join(rules.models)}")
-    spec = rules.models[board.model]
-    spec.grid(board.size)
-    stem = "film" if source == STDIN else Path(source).stem
-    return job_of(board, timeline(board, spec.geometry), board.size or spec.size, outputs_of(output, stem), choices)
+    board, spec, choices = chosen_storyboard(source, assignments, choices)
+    return job_for(board, spec, outputs_of(output, "film" if source == STDIN else Path(source).stem), choices)
 
 
 def _plan(job: "Job") -> str:
