@@ -23,6 +23,7 @@ class Stage(StrEnum):
     pool = "pool"
     teacher = "teacher"
     distill = "distill"
+    eye = "eye"
 
 
 def train(

@@ -14,17 +14,20 @@ import torch
 from torch import nn
 
 from echo_cli.errors import UsageError
+from echo_cli.files import sha256
+from echo_cli.models import eye
 from echo_cli.models.spec import TINY
 from echo_cli.models.tiny import load, load_codec, part_path, save_index, save_part
 from echo_cli.runtime import Runtime
 from echo_cli.training.codec_stage import CodecPlan, CodecProgress, CodecStage
 from echo_cli.training.distill import Distiller, DistillPlan
+from echo_cli.training.eye_stage import EyePlan, EyeStage
 from echo_cli.training.loop import Budget, Learner, Losses, Progress, run
 from echo_cli.training.pool import Pool
 from echo_cli.training.sheets import codec_sheet, film_sheet
 from echo_cli.training.teacher import Pupil, Teacher, TeacherPlan
 
-STAGES = ("codec", "pool", "teacher", "distill")
+STAGES = ("codec", "pool", "teacher", "distill", "eye")
 
 
 @dataclass(frozen=True)
@@ -37,17 +40,21 @@ class Preset:
     teacher_steps: int
     distill: DistillPlan
     distill_steps: int
+    eye: EyePlan
+    eye_steps: int
 
 
 PRESETS: dict[str, Preset] = {
     "cpu": Preset(codec=CodecPlan(), pool_stories=64, teacher=TeacherPlan(), teacher_steps=3000,
-                  distill=DistillPlan(batch=12), distill_steps=600),
+                  distill=DistillPlan(batch=12), distill_steps=600, eye=EyePlan(), eye_steps=1000),
     "gpu": Preset(codec=CodecPlan(steps=20_000, batch=32), pool_stories=512,
                   teacher=TeacherPlan(batch=384, shards=48, first_shards=8, shard_every=100), teacher_steps=20_000,
-                  distill=DistillPlan(batch=192, shards=48), distill_steps=2500),
+                  distill=DistillPlan(batch=192, shards=48), distill_steps=2500,
+                  eye=EyePlan(batch=192, groups=48), eye_steps=3000),
     "mini": Preset(codec=CodecPlan(steps=4, batch=2, save_every=2), pool_stories=4,
                    teacher=TeacherPlan(batch=2, shards=1, first_shards=1), teacher_steps=6,
-                   distill=DistillPlan(batch=2, shards=1), distill_steps=3),
+                   distill=DistillPlan(batch=2, shards=1), distill_steps=3,
+                   eye=EyePlan(batch=4, groups=2, chapters=2, steps_each=2), eye_steps=3),
 }
 
 
@@ -68,7 +75,7 @@ class Course:
         self.preset, self.minutes = PRESETS[preset], minutes or {}
 
     def stage(self, name: str) -> bool:
-        return {"codec": self._codec, "pool": self._pool, "teacher": self._teacher, "distill": self._distill}[name]()
+        return {"codec": self._codec, "pool": self._pool, "teacher": self._teacher, "distill": self._distill, "eye": self._eye}[name]()
 
     @property
     def weights(self) -> Path:
@@ -141,6 +148,17 @@ class Course:
             return False
         distiller.pair.load_state_dict(distiller.learner.average)
         self._publish(distiller.pair.student, "distill")
+        return True
+
+    def _eye(self) -> bool:
+        """The judge of films: beside the weights that it judges, not among them."""
+        stage = EyeStage(self.preset.eye, self.seed, self.pool().codec, self.device)
+        if not self._run("eye", stage.learner, stage.advance, self.preset.eye_steps):
+            return False
+        eye.save_eye(self.folder / "eye", stage.finished(), {
+            "preset": self.name, "seed": self.seed, "minutes": self.minutes.get("eye"), "commit": _commit(), "torch": torch.__version__,
+            "device": self.device.type, "steps": stage.learner.step, "eye": asdict(self.preset.eye),
+            "codec": sha256(part_path(self.weights, "codec"))})
         return True
 
     def _run(self, name: str, learner: Learner, advance: Callable, steps: int) -> bool:
