@@ -6,8 +6,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from echo_cli.cli import complete
-from echo_cli.cli.options import Debug, picture_size
+from echo_cli.cli.options import (
+    Crf,
+    Debug,
+    Device,
+    Dtype,
+    Memory,
+    Model,
+    Preset,
+    ProgressStyle,
+    Quiet,
+    Scale,
+    Seed,
+    Settings,
+    Size,
+    Subtitling,
+    VideoCodec,
+    picture_size,
+)
 from echo_cli.errors import UsageError
 from echo_cli.render.progress import Style, progress_of, size as said
 from echo_cli.video.encoding import Encoding
@@ -24,30 +40,22 @@ def generate(
         "-o", "--output", metavar="OUT", show_default=False,
         help="film.mp4, a folder/, pictures as frames/%06d.png, or - for standard output. Left out, it is the "
              "storyboard's name here.")] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", min=0, help="Instead of the storyboard's.", show_default=False)] = None,
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="Instead of the storyboard's.", show_default=False,
-                                              autocompletion=complete.models)] = None,
-    memory: Annotated[str | None, typer.Option(metavar="POLICY", help="Instead of the storyboard's.", show_default=False,
-                                               autocompletion=complete.policies)] = None,
-    settings: Annotated[list[str] | None, typer.Option(
-        "--set", metavar="NAME=VALUE", help="A setting of the memory: --set memory.recent_frames=3.",
-        show_default=False)] = None,
-    size: Annotated[str | None, typer.Option(metavar="WxH", help="Pictures that the model makes.",
-                                             show_default=False)] = None,
-    scale: Annotated[int | None, typer.Option(
-        metavar="N", help="Enlarge the pictures N times; left out, small ones until they are pleasant to see.",
-        show_default=False)] = None,
-    subtitles: Annotated[Subtitles | None, typer.Option(
-        help="srt beside the film, burn into it, or none; left out, srt if a scene has one.", show_default=False)] = None,
-    crf: Annotated[float | None, typer.Option(metavar="N", help="Quality of the film, lower is better.", show_default="18")] = None,
-    codec: Annotated[str, typer.Option(help="ffmpeg's video encoder.")] = "libx264",
-    preset: Annotated[str | None, typer.Option(help="The encoder's preset.", show_default="veryfast")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    seed: Seed = None,
+    model: Model = None,
+    memory: Memory = None,
+    settings: Settings = None,
+    size: Size = None,
+    scale: Scale = None,
+    subtitles: Subtitling = None,
+    crf: Crf = None,
+    codec: VideoCodec = "libx264",
+    preset: Preset = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     force: Annotated[bool, typer.Option("--force", help="Make it anew over what is there.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made, and make nothing.")] = False,
-    progress: Annotated[Style, typer.Option(help="How progress is told.")] = Style.AUTO,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
+    progress: ProgressStyle = Style.AUTO,
+    quiet: Quiet = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say also how, and where the time went.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
     debug: Debug = False,

@@ -4,11 +4,36 @@ from typing import Annotated
 
 import typer
 
+from echo_cli.cli import complete
 from echo_cli.errors import UsageError
+from echo_cli.render.progress import Style
 from echo_cli.storyboard.sizes import read_size
+from echo_cli.video.subtitles import Subtitles
 
 # Read by the error boundary, which sees the arguments even when they cannot be parsed.
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")]
+
+# What may be said over a storyboard, by every command that makes films.
+Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="Instead of the storyboard's.", show_default=False)]
+Model = Annotated[str | None, typer.Option(metavar="NAME", help="Instead of the storyboard's.", show_default=False,
+                                           autocompletion=complete.models)]
+Memory = Annotated[str | None, typer.Option(metavar="POLICY", help="Instead of the storyboard's.", show_default=False,
+                                            autocompletion=complete.policies)]
+Settings = Annotated[list[str] | None, typer.Option(
+    "--set", metavar="NAME=VALUE", help="A setting of the memory: --set memory.recent_frames=3.", show_default=False)]
+Size = Annotated[str | None, typer.Option(metavar="WxH", help="Pictures that the model makes.", show_default=False)]
+Scale = Annotated[int | None, typer.Option(
+    metavar="N", help="Enlarge the pictures N times; left out, small ones until they are pleasant to see.",
+    show_default=False)]
+Subtitling = Annotated[Subtitles | None, typer.Option(
+    help="srt beside the film, burn into it, or none; left out, srt if a scene has one.", show_default=False)]
+Crf = Annotated[float | None, typer.Option(metavar="N", help="Quality of the film, lower is better.", show_default="18")]
+VideoCodec = Annotated[str, typer.Option("--codec", help="ffmpeg's video encoder.")]
+Preset = Annotated[str | None, typer.Option(help="The encoder's preset.", show_default="veryfast")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+ProgressStyle = Annotated[Style, typer.Option("--progress", help="How progress is told.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
 
 
 def picture_size(text: str | None) -> tuple[int, int] | None:
