@@ -12,12 +12,13 @@ from torch import Tensor
 
 from echo_cli.context import BlockContext, Observer
 from echo_cli.memory import scoring
-from echo_cli.memory.policies.base import Facts, Held
+from echo_cli.memory.policies.base import Facts, Held, held_from, told_held
 from echo_cli.memory.settings import EchoForcing as Settings
 from echo_cli.memory.store import CleanPass, KVStore
 from echo_cli.models.spec import ModelSpec
 from echo_cli.rope import rotate
 from echo_cli.runtime import Later, upload
+from echo_cli.state import Nest
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,18 @@ class History:
         self.query_sum.zero_()
         self.query_abs.zero_()
         self.frames, self.tokens, self.ready = [], 0, False
+
+    def state(self) -> Nest:
+        slots = [held.slot for held in self.frames]
+        return {"query_sum": self.query_sum, "query_abs": self.query_abs, "clean_query": self.clean_query,
+                "loud": self.loud[:, :, slots], "uses": self.uses[:, :, slots],
+                "frames": told_held(self.frames), "tokens": self.tokens, "ready": self.ready}
+
+    def restore(self, state: Nest) -> None:
+        self.frames, self.tokens, self.ready = held_from(state["frames"]), state["tokens"], state["ready"]
+        slots = [held.slot for held in self.frames]
+        self.query_sum, self.query_abs, self.clean_query = (state[name] for name in ("query_sum", "query_abs", "clean_query"))
+        self.loud[:, :, slots], self.uses[:, :, slots] = state["loud"], state["uses"]
 
     def absorb(self, current: Sequence[Held], position: int, clean: CleanPass, store: KVStore, facts: Facts) -> None:
         """A block that ends at `position` by its scene's clock has been made: calibrate, then remember it."""

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from echo_cli.state import Nest
+
 
 class Keepsake(NamedTuple):
     """A frame of a scene that will be wanted again: its recall frame, or the first frame it made."""
@@ -55,3 +57,15 @@ class SceneLibrary:
 
     def forget(self, keepsake: Keepsake) -> None:
         self._free.append(self._places.pop(keepsake))
+
+    def state(self) -> Nest:
+        """Everything kept, in the places it has."""
+        places = list(self._places.values())
+        return {"kept": [list(keepsake) for keepsake in self._places], "places": places, "free": list(self._free),
+                "keys": self._keys[places], "values": self._values[places]}
+
+    def restore(self, state: Nest) -> None:
+        places = state["places"]
+        self._keys[places], self._values[places] = state["keys"], state["values"]
+        self._places = {Keepsake(*keepsake): place for keepsake, place in zip(state["kept"], places, strict=True)}
+        self._free = list(state["free"])

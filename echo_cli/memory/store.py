@@ -14,6 +14,7 @@ from echo_cli.context import BlockContext
 from echo_cli.layout import Layout
 from echo_cli.models.spec import Grid, ModelSpec
 from echo_cli.rope import RopeTable, rotate
+from echo_cli.state import Nest
 
 
 class KVStore:
@@ -56,6 +57,19 @@ class KVStore:
     @property
     def used(self) -> frozenset[int]:
         return frozenset(self._used)
+
+    def state(self) -> Nest:
+        """The frames that are held, what fading ones are worth, and the order in which slots will be taken."""
+        used = sorted(self._used)
+        return {"used": used, "free": list(self._free), "keys": self.keys[:, :, used], "values": self.values[:, :, used],
+                "weights": self.weights, "rates": self.rates}
+
+    def restore(self, state: Nest) -> None:
+        used = state["used"]
+        self.keys[:, :, used], self.values[:, :, used] = state["keys"], state["values"]
+        self.weights.copy_(state["weights"])
+        self.rates.copy_(state["rates"])
+        self._used, self._free = set(used), list(state["free"])
 
     def write(self, slots: Sequence[int], keys: Tensor, values: Tensor, layers: slice | int = slice(None)) -> None:
         """Raw keys and values [layer, batch, slots * token, head, dim] into slots; one layer's lack the first axis."""

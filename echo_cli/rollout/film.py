@@ -11,7 +11,7 @@ from echo_cli.memory.policies import make_policy
 from echo_cli.memory.policies.base import Policy
 from echo_cli.memory.settings import EchoForcing, Window
 from echo_cli.models.backend import Backend, TextEncoder, text_features
-from echo_cli.rollout.rollout import BlockResult, rollout
+from echo_cli.rollout.rollout import Begun, BlockResult, rollout
 from echo_cli.runtime import KeyedNoise, Noise
 from echo_cli.storyboard.matching import plan_recalls, similarities, stripped
 from echo_cli.storyboard.nouns import Kind, Timeline
@@ -44,8 +44,8 @@ class Rows(Sequence[Tensor]):
 
 
 def film(backend: Backend, policy: Policy, seed: int, size: tuple[int, int] | None = None,
-         noise: Noise | None = None) -> Iterator[BlockResult]:
-    """The blocks of the policy's timeline, at `size` pixels or the model's own."""
+         noise: Noise | None = None, begun: Begun | None = None) -> Iterator[BlockResult]:
+    """The blocks of the policy's timeline, at `size` pixels or the model's own; with `begun`, those that are missing."""
     scenes = policy.timeline.scenes
     rows = Rows(backend.text, [scene.prompt for scene in scenes])
-    return rollout(backend.transformer, rows, policy, noise or KeyedNoise(seed, scenes), backend.spec.grid(size))
+    return rollout(backend.transformer, rows, policy, noise or KeyedNoise(seed, scenes), backend.spec.grid(size), begun=begun)

@@ -17,6 +17,7 @@ from echo_cli.models.transformer import Text, Transformer
 from echo_cli.rollout.sampling import clean_pass, denoise, schedule
 from echo_cli.rollout.stopwatch import Stopwatch
 from echo_cli.runtime import Noise
+from echo_cli.state import Nest
 from echo_cli.storyboard.nouns import Block
 
 
@@ -31,23 +32,43 @@ class BlockResult:
     facts: Facts
     bytes: int  # tensors that memory holds
     times: Stopwatch
+    state: Callable[[], Nest]  # all that the blocks after this one depend on; to be called before the next is asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A rollout that stopped between two blocks: how many it had made, and the state that the last of them told."""
+
+    blocks: int
+    state: Nest
 
 
 def rollout(transformer: Transformer, prompts: Sequence[Tensor], policy: Policy, noise: Noise, grid: Grid,
-            batch: int = 1, guesses: Callable[[Block, int, Tensor], None] | None = None) -> Iterator[BlockResult]:
+            batch: int = 1, guesses: Callable[[Block, int, Tensor], None] | None = None,
+            begun: Begun | None = None) -> Iterator[BlockResult]:
     """Generate the policy's timeline, block by block. `prompts` are the scenes' text rows [1 or batch, row, dim];
-    `guesses` may watch every step's x0. Gradients flow if the transformer's parameters ask for them."""
+    `guesses` may watch every step's x0; with `begun` it goes on where another run stopped, and makes what that would
+    have made. Gradients flow if the transformer's parameters ask for them."""
     spec, device, dtype = transformer.spec, transformer.device, transformer.dtype
     levels = schedule(spec.steps, spec.shift)
     shape = (batch, spec.block_frames, spec.channels, grid.height, grid.width)
     store = policy.allocate(grid, device, dtype, batch)
     remembered = LatentMemory(policy.replays)
     text: Text | None = None
-    for block in policy.timeline.blocks:
+
+    def state() -> Nest:
+        return {"policy": policy.state(), "store": store.state(), "latents": remembered.state()}
+
+    if begun:
+        policy.restore(begun.state["policy"])
+        store.restore(begun.state["store"])
+        remembered.restore(begun.state["latents"])
+    for block in policy.timeline.blocks[begun.blocks if begun else 0:]:
         watch, transition = Stopwatch(device), None
         with watch("memory"):
-            if block.opens:
+            if block.opens or text is None:
                 text = transformer.read(prompts[block.scene].to(device, non_blocking=True))
+            if block.opens:
                 transition = policy.open_scene(block, store)
                 replay(transition, transformer, text, remembered, store)
             layout = policy.arrange(block, store)
@@ -70,7 +91,7 @@ def rollout(transformer: Transformer, prompts: Sequence[Tensor], policy: Policy,
             if block.closes:
                 policy.close_scene(block, store)
             remembered.add(block, latents, layout)
-        yield BlockResult(block, latents, layout, transition, facts, store.bytes + policy.bytes, watch)
+        yield BlockResult(block, latents, layout, transition, facts, store.bytes + policy.bytes, watch, state)
 
 
 class LatentMemory:
@@ -88,6 +109,12 @@ class LatentMemory:
 
     def of(self, frames: Sequence[int]) -> Tensor:
         return torch.stack([self._frames[frame] for frame in frames], 1)
+
+    def state(self) -> Nest:
+        return {str(frame): latents for frame, latents in self._frames.items()}
+
+    def restore(self, state: Nest) -> None:
+        self._frames = {int(frame): latents for frame, latents in state.items()}
 
 
 def replay(transition: Transition, transformer: Transformer, text: Text, remembered: LatentMemory, store: KVStore) -> None:

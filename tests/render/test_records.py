@@ -18,7 +18,7 @@ CURRENT = Segment(Role.CURRENT, 1, (30, 31, 32), 12, 9, None, (4, 5, 6), (None,)
 
 def result(facts: Facts, *segments: Segment) -> BlockResult:
     return BlockResult(Block(10, 1, 0, range(30, 33), True, False), torch.zeros(1), Layout((*segments, CURRENT), 9), None,
-                       facts, 0, Stopwatch(torch.device("cpu")))
+                       facts, 0, Stopwatch(torch.device("cpu")), dict)
 
 
 def test_a_segment_has_the_weights_of_its_own_frames() -> None:

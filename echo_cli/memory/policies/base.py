@@ -15,10 +15,12 @@ import torch
 from echo_cli.context import BlockContext, Observer
 from echo_cli.errors import UsageError
 from echo_cli.layout import Layout, Role, Segment
+from echo_cli.memory.queries import MemoryQueries
 from echo_cli.memory.settings import Sink, Window
 from echo_cli.memory.store import CleanPass, KVStore
 from echo_cli.models.spec import Grid, ModelSpec
 from echo_cli.runtime import Later
+from echo_cli.state import Nest
 from echo_cli.storyboard.matching import Recall
 from echo_cli.storyboard.nouns import Block, Kind, Timeline
 
@@ -74,11 +76,16 @@ class Facts:
     decay_map: Later | None = None  # [token]: mean rate, when a transition's rates were just decided
     folded: tuple[int, ...] = ()  # film frames that the scene's recall frame was made from, when it just was
     shares: Later | None = None  # [frame]: how much of each is in it
+    gates: Later | None = None  # [query frame]: how far the queries' gates opened for what left
+    left: Later | None = None  # [query frame, scene]: how much of each scene was in the queries that the block saw
+    left_scenes: tuple[int | None, ...] = ()  # which scenes; None stands for all earlier ones together
 
 
 class Policy(ABC):
     """One run's memory decisions. Subclasses override hooks; `settings` is frozen, all other state is the run's.
-    `recalls` says which scene each recalling scene was matched with."""
+    `recalls` says which scene each recalling scene was matched with; `queries` are the learned ones, if there are any."""
+
+    queries: MemoryQueries | None = None
 
     def __init__(self, name: str, settings: Window, spec: ModelSpec, timeline: Timeline,
                  recalls: Mapping[int, Recall]) -> None:
@@ -128,6 +135,24 @@ class Policy(ABC):
 
     def close_scene(self, block: Block, store: KVStore) -> None:
         """The scene's last block has been absorbed."""
+
+    @abstractmethod
+    def state(self) -> Nest:
+        """Between two blocks: all that later ones depend on, beside the store and what the timeline and the settings
+        say. Its tensors are copied before the next block begins."""
+
+    @abstractmethod
+    def restore(self, state: Nest) -> None:
+        """Take back what `state` of an equal policy said, after `allocate`; its tensors are on the device."""
+
+
+def told_held(frames: Sequence[Held]) -> Nest:
+    """Remembered frames as plain values."""
+    return [[held.slot, held.scene, held.frame, held.role, held.fade] for held in frames]
+
+
+def held_from(told: Nest) -> list[Held]:
+    return [Held(slot, scene, frame, role and Role(role), fade) for slot, scene, frame, role, fade in told]
 
 
 def held_block(block: Block, slots: Sequence[int]) -> list[Held]:
@@ -188,3 +213,9 @@ class Sliding(Policy):
     def keep_only(self, held: list[Held], store: KVStore) -> None:
         self.past = held
         store.keep(item.slot for item in held)
+
+    def state(self) -> Nest:
+        return {"past": told_held(self.past)}
+
+    def restore(self, state: Nest) -> None:
+        self.past = held_from(state["past"])

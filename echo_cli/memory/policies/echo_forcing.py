@@ -15,14 +15,18 @@ from echo_cli.context import BlockContext, Observer
 from echo_cli.layout import Layout, Role
 from echo_cli.memory import scoring
 from echo_cli.memory.history import History, Places
-from echo_cli.memory.policies.base import Facts, Held, Policy, Transition, held_block, layout_of
+from echo_cli.memory.policies.base import Facts, Held, Policy, Transition, held_block, held_from, layout_of, told_held
 from echo_cli.memory.recall import Keepsake, SceneLibrary, most_at_once
 from echo_cli.memory.settings import Cut, EchoForcing as Settings, changed
 from echo_cli.memory.store import CleanPass, KVStore
 from echo_cli.models.spec import Grid, ModelSpec
 from echo_cli.runtime import Later
+from echo_cli.state import Nest
 from echo_cli.storyboard.matching import Recall
 from echo_cli.storyboard.nouns import Block, Kind, Timeline
+
+# What a scene's clock and countdowns stand at, between two blocks.
+PLAIN = ("scene_start", "offset", "scene_timing", "tail", "end", "candidate_step", "query_tokens", "carried", "clear_in")
 
 
 class EchoForcing(Policy):
@@ -337,3 +341,25 @@ class EchoForcing(Policy):
                                                 self.settings.base_weight, self.settings.fold == "score_weighted")
             self.facts.shares = Later(shares.mean((0, 1, 3)))
             self.library.put(keepsake, keys, values)
+
+    # Between two blocks
+
+    def state(self) -> Nest:
+        return {
+            "clock": {name: getattr(self, name) for name in PLAIN},
+            "window": told_held(self.window_frames), "origins": told_held(self.origins), "candidates": told_held(self.candidates),
+            "first": told_held([self.first] if self.first else []),
+            "fading": [self.fading.start, self.fading.stop] if self.fading is not None else None,
+            "scene_query_sum": self.scene_query_sum, "history": self.history.state(), "library": self.library.state(),
+        }
+
+    def restore(self, state: Nest) -> None:
+        for name in PLAIN:
+            setattr(self, name, state["clock"][name])
+        self.window_frames, self.origins = held_from(state["window"]), held_from(state["origins"])
+        self.candidates = held_from(state["candidates"])
+        self.first = next(iter(held_from(state["first"])), None)
+        self.fading = slice(*state["fading"]) if state["fading"] is not None else None
+        self.scene_query_sum.copy_(state["scene_query_sum"])
+        self.history.restore(state["history"])
+        self.library.restore(state["library"])

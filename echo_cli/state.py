@@ -1,0 +1,42 @@
+"""What a run's future depends on, said as one nest: plain values with tensors among them, and taken apart for a file.
+
+Whoever holds such state (a store, a policy, a codec's decoder) says it with `state()` and takes it back with
+`restore()`; a decoder's state is such a nest by itself. Nothing here knows whose state it is, or how a file looks.
+"""
+
+from typing import Any
+
+from torch import Tensor
+
+Nest = Any  # None, bool, int, float, str, Tensor, a list or tuple of nests, a dict from str to nests; tuples come back as lists
+
+MARK = "$tensor"  # the key that stands for a tensor, with its name as the value
+
+
+def pack(nest: Nest) -> tuple[dict[str, Tensor], Any]:
+    """The nest's tensors by name (the path to them), and JSON values with each tensor's name in its place."""
+    tensors: dict[str, Tensor] = {}
+
+    def plain(part: Nest, path: str) -> Any:
+        if isinstance(part, Tensor):
+            tensors[path] = part
+            return {MARK: path}
+        if isinstance(part, dict):
+            if wrong := [key for key in part if not isinstance(key, str) or key == MARK or "." in key]:
+                raise ValueError(f"a nest of state cannot have the key {wrong[0]!r} at '{path}'")
+            return {key: plain(value, f"{path}.{key}" if path else key) for key, value in part.items()}
+        if isinstance(part, list | tuple):
+            return [plain(value, f"{path}.{place}" if path else str(place)) for place, value in enumerate(part)]
+        if part is None or isinstance(part, bool | int | float | str):
+            return part
+        raise ValueError(f"state is plain values and tensors, not {type(part).__name__} at '{path}'")
+
+    return tensors, plain(nest, "")
+
+
+def unpack(tensors: dict[str, Tensor], plain: Any) -> Nest:
+    """The nest again."""
+    if isinstance(plain, dict):
+        return tensors[plain[MARK]] if MARK in plain else {key: unpack(tensors, value) for key, value in plain.items()}
+    return [unpack(tensors, value) for value in plain] if isinstance(plain, list) else plain
+

@@ -1,0 +1,79 @@
+"""A rollout that stopped between any two blocks and goes on from what it said makes the same film, to the last bit."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from echo_cli.memory.policies import POLICIES
+from echo_cli.rollout.rollout import Begun, BlockResult, rollout
+from echo_cli.runtime import KeyedNoise
+from echo_cli.state import Nest, pack, unpack
+from tests.small import GRID, STORY, model, policy_for, prompts_for, story
+
+TRANSFORMER = model()
+SETTINGS = [
+    {"gate_on_clean": True}, {"true_places": True}, {"forgetting": "suppress"}, {"no_duplicates": True}, {"nearest_anchor": True},
+    {"candidates_from_whole_scene": True}, {"fold": "token_select"}, {"max_reuse": 2}, {"compression": False},
+    {"smooth": {"clear_after": 0, "recent_frames": 1}}, {"hard_cut": {"source": "select"}, "smooth": {"source": "resink"}},
+]
+
+
+def written(nest: Nest) -> Nest:
+    """As it comes back from a file: values through JSON, tensors that share nothing with the run's."""
+    tensors, plain = pack(nest)
+    return unpack({name: tensor.clone() for name, tensor in tensors.items()}, json.loads(json.dumps(plain)))
+
+
+def run(name: str, settings: dict, begun: Begun | None = None) -> list[tuple[BlockResult, Nest]]:
+    timeline = story(STORY)
+    loop = rollout(TRANSFORMER, prompts_for(timeline), policy_for(name, timeline, settings), KeyedNoise(1, timeline.scenes), GRID,
+                   begun=begun)
+    return [(result, written(result.state())) for result in loop]
+
+
+def told(result: BlockResult) -> list:
+    """What a block was and what the trace would say of it."""
+    facts = result.facts
+    found = [later.read() if later else None for later in (facts.similarity, facts.gate, facts.chosen, facts.scores, facts.weights,
+                                                           facts.decay_map, facts.shares)]
+    plain = replace(facts, similarity=None, gate=None, chosen=None, scores=None, weights=None, decay_map=None, shares=None)
+    return [result.block, replace(result.layout), result.transition, plain, found, result.bytes]
+
+
+def same(name: str, settings: dict, stops: list[int]) -> None:
+    whole = run(name, settings)
+    for stop in stops:
+        rest = run(name, settings, Begun(stop, whole[stop - 1][1]))
+        assert [result.block.index for result, _ in rest] == list(range(stop, len(whole)))
+        for (before, _), (after, _) in zip(whole[stop:], rest, strict=True):
+            assert torch.equal(before.latents, after.latents), f"stopped after {stop}, block {after.block.index}"
+            assert repr(told(before)) == repr(told(after)), f"stopped after {stop}, block {after.block.index}"
+
+
+# inside a scene that fills, full, at every kind of border, in a short scene, and after the last block
+STOPS = [8, 9, 19, 30, 41, 48]
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_stopped_rollout_goes_on_as_if_nothing_had_happened(name: str) -> None:
+    same(name, {}, STOPS if name == "echo-forcing" else [20, 41])
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_with_every_setting(settings: dict) -> None:
+    same("echo-forcing", settings, [18, 38])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", POLICIES)
+def test_between_any_two_blocks(name: str) -> None:
+    same(name, {}, list(range(1, sum(count for *_, count in STORY) + 1)))
+
+
+def test_state_is_bounded() -> None:
+    """What a run says does not grow with the film."""
+    made = run("echo-forcing", {})
+    sizes = [sum(tensor.numel() * tensor.element_size() for tensor in pack(state)[0].values()) for _, state in made]
+    assert max(sizes[24:]) <= max(sizes[:24]) * 1.2 and max(sizes) < made[0][0].bytes
