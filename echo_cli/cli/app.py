@@ -3,13 +3,11 @@
 A command's module is imported when that command runs, and torch inside its function, so that help answers at once.
 """
 
-import errno
 import importlib
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -18,11 +16,10 @@ from typer.core import TyperCommand, TyperGroup
 from echo_cli import __version__
 from echo_cli.cli.commands import COMMANDS
 from echo_cli.cli.messages import tell
-from echo_cli.errors import EchoError, Exit, Interrupted, OutOfMemory, OutputError
-from echo_cli.files import output_error
+from echo_cli.errors import EchoError, Exit, Interrupted, OutputError
+from echo_cli.faults import details, known, write_log
 
 NAME = "echo-cli"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LOOK = {"help_option_names": ["-h", "--help"]}
 # Errors of the command line's own grammar; typer carries them under a name that depends on its version.
 _GrammarError = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
@@ -143,9 +140,7 @@ def _silence() -> None:
 def _tell(error: BaseException, arguments: list[str]) -> int:
     """Says what went wrong and what to do; the exit code."""
     if "--debug" in arguments:
-        import traceback
-
-        traceback.print_exception(error)
+        print(details(error), end="", file=sys.stderr)
     if isinstance(error, _GrammarError):
         where = error.ctx.command_path if getattr(error, "ctx", None) else NAME
         problem: EchoError | None = EchoError(f"{where}: {error.format_message()}",
@@ -158,38 +153,11 @@ def _tell(error: BaseException, arguments: list[str]) -> int:
     if isinstance(problem, _ReaderGone):
         return code
     problem = problem or EchoError(f"{NAME} failed: {type(error).__name__}: {error}",
-                                   hint=_write_log(error, arguments))
+                                   hint=write_log(details(error), arguments))
     tell(problem)
     return code
 
 
 def _known(error: BaseException) -> EchoError | None:
     """The error in words that a person can act on, when we have them."""
-    if isinstance(error, EchoError):
-        return error
-    if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return Interrupted("interrupted")
-    if isinstance(error, OSError) and error.errno in _FULL:
-        return output_error(error, Path(error.filename or "standard output"))
-    torch = sys.modules.get("torch")
-    if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
-        return OutOfMemory(f"out of memory: {error}".rstrip(": "),
-                           hint="Lower the size, the memory's window, or take a smaller dtype.")
-    return None
-
-
-def _write_log(error: BaseException, arguments: list[str]) -> str:
-    """Puts the traceback into a file; where it is, as a hint."""
-    import platform
-    import tempfile
-    import traceback
-
-    try:
-        with tempfile.NamedTemporaryFile("w", prefix=f"{NAME}-", suffix=".log", delete=False, encoding="utf-8",
-                                         errors="backslashreplace") as log:
-            log.write(f"{NAME} {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
-                      f"{arguments!r}\n\n")
-            traceback.print_exception(error, file=log)
-    except OSError as trouble:
-        return f"This is a fault of ours. No log could be written ({trouble}); --debug shows the details."
-    return f"This is a fault of ours: please report it with the log {log.name}"
+    return Interrupted("interrupted") if isinstance(error, KeyboardInterrupt | typer.Abort) else known(error)
