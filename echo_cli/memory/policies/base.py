@@ -92,6 +92,7 @@ class Policy(ABC):
         self.name, self.settings, self.spec, self.timeline, self.recalls = name, settings, spec, timeline, recalls
         self.window = spec.window if settings.window is None else settings.window
         self.block = spec.block_frames
+        self.jumps: dict[int, int | None] = {}  # how far a scene's first block leaps, where prompts decide it
         if self.window <= self.block:
             self.refuse(f"a window of {self.window} frames leaves no room beside a block of {self.block}",
                         f"Use a window between {self.block + 1} and {spec.window}.")

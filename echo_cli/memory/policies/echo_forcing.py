@@ -56,7 +56,8 @@ class EchoForcing(Policy):
                         f"Set library to {at_once} or more.")
         self._library_size = at_once
         self.uncleared = any(self._misaligned(cut) for cut in self.cuts.values())
-        self.need_positions(max((self._jump(index) or 0 for index in self.cuts), default=0))
+        self.jumps = {index: self._jump(index) for index in self.cuts}
+        self.need_positions(max((jump or 0 for jump in self.jumps.values()), default=0))
 
         self.scene_start, self.offset, self.scene_timing = 0, 0, False
         self.tail = False
@@ -170,7 +171,7 @@ class EchoForcing(Policy):
         self.scene_query_sum.zero_()
         self.query_tokens = 0
         self.scene_timing, self.tail = cut.scene_timing, cut.positions == "tail"
-        self.clear_in, self.jump = cut.clear_after, self._jump(block.scene)
+        self.clear_in, self.jump = cut.clear_after, self.jumps[block.scene]
         if wanted and self.last_wanted[wanted] == block.scene:
             self.library.forget(wanted)
         return Transition(self.timeline.scenes[block.scene].transition, self.carried,
