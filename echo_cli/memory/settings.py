@@ -120,6 +120,20 @@ class EchoForcing(Window):
         return {Kind.SMOOTH: self.smooth, Kind.HARD_CUT: self.hard_cut, Kind.RECALL: self.recall}[kind]
 
 
+Update = Literal["gated", "ungated", "frozen", "initial"]
+
+
+@dataclass(frozen=True)
+class EchoInfinity(Sink):
+    """Learned queries absorb what leaves the window; the last frames fill the rest."""
+
+    anchor_frames: int = 0
+    query_frames: int | None = None  # fewer remember less; None: as many as were learned
+    # gated: as learned. ungated: all that is read is taken. frozen: what left first stays. initial: nothing is absorbed.
+    update: Update = "gated"
+    trained: bool = True  # false: queries as they were before they learned anything
+
+
 SETTINGS: dict[str, type[Window]] = {
     "window": Window,
     "sink": Sink,
@@ -127,11 +141,12 @@ SETTINGS: dict[str, type[Window]] = {
     "recache": Recache,
     "none": Nothing,
     "echo-forcing": EchoForcing,
+    "echo-infinity": EchoInfinity,
 }
 DEFAULT_POLICY = "echo-forcing"
 
 _MINIMUM = {"window": 2, "clear_after": 0, "max_reuse": 0, "library": 1, "candidate_stride": 1, "candidate_frames": 1,
-            "rolling_cycle": 1, "kept_first": 0, "kept_last": 0, "sink_frames": 1}
+            "rolling_cycle": 1, "kept_first": 0, "kept_last": 0, "sink_frames": 1, "query_frames": 1}
 
 
 def settings_type(policy: str) -> type[Window]:

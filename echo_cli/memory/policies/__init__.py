@@ -5,8 +5,10 @@ from types import MappingProxyType
 
 from echo_cli.memory.policies.base import Policy, Sliding
 from echo_cli.memory.policies.echo_forcing import EchoForcing
+from echo_cli.memory.policies.echo_infinity import EchoInfinity
 from echo_cli.memory.policies.flush import Flushing
 from echo_cli.memory.policies.recache import Recaching
+from echo_cli.memory.queries import MemoryQueries
 from echo_cli.memory.settings import Window, settings_type
 from echo_cli.models.spec import ModelSpec
 from echo_cli.storyboard.matching import Recall
@@ -19,11 +21,15 @@ POLICIES: dict[str, type[Policy]] = {
     "recache": Recaching,
     "none": Flushing,
     "echo-forcing": EchoForcing,
+    "echo-infinity": EchoInfinity,
 }
 
 
 def make_policy(name: str, settings: Window, spec: ModelSpec, timeline: Timeline,
-                recalls: Mapping[int, Recall] = MappingProxyType({})) -> Policy:
-    """A policy for one run, or a UsageError that says which settings cannot be."""
+                recalls: Mapping[int, Recall] = MappingProxyType({}), queries: MemoryQueries | None = None) -> Policy:
+    """A policy for one run, or a UsageError that says which settings cannot be. `queries` are those learned for the model;
+    policies that live by them begin with unlearned ones where there are none."""
     assert type(settings) is settings_type(name), f"settings of '{name}' are {settings_type(name).__name__}"
-    return POLICIES[name](name, settings, spec, timeline, recalls)
+    policy = POLICIES[name](name, settings, spec, timeline, recalls)
+    policy.queries = queries
+    return policy

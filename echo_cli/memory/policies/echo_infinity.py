@@ -1,0 +1,168 @@
+"""`echo-infinity`: learned queries absorb every frame that leaves the window; the last frames fill the rest of it.
+
+Positions are those of unified relative rotation: the window begins at 0, grows with the film until its newest frame stands
+at the last place of the trained window, and stays there for ever. Queries take their places when the first frames leave:
+until then nothing is forgotten. A change of prompt changes the text alone, as in `window`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from echo_cli.layout import Layout, Role
+from echo_cli.memory.policies.base import Facts, Held, Sliding, held_block, layout_of, told_held
+from echo_cli.memory.queries import FRAMES, MemoryQueries, QueryState
+from echo_cli.memory.settings import EchoInfinity as Settings, Update
+from echo_cli.memory.store import CleanPass, KVStore
+from echo_cli.models.spec import Grid, ModelSpec
+from echo_cli.runtime import Later
+from echo_cli.state import Nest
+from echo_cli.storyboard.matching import Recall
+from echo_cli.storyboard.nouns import Block, Timeline
+
+COLUMNS = 8  # scenes whose share in the queries is followed one by one; what is older is followed together
+
+
+class Absorbing:
+    """The queries of one run in their slots of the store, and how much of each scene is in them."""
+
+    def __init__(self, queries: MemoryQueries, frames: int, update: Update, store: KVStore) -> None:
+        self.queries, self.update, self.store = queries, update, store
+        self.slots = store.take(frames)
+        self.batch = store.keys.shape[1]
+        self.shares = torch.zeros(store.spec.depth, self.batch, frames, store.grid.tokens, COLUMNS, device=store.device)
+        self.scenes: list[int | None] = []  # of the columns
+        self.absorbed = 0  # times
+        self.scene = 0  # the latest that was absorbed
+        self.begin()
+
+    def begin(self) -> None:
+        """The learned state, in which nothing has been absorbed."""
+        state = QueryState(*(part[:, :, :len(self.slots)] for part in self.queries.start(self.batch, self.store.grid.tokens)))
+        self._write(state)
+        self.shares.zero_()
+        self.scenes, self.absorbed = [], 0
+
+    @property
+    def awake(self) -> bool:
+        return self.absorbed > 0
+
+    @property
+    def held(self) -> list[Held]:
+        return [Held(slot, self.scene, None, Role.QUERY) for slot in self.slots]
+
+    @property
+    def bytes(self) -> int:
+        learned = sum(part.numel() * part.element_size() for part in self.queries.parameters())
+        return learned + self.shares.numel() * self.shares.element_size()
+
+    def absorb(self, frames: Sequence[Held], facts: Facts) -> None:
+        """Frames leave, the oldest first: those of one scene together."""
+        for scene, run in groupby(frames, key=lambda held: held.scene):
+            slots = [held.slot for held in run]
+            first, self.scene = not self.absorbed, scene
+            self.absorbed += 1
+            if self.update == "initial" or (self.update == "frozen" and not first):
+                continue
+            keys, values = (torch.stack([pool[:, :, slot] for slot in slots], 2) for pool in (self.store.keys, self.store.values))
+            state, gate = self.queries.absorb(self.state, keys, values, self.store.grid, first, self.update != "ungated")
+            self._write(state)
+            self._share(scene, gate)
+            facts.gates = Later(gate.mean((0, 1, 3)))
+
+    @property
+    def state(self) -> QueryState:
+        return QueryState(*(torch.stack([pool[:, :, slot] for slot in self.slots], 2) for pool in (self.store.keys, self.store.values)))
+
+    def _write(self, state: QueryState) -> None:
+        self.store.write(self.slots, *(part.flatten(2, 3) for part in state))
+
+    def _share(self, scene: int, gate: Tensor) -> None:
+        """What a gate lets in is of `scene`; all else becomes that much less."""
+        if scene not in self.scenes:
+            if len(self.scenes) == COLUMNS:  # the oldest joins those before it
+                self.shares[..., 0] += self.shares[..., 1]
+                self.shares[..., 1:-1] = self.shares[..., 2:].clone()
+                self.shares[..., -1] = 0
+                self.scenes = [None, *self.scenes[2:]]
+            self.scenes.append(scene)
+        self.shares *= 1 - gate[..., None]
+        self.shares[..., self.scenes.index(scene)] += gate
+
+    def tell(self, facts: Facts) -> None:
+        """How much of each scene the queries hold now: the rest is still what was learned."""
+        facts.left_scenes = tuple(self.scenes)
+        facts.left = Later(self.shares[..., :len(self.scenes)].mean((0, 1, 3)))
+
+    def keep(self) -> Nest:
+        """What goes on without the store: between two blocks, or in the library of scenes."""
+        return {"shares": self.shares.clone(), "scenes": list(self.scenes), "absorbed": self.absorbed, "scene": self.scene}
+
+    def take_back(self, kept: Nest) -> None:
+        self.shares.copy_(kept["shares"])
+        self.scenes, self.absorbed, self.scene = list(kept["scenes"]), kept["absorbed"], kept["scene"]
+
+
+def learned_or_not(queries: MemoryQueries | None, trained: bool, spec: ModelSpec, frames: int | None,
+                   device: torch.device) -> MemoryQueries:
+    """The queries of a run: those learned for the model, or as they were before they learned anything."""
+    if queries is None or not trained:
+        queries = MemoryQueries(spec, frames or (queries.frames if queries else FRAMES)).requires_grad_(False)
+    return queries.to(device)
+
+
+class EchoInfinity(Sliding):
+    settings: Settings
+
+    def __init__(self, name: str, settings: Settings, spec: ModelSpec, timeline: Timeline,
+                 recalls: Mapping[int, Recall]) -> None:
+        super().__init__(name, settings, spec, timeline, recalls)
+        self.memory: Absorbing
+
+    def allocate(self, grid: Grid, device: torch.device, dtype: torch.dtype, batch: int = 1) -> KVStore:
+        learned = learned_or_not(self.queries, self.settings.trained, self.spec, self.settings.query_frames, device)
+        frames = self.settings.query_frames or learned.frames
+        if frames > learned.frames:
+            self.refuse(f"{frames} query frames are wanted, but {learned.frames} were learned",
+                        f"Use at most {learned.frames}, or train more: echo-cli train --memory echo-infinity.")
+        self.room = self.window - self.block - frames
+        if self.room <= self.anchors:
+            self.refuse(f"{frames} query frames and {self.anchors} anchor frames leave no room for recent ones in a window "
+                        f"of {self.window}", "Take fewer (query_frames, anchor_frames), or a larger window.")
+        store = KVStore(self.spec, grid, self.room + self.block + frames, self.window, batch=batch, device=device, dtype=dtype)
+        self.memory = Absorbing(learned, frames, self.settings.update, store)
+        return store
+
+    @property
+    def bytes(self) -> int:
+        return self.memory.bytes
+
+    def arrange(self, block: Block, store: KVStore) -> Layout:
+        self.current = held_block(block, store.take(self.block))
+        anchors = [replace(held, role=Role.ANCHOR) for held in self.past[:self.anchors]]
+        recent = [replace(held, role=Role.RECENT) for held in self.past[self.anchors:]]
+        past = anchors + (self.memory.held if self.memory.awake else []) + recent
+        return layout_of(past, [held.role or Role.RECENT for held in past], block, self.current, store.grid.tokens)
+
+    def absorb(self, block: Block, clean: CleanPass, store: KVStore) -> Facts:
+        facts, before = Facts(), self.past + self.current
+        if self.memory.awake:
+            self.memory.tell(facts)
+        surplus = max(0, len(before) - self.room)
+        leaving = before[self.anchors:self.anchors + surplus]
+        self.past = before[:self.anchors] + before[self.anchors + surplus:]
+        self.memory.absorb(leaving, facts)
+        facts.evicted = tuple(held.frame for held in leaving)
+        store.keep([*self.memory.slots, *(held.slot for held in self.past)])
+        return facts
+
+    def state(self) -> Nest:
+        return {"past": told_held(self.past), "memory": self.memory.keep(), "slots": list(self.memory.slots)}
+
+    def restore(self, state: Nest) -> None:
+        super().restore(state)
+        self.memory.slots = tuple(state["slots"])
+        self.memory.take_back(state["memory"])

@@ -1,0 +1,137 @@
+"""Memory queries: a few learned tokens a layer that absorb what leaves the window, and never grow.
+
+A query frame is as many tokens as a latent frame has, each with a key and a value in every layer: it stands in the window
+like a remembered frame, is rotated to a place and attended to like one. Keys and values rather than hidden states, since
+they are what memory already holds: absorbing runs no layer of the transformer, needs no projection of its own into each of
+them, and what it makes stays a mixture of what real frames look like to attention.
+
+When frames leave, every query reads them by attention, near its own cell first, and a gate says how much of what it read
+takes the place of what it held:
+
+    K ← (1 − g) K + g K̂,   V ← (1 − g) V + g V̂,   g = σ(what it held, what it read, what its neighbours hold)
+
+Cost and size depend on the counts of queries and of frames that leave at once, never on what came before. Which frames
+leave, and where queries stand, is a policy's decision; how all this is learned is not known here.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from echo_cli.models.spec import Grid, ModelSpec
+
+FRAMES = 6  # query frames, when nothing else is said
+_HIDDEN = 16  # of the gate
+_HINTS = 4  # plain numbers that the gate is told: see `_gate`
+_AT_ONCE = 1 << 24  # values of keys that are worked on at a time: a large model goes layer by layer
+
+
+class QueryState(NamedTuple):
+    """What the queries hold: raw keys and values [layer, batch, frame, token, head, dim]."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class MemoryQueries(nn.Module):
+    """The learned initial state, and how it is changed by what leaves. `frames` decides the compression."""
+
+    def __init__(self, spec: ModelSpec, frames: int = FRAMES) -> None:
+        super().__init__()
+        self.spec, self.frames = spec, frames
+        layers, heads, dim = spec.depth, spec.heads, spec.head_dim
+        generator = torch.Generator().manual_seed(0)
+        # The same for every cell: pictures of any size begin from it, and their cells differ by what they read.
+        self.keys = nn.Parameter(torch.randn(layers, frames, heads, dim, generator=generator))
+        self.values = nn.Parameter(0.02 * torch.randn(layers, frames, heads, dim, generator=generator))
+        self.ask = nn.Parameter((0.25 * torch.eye(dim)).expand(layers, heads, dim, dim).clone())
+        self.near = nn.Parameter(torch.full((layers, heads), 2.0))  # log-odds lost for each squared cell of distance
+        self.gate_in = nn.Parameter(torch.randn(layers, 4 * spec.width, _HIDDEN, generator=generator) / (4 * spec.width) ** 0.5)
+        self.gate_out = nn.Parameter(torch.zeros(layers, _HIDDEN))
+        self.gate_hints = nn.Parameter(torch.tensor([0.0, 0.0, 0.0, 6.0]).expand(layers, frames, _HINTS).clone())
+        # From a query that changes slowly to one that follows: several spans of memory before anything is learned.
+        self.gate_bias = nn.Parameter(torch.linspace(-4.0, 0.0, frames).expand(layers, frames).clone())
+
+    def start(self, batch: int, tokens: int) -> QueryState:
+        """The learned state that every film begins with."""
+        return QueryState(*(part[:, None, :, None].expand(-1, batch, -1, tokens, -1, -1) for part in (self.keys, self.values)))
+
+    def absorb(self, state: QueryState, keys: Tensor, values: Tensor, grid: Grid, first: bool,
+               gated: bool = True) -> tuple[QueryState, Tensor]:
+        """The state after raw frames [layer, batch, frame, token, head, dim] have left the window, and how far each gate
+        was open [layer, batch, frame, token]. `first`: nothing has been absorbed before. Float32 inside; a state may have
+        fewer frames than were learned: the first ones."""
+        layers = len(keys)
+        step = max(1, min(layers, _AT_ONCE // max(1, state.keys[0].numel() + keys[0].numel())))
+        parts = [self._absorb(slice(at, at + step), state, keys, values, grid, first, gated) for at in range(0, layers, step)]
+        new_keys, new_values, gate = (torch.cat(part) if len(part) > 1 else part[0] for part in zip(*parts, strict=True))
+        return QueryState(new_keys, new_values), gate
+
+    def _absorb(self, layers: slice, state: QueryState, keys: Tensor, values: Tensor, grid: Grid, first: bool,
+                gated: bool) -> tuple[Tensor, Tensor, Tensor]:
+        held_key, held_value = (part[layers].float() for part in state)
+        read_key, read_value = self._read(layers, held_key, keys[layers].float(), values[layers].float(), grid)
+        if gated:
+            gate = self._gate(layers, held_key, read_key, held_value, read_value, first)
+        else:
+            gate = torch.ones(held_key.shape[:4], device=held_key.device)
+        share = gate[..., None, None]
+        key = torch.lerp(held_key, read_key, share)
+        # A mean of keys is shorter than they are, and would be asked less: it gets their mean length back.
+        length = torch.lerp(_length(held_key), _length(read_key), share)
+        key = key * (length / _length(key).clamp(min=1e-6))
+        return key.to(keys.dtype), torch.lerp(held_value, read_value, share).to(values.dtype), gate
+
+    def _read(self, layers: slice, held: Tensor, keys: Tensor, values: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+        """What each query finds in the frames that leave: the mean of their keys and of their values, by attention."""
+        count, batch, frames, tokens, heads, dim = held.shape
+        asked = torch.einsum("lbfthd,lhde->lbhfte", held, self.ask[layers]).flatten(3, 4)  # [l, b, head, query, dim]
+        asked = asked / dim**0.5
+        keys, values = (part.permute(0, 1, 4, 2, 3, 5).flatten(3, 4) for part in (keys, values))
+        # −α|p − q|² = 2αp·q − α|q|² and a constant: three more dimensions of query and key, and any attention computes it.
+        near = self.near[layers].abs()[:, None, :, None, None]
+        cells = _cells(grid, held.device)
+        here, there = cells.repeat(frames, 1), cells.repeat(keys.shape[3] // tokens, 1)
+        where = torch.cat((2 * near * here, torch.ones_like(near).expand(-1, -1, -1, len(here), -1)), -1).expand(-1, batch, -1, -1, -1)
+        place = torch.cat((there.expand(count, 1, heads, -1, -1), -near * there.square().sum(-1, keepdim=True)), -1)
+        place = place.expand(-1, batch, -1, -1, -1)
+        found = F.scaled_dot_product_attention(
+            torch.cat((asked, where), -1).flatten(0, 1), torch.cat((keys, place), -1).flatten(0, 1),
+            torch.cat((keys, values, _length(keys)), -1).flatten(0, 1), scale=1.0)
+        found = found.unflatten(0, (count, batch)).unflatten(3, (frames, tokens)).permute(0, 1, 3, 4, 2, 5)
+        key, value, length = found.split((dim, dim, 1), -1)
+        return key * (length / _length(key).clamp(min=1e-6)), value
+
+    def _gate(self, layers: slice, held_key: Tensor, read_key: Tensor, held_value: Tensor, read_value: Tensor,
+              first: bool) -> Tensor:
+        """How much of what was read is taken, one number a query token, for all heads of a layer."""
+        parts = [part.flatten(-2) for part in (held_key, read_key, held_value, read_value)]
+        units = [part / _length(part).clamp(min=1e-6) for part in parts]
+        known = (units[0] * units[1]).sum(-1), (units[2] * units[3]).sum(-1)  # is it what is held already?
+        # Is it what another query of this cell holds already?
+        others = torch.einsum("lbfte,lbgte->lbftg", units[3], units[2])
+        frames = others.shape[-1]
+        rival = torch.zeros_like(known[0])
+        if frames > 1:
+            itself = torch.eye(frames, dtype=torch.bool, device=others.device)[:, None]
+            rival = others.masked_fill(itself, -1.0).amax(-1)
+        hints = torch.stack((*known, rival, torch.full_like(rival, float(first))), -1)  # [layer, batch, frame, token, hint]
+        width = parts[0].shape[-1] ** 0.5
+        seen = torch.cat([unit * width for unit in units], -1)
+        hidden = F.silu(torch.matmul(seen.flatten(1, 3), self.gate_in[layers]))
+        learned = torch.matmul(hidden, self.gate_out[layers, :, None]).view(rival.shape)
+        plain = (hints * self.gate_hints[layers, None, :frames, None]).sum(-1) + self.gate_bias[layers, None, :frames, None]
+        return torch.sigmoid(learned + plain)
+
+
+def _length(x: Tensor) -> Tensor:
+    return x.square().sum(-1, keepdim=True).add(1e-12).sqrt()
+
+
+def _cells(grid: Grid, device: torch.device) -> Tensor:
+    """Row and column of each token, counted from the middle so that the numbers stay small: [token, 2]."""
+    rows, cols = torch.arange(grid.rows, device=device), torch.arange(grid.cols, device=device)
+    rows, cols = rows - (grid.rows - 1) / 2, cols - (grid.cols - 1) / 2
+    return torch.stack((rows[:, None].expand(-1, grid.cols), cols.expand(grid.rows, -1)), -1).flatten(0, 1).float()
