@@ -39,7 +39,7 @@ def speed(
     import torch
 
     from echo_cli.bench.speed import measure
-    from echo_cli.models.spec import spec_named
+    from echo_cli.models.registry import spec_named
     from echo_cli.runtime import Runtime
 
     if threads:

@@ -4,9 +4,9 @@ import typer
 
 
 def models(incomplete: str) -> list[str]:
-    from echo_cli.models.spec import SPECS
+    from echo_cli.models.registry import names
 
-    return [name for name in SPECS if name.startswith(incomplete)]
+    return [name for name in names() if name.startswith(incomplete)]
 
 
 def policies(incomplete: str) -> list[str]:

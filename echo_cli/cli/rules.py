@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from echo_cli.memory.settings import DEFAULT_POLICY, SETTINGS, EchoForcing, changed, settings_type
-from echo_cli.models.spec import DEFAULT_MODEL, SPECS, ModelSpec, is_folder, spec_named
+from echo_cli.models.registry import is_folder, names, spec_named
+from echo_cli.models.spec import DEFAULT_MODEL, ModelSpec
 from echo_cli.storyboard.nouns import Kind
 from echo_cli.storyboard.rules import Rules
 
@@ -13,15 +14,15 @@ class Models(Mapping[str, ModelSpec]):
     """Every model by its name, and any folder of weights by its path."""
 
     def __getitem__(self, model: str) -> ModelSpec:
-        if model in SPECS or is_folder(model):
+        if is_folder(model) or model in names():
             return spec_named(model)
         raise KeyError(model)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(SPECS)
+        return iter(names())
 
     def __len__(self) -> int:
-        return len(SPECS)
+        return len(names())
 
 
 def storyboard_rules(model: str | None = None) -> Rules:

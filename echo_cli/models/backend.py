@@ -11,7 +11,8 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from echo_cli.errors import MissingError
-from echo_cli.models.spec import ModelSpec, is_folder, spec_named
+from echo_cli.models.registry import Family, find, models_folder
+from echo_cli.models.spec import WAN_1_3B, ModelSpec
 from echo_cli.models.transformer import Transformer
 from echo_cli.runtime import Runtime
 
@@ -48,16 +49,22 @@ def _tiny(runtime: Runtime, folder: Path | None) -> Backend:
     return tiny.load(runtime, folder or tiny.WEIGHTS)
 
 
-LOADERS: dict[str, Callable[[Runtime, Path | None], Backend]] = {"tiny": _tiny}
+def _wan(runtime: Runtime, folder: Path | None) -> Backend:
+    from echo_cli.models import wan
+
+    if folder is None:
+        raise MissingError(f"the weights of Wan 2.1 are not here: nothing is in {models_folder() / WAN_1_3B.name}",
+                           hint=f"echo-cli models get {WAN_1_3B.name} fetches them; --model FOLDER/ takes them from elsewhere.")
+    return wan.load(runtime, folder)
+
+
+LOADERS: dict[Family, Callable[[Runtime, Path | None], Backend]] = {Family.TINY: _tiny, Family.WAN: _wan}
 
 
 def load_backend(model: str, runtime: Runtime) -> Backend:
     """A model by its name, or by the folder of its weights, on the runtime's device."""
-    name = spec_named(model).name
-    if name not in LOADERS:
-        raise MissingError(f"model '{name}' has no weights here, and this version cannot load them yet",
-                           hint=f"These models can be loaded: {', '.join(LOADERS)}.")
-    return LOADERS[name](runtime, Path(model) if is_folder(model) else None)
+    found = find(model)
+    return LOADERS[found.family](runtime, found.folder)
 
 
 def text_features(text: TextEncoder, prompts: Sequence[str]) -> Tensor:

@@ -11,28 +11,30 @@ from torch import Tensor, nn
 
 from echo_cli.errors import MissingError
 from echo_cli.models.spec import ModelSpec
+from echo_cli.models.tensors import Tensors, check, shapes
 from echo_cli.models.transformer import Transformer
 
 
-def check_names(module: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
-    """Raise a MissingError that lists every name missing, unexpected or of another shape."""
-    wanted = module.state_dict()
-    lines = [f"missing: {name} {tuple(wanted[name].shape)}" for name in wanted if name not in weights]
-    lines += [f"unexpected: {name} {tuple(weights[name].shape)}" for name in weights if name not in wanted]
-    lines += [f"another shape: {name} is {tuple(weights[name].shape)}, not {tuple(wanted[name].shape)}"
-              for name in wanted if name in weights and weights[name].shape != wanted[name].shape]
-    if lines:
-        shown = lines[:20] + ([f"… and {len(lines) - 20} more"] if len(lines) > 20 else [])
-        raise MissingError(f"{where}: these weights do not fit the model ({len(lines)} of {len(wanted)} names):\n  "
-                           + "\n  ".join(shown),
-                           hint="Check that the file belongs to this model and is whole.")
+def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
 def fill(module: nn.Module, weights: Mapping[str, Tensor], where: str,
          device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> nn.Module:
     """Give a module built on `meta` its weights; the module comes back frozen and in evaluation mode."""
-    check_names(module, weights, where)
+    check(shapes_of(module), {name: tuple(tensor.shape) for name, tensor in weights.items()}, where)
     module.load_state_dict({name: tensor.to(device, dtype) for name, tensor in weights.items()}, strict=True, assign=True)
+    return module.requires_grad_(False).eval()
+
+
+def stream_into(module: nn.Module, weights: Tensors, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+                ) -> nn.Module:
+    """`fill`, one tensor at a time: the whole never stands beside the module a second time."""
+    check(shapes_of(module), shapes(weights), weights.where)
+    for name in weights.names():
+        path, _, leaf = name.rpartition(".")
+        owner, tensor = module.get_submodule(path), weights.read(name).detach().to(device, dtype)
+        setattr(owner, leaf, tensor if leaf in owner._buffers else nn.Parameter(tensor, requires_grad=False))
     return module.requires_grad_(False).eval()
 
 

@@ -4,12 +4,10 @@ A `ModelSpec` says everything about a transformer that its weights do not; a `Gr
 of a given picture size has. Both refuse what cannot be.
 """
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
-from echo_cli.errors import MissingError, UsageError, did_you_mean
+from echo_cli.errors import UsageError
 from echo_cli.storyboard.nouns import Geometry
 
 
@@ -117,28 +115,4 @@ TINY = ModelSpec(name="tiny", depth=6, width=256, heads=4, ffn=768, channels=24,
 SPECS: dict[str, ModelSpec] = {spec.name: spec for spec in (TINY, WAN_1_3B)}
 DEFAULT_MODEL = TINY.name
 
-
 INDEX = "index.json"  # names the model in a folder of weights
-
-
-def is_folder(model: str) -> bool:
-    """Whether a model is given by the folder of its weights: such a name has a slash in it."""
-    return "/" in model or "\\" in model
-
-
-def spec_named(model: str) -> ModelSpec:
-    """The sizes of a model, given by its name, the end of it (wan-1.3b), or the folder of its weights."""
-    name = _name_in(Path(model)) if is_folder(model) else model
-    name = {full.replace("2.1-t2v", ""): full for full in SPECS}.get(name, name)
-    if name not in SPECS:
-        raise UsageError(f"no model is called '{name}'{did_you_mean(name, tuple(SPECS))}",
-                         hint=f"The models are: {', '.join(SPECS)}.")
-    return SPECS[name]
-
-
-def _name_in(folder: Path) -> str:
-    try:
-        return str(json.loads((folder / INDEX).read_text(encoding="utf-8"))["model"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MissingError(f"{folder}: no model is in this folder ({INDEX}: {error})",
-                           hint="Give the folder that echo-cli train wrote its weights to, or the name of a model.") from None

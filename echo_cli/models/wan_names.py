@@ -2,7 +2,8 @@
 
 Three vocabularies meet here. The transformer keeps the *released* names, which are also our own; the codec and the text
 encoder go by the names of the libraries that run them (diffusers, transformers). Pure functions from a name to a name; a
-name that belongs to no part comes back unchanged, so that a strict comparison shows it as it stands in its file.
+name that is already the right one, or belongs to no part, comes back unchanged: a strict comparison will show it as it
+stands in its file.
 """
 
 import re
@@ -76,7 +77,7 @@ def transformer_name(diffusers: str) -> str:
 def text_name(released: str) -> str:
     """transformers' name of a weight of the released text encoder."""
     stem, _, kind = released.rpartition(".")
-    if stem == "token_embedding":
+    if stem in ("token_embedding", "encoder.embed_tokens"):  # the library has the same tensor under two names
         return f"shared.{kind}"
     if stem == "norm":
         return f"encoder.final_layer_norm.{kind}"
