@@ -1,14 +1,14 @@
 """A rollout that stopped between any two blocks and goes on from what it said makes the same film, to the last bit."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
 
 from echo_cli.memory.policies import POLICIES
 from echo_cli.rollout.rollout import Begun, BlockResult, rollout
-from echo_cli.runtime import KeyedNoise
+from echo_cli.runtime import KeyedNoise, Later
 from echo_cli.state import Nest, pack, unpack
 from tests.small import GRID, STORY, model, policy_for, prompts_for, story
 
@@ -35,11 +35,9 @@ def run(name: str, settings: dict, begun: Begun | None = None) -> list[tuple[Blo
 
 def told(result: BlockResult) -> list:
     """What a block was and what the trace would say of it."""
-    facts = result.facts
-    found = [later.read() if later else None for later in (facts.similarity, facts.gate, facts.chosen, facts.scores, facts.weights,
-                                                           facts.decay_map, facts.shares)]
-    plain = replace(facts, similarity=None, gate=None, chosen=None, scores=None, weights=None, decay_map=None, shares=None)
-    return [result.block, replace(result.layout), result.transition, plain, found, result.bytes]
+    facts = {item.name: getattr(result.facts, item.name) for item in fields(result.facts)}
+    found = {name: value.read() if isinstance(value, Later) else value for name, value in facts.items()}
+    return [result.block, replace(result.layout), result.transition, found, result.bytes]
 
 
 def same(name: str, settings: dict, stops: list[int]) -> None:
