@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from echo_cli.rope import rotate
+from echo_cli.rope import Turn, rotate
 
 Observer = Callable[[int, Tensor, Tensor, Tensor], None]
 
@@ -39,11 +39,12 @@ class BlockContext:
     key_rotation: Tensor
     bias: Tensor | None = None  # [layer, batch, token]
     observer: Observer | None = None
+    turn: Turn = rotate
 
     def extend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         if self.observer is not None:
             self.observer(layer, query, key, value)
-        query, key = rotate(query, self.query_rotation), rotate(key, self.key_rotation)
+        query, key = self.turn(query, self.query_rotation), self.turn(key, self.key_rotation)
         end = self.past + key.shape[1]
         bias = None if self.bias is None else self.bias[layer, :, None, None, :end]
         if torch.is_grad_enabled() and (key.requires_grad or self.keys[layer].requires_grad):

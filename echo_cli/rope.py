@@ -4,6 +4,8 @@ Knows positions, not memory: a frame's place in time is an integer that a layout
 change. Angles are computed in float64 and kept as complex64, one table a film.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -21,6 +23,16 @@ def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     """Turn x [..., token, head, dim] by rotation [token, dim/2]; float32 inside, since bfloat16 would blur angles."""
     turned = torch.view_as_complex(x.float().unflatten(-1, (-1, 2))) * rotation.unsqueeze(-2)
     return torch.view_as_real(turned).flatten(-2).to(x.dtype)
+
+
+Turn = Callable[[Tensor, Tensor], Tensor]
+
+
+def rotate_pairs(x: Tensor, rotation: Tensor) -> Tensor:
+    """`rotate` for compilers, which fuse real numbers and know no complex ones: rotation [token, dim/2, 2]."""
+    cos, sin = rotation.unsqueeze(-3).unbind(-1)
+    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2).to(x.dtype)
 
 
 class RopeTable:

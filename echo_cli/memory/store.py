@@ -13,7 +13,7 @@ from torch import Tensor
 from echo_cli.context import BlockContext
 from echo_cli.layout import Layout
 from echo_cli.models.spec import Grid, ModelSpec
-from echo_cli.rope import RopeTable, rotate
+from echo_cli.rope import RopeTable, Turn, rotate
 from echo_cli.state import Nest
 
 
@@ -25,6 +25,7 @@ class KVStore:
                  device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, suppress: bool = False) -> None:
         self.spec, self.grid, self.device = spec, grid, torch.device(device)
         self.rope = RopeTable(spec, grid, device)
+        self.turn: Turn = rotate
         self.suppress = suppress  # a weight w adds log w to the logits, in place of scaling keys and values
         frames = (spec.depth, batch, slots, grid.tokens, spec.heads, spec.head_dim)
         past = (spec.depth, batch, window * grid.tokens, spec.heads, spec.head_dim)
@@ -100,11 +101,11 @@ class KVStore:
         past = len(placed) * tokens
         return BlockContext(keys, values, past, bias=self._bias([row for *_, row in placed], past + current.tokens),
                             query_rotation=self.rope.frames(layout.query_position, len(current.frames)),
-                            key_rotation=self.rope.frames(current.position, len(current.frames)))
+                            key_rotation=self.rope.frames(current.position, len(current.frames)), turn=self.turn)
 
     def _frame(self, position: int, slot: int, row: int | None) -> tuple[Tensor, Tensor]:
         """One remembered frame as attention will see it, for all layers."""
-        key, value = rotate(self.keys[:, :, slot], self.rope.frames(position, 1)), self.values[:, :, slot]
+        key, value = self.turn(self.keys[:, :, slot], self.rope.frames(position, 1)), self.values[:, :, slot]
         if row is None or self.suppress:
             return key, value
         weight = self.weights[:, :, row, :, None, None]

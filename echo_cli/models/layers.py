@@ -55,8 +55,11 @@ class Attention(nn.Module):
 
 
 class SelfAttention(Attention):
-    def forward(self, x: Tensor, layer: int, context: Context) -> Tensor:
-        return self.o(attend(*context.extend(layer, self.queries(x), self.keys(x), self.values(x))))
+    attend = staticmethod(attend)  # `tuning` may put the device's own in its place
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Raw queries, keys and values [batch, token, head, dim]: what they attend to is the context's business."""
+        return self.queries(x), self.keys(x), self.values(x)
 
 
 class CrossAttention(Attention):
@@ -89,10 +92,20 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor, layer: int, text: tuple[Tensor, Tensor], context: Context) -> Tensor:
         # x [batch, frame, token, width]; time [batch, frame, 6, width]
+        attended = self.self_attn.attend(*context.extend(layer, *self.ask(x, time)))
+        return self.answer(x, attended, time, text)
+
+    # What stands before memory and what stands after it: two pieces of static shapes, the same for every layer, that a
+    # compiler may have whole.
+
+    def ask(self, x: Tensor, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        shift, scale = (self.modulation + time)[:, :, :2].unsqueeze(3).unbind(2)
+        return self.self_attn(modulate(self.norm1(x), shift, scale).flatten(1, 2))
+
+    def answer(self, x: Tensor, attended: Tensor, time: Tensor, text: tuple[Tensor, Tensor]) -> Tensor:
         frames = x.shape[1]
-        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = (self.modulation + time).unsqueeze(3).unbind(2)
-        attended = self.self_attn(modulate(self.norm1(x), shift_a, scale_a).flatten(1, 2), layer, context)
-        x = x + attended.unflatten(1, (frames, -1)) * gate_a
+        gate_a, shift_f, scale_f, gate_f = (self.modulation + time)[:, :, 2:].unsqueeze(3).unbind(2)
+        x = x + self.self_attn.o(attended).unflatten(1, (frames, -1)) * gate_a
         x = x + self.cross_attn(self.norm3(x).flatten(1, 2), text).unflatten(1, (frames, -1))
         return x + self.ffn(modulate(self.norm2(x), shift_f, scale_f)) * gate_f
 

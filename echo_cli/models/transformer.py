@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from echo_cli.context import Context
 from echo_cli.models.layers import Head, TransformerBlock, sinusoid
 from echo_cli.models.spec import ModelSpec
+from echo_cli.rope import Turn, rotate
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Transformer(nn.Module):
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
         self.blocks = nn.ModuleList(TransformerBlock(width, spec.heads, spec.ffn, spec.eps) for _ in range(spec.depth))
         self.head = Head(width, spec.channels * spec.patch[1] * spec.patch[2], spec.eps)
+        self.turn: Turn = rotate  # how memory rotates keys and queries for this transformer; `tuning` may compile it
         if spec.pooled_text:
             self.pooled_embedding = nn.Linear(width, width)
 

@@ -16,7 +16,7 @@ from echo_cli.models.spec import Grid
 from echo_cli.models.transformer import Text, Transformer
 from echo_cli.rollout.sampling import clean_pass, denoise, schedule
 from echo_cli.rollout.stopwatch import Stopwatch
-from echo_cli.runtime import Noise
+from echo_cli.runtime import Noise, upload
 from echo_cli.state import Nest
 from echo_cli.storyboard.nouns import Block
 
@@ -53,6 +53,7 @@ def rollout(transformer: Transformer, prompts: Sequence[Tensor], policy: Policy,
     levels = schedule(spec.steps, spec.shift)
     shape = (batch, spec.block_frames, spec.channels, grid.height, grid.width)
     store = policy.allocate(grid, device, dtype, batch)
+    store.turn = transformer.turn
     remembered = LatentMemory(policy.replays)
     text: Text | None = None
 
@@ -76,7 +77,7 @@ def rollout(transformer: Transformer, prompts: Sequence[Tensor], policy: Policy,
             context.observer = policy.look(block, store, context)
         with watch("denoise"):
             def drawn(step: int) -> Tensor:
-                return noise(block, step, shape).to(device, dtype, non_blocking=True)
+                return upload(noise(block, step, shape), device).to(dtype)
 
             for step, latents in enumerate(denoise(transformer, text, context, levels, drawn)):
                 context.observer = None  # memory watches the first pass alone
