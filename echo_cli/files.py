@@ -52,11 +52,12 @@ def told_as_output(path: Path) -> Iterator[None]:
         raise output_error(error, path) from error
 
 
-def publish(path: Path) -> None:
-    """Give the finished `.partial` its name; after this it survives a power cut."""
+def publish(path: Path, growing: Path | None = None) -> None:
+    """Give the finished file its name, its `.partial` unless it grew elsewhere; after this it survives a power cut."""
+    growing = growing or partial(path)
     with told_as_output(path):
-        flush(partial(path))
-        partial(path).replace(path)
+        flush(growing)
+        growing.replace(path)
         flush(path.parent)
 
 

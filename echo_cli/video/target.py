@@ -55,34 +55,41 @@ class Target(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Mp4:
-    """One file, playable while it downloads (`faststart`), whole or absent."""
+    """One file, playable while it downloads (`faststart`), whole or absent. It grows at `growing`, beside its name when
+    left out."""
 
     path: Path
+    growing: Path | None = None
     encoder = None
 
+    @property
+    def grows(self) -> Path:
+        return self.growing or partial(self.path)
+
     def arguments(self) -> list[str]:
-        return ["-movflags", "+faststart", "-f", "mp4", "-y", os.path.abspath(partial(self.path))]
+        return ["-movflags", "+faststart", "-f", "mp4", "-y", os.path.abspath(self.grows)]
 
     def existing(self) -> list[Path]:
         return [self.path] if os.path.lexists(self.path) else []
 
     def finish(self, pictures: int) -> Output:
         with told_as_output(self.path):
-            return Output(self.path, sha256(partial(self.path)), partial(self.path).stat().st_size)
+            return Output(self.path, sha256(self.grows), self.grows.stat().st_size)
 
     def publish(self) -> None:
-        publish(self.path)
+        publish(self.path, self.grows)
 
     def discard(self) -> None:
-        partial(self.path).unlink(missing_ok=True)
+        self.grows.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Images:
     """Numbered images from 0, the number the trace and the timeline give a picture. Each appears whole under its name
-    as it is made; that the sequence is whole, its manifest says."""
+    as it is made; that the sequence is whole, its manifest says. A part of the sequence begins with number `first`."""
 
     path: Path  # with one %d or %06d in its name
+    first: int = 0
 
     @property
     def encoder(self) -> list[str]:
@@ -90,7 +97,7 @@ class Images:
 
     def arguments(self) -> list[str]:
         folder = os.path.abspath(self.path.parent).replace("%", "%%")
-        return ["-f", "image2", "-atomic_writing", "1", "-start_number", "0", "-y", os.path.join(folder, self.path.name)]
+        return ["-f", "image2", "-atomic_writing", "1", "-start_number", str(self.first), "-y", os.path.join(folder, self.path.name)]
 
     def picture(self, number: int) -> Path:
         return self.path.with_name(self.path.name % number)
@@ -109,14 +116,18 @@ class Images:
 
     def finish(self, pictures: int) -> Output:
         with told_as_output(self.path):
-            for number, path in list(self.numbered()):
-                if number >= pictures:  # left by a longer film that this one replaces
-                    path.unlink()
-            paths = [self.picture(number) for number in range(pictures)]
+            paths = [self.picture(number) for number in range(self.first, self.first + pictures)]
             for path in paths:
                 flush(path)
             flush(self.path.parent)
             return Output(self.path, sha256(*paths), sum(path.stat().st_size for path in paths))
+
+    def trim(self, pictures: int) -> None:
+        """Remove what a longer film left, which this one replaces."""
+        with told_as_output(self.path):
+            for number, path in list(self.numbered()):
+                if number >= pictures:
+                    path.unlink()
 
     def publish(self) -> None:
         """Every picture has its name already."""

@@ -30,7 +30,8 @@ class FilmWriter:
     """Takes pictures in order; `close` makes the film final, leaving the `with` by an exception makes it go away."""
 
     def __init__(self, target: Target, width: int, height: int, fps: float, encoding: Encoding = Encoding(), *,
-                 scale: int = 1, burn: Sequence[Caption] = (), title: str | None = None) -> None:
+                 scale: int = 1, burn: Sequence[Caption] = (), title: str | None = None, first: int = 0) -> None:
+        """`first` is the film's number of the first picture, by which captions are timed."""
         self.target, self.width, self.height, self.pictures = target, width, height, 0
         self._shape = (height, width, 3)
         self._folder = tempfile.TemporaryDirectory(prefix="echo-film-")  # where ffmpeg runs, and finds the captions
@@ -40,7 +41,7 @@ class FilmWriter:
             target.path.parent.mkdir(parents=True, exist_ok=True)
         command = [ffmpeg.executable(), *ffmpeg.QUIET, "-f", "rawvideo", "-pixel_format", "rgb24",
                    "-video_size", f"{width}x{height}", "-framerate", str(Fraction(fps).limit_denominator(1001)), "-i", "pipe:0",
-                   "-vf", _filters(width * scale, height * scale, bool(burn), target.encoder is not None),
+                   "-vf", _filters(width * scale, height * scale, first if burn else None, target.encoder is not None),
                    "-fps_mode", "passthrough", "-map_metadata", "-1", *(["-metadata", f"title={title}"] if title else []),
                    *(target.encoder or [*encoding.arguments(), *COLOUR]),
                    *target.arguments()]
@@ -130,10 +131,12 @@ class FilmWriter:
             self._complaint.extend(line.decode(errors="replace") for line in lines)
 
 
-def _filters(width: int, height: int, burn: bool, images: bool) -> str:
-    """Enlarge, and change colour space with the matrix that is declared, in one step; captions are drawn on RGB before."""
+def _filters(width: int, height: int, burn: int | None, images: bool) -> str:
+    """Enlarge, and change colour space with the matrix that is declared, in one step; captions are drawn on RGB before,
+    with pictures counted from `burn` if they are drawn at all."""
     size = f"scale={width}:{height}:flags=lanczos"
     colours = "out_color_matrix=bt709:out_range=tv,format=yuv420p"
+    captions = "" if burn is None else f",setpts=PTS+{burn},{BURN_FILTER},setpts=PTS-{burn}"
     if images:
-        return f"{size},format=gbrp" + f",{BURN_FILTER}" * burn
-    return f"{size},format=gbrp,{BURN_FILTER},scale={colours}" if burn else f"{size}:{colours}"
+        return f"{size},format=gbrp{captions}"
+    return f"{size},format=gbrp{captions},scale={colours}" if captions else f"{size}:{colours}"

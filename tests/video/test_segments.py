@@ -1,0 +1,192 @@
+"""A film in segments: the same file however often it was interrupted, with every picture at its own time."""
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from echo_cli.errors import OutputError
+from echo_cli.files import sha256
+from echo_cli.video import ffmpeg, read, segments
+from echo_cli.video.encoding import Encoding
+from echo_cli.video.segments import Damaged, SegmentedFilm, Written
+from echo_cli.video.subtitles import Caption
+from echo_cli.video.target import Images, Mp4
+
+from .pictures import HEIGHT, WIDTH, number_of, picture, pictures
+
+FAST = Encoding(preset="ultrafast")
+COUNT = 90
+
+
+@pytest.fixture(autouse=True)
+def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "LENGTH", 20)
+
+
+def opened(place: Path, written: Written | None = None, *, images: bool = False, encoding: Encoding = FAST, **options) -> SegmentedFilm:
+    place.mkdir(exist_ok=True)
+    target = Images(place / "%03d.png") if images else Mp4(place / "film.mp4")
+    return SegmentedFilm(target, place / "film.resume", WIDTH, HEIGHT, 16, encoding, written=written, **options)
+
+
+def blocks(start: int, stop: int) -> Iterator[np.ndarray]:
+    for at in range(start, stop, 12):
+        yield pictures(at, min(at + 12, stop))
+
+
+def whole(place: Path, **options) -> str:
+    with opened(place, **options) as film:
+        return ended(film, 0)
+
+
+def ended(film: SegmentedFilm, start: int) -> str:
+    for block in blocks(start, COUNT):
+        film.write(block)
+    output = film.finish()
+    film.publish()
+    return output.sha256
+
+
+def interrupted(place: Path, stop: int, beyond: int = 0, **options) -> Written:
+    """A film that was given `beyond` more pictures after what it said of itself was noted."""
+    with opened(place, **options) as film:
+        for block in blocks(0, stop):
+            film.write(block)
+        written = film.written()
+        film.rely()
+        for block in blocks(stop, stop + beyond):
+            film.write(block)
+    return written
+
+
+def packets(path: Path) -> list[tuple[int, int, int]]:
+    """Decoding time, time and duration of every packet, in pictures."""
+    told = subprocess.run([ffmpeg.executable(), *ffmpeg.QUIET, "-i", str(path), "-c", "copy", "-f", "framecrc", "-"],
+                          capture_output=True, text=True).stdout.splitlines()
+    rate = next(int(line.split("/")[1]) for line in told if line.startswith("#tb"))
+    return [tuple(int(part) * 16 / rate for part in line.split(",")[1:4]) for line in told if not line.startswith("#")]
+
+
+@pytest.mark.parametrize(("codec", "preset"), [("libx264", "veryfast"), ("libx265", "ultrafast"), ("mpeg4", None), ("libsvtav1", "12")])
+def test_segments_join_without_a_gap(tmp_path: Path, codec: str, preset: str | None) -> None:
+    encoding = Encoding(codec, preset=preset)
+    found = {whole(tmp_path / "a", encoding=encoding)}
+    written = interrupted(tmp_path / "b", 50, 35, encoding=encoding)
+    with opened(tmp_path / "b", written, encoding=encoding) as film:
+        found.add(ended(film, 50))
+    assert len(found) == 1
+    path = tmp_path / "a" / "film.mp4"
+    assert [number_of(seen) for seen in read.pictures(path)] == list(range(COUNT))
+    decoding, times, durations = zip(*packets(path), strict=True)
+    assert sorted(times) == list(range(COUNT)) and set(durations) == {1}
+    assert list(decoding) == [decoding[0] + step for step in range(COUNT)] and decoding[0] <= 0
+    assert read.facts(path).seconds == pytest.approx(COUNT / 16, abs=0.01)
+    assert 0 < path.read_bytes().index(b"moov") < path.read_bytes().index(b"mdat")
+
+
+@pytest.mark.parametrize(("stop", "beyond"), [(0, 30), (7, 0), (20, 0), (20, 25), (33, 60), (60, 1), (79, 11), (90, 0)])
+@pytest.mark.parametrize("images", [False, True])
+def test_however_it_was_interrupted_it_comes_out_the_same(tmp_path: Path, stop: int, beyond: int, images: bool) -> None:
+    written = interrupted(tmp_path / "a", stop, min(beyond, COUNT - stop), images=images)
+    assert written.pictures == stop and written.segments == stop // 20
+    with opened(tmp_path / "a", written, images=images) as film:
+        assert film.pictures == stop
+        found = ended(film, stop)
+    assert found == whole(tmp_path / "b", images=images)
+
+
+def test_interrupted_again_and_again(tmp_path: Path) -> None:
+    """Also before anything new was noted: what was relied on last time is still there."""
+    written = interrupted(tmp_path / "a", 27, 50)
+    for stop in (35, 64):
+        with opened(tmp_path / "a", written) as film:
+            film.write(pictures(27, 80))
+        with opened(tmp_path / "a", written) as film:
+            for block in blocks(written.pictures, stop):
+                film.write(block)
+            written = film.written()
+            film.rely()
+    with opened(tmp_path / "a", written) as film:
+        found = ended(film, 64)
+    assert found == whole(tmp_path / "b")
+
+
+def test_what_is_kept_of_pictures_is_bounded(tmp_path: Path) -> None:
+    size = WIDTH * HEIGHT * 3
+    with opened(tmp_path / "a") as film:
+        for count, block in enumerate(blocks(0, COUNT)):
+            film.write(block)
+            if count == 3:
+                film.written()
+                film.rely()
+            raw = sum(path.stat().st_size for path in tmp_path.rglob("*.raw"))
+            assert raw <= (3 if count < 3 else 4) * 20 * size
+
+
+def test_a_film_shorter_than_a_segment_and_one_of_exactly_one(tmp_path: Path) -> None:
+    for count in (1, 20):
+        with opened(tmp_path / str(count), title="One, 'two' = three") as film:
+            film.write(pictures(0, count))
+            film.finish()
+            film.publish()
+        assert [number_of(seen) for seen in read.pictures(tmp_path / str(count) / "film.mp4")] == list(range(count))
+        assert b"One, 'two' = three" in (tmp_path / str(count) / "film.mp4").read_bytes()
+
+
+def test_captions_keep_their_time_across_segments(tmp_path: Path) -> None:
+    captions = [Caption(18 / 16, 23 / 16, "one"), Caption(41 / 16, 42 / 16, "two")]
+    with opened(tmp_path / "a", scale=4, burn=captions, images=True) as film:
+        film.write(np.stack([picture(0)] * 45))
+        film.finish()
+    seen = [np.asarray(Image.open(tmp_path / "a" / f"{number:03d}.png")) for number in range(45)]
+    assert [number for number, each in enumerate(seen) if (each != seen[0]).any()] == [18, 19, 20, 21, 22, 41]
+
+
+@pytest.mark.parametrize("name", ["segment-000001.mp4", "pictures-000002.raw"])
+@pytest.mark.parametrize("harm", ["gone", "short", "flipped"])
+def test_what_is_not_what_was_written_is_refused(tmp_path: Path, name: str, harm: str) -> None:
+    written = interrupted(tmp_path / "a", 50)
+    path = tmp_path / "a" / "film.resume" / name
+    content = path.read_bytes()
+    if harm == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(content[:-1] if harm == "short" else content[:100] + bytes([content[100] ^ 4]) + content[101:])
+    with pytest.raises(Damaged):
+        opened(tmp_path / "a", written)
+    if harm != "gone":  # nothing was spoiled by looking
+        path.write_bytes(content)
+        with opened(tmp_path / "a", written) as film:
+            assert ended(film, 50) == whole(tmp_path / "b")
+
+
+def test_a_picture_of_a_sequence_that_is_gone_is_missed(tmp_path: Path) -> None:
+    written = interrupted(tmp_path / "a", 50, images=True)
+    (tmp_path / "a" / "033.png").unlink()
+    with pytest.raises(Damaged, match="033.png is gone"):
+        opened(tmp_path / "a", written, images=True)
+
+
+def test_a_folder_that_vanishes_is_an_output_error(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="does not exist any more"), opened(tmp_path / "a") as film:
+        film.write(pictures(0, 15))
+        (tmp_path / "a").rename(tmp_path / "b")
+        film.write(pictures(15, COUNT))
+        film.finish()
+
+
+def test_any_name(tmp_path: Path) -> None:
+    for name in ("it's \"one\"\n%d", "-фильм 🎬", "pipe:1", "x" * 255):
+        found = {whole(tmp_path / name), whole(tmp_path / "plain")}
+        assert len(found) == 1 and sha256(tmp_path / name / "film.mp4") in found
+
+
+def test_nothing_that_was_written_is_a_wrong_count(tmp_path: Path) -> None:
+    written = interrupted(tmp_path / "a", 50)
+    with pytest.raises(Damaged):
+        opened(tmp_path / "a", replace(written, segments=1, pictures=30))
