@@ -23,12 +23,15 @@ class Stage(StrEnum):
     pool = "pool"
     teacher = "teacher"
     distill = "distill"
+    memory = "memory"
     eye = "eye"
 
 
 def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; one that exists is gone on with.")] = Path("tiny-training"),
     stage: Annotated[Stage | None, typer.Option(help="Only this stage. Without it: all, in order, skipping what is done.")] = None,
+    memory: Annotated[str | None, typer.Option(metavar="POLICY", help="Only what a memory policy learns: echo-infinity, whose "
+                                               "queries are trained for the weights in the folder, or else the package's own.")] = None,
     preset: Annotated[str, typer.Option(help="How large the run is: cpu, gpu or mini; auto goes by the device.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, max=65535, help="Decides the run: the same seed gives the same losses.")] = 1,
@@ -59,6 +62,12 @@ def train(
     chosen = ("gpu" if runtime.device.type == "cuda" else "cpu") if preset == "auto" else preset
     if chosen not in PRESETS:
         raise UsageError(f"no preset is called '{preset}'", hint=f"Use auto, {', '.join(PRESETS)}.")
+    if memory is not None:
+        from echo_cli.training.remember import NAME
+
+        if memory != NAME:
+            raise UsageError(f"'{memory}' has nothing to learn", hint=f"The memory policy that learns is {NAME}.")
+        stage = Stage.memory
     with Interruption() as asked:
         course = Course(out, chosen, seed, runtime.device, Watch(_Lines(), lambda: asked.by is not None), _minutes(minutes or [], STAGES))
         for name in STAGES if stage is None else (stage.value,):

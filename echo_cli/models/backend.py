@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from echo_cli.errors import MissingError
+from echo_cli.memory.queries import MemoryQueries
 from echo_cli.models.registry import Family, find, models_folder
 from echo_cli.models.spec import WAN_1_3B, ModelSpec
 from echo_cli.models.transformer import Transformer
@@ -41,6 +42,7 @@ class Backend:
     text: TextEncoder
     codec: Codec
     weights_hash: str
+    queries: MemoryQueries | None = None  # trained with this transformer, where somebody has
 
 
 def _tiny(runtime: Runtime, folder: Path | None) -> Backend:

@@ -13,9 +13,10 @@ from torch import nn
 from echo_cli.files import partial, publish, sha256, write_whole
 from echo_cli.models.backend import Backend
 from echo_cli.models.loading import fill, read_safetensors
+from echo_cli.models.query_weights import QUERIES, load_queries, made_for
 from echo_cli.models.spec import INDEX, TINY
 from echo_cli.models.tiny_codec import TinyCodec
-from echo_cli.models.tiny_parts import PARTS, WEIGHTS, check, index, part_path
+from echo_cli.models.tiny_parts import EXTRAS, PARTS, WEIGHTS, check, index, part_path
 from echo_cli.models.transformer import Transformer
 from echo_cli.models.words import WordTextEncoder
 from echo_cli.runtime import Runtime
@@ -34,7 +35,8 @@ def load(runtime: Runtime, folder: Path = WEIGHTS) -> Backend:
     for part, module in empty_parts().items():
         path = part_path(folder, part)
         parts[part] = fill(module, read_safetensors(path), str(path), runtime.device, runtime.dtype)
-    return Backend(TINY, parts["transformer"], parts["words"], parts["codec"], digest)
+    queries = load_queries(folder, TINY, runtime.device) if QUERIES in index(folder)["sha256"] else None
+    return Backend(TINY, parts["transformer"], parts["words"], parts["codec"], digest, queries)
 
 
 def load_codec(path: Path, device: torch.device | str = "cpu") -> TinyCodec:
@@ -54,8 +56,10 @@ def save_part(folder: Path, part: str, module: nn.Module, facts: dict[str, Any],
 
 
 def save_index(folder: Path, facts: dict[str, Any]) -> None:
-    """Written last: from here on the folder is a model."""
+    """Written last: from here on the folder is a model. Extras that were made for other weights are not part of it."""
     hashes = {part: sha256(part_path(folder, part)) for part in PARTS}
+    hashes |= {part: sha256(part_path(folder, part)) for part in EXTRAS
+               if made_for(part_path(folder, part)) == hashes["transformer"]}
     write_whole(folder / INDEX, json.dumps({"model": TINY.name, "sha256": hashes, **facts}, indent=2, ensure_ascii=False) + "\n")
 
 

@@ -1,6 +1,7 @@
 """The files of the embedded model `tiny`: inside the package or in a folder of the same kind, checked by hash; no torch.
 
-Three parts (transformer, words, codec) and an index that names their hashes and tells how they were trained.
+Three parts (transformer, words, codec), perhaps memory queries, and an index that names their hashes and tells how they
+were trained.
 """
 
 import json
@@ -13,6 +14,7 @@ from echo_cli.models.spec import INDEX
 
 WEIGHTS = Path(__file__).parent / "weights" / "tiny"
 PARTS = ("transformer", "words", "codec")
+EXTRAS = ("queries",)  # named by the index where they are there
 _REMEDY = "Install the package again, or train it: echo-cli train."
 
 
@@ -23,14 +25,15 @@ def part_path(folder: Path, part: str) -> Path:
 def check(folder: Path = WEIGHTS) -> str:
     """The hash of all weights together, after every part was found to be the one the index names."""
     told = index(folder)["sha256"]
-    for part in PARTS:
+    parts = (*PARTS, *(part for part in EXTRAS if part in told))
+    for part in parts:
         path = part_path(folder, part)
         if not path.is_file():
             raise MissingError(f"{path}: a part of model 'tiny' is missing", hint=_REMEDY)
         if sha256(path) != told.get(part):
             raise MissingError(f"{path}: not the weights that {INDEX} names; the file is damaged or was exchanged",
                                hint=_REMEDY)
-    return sha256(*(part_path(folder, part) for part in PARTS))
+    return sha256(*(part_path(folder, part) for part in parts))
 
 
 def index(folder: Path = WEIGHTS) -> dict[str, Any]:

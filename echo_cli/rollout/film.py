@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
+from echo_cli.errors import MissingError
 from echo_cli.memory.policies import make_policy
 from echo_cli.memory.policies.base import Policy
-from echo_cli.memory.settings import EchoForcing, Window
+from echo_cli.memory.settings import EchoForcing, EchoInfinity, Window
 from echo_cli.models.backend import Backend, TextEncoder, text_features
 from echo_cli.rollout.rollout import Begun, BlockResult, rollout
 from echo_cli.runtime import KeyedNoise, Noise
@@ -19,6 +20,10 @@ from echo_cli.storyboard.nouns import Kind, Timeline
 
 def plan_policy(name: str, settings: Window, backend: Backend, timeline: Timeline) -> Policy:
     """The policy of one run, told which scenes will be recalled and how like them the recalling prompts are."""
+    if isinstance(settings, EchoInfinity) and settings.trained and backend.queries is None:
+        raise MissingError(f"memory policy '{name}' lives by learned queries, but nobody has trained any for these weights of "
+                           f"model '{backend.spec.name}'",
+                           hint="Train them (echo-cli train --memory echo-infinity), or see what unlearned ones do: --set memory.trained=false.")
     prompts = [scene.prompt for scene in timeline.scenes]
     by_embedding = isinstance(settings, EchoForcing) and settings.match == "embedding"
     if by_embedding and any(scene.transition is Kind.RECALL for scene in timeline.scenes):
@@ -27,7 +32,8 @@ def plan_policy(name: str, settings: Window, backend: Backend, timeline: Timelin
     else:
         likeness = similarities(prompts)
     pool = settings.library if isinstance(settings, EchoForcing) else len(prompts)
-    return make_policy(name, settings, backend.spec, timeline, plan_recalls(timeline.scenes, likeness, pool))
+    return make_policy(name, settings, backend.spec, timeline, plan_recalls(timeline.scenes, likeness, pool),
+                       backend.queries)
 
 
 class Rows(Sequence[Tensor]):

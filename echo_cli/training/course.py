@@ -4,6 +4,7 @@ Sizes of runs are rows of `PRESETS`. Every stage leaves its losses as CSV, a che
 writes the weights as the package holds them. Knows nothing of terminals: whoever runs it watches and may say stop.
 """
 
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -16,18 +17,21 @@ from torch import nn
 from echo_cli.errors import UsageError
 from echo_cli.files import sha256
 from echo_cli.models import eye
-from echo_cli.models.spec import TINY
+from echo_cli.models.query_weights import save_queries
+from echo_cli.models.spec import INDEX, TINY
 from echo_cli.models.tiny import load, load_codec, part_path, save_index, save_part
+from echo_cli.models.tiny_parts import PARTS, WEIGHTS, index
 from echo_cli.runtime import Runtime
 from echo_cli.training.codec_stage import CodecPlan, CodecProgress, CodecStage
 from echo_cli.training.distill import Distiller, DistillPlan
 from echo_cli.training.eye_stage import EyePlan, EyeStage
 from echo_cli.training.loop import Budget, Learner, Losses, Progress, run
 from echo_cli.training.pool import Pool
+from echo_cli.training.remember import MemoryPlan, Remembering, figures
 from echo_cli.training.sheets import codec_sheet, film_sheet
 from echo_cli.training.teacher import Pupil, Teacher, TeacherPlan
 
-STAGES = ("codec", "pool", "teacher", "distill", "eye")
+STAGES = ("codec", "pool", "teacher", "distill", "memory", "eye")
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Preset:
     distill_steps: int
     eye: EyePlan
     eye_steps: int
+    memory: MemoryPlan = MemoryPlan()
+    memory_steps: int = 60
 
 
 PRESETS: dict[str, Preset] = {
@@ -50,11 +56,12 @@ PRESETS: dict[str, Preset] = {
     "gpu": Preset(codec=CodecPlan(steps=20_000, batch=32), pool_stories=512,
                   teacher=TeacherPlan(batch=384, shards=48, first_shards=8, shard_every=100), teacher_steps=20_000,
                   distill=DistillPlan(batch=192, shards=48), distill_steps=2500,
-                  eye=EyePlan(batch=192, groups=48), eye_steps=3000),
+                  eye=EyePlan(batch=192, groups=48), eye_steps=3000, memory=MemoryPlan(batch=48), memory_steps=400),
     "mini": Preset(codec=CodecPlan(steps=4, batch=2, save_every=2), pool_stories=4,
                    teacher=TeacherPlan(batch=2, shards=1, first_shards=1), teacher_steps=6,
                    distill=DistillPlan(batch=2, shards=1), distill_steps=3,
-                   eye=EyePlan(batch=4, groups=2, chapters=2, steps_each=2), eye_steps=3),
+                   eye=EyePlan(batch=4, groups=2, chapters=2, steps_each=2), eye_steps=3,
+                   memory=MemoryPlan(queries=2, batch=2, lessons=2), memory_steps=2),
 }
 
 
@@ -75,7 +82,8 @@ class Course:
         self.preset, self.minutes = PRESETS[preset], minutes or {}
 
     def stage(self, name: str) -> bool:
-        return {"codec": self._codec, "pool": self._pool, "teacher": self._teacher, "distill": self._distill, "eye": self._eye}[name]()
+        return {"codec": self._codec, "pool": self._pool, "teacher": self._teacher, "distill": self._distill,
+                "memory": self._memory, "eye": self._eye}[name]()
 
     @property
     def weights(self) -> Path:
@@ -148,6 +156,28 @@ class Course:
             return False
         distiller.pair.load_state_dict(distiller.learner.average)
         self._publish(distiller.pair.student, "distill")
+        return True
+
+    def _memory(self) -> bool:
+        """Queries for the weights of this run, or, in a folder that has none, for those of the package."""
+        if not (self.weights / INDEX).exists():
+            if part_path(self.weights, "codec").exists():
+                raise UsageError(f"{self.weights}: no transformer here yet", hint="Train it first: echo-cli train --stage teacher.")
+            self.weights.mkdir(parents=True, exist_ok=True)
+            for part in PARTS:
+                shutil.copyfile(part_path(WEIGHTS, part), part_path(self.weights, part))
+            shutil.copyfile(WEIGHTS / INDEX, self.weights / INDEX)
+        told = {name: value for name, value in index(self.weights).items() if name not in ("model", "sha256")}
+        save_index(self.weights, told)
+        stage = Remembering(self.preset.memory, self.seed, load(Runtime(self.device, torch.float32), self.weights), self.device)
+        if not self._run("memory", stage.learner, stage.advance, self.preset.memory_steps):
+            return False
+        stage.queries.load_state_dict(stage.learner.average)
+        facts = {"preset": self.name, "seed": self.seed, "minutes": self.minutes.get("memory"), "commit": _commit(),
+                 "torch": torch.__version__, "device": self.device.type, "steps": stage.learner.step,
+                 "plan": asdict(self.preset.memory), **figures(self.folder / "memory.csv")}
+        save_queries(self.weights, stage.queries, sha256(part_path(self.weights, "transformer")), facts)
+        save_index(self.weights, {**told, "memory": facts})
         return True
 
     def _eye(self) -> bool:

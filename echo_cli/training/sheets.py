@@ -32,7 +32,7 @@ def stream(backend: Backend, prompts: Sequence[Sequence[str]], counts: Sequence[
     """Pictures [film, picture, 3, y, x] of many films with the same cuts, a block at a time; `prompts` [film][scene]."""
     scenes = [Scene(id=f"scene {n}", prompt=prompts[0][n], seconds=1.0, transition=kind) for n, kind in enumerate(kinds)]
     timeline = timeline_of(scenes, list(counts), backend.spec.geometry)
-    plan = make_policy(policy, settings_type(policy)(), backend.spec, timeline, recalls or {})
+    plan = make_policy(policy, settings_type(policy)(), backend.spec, timeline, recalls or {}, backend.queries)
     rows = [backend.text.encode([film[n] for film in prompts]) for n in range(len(kinds))]
     blocks = rollout(backend.transformer, rows, plan, KeyedNoise(seed, timeline.scenes), backend.spec.grid(), batch=len(prompts))
     state = None

@@ -1,0 +1,279 @@
+"""The memory stage: queries learn to keep what comes back, from films whose frames leave the window.
+
+A film is made once, block by block, by the policy and the few steps that users run, with the queries as they are, or read
+from a clip of the world; then several lessons are drawn from it. A lesson goes back some updates, absorbs again what left
+since then, with gradients, and asks for one block: what the transformer says beside the queries shall be what it says
+beside the very frames that were worth keeping. The transformer is frozen and hands the gradient through. Clips are of
+cameras that pan away and return, of subjects that leave and come back, of places seen again: only there memory pays.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import torch
+from torch import Tensor
+
+from echo_cli.context import BlockContext
+from echo_cli.memory.policies import make_policy
+from echo_cli.memory.policies.echo_infinity import EchoInfinity
+from echo_cli.memory.queries import FRAMES, MemoryQueries, QueryState
+from echo_cli.memory.settings import read_settings
+from echo_cli.memory.store import CleanPass
+from echo_cli.models.backend import Backend
+from echo_cli.models.tiny_codec import TinyCodec
+from echo_cli.rollout.sampling import clean_pass, denoise, schedule
+from echo_cli.rope import RopeTable, rotate
+from echo_cli.runtime import KeyedNoise
+from echo_cli.storyboard.nouns import Scene, timeline_of
+from echo_cli.training.chart import losses
+from echo_cli.training.loop import Learner, rate_at
+from echo_cli.training.muon import Muon
+from echo_cli.training.teacher import noise_like
+from echo_cli.training.world import BLOCK, StoryKind, sample_stories
+
+NAME = "echo-infinity"  # the policy whose queries are trained
+_FIRST = 1 << 44  # stories of other seeds than every other stage's
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What decides the queries, beside the seed and the model."""
+
+    queries: int = FRAMES
+    batch: int = 6  # films at a time
+    lessons: int = 14  # drawn from each batch of films
+    through: int = 10  # updates that gradients pass through
+    clips: float = 0.4  # share of batches that are clips of the world, not films of the model's own
+    bare: float = 0.15  # share of lessons that show the initial state, as if nothing had been absorbed
+    truth: float = 0.3  # weight of the clip itself beside what the transformer says of it
+    shake: float = 0.15  # the most that a clip's frames are noised before they are remembered
+    state_rate: float = 0.02  # of the initial state and of single numbers
+    rate: float = 0.002  # of matrices
+    ema: float = 0.98
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A film in blocks: how long each visit is, and which place it is to."""
+
+    kind: StoryKind
+    visits: tuple[tuple[int, int], ...]  # place, blocks
+
+    @property
+    def places(self) -> list[int]:
+        return [place for place, blocks in self.visits for _ in range(blocks)]
+
+
+def plot(dice: Random) -> Plot:
+    """Mostly a place that is left for longer than the window and seen again; else one scene that outlasts it."""
+    kind = dice.choices((StoryKind.RETURN, StoryKind.HOLD, StoryKind.PAN, StoryKind.LEAVE), (0.6, 0.15, 0.15, 0.1))[0]
+    if kind is StoryKind.RETURN:
+        return Plot(kind, ((0, dice.randint(3, 6)), (1, dice.randint(3, 7)), (0, 2)))
+    return Plot(kind, ((0, dice.randint(9, 12)),))
+
+
+@dataclass
+class Film:
+    """Films of one plot as memory met them: frames [layer, film, frame, token, head, dim], and block by block which stood
+    in the window, which left after it, and what the queries held before it (None: nothing had left)."""
+
+    latents: Tensor  # [film, frame, channel, height, width]
+    rows: list[Tensor]  # text [film, row, dim] of each block
+    places: list[int] | None  # of the blocks; None for a clip, of which each film has its own
+    keys: Tensor
+    values: Tensor
+    recent: list[tuple[int, ...]] = field(default_factory=list)
+    left: list[tuple[int, ...]] = field(default_factory=list)
+    held: list[QueryState | None] = field(default_factory=list)
+
+    def first_left(self) -> int:
+        """The block after which frames leave for the first time."""
+        return next(block for block, left in enumerate(self.left) if left)
+
+
+class Remembering:
+    """One step at a time: `advance` makes some films and draws its lessons from them."""
+
+    def __init__(self, plan: MemoryPlan, seed: int, backend: Backend, device: torch.device) -> None:
+        assert isinstance(backend.codec, TinyCodec), "clips of the little world are encoded by its own codec"
+        self.plan, self.seed, self.backend, self.device = plan, seed, backend, device
+        self.net, self.codec, self.spec, self.grid = backend.transformer, backend.codec, backend.spec, backend.spec.grid()
+        self.levels = schedule(self.spec.steps, self.spec.shift)
+        self.rope = RopeTable(self.spec, self.grid, device)
+        self.queries = MemoryQueries(self.spec, plan.queries).to(device)
+        queries = self.queries
+        matrices = [queries.ask, queries.gate_in, queries.gate_out]
+        numbers = [queries.keys, queries.values, queries.near, queries.gate_hints, queries.gate_bias]
+        optimiser = Muon(numbers, plan.state_rate, plan.state_rate, small=numbers)
+        optimiser.include(matrices, plan.rate, plan.rate, small=matrices)
+        self.learner = Learner(queries, optimiser, plan.ema)
+
+    def advance(self, step: int, spent: float) -> dict[str, Tensor]:
+        """All that is drawn follows from the seed and the step."""
+        plan = self.plan
+        dice = Random(f"memory {self.seed} {step}")
+        generator = torch.Generator().manual_seed((self.seed << 32) + (1 << 30) + step)
+        film = self.film(step, plot(dice), dice.random() < plan.clips, generator)
+        if step == 0:
+            self.settle(film)
+        first = film.first_left() + 1
+        told: dict[str, list[Tensor]] = {"loss": [], "with memory": [], "without memory": []}
+        for lesson in range(plan.lessons):
+            # Half of the lessons are of the last blocks, where something has come back.
+            last = len(film.rows) - 1
+            block = dice.randint(max(first, last - 1), last) if dice.random() < 0.5 else dice.randint(first, last)
+            loss, parts = self.lesson(film, block, dice, generator, compared=lesson % 5 == 0)
+            self.learner.descend(loss, rate_at(step * plan.lessons + lesson, spent))
+            for name, value in parts.items():
+                told[name].append(value)
+        return {name: torch.stack(values).mean() for name, values in told.items()}
+
+    # Films
+
+    def film(self, step: int, story: Plot, clip: bool, generator: torch.Generator) -> Film:
+        """Films of the model's own making with the queries as they are, or clips that are read in the same way."""
+        plan, places = self.plan, story.places
+        first = _FIRST + (self.seed << 28) + step * plan.batch
+        told = sample_stories(torch.arange(first, first + plan.batch), len(places) * BLOCK, story.kind)
+        if clip:
+            with torch.inference_mode():
+                latents = self.codec.encode(told.pictures.to(self.device))
+            said = [[next(prompt for frame, prompt in reversed(prompts) if frame <= block * BLOCK) for prompts in told.prompts]
+                    for block in range(len(places))]
+            return self.remember(step, said, None, latents.clone(), generator)
+        scenes = [scene for scene, (_, blocks) in enumerate(story.visits) for _ in range(blocks)]
+        return self.remember(step, [[prompts[scene][1] for prompts in told.prompts] for scene in scenes], places, None, generator)
+
+    @torch.no_grad()
+    def remember(self, step: int, said: list[list[str]], places: list[int] | None, clip: Tensor | None,
+                 generator: torch.Generator) -> Film:
+        """What memory meets, block by block, through the very policy of inference."""
+        net, spec, batch = self.net, self.spec, len(said[0])
+        timeline = timeline_of([Scene(f"film {self.seed} {step}", said[0][0], 1.0)], [len(said)], spec.geometry)
+        policy = make_policy(NAME, read_settings(NAME), spec, timeline, queries=self.queries)
+        assert isinstance(policy, EchoInfinity)
+        store = policy.allocate(self.grid, self.device, net.dtype, batch)
+        noise = KeyedNoise(self.seed, timeline.scenes)
+        shape = (batch, BLOCK, spec.channels, self.grid.height, self.grid.width)
+        rows = [self.backend.text.encode(prompts) for prompts in said]
+        film = Film(torch.empty(0), rows, places, torch.empty(0), torch.empty(0))
+        latents: list[Tensor] = []
+        keys, values = [], []
+        if clip is not None:
+            shake = self.plan.shake * torch.rand((batch, 1, 1, 1, 1), generator=generator).to(self.device)
+            shaken = (1 - shake) * clip + shake * noise_like(clip, generator)
+        for block in timeline.blocks:
+            layout = policy.arrange(block, store)
+            film.recent.append(tuple(frame for segment in layout.past for frame in segment.frames if frame is not None))
+            film.held.append(policy.memory.state if policy.memory.awake else None)
+            context, text = store.prepare(layout), net.read(rows[block.index])
+            if clip is None:
+                *_, x0 = denoise(net, text, context, self.levels, lambda step: noise(block, step, shape).to(self.device))
+                latents.append(x0)
+            else:
+                x0 = shaken[:, block.frames.start:block.frames.stop]
+            context.observer = clean = CleanPass(store, layout.current.slots)
+            clean_pass(net, text, context, x0)
+            clean.finish()
+            keys.append(store.keys[:, :, list(layout.current.slots)])
+            values.append(store.values[:, :, list(layout.current.slots)])
+            film.left.append(policy.absorb(block, clean, store).evicted)
+        film.latents = torch.cat(latents, 1) if clip is None else clip
+        film.keys, film.values = torch.cat(keys, 2), torch.cat(values, 2)
+        return film
+
+    @torch.no_grad()
+    def settle(self, film: Film) -> None:
+        """Before the first lesson the initial state becomes the mean of what there is to remember, a little shaken."""
+        for start, frames in ((self.queries.keys, film.keys), (self.queries.values, film.values)):
+            mean = frames.mean((1, 2, 3))[:, None]  # [layer, 1, head, dim]
+            start.copy_(mean + 0.1 * frames.std() * start / start.std())
+        for name, value in self.queries.state_dict().items():
+            self.learner.average[name].copy_(value)
+
+    # Lessons
+
+    def lesson(self, film: Film, block: int, dice: Random, generator: torch.Generator,
+               compared: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        """How far what is said of a block beside the queries is from what is said beside the frames worth keeping;
+        `compared` with how far it is where nothing is remembered."""
+        x0, batch = self.aim(film, block, dice), len(film.latents)
+        step = torch.randint(len(self.levels.sigmas), (batch,), generator=generator).to(self.device)
+        sigma = torch.tensor(self.levels.sigmas, device=self.device)[step]
+        level = sigma[:, None, None, None, None]
+        noisy = (1 - level) * x0 + level * noise_like(x0, generator)
+        bare = dice.random() < self.plan.bare and not compared
+        memory = self.queries.start(batch, self.grid.tokens) if bare else self.again(film, block)
+
+        def guess(keys: Tensor, values: Tensor) -> Tensor:
+            context = self.context(film, block, keys, values)
+            velocity = self.net(noisy, (1000 * sigma)[:, None].expand(-1, BLOCK), self.net.read(film.rows[block]), context)
+            return noisy - level * velocity
+
+        said = guess(*memory)
+        with torch.no_grad():
+            kept = self.worth_keeping(film, block)
+            wanted = guess(*kept)
+            nothing = guess(*(part[:, :, :0] for part in kept)) if compared else None
+        loss = (said - wanted).square().mean()
+        parts = {"loss": loss.detach()}
+        if nothing is not None:
+            parts |= {"with memory": loss.detach(), "without memory": (nothing - wanted).square().mean()}
+        if film.places is None:
+            loss = loss + self.plan.truth * (said - x0).square().mean()
+        return loss, parts
+
+    def aim(self, film: Film, block: int, dice: Random) -> Tensor:
+        """The block that is noised and asked for: the one that was made, or, where a place has come back and may have been
+        made wrongly, one of the first visit."""
+        if film.places and film.places[block] in film.places[:block] and film.places[block] != film.places[block - 1] \
+                and dice.random() < 0.5:
+            block = dice.choice([other for other in range(block) if film.places[other] == film.places[block]])
+        return film.latents[:, block * BLOCK:(block + 1) * BLOCK]
+
+    def again(self, film: Film, block: int) -> QueryState:
+        """The queries before a block, their last updates done again with gradients."""
+        first = film.first_left()
+        start = max(first, block - self.plan.through)
+        held = film.held[start]
+        state = self.queries.start(len(film.latents), self.grid.tokens) if held is None else held
+        for at in range(start, block):
+            frames = slice(film.left[at][0], film.left[at][-1] + 1)
+            state, _ = self.queries.absorb(state, film.keys[:, :, frames], film.values[:, :, frames], self.grid, at == first)
+        return state
+
+    def worth_keeping(self, film: Film, block: int) -> tuple[Tensor, Tensor]:
+        """Of all frames that have left before a block, those that would help most, as many as there are query frames: in
+        films, the beginning of the first visit to its place; in clips, where the truth is known, those most like it."""
+        wanted = self.plan.queries
+        gone = film.recent[block][0]  # frames before this one have left
+        if film.places is not None:
+            same = [frame for frame in range(gone) if film.places[frame // BLOCK] == film.places[block]][:2 * wanted]
+            chosen = [same[round(at * (len(same) - 1) / (wanted - 1))] for at in range(wanted)] if len(same) > wanted > 1 else same[:wanted]
+            return film.keys[:, :, chosen], film.values[:, :, chosen]
+        past, here = film.latents[:, :gone].flatten(2), film.latents[:, block * BLOCK:(block + 1) * BLOCK].mean(1).flatten(1)
+        far = (past - here[:, None]).square().mean(2)
+        index = far.topk(min(wanted, gone), largest=False).indices.sort(1).values[None, :, :, None, None, None]
+        return torch.take_along_dim(film.keys, index, 2), torch.take_along_dim(film.values, index, 2)
+
+    def context(self, film: Film, block: int, keys: Tensor, values: Tensor) -> BlockContext:
+        """A window of memory [layer, film, frame, token, head, dim] from place 0, the frames that stood there, the block."""
+        spec, tokens = self.spec, self.grid.tokens
+        recent = slice(film.recent[block][0], film.recent[block][-1] + 1)
+        count, first = recent.stop - recent.start, self.plan.queries
+        seen = rotate(film.keys[:, :, recent].flatten(2, 3), self.rope.frames(first, count))
+        parts = [torch.cat((rotate(keys.flatten(2, 3), self.rope.frames(0, keys.shape[2])), seen), 2),
+                 torch.cat((values.flatten(2, 3), film.values[:, :, recent].flatten(2, 3)), 2)]
+        past = parts[0].shape[2]
+        room = torch.zeros(*parts[0].shape[:2], BLOCK * tokens, *parts[0].shape[3:], device=self.device, dtype=seen.dtype)
+        own = self.rope.frames(first + count, BLOCK)
+        assert first + count + BLOCK <= spec.window, "no lesson may use a position beyond the trained window"
+        return BlockContext(*(list(torch.cat((part, room), 2).unbind(0)) for part in parts), past, own, own)
+
+
+def figures(path: Path) -> dict[str, float]:
+    """Of the last quarter of a run's losses: how much of what the right frames tell is told by the queries."""
+    columns = (losses(path, name) for name in ("with memory", "without memory"))
+    told, blank = (sum(late) / len(late) for late in (column[-max(1, len(column) // 4):] for column in columns))
+    return {"with memory": round(told, 6), "without memory": round(blank, 6), "share told": round(1 - told / blank, 3)}
