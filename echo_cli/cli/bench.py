@@ -1,6 +1,7 @@
 """`bench`: measures what memory costs. Results go to standard output, everything for eyes to standard error."""
 
 import json as json_text
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -117,3 +118,45 @@ def tracing(
         return
     print(f"with a trace / without: median {cost.median:.4f}, from {cost.ratios[0]:.4f} to {cost.ratios[-1]:.4f} over "
           f"{pairs} pairs of {seconds:g} s of film")
+
+
+@bench.command()
+def meaning(
+    scenes: Annotated[int, typer.Option(min=1, help="How many held-out scenes to look at.")] = 64,
+    codec: Annotated[Path | None, typer.Option(help="Folder of weights whose codec the scenes go through.", show_default="the package's")] = None,
+    eye: Annotated[Path | None, typer.Option(help="Folder of the eye.", show_default="the package's")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+    debug: Debug = False,
+) -> None:
+    """How far the eye, which judges what films mean, can be trusted: on scenes of the little world that it never met.
+
+    Shares of scenes in which each check is right; of prompts wrong in one thing that were ranked below the right one; the
+    mean alignment of right prompts, of such wrong ones, and of those wrong in everything. Then damages, and how often the
+    alignment falls with each.
+    """
+    from echo_cli.bench.eyesight import eyesight
+    from echo_cli.bench.meaning import load_meaning
+    from echo_cli.models import eye as eyes
+    from echo_cli.models.tiny import load_codec
+    from echo_cli.models.tiny_parts import WEIGHTS, part_path
+    from echo_cli.runtime import Runtime
+
+    where = Runtime.choose(device, "float32").device
+    judge = load_meaning(where, eye or eyes.WEIGHTS)
+    figures = eyesight(judge, load_codec(part_path(codec or WEIGHTS, "codec"), where), scenes)
+    if json:
+        print(json_text.dumps({"eye": judge.weights_hash, "scenes": scenes, **figures}))
+        return
+    for title, rows in (("shown", figures["shown"]), ("damaged", figures["damaged"])):
+        names = list(next(iter(rows.values())))
+        print(f"{title:<36}" + "".join(f"{name:>8}" for name in names))
+        for way, row in rows.items():
+            print(f"{way:<36}" + "".join(f"{_figure(name, row[name]):>8}" for name in names))
+
+
+def _figure(name: str, value: float) -> str:
+    """Shares in percent; cosines and counts as they are."""
+    if name == "scenes":
+        return f"{value:d}"
+    return f"{value:.3f}" if name in ("right", "wrong", "strange", "by") else f"{value:.1%}"

@@ -18,7 +18,8 @@ from echo_cli.errors import MissingError
 from echo_cli.files import sha256, write_whole
 from echo_cli.models.loading import fill, read_safetensors
 from echo_cli.models.spec import INDEX
-from echo_cli.models.tiny import part_path, save_part
+from echo_cli.models.tiny import save_part
+from echo_cli.models.tiny_parts import part_path
 from echo_cli.models.tiny_words import COLOURS, MOTIONS, PLACES, SUBJECTS, TIMES, concepts_of
 
 WEIGHTS = Path(__file__).parent / "weights" / "eye"
