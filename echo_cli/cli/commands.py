@@ -2,6 +2,7 @@
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("echo_cli.cli.generate:generate", "Make the film of a storyboard."),
+    "batch": ("echo_cli.cli.batch:batch", "Make the films of many storyboards."),
     "validate": ("echo_cli.cli.validate:validate", "Check storyboards and show their timeline, without a model."),
     "inspect-cache": ("echo_cli.cli.inspect_cache:inspect_cache", "Show what the memory held, block by block."),
     "train": ("echo_cli.cli.train:train", "Train the embedded model from nothing, reproducibly."),

@@ -1,7 +1,8 @@
 """How far a run has come, told in the way its reader wants: a bar for eyes, a plain line for logs, JSON, Open Job Description.
 
 The plain line and the keys of the JSON line are matched by patterns on farms: they are a promise, and a test holds them.
-Nothing here decides when a block is made.
+A step may be one of a batch: then the share that is done, and the time left, are the batch's. Nothing here decides when a
+block is made.
 """
 
 import json
@@ -27,7 +28,19 @@ class Style(StrEnum):
     PLAIN = "plain"
     JSON = "json"
     OPENJD = "openjd"
+    DEADLINE = "deadline"
     NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The film that a step belongs to, counted from 1, among those of a batch; pictures are the batch's, made and to make."""
+
+    film: int
+    films: int
+    name: str
+    picture: int
+    pictures: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +55,17 @@ class Step:
     picture: int
     pictures: int
     memory_bytes: int
+    place: Place | None = None
+
+    @property
+    def done(self) -> tuple[int, int]:
+        """Pictures made and to make, of all that this run is about."""
+        return (self.place.picture, self.place.pictures) if self.place else (self.picture, self.pictures)
 
     @property
     def percent(self) -> float:
-        return 100 * self.picture / self.pictures
+        made, wanted = self.done
+        return 100 * made / wanted
 
 
 class Pace:
@@ -79,13 +99,18 @@ class Progress:
 
     def step(self, step: Step) -> None:
         """A block is done; lines come a few seconds apart, the last one always."""
-        rate = self._pace.mark(step.picture)
+        made, wanted = step.done
+        rate = self._pace.mark(made)
         now = time.monotonic()
-        if now - self._told >= self.every or step.block == step.blocks:
+        if now - self._told >= self.every or made >= wanted:
             self._told = now
-            self.tell(step, rate, (step.pictures - step.picture) / rate if rate else 0.0)
+            self.tell(step, rate, (wanted - made) / rate if rate else 0.0)
 
     every = EVERY
+
+    def say(self, text: str) -> None:
+        """A line for eyes, between those of progress."""
+        print(text, file=sys.stderr, flush=True)
 
     def tell(self, step: Step, rate: float, left: float) -> None:
         """One line, or whatever stands for it."""
@@ -105,11 +130,21 @@ class Plain(Progress):
         print(plain_line(step, rate, left), file=self._stream, flush=True)
 
 
+class WholePercents(Plain):
+    """The plain line with a whole percentage, never rounded up: the stock plug-ins of Deadline know no other."""
+
+    def tell(self, step: Step, rate: float, left: float) -> None:
+        print(plain_line(step, rate, left, f"{int(step.percent)}%"), file=self._stream, flush=True)
+
+
 class JsonLines(Plain):
     """The same in JSON, one object a line."""
 
     def tell(self, step: Step, rate: float, left: float) -> None:
-        self._print({"event": "progress", "percent": round(step.percent, 1), **asdict(step),
+        film = asdict(step)
+        place = film.pop("place")
+        batch = {"film": place["film"], "films": place["films"], "storyboard": place["name"]} if place else {}
+        self._print({"event": "progress", "percent": round(step.percent, 1), **batch, **film,
                      "pictures_per_second": round(rate, 2), "seconds_left": round(left, 1)})
 
     def failed(self, message: str) -> None:
@@ -157,9 +192,13 @@ class Bar(Progress):
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._bar.stop()
 
+    def say(self, text: str) -> None:
+        self._bar.console.print(text, markup=False, highlight=False)
+
     def tell(self, step: Step, rate: float, left: float) -> None:
+        film = f"film {step.place.film}/{step.place.films} [bold]{_escaped(_one_line(step.place.name))}[/] " if step.place else ""
         self._bar.update(self._task, completed=step.percent,
-                         description=f"scene {step.scene}/{step.scenes} [bold]{_escaped(step.scene_id)}[/]",
+                         description=f"{film}scene {step.scene}/{step.scenes} [bold]{_escaped(step.scene_id)}[/]",
                          rest=f"block {step.block}/{step.blocks}  {rate:.0f} pictures/s  {clock(left)} left  "
                               f"memory {size(step.memory_bytes)}")
 
@@ -172,13 +211,14 @@ def progress_of(style: Style, quiet: bool = False) -> Progress:
         style = Style.BAR if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else Style.PLAIN
     if style is Style.OPENJD:
         return OpenJobDescription(sys.stdout)
-    return {Style.BAR: Bar, Style.PLAIN: Plain, Style.JSON: JsonLines}[style](sys.stderr)
+    return {Style.BAR: Bar, Style.PLAIN: Plain, Style.JSON: JsonLines, Style.DEADLINE: WholePercents}[style](sys.stderr)
 
 
-def plain_line(step: Step, rate: float, left: float) -> str:
-    return (f"Progress: {step.percent:.1f}% | block {step.block}/{step.blocks} | scene {step.scene}/{step.scenes} "
-            f"{step.scene_id} | picture {step.picture}/{step.pictures} | {rate:.1f} pictures/s | left {clock(left)} | "
-            f"memory {size(step.memory_bytes)}")
+def plain_line(step: Step, rate: float, left: float, percent: str = "") -> str:
+    film = f"film {step.place.film}/{step.place.films} {_one_line(step.place.name)} | " if step.place else ""
+    return (f"Progress: {percent or f'{step.percent:.1f}%'} | {film}block {step.block}/{step.blocks} | "
+            f"scene {step.scene}/{step.scenes} {step.scene_id} | picture {step.picture}/{step.pictures} | "
+            f"{rate:.1f} pictures/s | left {clock(left)} | memory {size(step.memory_bytes)}")
 
 
 def clock(seconds: float) -> str:
@@ -197,6 +237,11 @@ def size(count: int) -> str:
     else:
         unit = "TB"
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def _one_line(name: str) -> str:
+    """A file's name as it can stand in a line of its own."""
+    return " ".join(name.split())
 
 
 def _escaped(text: str) -> str:

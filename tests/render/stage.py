@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from echo_cli.models import backend as backends
+from echo_cli.models import told
 from echo_cli.models.backend import Backend
 from echo_cli.models.loading import random_transformer
 from echo_cli.models.spec import SPECS, ModelSpec
@@ -59,6 +60,7 @@ def install() -> None:
     """The command will find this model under the name `tiny`."""
     SPECS["tiny"] = SPEC
     backends.LOADERS["tiny"] = load
+    told.HASHES["tiny"] = lambda folder: "0" * 64
 
 
 if __name__ == "__main__":

@@ -1,0 +1,65 @@
+"""The storyboards that files, folders, globs and a list on standard input name: each once, in an order that depends on
+their paths alone.
+
+Reads names, never storyboards: one that is absent or wrong is found out when it is read.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from glob import glob, has_magic
+
+from echo_cli.errors import UsageError
+
+SUFFIXES = (".yaml", ".yml")
+STDIN = "-"
+
+
+def storyboards(paths: Iterable[str]) -> list[str]:
+    """Every storyboard that `paths` name, as they were spelled; `-` stands for a list of paths on standard input."""
+    found: dict[str, str] = {}
+    for path in paths:
+        named = [one for line in _lines() for one in _under(line)] if path == STDIN else list(_named(path))
+        for one in named:
+            found.setdefault(os.path.abspath(one), one if one != STDIN else os.path.join(os.curdir, one))
+    if not found:
+        raise UsageError("there is no storyboard to make", "name files, folders, globs, or - for a list on standard input")
+    return [found[key] for key in sorted(found, key=os.fsencode)]
+
+
+def _named(path: str) -> Iterator[str]:
+    """What one argument names; a name that exists is never a pattern."""
+    if os.path.lexists(path) or not has_magic(path):
+        yield from _under(path)
+        return
+    matches = glob(path, recursive=True)
+    kept = [one for match in matches for one in (_under(match) if os.path.isdir(match) else [match] * _is_storyboard(match))]
+    if not kept:
+        raise UsageError(f"{path}: no storyboard matches", f"storyboards end in {' or '.join(SUFFIXES)}")
+    yield from kept
+
+
+def _under(path: str) -> Iterator[str]:
+    """A file by its name, whatever it is; of a folder every storyboard in it and below, hidden ones left out."""
+    if not os.path.isdir(path):
+        yield path
+        return
+    found = False
+    for folder, below, names in os.walk(path):
+        below[:] = [name for name in below if not name.startswith(".")]
+        for name in filter(_is_storyboard, names):
+            found = True
+            yield os.path.join(folder, name)
+    if not found:
+        raise UsageError(f"{path}: no storyboard is in this folder", f"storyboards end in {' or '.join(SUFFIXES)}")
+
+
+def _is_storyboard(path: str) -> bool:
+    name = os.path.basename(path)
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+def _lines() -> list[str]:
+    """The list on standard input: a path a line, or ended by NULs, as `find -print0` writes names that have line breaks."""
+    data = sys.stdin.buffer.read()
+    return [os.fsdecode(name) for name in (data.split(b"\0") if b"\0" in data else data.splitlines()) if name.strip()]

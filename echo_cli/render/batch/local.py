@@ -1,0 +1,26 @@
+"""The engine of one process: films one after another, model by model, so that each model is loaded once."""
+
+from collections.abc import Iterator, Sequence
+
+from echo_cli.render.batch.outcome import Film, Orders, Outcome, Status, left
+from echo_cli.render.batch.studio import Studio
+from echo_cli.render.batch.tally import Tally
+from echo_cli.render.signals import Interruption
+
+
+def by_model(films: Sequence[Film]) -> list[Film]:
+    """In their order, but those of one model together."""
+    first: dict[str | None, int] = {}
+    for place, film in enumerate(films):
+        first.setdefault(film.job.storyboard.model, place)
+    return sorted(films, key=lambda film: first[film.job.storyboard.model])
+
+
+def make_films(films: Sequence[Film], orders: Orders, tally: Tally, interruption: Interruption) -> Iterator[Outcome]:
+    """An outcome for every film, as it comes; a signal, or a failure where the orders say so, leaves the rest."""
+    studio, stopped = Studio(orders), False
+    for film in by_model(films):
+        outcome = left(film) if stopped else studio.make(film, tally.of(film.number), interruption)
+        tally.over(outcome)
+        stopped |= outcome.status is Status.INTERRUPTED or (orders.fail_fast and outcome.status is Status.FAILED)
+        yield outcome

@@ -1,0 +1,81 @@
+"""Names of films in a batch: `--name '{stem}-{seed}'`, and no two films under one name.
+
+A field is filled from the storyboard's path or from the storyboard itself; `needs_reading` says which, for the names of a
+whole batch are only known when all that they are made of is.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from string import Formatter
+
+from echo_cli.errors import UsageError, did_you_mean
+from echo_cli.render.outputs import Outputs, outputs_of
+from echo_cli.storyboard.canonical import storyboard_hash
+from echo_cli.storyboard.nouns import Storyboard
+
+DEFAULT = "{stem}"
+OF_PATH = ("stem", "folder")
+OF_STORYBOARD = ("seed", "model", "memory", "hash")
+HASH = 8  # digits that tell storyboards apart in a folder
+
+
+def check_name(name: str) -> None:
+    """Whether a template can name films at all."""
+    for field in _fields(name):
+        if field not in OF_PATH + OF_STORYBOARD:
+            raise UsageError(f"--name {name}: there is no field {{{field}}}{did_you_mean(field, OF_PATH + OF_STORYBOARD)}",
+                             f"fields are {', '.join(f'{{{known}}}' for known in OF_PATH + OF_STORYBOARD)}")
+    _filled(name, dict.fromkeys(OF_PATH + ("model", "memory", "hash"), "x") | {"seed": 1})
+
+
+def needs_reading(name: str) -> bool:
+    return any(field in OF_STORYBOARD for field in _fields(name))
+
+
+def outputs_for(source: str, board: Storyboard | None, name: str, folder: str) -> Outputs:
+    """Where the film of a storyboard goes. `board` may be None for a name that does not need it."""
+    values: dict[str, object] = {"stem": Path(source).stem, "folder": Path(source).absolute().parent.name}
+    if board:
+        values |= {"seed": board.seed, "model": Path(board.model or "").name, "memory": board.policy,
+                   "hash": storyboard_hash(board)[:HASH]}
+    filled = _filled(name, values)
+    if "}" in name.rpartition(".")[2]:  # no suffix of its own; a stem that ends like one is no suffix
+        filled += ".mp4"
+    path = Path(filled)
+    if path.is_absolute() or ".." in path.parts or path.stem.startswith(".") or not path.stem.strip():
+        raise UsageError(f"--name {name}: '{filled}' is not a name inside the folder of the films", "--out-dir names the folder")
+    return outputs_of(os.path.join(folder, filled), path.stem)
+
+
+def check_distinct(named: Iterable[tuple[str, Outputs]]) -> None:
+    """Refuse storyboards whose films, or what lies beside them, would have the same name."""
+    taken: dict[str, str] = {}
+    for source, outputs in named:
+        for path in (outputs.film.path, *outputs.companions):
+            key = os.path.normcase(os.path.abspath(path))
+            if other := taken.get(key):
+                raise UsageError(f"{other} and {source} would both become {path}",
+                                 "give them different names: --name '{folder}-{stem}', or '{stem}-{seed}'")
+            taken[key] = source
+
+
+def _fields(name: str) -> list[str]:
+    try:
+        parts = [(field, spec) for _, field, spec, _ in Formatter().parse(name) if field is not None]
+        if nested := next((spec for _, spec in parts if spec and "{" in spec), None):
+            raise ValueError(f"a field within a field: {nested}")
+    except ValueError as error:
+        raise _not_understood(name, error) from None
+    return [field for field, _ in parts]
+
+
+def _filled(name: str, values: Mapping[str, object]) -> str:
+    try:
+        return name.format_map(values)
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
+        raise _not_understood(name, error) from None
+
+
+def _not_understood(name: str, error: Exception) -> UsageError:
+    return UsageError(f"--name {name}: not understood ({error})", "write fields as in '{stem}-{seed:04}', and {{ for a brace")

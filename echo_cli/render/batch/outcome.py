@@ -1,0 +1,90 @@
+"""What became of each film of a batch, and the one exit code that speaks for all of them. Plain values, no torch."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from echo_cli.errors import EchoError, Exit
+from echo_cli.render.job import Job
+
+# The exit codes of failures, the one that speaks for a batch first: what running again will mend before what it never will.
+WORST_FIRST = (Exit.INTERRUPTED, Exit.OUTPUT, Exit.MISSING, Exit.MEMORY, Exit.FAULT, Exit.USAGE)
+WORTH_RETRYING = (Exit.OUTPUT, Exit.MEMORY, Exit.FAULT)  # a full disk is emptied, memory is given back
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """A storyboard's place in the batch, from 1, and the film it becomes."""
+
+    number: int
+    source: str
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What holds for every film of a batch."""
+
+    device: str = "auto"
+    dtype: str = "auto"
+    force: bool = False
+    retries: int = 0
+    fail_fast: bool = False
+
+
+class Status(StrEnum):
+    MADE = "made"
+    SKIPPED = "skipped"  # it was done already
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    LEFT = "left"  # not tried, because the batch stopped before it
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A film's end. `fault` is the traceback of one that is our own."""
+
+    number: int
+    source: str
+    status: Status
+    exit_code: Exit | None = None
+    film: str | None = None
+    sha256: str | None = None
+    pictures: int | None = None
+    seconds: float | None = None
+    wall_seconds: float | None = None
+    attempts: int | None = None
+    message: str | None = None
+    hint: str | None = None
+    unknown_words: tuple[str, ...] = ()
+    fault: str | None = None
+
+    def plain(self, count: int) -> dict[str, Any]:
+        """As one line of JSON tells it, among `count` films."""
+        facts = {"film": self.film, "sha256": self.sha256, "pictures": self.pictures, "seconds": self.seconds,
+                 "wall_seconds": self.wall_seconds, "attempts": self.attempts, "message": self.message, "hint": self.hint,
+                 "unknown_words": list(self.unknown_words) or None}
+        return {"job": self.number, "jobs": count, "storyboard": self.source, "status": self.status.value,
+                "exit_code": None if self.exit_code is None else int(self.exit_code),
+                **{name: fact for name, fact in facts.items() if fact is not None}}
+
+
+def skipped(film: Film) -> Outcome:
+    return Outcome(film.number, film.source, Status.SKIPPED, Exit.DONE, str(film.job.outputs.film.path))
+
+
+def left(film: Film) -> Outcome:
+    return Outcome(film.number, film.source, Status.LEFT, None, str(film.job.outputs.film.path))
+
+
+def failed(number: int, source: str, error: EchoError, **facts: Any) -> Outcome:
+    """A failure, or an interruption, in the words of its error."""
+    status = Status.INTERRUPTED if error.exit_code is Exit.INTERRUPTED else Status.FAILED
+    return Outcome(number, source, status, error.exit_code, message=error.message, hint=error.hint, **facts)
+
+
+def exit_code(outcomes: Iterable[Outcome]) -> Exit:
+    """Done when every film is; otherwise that of the failure which a farm should answer first."""
+    codes = {outcome.exit_code for outcome in outcomes}
+    return next((code for code in WORST_FIRST if code in codes), Exit.DONE)

@@ -1,0 +1,103 @@
+"""One process that makes films one after another: the model stays loaded, and no film's failure is another's.
+
+Both engines work through it. It knows no list of films and no order: whoever hands them over does.
+"""
+
+import gc
+import time
+
+import torch
+
+from echo_cli.errors import EchoError, Exit
+from echo_cli.faults import details, known
+from echo_cli.models.backend import Backend, load_backend
+from echo_cli.render.batch.outcome import WORTH_RETRYING, Film, Orders, Outcome, Status, failed, skipped
+from echo_cli.render.film import Made, make, needed
+from echo_cli.render.job import Job
+from echo_cli.render.progress import Progress
+from echo_cli.render.signals import Interruption
+from echo_cli.runtime import Runtime
+
+LONGEST_WAIT = 30.0  # seconds before another attempt; the first waits one, each later one twice as long
+
+
+class Studio:
+    """Holds one model at a time, and an error as well as a model: what cannot be loaded is not tried for every film."""
+
+    def __init__(self, orders: Orders) -> None:
+        self._orders = orders
+        self._runtime: Runtime | None = None
+        self._model: str | None = None
+        self._loaded: Backend | Exception | None = None
+
+    @property
+    def model(self) -> str | None:
+        """What it holds, or tried to."""
+        return self._model
+
+    def make(self, film: Film, progress: Progress, interruption: Interruption) -> Outcome:
+        """Whatever happens to the film, told as its outcome."""
+        for attempt in range(1, self._orders.retries + 2):
+            outcome, worth = self._attempt(film, attempt, progress, interruption)
+            if not worth or attempt > self._orders.retries:
+                break
+            progress.say(f"{film.source}: {outcome.message}; attempt {attempt + 1} of {self._orders.retries + 1} follows")
+            _free()
+            _wait(min(2.0 ** (attempt - 1), LONGEST_WAIT), interruption)
+        return outcome
+
+    def _attempt(self, film: Film, attempt: int, progress: Progress, interruption: Interruption) -> tuple[Outcome, bool]:
+        """What became of it, and whether trying again may help; no tensor of a failure outlives this."""
+        begun, where = False, str(film.job.outputs.film.path)
+        try:
+            interruption.check("before the first block")
+            backend = self._backend(film.job)
+            if not needed(film.job, backend, self._orders.force):
+                return skipped(film), False
+            begun = True
+            made = make(film.job, backend, self._running(), progress, interruption)
+            return _outcome(film, made, backend, attempt), False
+        except Exception as error:  # one bad film does not stop the rest
+            problem = known(error)
+            fault = None if problem else details(error)
+            problem = problem or EchoError(f"{film.source}: {type(error).__name__}: {error}")
+            return (failed(film.number, film.source, problem, film=where, attempts=attempt, fault=fault),
+                    begun and problem.exit_code in WORTH_RETRYING)
+
+    def _running(self) -> Runtime:
+        if self._runtime is None:
+            self._runtime = Runtime.choose(self._orders.device, self._orders.dtype)
+        return self._runtime
+
+    def _backend(self, job: Job) -> Backend:
+        if self._model != job.storyboard.model or self._loaded is None:
+            self._model, self._loaded = job.storyboard.model, None
+            _free()
+            try:
+                self._loaded = load_backend(job.storyboard.model or "", self._running())
+            except Exception as error:
+                self._loaded = error
+        if isinstance(self._loaded, Exception):
+            raise self._loaded
+        return self._loaded
+
+
+def _outcome(film: Film, made: Made, backend: Backend, attempts: int) -> Outcome:
+    prompts = (scene.prompt for scene in film.job.storyboard.scenes)
+    unknown = dict.fromkeys(word for prompt in prompts for word in backend.text.unknown_words(prompt))
+    return Outcome(film.number, film.source, Status.MADE, Exit.DONE, str(film.job.outputs.film.path),
+                   made.outputs["film"].sha256, made.pictures, made.seconds, round(made.wall_seconds, 3), attempts,
+                   unknown_words=tuple(unknown))
+
+
+def _free() -> None:
+    """What a film that failed still held, on host and device."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _wait(seconds: float, interruption: Interruption) -> None:
+    until = time.monotonic() + seconds
+    while interruption.by is None and time.monotonic() < until:
+        time.sleep(min(0.1, seconds))
