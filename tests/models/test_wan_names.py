@@ -42,6 +42,7 @@ def test_the_transformer_of_diffusers_has_our_names_and_shapes() -> None:
         theirs = diffusers.WanTransformer3DModel(num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4,
                                                  text_dim=16, freq_dim=16, ffn_dim=32, num_layers=2).state_dict()
         ours = Transformer(ModelSpec("x", depth=2, width=24, heads=2, ffn=32, channels=4, text_dim=16, freq_dim=16)).state_dict()
+    assert all(transformer_name(name) == name for name in ours)
     assert {transformer_name(name): tensor.shape for name, tensor in theirs.items()} \
         == {name: tensor.shape for name, tensor in ours.items()}
     assert transformer_name("blocks.0.attn3.to_q.weight") == "blocks.0.attn3.to_q.weight" and transformer_name("odd") == "odd"
@@ -56,6 +57,7 @@ def test_the_codec_of_diffusers_takes_every_released_name(resnets: int) -> None:
     released = _released_codec(resnets)
     assert codec_resnets(released) == resnets
     assert sorted(codec_name(name, resnets) for name in released) == sorted(theirs)
+    assert all(codec_name(name, resnets) == name for name in theirs)
 
 
 def _released_codec(resnets: int) -> list[str]:
@@ -93,5 +95,6 @@ def test_the_text_encoder_of_transformers_takes_every_released_name() -> None:
         theirs = set(transformers.UMT5EncoderModel(config).state_dict()) - {"encoder.embed_tokens.weight"}  # tied to `shared`
     inside = ("norm1", "norm2", *(f"attn.{side}" for side in "qkvo"), "pos_embedding.embedding", "ffn.gate.0", "ffn.fc1", "ffn.fc2")
     released = ["token_embedding.weight", "norm.weight"] + [f"blocks.{block}.{name}.weight" for block in (0, 1) for name in inside]
-    assert {text_name(name) for name in released} == theirs
+    assert {text_name(name) for name in released} == theirs == {text_name(name) for name in theirs}
+    assert text_name("encoder.embed_tokens.weight") == "shared.weight"
     assert text_name("blocks.0.attn.x.weight") == "blocks.0.attn.x.weight"
