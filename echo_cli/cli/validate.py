@@ -107,11 +107,11 @@ def _edges(span: range) -> list[int]:
 
 def _recalls(storyboard: Storyboard, film: Timeline, policy: str) -> dict[int, dict[str, Any]]:
     """What each recalling scene takes, as the engine will plan it; nothing for a policy without a scene library."""
-    from echo_cli.memory.settings import EchoForcing, read_settings
+    from echo_cli.memory.settings import RECALLING, read_settings
     from echo_cli.storyboard.matching import plan_recalls, similarities
 
     settings = read_settings(policy, storyboard.memory)
-    if not isinstance(settings, EchoForcing):
+    if not isinstance(settings, RECALLING):
         return {}
     scenes = film.scenes
     if settings.match != "idf":

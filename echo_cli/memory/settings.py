@@ -134,6 +134,23 @@ class EchoInfinity(Sink):
     trained: bool = True  # false: queries as they were before they learned anything
 
 
+@dataclass(frozen=True)
+class SceneQueries(EchoInfinity):
+    """Each scene has its own learned queries, which are kept when it closes and come back with it."""
+
+    kept_last: int = 2  # frames that a smooth transition takes along
+    recall_frame: bool = True  # a recalled scene's folded frame stands beside its queries; false: they stand for it alone
+    clear_after: int = 4  # blocks until the recall frame leaves
+    min_rate: float = 0.55
+    max_rate: float = 0.9
+    candidate_frames: int = 12
+    candidate_stride: int = 4
+    fold: Literal["score_weighted", "token_select"] = "score_weighted"
+    base_weight: float = 0.9
+    match: Literal["idf", "embedding"] = "idf"
+    library: int = 64  # scenes that can be recalled
+
+
 SETTINGS: dict[str, type[Window]] = {
     "window": Window,
     "sink": Sink,
@@ -142,8 +159,10 @@ SETTINGS: dict[str, type[Window]] = {
     "none": Nothing,
     "echo-forcing": EchoForcing,
     "echo-infinity": EchoInfinity,
+    "scene-queries": SceneQueries,
 }
 DEFAULT_POLICY = "echo-forcing"
+RECALLING = (EchoForcing, SceneQueries)  # settings of policies with a library of scenes
 
 _MINIMUM = {"window": 2, "clear_after": 0, "max_reuse": 0, "library": 1, "candidate_stride": 1, "candidate_frames": 1,
             "rolling_cycle": 1, "kept_first": 0, "kept_last": 0, "sink_frames": 1, "query_frames": 1}

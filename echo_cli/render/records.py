@@ -11,6 +11,7 @@ import numpy as np
 from echo_cli.layout import Layout
 from echo_cli.memory.policies.base import Facts, Policy
 from echo_cli.memory.policies.echo_forcing import EchoForcing
+from echo_cli.memory.settings import RECALLING
 from echo_cli.models.spec import Grid
 from echo_cli.rollout.rollout import BlockResult
 from echo_cli.storyboard.nouns import AUTO, Geometry, Kind, Scene, Timeline
@@ -30,7 +31,8 @@ from echo_cli.trace.records import (
     Times,
 )
 
-CARRIED = {"recall": "its recall frame", "select": "its first frame", "resink": "the window's first frame"}
+CARRIED = {"recall": "its recall frame", "select": "its first frame", "resink": "the window's first frame", "queries": "its queries",
+           "both": "its queries and its recall frame"}
 
 
 def scene_record(result: BlockResult, policy: Policy) -> SceneRecord:
@@ -68,7 +70,7 @@ def block_record(result: BlockResult, timeline: Timeline) -> BlockRecord:
 def recall_frame_record(result: BlockResult, policy: Policy) -> RecallFrameRecord | None:
     """How the scene that this block closes will be remembered, if it will be; call it a block later."""
     facts = result.facts
-    if not facts.shares or not isinstance(policy, EchoForcing):
+    if not facts.shares or not isinstance(policy.settings, RECALLING):
         return None
     return RecallFrameRecord(result.block.scene, result.block.index, policy.settings.fold, facts.folded, tuple(facts.shares.read()))
 

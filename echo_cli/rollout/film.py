@@ -10,7 +10,7 @@ from torch import Tensor
 from echo_cli.errors import MissingError
 from echo_cli.memory.policies import make_policy
 from echo_cli.memory.policies.base import Policy
-from echo_cli.memory.settings import EchoForcing, EchoInfinity, Window
+from echo_cli.memory.settings import RECALLING, EchoInfinity, Window
 from echo_cli.models.backend import Backend, TextEncoder, text_features
 from echo_cli.rollout.rollout import Begun, BlockResult, rollout
 from echo_cli.runtime import KeyedNoise, Noise
@@ -25,13 +25,13 @@ def plan_policy(name: str, settings: Window, backend: Backend, timeline: Timelin
                            f"model '{backend.spec.name}'",
                            hint="Train them (echo-cli train --memory echo-infinity), or see what unlearned ones do: --set memory.trained=false.")
     prompts = [scene.prompt for scene in timeline.scenes]
-    by_embedding = isinstance(settings, EchoForcing) and settings.match == "embedding"
+    by_embedding = isinstance(settings, RECALLING) and settings.match == "embedding"
     if by_embedding and any(scene.transition is Kind.RECALL for scene in timeline.scenes):
         features = text_features(backend.text, stripped(prompts))
         likeness = (features @ features.T).tolist()
     else:
         likeness = similarities(prompts)
-    pool = settings.library if isinstance(settings, EchoForcing) else len(prompts)
+    pool = settings.library if isinstance(settings, RECALLING) else len(prompts)
     return make_policy(name, settings, backend.spec, timeline, plan_recalls(timeline.scenes, likeness, pool),
                        backend.queries)
 

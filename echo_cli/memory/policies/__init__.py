@@ -8,6 +8,7 @@ from echo_cli.memory.policies.echo_forcing import EchoForcing
 from echo_cli.memory.policies.echo_infinity import EchoInfinity
 from echo_cli.memory.policies.flush import Flushing
 from echo_cli.memory.policies.recache import Recaching
+from echo_cli.memory.policies.scene_queries import SceneQueries
 from echo_cli.memory.queries import MemoryQueries
 from echo_cli.memory.settings import Window, settings_type
 from echo_cli.models.spec import ModelSpec
@@ -22,6 +23,7 @@ POLICIES: dict[str, type[Policy]] = {
     "none": Flushing,
     "echo-forcing": EchoForcing,
     "echo-infinity": EchoInfinity,
+    "scene-queries": SceneQueries,
 }
 
 

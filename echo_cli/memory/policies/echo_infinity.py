@@ -101,7 +101,10 @@ class Absorbing:
         """What goes on without the store: between two blocks, or in the library of scenes."""
         return {"shares": self.shares.clone(), "scenes": list(self.scenes), "absorbed": self.absorbed, "scene": self.scene}
 
-    def take_back(self, kept: Nest) -> None:
+    def take_back(self, kept: Nest, state: QueryState | None = None) -> None:
+        """What `keep` told; `state` where the store does not hold it any more."""
+        if state is not None:
+            self._write(state)
         self.shares.copy_(kept["shares"])
         self.scenes, self.absorbed, self.scene = list(kept["scenes"]), kept["absorbed"], kept["scene"]
 
@@ -121,8 +124,13 @@ class EchoInfinity(Sliding):
                  recalls: Mapping[int, Recall]) -> None:
         super().__init__(name, settings, spec, timeline, recalls)
         self.memory: Absorbing
+        self.facts = Facts()
 
     def allocate(self, grid: Grid, device: torch.device, dtype: torch.dtype, batch: int = 1) -> KVStore:
+        return self.allocate_for(grid, device, dtype, batch)
+
+    def allocate_for(self, grid: Grid, device: torch.device, dtype: torch.dtype, batch: int, slots: int = 0, fades: int = 0) -> KVStore:
+        """The store, with room for some more frames and rows of weights."""
         learned = learned_or_not(self.queries, self.settings.trained, self.spec, self.settings.query_frames, device)
         frames = self.settings.query_frames or learned.frames
         if frames > learned.frames:
@@ -132,7 +140,7 @@ class EchoInfinity(Sliding):
         if self.room <= self.anchors:
             self.refuse(f"{frames} query frames and {self.anchors} anchor frames leave no room for recent ones in a window "
                         f"of {self.window}", "Take fewer (query_frames, anchor_frames), or a larger window.")
-        store = KVStore(self.spec, grid, self.room + self.block + frames, self.window, batch=batch, device=device, dtype=dtype)
+        store = KVStore(self.spec, grid, self.room + self.block + frames + slots, self.window, fades, batch, device, dtype)
         self.memory = Absorbing(learned, frames, self.settings.update, store)
         return store
 
@@ -142,13 +150,26 @@ class EchoInfinity(Sliding):
 
     def arrange(self, block: Block, store: KVStore) -> Layout:
         self.current = held_block(block, store.take(self.block))
+        past = self.standing()
+        return layout_of(past, [held.role or Role.RECENT for held in past], block, self.current, store.grid.tokens,
+                         expires=self.expires(block))
+
+    def standing(self) -> list[Held]:
+        """What the window shows before the block, in its order."""
         anchors = [replace(held, role=Role.ANCHOR) for held in self.past[:self.anchors]]
-        recent = [replace(held, role=Role.RECENT) for held in self.past[self.anchors:]]
-        past = anchors + (self.memory.held if self.memory.awake else []) + recent
-        return layout_of(past, [held.role or Role.RECENT for held in past], block, self.current, store.grid.tokens)
+        return anchors + (self.memory.held if self.memory.awake else []) + self.past[self.anchors:]
+
+    def expires(self, block: Block) -> int | None:
+        """The block before which what a transition carried leaves."""
+        return None
+
+    def alive(self) -> list[int]:
+        """Slots that are still wanted."""
+        return [*self.memory.slots, *(held.slot for held in self.past)]
 
     def absorb(self, block: Block, clean: CleanPass, store: KVStore) -> Facts:
-        facts, before = Facts(), self.past + self.current
+        self.facts = facts = Facts()
+        before = self.past + self.current
         if self.memory.awake:
             self.memory.tell(facts)
         surplus = max(0, len(before) - self.room)
@@ -156,7 +177,7 @@ class EchoInfinity(Sliding):
         self.past = before[:self.anchors] + before[self.anchors + surplus:]
         self.memory.absorb(leaving, facts)
         facts.evicted = tuple(held.frame for held in leaving)
-        store.keep([*self.memory.slots, *(held.slot for held in self.past)])
+        store.keep(self.alive())
         return facts
 
     def state(self) -> Nest:
