@@ -5,6 +5,7 @@ The only place that knows both sides. It reads and translates; it decides nothin
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import zip_longest
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from echo_cli.trace.records import (
     Drift,
     LayerMeasured,
     Measured,
+    QueryFrame,
     RecallFrameRecord,
     RollingAnchor,
     SceneRecord,
@@ -31,6 +33,7 @@ from echo_cli.trace.records import (
     Times,
 )
 
+_LEAST = 0.005  # share of a scene that is told
 CARRIED = {"recall": "its recall frame", "select": "its first frame", "resink": "the window's first frame", "queries": "its queries",
            "both": "its queries and its recall frame"}
 
@@ -99,6 +102,7 @@ def measured(result: BlockResult, grid: Grid) -> Measured:
         Drift(*(float(np.mean(later.read())) for later in (facts.similarity, facts.gate)))
         if facts.similarity and facts.gate else None,
         layers,
+        _queries(facts),
     )
 
 
@@ -111,6 +115,14 @@ def _weights(layout: Layout, fading: Sequence[Sequence[float]]) -> tuple[Spread,
         least, mean, most = zip(*(of.get(row, (1.0, 1.0, 1.0)) for row in segment.fades), strict=True)
         spreads.append(Spread(min(least), sum(mean) / len(mean), max(most)))
     return tuple(spreads)
+
+
+def _queries(facts: Facts) -> tuple[QueryFrame, ...]:
+    """What each frame of queries held, but for traces too small to be seen, and how far it opened."""
+    left = facts.left.read() if facts.left else []
+    gates = facts.gates.read() if facts.gates else []
+    return tuple(QueryFrame(tuple((scene, share) for scene, share in zip(facts.left_scenes, shares or (), strict=False) if share >= _LEAST),
+                            gate) for shares, gate in zip_longest(left, gates))
 
 
 def _layers(facts: Facts, tokens: int) -> tuple[LayerMeasured, ...]:

@@ -144,6 +144,10 @@ def _curves(trace: Trace, found: Survey) -> str:
         low = min(0.0, *drift)
         rows.append(_row("drift", f"{number(min(drift))} to {number(max(drift))}", svg.curve(
             trace, found, found.drift, low, 1.0, "How like the scene's beginning its queries still are"), "thin"))
+    gates = [value for value in found.gates if value is not None]
+    if gates:
+        rows.append(_row("gate", f"{number(min(gates))} to {number(max(gates))}", svg.curve(
+            trace, found, found.gates, 0.0, 1.0, "How far the queries opened for what left the window"), "thin"))
     spent = [sum(times) if times else None for times in found.times]
     known = [value for value in spent if value is not None]
     if known:

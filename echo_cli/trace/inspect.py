@@ -17,6 +17,7 @@ from echo_cli.trace.reader import Trace
 from echo_cli.trace.records import Candidate, RecallFrameRecord, SceneFacts, SceneRecord, Times
 from echo_cli.trace.rows import to_row
 
+QUERY_STEPS = 24  # in which the share of a scene in the queries is drawn
 GLANCE = 4000  # blocks that a glance looks at; a longer film is looked at in even strides
 
 
@@ -43,6 +44,7 @@ class Survey:
     bytes: list[int]
     times: list[Times | None]
     drift: list[float | None]
+    gates: list[float | None]  # mean over the frames of queries
 
     @property
     def peak_tokens(self) -> int:
@@ -52,7 +54,7 @@ class Survey:
 def survey(trace: Trace, limit: int = GLANCE) -> Survey:
     stride = max(1, -(-len(trace) // limit))
     seen: dict[Column, Column] = {}
-    found = Survey(stride, len(trace), [], [], [], [], [])
+    found = Survey(stride, len(trace), [], [], [], [], [], [])
     for index in range(0, len(trace), stride):
         row = trace.row(index)
         measured = row.get("measured") or {}
@@ -62,20 +64,48 @@ def survey(trace: Trace, limit: int = GLANCE) -> Survey:
         found.bytes.append(sum(row["bytes"].values()))
         found.times.append(Times(*measured["times"]) if measured else None)
         found.drift.append(measured["drift"][0] if "drift" in measured else None)
+        found.gates.append(gate_of(measured))
     return found
 
 
 def column_of(row: Mapping[str, Any]) -> Column:
-    """What a block attended to, cells in window order; neighbours of one role, scene and weight are one cell."""
-    weights = (row.get("measured") or {}).get("weights", ())
+    """What a block attended to, cells in window order; neighbours of one role, scene and weight are one cell. Queries are
+    divided among the scenes that are in them; what they had learned before the film weighs nothing."""
+    measured = row.get("measured") or {}
     cells: list[Cell] = []
-    for segment, weight in zip(row["layout"]["segments"], chain(weights, repeat(None)), strict=False):
+    for segment, weight in zip(row["layout"]["segments"], chain(measured.get("weights", ()), repeat(None)), strict=False):
+        if segment["role"] == Role.QUERY and measured.get("queries"):
+            cells += _divided(segment, measured["queries"])
+            continue
         mean = 100 if weight is None or weight[1] is None else round(100 * weight[1])
         cell = Cell(Role(segment["role"]), segment["scene"], segment["tokens"], mean)
         if cells and (cells[-1].role, cells[-1].scene, cells[-1].weight) == (cell.role, cell.scene, mean):
             cell = cell._replace(tokens=cell.tokens + cells.pop().tokens)
         cells.append(cell)
     return tuple(cells)
+
+
+def _divided(segment: Mapping[str, Any], queries: list[Mapping[str, Any]]) -> Iterator[Cell]:
+    """A cell a scene, in steps coarse enough that neighbouring blocks look alike. Scenes too old to be told apart count as
+    the first."""
+    shares: dict[int, float] = {}
+    for frame in queries:
+        for scene, share in frame.get("left", ()):
+            shares[scene or 0] = shares.get(scene or 0, 0.0) + share / len(queries)
+    rest = segment["tokens"]
+    for scene, share in sorted(shares.items()):
+        tokens = min(rest, round(share * QUERY_STEPS) * segment["tokens"] // QUERY_STEPS)
+        if tokens:
+            rest -= tokens
+            yield Cell(Role.QUERY, scene, tokens, 100)
+    if rest:
+        yield Cell(Role.QUERY, segment["scene"], rest, 0)
+
+
+def gate_of(measured: Mapping[str, Any]) -> float | None:
+    """How far the gates of the queries opened, on average."""
+    gates = [frame["gate"] for frame in measured.get("queries", ()) if frame.get("gate") is not None]
+    return sum(gates) / len(gates) if gates else None
 
 
 def most_mixed(found: Survey, begin: int, end: int) -> int:
@@ -336,7 +366,7 @@ def flat(row: Any, name: str = "") -> dict[str, Any]:
 
 CSV_COLUMNS = ("block", "scene", "id", "begins", "start", "end", "tokens", *(role.value for role in Role),
                "from_other_scenes", "lightest_weight", "query_position", "jump", "calibration", "history_score",
-               "drift", "gate", "rolled_in", "reverse", "evicted", "bytes", "denoise_ms", "clean_ms", "memory_ms",
+               "drift", "gate", "query_gate", "rolled_in", "reverse", "evicted", "bytes", "denoise_ms", "clean_ms", "memory_ms",
                "decode_ms")
 
 
@@ -354,7 +384,7 @@ def csv_rows(trace: Trace) -> Iterator[dict[str, Any]]:
                   sum(by_role.values()), *by_role.values(),
                   sum(each["tokens"] for each in segments if each["scene"] != row["scene"]),
                   min(weights, default=None), row["layout"]["query_position"], row["layout"].get("jump"),
-                  row["calibration"], (measured.get("chosen") or {"scores": (None,) * 3})["scores"][1], *drift,
+                  row["calibration"], (measured.get("chosen") or {"scores": (None,) * 3})["scores"][1], *drift, gate_of(measured),
                   " ".join(map(str, rolling.get("frames", ()))), rolling.get("reverse", False) if rolling else None,
                   " ".join(map(str, row.get("evicted", ()))), sum(row["bytes"].values()),
                   *measured.get("times", (None,) * 4))

@@ -213,6 +213,16 @@ class Drift(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class QueryFrame:
+    """One frame of memory queries: how much of each scene was in it while the block looked (None: of all earlier ones
+    together; what is missing to one is what it had learned before the film), and how far its gate then opened for what
+    left the window, None when nothing left."""
+
+    left: tuple[tuple[int | None, float], ...] = ()
+    gate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LayerMeasured:
     """One layer's share of what `Measured` averages: its drift, and what it chose as (source frame, tokens) pairs."""
 
@@ -230,6 +240,7 @@ class Measured:
     chosen: Chosen | None = None
     drift: Drift | None = None
     layers: tuple[LayerMeasured, ...] = ()
+    queries: tuple[QueryFrame, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

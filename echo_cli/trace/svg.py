@@ -102,7 +102,10 @@ def words(trace: Trace, block: int, scene: int, column: Column) -> str:
     lines = [f"{clock(start_of(trace, block))} · block {block} · {ids[scene]}"]
     for cell in column:
         faded = f", weight {number(cell.weight / 100)}" if cell.weight != 100 else ""
-        lines.append(f"{cell.role.value}: {cell.tokens} tokens of {ids[cell.scene]}{faded}")
+        said = f"{cell.tokens} tokens of {ids[cell.scene]}{faded}"
+        if cell.role is Role.QUERY and not cell.weight:
+            said = f"{cell.tokens} tokens as they were learned"
+        lines.append(f"{cell.role.value}: {said}")
     return "\n".join(lines)
 
 

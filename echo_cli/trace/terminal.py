@@ -250,13 +250,13 @@ def block_detail(trace: Trace, record: BlockRecord, layer: int | None = None) ->
                        f"{record.pictures[1] - 1}", "dim")), "", table, "",
         _line("queries", f"from position {record.layout.query_position}{jump}"),
         _line("calibration", record.calibration.value)]
-    parts += _block_facts(record, layer)
+    parts += _block_facts(record, layer, [scene.id for scene in trace.header.timeline])
     if measured and measured.decay:
         parts += ["", Text("how fast the remembered frame fades, cell by cell", style="dim"), decay_map(record)]
     return Group(*parts)
 
 
-def _block_facts(record: BlockRecord, layer: int | None) -> Iterator[RenderableType]:
+def _block_facts(record: BlockRecord, layer: int | None, ids: list[str]) -> Iterator[RenderableType]:
     measured = record.measured
     if record.rolling:
         yield _line("rolled in", f"frames {', '.join(map(str, record.rolling.frames))}"
@@ -269,6 +269,11 @@ def _block_facts(record: BlockRecord, layer: int | None) -> Iterator[RenderableT
     drift = of_layer.drift if of_layer else measured.drift if measured else None
     if drift:
         yield _line("drift", f"queries {number(drift.similarity)} like the calibration, gate {number(drift.gate)}")
+    for index, frame in enumerate(measured.queries if measured else ()):
+        held = ", ".join(f"{'earlier scenes' if scene is None else ids[scene]} {number(share)}" for scene, share in frame.left)
+        learned = 1 - sum(share for _, share in frame.left)
+        yield _line(f"query {index + 1}", f"{held or 'nothing yet'}, as learned {number(max(0.0, learned))}"
+                                          + ("" if frame.gate is None else f"; gate {number(frame.gate)}"))
     if record.evicted:
         yield _line("evicted", f"frames {ranges(record.evicted)}")
     yield _line("held", f"{size(sum(record.bytes.values()))}: "
