@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from echo_cli.cli.bench_memory import memory
 from echo_cli.cli.options import Debug, picture_size
 
 bench = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True,
@@ -15,6 +16,9 @@ bench = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help
 @bench.callback()
 def _bench() -> None:
     """Measure memory and speed, policies side by side in one run."""
+
+
+bench.command()(memory)
 
 
 @bench.command()

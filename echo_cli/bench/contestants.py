@@ -1,0 +1,95 @@
+"""Who is measured: every memory policy, and each setting of `echo-forcing` beyond the release.
+
+A setting that cannot act in a scenario makes the very film that `echo-forcing` makes there, so it is not filmed again;
+`differs` knows when. Host integers and settings; no tensor.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from echo_cli.bench.scenarios import CUT, RECALL, SMOOTH, Scenario
+from echo_cli.errors import UsageError, did_you_mean
+from echo_cli.memory.settings import DEFAULT_POLICY, SETTINGS
+from echo_cli.models.spec import ModelSpec
+
+BLANK = "none"  # the prompt alone: what every other memory is measured against
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A policy with some settings; `parts` names the settings beyond the release that are on."""
+
+    name: str
+    policy: str
+    settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    parts: tuple[str, ...] = ()
+
+    def differs(self, scenario: Scenario, spec: ModelSpec) -> bool:
+        """Whether it can make another film of the scenario than the contestant that it is a variation of."""
+        if self.parts:
+            return any(_ACTS[part](scenario, spec) for part in self.parts)
+        # With nothing to forget, `none` is `sink`.
+        return self.policy != BLANK or len(scenario.acts) > 1
+
+
+BEYOND: Mapping[str, Mapping[str, Any]] = MappingProxyType({
+    "gate_on_clean": {"gate_on_clean": True},
+    "true_places": {"true_places": True},
+    "suppress": {"forgetting": "suppress"},
+    "nearest_anchor": {"nearest_anchor": True},
+    "jump_by_gap": {"jump_by_gap": True},
+    "whole_scene": {"candidates_from_whole_scene": True},
+    "no_duplicates": {"no_duplicates": True},
+})
+TOGETHER = "together"
+
+
+def _rolls(scenario: Scenario, spec: ModelSpec) -> bool:
+    """Some scene outlasts the window, so that anchors roll and history is chosen."""
+    return any(act.blocks * spec.block_frames > spec.window for act in scenario.acts)
+
+
+def _changes(scenario: Scenario, spec: ModelSpec) -> bool:
+    return len(scenario.acts) > 1
+
+
+def _chains(scenario: Scenario, spec: ModelSpec) -> bool:
+    """Two smooth changes in a row: from the second on, the chain's first scene is not the nearest."""
+    begins = [act.begins for act in scenario.acts]
+    return any(one is other is SMOOTH for one, other in zip(begins, begins[1:], strict=False))
+
+
+def _returns(scenario: Scenario, spec: ModelSpec) -> bool:
+    return any(act.begins is RECALL for act in scenario.acts)
+
+
+def _remembers_a_late_frame(scenario: Scenario, spec: ModelSpec) -> bool:
+    """Some scene's recall frame is wanted, and the scene is longer than the twelve frames that the release looks at."""
+    head, wanted = 0, set()
+    for index, act in enumerate(scenario.acts):
+        if index:
+            wanted.add(scenario.first_in(act.place) if act.begins is RECALL else index - 1 if act.begins is CUT else head)
+        head = head if act.begins is SMOOTH else index
+    return any(scenario.counts[scene] * spec.block_frames > 12 for scene in wanted)
+
+
+_ACTS: Mapping[str, Callable[[Scenario, ModelSpec], bool]] = {
+    "gate_on_clean": _rolls, "true_places": _rolls, "no_duplicates": _rolls, "suppress": _changes, "nearest_anchor": _chains,
+    "jump_by_gap": _returns, "whole_scene": _remembers_a_late_frame,
+}
+
+CONTESTANTS: Mapping[str, Contestant] = MappingProxyType({each.name: each for each in (
+    *(Contestant(name, name) for name in SETTINGS),
+    *(Contestant(f"+{name}", DEFAULT_POLICY, values, (name,)) for name, values in BEYOND.items()),
+    Contestant(f"+{TOGETHER}", DEFAULT_POLICY, {key: value for values in BEYOND.values() for key, value in values.items()},
+               tuple(BEYOND)),
+)})
+
+
+def contestant(name: str) -> Contestant:
+    if name not in CONTESTANTS:
+        raise UsageError(f"no policy or setting is called '{name}'{did_you_mean(name, tuple(CONTESTANTS))}",
+                         hint=f"There are: {', '.join(CONTESTANTS)}.")
+    return CONTESTANTS[name]

@@ -1,0 +1,85 @@
+"""Films of a scenario under a policy, many seeds at once, of which only what is looked at is decoded.
+
+Each film is the one that `generate` would make of its story: its own noise, its own prompts, its own recalls. Knows
+nothing of what the pictures are measured for.
+"""
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from echo_cli.bench.contestants import Contestant
+from echo_cli.bench.scenarios import Scenario, timeline_for
+from echo_cli.memory.policies.base import Policy
+from echo_cli.memory.settings import read_settings
+from echo_cli.models.backend import Backend
+from echo_cli.rollout.film import plan_policy
+from echo_cli.rollout.rollout import rollout
+from echo_cli.runtime import KeyedNoise
+from echo_cli.storyboard.nouns import Block, Scene
+
+
+@dataclass(frozen=True)
+class Take:
+    """One film, as far as it was looked at: its pictures [picture, 3, y, x] in 0..255 by block, and what it cost."""
+
+    seed: int
+    pictures: Mapping[int, Tensor]
+    bytes: int  # tensors that memory held at most
+    seconds: float  # of the processor, or of the device, for a block; without the decoder
+
+    def of(self, blocks: Sequence[int]) -> Tensor:
+        """The pictures of some blocks in [0, 1]."""
+        return torch.cat([self.pictures[block] for block in blocks]).float() / 255
+
+
+@dataclass(frozen=True)
+class EachItsOwn:
+    """The noise of several films, each keyed by its own seed: a film does not change with its neighbours."""
+
+    seeds: tuple[int, ...]
+    scenes: tuple[Scene, ...]
+
+    def __call__(self, block: Block, step: int, shape: Sequence[int]) -> Tensor:
+        return torch.cat([KeyedNoise(seed, self.scenes)(block, step, (1, *shape[1:])) for seed in self.seeds])
+
+
+def takes(backend: Backend, scenario: Scenario, contestant: Contestant, stories: Mapping[int, Sequence[str]],
+          wanted: Collection[int]) -> dict[int, Take]:
+    """A take of the story of each seed, with the pictures of the `wanted` blocks."""
+    alike: dict[tuple[int | None, ...], dict[int, Policy]] = {}
+    settings = read_settings(contestant.policy, contestant.settings)
+    for seed, prompts in stories.items():
+        policy = plan_policy(contestant.policy, settings, backend, timeline_for(scenario, prompts, backend.spec.geometry))
+        alike.setdefault(tuple(policy.jumps.values()), {})[seed] = policy  # where a batch stands is decided once for all
+    found: dict[int, Take] = {}
+    for policies in alike.values():
+        found |= _together(backend, next(iter(policies.values())), {seed: stories[seed] for seed in policies}, wanted)
+    return {seed: found[seed] for seed in stories}
+
+
+@torch.inference_mode()
+def _together(backend: Backend, policy: Policy, stories: Mapping[int, Sequence[str]], wanted: Collection[int]) -> dict[int, Take]:
+    rows = [backend.text.encode(list(prompts)) for prompts in zip(*stories.values(), strict=True)]
+    noise = EachItsOwn(tuple(stories), policy.timeline.scenes)
+    pictures: list[dict[int, Tensor]] = [{} for _ in stories]
+    held, spent, began = 0, [], time.process_time()
+    state, before, cuda = None, None, backend.transformer.device.type == "cuda"
+    for result in rollout(backend.transformer, rows, policy, noise, backend.spec.grid(), batch=len(stories)):
+        spent.append(sum(result.times.read().values()) / 1000 if cuda else time.process_time() - began)
+        held = max(held, result.bytes)
+        index = result.block.index
+        if index not in wanted:
+            state, before = None, result.latents
+        else:
+            if state is None and before is not None:  # a decoder that remembers is shown what came before
+                _, state = backend.codec.decode(before, None)
+            seen, state = backend.codec.decode(result.latents, state)
+            for film, made in zip(pictures, (seen * 255).round().byte().cpu(), strict=True):
+                film[index] = made
+        began = time.process_time()
+    each = sorted(spent)[len(spent) // 2] / len(stories)
+    return {seed: Take(seed, film, held // len(stories), each) for seed, film in zip(stories, pictures, strict=True)}

@@ -1,0 +1,200 @@
+"""Which pictures of a scenario are compared with which: its returns, cuts, smooth changes and long scenes, each measured by what
+it asks of a memory.
+
+Two films are looked at: the contestant's, and its twin, made of the same story and noise with no memory across scenes. The
+twin shows what the prompt alone does. The measures themselves are in `metrics`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from echo_cli.bench import metrics
+from echo_cli.bench.filming import Take
+from echo_cli.bench.scenarios import CUT, RECALL, SMOOTH, Scenario
+from echo_cli.storyboard.nouns import Geometry
+
+if TYPE_CHECKING:
+    from echo_cli.bench.meaning import Meaning
+
+_STILLS = 3  # every third picture is enough for the median of a place
+_SETTLED = 2  # blocks at the end of a scene by which its place is known to the scene after it
+_LOOKED = 3  # blocks at the beginning of a scene that are looked at
+_OPENING = 3  # blocks that a long scene is compared with
+_ENDING = 0.25  # share of a long scene by which its drift is summed up
+
+
+_ASPECTS = {"place": "place", "time": "time", "colour": "colour", "shape": "shape", "motion": "motion right"}
+
+
+Curve = list[tuple[float, float]]
+
+
+@dataclass
+class Findings:
+    """Figures of one film: of each metric the mean over all places in the film that it was measured at, and of each curve."""
+
+    found: dict[str, list[float]] = field(default_factory=dict)
+    drawn: dict[str, list[Curve]] = field(default_factory=dict)
+
+    def add(self, name: str, value: float) -> None:
+        self.found.setdefault(name, []).append(value)
+
+    def draw(self, name: str, curve: Curve) -> None:
+        self.drawn.setdefault(name, []).append(curve)
+
+    @property
+    def figures(self) -> dict[str, float]:
+        return {name: fmean(values) for name, values in self.found.items()}
+
+    @property
+    def curves(self) -> dict[str, Curve]:
+        """As far as the shortest of each goes."""
+        return {name: [(points[0][0], fmean(y for _, y in points)) for points in zip(*curves, strict=False)]
+                for name, curves in self.drawn.items()}
+
+
+class Scenes:
+    """A take, scene by scene: how each opens, and how it ends."""
+
+    def __init__(self, scenario: Scenario, take: Take) -> None:
+        self.scenario, self.take = scenario, take
+
+    def blocks(self, scene: int) -> list[int]:
+        """Those of a scene's blocks that were decoded."""
+        first = self.scenario.opens(scene)
+        return [block for block in range(first, first + self.scenario.counts[scene]) if block in self.take.pictures]
+
+    def opens(self, scene: int) -> bool:
+        """Whether its beginning was decoded."""
+        return self.scenario.opens(scene) in self.take.pictures
+
+    def opening(self, scene: int) -> Tensor:
+        first = self.scenario.opens(scene)
+        return self.take.of([block for block in self.blocks(scene) if block - first < _LOOKED])
+
+    def ending(self, scene: int) -> Tensor:
+        return self.take.of(self.blocks(scene)[-_SETTLED:])
+
+
+def _place(pictures: Tensor) -> Tensor:
+    return metrics.background(pictures[::_STILLS])
+
+
+def wanted(scenario: Scenario) -> set[int]:
+    """The blocks that `judge` will look at."""
+    blocks: set[int] = set()
+    for scene, act in enumerate(scenario.acts):
+        own = range(scenario.opens(scene), scenario.opens(scene) + act.blocks)
+        before = range(max(scenario.opens(scene - 1), own.start - _SETTLED) if scene else own.start, own.start)
+        if scenario.stride > 1:
+            blocks |= {*own[:_OPENING], *own[::-scenario.stride]}
+        elif act.begins is RECALL:
+            original = scenario.first_in(act.place)
+            first = scenario.opens(original)
+            blocks |= {*own[:_LOOKED], *before, *range(first, first + min(_LOOKED, scenario.counts[original]))}
+        elif act.begins is SMOOTH or (act.begins is CUT and scenario.cuts):
+            blocks |= {*own[:_LOOKED], *before}
+    return blocks
+
+
+def judge(scenario: Scenario, prompts: Sequence[str], take: Take, twin: Take, geometry: Geometry,
+          meaning: "Meaning | None") -> Findings:
+    """All that the scenario measures of one film."""
+    scenes, alone, found = Scenes(scenario, take), Scenes(scenario, twin), Findings()
+    size = geometry.frame_pictures
+    for scene, act in enumerate(scenario.acts):
+        if not scenes.opens(scene):
+            continue
+        if scenario.stride > 1:
+            _long(scenes, scene, geometry, found)
+            continue
+        if act.begins is RECALL:
+            _return(scenes, alone, scene, found)
+        elif act.begins is CUT and scenario.cuts:
+            _cut(scenes, alone, scene, geometry, found)
+        elif act.begins is SMOOTH:
+            _smooth(scenes, scene, size, found)
+        if min(_LOOKED, act.blocks) > 1:
+            found.add("motion", metrics.motion(scenes.opening(scene), size))
+            if meaning is not None:
+                _mean(scenes, scene, prompts, geometry, meaning, found)
+    found.add("memory", take.bytes / 1e6)
+    found.add("block", 1000 * take.seconds)
+    return found
+
+
+def _return(scenes: Scenes, alone: Scenes, scene: int, found: Findings) -> None:
+    original = scenes.scenario.first_in(scenes.scenario.acts[scene].place)
+    place, back, between = (_place(pictures)[None] for pictures in (
+        scenes.opening(original), scenes.opening(scene), scenes.ending(scene - 1)))
+    told = metrics.decibels(_place(alone.opening(scene))[None], _place(alone.opening(original))[None])
+    recalled = metrics.decibels(back, place)
+    found.add("recall", recalled.item())
+    found.add("gain", (recalled - told).item())
+    found.add("return", (recalled - metrics.decibels(between, place)).item())
+    found.add("recall SSIM", metrics.ssim(back, place).item())
+    found.add("recall distance", metrics.perceptual(back, place).item())
+
+
+def _cut(scenes: Scenes, alone: Scenes, scene: int, geometry: Geometry, found: Findings) -> None:
+    old, new, seen = _place(scenes.ending(scene - 1)), _place(alone.opening(scene)), scenes.opening(scene)
+    shares, block, size = 100 * metrics.left_of(old, new, seen), geometry.block_pictures, geometry.frame_pictures
+    found.add("left over", shares[:2 * block].mean().item())
+    found.add("response", metrics.response(old, new, seen, block))
+    means = shares[:len(shares) // size * size].unflatten(0, (-1, size)).mean(1).tolist()
+    found.draw("left over", [(size * (index + 0.5), value) for index, value in enumerate(means)])
+
+
+def _smooth(scenes: Scenes, scene: int, size: int, found: Findings) -> None:
+    found.add("seam", metrics.jump(scenes.ending(scene - 1), scenes.opening(scene), size))
+    kept = metrics.decibels(_place(scenes.opening(scene))[None], _place(scenes.opening(scene - 1))[None])
+    found.add("place kept", kept.item())
+
+
+def _long(scenes: Scenes, scene: int, geometry: Geometry, found: Findings) -> None:
+    """The first seconds against every later look."""
+    blocks, start = scenes.blocks(scene), scenes.scenario.opens(scene)
+    opening = [block for block in blocks if block - start < _OPENING]
+    later = [block for block in blocks if block not in opening]
+    first = metrics.look(scenes.take.of(opening))
+    seconds = [(block - start + 0.5) * geometry.block_pictures / geometry.fps for block in later]
+    drifts = [metrics.drift(first, metrics.look(scenes.take.of([block]))) for block in later]
+    ending = drifts[-max(1, round(_ENDING * len(drifts))):]
+    found.add("drift", fmean(each.total for each in ending))
+    found.add("slope", 60 * metrics.slope([0.0, *seconds], [0.0, *(each.total for each in drifts)]))
+    found.add("motion", fmean(metrics.motion(scenes.take.of([block]), geometry.frame_pictures) for block in later))
+    read: dict[str, Callable[[metrics.Drift], float]] = {
+        "drift": lambda each: each.total, "colour drift": lambda each: each.colour,
+        "contrast drift": lambda each: each.contrast, "sharpness drift": lambda each: each.sharpness}
+    for name, value in read.items():
+        found.draw(name, [(0.0, 0.0), *zip(seconds, map(value, drifts), strict=True)])
+
+
+def _mean(scenes: Scenes, scene: int, prompts: Sequence[str], geometry: Geometry, meaning: "Meaning", found: Findings) -> None:
+    prompt, pictures = prompts[scene], scenes.opening(scene)
+    if not meaning.knows(prompt):
+        return
+    found.add("alignment", meaning.alignment(pictures, prompt))
+    for aspect, right in meaning.attributes(pictures, prompt).items():
+        if right is not None and aspect in _ASPECTS:
+            found.add(_ASPECTS[aspect], 100.0 * right)
+    if scene and scenes.scenario.acts[scene].begins in (SMOOTH, CUT) and meaning.knows(prompts[scene - 1]):
+        fits = meaning.alignments(pictures, [prompt, prompts[scene - 1]])
+        there = [*(fits[:, 0] > fits[:, 1]).tolist(), True]
+        found.add("understood", float(min(there.index(True) * geometry.block_pictures, len(pictures))))
+
+
+def moments(scenario: Scenario, take: Take) -> list[tuple[int, int, Tensor]]:
+    """A few pictures that tell the film: (scene, block, picture) at the beginning and end of each scene that was looked at."""
+    shown = []
+    for scene in range(len(scenario.acts)):
+        blocks = Scenes(scenario, take).blocks(scene)
+        picked = blocks if scenario.stride > 1 else [*dict.fromkeys((blocks[0], blocks[-1]))] if blocks else []
+        for block in picked:
+            pictures = take.pictures[block]
+            shown.append((scene, block, pictures[len(pictures) // 2 if block == blocks[0] else -1]))
+    return shown

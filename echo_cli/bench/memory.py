@@ -1,0 +1,203 @@
+"""Memories side by side: every scenario under every policy, for many seeds, each film judged by what its scenario asks.
+
+Work is cut into pieces of a scenario and a few seeds; a piece films its twin first, then every contestant. Pieces run in as
+many processes as there are cores, and what they find does not depend on how many that is.
+"""
+
+import multiprocessing
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from echo_cli import __version__
+from echo_cli.bench.contestants import BLANK, CONTESTANTS, Contestant
+from echo_cli.bench.filming import takes
+from echo_cli.bench.judging import judge, moments, wanted
+from echo_cli.bench.meaning import Meaning, load_meaning
+from echo_cli.bench.results import Report, Row, filled
+from echo_cli.bench.scenarios import Scenario, story
+from echo_cli.errors import MissingError
+from echo_cli.memory.settings import DEFAULT_POLICY
+from echo_cli.models.backend import Backend, load_backend
+from echo_cli.models.spec import TINY, ModelSpec
+from echo_cli.runtime import Runtime
+from echo_cli.storyboard.nouns import Geometry
+
+Shown = list[tuple[int, int, Tensor]]  # scene, block, picture
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to film and how: the first `sheets` seeds are shown in pictures."""
+
+    model: str
+    scenarios: tuple[Scenario, ...]
+    contestants: tuple[Contestant, ...]
+    seeds: tuple[int, ...]
+    against: str = DEFAULT_POLICY
+    device: str = "auto"
+    dtype: str = "auto"
+    jobs: int = 1
+    together: int = 10  # films made at once
+    sheets: int = 1
+
+    def pieces(self) -> list["Piece"]:
+        """The longest first, so that none is left to run alone at the end."""
+        chunks = [self.seeds[at:at + self.together] for at in range(0, len(self.seeds), self.together)]
+        found = [Piece(scenario, chunk) for scenario in self.scenarios for chunk in chunks]
+        return sorted(found, key=lambda piece: -piece.scenario.blocks * len(piece.seeds))
+
+
+@dataclass(frozen=True)
+class Piece:
+    scenario: Scenario
+    seeds: tuple[int, ...]
+
+
+@dataclass
+class Found:
+    """What a piece found. `lacking`: contestants that cannot be filmed, or a judge that is not here, and why."""
+
+    piece: Piece
+    rows: list[Row] = field(default_factory=list)
+    shown: dict[tuple[str, str, int], Shown] = field(default_factory=dict)  # scenario, policy, seed
+    lacking: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)  # of the weights
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The report, and the pictures that a page may show."""
+
+    report: Report
+    shown: Mapping[tuple[str, str, int], Shown]
+
+
+def takes_part(contestant: Contestant, order: Order, scenario: Scenario, spec: ModelSpec) -> bool:
+    """Whether its film has to be made: it can make one of its own, or nobody else makes the one that it would."""
+    names = {each.name for each in order.contestants}
+    return contestant.differs(scenario, spec) or source_of(contestant) not in names
+
+
+def source_of(contestant: Contestant) -> str:
+    """Whose film it makes where it can make none of its own."""
+    return DEFAULT_POLICY if contestant.parts else "sink"
+
+
+def measure(order: Order, spec: ModelSpec, told: Callable[[str], None]) -> Bench:
+    """The whole bench; `told` hears each piece as it is done."""
+    began, pieces = time.monotonic(), order.pieces()
+    found: list[Found] = []
+    share = sum(piece.scenario.blocks * len(piece.seeds) for piece in pieces)
+    done = 0
+    for each in _run(order, pieces):
+        found.append(each)
+        done += each.piece.scenario.blocks * len(each.piece.seeds)
+        spent = time.monotonic() - began
+        told(f"{each.piece.scenario.name}, seeds {each.piece.seeds[0]} to {each.piece.seeds[-1]}: "
+             f"{len(each.rows)} films; {done / share:.0%}, {spent:.0f} s gone, about {spent / done * (share - done):.0f} s left")
+    lacking = {name: why for each in found for name, why in each.lacking.items()}
+    same = {(scenario.name, each.name): source_of(each) for scenario in order.scenarios for each in order.contestants
+            if each.name not in lacking and not takes_part(each, order, scenario, spec)}
+    rows = sorted(filled((row for each in found for row in each.rows), same),
+                  key=lambda row: ([each.name for each in order.scenarios].index(row.scenario), list(CONTESTANTS).index(row.policy), row.seed))
+    about = {"version": __version__, "model": order.model, **found[0].facts, "seeds": list(order.seeds), "lacking": lacking,
+             "device": _device(order), "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+             "torch": torch.__version__, "jobs": order.jobs, "seconds": round(time.monotonic() - began, 1), "films": sum(
+                 1 for row in rows if row.same_as is None)}
+    scenarios = {each.name: {"words": each.words, "scenes": [
+        {"place": act.place, "blocks": act.blocks, "begins": act.begins and act.begins.value} for act in each.acts],
+        "prompts": {seed: story(each, seed) for seed in order.seeds}} for each in order.scenarios}
+    policies = {each.name: {"policy": each.policy, "settings": dict(each.settings)} for each in order.contestants
+                if each.name not in lacking}
+    shown = {key: pictures for each in found for key, pictures in each.shown.items()}
+    for (scenario, name), source in same.items():
+        shown |= {(scenario, name, seed): shown[scenario, source, seed] for seed in order.seeds if (scenario, source, seed) in shown}
+    return Bench(Report(about, scenarios, policies, order.against, tuple(rows)), shown)
+
+
+def _device(order: Order) -> str:
+    runtime = Runtime.choose(order.device, order.dtype)
+    name = torch.cuda.get_device_name(runtime.device) if runtime.device.type == "cuda" else "cpu"
+    return f"{name}, {str(runtime.dtype).removeprefix('torch.')}"
+
+
+def _run(order: Order, pieces: Sequence[Piece]) -> Iterator[Found]:
+    if order.jobs == 1:
+        studio = Studio(order)
+        yield from map(studio.film, pieces)
+        return
+    # Spawned, since a fork of a process that has computed with threads may hang.
+    with ProcessPoolExecutor(order.jobs, multiprocessing.get_context("spawn"), _open_studio, (order,)) as pool:
+        futures = [pool.submit(_film, piece) for piece in pieces]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+_studio: list["Studio"] = []  # of a worker process
+
+
+def _open_studio(order: Order) -> None:
+    torch.set_num_threads(1)
+    _studio.append(Studio(order))
+
+
+def _film(piece: Piece) -> Found:
+    return _studio[0].film(piece)
+
+
+class Studio:
+    """A model, loaded once, and the eye that goes with it."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        runtime = Runtime.choose(order.device, order.dtype)
+        self.backend: Backend = load_backend(order.model, runtime)
+        self.meaning: Meaning | None = None
+        self.lacking: dict[str, str] = {}
+        if self.backend.spec.name == TINY.name:  # the eye knows the little world alone
+            try:
+                self.meaning = load_meaning(runtime.device)
+            except MissingError as error:
+                self.lacking["the eye"] = error.message
+
+    @torch.inference_mode()
+    def film(self, piece: Piece) -> Found:
+        scenario, spec = piece.scenario, self.backend.spec
+        found = Found(piece, lacking=dict(self.lacking), facts={"weights": self.backend.weights_hash})
+        if self.meaning is not None:
+            found.facts["eye"] = self.meaning.weights_hash
+        stories = {seed: story(scenario, seed) for seed in piece.seeds}
+        blocks = wanted(scenario)
+        blank = CONTESTANTS[BLANK]
+        twins = takes(self.backend, scenario, blank, stories, blocks) if len(scenario.acts) > 1 else {}
+        for contestant in self.order.contestants:
+            if not takes_part(contestant, self.order, scenario, spec):
+                continue
+            try:
+                made = twins if contestant is blank and twins else takes(self.backend, scenario, contestant, stories, blocks)
+            except MissingError as error:
+                found.lacking[contestant.name] = error.message
+                continue
+            for seed, take in made.items():
+                judged = judge(scenario, stories[seed], take, twins.get(seed, take), spec.geometry, self.meaning)
+                found.rows.append(Row(scenario.name, contestant.name, seed, judged.figures, judged.curves))
+                if seed in self.order.seeds[:self.order.sheets]:
+                    found.shown[scenario.name, contestant.name, seed] = moments(scenario, take)
+        return found
+
+
+def strips(bench: Bench, geometry: Geometry) -> dict[tuple[str, str, int], list[tuple[str, np.ndarray]]]:
+    """The shown pictures with a word for each: its scene and its second."""
+    return {key: [(f"{scene + 1} · {block * geometry.block_pictures / geometry.fps:.1f} s", picture.permute(1, 2, 0).numpy())
+                  for scene, block, picture in shown] for key, shown in bench.shown.items()}

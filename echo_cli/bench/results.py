@@ -1,0 +1,145 @@
+"""What a memory bench found: a row for each film, and what follows from all of them. Saved as JSON, read again to compare.
+
+Knows names and numbers; no tensor, no picture.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from echo_cli.bench.columns import METRICS
+from echo_cli.bench.statistics import Interval, Verdict, interval, verdicts
+from echo_cli.errors import UsageError
+
+FORMAT = 1
+MEMORY = "bench memory"
+ALL = "all"  # scenarios together
+CSV_COLUMNS = ("scenario", "policy", "metric", "unit", "mean", "low", "high", "seeds", "verdict")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One film's figures. `same_as`: whose film it is, when this contestant could make no other."""
+
+    scenario: str
+    policy: str
+    seed: int
+    figures: Mapping[str, float]
+    curves: Mapping[str, Sequence[tuple[float, float]]]
+    same_as: str | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A metric of a policy in a scenario, and how it stands against the policy of the run's comparison."""
+
+    scenario: str
+    policy: str
+    metric: str
+    interval: Interval
+    seeds: int
+    verdict: Verdict | None  # None for the policy itself
+
+
+@dataclass(frozen=True)
+class Report:
+    """`about` says what was run, on what, and how long it took; `scenarios` and `policies` say what each name means."""
+
+    about: Mapping[str, Any]
+    scenarios: Mapping[str, Any]
+    policies: Mapping[str, Any]
+    against: str
+    rows: tuple[Row, ...]
+
+    @cached_property
+    def by_seed(self) -> dict[tuple[str, str, str], dict[int, float]]:
+        """(scenario, policy, metric) → seed → value; all scenarios together are the mean of each film's."""
+        found: dict[tuple[str, str, str], dict[int, float]] = {}
+        together: dict[tuple[str, str, str], dict[int, list[float]]] = {}
+        for row in self.rows:
+            for metric, value in row.figures.items():
+                found.setdefault((row.scenario, row.policy, metric), {})[row.seed] = value
+                together.setdefault((ALL, row.policy, metric), {}).setdefault(row.seed, []).append(value)
+        return found | {key: {seed: fmean(values) for seed, values in seeds.items()} for key, seeds in together.items()}
+
+    @cached_property
+    def cells(self) -> dict[tuple[str, str, str], Cell]:
+        found = {}
+        for scenario in (ALL, *self.scenarios):
+            for metric in METRICS:
+                values = {policy: seeds for policy in self.policies if (seeds := self.by_seed.get((scenario, policy, metric)))}
+                base = values.get(self.against, {})
+                pairs = {policy: [seeds[seed] - base[seed] for seed in seeds if seed in base]
+                         for policy, seeds in values.items() if policy != self.against and not METRICS[metric].cost}
+                said = verdicts({policy: each for policy, each in pairs.items() if each}, METRICS[metric].more)
+                for policy, seeds in values.items():
+                    found[scenario, policy, metric] = Cell(scenario, policy, metric, interval(list(seeds.values())), len(seeds),
+                                                           said.get(policy))
+        return found
+
+    def cell(self, policy: str, metric: str, scenario: str = ALL) -> Cell | None:
+        return self.cells.get((scenario, policy, metric))
+
+    def measured(self, scenario: str = ALL) -> list[str]:
+        """The metrics that anybody has in a scenario, in the table's order."""
+        return [metric for metric in METRICS if any(self.cell(policy, metric, scenario) for policy in self.policies)]
+
+    def curve(self, scenario: str, policy: str, metric: str) -> list[tuple[float, float]]:
+        """The mean over seeds."""
+        curves = [row.curves[metric] for row in self.rows if (row.scenario, row.policy) == (scenario, policy) and metric in row.curves]
+        return [(points[0][0], fmean(y for _, y in points)) for points in zip(*curves, strict=False)]
+
+    def curves(self, scenario: str) -> list[str]:
+        return list(dict.fromkeys(name for row in self.rows if row.scenario == scenario for name in row.curves))
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"kind": MEMORY, "format": FORMAT, "about": dict(self.about), "against": self.against,
+                "scenarios": dict(self.scenarios), "policies": dict(self.policies),
+                "metrics": {name: metric._asdict() for name, metric in METRICS.items()},
+                "summary": [_told(cell) for cell in self.cells.values()],
+                "rows": [asdict(row) for row in self.rows]}
+
+
+def _told(cell: Cell) -> dict[str, Any]:
+    return {"scenario": cell.scenario, "policy": cell.policy, "metric": cell.metric, "mean": cell.interval.mean,
+            "low": cell.interval.low, "high": cell.interval.high, "seeds": cell.seeds,
+            "verdict": None if cell.verdict is None else cell.verdict.value}
+
+
+def csv_rows(report: Report) -> Iterator[dict[str, Any]]:
+    for cell in report.cells.values():
+        yield {**_told(cell), "unit": METRICS[cell.metric].unit}
+
+
+def saved(told: Mapping[str, Any]) -> Report:
+    """A report from its JSON."""
+    rows = (Row(row["scenario"], row["policy"], row["seed"], row["figures"],
+                {name: [(x, y) for x, y in points] for name, points in row["curves"].items()}, row["same_as"]) for row in told["rows"])
+    return Report(told["about"], told["scenarios"], told["policies"], told["against"], tuple(rows))
+
+
+def filled(rows: Iterable[Row], same: Mapping[tuple[str, str], str]) -> list[Row]:
+    """The rows, and for each (scenario, policy) that could make no other film than somebody's, that one's rows again."""
+    rows = list(rows)
+    return rows + [Row(row.scenario, policy, row.seed, row.figures, row.curves, source)
+                   for (scenario, policy), source in same.items() for row in rows
+                   if (row.scenario, row.policy) == (scenario, source)]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The JSON that a bench wrote."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file", "Give what a bench wrote with --json or --out.") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: not the JSON of a bench ({error})", "Give what a bench wrote with --json or --out.") from None
+    if not isinstance(told, dict) or "kind" not in told:
+        raise UsageError(f"{path}: JSON, but not a bench's", "Give what `bench memory` or `bench speed` wrote with --json.")
+    if told.get("format", 0) > FORMAT:
+        raise UsageError(f"{path}: written by a newer version of this program", "Read it with that version.")
+    return told

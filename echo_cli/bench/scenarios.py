@@ -1,0 +1,124 @@
+"""What is filmed: scenarios of a few scenes, told anew for every seed, so that nobody can tune a memory to them.
+
+A scenario says which scenes return to which place and how each begins; a seed says who is where and what they do. Prompts
+are plain English about the little world of `tiny`, which any model can film. Host integers and text; no tensor.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+from echo_cli.models.tiny_words import COLOURS, MOTIONS, PLACES, SUBJECTS, TIMES
+from echo_cli.storyboard.nouns import Geometry, Kind, Scene, Timeline, timeline_of
+from echo_cli.training.grammar import Saying, say
+
+_STRIDE, _LOOKS = 3, 24  # a long scene is looked at every so many blocks, and about so often if it is very long
+
+SMOOTH, CUT, RECALL = Kind.SMOOTH, Kind.HARD_CUT, Kind.RECALL
+
+
+@dataclass(frozen=True)
+class Act:
+    """One scene: the place it is in, how many blocks it lasts, how it begins. A recall returns to the place's first scene."""
+
+    place: str
+    blocks: int
+    begins: Kind | None = None
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """`stride`: every so many blocks are looked at, where a scene is long. `cuts`: whether hard cuts are measured, or only
+    pass the time between a place and its return."""
+
+    name: str
+    words: str
+    acts: tuple[Act, ...]
+    stride: int = 1
+    cuts: bool = True
+
+    @property
+    def blocks(self) -> int:
+        return sum(act.blocks for act in self.acts)
+
+    @property
+    def counts(self) -> list[int]:
+        return [act.blocks for act in self.acts]
+
+    def first_in(self, place: str) -> int:
+        """The scene that opened a place."""
+        return next(index for index, act in enumerate(self.acts) if act.place == place)
+
+    def opens(self, scene: int) -> int:
+        """The first block of a scene."""
+        return sum(self.counts[:scene])
+
+
+def _acts(told: str) -> tuple[Act, ...]:
+    """`P1 |A3 ~A3 @A3`: place and blocks, a bar for a hard cut, a tilde for a smooth change, an at sign for a recall."""
+    kinds = {"|": CUT, "~": SMOOTH, "@": RECALL}
+    return tuple(Act(word.lstrip("|~@")[0], int(word.lstrip("|~@")[1:]), kinds.get(word[0])) for word in told.split())
+
+
+# A place that returns has been out of every window for six blocks, or the plainest window would remember it by chance. It is
+# not the film's opening either, which `sink` holds for ever, but in the story that goes to and fro.
+SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for scenario in (
+    Scenario("long", "one scene, far longer than the window", _acts("A24"), stride=_STRIDE),
+    Scenario("chain", "four scenes in one place, one thing changing from each to the next", _acts("A3 ~A3 ~A3 ~A3")),
+    Scenario("cuts", "three places, a hard cut between them", _acts("A3 |B3 |C3")),
+    Scenario("recall-1", "a place returns after one other scene", _acts("P1 |A3 |B6 @A3"), cuts=False),
+    Scenario("recall-2", "a place returns after two other scenes", _acts("P1 |A3 |B3 |C3 @A3"), cuts=False),
+    Scenario("recall-5", "a place returns after five other scenes", _acts("P1 |A3 |B2 |C2 |D2 |E2 |F2 @A3"), cuts=False),
+    Scenario("to-and-fro", "two places in turn", _acts("A4 |B6 @A6 @B3")),
+    Scenario("mixed", "smooth changes, cuts and returns in one story", _acts("A3 ~A2 |B3 ~B3 @A3")),
+)}
+
+
+def with_length(scenario: Scenario, blocks: int) -> Scenario:
+    """The same with a first scene of so many blocks."""
+    acts = (replace(scenario.acts[0], blocks=blocks), *scenario.acts[1:])
+    return replace(scenario, acts=acts, stride=max(_STRIDE, blocks // _LOOKS))
+
+
+def story(scenario: Scenario, seed: int) -> list[str]:
+    """The prompt of each scene."""
+    dice = Random(f"{scenario.name} {seed}")
+    returning = {act.place for act in scenario.acts if act.begins is RECALL}
+    homes: dict[str, tuple[int, int]] = {}
+    for act in scenario.acts:
+        if act.place not in homes:
+            homes[act.place] = _home(homes, returning, dice)
+    cast = {place: [dice.randrange(len(SUBJECTS)), dice.randrange(len(COLOURS)), dice.randrange(len(MOTIONS))] for place in homes}
+    prompts, seen = [], set()
+    for act in scenario.acts:
+        traits = cast[act.place]
+        if act.place in seen:  # who is back does something else; a smooth change may also be of who it is
+            what = dice.randrange(3) if act.begins is SMOOTH else 2
+            options = (SUBJECTS, COLOURS, MOTIONS)[what]
+            traits[what] = (traits[what] + 1 + dice.randrange(len(options) - 1)) % len(options)
+        seen.add(act.place)
+        shape, colour, does = traits
+        said = Saying(*homes[act.place], shape, colour, does, returns=act.begins is RECALL)
+        prompts.append(say(said, [dice.random() for _ in range(8)]))
+    return prompts
+
+
+def _home(taken: dict[str, tuple[int, int]], returning: set[str], dice: Random) -> tuple[int, int]:
+    """A kind of place and an hour that nobody has; neighbours differ in kind, and nothing is of a kind that returns."""
+    before = list(taken.values())
+    while True:
+        place, time = dice.randrange(len(PLACES)), dice.randrange(len(TIMES))
+        neighbour = bool(before) and before[-1][0] == place
+        alike = any(home[0] == place for letter, home in taken.items() if letter in returning)
+        if not neighbour and not alike and (place, time) not in before:
+            return place, time
+
+
+def timeline_for(scenario: Scenario, prompts: Sequence[str], geometry: Geometry) -> Timeline:
+    """The scenario with these prompts. Scenes have the same names in every seed, so that noise is keyed alike."""
+    scenes = []
+    for index, (act, prompt) in enumerate(zip(scenario.acts, prompts, strict=True)):
+        partner = f"scene-{scenario.first_in(act.place)}" if act.begins is RECALL else None
+        seconds = act.blocks * geometry.block_pictures / geometry.fps
+        scenes.append(Scene(f"scene-{index}", prompt, seconds, act.begins, partner))
+    return timeline_of(scenes, scenario.counts, geometry)
