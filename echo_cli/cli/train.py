@@ -34,6 +34,7 @@ def train(
                                                "queries are trained for the weights in the folder, or else the package's own.")] = None,
     preset: Annotated[str, typer.Option(help="How large the run is: cpu, gpu or mini; auto goes by the device.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="What training computes in: bfloat16, float32, or auto: bfloat16 on a GPU alone.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, max=65535, help="Decides the run: the same seed gives the same losses.")] = 1,
     minutes: Annotated[list[str] | None, typer.Option(metavar="STAGE=M", help="End a stage after so many minutes; may be repeated.")] = None,
     report: Annotated[bool, typer.Option("--report", help="Train nothing: judge the weights in the folder, or the package's own.")] = False,
@@ -46,11 +47,11 @@ def train(
     from echo_cli.training.chart import curve, losses
     from echo_cli.training.course import PRESETS, STAGES, Course, Watch
 
-    runtime = Runtime.choose(device, "float32")
     if report:
         from echo_cli.models.tiny import INDEX, WEIGHTS, load, save_measured
         from echo_cli.training.report import report as judged
 
+        runtime = Runtime.choose(device, "float32")
         own = out / "weights"
         trained = (own / INDEX).exists()
         backend = load(runtime, own if trained else WEIGHTS)
@@ -59,6 +60,7 @@ def train(
             save_measured(own, figures)
         print(json.dumps(figures))
         return
+    runtime = Runtime.choose(device, dtype)
     chosen = ("gpu" if runtime.device.type == "cuda" else "cpu") if preset == "auto" else preset
     if chosen not in PRESETS:
         raise UsageError(f"no preset is called '{preset}'", hint=f"Use auto, {', '.join(PRESETS)}.")
@@ -69,7 +71,7 @@ def train(
             raise UsageError(f"'{memory}' has nothing to learn", hint=f"The memory policy that learns is {NAME}.")
         stage = Stage.memory
     with Interruption() as asked:
-        course = Course(out, chosen, seed, runtime.device, Watch(_Lines(), lambda: asked.by is not None), _minutes(minutes or [], STAGES))
+        course = Course(out, chosen, seed, runtime, Watch(_Lines(), lambda: asked.by is not None), _minutes(minutes or [], STAGES))
         for name in STAGES if stage is None else (stage.value,):
             if not course.stage(name):
                 raise Interrupted(f"stopped by {asked.by} during stage {name}", hint="Run the same command again to go on.")

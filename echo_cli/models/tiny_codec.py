@@ -1,16 +1,27 @@
 """The codec of `tiny`: four pictures to one small latent frame and back.
 
-Every latent frame is coded by itself (the first, which is one picture, as that picture repeated), so a stream decoded piece by
-piece equals the whole exactly, and a cut costs nothing. Most of the work is done at a sixteenth and an eighth of the
-size: decoding must leave its time to the transformer. Knows nothing of training; `codec_stage` holds the losses.
+A latent frame is one picture, where each of its pixels comes from in the other three, and what has to be put right: the
+encoder is shown how things moved, the decoder moves them. Every latent frame is coded by itself (the first, which is one
+picture, as that picture repeated), so a stream decoded piece by piece equals the whole exactly, and a cut costs nothing.
+Most of the work is done at a sixteenth and an eighth of the size: decoding must leave its time to the transformer.
+Knows nothing of training; `codec_stage` holds the losses.
 """
+
+import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from echo_cli.models.motion import SHRINK, displacement
+
 _PIXELS = 4  # side of the squares that pictures are cut into at the door
 _TIME, _SPACE = 4, 16
+KEY = 1  # which of a latent frame's pictures the others are moved from
+_OTHERS = _TIME - 1
+_REACH = 4.0  # pixels for each unit that the decoder says
+_MODE_GAINS = (0.5, 2.0, 2.0, 2.0)  # change is small beside what stays, and matters as much
+assert SHRINK == _PIXELS
 
 
 class _Residual(nn.Module):
@@ -35,9 +46,10 @@ class TinyCodec(nn.Module):
         super().__init__()
         self.channels, self.widths = channels, widths
         fine, middle, coarse = widths
-        pixels = 3 * _TIME * _PIXELS**2
+        seen = 3 * _TIME * _PIXELS**2 + 2  # beside the pictures, how far things moved
+        said = (3 + 5 * _OTHERS) * _PIXELS**2  # a picture; two numbers of where from and three of what else for each of the others
         self.encoder = nn.Sequential(
-            nn.PixelUnshuffle(_PIXELS), nn.Conv2d(pixels, fine, 1), _Residual(fine),
+            nn.Conv2d(seen, fine, 3, padding=1), _Residual(fine),
             nn.PixelUnshuffle(2), nn.Conv2d(4 * fine, middle, 1), _Residual(middle),
             nn.PixelUnshuffle(2), nn.Conv2d(4 * middle, coarse, 1), _Residual(coarse),
             nn.Conv2d(coarse, channels, 1),
@@ -46,18 +58,27 @@ class TinyCodec(nn.Module):
             nn.Conv2d(channels, coarse, 3, padding=1), _Residual(coarse),
             nn.Conv2d(coarse, 4 * middle, 1), nn.PixelShuffle(2), _Residual(middle),
             nn.Conv2d(middle, 4 * fine, 1), nn.PixelShuffle(2), _Residual(fine), _Residual(fine),
-            nn.Conv2d(fine, pixels, 1), nn.PixelShuffle(_PIXELS),
+            nn.Conv2d(fine, said, 1), nn.PixelShuffle(_PIXELS),
         )
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
 
     def raw_latents(self, frames: Tensor) -> Tensor:
         """Frames [n, TIME * 3, y, x] in [0, 1] to latents [n, c, h, w] before normalisation."""
-        return self.encoder(frames * 2 - 1)
+        pictures = frames.unflatten(1, (_TIME, 3)) * 2 - 1
+        modes = torch.einsum("kt,ntcyx->nkcyx", _modes(frames.device), pictures).flatten(1, 2)
+        moved = displacement(frames[:, :3], frames[:, -3:]) / _OTHERS
+        return self.encoder(torch.cat((F.pixel_unshuffle(modes, _PIXELS), moved.to(modes.dtype)), 1))
 
-    def raw_pictures(self, latents: Tensor) -> Tensor:
-        """The inverse of `raw_latents`, not yet limited to [0, 1]."""
-        return self.decoder(latents) * 0.5 + 0.5
+    def raw_pictures(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """The inverse of `raw_latents`, not yet limited to [0, 1], and where from in the key picture every pixel of the
+        others was taken, in pixels right and down: [n, TIME - 1, 2, y, x]."""
+        said = self.decoder(latents).float()
+        key, flow, rest = said[:, :3], said[:, 3 : 3 + 2 * _OTHERS], said[:, 3 + 2 * _OTHERS :]
+        flow = _REACH * flow.unflatten(1, (_OTHERS, 2))
+        others = _moved(key, flow) + rest.unflatten(1, (_OTHERS, 3))
+        pictures = torch.cat((others[:, :KEY], key[:, None], others[:, KEY:]), 1)
+        return pictures.flatten(1, 2) * 0.5 + 0.5, flow
 
     def encode(self, pictures: Tensor) -> Tensor:
         """Pictures [b, 1 + 4 (n - 1), 3, y, x] in [0, 1] to latents [b, n, c, y / 16, x / 16]."""
@@ -81,6 +102,24 @@ class TinyCodec(nn.Module):
         """
         raw = latents * self.std[:, None, None] + self.mean[:, None, None]
         # A frame at a time: the bits of a convolution depend on how many pictures it is given at once, a stream's must not.
-        frames = [self.raw_pictures(frame).clamp(0, 1).unflatten(1, (_TIME, 3)) for frame in raw.unbind(1)]
+        frames = [self.raw_pictures(frame)[0].clamp(0, 1).unflatten(1, (_TIME, 3)) for frame in raw.unbind(1)]
         pictures = torch.cat(frames, 1)
         return (pictures if state else pictures[:, _TIME - 1 :]), True
+
+
+def _modes(device: torch.device) -> Tensor:
+    """The cosine transform over a latent frame's pictures, each mode with its gain: [mode, picture]."""
+    at = torch.arange(_TIME, device=device)
+    waves = torch.cos(math.pi / _TIME * at[:, None] * (at + 0.5)) * math.sqrt(2 / _TIME)
+    waves[0] /= math.sqrt(2)
+    return waves * torch.tensor(_MODE_GAINS, device=device)[:, None]
+
+
+def _moved(picture: Tensor, flow: Tensor) -> Tensor:
+    """A picture [n, 3, y, x] read elsewhere: `flow` [n, m, 2, y, x] says how many pixels right and down."""
+    height, width = picture.shape[-2:]
+    x = torch.arange(width, device=flow.device) + flow[:, :, 0]
+    y = torch.arange(height, device=flow.device)[:, None] + flow[:, :, 1]
+    where = torch.stack((2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1), -1)
+    each = [F.grid_sample(picture, one, padding_mode="border", align_corners=True) for one in where.unbind(1)]
+    return torch.stack(each, 1)

@@ -1,58 +1,47 @@
 """The first stage of training: the codec learns to carry the little world through its latents.
 
+It is told how things really moved. From pictures alone, motion is what it would learn last: nobody gains by saying where
+things went before somebody listens, nor by listening before somebody says it.
+
 Everything a step draws (stories, windows, noise) is a function of the seed and the step's number, so a run that was killed
 goes on with the losses it would have had. Knows nothing of the transformer.
 """
 
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from echo_cli.files import partial, publish
-from echo_cli.models.tiny_codec import TinyCodec
+from echo_cli.models.tiny_codec import KEY, TinyCodec
 
 from echo_cli.training.dice import uniform
 from echo_cli.training.draw import HEIGHT, WIDTH
+from echo_cli.training.loop import Learner, rate_at
 from echo_cli.training.muon import Muon
-from echo_cli.training.world import HELD_OUT, PICTURES, Stories, StoryKind, sample_stories
+from echo_cli.training.world import HELD_OUT, PICTURES, Stories, StoryKind, Truth, first_picture, sample_stories
 
-CHECKPOINT = "codec.pt"
 _LENGTH = 21  # latent frames of the stories that pictures are taken from
 _CHAPTER = 16  # steps whose pictures are drawn together
+_INSIDE, _OUTSIDE = 0.75, 1.6  # of the subject's radius: its edge, its shadow and what it covers are nobody's
 
 
 @dataclass(frozen=True)
 class CodecPlan:
     """What decides the weights."""
 
-    seed: int = 1
-    steps: int = 6000
     batch: int = 8  # latent frames in a step
     rate: float = 0.02
     small_rate: float = 1e-3
-    warmup: int = 30
     noise: float = 0.1  # of the latents' deviation, added before decoding
-    edges: float = 0.5  # weight of the loss on differences between neighbouring pixels
-    squares: float = 10.0  # weight of the squared error beside the absolute one
+    absolute: float = 0.5  # weight of the absolute error
+    edges: float = 0.25  # weight of the loss on differences between neighbouring pixels
+    squares: float = 10.0  # weight of the squared error
+    flow: float = 0.03  # weight of the loss on where pixels come from, in pixels
     smooth: float = 0.003  # weight of the latents' own neighbour differences
+    rounds: int = 3  # of the optimiser's orthogonalisation
     ema: float = 0.998
-    save_every: int = 200
     channels: int = 24
-
-
-@dataclass(frozen=True)
-class CodecProgress:
-    """One step's figures."""
-
-    step: int
-    steps: int
-    loss: float
-    psnr: float
-    roughness: float
 
 
 def roughness(latents: Tensor) -> Tensor:
@@ -66,106 +55,98 @@ def psnr(error: Tensor) -> Tensor:
 
 
 class CodecStage:
-    """The codec, its optimiser and its running average: all that a checkpoint holds. `run` changes it."""
+    """One step at a time: `advance` draws pictures and descends."""
 
-    def __init__(self, plan: CodecPlan, folder: Path, device: str = "cpu") -> None:
-        self.plan, self.folder, self.device = plan, folder, torch.device(device)
-        torch.manual_seed(plan.seed)
-        self.codec = TinyCodec(plan.channels).to(self.device, memory_format=torch.channels_last)
-        self.average = {name: value.clone() for name, value in self.codec.state_dict().items()}
-        self.optimiser = Muon(self.codec.parameters(), plan.rate, plan.small_rate)
-        self.step = 0
-        self._chapter, self._pages = -1, torch.empty(0)
-        folder.mkdir(parents=True, exist_ok=True)
-        if (folder / CHECKPOINT).exists():
-            self._load()
+    def __init__(self, plan: CodecPlan, seed: int, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+        self.plan, self.seed, self.device, self.dtype = plan, seed, device, dtype
+        torch.manual_seed(seed)
+        self.codec = TinyCodec(plan.channels).to(device, memory_format=torch.channels_last)
+        self.learner = Learner(self.codec, Muon(self.codec.parameters(), plan.rate, plan.small_rate, rounds=plan.rounds), plan.ema)
+        self._chapter, self._pages, self._motions = -1, torch.empty(0), torch.empty(0)
 
-    def _load(self) -> None:
-        saved = torch.load(self.folder / CHECKPOINT, map_location=self.device, weights_only=True)
-        if saved["plan"] != asdict(self.plan):
-            raise ValueError(f"the checkpoint in {self.folder} belongs to another plan: {saved['plan']}")
-        self.codec.load_state_dict(saved["codec"])
-        self.average = saved["average"]
-        self.optimiser.load_state_dict(saved["optimiser"])
-        self.step = saved["step"]
-
-    def save(self) -> None:
-        path = self.folder / CHECKPOINT
-        torch.save({"plan": asdict(self.plan), "codec": self.codec.state_dict(), "average": self.average,
-                    "optimiser": self.optimiser.state_dict(), "step": self.step}, partial(path))
-        publish(path)
-
-    def run(self, report: Callable[[CodecProgress], None], stop: Callable[[], bool] = lambda: False) -> None:
-        """Train to the plan's last step, or until `stop` says so between two steps; either way a checkpoint is left."""
-        while self.step < self.plan.steps and not stop():
-            report(self._advance())
-            if self.step % self.plan.save_every == 0:
-                self.save()
-        self.save()
-
-    def _frames(self) -> Tensor:
-        """This step's pictures, grouped as the encoder reads them: [batch, 12, y, x]."""
-        chapter, page = divmod(self.step, _CHAPTER)
+    def frames(self, step: int) -> tuple[Tensor, Tensor]:
+        """A step's pictures, grouped as the encoder reads them, [batch, 12, y, x], and how they move, [batch, 4, 4]."""
+        chapter, page = divmod(step, _CHAPTER)
         if chapter != self._chapter:
-            self._chapter, self._pages = chapter, self._write(chapter)
-        return self._pages[page]
+            self._chapter, (self._pages, self._motions) = chapter, self._write(chapter)
+        return self._pages[page], self._motions[page]
 
-    def _write(self, chapter: int) -> Tensor:
-        """All the pictures of _CHAPTER steps, from few enough stories that drawing costs little: [step, batch, 12, y, x]."""
-        key = torch.tensor([(self.plan.seed << 32) + chapter], device=self.device)
+    def _write(self, chapter: int) -> tuple[Tensor, Tensor]:
+        """All the frames of _CHAPTER steps, from few enough stories that drawing costs little: [step, batch, …]."""
+        key = torch.tensor([(self.seed << 32) + chapter], device=self.device)
         stories = 2 * self.plan.batch
         seeds = (key << 8) + torch.arange(stories, device=self.device)  # distinct over all chapters, below HELD_OUT
         told = sample_stories(seeds, _LENGTH, device=str(self.device))
         chance = uniform(key, 0, _CHAPTER * self.plan.batch)[0]
         windows = (chance[: _CHAPTER // 2] * _LENGTH).long().tolist()
         frames = torch.cat([TinyCodec.frames(told.render(at, at + 1), started=at > 0)[:, 0] for at in windows])
-        return frames[chance.argsort()].unflatten(0, (_CHAPTER, self.plan.batch))
+        motions = torch.cat([motion_of(told.truth, at) for at in windows])
+        order = chance.argsort()
+        return frames[order].unflatten(0, (_CHAPTER, self.plan.batch)), motions[order].unflatten(0, (_CHAPTER, self.plan.batch))
 
-    def _advance(self) -> CodecProgress:
+    def advance(self, step: int, spent: float) -> dict[str, Tensor]:
         plan = self.plan
-        frames = self._frames().contiguous(memory_format=torch.channels_last)
-        ramp = min(1.0, (self.step + 1) / plan.warmup)
-        fall = 0.5 * (1 + math.cos(math.pi * self.step / plan.steps))
-        self.optimiser.scale(ramp * (0.01 + 0.99 * fall))
-        generator = torch.Generator(self.device).manual_seed((plan.seed << 32) + self.step)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        frames, motion = self.frames(step)
+        frames = frames.contiguous(memory_format=torch.channels_last)
+        generator = torch.Generator().manual_seed((self.seed << 32) + step)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             raw = self.codec.raw_latents(frames)
             deviation, mean = torch.std_mean(raw.float(), (0, 2, 3))
             latents = (raw - mean[:, None, None]) / (deviation[:, None, None] + 1e-4)
-            noise = torch.randn(latents.shape, generator=generator, device=self.device)
+            noise = torch.randn(latents.shape, generator=generator).to(self.device)
             noisy = (latents + plan.noise * noise) * deviation[:, None, None] + mean[:, None, None]
-            decoded = self.codec.raw_pictures(noisy)
-        error = decoded.float() - frames
+            decoded, flow = self.codec.raw_pictures(noisy)
+        error = decoded - frames
         rough = roughness(latents.float())
         squares = error.square().mean()
         edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-        loss = error.abs().mean() + plan.squares * squares + plan.edges * edges + plan.smooth * rough
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimiser.step()
-        self.step += 1
+        subject, place = flow_errors(flow, motion)
+        loss = (plan.absolute * error.abs().mean() + plan.squares * squares + plan.edges * edges + plan.smooth * rough
+                + plan.flow * (subject + place))
         with torch.no_grad():
-            blend = min(plan.ema, self.step / (self.step + 20))
-            self.codec.mean.lerp_(mean, 1 - blend)
-            self.codec.std.lerp_(deviation, 1 - blend)
-            for name, value in self.codec.state_dict().items():
-                self.average[name].lerp_(value, 1 - blend)
-        figures = torch.stack((loss.detach(), psnr(squares.detach()), rough.detach())).tolist()
-        return CodecProgress(self.step, plan.steps, *figures)
+            blend = 1 / (step + 20) + 1 - plan.ema
+            self.codec.mean.lerp_(mean, blend)
+            self.codec.std.lerp_(deviation, blend)
+        self.learner.descend(loss, rate_at(step, spent))
+        return {"loss": loss.detach(), "psnr": psnr(squares.detach()), "roughness": rough.detach(), "flow": subject.detach()}
 
     @torch.no_grad()
     def finished(self, stories: int = 64) -> TinyCodec:
         """The averaged codec, its latents' mean and deviation measured anew over whole stories."""
         codec = TinyCodec(self.plan.channels).to(self.device)
-        codec.load_state_dict(self.average)
+        codec.load_state_dict(self.learner.average)
         codec.mean.zero_()
         codec.std.fill_(1)
-        seeds = torch.arange(stories) + (((self.plan.seed << 32) + self.plan.steps) << 8)  # after the last chapter's own
+        seeds = torch.arange(stories) + (((self.seed << 32) + self.learner.step) << 8)  # after the last chapter's own
         latents = torch.cat([codec.encode(told.pictures) for told in _batches(seeds, self.device)])
         deviation, mean = torch.std_mean(latents, (0, 1, 3, 4))
         codec.mean.copy_(mean)
         codec.std.copy_(deviation)
         return codec.requires_grad_(False).eval()
+
+
+def motion_of(truth: Truth, frame: int) -> Tensor:
+    """The camera's column, the subject's centre and its radius on each picture of a latent frame: [story, PICTURES, 4]."""
+    pictures = slice(first_picture(frame), first_picture(frame + 1))
+    motion = torch.cat((truth.pan[:, pictures, None], truth.centre[:, pictures], truth.radius[:, pictures, None]), -1)
+    return motion.expand(-1, PICTURES, -1)  # a film's first latent frame has one picture
+
+
+def flow_errors(flow: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
+    """How many pixels the codec's flow [n, 3, 2, y, x] is off, inside the subject and well outside of it."""
+    others = [picture for picture in range(PICTURES) if picture != KEY]
+    pan, centre, radius = motion[..., 0], motion[..., 1:3], motion[..., 3]
+    place = torch.stack((pan[:, others] - pan[:, KEY : KEY + 1], torch.zeros_like(pan[:, others])), -1)
+    subject = centre[:, KEY : KEY + 1] - centre[:, others]
+    subject = torch.where(subject.abs().amax(-1, keepdim=True) > WIDTH / 4, 0.0, subject)  # put back to the other side
+    x = torch.arange(WIDTH, device=flow.device)
+    y = torch.arange(HEIGHT, device=flow.device)[:, None]
+    away = torch.hypot(x - centre[:, others, 0, None, None], y - centre[:, others, 1, None, None]) / radius[:, others, None, None]
+    parts = []
+    for asked, where in ((subject, away < _INSIDE), (place, away > _OUTSIDE)):
+        off = (flow - asked[..., None, None]).abs().sum(2) * where
+        parts.append(off.sum() / where.sum().clamp(min=1))
+    return parts[0], parts[1]
 
 
 def _batches(seeds: Tensor, device: torch.device, kind: StoryKind | None = None, size: int = 4) -> Iterator[Stories]:

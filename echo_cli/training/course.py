@@ -6,9 +6,8 @@ writes the weights as the package holds them. Knows nothing of terminals: whoeve
 
 import shutil
 import subprocess
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -22,7 +21,7 @@ from echo_cli.models.spec import INDEX, TINY
 from echo_cli.models.tiny import load, load_codec, part_path, save_index, save_part
 from echo_cli.models.tiny_parts import PARTS, WEIGHTS, index
 from echo_cli.runtime import Runtime
-from echo_cli.training.codec_stage import CodecPlan, CodecProgress, CodecStage
+from echo_cli.training.codec_stage import CodecPlan, CodecStage
 from echo_cli.training.distill import Distiller, DistillPlan
 from echo_cli.training.eye_stage import EyePlan, EyeStage
 from echo_cli.training.loop import Budget, Learner, Losses, Progress, run
@@ -39,6 +38,7 @@ class Preset:
     """How large a run is. Steps are ends, not aims: minutes may be given to any stage."""
 
     codec: CodecPlan
+    codec_steps: int
     pool_stories: int  # in a shard
     teacher: TeacherPlan
     teacher_steps: int
@@ -51,13 +51,13 @@ class Preset:
 
 
 PRESETS: dict[str, Preset] = {
-    "cpu": Preset(codec=CodecPlan(), pool_stories=64, teacher=TeacherPlan(), teacher_steps=3000,
+    "cpu": Preset(codec=CodecPlan(), codec_steps=2900, pool_stories=64, teacher=TeacherPlan(), teacher_steps=3000,
                   distill=DistillPlan(batch=12), distill_steps=600, eye=EyePlan(), eye_steps=1000),
-    "gpu": Preset(codec=CodecPlan(steps=20_000, batch=32), pool_stories=512,
+    "gpu": Preset(codec=CodecPlan(batch=32), codec_steps=20_000, pool_stories=512,
                   teacher=TeacherPlan(batch=384, shards=48, first_shards=8, shard_every=100), teacher_steps=20_000,
                   distill=DistillPlan(batch=192, shards=48), distill_steps=2500,
                   eye=EyePlan(batch=192, groups=48), eye_steps=3000, memory=MemoryPlan(batch=48), memory_steps=400),
-    "mini": Preset(codec=CodecPlan(steps=4, batch=2, save_every=2), pool_stories=4,
+    "mini": Preset(codec=CodecPlan(batch=2), codec_steps=4, pool_stories=4,
                    teacher=TeacherPlan(batch=2, shards=1, first_shards=1), teacher_steps=6,
                    distill=DistillPlan(batch=2, shards=1), distill_steps=3,
                    eye=EyePlan(batch=4, groups=2, chapters=2, steps_each=2), eye_steps=3,
@@ -76,9 +76,10 @@ class Watch:
 class Course:
     """A run in `folder`: `stage` does one, or goes on with it, and says whether it came to its end."""
 
-    def __init__(self, folder: Path, preset: str, seed: int, device: torch.device, watch: Watch,
+    def __init__(self, folder: Path, preset: str, seed: int, runtime: Runtime, watch: Watch,
                  minutes: dict[str, float] | None = None) -> None:
-        self.folder, self.name, self.seed, self.device, self.watch = folder, preset, seed, device, watch
+        self.folder, self.name, self.seed, self.watch = folder, preset, seed, watch
+        self.device, self.dtype = runtime.device, runtime.dtype
         self.preset, self.minutes = PRESETS[preset], minutes or {}
 
     def stage(self, name: str) -> bool:
@@ -92,30 +93,21 @@ class Course:
     def facts(self) -> dict:
         """How these weights came to be."""
         preset = self.preset
-        return {"preset": self.name, "seed": self.seed, "minutes": self.minutes, "commit": _commit(), "torch": torch.__version__, "device": self.device.type,
+        return {"preset": self.name, "seed": self.seed, "ran": self._ran(), "commit": _commit(), "torch": torch.__version__,
+                "device": self.device.type, "dtype": str(self.dtype).removeprefix("torch."),
                 "codec": asdict(preset.codec), "teacher": asdict(preset.teacher), "distill": asdict(preset.distill)}
+
+    def _ran(self) -> dict[str, dict[str, float]]:
+        """How far each stage has come, and in how many minutes."""
+        told = {stage: Losses(self.folder / f"{stage}.csv").rows for stage in STAGES}
+        return {stage: {"steps": int(rows[-1]["step"]), "minutes": round(float(rows[-1]["seconds"]) / 60, 1)}
+                for stage, rows in told.items() if rows}
 
     def _codec(self) -> bool:
         if part_path(self.weights, "codec").exists():
             return True
-        stage = CodecStage(replace(self.preset.codec, seed=self.seed), self.folder / "codec", str(self.device))
-        budget = Budget(self.preset.codec.steps, self.minutes.get("codec"))
-        began = time.perf_counter()
-
-        def spent() -> float:
-            return budget.spent(stage.step, time.perf_counter() - began)
-
-        losses = Losses(self.folder / "codec.csv", stage.step)
-
-        def told(figures: CodecProgress) -> None:
-            named = {"loss": figures.loss, "psnr": figures.psnr, "roughness": figures.roughness}
-            progress = Progress("codec", figures.step, spent(), time.perf_counter() - began, named)
-            losses.add(progress)
-            self.watch.report(progress)
-
-        stage.run(told, lambda: spent() >= 1 or self.watch.stop())
-        losses.save()
-        if spent() < 1:
+        stage = CodecStage(self.preset.codec, self.seed, self.device, self.dtype)
+        if not self._run("codec", stage.learner, stage.advance, self.preset.codec_steps):
             return False
         codec = stage.finished()
         save_part(self.weights, "codec", codec, self.facts())
@@ -138,7 +130,7 @@ class Course:
         return True
 
     def _teacher(self) -> bool:
-        teacher = Teacher(TINY, self.preset.teacher, self.seed, self.pool(), self.device)
+        teacher = Teacher(TINY, self.preset.teacher, self.seed, self.pool(), self.device, self.dtype)
         if not self._run("teacher", teacher.learner, teacher.advance, self.preset.teacher_steps):
             return False
         teacher.pupil.load_state_dict(teacher.learner.average)
@@ -151,7 +143,7 @@ class Course:
             raise UsageError(f"{path}: no teacher here yet", hint="Train it first: echo-cli train --stage teacher.")
         taught = Pupil(TINY)
         taught.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["average"])
-        distiller = Distiller(TINY, self.preset.distill, self.seed, self.pool(), taught, self.device)
+        distiller = Distiller(TINY, self.preset.distill, self.seed, self.pool(), taught, self.device, self.dtype)
         if not self._run("distill", distiller.learner, distiller.advance, self.preset.distill_steps):
             return False
         distiller.pair.load_state_dict(distiller.learner.average)

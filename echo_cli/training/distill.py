@@ -64,8 +64,9 @@ class Pair(torch.nn.Module):
 class Distiller:
     """One step at a time: the student makes a lesson's blocks, then student and critic learn from them."""
 
-    def __init__(self, spec: ModelSpec, plan: DistillPlan, seed: int, pool: Pool, taught: Pupil, device: torch.device) -> None:
-        self.plan, self.seed, self.device, self.shift = plan, seed, device, spec.shift
+    def __init__(self, spec: ModelSpec, plan: DistillPlan, seed: int, pool: Pool, taught: Pupil, device: torch.device,
+                 dtype: torch.dtype = torch.float32) -> None:
+        self.plan, self.seed, self.device, self.dtype, self.shift = plan, seed, device, dtype, spec.shift
         self.sigmas = schedule(spec.steps, spec.shift).sigmas
         self.pair = Pair(taught).to(device)
         self.teacher = copy.deepcopy(taught).to(device).requires_grad_(False)
@@ -95,7 +96,7 @@ class Distiller:
         batch = plan.batch * plan.imitated if imitates else plan.batch
         lesson = self.lessons.draw(blocks, sequences(batch, blocks), dice).to(self.device)
         own = blocks > 1 and dice.random() < rolled
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             # The critic first learns what the student is like, then they take turns.
             teaches = spent > plan.imitation + plan.alone and step % plan.turns == 0
             losses = self.imitate(lesson, generator) if imitates else self.converse(lesson, own, teaches, generator)

@@ -84,11 +84,11 @@ def rate_at(step: int, spent: float) -> float:
 class Losses:
     """A stage's figures as CSV: those of steps that a checkpoint does not know are forgotten."""
 
-    def __init__(self, path: Path, step: int) -> None:
+    def __init__(self, path: Path, step: int | None = None) -> None:
         self.path, self.rows = path, []
         if path.exists():
             with path.open(newline="") as file:
-                self.rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+                self.rows = [row for row in csv.DictReader(file) if step is None or int(row["step"]) <= step]
 
     def add(self, progress: Progress) -> None:
         self.rows.append({"step": progress.step, "seconds": round(progress.seconds, 2),

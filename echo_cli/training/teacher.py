@@ -89,8 +89,9 @@ def noise_like(latents: Tensor, generator: torch.Generator) -> Tensor:
 class Teacher:
     """One step at a time: `advance` draws a lesson and descends."""
 
-    def __init__(self, spec: ModelSpec, plan: TeacherPlan, seed: int, pool: Pool, device: torch.device) -> None:
-        self.plan, self.seed, self.pool, self.device = plan, seed, pool, device
+    def __init__(self, spec: ModelSpec, plan: TeacherPlan, seed: int, pool: Pool, device: torch.device,
+                 dtype: torch.dtype = torch.float32) -> None:
+        self.plan, self.seed, self.pool, self.device, self.dtype = plan, seed, pool, device, dtype
         torch.manual_seed(seed)
         self.pupil = Pupil(spec).to(device).train()
         self.lessons = Library()
@@ -135,7 +136,7 @@ class Teacher:
         spoken = (torch.rand(len(x0), 1, 1, generator=generator) >= plan.empty).to(self.device)
         noise = noise_like(x0, generator)
         level = sigma.repeat_interleave(x0.shape[1] // lesson.blocks, 1)[..., None, None, None]
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             text = self.school.read(lesson.words * spoken)
             said = self.school.velocity(lesson, text, clean, (1 - level) * x0 + level * noise, 1000 * sigma)
         flow = (said.float() - (noise - x0)).square().mean()
