@@ -36,10 +36,10 @@ class DistillPlan:
     turns: int = 2  # steps of the critic for each of the student's
     rounds: int = 3
     ema: float = 0.99
-    guidance: float = 2.0
+    guidance: float = 2.5
     lowest: float = 0.1  # noise levels at which teacher and critic are asked
     highest: float = 0.95
-    shards: int = 24
+    shards: int = 20
     imitation: float = 0.2  # share of the budget
     alone: float = 0.05  # share of the budget in which the critic learns and the student waits
     imitated: int = 2  # times the batch, while imitating: it costs half as much
@@ -81,7 +81,8 @@ class Distiller:
 
     def _optimiser(self) -> Muon:
         plan, pair = self.plan, self.pair
-        both = Muon(pair.student.parameters(), plan.rate, plan.small_rate, small=pair.student.small(), rounds=plan.rounds)
+        both = Muon(pair.student.parameters(), plan.rate, plan.small_rate, small=pair.student.small(), rounds=plan.rounds,
+                    dtype=self.dtype)
         self._student_groups = len(both.param_groups)
         both.include(pair.critic.parameters(), plan.rate, plan.small_rate, small=pair.critic.small())
         return both

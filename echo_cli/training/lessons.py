@@ -18,6 +18,7 @@ TRUTHS = ("seen", "shape", "colour", "motion", "cover", "velocity", "depths")
 _CUT_JUMP = 45  # positions that the policy `echo-forcing` puts between a hard cut and what was before
 _RECALL_JUMP = 6
 _ANCHORS = 12  # frames
+_CHANGED = 0.4  # share of sequences drawn around a change of prompt, the rarest and hardest thing to follow
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,15 @@ class Library:
         self.shards: list[dict[str, Tensor]] = []
         self._starts: list[tuple[int, int, int]] = []  # (shard, story, block) where a scene may open
         self._first: list[tuple[int, int, int]] = []  # those among them that open a film
+        self._changes: list[tuple[int, int, int]] = []  # where the prompt changes
 
     def add(self, shard: dict[str, Tensor]) -> None:
         whole = shard["seen"].unflatten(1, (-1, BLOCK)).amin(-1) > 0.9  # [story, block] the subject is all in the picture
         found = [(len(self.shards), story, block) for story, block in whole.nonzero().tolist()]
         self._starts += found
         self._first += [start for start in found if start[2] == 0]
+        opens = shard["segment"][:, ::BLOCK].diff(dim=1, prepend=shard["segment"][:, :1])
+        self._changes += [(len(self.shards), story, block) for story, block in opens.nonzero().tolist()]
         self.shards.append(shard)
 
     def draw(self, blocks: int, batch: int, dice: Random) -> Lesson:
@@ -72,9 +76,12 @@ class Library:
     def _start(self, blocks: int, dice: Random) -> tuple[int, int, int]:
         if blocks == 1:
             return dice.choice(self._first if dice.random() < 0.5 else self._starts)
+        room = LENGTH // BLOCK - blocks
+        if self._changes and dice.random() < _CHANGED:
+            shard, story, block = dice.choice(self._changes)
+            return shard, story, min(room, max(0, block - dice.randint(1, blocks - 1)))
         shard = dice.randrange(len(self.shards))
         story = dice.randrange(len(self.shards[shard]["latents"]))
-        room = LENGTH // BLOCK - blocks
         return shard, story, 0 if dice.random() < 0.5 else dice.randint(0, room)
 
 

@@ -36,9 +36,9 @@ class TeacherPlan:
     shaken: float = 0.5  # share of sequences whose clean frames are noised a little
     shake: float = 0.2  # the most they are noised
     at_steps: float = 0.5  # share of noise levels that are exactly those of the few steps
-    shards: int = 24  # in the pool when it has grown
+    shards: int = 20  # in the pool when it has grown
     first_shards: int = 4
-    shard_every: int = 25  # steps
+    shard_every: int = 40  # steps
 
 
 # (share of the budget spent, {blocks in a sequence: chance}): what is drawn from then on
@@ -68,8 +68,8 @@ class Pupil(nn.Module):
         return [p for module in apart for p in module.parameters()] + [block.modulation for block in net.blocks]
 
 
-def optimiser(plan: TeacherPlan, pupil: Pupil) -> Muon:
-    return Muon(pupil.parameters(), plan.rate, plan.small_rate, small=pupil.small(), rounds=plan.rounds)
+def optimiser(plan: TeacherPlan, pupil: Pupil, dtype: torch.dtype) -> Muon:
+    return Muon(pupil.parameters(), plan.rate, plan.small_rate, small=pupil.small(), rounds=plan.rounds, dtype=dtype)
 
 
 def pick(mixture: dict[int, float], dice: Random) -> int:
@@ -96,7 +96,7 @@ class Teacher:
         self.pupil = Pupil(spec).to(device).train()
         self.lessons = Library()
         self.school = Class(self.pupil.transformer, self.pupil.words)
-        self.learner = Learner(self.pupil, optimiser(plan, self.pupil), plan.ema)
+        self.learner = Learner(self.pupil, optimiser(plan, self.pupil, dtype), plan.ema)
         self.sigmas = torch.tensor(schedule(spec.steps, spec.shift).sigmas)
         self.shift = spec.shift
 

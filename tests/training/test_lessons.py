@@ -75,6 +75,17 @@ def test_a_lone_block_shows_all_of_its_subject(tmp_path):
     assert library.draw(1, 20, Random(0)).truth["seen"].min() > 0.9
 
 
+def test_changes_of_prompt_are_drawn_more_often_than_they_happen(tmp_path):
+    library = Library()
+    library.add(small_pool(tmp_path, stories=24).shard(0))
+    segments = library.shards[0]["segment"][:, ::BLOCK]
+    happens = (segments.diff(dim=1) != 0).float().mean()
+    drawn = library.draw(2, 200, Random(0)).words
+    changes = (drawn[:, 0] != drawn[:, 1]).any(1).float().mean()
+    assert 0 < happens < 0.25 < changes < 0.75
+    assert library.draw(7, 20, Random(0)).latents.shape[:2] == (20, 21)
+
+
 def test_a_shard_is_made_once_and_read_again(tmp_path):
     pool = small_pool(tmp_path)
     made = pool.shard(2)
