@@ -52,7 +52,7 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "cpu": Preset(codec=CodecPlan(), codec_steps=2900, pool_stories=64, teacher=TeacherPlan(), teacher_steps=2600,
-                  distill=DistillPlan(batch=12), distill_steps=560, eye=EyePlan(), eye_steps=1000),
+                  distill=DistillPlan(batch=12), distill_steps=500, eye=EyePlan(), eye_steps=1000),
     "gpu": Preset(codec=CodecPlan(batch=32), codec_steps=20_000, pool_stories=512,
                   teacher=TeacherPlan(batch=384, shards=48, first_shards=8, shard_every=100), teacher_steps=20_000,
                   distill=DistillPlan(batch=192, shards=48), distill_steps=2500,
