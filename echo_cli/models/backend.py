@@ -19,6 +19,10 @@ from echo_cli.runtime import Runtime
 
 
 class TextEncoder(Protocol):
+    def prepare(self, prompts: Sequence[str]) -> None:
+        """All that will be asked for, before the first of it is: an encoder that is costly to have may go after this."""
+        ...
+
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """Text rows [prompt, row, dim]; rows past a prompt's end are zero."""
         ...

@@ -37,9 +37,10 @@ def plan_policy(name: str, settings: Window, backend: Backend, timeline: Timelin
 
 
 class Rows(Sequence[Tensor]):
-    """The text rows of every scene [1, row, dim], encoded when a scene asks: a film may have more scenes than memory."""
+    """The text rows of every scene [1, row, dim], given when a scene asks: a film may have more scenes than memory."""
 
     def __init__(self, text: TextEncoder, prompts: Sequence[str]) -> None:
+        text.prepare(prompts)
         self._text, self._prompts = text, prompts
 
     def __len__(self) -> int:

@@ -20,6 +20,9 @@ class Letters:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
+    def prepare(self, prompts) -> None:
+        pass
+
     def encode(self, prompts) -> torch.Tensor:
         self.asked += prompts
         rows = torch.zeros(len(prompts), SPEC.text_len, SPEC.text_dim)
