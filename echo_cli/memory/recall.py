@@ -66,6 +66,6 @@ class SceneLibrary:
 
     def restore(self, state: Nest) -> None:
         places = state["places"]
-        self._keys[places], self._values[places] = state["keys"], state["values"]
+        self._keys[places], self._values[places] = (state[name].to(self._keys.device) for name in ("keys", "values"))
         self._places = {Keepsake(*keepsake): place for keepsake, place in zip(state["kept"], places, strict=True)}
         self._free = list(state["free"])

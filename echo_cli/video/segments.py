@@ -20,6 +20,7 @@ from typing import Self
 
 import numpy as np
 
+from echo_cli.errors import Damaged
 from echo_cli.files import flush, sha256, told_as_output
 from echo_cli.video import ffmpeg
 from echo_cli.video.encoding import Encoding
@@ -29,10 +30,6 @@ from echo_cli.video.writer import FilmWriter
 
 LENGTH = 240  # pictures in a segment: about as many as an encoder puts between two key pictures anyway
 PIECE = 12  # pictures given to an encoder at once when a segment is made again
-
-
-class Damaged(Exception):
-    """What a film was to go on from is not what it was: says which file, and what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from echo_cli.errors import OutputError
+from echo_cli.errors import Damaged, OutputError
 from echo_cli.files import sha256
 from echo_cli.video import ffmpeg, read, segments
 from echo_cli.video.encoding import Encoding
-from echo_cli.video.segments import Damaged, SegmentedFilm, Written
+from echo_cli.video.segments import SegmentedFilm, Written
 from echo_cli.video.subtitles import Caption
 from echo_cli.video.target import Images, Mp4
 
