@@ -62,6 +62,8 @@ def batch(
     address: Annotated[str | None, typer.Option(
         metavar="HOST:PORT", help="The Ray cluster; left out, RAY_ADDRESS, or one is started here and stopped.",
         show_default=False)] = None,
+    actors: Annotated[int | None, typer.Option(
+        metavar="N", min=1, help="How many Ray actors; left out, as many as there is room for.", show_default=False)] = None,
     cpus: Annotated[int | None, typer.Option(
         "--cpus-per-actor", metavar="N", min=1, help="CPUs of each Ray actor.", show_default="4 at most")] = None,
     seed: Seed = None,
@@ -95,10 +97,12 @@ def batch(
     from echo_cli.render.signals import Interruption
 
     _check_streams(progress, as_json, plan)
-    if engine is not Engine.RAY and (address or cpus):
-        raise UsageError(f"{'--address' if address else '--cpus-per-actor'} is for --engine ray", "add --engine ray")
+    given = {"--address": address, "--actors": actors, "--cpus-per-actor": cpus}
+    if engine is not Engine.RAY and (odd := [option for option, value in given.items() if value is not None]):
+        raise UsageError(f"{odd[0]} is for --engine ray", "add --engine ray")
     choices = Choices(seed, model, memory, {}, picture_size(size), scale, subtitles, Encoding(codec, crf, preset), device, dtype)
-    films, bad, count = _listed(paths or [], name, out_dir, shard, choices, settings or [])
+    films, bad, count = _listed(paths or [], name, os.path.abspath(out_dir) if engine is Engine.RAY else out_dir, shard,
+                                 choices, settings or [])
     done, waiting = split(films, force)
     with progress_of(progress, quiet) as teller, Interruption() as interruption:
         report = Report(teller, count, as_json, quiet, verbose)
@@ -107,7 +111,7 @@ def batch(
         for outcome in (*bad, *done):
             report(outcome)
         orders, tally = Orders(device, dtype, force, retries, fail_fast), Tally(waiting, count, teller)
-        for outcome in _made(engine, waiting, orders, bool(fail_fast and bad), tally, interruption, address, cpus):
+        for outcome in _made(engine, waiting, orders, bool(fail_fast and bad), tally, interruption, (address, actors, cpus)):
             report(outcome)
         return report.summary()
 
@@ -160,7 +164,7 @@ def _listed(paths: list[str], name: str, folder: str, shard: str | None, choices
 
 
 def _made(engine: Engine, films: list["Film"], orders: "Orders", stopped: bool, tally: "Tally", interruption: "Interruption",
-          address: str | None, cpus: int | None) -> Iterator["Outcome"]:
+          cluster: tuple[str | None, int | None, int | None]) -> Iterator["Outcome"]:
     """What becomes of each; torch is imported only when there is a film to make."""
     from echo_cli.render.batch.outcome import left
 
@@ -169,7 +173,7 @@ def _made(engine: Engine, films: list["Film"], orders: "Orders", stopped: bool, 
     elif engine is Engine.RAY:
         from echo_cli.render.batch.ray_engine import make_films
 
-        yield from make_films(films, orders, tally, interruption, address, cpus)
+        yield from make_films(films, orders, tally, interruption, *cluster)
     else:
         from echo_cli.render.batch.local import make_films
 

@@ -21,6 +21,7 @@ class Report:
 
     def __init__(self, teller: Progress, count: int, as_json: bool, quiet: bool, verbose: bool) -> None:
         self.as_json = as_json
+        self._out = sys.stdout  # kept, for an engine may lend that name to others
         self._teller = teller
         self._count = count
         self._quiet = quiet
@@ -31,9 +32,9 @@ class Report:
     def __call__(self, outcome: "Outcome") -> None:
         self._outcomes.append(outcome)
         if self.as_json:
-            print(json.dumps(outcome.plain(self._count), ensure_ascii=False), flush=True)
-        elif outcome.exit_code is Exit.DONE and not sys.stdout.isatty():  # on a terminal it is told already
-            print(outcome.film, flush=True)
+            print(json.dumps(outcome.plain(self._count), ensure_ascii=False), file=self._out, flush=True)
+        elif outcome.exit_code is Exit.DONE and not self._out.isatty():  # on a terminal it is told already
+            print(outcome.film, file=self._out, flush=True)
         self.tell(outcome)
 
     def tell(self, outcome: "Outcome") -> None:
