@@ -33,6 +33,13 @@ Preset = Annotated[str | None, typer.Option(help="The encoder's preset.", show_d
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 ProgressStyle = Annotated[Style, typer.Option("--progress", help="How progress is told.")]
+Resume = Annotated[bool, typer.Option(
+    "--resume/--restart", help="Go on with what an interrupted run left, if there is something, or discard it and begin anew.")]
+CheckpointEvery = Annotated[float | None, typer.Option(
+    metavar="SECONDS", min=0, help="How often an unfinished film is kept; 0: only when a signal stops it.", show_default="60")]
+Grace = Annotated[float, typer.Option(metavar="SECONDS", min=0, help="How long a signal waits for the block in progress.")]
+LogFile = Annotated[str | None, typer.Option("--log-file", metavar="FILE", help="Append a log of the run to this file.",
+                                             show_default=False)]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
 
 

@@ -5,7 +5,7 @@ Knows manifests, locks and what interrupted runs left; no torch.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from echo_cli.errors import EchoError
 from echo_cli.render import manifest
@@ -16,10 +16,16 @@ from echo_cli.render.resume import Checkpoint, Work
 
 
 class Weights(Protocol):
-    """Whatever knows the hash of a model's weights: the loaded model, or who has asked for it."""
+    """Whatever knows the hash of a model's weights: the loaded model, or `Told`."""
 
     @property
     def weights_hash(self) -> str: ...
+
+
+class Told(NamedTuple):
+    """The hash of weights that are not loaded."""
+
+    weights_hash: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import pytest
 
 from echo_cli.cli.app import run
 from echo_cli.models import backend as backends
+from echo_cli.models import told
 from echo_cli.models.spec import SPECS
 from echo_cli.trace.reader import read_trace
 from echo_cli.video import read
@@ -29,6 +30,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a storyboard in it, and the small model under the name `tiny`."""
     monkeypatch.setitem(SPECS, "tiny", stage.SPEC)
     monkeypatch.setitem(backends.LOADERS, "tiny", stage.load)
+    monkeypatch.setitem(told.HASHES, "tiny", lambda folder: stage.WEIGHTS)
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
