@@ -41,8 +41,8 @@ class MemoryPlan:
     """What decides the queries, beside the seed and the model."""
 
     queries: int = FRAMES
-    batch: int = 6  # films at a time
-    lessons: int = 14  # drawn from each batch of films
+    batch: int = 4  # films at a time
+    lessons: int = 16  # drawn from each batch of films
     through: int = 10  # updates that gradients pass through
     clips: float = 0.4  # share of batches that are clips of the world, not films of the model's own
     bare: float = 0.15  # share of lessons that show the initial state, as if nothing had been absorbed
