@@ -152,6 +152,36 @@ def test_a_conversion_by_name_and_by_folder(models: Path, tmp_path: Path, capfd:
     told(capfd, "convert", "from", "--force")
 
 
+STORY = """
+version: 1
+scenes:
+  - {id: a, prompt: a red ball, duration: 0.75s}
+  - {id: b, transition: hard cut, prompt: a blue box, duration: 0.5s}
+"""
+
+
+def test_every_layout_makes_the_same_film(models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    wan_folders.spelling(wan_folders.released(models / "released", {"generator_ema": wan_folders.wrapped(wan_folders.transformer())}))
+    wan_folders.spelling(wan_folders.diffusers(models / "pipeline"))
+    told(capfd, "convert", "released", "-o", str(models / "ours"))
+    (tmp_path / "story.yaml").write_text(STORY)
+    films = {}
+    for model in ("released", "pipeline", "ours", f"{models}/ours/"):
+        pictures = tmp_path / f"film{len(films)}"
+        assert run(["generate", "story.yaml", "--model", model, "--size", "48x32", "--scale", "1", "-o", f"{pictures}/%03d.png"]) == 0
+        films[model] = [path.read_bytes() for path in sorted(pictures.glob("*.png"))]
+    assert len(films["ours"]) == 20 and len(set(films["ours"])) == 20
+    assert films["ours"] == films["released"] == films["pipeline"] == films[f"{models}/ours/"]
+
+    flip(models / "ours" / "codec.safetensors")
+    os.utime(models / "ours" / "codec.safetensors")
+    capfd.readouterr()
+    assert run(["generate", "story.yaml", "--model", "ours", "--size", "48x32", "-o", "other/%03d.png"]) == 3
+    assert "codec.safetensors: not the weights that model.json names" in capfd.readouterr().err
+    assert run(["generate", "story.yaml", "--model", WAN]) == 3
+    assert f"echo-cli models get {WAN}" in capfd.readouterr().err
+
+
 class Evil:
     def __reduce__(self) -> tuple:
         return os.system, ("touch ran",)
