@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from echo_cli.cli.bench_memory import memory
+from echo_cli.cli.bench_soak import soak
 from echo_cli.cli.options import Debug, picture_size
 
 bench = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True,
@@ -19,6 +20,7 @@ def _bench() -> None:
 
 
 bench.command()(memory)
+bench.command()(soak)
 
 
 @bench.command()

@@ -16,7 +16,8 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_charges_all_of_a_block() -> None:
-    done = bench("--layers", "1", "--blocks", "3", "--warmup", "0", "--policy", "sink", "--policy", "echo-forcing", "--json")
+    done = bench("--layers", "1", "--blocks", "3", "--warmup", "0", "--policy", "sink", "--policy", "echo-forcing", "--decode",
+                 "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert [row["policy"] for row in report["policies"]] == ["sink", "echo-forcing"]
@@ -25,6 +26,19 @@ def test_the_command_charges_all_of_a_block() -> None:
         assert sum(row["parts_ms"].values()) == pytest.approx(row["block_ms"], rel=0.5)
         assert row["bytes_first"] == row["bytes_last"] > 0
         assert 0 < row["memory_share"] < 1
+        assert row["pictures_per_second"] == pytest.approx(12_000 / row["block_ms"])
+        assert row["whole_pictures_per_second"] > 0
+
+
+@pytest.mark.slow
+def test_what_is_compiled_is_charged_too() -> None:
+    done = bench("--spec", "wan-1.3b", "--layers", "1", "--size", "32x32", "--blocks", "2", "--policy", "window", "--compile", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["compiled"] and report["attention"] == "torch"
+    (row,) = report["policies"]
+    assert row["block_ms"] < 5_000, "the compiler was timed"
+    assert all(time > 0 for time in row["parts_ms"].values()) and row["whole_pictures_per_second"] is None
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
