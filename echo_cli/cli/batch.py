@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -9,15 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from echo_cli.cli.options import (
+    CheckpointEvery,
     Crf,
     Debug,
     Device,
     Dtype,
+    Grace,
+    LogFile,
     Memory,
     Model,
     Preset,
     ProgressStyle,
     Quiet,
+    Resume,
     Scale,
     Seed,
     Settings,
@@ -29,6 +34,7 @@ from echo_cli.cli.options import (
 from echo_cli.cli.report import Report
 from echo_cli.errors import EchoError, Exit, UsageError
 from echo_cli.render.progress import Style, progress_of
+from echo_cli.render.signals import GRACE
 from echo_cli.video.encoding import Encoding
 
 if TYPE_CHECKING:
@@ -79,6 +85,10 @@ def batch(
     device: Device = "auto",
     dtype: Dtype = "auto",
     force: Annotated[bool, typer.Option("--force", help="Make films anew over what is there.")] = False,
+    resume: Resume = True,
+    checkpoint_every: CheckpointEvery = None,
+    grace: Grace = GRACE,
+    log_file: LogFile = None,
     progress: ProgressStyle = Style.AUTO,
     quiet: Quiet = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Name the films that were done already, too.")] = False,
@@ -87,13 +97,17 @@ def batch(
 ) -> int:
     """Make the films of many storyboards with one loaded model.
 
-    Films that are done are skipped; one that cannot be made does not stop the rest. The exit code is 0 when all are done,
-    otherwise that of the failure a farm should answer first: 75, 5, 3, 4, 1, 2.
+    Films that are done are skipped, interrupted ones go on where they stopped, and one that cannot be made does not stop
+    the rest. The exit code is 0 when all are done, otherwise that of the failure a farm should answer first: 75, 5, 3, 4, 1, 2.
     """
+    from contextlib import ExitStack
+    from pathlib import Path
+
     from echo_cli.render.batch.already import split
     from echo_cli.render.batch.outcome import Orders
     from echo_cli.render.batch.tally import Tally
     from echo_cli.render.job import Choices
+    from echo_cli.render.log import Log, Logged
     from echo_cli.render.signals import Interruption
 
     _check_streams(progress, as_json, plan)
@@ -101,16 +115,25 @@ def batch(
     if engine is not Engine.RAY and (odd := [option for option, value in given.items() if value is not None]):
         raise UsageError(f"{odd[0]} is for --engine ray", "add --engine ray")
     choices = Choices(seed, model, memory, {}, picture_size(size), scale, subtitles, Encoding(codec, crf, preset), device, dtype)
+    orders = Orders(device, dtype, force, not resume, checkpoint_every, retries, fail_fast, grace)
     films, bad, count = _listed(paths or [], name, os.path.abspath(out_dir) if engine is Engine.RAY else out_dir, shard,
                                  choices, settings or [])
     done, waiting = split(films, force)
-    with progress_of(progress, quiet) as teller, Interruption() as interruption:
-        report = Report(teller, count, as_json, quiet, verbose)
+    with ExitStack() as stack:
+        teller, log = progress_of(progress, quiet), None
+        if log_file:
+            log = stack.enter_context(Log(Path(log_file)))
+            log.head(sys.argv, {"storyboards": count, "done already": len(done), "orders": orders, "choices": choices})
+            teller = Logged(teller, log)
+        report = Report(teller, count, as_json, quiet, verbose, log)
         if plan:
-            return _print_plan(waiting, bad, choices, settings or [], force, report)
+            return _print_plan(waiting, bad, choices, settings or [], orders, report)
+        stack.enter_context(teller)
+        say = (lambda text: None) if quiet else teller.say
+        interruption = stack.enter_context(Interruption(say, grace))
         for outcome in (*bad, *done):
             report(outcome)
-        orders, tally = Orders(device, dtype, force, retries, fail_fast), Tally(waiting, count, teller)
+        tally = Tally(waiting, count, teller, say)
         for outcome in _made(engine, waiting, orders, bool(fail_fast and bad), tally, interruption, (address, actors, cpus)):
             report(outcome)
         return report.summary()
@@ -180,13 +203,13 @@ def _made(engine: Engine, films: list["Film"], orders: "Orders", stopped: bool, 
         yield from make_films(films, orders, tally, interruption)
 
 
-def _print_plan(films: list["Film"], bad: list["Outcome"], choices: "Choices", assignments: list[str], force: bool,
+def _print_plan(films: list["Film"], bad: list["Outcome"], choices: "Choices", assignments: list[str], orders: "Orders",
                 report: Report) -> Exit:
     """The command of each film; what cannot become one is told, and is in the exit code."""
     from echo_cli.render.batch.outcome import exit_code
     from echo_cli.render.batch.plan import command, line
 
-    commands = [(film, command(film.source, str(film.job.outputs.film.path), choices, assignments, force)) for film in films]
+    commands = [(film, command(film.source, str(film.job.outputs.film.path), choices, assignments, orders)) for film in films]
     for film, words in commands:
         print(json.dumps({"job": film.number, "storyboard": film.source, "command": words}, ensure_ascii=False)
               if report.as_json else line(words))

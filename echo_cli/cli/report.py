@@ -12,6 +12,7 @@ from echo_cli.render.progress import Progress, clock
 
 if TYPE_CHECKING:
     from echo_cli.render.batch.outcome import Outcome
+    from echo_cli.render.log import Log
 
 NAMED = 10  # films that the summary names for an exit code
 
@@ -19,12 +20,13 @@ NAMED = 10  # films that the summary names for an exit code
 class Report:
     """Told of every outcome once, as it comes; at the end it says what they were together."""
 
-    def __init__(self, teller: Progress, count: int, as_json: bool, quiet: bool, verbose: bool) -> None:
+    def __init__(self, teller: Progress, count: int, as_json: bool, quiet: bool, verbose: bool, log: "Log | None" = None) -> None:
         self.as_json = as_json
         self._out = sys.stdout  # kept, for an engine may lend that name to others
         self._teller = teller
         self._count = count
         self._quiet = quiet
+        self._log = log
         self._verbose = verbose
         self._outcomes: list[Outcome] = []
         self._began = time.monotonic()
@@ -43,7 +45,11 @@ class Report:
 
         where = f"[{outcome.number}/{self._count}] {outcome.source}"
         if outcome.status in (Status.FAILED, Status.INTERRUPTED):
-            hint = write_log(outcome.fault, sys.argv[1:]) if outcome.fault else outcome.hint
+            hint = outcome.hint
+            if outcome.fault:
+                hint = write_log(outcome.fault, sys.argv[1:])
+                if self._log:
+                    self._log.line(outcome.fault)
             self._teller.say(f"{where}: {outcome.status}, exit code {outcome.exit_code}\n{outcome.message}"
                              + (f"\nhint: {hint}" if hint else ""))
         elif self._quiet:
@@ -70,7 +76,7 @@ class Report:
                 more = f" and {len(sources) - NAMED} more" if len(sources) > NAMED else ""
                 lines.append(f"exit code {failure}: {', '.join(sources[:NAMED])}{more}")
         if code is Exit.INTERRUPTED:
-            lines.append("hint: the same command goes on with what is not done")
+            lines.append("hint: the same command goes on where this one stopped")
         if not self._quiet or code is not Exit.DONE:
             self._teller.say("\n".join(lines))
         if code is not Exit.DONE:

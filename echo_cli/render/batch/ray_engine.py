@@ -18,13 +18,15 @@ from echo_cli.errors import EchoError, Interrupted, MissingError, OutOfMemory, U
 from echo_cli.render.batch.local import by_model
 from echo_cli.render.batch.outcome import Film, Orders, Outcome, Status, failed, left
 from echo_cli.render.batch.tally import Tally
+from echo_cli.render.lock import BEAT, STALE
 from echo_cli.render.progress import Progress, Step
 from echo_cli.render.signals import Interruption
 
 CPUS = 4  # of an actor, where a machine has as many
 LOST = 3  # times that a film is begun again because its actor was lost
 TICK = 1.0  # seconds between looks at signals and steps
-GRACE = 120.0  # seconds that actors have to finish their blocks after a signal
+MARGIN = 3.0  # seconds of the grace after a signal in which actors are no longer waited for
+PATIENCE = STALE + 3 * BEAT  # seconds until the lock of a writer that was lost with its machine counts as left behind
 OBJECTS = 100 * 2**20  # bytes for what actors and this process hand each other: names and numbers, never pictures
 
 
@@ -39,7 +41,7 @@ class Hand:
         with suppress(OSError):  # a model's folder may be named from here
             os.chdir(folder)
         torch.set_num_threads(threads)
-        self._studio = Studio(orders)
+        self._studio = Studio(orders, PATIENCE)
         self._interruption = Interruption()
         self._progress = _Latest()
 
@@ -47,20 +49,28 @@ class Hand:
         self._progress.latest = None
         return self._studio.make(film, self._progress, self._interruption)
 
-    def step(self) -> Step | None:
-        return self._progress.latest
+    def look(self) -> tuple[Step | None, list[str]]:
+        """How far it is, and what it said since it was last asked."""
+        said, self._progress.said = self._progress.said, []
+        return self._progress.latest, said
 
     def stop(self, by: str) -> None:
         self._interruption.by = by
 
 
 class _Latest(Progress):
-    """Keeps the last step for whoever asks."""
+    """Keeps the last step, and what is said, for whoever asks."""
 
-    latest: Step | None = None
+    def __init__(self) -> None:
+        super().__init__()
+        self.latest: Step | None = None
+        self.said: list[str] = []
 
     def step(self, step: Step) -> None:
         self.latest = step
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
 
 
 def make_films(films: Sequence[Film], orders: Orders, tally: Tally, interruption: Interruption, address: str | None = None,
@@ -80,28 +90,30 @@ def make_films(films: Sequence[Film], orders: Orders, tally: Tally, interruption
 
 def _hand_out(crew: "_Crew", films: Sequence[Film], size: int, orders: Orders, tally: Tally,
               interruption: Interruption) -> Iterator[Outcome]:
-    waiting, stopping = deque(films), None
+    waiting, stopped, until = deque(films), False, None
     crew.hire(size)
     while waiting or crew.busy:
-        if interruption.by and stopping is None:
-            stopping = time.monotonic() + GRACE
+        if interruption.by and until is None:
+            stopped, until = True, time.monotonic() + max(orders.grace - MARGIN, orders.grace / 2)
             crew.stop(interruption.by)
-        while waiting and stopping is None and crew.idle:
+        while waiting and not stopped and crew.idle:
             crew.give(waiting)
-        if not waiting or stopping is not None:
+        if not waiting or stopped:
             crew.release()
         for outcome in crew.ended(TICK):
             tally.over(outcome)
             yield outcome
-            if outcome.status is Status.INTERRUPTED or (orders.fail_fast and outcome.status is Status.FAILED):
-                stopping = stopping or time.monotonic() + GRACE
-        for number, step in crew.steps():
-            tally.step(number, step)
-        if stopping is not None:
+            stopped |= outcome.status is Status.INTERRUPTED or (orders.fail_fast and outcome.status is Status.FAILED)
+        for number, step, said in crew.looks():
+            if step:
+                tally.step(number, step)
+            for line in said:
+                tally.say(line)
+        if stopped:
             yield from map(left, waiting)
             waiting.clear()
-            if interruption.by and time.monotonic() > stopping:
-                yield from crew.abandon(f"stopped by {interruption.by}; its actor did not end its block in {GRACE:.0f} s")
+        if until is not None and time.monotonic() > until:
+            yield from crew.abandon(f"stopped by {interruption.by} in the middle of a block")
 
 
 class _Crew:
@@ -142,20 +154,19 @@ class _Crew:
                 self.hire(1)
             yield outcome
 
-    def steps(self) -> Iterator[tuple[int, Step]]:
-        """How far films are: what was asked last time and is answered by now; then all are asked again."""
+    def looks(self) -> Iterator[tuple[int, Step | None, list[str]]]:
+        """How far films are, and what was said: what was asked last time and is answered by now; then all are asked again."""
         ready, _ = self._ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0) if self._asked else ([], [])
         making = {film.number for _, film in self.busy.values()}
         for answer in ready:
             film = self._asked.pop(answer)
             with suppress(self._ray.exceptions.RayError):  # it is being started again
-                step = self._ray.get(answer)
-                if step and film.number in making:
-                    yield film.number, step
+                step, said = self._ray.get(answer)
+                yield film.number, step if film.number in making else None, said
         waited_for = {film.number for film in self._asked.values()}
         for actor, film in self.busy.values():
             if film.number not in waited_for:
-                self._asked[actor.step.options(concurrency_group="watch", max_task_retries=0).remote()] = film
+                self._asked[actor.look.options(concurrency_group="watch", max_task_retries=0).remote()] = film
 
     def stop(self, by: str) -> None:
         """Ask for an end at the next block."""
