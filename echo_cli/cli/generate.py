@@ -217,7 +217,8 @@ def _warn_of_unknown_words(job: "Job", text: Any, tell: Any) -> None:
 
         shown = ", ".join(unknown[:12]) + (f" and {len(unknown) - 12} more" if len(unknown) > 12 else "")
         tell(f"warning: {job.storyboard.model} has never met these words and will not show them: {shown}; it knows\n"
-             + "\n".join(f"         {what}: {', '.join(known)}" for what, known in TABLES.items()))
+             + "\n".join(f"         {what}: {', '.join(known)}" for what, known in TABLES.items())
+             + f"\n         and many words for each of these: echo-cli models info {job.storyboard.model}")
 
 
 def _print_result(result: dict[str, Any], job: "Job", as_json: bool) -> None:

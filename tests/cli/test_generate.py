@@ -129,6 +129,7 @@ def test_words_the_model_never_met_are_told_unless_quiet(capsys: pytest.CaptureF
     Path("story.yaml").write_text("scenes: [{id: a, prompt: a red trenchcoat and a zeppelin, duration: 0.5s}]")
     assert generate() == 0
     assert "never met these words" in (err := capsys.readouterr().err) and "trenchcoat, zeppelin" in err
+    assert "echo-cli models info tiny" in err
     assert generate("--force", "--quiet") == 0
     assert capsys.readouterr() == ("story.mp4\n", "")
 
