@@ -19,7 +19,8 @@ from echo_cli.files import partial, publish, sha256, told_as_output, write_whole
 from echo_cli.models.folders import DESCRIPTION, FORMAT, VERSION, Layout, sizes_of, tokenizer_files
 from echo_cli.models.hashes import known_sha256, remember
 from echo_cli.models.tensors import SAFETENSORS_DTYPES, Tensors
-from echo_cli.models.wan_weights import PARTS, Weights
+from echo_cli.models.wan_hashes import PARTS
+from echo_cli.models.wan_weights import Weights
 
 _PIECE = 1 << 24  # values looked at and written at once
 _NAMES = {dtype: name for name, dtype in SAFETENSORS_DTYPES.items()}

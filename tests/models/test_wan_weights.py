@@ -20,6 +20,7 @@ from echo_cli.models import hashes
 from echo_cli.models.convert import convert, write_safetensors
 from echo_cli.models.loading import stream_into
 from echo_cli.models.tensors import Given, shapes, unpickled
+from echo_cli.models.told import told_hash
 from echo_cli.models.transformer import Transformer
 from echo_cli.models.wan_names import codec_name, text_name
 from echo_cli.models.wan_text import Stack
@@ -37,6 +38,7 @@ SPEC = wan_folders.SPEC
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pytest.importorskip("diffusers")
     monkeypatch.setenv("ECHO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ECHO_MODELS", str(tmp_path / "models"))
     return tmp_path / "cache"
 
 
@@ -290,6 +292,11 @@ def test_shards_are_needed_all_and_each_once(tmp_path: Path) -> None:
 def ours(tmp_path: Path) -> Path:
     convert(open_weights(wan_folders.released(tmp_path / "released")), tmp_path / "ours")
     return tmp_path / "ours"
+
+
+def test_the_hash_is_known_without_loading_where_nothing_must_be_read_to_know_it(ours: Path, tmp_path: Path) -> None:
+    assert told_hash(f"{ours}/") == open_weights(ours).digest
+    assert told_hash(f"{tmp_path}/released") is None and told_hash("wan2.1-t2v-1.3b") is None
 
 
 def test_a_changed_bit_is_found_by_its_hash(ours: Path) -> None:
