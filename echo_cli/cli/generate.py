@@ -78,27 +78,27 @@ def generate(
     asked for with the same settings.
     """
     _check_streams(output, progress, as_json)
-    from echo_cli.render.job import Choices
-
-    job = _job(storyboard, output, settings or [], Choices(
-        seed, model, memory, {}, picture_size(size), scale, subtitles, Encoding(codec, crf, preset), device, dtype))
-    if dry_run:
-        _tell_plan(job, as_json)
-        return
-
     from contextlib import ExitStack
     from pathlib import Path
 
     from echo_cli.models.told import told_hash
+    from echo_cli.render.job import Choices
     from echo_cli.render.log import Log, Logged
     from echo_cli.render.needed import Keeping, Told, needed
     from echo_cli.render.signals import Interruption
 
     with ExitStack() as stack:
+        log = stack.enter_context(Log(Path(log_file))) if log_file else None
+        if log:
+            log.head(sys.argv)
+        job = _job(storyboard, output, settings or [], Choices(
+            seed, model, memory, {}, picture_size(size), scale, subtitles, Encoding(codec, crf, preset), device, dtype))
+        if dry_run:
+            _tell_plan(job, as_json)
+            return
         teller = progress_of(progress, quiet)
-        if log_file:
-            log = stack.enter_context(Log(Path(log_file)))
-            log.head(sys.argv, _logged(job))
+        if log:
+            log.settings(_logged(job))
             teller = Logged(teller, log)
         tell = (lambda text: None) if quiet else teller.say
         stack.enter_context(teller)

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from echo_cli import __version__
-from echo_cli.errors import EchoError
+from echo_cli.errors import EchoError, Exit
 from echo_cli.faults import details
 from echo_cli.files import told_as_output
 from echo_cli.render.progress import Plain, Progress, Step
@@ -38,16 +38,19 @@ class Log:
         if isinstance(error, EchoError):
             self.line(f"ended with exit code {int(error.exit_code)}: {error.message}")
             self.line(f"hint: {error.hint}" if error.hint else "no hint")
-        if error is not None:
+        if error is not None and getattr(error, "exit_code", Exit.FAULT) not in (Exit.USAGE, Exit.INTERRUPTED):
             self.line(details(error).rstrip())
         self._file.close()
 
-    def head(self, arguments: list[str], settings: Mapping[str, Any]) -> None:
-        """What every log begins with: version, machine and settings."""
+    def head(self, arguments: list[str]) -> None:
+        """What every log begins with: version and machine."""
         self.line(f"echo-cli {__version__}, Python {platform.python_version()}, " + ", ".join(map(_installed, PACKAGES)))
         self.line(f"machine: {socket.gethostname()}, {platform.platform()}, {_cores()} of {os.cpu_count()} cores"
                   f"{_memory()}, process {os.getpid()}")
         self.line(f"command: {arguments!r} in {os.getcwd()}")
+
+    def settings(self, settings: Mapping[str, Any]) -> None:
+        """What is about to be made, each setting on its line."""
         for name, value in settings.items():
             self.line(f"{name}: {value}")
 

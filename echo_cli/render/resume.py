@@ -11,7 +11,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,8 @@ class Work:
 
     def write(self, checkpoint: Checkpoint) -> int:
         """Note it, and drop the states that only earlier notes spoke of; the size of the note."""
-        told = asdict(checkpoint)
+        told = {item.name: getattr(checkpoint, item.name) for item in fields(checkpoint)}
+        told |= {"pictures": asdict(checkpoint.pictures), "trace": checkpoint.trace and asdict(checkpoint.trace)}
         text = json.dumps({"format": FORMAT, "version": VERSION, "sha256": _seal(told), **told}, ensure_ascii=False)
         write_whole(self.note, text)
         for path in self.folder.glob("state-*"):
