@@ -314,3 +314,19 @@ def test_what_cannot_be_fetched_is_told_at_once(models: Path, capfd: pytest.Capt
     monkeypatch.setattr(download.shutil, "disk_usage", lambda folder: SimpleNamespace(free=10**9))
     with pytest.raises(download.OutputError, match="11.5 GB are to be fetched, but 1.0 GB are free"):
         download._check_room(models, 11_500_000_000)
+
+
+def test_without_the_extra_its_name_is_told(models: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    wan_folders.released(models / "from")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert "pip install 'echo-cli[wan]'" in told(capfd, "get", WAN, code=3)[1]
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    assert "pip install 'echo-cli[wan]'" in told(capfd, "check", "from", code=3)[1]
+    told(capfd, "list")
+    told(capfd, "info", "from")
+
+
+@pytest.mark.parametrize(("name", "proper"), [("google/umt5-xxl/spiece.model", True), ("google/umt5-xxl/../../../.bashrc", False),
+                                              ("/etc/passwd", False), ("..", False)])
+def test_a_publisher_cannot_name_files_elsewhere(name: str, proper: bool) -> None:
+    assert download._proper(name) is proper
