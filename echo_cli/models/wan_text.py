@@ -8,7 +8,7 @@ import hashlib
 import html
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import accumulate, groupby
 from pathlib import Path
@@ -83,12 +83,13 @@ class Stack:
 
 
 class WanText:
-    """Rows of prompts, from memory, from the folder `kept`, or from the encoder, in this order. `digest` names the
-    encoder's weights and tokenizer: rows of another encoder are never taken."""
+    """Rows of prompts, from memory, from the folder `kept`, or from the encoder, in this order. `opened` opens the
+    encoder's file, which is closed again when all have been read; `digest` names its weights and the tokenizer: rows of
+    another encoder are never taken."""
 
-    def __init__(self, weights: Weights, config: Mapping[str, Any], tokenizer: Path, runtime: Runtime, digest: str,
+    def __init__(self, opened: Callable[[], Weights], config: Mapping[str, Any], tokenizer: Path, runtime: Runtime, digest: str,
                  kept: Path | None) -> None:
-        self._weights, self._config, self._tokenizer, self._kept = weights, config, tokenizer, kept
+        self._opened, self._config, self._tokenizer, self._kept = opened, config, tokenizer, kept
         self._device = runtime.device
         # In float16 the network overflows; the release runs it in bfloat16.
         self._dtype = torch.float32 if runtime.dtype is torch.float16 else runtime.dtype
@@ -107,7 +108,7 @@ class WanText:
         lacking = [prompt for prompt in dict.fromkeys(map(cleaned, prompts)) if self._found(prompt) is None]
         if not lacking:
             return
-        stack, indices = Stack(self._weights, self._config, self._device, self._dtype), self._indices(lacking)
+        stack, indices = Stack(self._opened(), self._config, self._device, self._dtype), self._indices(lacking)
         tokens = list(accumulate(map(len, indices)))
         for _, group in groupby(range(len(lacking)), key=lambda index: tokens[index] // AT_ONCE):
             chosen = list(group)
