@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from echo_cli.cli.bench_faults import faults
-from echo_cli.cli.bench_memory import memory
+from echo_cli.cli.bench_memory import compare, memory
 from echo_cli.cli.bench_soak import soak
 from echo_cli.cli.options import Debug, picture_size
 
@@ -21,6 +21,7 @@ def _bench() -> None:
 
 
 bench.command()(memory)
+bench.command()(compare)
 bench.command()(faults)
 bench.command()(soak)
 
