@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from echo_cli.errors import EchoError, Exit, Interrupted, MissingError, OutOfMemory, OutputError, UsageError
+from echo_cli.errors import EchoError, Exit, Interrupted, MissingError, OutputError, UsageError
 from echo_cli.models import backend as backends
 from echo_cli.render.batch import local, studio
 from echo_cli.render.batch.outcome import WORST_FIRST, Film, Orders, Outcome, Status, exit_code, failed, left
@@ -63,7 +63,7 @@ def test_a_film_is_made_and_then_skipped(tmp_path: Path) -> None:
     assert made(film(tmp_path), force=True).status is Status.MADE
 
 
-@pytest.mark.parametrize("error", [OutputError("full"), OutOfMemory("small"), torch.OutOfMemoryError("small"), RuntimeError("odd"), MemoryError()])
+@pytest.mark.parametrize("error", [OutputError("full"), torch.OutOfMemoryError("small"), RuntimeError("odd")])
 def test_what_may_pass_is_tried_again(error: Exception, tmp_path: Path, failing: Callable) -> None:
     attempts = failing(error, error)
     outcome = made(film(tmp_path), retries=2)
