@@ -5,8 +5,6 @@ many processes as there are cores, and what they find does not depend on how man
 """
 
 import multiprocessing
-import os
-import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -17,6 +15,7 @@ import torch
 from torch import Tensor
 
 from echo_cli import __version__
+from echo_cli.bench import machine
 from echo_cli.bench.contestants import BLANK, CONTESTANTS, Contestant
 from echo_cli.bench.filming import takes
 from echo_cli.bench.judging import judge, moments, wanted
@@ -109,7 +108,7 @@ def measure(order: Order, spec: ModelSpec, told: Callable[[str], None]) -> Bench
     rows = sorted(filled((row for each in found for row in each.rows), same),
                   key=lambda row: ([each.name for each in order.scenarios].index(row.scenario), list(CONTESTANTS).index(row.policy), row.seed))
     about = {"version": __version__, "model": order.model, **found[0].facts, "seeds": list(order.seeds), "lacking": lacking,
-             "device": _device(order), "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+             "device": _device(order), "machine": machine.name(),
              "torch": torch.__version__, "jobs": order.jobs, "seconds": round(time.monotonic() - began, 1), "films": sum(
                  1 for row in rows if row.same_as is None)}
     scenarios = {each.name: {"words": each.words, "scenes": [
@@ -125,8 +124,7 @@ def measure(order: Order, spec: ModelSpec, told: Callable[[str], None]) -> Bench
 
 def _device(order: Order) -> str:
     runtime = Runtime.choose(order.device, order.dtype)
-    name = torch.cuda.get_device_name(runtime.device) if runtime.device.type == "cuda" else "cpu"
-    return f"{name}, {str(runtime.dtype).removeprefix('torch.')}"
+    return f"{machine.device_name(runtime)}, {str(runtime.dtype).removeprefix('torch.')}"
 
 
 def _run(order: Order, pieces: Sequence[Piece]) -> Iterator[Found]:

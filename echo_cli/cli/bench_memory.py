@@ -128,7 +128,7 @@ def _print(report: "Report", detail: bool) -> None:
 
     about = report.about
     print(f"{about['model']}, weights {about['weights'][:12]}; {len(report.scenarios)} scenarios, {len(about['seeds'])} seeds, "
-          f"{about['films']} films in {about['seconds']:.0f} s on {about['machine']}, {about['device']}")
+          f"{about['films']} films in {about['seconds']:.0f} s on {about['machine']}, {about['device'].rpartition(', ')[2]}")
     for name, why in about["lacking"].items():
         print(f"{name} was left out: {why}")
     print(*table(report), sep="\n")
@@ -138,3 +138,25 @@ def _print(report: "Report", detail: bool) -> None:
             print(f"\n{scenario}", *table(report, scenario, report.measured(scenario)), sep="\n")
     print()
     print(*sentences(report), sep="\n")
+
+
+def compare(
+    before: Annotated[Path, typer.Argument(metavar="A.json", show_default=False, help="What `bench memory` or `bench speed` found.")],
+    after: Annotated[Path, typer.Argument(metavar="B.json", show_default=False, help="The same bench, of another version, model or machine.")],
+    as_json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+    debug: Debug = False,
+) -> None:
+    """What changed from one result to another, policy by policy.
+
+    Memories are compared film by film of the same story, with an interval of 95 % for each mean change. A block is called
+    quicker or slower when the quartiles of its times do not touch.
+    """
+    from echo_cli.bench.compare import compare as compared
+    from echo_cli.bench.compare import lines
+    from echo_cli.bench.results import read
+
+    found = compared(read(before), read(after))
+    if as_json:
+        print(json_text.dumps(found.as_dict(), ensure_ascii=False))
+        return
+    print(*lines(found), sep="\n")
