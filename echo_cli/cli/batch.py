@@ -116,14 +116,16 @@ def batch(
         raise UsageError(f"{odd[0]} is for --engine ray", "add --engine ray")
     choices = Choices(seed, model, memory, {}, picture_size(size), scale, subtitles, Encoding(codec, crf, preset), device, dtype)
     orders = Orders(device, dtype, force, not resume, checkpoint_every, retries, fail_fast, grace)
-    films, bad, count = _listed(paths or [], name, os.path.abspath(out_dir) if engine is Engine.RAY else out_dir, shard,
-                                 choices, settings or [])
-    done, waiting = split(films, force)
     with ExitStack() as stack:
-        teller, log = progress_of(progress, quiet), None
-        if log_file:
-            log = stack.enter_context(Log(Path(log_file)))
-            log.head(sys.argv, {"storyboards": count, "done already": len(done), "orders": orders, "choices": choices})
+        log = stack.enter_context(Log(Path(log_file))) if log_file else None
+        if log:
+            log.head(sys.argv)
+        folder = os.path.abspath(out_dir) if engine is Engine.RAY else out_dir  # actors may begin in another one
+        films, bad, count = _listed(paths or [], name, folder, shard, choices, settings or [])
+        done, waiting = split(films, force)
+        teller = progress_of(progress, quiet)
+        if log:
+            log.settings({"storyboards": count, "done already": len(done), "choices": choices, "orders": orders})
             teller = Logged(teller, log)
         report = Report(teller, count, as_json, quiet, verbose, log)
         if plan:
