@@ -75,6 +75,12 @@ def test_what_is_the_same_is_the_same():
     assert metrics.perceptual(place[:1], place[1:]).item() == pytest.approx(metrics.perceptual(place[1:], place[:1]).item())
 
 
+def test_decibels_count_each_picture():
+    dark, light = torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)
+    light[1] += 0.1
+    assert metrics.decibels(dark, light).tolist() == pytest.approx([80.0, 20.0])
+
+
 # ---------------------------------------------------------------- after a cut
 
 
