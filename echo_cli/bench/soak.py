@@ -20,7 +20,7 @@ from torch import Tensor
 
 from echo_cli import __version__
 from echo_cli.bench.footprint import resident
-from echo_cli.errors import MissingError, UsageError
+from echo_cli.errors import Damaged, MissingError, UsageError
 from echo_cli.files import told_as_output, write_whole
 from echo_cli.memory.policies.base import Policy
 from echo_cli.memory.policies.echo_infinity import EchoInfinity
@@ -138,7 +138,10 @@ class Soak:
         self.chapters = [Chapter(**{**row, "colourfulness": tuple(row["colourfulness"])}) for row in chapters]
         self.running, self.sittings = Running(**told["running"]), told["sittings"]
         self._state = self.folder / left["file"]
-        state = read_state(self._state, Stored(left["bytes"], left["sha256"], left["nest"]), self.runtime.device)
+        try:
+            state = read_state(self._state, Stored(left["bytes"], left["sha256"], left["nest"]), self.runtime.device)
+        except Damaged as error:
+            raise UsageError(error.message, hint="Name another folder with --out.") from error
         self.begun = Begun(left["blocks"], state)
 
     @torch.inference_mode()

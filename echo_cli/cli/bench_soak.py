@@ -58,7 +58,7 @@ def soak(
         run.sit(lambda: asked.by is not None or (minutes is not None and time.monotonic() - began > 60 * minutes), tell)
     if run.chapters:
         run.sheet()
-        _print(run, json)
+    _print(run, json)
     if asked.by is not None and not run.done:
         raise Interrupted(f"stopped by {asked.by} after block {run.blocks} of {total}", hint="Run the same command again to go on.")
 
@@ -71,8 +71,8 @@ def _print(run: Any, json: bool) -> None:
     if json:
         print(json_text.dumps({"about": run.about, "sittings": run.sittings, "done": run.done, "hours": found}))
         return
-    print(f"{run.about['model']}, {run.about['policy']}, {run.chapters[-1].pictures:,} of {run.timeline.pictures:,} pictures, "
-          f"{run.sittings} sittings")
+    made = run.timeline.geometry.pictures(run.blocks * run.timeline.geometry.block_frames)
+    print(f"{run.about['model']}, {run.about['policy']}, {made:,} of {run.timeline.pictures:,} pictures, {run.sittings} sittings")
     print(f"{'hour':>4}{'block':>10}{'processor':>11}{'update':>8}{'memory':>10}{'resident':>10}{'place':>7}{'time':>6}{'colour':>8}{'shape':>7}"
           f"{'motion':>8}{'contrast':>10}{'sharpness':>11}{'moving':>8}{'tint':>7}")
     for row in found:
