@@ -184,7 +184,7 @@ class _Lines:
     """Progress in one line: redrawn on a terminal, a few seconds apart elsewhere."""
 
     def __init__(self) -> None:
-        self._told, self._drawn = 0.0, sys.stderr.isatty()
+        self._told, self._drawn = time.monotonic(), sys.stderr.isatty()
 
     def __call__(self, text: str, last: bool = False) -> None:
         now = time.monotonic()

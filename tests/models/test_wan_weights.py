@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import weakref
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+import echo_cli
 from echo_cli.errors import MissingError, OutputError
 from echo_cli.memory.policies import make_policy
 from echo_cli.memory.settings import read_settings
@@ -335,6 +337,22 @@ def test_a_conversion_that_fails_leaves_no_model(tmp_path: Path) -> None:
     assert not (tmp_path / "to" / "model.json").exists() and not list((tmp_path / "to").glob("*.partial"))
     with pytest.raises(MissingError, match="no weights of Wan 2.1 are in this folder"):
         open_weights(tmp_path / "to")
+
+
+def test_a_light_decoder_beside_the_model_comes_along(tmp_path: Path) -> None:
+    folder = wan_folders.released(tmp_path / "from")
+    torch.save({"decoder.1.weight": torch.ones(2, 3)}, folder / "taew2_1.pth")
+    convert(open_weights(folder), tmp_path / "to")
+    decoder = open_weights(tmp_path / "to").fast_decoder
+    assert decoder is not None and shapes(decoder) == {"decoder.1.weight": (2, 3)}
+    assert json.loads((tmp_path / "to" / "model.json").read_text())["parts"]["fast_decoder"]["tensors"] == 1
+
+
+def test_pickles_are_opened_as_bare_weights_everywhere() -> None:
+    for path in Path(echo_cli.__file__).parent.rglob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        assert source.count("torch.load(") == source.count("weights_only=True"), path
+        assert not re.search(r"\bpickle\.(?:loads?|Unpickler)\(|add_safe_globals|weights_only=False", source), path
 
 
 def test_what_stands_in_the_way_is_not_overwritten(ours: Path, tmp_path: Path) -> None:
