@@ -110,7 +110,8 @@ def batch(
     from echo_cli.render.log import Log, Logged
     from echo_cli.render.signals import Interruption
 
-    _check_streams(progress, as_json, plan)
+    if as_json and progress is Style.OPENJD and not plan:
+        raise UsageError("--json and --progress openjd both write to standard output", "use one of them")
     given = {"--address": address, "--actors": actors, "--cpus-per-actor": cpus}
     if engine is not Engine.RAY and (odd := [option for option, value in given.items() if value is not None]):
         raise UsageError(f"{odd[0]} is for --engine ray", "add --engine ray")
@@ -129,7 +130,7 @@ def batch(
             teller = Logged(teller, log)
         report = Report(teller, count, as_json, quiet, verbose, log)
         if plan:
-            return _print_plan(waiting, bad, choices, settings or [], orders, report)
+            return _print_plan(waiting, bad, choices, settings or [], orders, progress, report)
         stack.enter_context(teller)
         say = (lambda text: None) if quiet else teller.say
         interruption = stack.enter_context(Interruption(say, grace))
@@ -139,14 +140,6 @@ def batch(
         for outcome in _made(engine, waiting, orders, bool(fail_fast and bad), tally, interruption, (address, actors, cpus)):
             report(outcome)
         return report.summary()
-
-
-def _check_streams(progress: Style, as_json: bool, plan: bool) -> None:
-    """Standard output has room for one thing."""
-    wanted = [name for name, asked in (("--plan", plan), ("--json", as_json), ("--progress openjd", progress is Style.OPENJD))
-              if asked]
-    if "--progress openjd" in wanted and len(wanted) > 1:
-        raise UsageError(f"{' and '.join(wanted)} both write to standard output", "use one of them")
 
 
 def _listed(paths: list[str], name: str, folder: str, shard: str | None, choices: "Choices",
@@ -206,12 +199,13 @@ def _made(engine: Engine, films: list["Film"], orders: "Orders", stopped: bool, 
 
 
 def _print_plan(films: list["Film"], bad: list["Outcome"], choices: "Choices", assignments: list[str], orders: "Orders",
-                report: Report) -> Exit:
+                progress: Style, report: Report) -> Exit:
     """The command of each film; what cannot become one is told, and is in the exit code."""
     from echo_cli.render.batch.outcome import exit_code
     from echo_cli.render.batch.plan import command, line
 
-    commands = [(film, command(film.source, str(film.job.outputs.film.path), choices, assignments, orders)) for film in films]
+    commands = [(film, command(film.source, str(film.job.outputs.film.path), choices, assignments, orders, progress))
+                for film in films]
     for film, words in commands:
         print(json.dumps({"job": film.number, "storyboard": film.source, "command": words}, ensure_ascii=False)
               if report.as_json else line(words))

@@ -69,7 +69,7 @@ class Report:
 
         code = exit_code(self._outcomes)
         counts = Counter(outcome.status.value for outcome in self._outcomes)
-        told = f"{self._count} storyboards: " + (", ".join(f"{count} {what}" for what, count in counts.items()) or "none in this share")
+        told = f"{self._count} storyboard{'' if self._count == 1 else 's'}: " + (", ".join(f"{count} {what}" for what, count in counts.items()) or "none in this share")
         lines = [f"{told}, in {clock(time.monotonic() - self._began)}"]
         for failure in WORST_FIRST:
             if sources := [outcome.source for outcome in self._outcomes if outcome.exit_code is failure]:
