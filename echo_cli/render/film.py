@@ -175,7 +175,10 @@ def _write_blocks(job: Job, backend: Backend, runtime: Runtime, policy: Policy, 
                 keeper.keep(result, decode.state, film, trace, totals)
             if asked:
                 done = f"after block {result.block.index + 1} of {len(timeline.blocks)}"
-                interruption.check(f"{done}; {keeper.told()}" if keeper else done)
+                if keeper is None:
+                    interruption.check(done, "a film on standard output cannot go on: run it again, or write to a file with -o")
+                else:
+                    interruption.check(f"{done}; {keeper.told()}")
     if behind:
         totals = write(*behind)
     assert film.pictures == timeline.pictures, f"{film.pictures} pictures were made, not {timeline.pictures}"

@@ -24,7 +24,8 @@ from echo_cli.runtime import Runtime
 from echo_cli.state import Nest, pack
 from echo_cli.trace.records import Times
 from echo_cli.trace.writer import TraceWriter
-from echo_cli.video.segments import LENGTH, SegmentedFilm
+from echo_cli.video import segments
+from echo_cli.video.segments import SegmentedFilm
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +112,10 @@ class Keeper:
         film.rely()
         self._last = checkpoint
         picture = 3 * self._job.size[0] * self._job.size[1]
-        bytes_ = stored.bytes + noted + (pictures.pictures - pictures.segments * LENGTH) * picture
+        bytes_ = stored.bytes + noted + pictures.rest * picture
         # all that memory and the decoder hold, a segment's pictures, and the note with as much again for its numbers
         held = sum(tensor.numel() * tensor.element_size() for tensor in pack(decoder)[0].values())
-        bound = result.bytes + held + LENGTH * picture + 2 * noted
+        bound = result.bytes + held + segments.LENGTH * picture + 2 * noted
         spent = time.monotonic() - began
         self._cadence.saved(spent)
         self.kept = Kept(self.kept.checkpoints + 1, max(self.kept.bytes, bytes_), max(self.kept.bound, bound), self.kept.seconds + spent)

@@ -80,7 +80,7 @@ class Work:
             known = told["trace"] and trace.Written(**{**told["trace"], "times": Times(*told["trace"]["times"])})
             return Checkpoint(**{**told, "pictures": segments.Written(**told["pictures"]), "trace": known,
                                  "times": Times(*told["times"])})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise Damaged(f"{self.note} is damaged ({error})") from error
 
     def write(self, checkpoint: Checkpoint) -> int:

@@ -56,10 +56,10 @@ class Interruption:
         self._watcher.join()
         os.close(self._inlet)
 
-    def check(self, where: str) -> None:
-        """`where` says how far the run has come."""
+    def check(self, where: str, hint: str | None = None) -> None:
+        """`where` says how far the run has come, `hint` how to go on."""
         if self.by is not None:
-            raise Interrupted(f"stopped by {self.by} {where}")
+            raise Interrupted(f"stopped by {self.by} {where}", hint)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name

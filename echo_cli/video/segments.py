@@ -41,6 +41,11 @@ class Written:
     segments_sha256: str  # of the hashes of all whole segments
     raw_sha256: str  # of the pictures that are in no whole segment
 
+    @property
+    def rest(self) -> int:
+        """Pictures that are in no whole segment."""
+        return self.pictures - self.segments * LENGTH
+
 
 class SegmentedFilm:
     """Takes pictures in order and makes one film of them, as a FilmWriter does. `written` says what it takes to go on
@@ -188,7 +193,7 @@ class SegmentedFilm:
         if self._chain.hexdigest() != written.segments_sha256:
             raise Damaged(f"{self._folder}: one of the {written.segments} segments is not what was written")
         self._whole, self.pictures = written.segments, written.segments * LENGTH
-        rest = written.pictures - self.pictures
+        rest = written.rest
         assert 0 <= rest < LENGTH, f"{written.pictures} pictures in {written.segments} whole segments"
         self._relied = self._raw(self._whole) if rest else None
         with told_as_output(self.target.path):
