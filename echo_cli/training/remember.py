@@ -176,8 +176,9 @@ class Remembering:
             context.observer = clean = CleanPass(store, layout.current.slots)
             clean_pass(net, text, context, x0)
             clean.finish()
-            keys.append(store.keys[:, :, list(layout.current.slots)])
-            values.append(store.values[:, :, list(layout.current.slots)])
+            made = store.frames(layout.current.slots)
+            keys.append(made[0])
+            values.append(made[1])
             film.left.append(policy.absorb(block, clean, store).evicted)
         film.latents = torch.cat(latents, 1) if clip is None else clip
         film.keys, film.values = torch.cat(keys, 2), torch.cat(values, 2)
