@@ -42,8 +42,8 @@ class MemoryPlan:
 
     queries: int = FRAMES
     batch: int = 4  # films at a time
-    lessons: int = 16  # drawn from each batch of films
-    through: int = 10  # updates that gradients pass through
+    lessons: int = 20  # drawn from each batch of films
+    through: int = 6  # updates that gradients pass through
     clips: float = 0.4  # share of batches that are clips of the world, not films of the model's own
     bare: float = 0.15  # share of lessons that show the initial state, as if nothing had been absorbed
     truth: float = 0.3  # weight of the clip itself beside what the transformer says of it
