@@ -23,7 +23,7 @@ class Contestant:
 
     name: str
     policy: str
-    settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    settings: Mapping[str, Any] = field(default_factory=dict)
     parts: tuple[str, ...] = ()
 
     def differs(self, scenario: Scenario, spec: ModelSpec) -> bool:
@@ -82,7 +82,7 @@ _ACTS: Mapping[str, Callable[[Scenario, ModelSpec], bool]] = {
 
 CONTESTANTS: Mapping[str, Contestant] = MappingProxyType({each.name: each for each in (
     *(Contestant(name, name) for name in SETTINGS),
-    *(Contestant(f"+{name}", DEFAULT_POLICY, values, (name,)) for name, values in BEYOND.items()),
+    *(Contestant(f"+{name}", DEFAULT_POLICY, dict(values), (name,)) for name, values in BEYOND.items()),
     Contestant(f"+{TOGETHER}", DEFAULT_POLICY, {key: value for values in BEYOND.values() for key, value in values.items()},
                tuple(BEYOND)),
 )})

@@ -1,13 +1,15 @@
 """Memories side by side: every scenario under every policy, for many seeds, each film judged by what its scenario asks.
 
 Work is cut into pieces of a scenario and a few seeds; a piece films its twin first, then every contestant. Pieces run in as
-many processes as there are cores, and what they find does not depend on how many that is.
+many processes as there are cores; how many that is changes nothing but rounding.
 """
 
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,7 +24,7 @@ from echo_cli.bench.judging import judge, moments, wanted
 from echo_cli.bench.meaning import Meaning, load_meaning
 from echo_cli.bench.results import Report, Row, filled
 from echo_cli.bench.scenarios import Scenario, story
-from echo_cli.errors import MissingError
+from echo_cli.errors import MissingError, OutOfMemory
 from echo_cli.memory.settings import DEFAULT_POLICY
 from echo_cli.models.backend import Backend, load_backend
 from echo_cli.models.spec import TINY, ModelSpec
@@ -47,17 +49,22 @@ class Order:
     together: int = 10  # films made at once
     sheets: int = 1
 
-    def pieces(self) -> list["Piece"]:
+    def pieces(self, spec: ModelSpec) -> list["Piece"]:
         """The longest first, so that none is left to run alone at the end."""
-        chunks = [self.seeds[at:at + self.together] for at in range(0, len(self.seeds), self.together)]
-        found = [Piece(scenario, chunk) for scenario in self.scenarios for chunk in chunks]
-        return sorted(found, key=lambda piece: -piece.scenario.blocks * len(piece.seeds))
+        size = min(self.together, -(-len(self.seeds) // self.jobs))
+        chunks = [self.seeds[at:at + size] for at in range(0, len(self.seeds), size)]
+        found = []
+        for scenario in self.scenarios:
+            films = sum(takes_part(contestant, self, scenario, spec) for contestant in self.contestants)
+            found += [Piece(scenario, chunk, films * scenario.blocks * len(chunk)) for chunk in chunks]
+        return sorted(found, key=lambda piece: -piece.blocks)
 
 
 @dataclass(frozen=True)
 class Piece:
     scenario: Scenario
     seeds: tuple[int, ...]
+    blocks: int  # of all films together
 
 
 @dataclass
@@ -92,13 +99,13 @@ def source_of(contestant: Contestant) -> str:
 
 def measure(order: Order, spec: ModelSpec, told: Callable[[str], None]) -> Bench:
     """The whole bench; `told` hears each piece as it is done."""
-    began, pieces = time.monotonic(), order.pieces()
+    began, pieces = time.monotonic(), order.pieces(spec)
     found: list[Found] = []
-    share = sum(piece.scenario.blocks * len(piece.seeds) for piece in pieces)
+    share = sum(piece.blocks for piece in pieces)
     done = 0
     for each in _run(order, pieces):
         found.append(each)
-        done += each.piece.scenario.blocks * len(each.piece.seeds)
+        done += each.piece.blocks
         spent = time.monotonic() - began
         told(f"{each.piece.scenario.name}, seeds {each.piece.seeds[0]} to {each.piece.seeds[-1]}: "
              f"{len(each.rows)} films; {done / share:.0%}, {spent:.0f} s gone, about {spent / done * (share - done):.0f} s left")
@@ -138,14 +145,20 @@ def _run(order: Order, pieces: Sequence[Piece]) -> Iterator[Found]:
         try:
             for future in as_completed(futures):
                 yield future.result()
+        except BrokenProcessPool:
+            raise OutOfMemory("a process of the bench was killed, as systems do that run out of memory",
+                              "Use --jobs 1, or fewer films --together.") from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():  # nobody waits for films that nobody wants
+                process.terminate()
 
 
 _studio: list["Studio"] = []  # of a worker process
 
 
 def _open_studio(order: Order) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asked for the bench decides for all
     torch.set_num_threads(1)
     _studio.append(Studio(order))
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from echo_cli.bench.scenarios import Scenario
     from echo_cli.models.spec import ModelSpec
 
-SEEDS = 20
+SEEDS = 10  # the fewest that can tell all contestants apart
 _QUICK_SEEDS, _QUICK_BLOCKS = 4, 15
 _QUICK_SCENARIOS = ("long", "chain", "cuts", "recall-1")
 

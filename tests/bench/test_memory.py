@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import pickle
 import subprocess
 import sys
 import sysconfig
@@ -14,8 +15,12 @@ import torch
 
 from echo_cli.bench.contestants import CONTESTANTS
 from echo_cli.bench.filming import EachItsOwn, takes
+from echo_cli.bench.memory import Order
 from echo_cli.bench.scenarios import SCENARIOS, story, timeline_for
+from echo_cli.bench.statistics import least_pairs
+from echo_cli.cli.bench_memory import SEEDS
 from echo_cli.memory.settings import read_settings
+from echo_cli.models.spec import TINY
 from echo_cli.rollout.film import film, plan_policy
 from echo_cli.runtime import KeyedNoise
 from tests.render import stage
@@ -116,6 +121,28 @@ def test_a_film_is_what_generate_makes_whoever_is_filmed_beside_it():
         assert (made.of([18]) - whole[0, -12:]).abs().max() < 0.01
     assert (together[3].of([18]) - together[4].of([18])).abs().max() > 0.05
     assert together[4].bytes == pytest.approx(alone[4].bytes, rel=0.1)
+
+
+def test_what_is_ordered_reaches_other_processes():
+    order = Order("tiny", tuple(SCENARIOS.values()), tuple(CONTESTANTS.values()), tuple(range(5)), jobs=2)
+    assert pickle.loads(pickle.dumps(order)) == order
+    pieces = order.pieces(TINY)
+    assert [piece.blocks for piece in pieces] == sorted((piece.blocks for piece in pieces), reverse=True)
+    assert sorted(seed for piece in pieces if piece.scenario.name == "cuts" for seed in piece.seeds) == list(range(5))
+
+
+@pytest.mark.slow
+def test_as_many_processes_as_one_likes_find_the_same():
+    found = []
+    for jobs in ("1", "2"):
+        done = subprocess.run([SCRIPT, "bench", "memory", "--scenario", "cuts", "--policy", "none", "--against", "sink", "--seeds", "2",
+                               "--jobs", jobs, "--json"], capture_output=True, text=True, check=True)
+        found.append({(row["policy"], row["seed"]): row["figures"]["left over"] for row in json.loads(done.stdout)["rows"]})
+    assert found[0] == pytest.approx(found[1], abs=0.05)
+
+
+def test_the_default_has_seeds_enough_to_call_a_difference():
+    assert SEEDS == least_pairs(len(CONTESTANTS) - 1)
 
 
 def test_each_film_has_noise_of_its_own():
