@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from echo_cli.errors import EchoError, MissingError
-from echo_cli.models.download import RELEASES, check_receipt, halves, receipt
+from echo_cli.models.download import RELEASES, halves, receipt
 from echo_cli.models.folders import Layout, description, files_in
 from echo_cli.models.glance import glance
 from echo_cli.models.hashes import forget, recalled_sha256
@@ -80,7 +80,6 @@ def checked(found: Found) -> dict[str, str]:
                            hint="echo-cli models get goes on where it stopped; a conversion is begun anew.")
     for path in placed.folder.rglob("*"):
         forget(path)
-    check_receipt(placed.folder)
     weights = open_weights(placed.folder)
     return {"all": weights.digest, **weights.hashes}
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from echo_cli.errors import EchoError, Interrupted, MissingError, OutputError, UsageError, did_you_mean
-from echo_cli.files import REASONS, output_error, partial, publish, sha256, told_as_output, write_whole
+from echo_cli.files import REASONS, output_error, partial, publish, told_as_output, write_whole
 from echo_cli.models.folders import RELEASED_CODEC, RELEASED_TEXT, RELEASED_TOKENIZER
-from echo_cli.models.hashes import recalled_sha256, remember
+from echo_cli.models.hashes import forget, known_sha256, remember
 from echo_cli.models.registry import folders, models_folder
 from echo_cli.models.spec import SPECS, WAN_1_3B
 
@@ -59,7 +59,7 @@ class Wanted:
     def fits(self, path: Path) -> bool:
         if path.stat().st_size != self.bytes:
             return False
-        return (recalled_sha256(path) or sha256(path)) == self.sha256 if self.sha256 else _git_hash(path) == self.git
+        return known_sha256(path) == self.sha256 if self.sha256 else _git_hash(path) == self.git
 
 
 class Teller:
@@ -203,7 +203,9 @@ def _fetch(wanted: Wanted, folder: Path, teller: Teller, progress: Callable[[int
         progress(begun)
         http_get(hf_hub_url(wanted.repository, wanted.name, revision=wanted.commit), file, resume_size=begun,
                  headers=build_hf_headers(), expected_size=wanted.bytes)
-    if not wanted.fits(half):
+    fits = wanted.fits(half)
+    forget(half)  # it is about to go, or to have another name
+    if not fits:
         half.unlink()
         raise MissingError(f"{wanted.name} of {wanted.repository}: what arrived is not what was published (its hash is another); thrown away",
                            hint="Run the command again; if this goes on, something between you and the publisher changes files.")

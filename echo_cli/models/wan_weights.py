@@ -67,7 +67,7 @@ class Weights:
 
     @cached_property
     def hashes(self) -> Mapping[str, str]:
-        """The sha256 of each part; in our layout, found to be what the description says."""
+        """The sha256 of each part, found to be what the folder's description says, or its publisher."""
         return part_hashes(self.folder, self.layout, self.files, self.branch, self.scale)
 
     @cached_property

@@ -178,7 +178,7 @@ def test_every_layout_makes_the_same_film(models: Path, tmp_path: Path, capfd: p
     capfd.readouterr()
     assert run(["generate", "story.yaml", "--model", "ours", "--size", "48x32", "-o", "other/%03d.png"]) == 3
     assert "codec.safetensors: not the weights that model.json names" in capfd.readouterr().err
-    assert run(["generate", "story.yaml", "--model", WAN]) == 3
+    assert run(["generate", "story.yaml", "--model", WAN, "--size", "48x32"]) == 3
     assert f"echo-cli models get {WAN}" in capfd.readouterr().err
 
 
@@ -252,7 +252,11 @@ def test_a_released_model_is_fetched_whole_and_once(models: Path, publisher: Hub
     assert torch.allclose(open_weights(models / f"{WAN}-longlive").transformer.read("blocks.0.ffn.0.weight"),
                           wan_folders.merged()["blocks.0.ffn.0.weight"], atol=1e-6)
 
+    os.utime(models / WAN / "Wan2.1_VAE.pth")
+    assert open_weights(models / WAN).digest
     flip(models / WAN / "google" / "umt5-xxl" / "tokenizer.json")
+    with pytest.raises(download.MissingError, match="tokenizer.json: not the file that was fetched"):
+        assert open_weights(models / WAN).digest
     assert "tokenizer.json: not the file that was fetched" in told(capfd, "check", WAN, code=3)[1]
     fetch()
     assert fetched(publisher) == ["google/umt5-xxl/tokenizer.json"]

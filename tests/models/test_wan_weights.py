@@ -20,13 +20,14 @@ from echo_cli.memory.settings import read_settings
 from echo_cli.models import convert as converting
 from echo_cli.models import hashes
 from echo_cli.models.convert import convert, write_safetensors
-from echo_cli.models.loading import stream_into
+from echo_cli.models.loading import shapes_of, stream_into
 from echo_cli.models.tensors import Given, shapes, unpickled
 from echo_cli.models.told import told_hash
 from echo_cli.models.transformer import Transformer
+from echo_cli.models.wan_codec import WanCodec
 from echo_cli.models.wan_names import codec_name, text_name
 from echo_cli.models.wan_text import Stack
-from echo_cli.models.wan_weights import Choice, Weights, open_weights, text_shapes
+from echo_cli.models.wan_weights import Choice, Weights, codec_config, open_weights, text_config, text_shapes
 from echo_cli.rollout.rollout import rollout
 from echo_cli.runtime import KeyedNoise
 from echo_cli.storyboard.matching import plan_recalls
@@ -388,19 +389,42 @@ def test_a_file_is_written_as_its_reader_wants_it(tmp_path: Path, monkeypatch: p
     assert written["tensors"] == 6 and written["bytes"] == (tmp_path / "some.safetensors").stat().st_size
 
 
-class Counted:
-    """Tensors made when they are read; knows how many are alive."""
+class Shapes:
+    """Tensors of which only the shapes are known."""
 
-    where = "a large file"
+    where = "a recorded list"
 
     def __init__(self, wanted: Mapping[str, tuple[int, ...]]) -> None:
-        self.wanted, self.alive, self.most = wanted, 0, 0
+        self.wanted = wanted
 
     def names(self) -> list[str]:
         return list(self.wanted)
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self.wanted[name]
+
+
+def test_the_released_sizes_are_read_from_the_released_shapes() -> None:
+    recorded = json.loads((wan_folders.GOLDEN / "manifest.json").read_text())
+    released = {codec_name(name): tuple(shape) for name, shape in recorded["real_vae_key_shapes"].items()}
+    config = codec_config(Shapes(released))
+    assert config == {"base_dim": 96, "z_dim": 16, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2, "attn_scales": [],
+                      "temperal_downsample": [False, True, True]}
+    with torch.device("meta"):
+        assert shapes_of(WanCodec(config).vae) == released and len(released) == recorded["real_sizes"]["vae_keys"]
+    sizes = {"vocab_size": 256384, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64,
+             "relative_attention_num_buckets": 32}
+    text = text_shapes(sizes)
+    assert text_config(Shapes(text)) == sizes and len(text) == recorded["real_sizes"]["umt5_keys"]
+    assert sum(torch.Size(shape).numel() for shape in text.values()) == recorded["real_sizes"]["umt5_encoder"]
+
+
+class Counted(Shapes):
+    """Tensors made when they are read; knows how many are alive."""
+
+    def __init__(self, wanted: Mapping[str, tuple[int, ...]]) -> None:
+        super().__init__(wanted)
+        self.alive = self.most = 0
 
     def dtype(self, name: str) -> torch.dtype:
         return torch.float32
