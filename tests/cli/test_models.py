@@ -334,3 +334,18 @@ def test_without_the_extra_its_name_is_told(models: Path, capfd: pytest.CaptureF
                                               ("/etc/passwd", False), ("..", False)])
 def test_a_publisher_cannot_name_files_elsewhere(name: str, proper: bool) -> None:
     assert download._proper(name) is proper
+
+
+def test_a_fetch_that_is_interrupted_keeps_its_half_and_is_alone(models: Path, publisher: Hub, fetch: Callable[..., str]) -> None:
+    class Impatient(download.Teller):
+        def progress(self, wanted: download.Wanted, done: int, whole_done: int, whole: int) -> None:
+            if done and wanted.name == "Wan2.1_VAE.pth":
+                assert "another echo-cli models get is at work here" in fetch(code=3)
+                raise KeyboardInterrupt
+
+    with pytest.raises(download.Interrupted, match="was interrupted") as caught:
+        download.get(WAN, teller=Impatient())
+    assert "goes on where it stopped" in (caught.value.hint or "") and caught.value.exit_code == 75
+    half, = models.rglob("*.partial")
+    assert half.name.startswith("Wan2.1_VAE.pth.") and half.stat().st_size > 0
+    assert "Wan2.1_VAE.pth: going on" in fetch() and not list(models.rglob("*.partial"))
