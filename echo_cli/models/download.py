@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from echo_cli.errors import EchoError, Interrupted, MissingError, OutputError, UsageError, did_you_mean
 from echo_cli.files import REASONS, output_error, partial, publish, told_as_output, write_whole
@@ -62,8 +62,8 @@ class Wanted:
         return known_sha256(path) == self.sha256 if self.sha256 else _git_hash(path) == self.git
 
 
-class Teller:
-    """Told of what happens; says nothing itself."""
+class Teller(Protocol):
+    """Told of what happens."""
 
     def licence(self, repository: str, licence: str) -> None: ...
 
@@ -71,6 +71,10 @@ class Teller:
         """`how` is one of: here, linked, fetched, resumed."""
 
     def progress(self, wanted: Wanted, done: int, whole_done: int, whole: int) -> None: ...
+
+
+class Silent(Teller):
+    """Says nothing of it."""
 
 
 def release_named(name: str) -> str:
@@ -82,7 +86,7 @@ def release_named(name: str) -> str:
     return full
 
 
-def get(name: str, models: Path | None = None, teller: Teller = Teller()) -> Path:
+def get(name: str, models: Path | None = None, teller: Teller = Silent()) -> Path:
     """Fetch what is lacking of a released model; its folder, in which then everything is whole."""
     release = release_named(name)
     folder = models_folder(models) / release

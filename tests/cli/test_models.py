@@ -337,7 +337,7 @@ def test_a_publisher_cannot_name_files_elsewhere(name: str, proper: bool) -> Non
 
 
 def test_a_fetch_that_is_interrupted_keeps_its_half_and_is_alone(models: Path, publisher: Hub, fetch: Callable[..., str]) -> None:
-    class Impatient(download.Teller):
+    class Impatient(download.Silent):
         def progress(self, wanted: download.Wanted, done: int, whole_done: int, whole: int) -> None:
             if done and wanted.name == "Wan2.1_VAE.pth":
                 assert "another echo-cli models get is at work here" in fetch(code=3)
