@@ -75,8 +75,11 @@ class KVStore:
                 "weights": self.weights, "rates": self.rates}
 
     def restore(self, state: Nest) -> None:
+        """Take back what `state` said, from wherever its tensors lie."""
         used = state["used"]
-        self.keys[:, :, used], self.values[:, :, used] = state["keys"], state["values"]
+        for pool, frames in ((self.keys, state["keys"]), (self.values, state["values"])):
+            for place, slot in enumerate(used):
+                pool[:, :, slot].copy_(frames[:, :, place])
         self.weights.copy_(state["weights"])
         self.rates.copy_(state["rates"])
         self._used, self._free = set(used), list(state["free"])

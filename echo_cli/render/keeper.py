@@ -21,7 +21,7 @@ from echo_cli.render.resume import Cadence, Checkpoint, Work
 from echo_cli.rollout.checkpoint import Stored, read_state, write_state
 from echo_cli.rollout.rollout import Begun, BlockResult
 from echo_cli.runtime import Runtime
-from echo_cli.state import Nest, pack
+from echo_cli.state import Nest, moved, pack
 from echo_cli.trace.records import Times
 from echo_cli.trace.writer import TraceWriter
 from echo_cli.video import segments
@@ -76,7 +76,7 @@ class Keeper:
 
     @property
     def decoder(self) -> Nest:
-        return self._state["decoder"] if self._state else None
+        return moved(self._state["decoder"], self._runtime.device) if self._state else None
 
     @property
     def wall_seconds(self) -> float:
@@ -128,7 +128,7 @@ class Keeper:
         here = _machine(self._runtime)
         self.work.check(left, self._identity, {name: here[name] for name in ("device", "dtype", "torch")})
         stored = Stored(left.state["bytes"], left.state["sha256"], left.state["nest"])
-        self._state = read_state(self.work.folder / left.state["file"], stored, self._runtime.device)
+        self._state = read_state(self.work.folder / left.state["file"], stored)
         if (threads := left.machine["threads"]) != here["threads"]:  # sums are taken apart by threads: their bits depend on it
             stack.callback(torch.set_num_threads, here["threads"])
             torch.set_num_threads(threads)

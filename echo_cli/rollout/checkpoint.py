@@ -61,8 +61,8 @@ def write_state(path: Path, nest: Nest) -> Stored:
     return Stored(size, digest.hexdigest(), plain)
 
 
-def read_state(path: Path, stored: Stored, device: torch.device | str = "cpu") -> Nest:
-    """The nest again, its tensors on the device; Damaged says that the file is not the one."""
+def read_state(path: Path, stored: Stored) -> Nest:
+    """The nest again, its tensors on the host; Damaged says that the file is not the one."""
     digest = hashlib.sha256()
     try:
         if path.stat().st_size != stored.bytes:
@@ -72,7 +72,7 @@ def read_state(path: Path, stored: Stored, device: torch.device | str = "cpu") -
                 digest.update(chunk)
         if digest.hexdigest() != stored.sha256:
             raise Damaged(f"{path} is not what was written: its hash differs")
-        tensors = {name: tensor.to(device, copy=True) for name, tensor in load_file(path).items()}
+        tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
         return unpack(tensors, stored.nest)
     except FileNotFoundError:
         raise Damaged(f"{path} is gone") from None

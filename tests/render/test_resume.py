@@ -220,7 +220,7 @@ def test_another_processor_is_told_and_its_threads_are_taken_over(tmp_path: Path
     stopped(job(place), 2)
     here = torch.get_num_threads()
     rewrite(place, lambda note: note["machine"].update({"threads": here + 2, "processor": "AVX9"}))
-    watch = Stopping(4, lambda: seen.append(torch.get_num_threads()))
+    watch = Stopping(2, lambda: seen.append(torch.get_num_threads()))
     made(job(place), Keeping(every=0, tell=told.append), watch)
     assert seen == [here + 2] and torch.get_num_threads() == here
     assert "begun on AVX9" in told[0] and "last bits" in told[0]
