@@ -16,7 +16,8 @@ from echo_cli.errors import UsageError
 
 SPEED = "bench speed"
 _FACTS = {MEMORY: ("version", "model", "weights", "eye", "device", "machine", "torch"),
-          SPEED: ("version", "spec", "layers", "window", "tokens_a_frame", "device", "machine", "dtype", "threads", "compiled", "attention", "torch")}
+          SPEED: ("version", "spec", "layers", "window", "tokens_a_frame", "device", "machine", "dtype", "threads", "compiled",
+                  "attention", "torch")}
 _TIMES = ("block_ms", "processor_ms", "pictures_per_second", "whole_pictures_per_second", "share_of_peak", "bytes_last")
 
 
@@ -147,10 +148,13 @@ def lines(found: Comparison) -> Iterator[str]:
     yield f"{'policy':<16}{'metric':<27}{'before':>14}{'after':>14}{'change':>10}  verdict"
     for change in found.changes:
         digits = METRICS[change.metric].digits if change.metric in METRICS else 3
-        far = f"{change.ratio - 1:+.1%}" if change.ratio is not None and found.kind == SPEED else f"{change.after - change.before:+.{digits}f}"
+        far = f"{change.after - change.before:+.{digits}f}"
+        if found.kind == SPEED and change.ratio is not None:
+            far = f"{change.ratio - 1:+.1%}"
         held = "" if change.low is None or change.high is None else f" [{change.low:+.{digits}f}, {change.high:+.{digits}f}]"
         said = change.verdict.value if change.verdict else ""
-        yield f"{change.policy:<16}{change.metric:<27}{_short(change.before, digits):>14}{_short(change.after, digits):>14}{far:>10}  {said}{held}".rstrip()
+        yield (f"{change.policy:<16}{change.metric:<27}{_short(change.before, digits):>14}{_short(change.after, digits):>14}"
+               f"{far:>10}  {said}{held}").rstrip()
     for name in found.left_out:
         yield f"left out: {name}"
 

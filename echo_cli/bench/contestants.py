@@ -80,16 +80,21 @@ _ACTS: Mapping[str, Callable[[Scenario, ModelSpec], bool]] = {
     "jump_by_gap": _returns, "whole_scene": _remembers_a_late_frame,
 }
 
+def _with(name: str, *parts: str) -> Contestant:
+    return Contestant(name, DEFAULT_POLICY, {key: value for part in parts for key, value in BEYOND[part].items()}, parts)
+
+
 CONTESTANTS: Mapping[str, Contestant] = MappingProxyType({each.name: each for each in (
-    *(Contestant(name, name) for name in SETTINGS),
-    *(Contestant(f"+{name}", DEFAULT_POLICY, dict(values), (name,)) for name, values in BEYOND.items()),
-    Contestant(f"+{TOGETHER}", DEFAULT_POLICY, {key: value for values in BEYOND.values() for key, value in values.items()},
-               tuple(BEYOND)),
+    *(Contestant(name, name) for name in SETTINGS), *(_with(f"+{part}", part) for part in BEYOND), _with(f"+{TOGETHER}", *BEYOND),
 )})
 
 
 def contestant(name: str) -> Contestant:
+    """By name; settings may be joined, as in +jump_by_gap+whole_scene."""
+    parts = name.split("+")[1:]
+    if name.startswith("+") and len(parts) > 1 and set(parts) <= set(BEYOND):
+        return _with(name, *parts)
     if name not in CONTESTANTS:
         raise UsageError(f"no policy or setting is called '{name}'{did_you_mean(name, tuple(CONTESTANTS))}",
-                         hint=f"There are: {', '.join(CONTESTANTS)}.")
+                         hint=f"There are: {', '.join(CONTESTANTS)}; settings may be joined, as in +jump_by_gap+whole_scene.")
     return CONTESTANTS[name]

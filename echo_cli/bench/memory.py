@@ -112,15 +112,16 @@ def measure(order: Order, spec: ModelSpec, told: Callable[[str], None]) -> Bench
     lacking = {name: why for each in found for name, why in each.lacking.items()}
     same = {(scenario.name, each.name): source_of(each) for scenario in order.scenarios for each in order.contestants
             if each.name not in lacking and not takes_part(each, order, scenario, spec)}
+    places = {each.name: place for place, each in enumerate((*order.scenarios, *order.contestants))}
     rows = sorted(filled((row for each in found for row in each.rows), same),
-                  key=lambda row: ([each.name for each in order.scenarios].index(row.scenario), list(CONTESTANTS).index(row.policy), row.seed))
+                  key=lambda row: (places[row.scenario], places[row.policy], row.seed))
     about = {"version": __version__, "model": order.model, **found[0].facts, "seeds": list(order.seeds), "lacking": lacking,
              "device": _device(order), "machine": machine.name(),
              "torch": torch.__version__, "jobs": order.jobs, "seconds": round(time.monotonic() - began, 1), "films": sum(
                  1 for row in rows if row.same_as is None)}
     scenarios = {each.name: {"words": each.words, "scenes": [
         {"place": act.place, "blocks": act.blocks, "begins": act.begins and act.begins.value} for act in each.acts],
-        "prompts": {seed: story(each, seed) for seed in order.seeds}} for each in order.scenarios}
+        "prompts": {str(seed): story(each, seed) for seed in order.seeds}} for each in order.scenarios}
     policies = {each.name: {"policy": each.policy, "settings": dict(each.settings)} for each in order.contestants
                 if each.name not in lacking}
     shown = {key: pictures for each in found for key, pictures in each.shown.items()}

@@ -26,10 +26,10 @@ _QUICK_SCENARIOS = ("long", "chain", "cuts", "recall-1")
 
 def memory(
     scenario: Annotated[list[str] | None, typer.Option(help="A scenario; may be given several times. Default: all.")] = None,
-    policy: Annotated[list[str] | None, typer.Option(help="A memory policy, or +SETTING for echo-forcing with one setting beyond the "
-                                                          "release; may be given several times. Default: all.")] = None,
+    policy: Annotated[list[str] | None, typer.Option(help="A memory policy, or +SETTING for echo-forcing with a setting beyond the "
+                                                          "release, or +ONE+OTHER; may be given several times. Default: all.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, show_default=str(SEEDS), help="How many stories of each scenario.")] = None,
-    first_seed: Annotated[int, typer.Option(min=0, help="The first of them: other numbers, other stories.")] = 0,
+    first_seed: Annotated[int, typer.Option(min=0, help="The first of them; other seeds are other stories.")] = 0,
     long: Annotated[float | None, typer.Option(min=6, metavar="SECONDS", help="Length of the long scene; 18 when left out.")] = None,
     against: Annotated[str, typer.Option(help="The policy that all others are compared with.")] = "echo-forcing",
     quick: Annotated[bool, typer.Option("--quick", help="Four seeds of four scenarios, a shorter long scene, no single settings.")] = False,
@@ -64,8 +64,8 @@ def memory(
     names = scenario or (_QUICK_SCENARIOS if quick else tuple(SCENARIOS))
     chosen = tuple(_scenario(name, _QUICK_BLOCKS if quick and long is None else None, long, spec) for name in dict.fromkeys(names))
     listed = policy or ((*SETTINGS, f"+{TOGETHER}") if quick else tuple(CONTESTANTS))
-    asked = {contestant(name).name for name in (*listed, against)}
-    contestants = tuple(each for name, each in CONTESTANTS.items() if name in asked)
+    places = {name: place for place, name in enumerate(CONTESTANTS)}
+    contestants = tuple(sorted(map(contestant, dict.fromkeys((*listed, against))), key=lambda each: places.get(each.name, len(places))))
 
     from echo_cli.bench.memory import Order, measure
     from echo_cli.runtime import Runtime
@@ -142,7 +142,8 @@ def _print(report: "Report", detail: bool) -> None:
 
 def compare(
     before: Annotated[Path, typer.Argument(metavar="A.json", show_default=False, help="What `bench memory` or `bench speed` found.")],
-    after: Annotated[Path, typer.Argument(metavar="B.json", show_default=False, help="The same bench, of another version, model or machine.")],
+    after: Annotated[Path, typer.Argument(metavar="B.json", show_default=False,
+                                          help="The same bench, of another version, model or machine.")],
     as_json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
     debug: Debug = False,
 ) -> None:

@@ -50,6 +50,14 @@ def test_every_policy_and_every_setting_beyond_the_release_takes_part():
     assert any(CONTESTANTS[f"+{part}"].differs(scenario, SPEC) for part in BEYOND for scenario in SCENARIOS.values())
 
 
+def test_settings_can_be_joined():
+    joined = contestant("+jump_by_gap+suppress")
+    assert joined.settings == {"jump_by_gap": True, "forgetting": "suppress"} and joined.parts == ("jump_by_gap", "suppress")
+    assert joined.differs(SCENARIOS["cuts"], SPEC) and not joined.differs(SCENARIOS["long"], SPEC)
+    with pytest.raises(UsageError, match="no policy or setting is called"):
+        contestant("+jump_by_gap+nothing")
+
+
 def test_an_unknown_name_is_told_what_there_is():
     with pytest.raises(UsageError, match="did you mean '.?suppress'") as caught:
         contestant("+supress")
