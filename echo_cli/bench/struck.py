@@ -19,6 +19,7 @@ from echo_cli.models import backend, told
 from echo_cli.models.backend import Backend
 from echo_cli.models.loading import random_transformer
 from echo_cli.models.registry import Family
+from echo_cli.models.running import Running
 from echo_cli.models.spec import SPECS, ModelSpec
 from echo_cli.models.tiny_codec import TinyCodec
 from echo_cli.models.words import WordTextEncoder
@@ -84,7 +85,7 @@ def _arm(blow: Blow) -> None:
     setattr(owner, name, watched)
 
 
-def _random(runtime: Runtime, folder: Path | None) -> Backend:
+def _random(runtime: Runtime, folder: Path | None, running: Running) -> Backend:
     """A model too small to make anything pretty: what is looked at here is bytes."""
     torch.manual_seed(1)
     codec, text = (module.to(runtime.device, runtime.dtype).requires_grad_(False).eval()

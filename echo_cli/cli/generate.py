@@ -9,14 +9,17 @@ import typer
 
 from echo_cli.cli.options import (
     CheckpointEvery,
+    Compiled,
     Crf,
     Debug,
+    Decoder,
     Device,
     Dtype,
     Grace,
     LogFile,
     Memory,
     Model,
+    Offloading,
     Preset,
     ProgressStyle,
     Quiet,
@@ -30,6 +33,7 @@ from echo_cli.cli.options import (
     picture_size,
 )
 from echo_cli.errors import UsageError
+from echo_cli.models.running import Offload, Pictures, Running
 from echo_cli.render.progress import Style, progress_of, size as said
 from echo_cli.render.signals import GRACE
 from echo_cli.video.encoding import Encoding
@@ -59,6 +63,9 @@ def generate(
     preset: Preset = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    decoder: Decoder = Pictures.FULL,
+    offload: Offloading = Offload.AUTO,
+    compiled: Compiled = None,
     force: Annotated[bool, typer.Option("--force", help="Make it anew over what is there.")] = False,
     resume: Resume = True,
     checkpoint_every: CheckpointEvery = None,
@@ -81,6 +88,7 @@ def generate(
     from contextlib import ExitStack
     from pathlib import Path
 
+    from echo_cli.models.registry import spec_named
     from echo_cli.models.told import told_hash
     from echo_cli.render.job import Choices
     from echo_cli.render.log import Log, Logged
@@ -92,7 +100,8 @@ def generate(
         if log:
             log.head(sys.argv)
         job = _job(storyboard, output, settings or [], Choices(
-            seed, model, memory, {}, picture_size(size), scale, subtitles, Encoding(codec, crf, preset), device, dtype))
+            seed, model, memory, {}, picture_size(size), scale, subtitles, Encoding(codec, crf, preset), device, dtype,
+            Running(decoder, offload, compiled)))
         if dry_run:
             _tell_plan(job, as_json)
             return
@@ -108,11 +117,15 @@ def generate(
         due = known is None or needed(job, Told(known), force, keeping)
         if due:
             from echo_cli.models.backend import load_backend
+            from echo_cli.render import room
             from echo_cli.render.film import make
             from echo_cli.runtime import Runtime
 
             runtime = Runtime.choose(job.device, job.dtype)
-            backend = load_backend(job.storyboard.model, runtime)
+            running, need = room.choose(job, spec_named(job.storyboard.model), runtime, job.running)
+            if need:
+                tell(need)
+            backend = load_backend(job.storyboard.model, runtime, running)
             due = backend.weights_hash == known or needed(job, backend, force, keeping)
         if not due:
             tell(f"{job.outputs.film.path} is there already, made from the same storyboard, weights and settings: skipped")

@@ -91,3 +91,14 @@ def decoder_alone(weights: Tensors) -> Tensors:
     if not inside.names():
         raise MissingError(f"{weights.where}: no decoder is in this file", hint="The weights for Wan 2.1 are called taew2_1.")
     return inside
+
+
+def room(channels: int, height: int, width: int, size: int) -> tuple[int, int]:
+    """Bytes that weights and a stream's state take for latents of this height and width at `size` bytes a value, and what
+    decoding one latent needs for a moment: the finest level's features, and those of its convolutions beside them."""
+    with torch.device("meta"):
+        decoder = FastDecoder(channels)
+    latent = height * width
+    state = 3 * sum(features * 4**level for level, features in enumerate(WIDTHS[:3])) * latent
+    finest = 4 * 64 * WIDTHS[-1] * latent
+    return (sum(weight.numel() for weight in decoder.parameters()) + state) * size, 3 * finest * size

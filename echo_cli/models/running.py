@@ -16,15 +16,14 @@ class Offload(StrEnum):
 
     AUTO = "auto"  # as little as fits
     NONE = "none"
-    MEMORY = "memory"  # frames that are remembered
+    MEMORY = "memory"  # remembered frames
     LAYERS = "layers"  # the transformer's layers, too
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """`pictures` and `fast` change the film; the others only what it costs."""
+    """`pictures` changes the film; the others only what it costs. `compiled` None: on a GPU."""
 
     pictures: Pictures = Pictures.FULL
-    fast: bool = False
     offload: Offload = Offload.AUTO
-    compiled: bool | None = None  # None: on a GPU
+    compiled: bool | None = None

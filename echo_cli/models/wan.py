@@ -26,7 +26,7 @@ def load(runtime: Runtime, folder: Path, running: Running = Running()) -> Backen
     text = WanText(lambda: open_weights(folder).text, weights.text_config, weights.tokenizer, runtime,
                    f"{hashes['text']} {hashes['tokenizer']}", cache_folder() / "text")
     return Backend(weights.spec, _transformer(weights, runtime, running), text, _codec(weights, runtime, running.pictures),
-                   weights.digest)
+                   weights.digest, home=torch.device("cpu") if running.offload in (Offload.MEMORY, Offload.LAYERS) else None)
 
 
 def _transformer(weights: Weights, runtime: Runtime, running: Running) -> Transformer:

@@ -54,5 +54,6 @@ def film(backend: Backend, policy: Policy, seed: int, size: tuple[int, int] | No
          noise: Noise | None = None, begun: Begun | None = None) -> Iterator[BlockResult]:
     """The blocks of the policy's timeline, at `size` pixels or the model's own; with `begun`, those that are missing."""
     scenes = policy.timeline.scenes
+    policy.home = backend.home
     rows = Rows(backend.text, [scene.prompt for scene in scenes])
     return rollout(backend.transformer, rows, policy, noise or KeyedNoise(seed, scenes), backend.spec.grid(size), begun=begun)

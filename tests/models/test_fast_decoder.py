@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from echo_cli.errors import MissingError
-from echo_cli.models.fast_decoder import FastDecoder, decoder_alone
+from echo_cli.models.fast_decoder import FastDecoder, decoder_alone, room
 from echo_cli.models.loading import stream_into
 from echo_cli.models.tensors import Given
 
@@ -78,3 +78,9 @@ def test_the_published_file_has_these_names_and_an_encoder_that_is_left_out() ->
     assert torch.equal(filled.decode(torch.ones(1, 1, 16, 3, 4))[0], decoder().decode(torch.ones(1, 1, 16, 3, 4))[0])
     with pytest.raises(MissingError, match="no decoder is in this file"):
         decoder_alone(Given({"encoder.0.weight": torch.zeros(1)}, "taew2_1.pth"))
+
+
+def test_the_room_of_a_stream_is_counted_as_it_is_taken() -> None:
+    real = FastDecoder().requires_grad_(False)
+    _, state = real.decode(torch.randn(1, 1, 16, 3, 4))
+    assert room(16, 3, 4, 4)[0] == 4 * sum(item.numel() for item in (*real.parameters(), *state))

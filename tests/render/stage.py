@@ -12,6 +12,7 @@ from echo_cli.models import backend as backends
 from echo_cli.models import told
 from echo_cli.models.backend import Backend
 from echo_cli.models.loading import random_transformer
+from echo_cli.models.running import Running
 from echo_cli.models.spec import SPECS, ModelSpec
 from echo_cli.models.tiny_codec import TinyCodec
 from echo_cli.models.words import WordTextEncoder
@@ -45,7 +46,7 @@ def backend(runtime: Runtime = Runtime(torch.device("cpu"), torch.float32)) -> B
     return Backend(SPEC, random_transformer(SPEC, 3, runtime.device, runtime.dtype), text, codec, WEIGHTS)
 
 
-def load(runtime: Runtime, folder: Path | None) -> Backend:
+def load(runtime: Runtime, folder: Path | None, running: Running) -> Backend:
     """In the place of the packaged model's loader."""
     return backend(runtime)
 
