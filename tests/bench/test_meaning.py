@@ -1,11 +1,16 @@
 """Meaning: the eye's checks and alignment, right about held-out scenes, and lower for every damage that changes the meaning."""
 
+import json
+import subprocess
+import sysconfig
+from pathlib import Path
+
 import pytest
 import torch
 
-from echo_cli.bench.eyesight import CODED, DAMAGES, Trial, elsewhere, eyesight, through, trials
+from echo_cli.bench.eyesight import CODED, DAMAGES, NOISE, Trial, elsewhere, eyesight, through, trials
 from echo_cli.bench.meaning import Meaning, load_meaning
-from echo_cli.models.eye import ASPECTS
+from echo_cli.models.eye import ASPECTS, check
 from echo_cli.models.tiny import load_codec
 from echo_cli.models.tiny_codec import TinyCodec
 from echo_cli.models.tiny_parts import WEIGHTS, part_path
@@ -36,16 +41,20 @@ def trial() -> Trial:
 
 def test_the_right_prompt_is_ranked_above_one_with_one_wrong_aspect(figures):
     for name, row in figures["shown"].items():
-        assert row["ranked"] >= 0.95, name
+        assert row["ranked"] >= (0.7 if name == NOISE else 0.95), name
         assert row["right"] > row["wrong"] + 0.1 > row["strange"] + 0.3, name
 
 
-def test_the_checks_are_right_about_scenes_through_the_codec(figures):
-    for name in ("as drawn", CODED):
-        row = figures["shown"][name]
-        assert row["place"] == row["time"] == 1, name
-        assert min(row[aspect] for aspect in ("shape", "colour", "motion")) >= 0.9, name
-    assert all(min(row[aspect] for aspect in ASPECTS) >= 0.75 for row in figures["shown"].values())
+def test_the_checks_are_right_about_scenes_through_the_codec_and_soft_ones(figures):
+    for name, row in figures["shown"].items():
+        if name != NOISE:
+            assert row["place"] == row["time"] == 1, name
+            assert min(row[aspect] for aspect in ASPECTS) >= (0.6 if "blurred" in name else 0.8), name
+
+
+def test_a_film_that_falls_apart_fits_its_prompt_less(figures):
+    shown = figures["shown"]
+    assert shown[NOISE]["right"] < shown[CODED]["right"] - 0.1
 
 
 def test_damage_that_changes_the_meaning_is_seen(figures):
@@ -99,3 +108,22 @@ def test_a_change_of_scene_shows_clip_by_clip(meaning, trial):
     assert fits.shape == (4, 2)
     assert (fits[:2, 0] > fits[:2, 1]).all() and (fits[2:, 1] > fits[2:, 0]).all()
     assert meaning.alignment(one, old) == pytest.approx(meaning.alignments(one, [old]).mean().item())
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    script = Path(sysconfig.get_path("scripts")) / "echo-cli"
+    return subprocess.run([script, "bench", "meaning", *arguments], capture_output=True, text=True)
+
+
+def test_the_command_names_the_eye_and_every_figure():
+    done = bench("--scenes", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["scenes"] == 1 and told["eye"] == check() and not done.stderr
+    assert set(told["shown"]) >= {CODED, NOISE} and set(told["damaged"]) <= set(DAMAGES)
+    assert all(0 <= row["ranked"] <= 1 for row in told["shown"].values())
+
+
+def test_an_eye_that_is_not_there_is_told(tmp_path):
+    done = bench("--scenes", "1", "--eye", str(tmp_path))
+    assert done.returncode == 3 and "the eye that judges films is missing" in done.stderr and not done.stdout
