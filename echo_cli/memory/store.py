@@ -71,15 +71,15 @@ class KVStore:
         if self.away and self.device.type == "cuda":
             torch.cuda.current_stream(self.device).synchronize()  # frames may still be on their way home
         used = sorted(self._used)
-        return {"used": used, "free": list(self._free), "keys": self.keys[:, :, used], "values": self.values[:, :, used],
-                "weights": self.weights, "rates": self.rates}
+        keys, values = ([pool[:, :, slot] for slot in used] for pool in (self.keys, self.values))  # views: nothing is held twice
+        return {"used": used, "free": list(self._free), "keys": keys, "values": values, "weights": self.weights, "rates": self.rates}
 
     def restore(self, state: Nest) -> None:
         """Take back what `state` said, from wherever its tensors lie."""
         used = state["used"]
         for pool, frames in ((self.keys, state["keys"]), (self.values, state["values"])):
-            for place, slot in enumerate(used):
-                pool[:, :, slot].copy_(frames[:, :, place])
+            for slot, frame in zip(used, frames, strict=True):
+                pool[:, :, slot].copy_(frame)
         self.weights.copy_(state["weights"])
         self.rates.copy_(state["rates"])
         self._used, self._free = set(used), list(state["free"])

@@ -5,6 +5,7 @@ and notes it; what the state means, those know whose it is. It says what it does
 """
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -100,13 +101,14 @@ class Keeper:
     def keep(self, result: BlockResult, decoder: Nest, film: SegmentedFilm, trace: TraceWriter | None, times: Times) -> None:
         """Note that everything up to this block is made and written."""
         began, block, timeline = time.monotonic(), result.block.index + 1, self._job.timeline
-        pictures = film.written()
-        traced = trace.written() if trace else None
         name = f"state-{block:06d}-{self.sittings}.safetensors"
-        stored = write_state(self.work.folder / name, {"rollout": result.state(), "decoder": decoder})
+        with ThreadPoolExecutor(2) as pool:  # three files, and a disk's answer to be waited for with each
+            filmed, traced = pool.submit(film.written), pool.submit(trace.written) if trace else None
+            stored = write_state(self.work.folder / name, {"rollout": result.state(), "decoder": decoder})
+            pictures = filmed.result()
         checkpoint = Checkpoint(
             self._identity.plain(), _machine(self._runtime), self.work.film.name, block, len(timeline.blocks),
-            {"file": name, "bytes": stored.bytes, "sha256": stored.sha256, "nest": stored.nest}, pictures, traced, times,
+            {"file": name, "bytes": stored.bytes, "sha256": stored.sha256, "nest": stored.nest}, pictures, traced.result() if traced else None, times,
             self.wall_seconds, self.started, self.sittings)
         noted = self.work.write(checkpoint)
         film.rely()
