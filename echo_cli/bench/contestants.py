@@ -11,8 +11,9 @@ from typing import Any
 
 from echo_cli.bench.scenarios import CUT, RECALL, SMOOTH, Scenario
 from echo_cli.errors import UsageError, did_you_mean
-from echo_cli.memory.settings import DEFAULT_POLICY, SETTINGS
+from echo_cli.memory.settings import DEFAULT_POLICY, SETTINGS, read_settings
 from echo_cli.models.spec import ModelSpec
+from echo_cli.render.job import read_assignments
 
 BLANK = "none"  # the prompt alone: what every other memory is measured against
 
@@ -90,11 +91,17 @@ CONTESTANTS: Mapping[str, Contestant] = MappingProxyType({each.name: each for ea
 
 
 def contestant(name: str) -> Contestant:
-    """By name; settings may be joined, as in +jump_by_gap+whole_scene."""
+    """By name; settings may be joined, as in +jump_by_gap+whole_scene, or follow a policy, as in echo-infinity:update=initial."""
     parts = name.split("+")[1:]
     if name.startswith("+") and len(parts) > 1 and set(parts) <= set(BEYOND):
         return _with(name, *parts)
+    policy, colon, said = name.partition(":")
+    if colon and policy in SETTINGS:
+        values = read_assignments([f"memory.{part}" for part in said.split(",")], policy)
+        read_settings(policy, values)
+        return Contestant(name, policy, values)
     if name not in CONTESTANTS:
         raise UsageError(f"no policy or setting is called '{name}'{did_you_mean(name, tuple(CONTESTANTS))}",
-                         hint=f"There are: {', '.join(CONTESTANTS)}; settings may be joined, as in +jump_by_gap+whole_scene.")
+                         hint=f"There are: {', '.join(CONTESTANTS)}; settings may be joined, as in +jump_by_gap+whole_scene, and "
+                              "any may follow a policy, as in echo-infinity:update=initial.")
     return CONTESTANTS[name]

@@ -58,6 +58,16 @@ def test_settings_can_be_joined():
         contestant("+jump_by_gap+nothing")
 
 
+def test_any_setting_may_follow_a_policy():
+    made = contestant("echo-infinity:update=initial,anchor_frames=3")
+    assert (made.policy, made.settings, made.parts) == ("echo-infinity", {"update": "initial", "anchor_frames": 3}, ())
+    assert made.differs(SCENARIOS["long"], SPEC) and contestant("echo-forcing:smooth.clear_after=2").settings == {"smooth": {"clear_after": 2}}
+    for name, wrong in (("echo-infinity:updat=initial", "no setting 'memory.updat'"), ("echo-infinity:update=never", "must be one of"),
+                        ("echo-infinite:update=initial", "no policy or setting is called")):
+        with pytest.raises(UsageError, match=wrong):
+            contestant(name)
+
+
 def test_an_unknown_name_is_told_what_there_is():
     with pytest.raises(UsageError, match="did you mean '.?suppress'") as caught:
         contestant("+supress")
