@@ -26,7 +26,7 @@ _QUICK_SCENARIOS = ("long", "chain", "cuts", "recall-1")
 
 def memory(
     scenario: Annotated[list[str] | None, typer.Option(help="A scenario; may be given several times. Default: all.")] = None,
-    policy: Annotated[list[str] | None, typer.Option(help="A memory policy, POLICY:NAME=VALUE, or +SETTING for echo-forcing with a setting beyond the "
+    policy: Annotated[list[str] | None, typer.Option(help="A policy, POLICY:NAME=VALUE, or +SETTING for echo-forcing with a setting beyond the "
                                                           "release, or +ONE+OTHER; may be given several times. Default: all.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, show_default=str(SEEDS), help="How many stories of each scenario.")] = None,
     first_seed: Annotated[int, typer.Option(min=0, help="The first of them; other seeds are other stories.")] = 0,
