@@ -6,6 +6,7 @@ machines see the same files. Ray itself is imported only when a batch asks for i
 """
 
 import os
+import socket
 import sys
 import time
 from collections import deque
@@ -14,6 +15,7 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from types import ModuleType
 from typing import Any
 
+from echo_cli import __version__
 from echo_cli.errors import EchoError, Interrupted, MissingError, OutOfMemory, UsageError
 from echo_cli.render.batch.local import by_model
 from echo_cli.render.batch.outcome import Film, Orders, Outcome, Status, failed, left
@@ -27,17 +29,20 @@ LOST = 3  # times that a film is begun again because its actor was lost
 TICK = 1.0  # seconds between looks at signals and steps
 MARGIN = 3.0  # seconds of the grace after a signal in which actors are no longer waited for
 PATIENCE = STALE + 3 * BEAT  # seconds until the lock of a writer that was lost with its machine counts as left behind
+KNOCK = 10.0  # seconds in which a cluster must answer
 OBJECTS = 100 * 2**20  # bytes for what actors and this process hand each other: names and numbers, never pictures
 
 
 class Hand:
     """What an actor does: films, one after another, and answers about the one in progress while it makes it."""
 
-    def __init__(self, orders: Orders, threads: int, folder: str) -> None:
+    def __init__(self, orders: Orders, threads: int, folder: str, version: str) -> None:
         import torch
 
         from echo_cli.render.batch.studio import Studio
 
+        if version != __version__:
+            raise RuntimeError(f"echo-cli {__version__} is installed here, and {version} where the batch was called")
         with suppress(OSError):  # a model's folder may be named from here
             os.chdir(folder)
         torch.set_num_threads(threads)
@@ -123,7 +128,7 @@ class _Crew:
         self._ray = ray
         self._actor = ray.remote(num_cpus=needs["CPU"], num_gpus=needs["GPU"], max_restarts=-1, max_task_retries=LOST,
                                  concurrency_groups={"watch": 1})(Hand)
-        self._given = (orders, needs["CPU"], os.getcwd())
+        self._given = (orders, needs["CPU"], os.getcwd(), __version__)
         self.idle: list[Any] = []
         self.busy: dict[Any, tuple[Any, Film]] = {}  # what is promised → who makes which film
         self._models: dict[Any, str | None] = {}  # what an actor has loaded
@@ -214,17 +219,26 @@ def _cluster(ray: ModuleType, address: str | None) -> Iterator[None]:
     own = {"num_cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
            "object_store_memory": OBJECTS, "include_dashboard": False} if address == "local" else {}
     try:
+        _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         if address == "local":
             raise MissingError(f"Ray does not start here: {reason}", "see its logs, in the folder ray of the temporary files") from None
         raise MissingError(f"no Ray cluster answers at {address}: {reason}",
-                           "start one with `ray start --head`, or leave out --address to have one here") from None
+                           "start one with `ray start --head`, or leave out --address to have one here; a cluster that wants "
+                           "its token is asked with RAY_AUTH_MODE=token") from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Whether anybody is there at HOST:PORT: Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and "//" not in address and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK).close()
 
 
 def _room(ray: ModuleType, orders: Orders, cpus: int | None) -> tuple[int, dict[str, int]]:

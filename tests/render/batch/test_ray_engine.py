@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -59,6 +60,20 @@ def test_a_single_gpu_cannot_be_chosen_for_a_cluster(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ray_engine, "_ray", lambda: SimpleNamespace())
     with pytest.raises(UsageError, match="Ray says which GPU"):
         next(ray_engine.make_films([], Orders("cuda:1"), Tally([], 0, Progress()), Interruption()))
+
+
+def test_a_cluster_that_is_not_there_is_told_at_once() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        quiet = SimpleNamespace(is_initialized=lambda: False, init=lambda **options: pytest.fail("Ray would try for minutes"))
+        with pytest.raises(MissingError, match=f"no Ray cluster answers at {address}"), ray_engine._cluster(quiet, address):
+            pass
+
+
+def test_an_actor_of_another_version_does_not_begin() -> None:
+    with pytest.raises(RuntimeError, match="0.0.0 where the batch was called"):
+        ray_engine.Hand(Orders(), 1, ".", "0.0.0")
 
 
 STORY = "seed: {seed}\nscenes: [{{id: a, prompt: a red ball, duration: 10s}}, {{id: b, prompt: a blue box, duration: 10s}}]"
