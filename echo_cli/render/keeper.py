@@ -107,7 +107,7 @@ class Keeper:
             stored = write_state(self.work.folder / name, {"rollout": result.state(), "decoder": decoder})
             pictures = filmed.result()
         checkpoint = Checkpoint(
-            self._identity.plain(), _machine(self._runtime), self.work.film.name, block, len(timeline.blocks),
+            self._identity.plain(), _machine(self._job, self._runtime), self.work.film.name, block, len(timeline.blocks),
             {"file": name, "bytes": stored.bytes, "sha256": stored.sha256, "nest": stored.nest}, pictures, traced.result() if traced else None, times,
             self.wall_seconds, self.started, self.sittings)
         noted = self.work.write(checkpoint)
@@ -127,8 +127,8 @@ class Keeper:
         return f"kept {size(self.kept.bytes)} in {self.work.folder} (never more than {size(self.kept.bound)})"
 
     def _go_on(self, left: Checkpoint, stack: ExitStack) -> None:
-        here = _machine(self._runtime)
-        self.work.check(left, self._identity, {name: here[name] for name in ("device", "dtype", "torch")})
+        here = _machine(self._job, self._runtime)
+        self.work.check(left, self._identity, {name: here[name] for name in ("device", "dtype", "torch", "compiled")})
         stored = Stored(left.state["bytes"], left.state["sha256"], left.state["nest"])
         self._state = read_state(self.work.folder / left.state["file"], stored)
         if (threads := left.machine["threads"]) != here["threads"]:  # sums are taken apart by threads: their bits depend on it
@@ -141,9 +141,9 @@ class Keeper:
         self._keeping.tell(told)
 
 
-def _machine(runtime: Runtime) -> dict[str, Any]:
-    """What decides a film's bits beside its identity: the first three must be the same, for the others a way is found."""
+def _machine(job: Job, runtime: Runtime) -> dict[str, Any]:
+    """What decides a film's bits beside its identity: the first four must be the same, for the others a way is found."""
     cuda = runtime.device.type == "cuda"
     return {"device": runtime.device.type, "dtype": str(runtime.dtype).removeprefix("torch."), "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
+            "compiled": cuda if job.running.compiled is None else job.running.compiled, "threads": torch.get_num_threads(),
             "processor": torch.cuda.get_device_name(runtime.device) if cuda else torch.backends.cpu.get_cpu_capability()}

@@ -197,7 +197,7 @@ def test_other_weights_version_device_or_shape_are_refused(tmp_path: Path, monke
     with pytest.raises(UsageError, match=r"it was film.mp4, now film_%d.png"):
         needed(job(place, name="film_%d.png"), Told(WEIGHTS))
     for fact, value, why in (("torch", "9.9", "torch was 9.9, now"), ("dtype", "bfloat16", "dtype was bfloat16, now float32"),
-                             ("device", "cuda", "device was cuda, now cpu")):
+                             ("device", "cuda", "device was cuda, now cpu"), ("compiled", True, "compiled was True, now False")):
         rewrite(place, lambda note: note["machine"].update({fact: value}))
         with pytest.raises(UsageError, match=why):
             made(job(place))
