@@ -1,6 +1,7 @@
 """`bench`: measures what memory costs. Results go to standard output, everything for eyes to standard error."""
 
 import json as json_text
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from echo_cli.cli.bench_faults import faults
 from echo_cli.cli.bench_memory import compare, memory
 from echo_cli.cli.bench_soak import soak
 from echo_cli.cli.options import Debug, picture_size
+from echo_cli.errors import UsageError
 
 bench = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True,
                     help="Measure memory and speed, policies side by side in one run.")
@@ -99,6 +101,39 @@ def speed(
 
 def _or_dash(value: float | None, form: str, unit: str = "") -> str:
     return "–" if value is None else f"{value:{form}}{unit}"
+
+
+@bench.command()
+def rehearsal(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write the model.", show_default=False)],
+    spec: Annotated[str, typer.Option(help="The model whose sizes to use.")] = "wan2.1-t2v-1.3b",
+    layers: Annotated[int | None, typer.Option(min=1, help="Write only so many layers.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Write a model of the real size with random weights, to rehearse a machine before the real weights are on it.
+
+    Every part is there, the text encoder too: 15 GB. Films made with --model FOLDER/ show noise, and need the time and the
+    memory of real ones.
+    """
+    from dataclasses import replace
+
+    from echo_cli.models import rehearsal as rehearsals
+    from echo_cli.models.registry import Family, find
+    from echo_cli.render.progress import size
+
+    found = find(spec)
+    if found.family is not Family.WAN:
+        raise UsageError(f"model '{found.name}' travels with its weights", hint=f"Large models can be rehearsed: --spec wan-1.3b.")
+    told: set[str] = set()
+
+    def tell(part: str, done: int, whole: int) -> None:
+        if part not in told:
+            told.add(part)
+            print(f"{part}: {size(whole)}", file=sys.stderr)
+
+    sizes = found.spec if layers is None else replace(found.spec, depth=layers, name=f"{found.spec.name}-{layers}")
+    rehearsals.write(folder, sizes, told=tell)
+    print(f"{folder}/")
 
 
 @bench.command()

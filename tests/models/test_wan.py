@@ -82,3 +82,22 @@ def test_every_prompt_of_a_film_is_encoded_in_one_reading(folder: Path, tmp_path
     with torch.inference_mode():
         next(film(backend, plan_policy("window", read_settings("window"), backend, lines), 0, board.size))
     assert readings == [3]
+
+
+def test_a_rehearsal_is_written_by_the_command_and_fits_the_real_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                       capfd: pytest.CaptureFixture[str]) -> None:
+    from echo_cli.cli import app
+    from echo_cli.models.wan_weights import open_weights
+
+    monkeypatch.setitem(rehearsal.TEXT, "num_layers", 1)
+    small = {"d_model": 32, "d_kv": 8, "d_ff": 16, "num_heads": 4, "vocab_size": 300}
+    written = rehearsal.write
+    monkeypatch.setattr(rehearsal, "write", lambda folder, spec, told: written(
+        folder, replace(spec, width=96, heads=4, ffn=64, text_dim=32), CODEC, small, told))
+    assert app.run(["bench", "rehearsal", str(tmp_path / "model"), "--layers", "3"]) == 0
+    out, err = capfd.readouterr()
+    assert out == f"{tmp_path / 'model'}/\n" and [line.split(":")[0] for line in err.splitlines()] == ["transformer", "codec", "text"]
+    weights = open_weights(tmp_path / "model")
+    assert weights.spec.depth == 3 == len(wan.load(CPU, tmp_path / "model").transformer.blocks)
+    assert app.run(["bench", "rehearsal", str(tmp_path / "tiny"), "--spec", "tiny"]) == 2
+    assert "travels with its weights" in capfd.readouterr().err
