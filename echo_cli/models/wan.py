@@ -9,6 +9,8 @@ from echo_cli.models.backend import Backend, Codec
 from echo_cli.models.fast_decoder import FastDecoder, decoder_alone
 from echo_cli.models.loading import stream_into
 from echo_cli.models.offload import keep_layers_on_host
+from echo_cli.models.query_files import QUERIES
+from echo_cli.models.query_weights import load_queries
 from echo_cli.models.registry import cache_folder
 from echo_cli.models.running import Offload, Pictures, Running
 from echo_cli.models.transformer import Transformer
@@ -25,8 +27,10 @@ def load(runtime: Runtime, folder: Path, running: Running = Running()) -> Backen
     hashes = weights.hashes
     text = WanText(lambda: open_weights(folder).text, weights.text_config, weights.tokenizer, runtime,
                    f"{hashes['text']} {hashes['tokenizer']}", cache_folder() / "text")
+    queries = load_queries(folder, weights.spec, runtime.device) if QUERIES in hashes else None
     return Backend(weights.spec, _transformer(weights, runtime, running), text, _codec(weights, runtime, running.pictures),
-                   weights.digest, home=torch.device("cpu") if running.offload in (Offload.MEMORY, Offload.LAYERS) else None)
+                   weights.digest, queries,
+                   home=torch.device("cpu") if running.offload in (Offload.MEMORY, Offload.LAYERS) else None)
 
 
 def _transformer(weights: Weights, runtime: Runtime, running: Running) -> Transformer:

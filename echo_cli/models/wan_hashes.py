@@ -10,6 +10,7 @@ from echo_cli.errors import MissingError
 from echo_cli.models.download import check_receipt
 from echo_cli.models.folders import DESCRIPTION, Files, Layout, description, files_in, layout_of, tokenizer_files
 from echo_cli.models.hashes import known_sha256
+from echo_cli.models.query_files import QUERIES, made_for, queries_path
 
 PARTS = ("transformer", "codec", "text")
 
@@ -21,14 +22,17 @@ def paths_of(files: Files, part: str) -> tuple[Path, ...]:
 
 
 def part_hashes(folder: Path, layout: Layout, files: Files, branch: str = "", scale: float = 1.0) -> dict[str, str]:
-    """The sha256 of each part, found to be what the folder's description says, or its publisher. `branch` of a checkpoint
-    and `scale` of an adapter: the same files read in another way are other weights."""
+    """The sha256 of each part, found to be what the folder's description says, or its publisher; of queries, where some
+    belong to this transformer. `branch` of a checkpoint and `scale` of an adapter: the same files read in another way are
+    other weights."""
     check_receipt(folder)
     found = {part: _together(*map(known_sha256, paths_of(files, part))) for part in PARTS}
     if branch or files.adapter:
         found["transformer"] = _together(found["transformer"], branch, str(scale))
     elif layout is Layout.OURS:
         _compare(folder, found)
+    if made_for(queries_path(folder)) == found["transformer"]:
+        found[QUERIES] = known_sha256(queries_path(folder))
     return {**found, "tokenizer": _together(*(f"{path.name} {known_sha256(path)}" for path in tokenizer_files(files.tokenizer)))}
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from echo_cli.errors import MissingError
 from echo_cli.memory import queries as module
 from echo_cli.memory.queries import MemoryQueries, QueryState
-from echo_cli.models.query_weights import load_queries, made_for, queries_path, save_queries
+from echo_cli.models.query_files import made_for, queries_path
+from echo_cli.models.query_weights import load_queries, save_queries
 from echo_cli.models.spec import WAN_1_3B, Grid, ModelSpec
 from tests.small import GRID, SPEC
 
