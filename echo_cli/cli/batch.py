@@ -57,7 +57,8 @@ def batch(
         show_default=False)] = None,
     out_dir: Annotated[str, typer.Option("--out-dir", metavar="FOLDER", help="Where the films go.", show_default="here")] = ".",
     name: Annotated[str, typer.Option(
-        "--name", metavar="NAME", help="What each film is called: of {stem}, {folder}, {seed}, {model}, {memory}, {hash}.")] = "{stem}",
+        "--name", metavar="NAME",
+        help="What each film is called: of {stem}, {folder}, {seed}, {model}, {memory}, {hash}.")] = "{stem}",
     shard: Annotated[str | None, typer.Option(
         metavar="I/N", help="Only this share of the list, such as 2/5; auto asks the scheduler (Slurm, OpenCue, AWS Batch).",
         show_default=False)] = None,
@@ -115,6 +116,7 @@ def batch(
     given = {"--address": address, "--actors": actors, "--cpus-per-actor": cpus}
     if engine is not Engine.RAY and (odd := [option for option, value in given.items() if value is not None]):
         raise UsageError(f"{odd[0]} is for --engine ray", "add --engine ray")
+    _check_names(model, memory)
     choices = Choices(seed, model, memory, {}, picture_size(size), scale, subtitles, Encoding(codec, crf, preset), device, dtype)
     orders = Orders(device, dtype, force, not resume, checkpoint_every, retries, fail_fast, grace)
     with ExitStack() as stack:
@@ -140,6 +142,17 @@ def batch(
         for outcome in _made(engine, waiting, orders, bool(fail_fast and bad), tally, interruption, (address, actors, cpus)):
             report(outcome)
         return report.summary()
+
+
+def _check_names(model: str | None, memory: str | None) -> None:
+    """What is wrong for every storyboard is told once."""
+    from echo_cli.memory.settings import settings_type
+    from echo_cli.models.registry import find
+
+    if model is not None:
+        find(model)
+    if memory is not None:
+        settings_type(memory)
 
 
 def _listed(paths: list[str], name: str, folder: str, shard: str | None, choices: "Choices",

@@ -58,7 +58,8 @@ class Report:
             self._teller.say(f"{where}: {outcome.film}, {outcome.pictures} pictures, {outcome.seconds:g} s of film in "
                              f"{outcome.wall_seconds:.1f} s")
             if outcome.unknown_words:
-                self._teller.say(f"warning: {outcome.source}: the model has never met these words: {', '.join(outcome.unknown_words)}")
+                self._teller.say(f"warning: {outcome.source}: the model has never met these words: "
+                                 + ", ".join(outcome.unknown_words))
         elif self._verbose:
             self._teller.say(f"{where}: {outcome.film} is there already: skipped" if outcome.status is Status.SKIPPED else
                              f"{where}: left")
@@ -69,7 +70,8 @@ class Report:
 
         code = exit_code(self._outcomes)
         counts = Counter(outcome.status.value for outcome in self._outcomes)
-        told = f"{self._count} storyboard{'' if self._count == 1 else 's'}: " + (", ".join(f"{count} {what}" for what, count in counts.items()) or "none in this share")
+        told = f"{self._count} storyboard{'' if self._count == 1 else 's'}: " + (
+            ", ".join(f"{count} {what}" for what, count in counts.items()) or "none in this share")
         lines = [f"{told}, in {clock(time.monotonic() - self._began)}"]
         for failure in WORST_FIRST:
             if sources := [outcome.source for outcome in self._outcomes if outcome.exit_code is failure]:

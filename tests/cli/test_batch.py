@@ -1,5 +1,6 @@
 """The real command over many storyboards: what is made, skipped, failed and left, in shares and again, with its exit code."""
 
+import io
 import json
 import os
 import random
@@ -110,7 +111,8 @@ def test_names_say_what_they_are_made_of_and_may_not_meet(capsys: pytest.Capture
     (["night", "--shard", "auto"], 2, "no scheduler says"), (["night", "--name", "{sted}"], 2, "did you mean 'stem'"),
     (["night", "--address", "x:1"], 2, "--address is for --engine ray"), (["night", "--actors", "2"], 2, "--actors is for --engine ray"),
     (["night", "--progress", "openjd"], 2, "both write to standard output"), (["night", "--retries", "-1"], 2, "--retries"),
-    (["night", "--engine", "slurm"], 2, "slurm"), (["night", "--size", "big"], 2, "WIDTHxHEIGHT"),
+    (["night", "--memory", "echo"], 2, "echo-forcing"),
+    (["night", "--model", "tinny"], 2, "did you mean 'tiny'"), (["night", "--engine", "slurm"], 2, "slurm"), (["night", "--size", "big"], 2, "WIDTHxHEIGHT"),
 ])
 def test_what_the_whole_batch_has_wrong_is_told_before_anything(arguments: list[str], code: int, told: str,
                                                                 capsys: pytest.CaptureFixture[str]) -> None:
@@ -247,9 +249,8 @@ def test_a_signal_ends_the_film_at_a_block_leaves_the_rest_and_the_next_run_goes
     assert hashes("whole") == {"b.manifest.json": resumed}
 
 
-def test_the_list_may_come_from_another_program(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_may_come_from_another_program(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     write("a.yaml", "two\nlines.yaml")
-    command = [sys.executable, "-m", "tests.render.stage", "batch", "-", "--json", *HOW]
-    done = subprocess.run(command, input=b"night/a.yaml\0night/two\nlines.yaml\0", capture_output=True,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)})
-    assert done.returncode == 0 and [json.loads(line)["film"] for line in done.stdout.splitlines()] == ["a.mp4", "two\nlines.mp4"]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"night/a.yaml\0night/two\nlines.yaml\0")))
+    code, lines, _ = batch("-", capsys=capsys)
+    assert code == 0 and [line["film"] for line in lines] == ["a.mp4", "two\nlines.mp4"]

@@ -68,8 +68,8 @@ class Outcome:
     def plain(self, count: int) -> dict[str, Any]:
         """As one line of JSON tells it, among `count` films."""
         facts = {"film": self.film, "sha256": self.sha256, "pictures": self.pictures, "seconds": self.seconds,
-                 "wall_seconds": self.wall_seconds, "sittings": self.sittings, "attempts": self.attempts, "message": self.message, "hint": self.hint,
-                 "unknown_words": list(self.unknown_words) or None}
+                 "wall_seconds": self.wall_seconds, "sittings": self.sittings, "attempts": self.attempts,
+                 "message": self.message, "hint": self.hint, "unknown_words": list(self.unknown_words) or None}
         return {"job": self.number, "jobs": count, "storyboard": self.source, "status": self.status.value,
                 "exit_code": None if self.exit_code is None else int(self.exit_code),
                 **{name: fact for name, fact in facts.items() if fact is not None}}

@@ -27,7 +27,8 @@ def command(source: str, film: str, choices: Choices, assignments: Sequence[str]
                ("--codec", encoding.codec if encoding.codec != Encoding().codec else None),
                *((f"--{name}", getattr(choices, name)) for name in ("device", "dtype")
                  if getattr(choices, name) != getattr(default, name)),
-               ("--checkpoint-every", orders.checkpoint_every), ("--grace", orders.grace if orders.grace != Orders().grace else None),
+               ("--checkpoint-every", orders.checkpoint_every),
+               ("--grace", orders.grace if orders.grace != Orders().grace else None),
                ("--progress", progress if progress is not Style.AUTO else None)]
     said = [word for name, value in options if value is not None for word in (name, str(value))]
     return ["echo-cli", "generate", os.path.abspath(source), "-o", os.path.abspath(film), *said,

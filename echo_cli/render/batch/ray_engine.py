@@ -224,7 +224,8 @@ def _cluster(ray: ModuleType, address: str | None) -> Iterator[None]:
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         if address == "local":
-            raise MissingError(f"Ray does not start here: {reason}", "see its logs, in the folder ray of the temporary files") from None
+            raise MissingError(f"Ray does not start here: {reason}",
+                               "see its logs, in the folder ray of the temporary files") from None
         raise MissingError(f"no Ray cluster answers at {address}: {reason}",
                            "start one with `ray start --head`, or leave out --address to have one here; a cluster that wants "
                            "its token is asked with RAY_AUTH_MODE=token") from None
@@ -263,5 +264,6 @@ def _told(ray: ModuleType, film: Film, error: Exception) -> EchoError:
         return OutOfMemory(f"{film.source}: Ray ended its actor because the machine's memory was nearly full",
                            "lower the size, remember less, or give each actor more of the machine (--cpus-per-actor)")
     if getattr(error, "actor_init_failed", False):
-        return MissingError(f"{film.source}: its actor cannot start: {reason}", "the same echo-cli must be installed on every machine")
+        return MissingError(f"{film.source}: its actor cannot start: {reason}",
+                            "the same echo-cli must be installed on every machine")
     return EchoError(f"{film.source}: its actor was lost {LOST + 1} times: {reason}", "see the logs of Ray on that machine")

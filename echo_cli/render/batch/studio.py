@@ -35,11 +35,6 @@ class Studio:
         self._model: str | None = None
         self._loaded: Backend | Exception | None = None
 
-    @property
-    def model(self) -> str | None:
-        """What it holds, or tried to."""
-        return self._model
-
     def make(self, film: Film, progress: Progress, interruption: Interruption) -> Outcome:
         """Whatever happens to the film, told as its outcome."""
         for attempt in range(1, self._orders.retries + 2):

@@ -11,7 +11,8 @@ from echo_cli.render.progress import Place, Progress, Step
 class Tally:
     """`films` are those to be made now, of `count` in the batch; `say` hears what else is worth a line."""
 
-    def __init__(self, films: Iterable[Film], count: int, teller: Progress, say: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(self, films: Iterable[Film], count: int, teller: Progress,
+                 say: Callable[[str], None] = lambda text: None) -> None:
         self.say = say
         self._count = count
         self._teller = teller
