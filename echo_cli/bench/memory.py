@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,10 +100,8 @@ def source_of(contestant: Contestant) -> str:
 
 def measure(order: Order, spec: ModelSpec, told: Callable[[str], None]) -> Bench:
     """The whole bench; `told` hears each piece as it is done."""
-    began, pieces = time.monotonic(), order.pieces(spec)
-    found: list[Found] = []
+    began, pieces, found, done = time.monotonic(), order.pieces(spec), [], 0
     share = sum(piece.blocks for piece in pieces)
-    done = 0
     for each in _run(order, pieces):
         found.append(each)
         done += each.piece.blocks
@@ -112,22 +111,25 @@ def measure(order: Order, spec: ModelSpec, told: Callable[[str], None]) -> Bench
     lacking = {name: why for each in found for name, why in each.lacking.items()}
     same = {(scenario.name, each.name): source_of(each) for scenario in order.scenarios for each in order.contestants
             if each.name not in lacking and not takes_part(each, order, scenario, spec)}
-    places = {each.name: place for place, each in enumerate((*order.scenarios, *order.contestants))}
-    rows = sorted(filled((row for each in found for row in each.rows), same),
-                  key=lambda row: (places[row.scenario], places[row.policy], row.seed))
-    about = {"version": __version__, "model": order.model, **found[0].facts, "seeds": list(order.seeds), "lacking": lacking,
-             "device": _device(order), "machine": machine.name(),
-             "torch": torch.__version__, "jobs": order.jobs, "seconds": round(time.monotonic() - began, 1), "films": sum(
-                 1 for row in rows if row.same_as is None)}
-    scenarios = {each.name: {"words": each.words, "scenes": [
-        {"place": act.place, "blocks": act.blocks, "begins": act.begins and act.begins.value} for act in each.acts],
-        "prompts": {str(seed): story(each, seed) for seed in order.seeds}} for each in order.scenarios}
-    policies = {each.name: {"policy": each.policy, "settings": dict(each.settings)} for each in order.contestants
-                if each.name not in lacking}
     shown = {key: pictures for each in found for key, pictures in each.shown.items()}
     for (scenario, name), source in same.items():
         shown |= {(scenario, name, seed): shown[scenario, source, seed] for seed in order.seeds if (scenario, source, seed) in shown}
-    return Bench(Report(about, scenarios, policies, order.against, tuple(rows)), shown)
+    about = {"version": __version__, "model": order.model, **found[0].facts, "seeds": list(order.seeds), "lacking": lacking,
+             "device": _device(order), "machine": machine.name(), "torch": torch.__version__, "jobs": order.jobs,
+             "seconds": round(time.monotonic() - began, 1), "films": sum(len(each.rows) for each in found)}
+    return Bench(_report(order, about, found, same), shown)
+
+
+def _report(order: Order, about: Mapping[str, Any], found: Sequence[Found], same: Mapping[tuple[str, str], str]) -> Report:
+    places = {each.name: place for place, each in enumerate((*order.scenarios, *order.contestants))}
+    rows = sorted(filled((row for each in found for row in each.rows), same),
+                  key=lambda row: (places[row.scenario], places[row.policy], row.seed))
+    scenarios = {each.name: {"words": each.words, "prompts": {str(seed): story(each, seed) for seed in order.seeds}, "scenes": [
+        {"place": act.place, "blocks": act.blocks, "begins": act.begins and act.begins.value} for act in each.acts]}
+        for each in order.scenarios}
+    policies = {each.name: {"policy": each.policy, "settings": dict(each.settings)} for each in order.contestants
+                if each.name not in about["lacking"]}
+    return Report(about, scenarios, policies, order.against, tuple(rows))
 
 
 def _device(order: Order) -> str:
