@@ -36,6 +36,13 @@ class UsageError(EchoError):
     exit_code = Exit.USAGE
 
 
+class Damaged(UsageError):
+    """What an interrupted run left cannot be gone on from: `message` says which file, and what is wrong with it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "--restart discards what was left and begins anew")
+
+
 class MissingError(EchoError):
     """The machine lacks something: weights, a device, ffmpeg, an extra."""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from echo_cli.errors import OutputError
 
 PARTIAL = ".partial"
+LONGEST = 255  # bytes of a file's name, nearly everywhere
 
 # errno → (what happened, what to try); anything else is told in the system's own words
 REASONS = {
@@ -32,9 +33,18 @@ REASONS = {
 }
 
 
+def fitted(path: Path, ending: str) -> Path:
+    """The name with an ending; where no file system could hold that, the middle of it gives way to a hash of it all."""
+    name = path.name + ending
+    if len(os.fsencode(name)) > LONGEST:
+        mark = "~" + hashlib.sha256(os.fsencode(name)).hexdigest()[:8] + ending
+        name = os.fsencode(path.name)[:LONGEST - len(mark)].decode("utf-8", "ignore") + mark
+    return path.with_name(name)
+
+
 def partial(path: Path) -> Path:
     """Where a file grows until it is whole."""
-    return path.with_name(path.name + PARTIAL)
+    return fitted(path, PARTIAL)
 
 
 def output_error(error: OSError, path: Path) -> OutputError:

@@ -6,6 +6,7 @@ Whoever holds such state (a store, a policy, a codec's decoder) says it with `st
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 Nest = Any  # None, bool, int, float, str, Tensor, a list or tuple of nests, a dict from str to nests; tuples come back as lists
@@ -40,3 +41,8 @@ def unpack(tensors: dict[str, Tensor], plain: Any) -> Nest:
         return tensors[plain[MARK]] if MARK in plain else {key: unpack(tensors, value) for key, value in plain.items()}
     return [unpack(tensors, value) for value in plain] if isinstance(plain, list) else plain
 
+
+def moved(nest: Nest, device: torch.device) -> Nest:
+    """The same, its tensors on a device."""
+    tensors, plain = pack(nest)
+    return unpack({name: tensor.to(device) for name, tensor in tensors.items()}, plain)

@@ -11,8 +11,9 @@ from typing import Any
 
 from echo_cli.bench.scenarios import CUT, RECALL, SMOOTH, Scenario
 from echo_cli.errors import UsageError, did_you_mean
-from echo_cli.memory.settings import DEFAULT_POLICY, SETTINGS
+from echo_cli.memory.settings import DEFAULT_POLICY, SETTINGS, read_settings
 from echo_cli.models.spec import ModelSpec
+from echo_cli.render.job import read_assignments
 
 BLANK = "none"  # the prompt alone: what every other memory is measured against
 
@@ -23,7 +24,7 @@ class Contestant:
 
     name: str
     policy: str
-    settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    settings: Mapping[str, Any] = field(default_factory=dict)
     parts: tuple[str, ...] = ()
 
     def differs(self, scenario: Scenario, spec: ModelSpec) -> bool:
@@ -80,16 +81,27 @@ _ACTS: Mapping[str, Callable[[Scenario, ModelSpec], bool]] = {
     "jump_by_gap": _returns, "whole_scene": _remembers_a_late_frame,
 }
 
+def _with(name: str, *parts: str) -> Contestant:
+    return Contestant(name, DEFAULT_POLICY, {key: value for part in parts for key, value in BEYOND[part].items()}, parts)
+
+
 CONTESTANTS: Mapping[str, Contestant] = MappingProxyType({each.name: each for each in (
-    *(Contestant(name, name) for name in SETTINGS),
-    *(Contestant(f"+{name}", DEFAULT_POLICY, values, (name,)) for name, values in BEYOND.items()),
-    Contestant(f"+{TOGETHER}", DEFAULT_POLICY, {key: value for values in BEYOND.values() for key, value in values.items()},
-               tuple(BEYOND)),
+    *(Contestant(name, name) for name in SETTINGS), *(_with(f"+{part}", part) for part in BEYOND), _with(f"+{TOGETHER}", *BEYOND),
 )})
 
 
 def contestant(name: str) -> Contestant:
+    """By name; settings may be joined, as in +jump_by_gap+whole_scene, or follow a policy, as in echo-infinity:update=initial."""
+    parts = name.split("+")[1:]
+    if name.startswith("+") and len(parts) > 1 and set(parts) <= set(BEYOND):
+        return _with(name, *parts)
+    policy, colon, said = name.partition(":")
+    if colon and policy in SETTINGS:
+        values = read_assignments([f"memory.{part}" for part in said.split(",")], policy)
+        read_settings(policy, values)
+        return Contestant(name, policy, values)
     if name not in CONTESTANTS:
         raise UsageError(f"no policy or setting is called '{name}'{did_you_mean(name, tuple(CONTESTANTS))}",
-                         hint=f"There are: {', '.join(CONTESTANTS)}.")
+                         hint=f"There are: {', '.join(CONTESTANTS)}; settings may be joined, as in +jump_by_gap+whole_scene, and "
+                              "any may follow a policy, as in echo-infinity:update=initial.")
     return CONTESTANTS[name]

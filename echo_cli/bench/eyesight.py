@@ -22,7 +22,8 @@ from echo_cli.training.world import HELD_OUT, LEFT, PAN, RIGHT, STILL, Stories, 
 
 LENGTH = 9  # latent frames of a scene: two seconds
 _TOGETHER = 8  # stories drawn at once
-CODED, FIRST_BLOCK = "through the codec", "first block, through the codec"  # ways to show scenes
+# Ways to show scenes; the last is one too much, so that it is seen where the eye fails.
+CODED, FIRST_BLOCK, NOISE = "through the codec", "first block, through the codec", "noise of 1 on latents"
 _CHANCE = 50  # stream of a story's seed; no story draws from it
 _WORDS = 8  # numbers that choose how a prompt is said
 _IN_SIGHT = 0.7  # of the subject, from which a scene as short as a block can be judged
@@ -132,8 +133,8 @@ def _blurred(pictures: Tensor, by: int) -> Tensor:
 SHOWN: dict[str, Callable[[Tensor, TinyCodec, torch.Generator], Tensor]] = {
     "as drawn": lambda pictures, codec, dice: pictures,
     CODED: lambda pictures, codec, dice: through(pictures, codec),
-    "noise of 0.3 on latents": lambda pictures, codec, dice: through(pictures, codec, 0.3, dice),
-    "blurred to an eighth": lambda pictures, codec, dice: _blurred(pictures, 8),
+    NOISE: lambda pictures, codec, dice: through(pictures, codec, 1.0, dice),
+    "blurred to a sixteenth": lambda pictures, codec, dice: _blurred(pictures, 16),
     "grain of 0.05": lambda pictures, codec, dice: (pictures + 0.05 * torch.randn(pictures.shape, generator=dice)).clamp(0, 1),
 }
 

@@ -1,29 +1,31 @@
 """Memories side by side: every scenario under every policy, for many seeds, each film judged by what its scenario asks.
 
 Work is cut into pieces of a scenario and a few seeds; a piece films its twin first, then every contestant. Pieces run in as
-many processes as there are cores, and what they find does not depend on how many that is.
+many processes as there are cores; how many that is changes nothing but rounding.
 """
 
 import multiprocessing
-import os
-import platform
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from echo_cli import __version__
+from echo_cli.bench import machine
 from echo_cli.bench.contestants import BLANK, CONTESTANTS, Contestant
 from echo_cli.bench.filming import takes
 from echo_cli.bench.judging import judge, moments, wanted
 from echo_cli.bench.meaning import Meaning, load_meaning
 from echo_cli.bench.results import Report, Row, filled
 from echo_cli.bench.scenarios import Scenario, story
-from echo_cli.errors import MissingError
+from echo_cli.errors import MissingError, OutOfMemory
 from echo_cli.memory.settings import DEFAULT_POLICY
 from echo_cli.models.backend import Backend, load_backend
 from echo_cli.models.spec import TINY, ModelSpec
@@ -48,17 +50,22 @@ class Order:
     together: int = 10  # films made at once
     sheets: int = 1
 
-    def pieces(self) -> list["Piece"]:
+    def pieces(self, spec: ModelSpec) -> list["Piece"]:
         """The longest first, so that none is left to run alone at the end."""
-        chunks = [self.seeds[at:at + self.together] for at in range(0, len(self.seeds), self.together)]
-        found = [Piece(scenario, chunk) for scenario in self.scenarios for chunk in chunks]
-        return sorted(found, key=lambda piece: -piece.scenario.blocks * len(piece.seeds))
+        size = min(self.together, -(-len(self.seeds) // self.jobs))
+        chunks = [self.seeds[at:at + size] for at in range(0, len(self.seeds), size)]
+        found = []
+        for scenario in self.scenarios:
+            films = sum(takes_part(contestant, self, scenario, spec) for contestant in self.contestants)
+            found += [Piece(scenario, chunk, films * scenario.blocks * len(chunk)) for chunk in chunks]
+        return sorted(found, key=lambda piece: -piece.blocks)
 
 
 @dataclass(frozen=True)
 class Piece:
     scenario: Scenario
     seeds: tuple[int, ...]
+    blocks: int  # of all films together
 
 
 @dataclass
@@ -93,40 +100,41 @@ def source_of(contestant: Contestant) -> str:
 
 def measure(order: Order, spec: ModelSpec, told: Callable[[str], None]) -> Bench:
     """The whole bench; `told` hears each piece as it is done."""
-    began, pieces = time.monotonic(), order.pieces()
-    found: list[Found] = []
-    share = sum(piece.scenario.blocks * len(piece.seeds) for piece in pieces)
-    done = 0
+    began, pieces, found, done = time.monotonic(), order.pieces(spec), [], 0
+    share = sum(piece.blocks for piece in pieces)
     for each in _run(order, pieces):
         found.append(each)
-        done += each.piece.scenario.blocks * len(each.piece.seeds)
+        done += each.piece.blocks
         spent = time.monotonic() - began
         told(f"{each.piece.scenario.name}, seeds {each.piece.seeds[0]} to {each.piece.seeds[-1]}: "
              f"{len(each.rows)} films; {done / share:.0%}, {spent:.0f} s gone, about {spent / done * (share - done):.0f} s left")
     lacking = {name: why for each in found for name, why in each.lacking.items()}
     same = {(scenario.name, each.name): source_of(each) for scenario in order.scenarios for each in order.contestants
             if each.name not in lacking and not takes_part(each, order, scenario, spec)}
-    rows = sorted(filled((row for each in found for row in each.rows), same),
-                  key=lambda row: ([each.name for each in order.scenarios].index(row.scenario), list(CONTESTANTS).index(row.policy), row.seed))
-    about = {"version": __version__, "model": order.model, **found[0].facts, "seeds": list(order.seeds), "lacking": lacking,
-             "device": _device(order), "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-             "torch": torch.__version__, "jobs": order.jobs, "seconds": round(time.monotonic() - began, 1), "films": sum(
-                 1 for row in rows if row.same_as is None)}
-    scenarios = {each.name: {"words": each.words, "scenes": [
-        {"place": act.place, "blocks": act.blocks, "begins": act.begins and act.begins.value} for act in each.acts],
-        "prompts": {seed: story(each, seed) for seed in order.seeds}} for each in order.scenarios}
-    policies = {each.name: {"policy": each.policy, "settings": dict(each.settings)} for each in order.contestants
-                if each.name not in lacking}
     shown = {key: pictures for each in found for key, pictures in each.shown.items()}
     for (scenario, name), source in same.items():
         shown |= {(scenario, name, seed): shown[scenario, source, seed] for seed in order.seeds if (scenario, source, seed) in shown}
-    return Bench(Report(about, scenarios, policies, order.against, tuple(rows)), shown)
+    about = {"version": __version__, "model": order.model, **found[0].facts, "seeds": list(order.seeds), "lacking": lacking,
+             "device": _device(order), "machine": machine.name(), "torch": torch.__version__, "jobs": order.jobs,
+             "seconds": round(time.monotonic() - began, 1), "films": sum(len(each.rows) for each in found)}
+    return Bench(_report(order, about, found, same), shown)
+
+
+def _report(order: Order, about: Mapping[str, Any], found: Sequence[Found], same: Mapping[tuple[str, str], str]) -> Report:
+    places = {each.name: place for place, each in enumerate((*order.scenarios, *order.contestants))}
+    rows = sorted(filled((row for each in found for row in each.rows), same),
+                  key=lambda row: (places[row.scenario], places[row.policy], row.seed))
+    scenarios = {each.name: {"words": each.words, "prompts": {str(seed): story(each, seed) for seed in order.seeds}, "scenes": [
+        {"place": act.place, "blocks": act.blocks, "begins": act.begins and act.begins.value} for act in each.acts]}
+        for each in order.scenarios}
+    policies = {each.name: {"policy": each.policy, "settings": dict(each.settings)} for each in order.contestants
+                if each.name not in about["lacking"]}
+    return Report(about, scenarios, policies, order.against, tuple(rows))
 
 
 def _device(order: Order) -> str:
     runtime = Runtime.choose(order.device, order.dtype)
-    name = torch.cuda.get_device_name(runtime.device) if runtime.device.type == "cuda" else "cpu"
-    return f"{name}, {str(runtime.dtype).removeprefix('torch.')}"
+    return f"{machine.device_name(runtime)}, {str(runtime.dtype).removeprefix('torch.')}"
 
 
 def _run(order: Order, pieces: Sequence[Piece]) -> Iterator[Found]:
@@ -140,14 +148,20 @@ def _run(order: Order, pieces: Sequence[Piece]) -> Iterator[Found]:
         try:
             for future in as_completed(futures):
                 yield future.result()
+        except BrokenProcessPool:
+            raise OutOfMemory("a process of the bench was killed, as systems do that run out of memory",
+                              "Use --jobs 1, or fewer films --together.") from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():  # nobody waits for films that nobody wants
+                process.terminate()
 
 
 _studio: list["Studio"] = []  # of a worker process
 
 
 def _open_studio(order: Order) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asked for the bench decides for all
     torch.set_num_threads(1)
     _studio.append(Studio(order))
 

@@ -24,7 +24,8 @@ _STILL = 0.5 / 255  # a change below this is no change: a film that stands still
 
 
 def background(pictures: Tensor) -> Tensor:
-    """The place without what moves through it: the median over time of a film, or of several [film, picture, 3, y, x]."""
+    """The place without what moves through it: the median over time of a film, or of several [film, picture, 3, y, x]. Who
+    stands still is part of the place."""
     return pictures.median(-4).values
 
 

@@ -41,7 +41,7 @@ def page(report: Report, strips: Mapping[tuple[str, str, int], Strip]) -> str:
 
 def _head(report: Report) -> str:
     about = report.about
-    facts = (f"model {about['model']}", plural(len(report.scenarios), "scenario"), plural(len(report.policies), "policy").replace("policys", "policies"),
+    facts = (f"model {about['model']}", plural(len(report.scenarios), "scenario"), f"{len(report.policies)} memories",
              plural(len(about["seeds"]), "seed"), plural(about["films"], "film"), f"{about['device']}, {about['seconds']:.0f} s")
     return ('<header><h1>Memories side by side</h1><ul class="facts">'
             + "".join(f"<li>{escape(str(fact))}</li>" for fact in facts) + "</ul>"
@@ -59,7 +59,8 @@ def _words(report: Report) -> str:
 
 def _plots(report: Report) -> str:
     plots = "".join(_whiskers(report, metric) for metric in _PLOTTED if metric in report.measured())
-    return f'<section><h2>In one look</h2><div class="plots">{plots}</div><p class="note">A dot is the mean over seeds, a bar its interval of 95 %.</p></section>'
+    return (f'<section><h2>In one look</h2><div class="plots">{plots}</div>'
+            '<p class="note">A mark is the mean over seeds, a bar its interval of 95 %.</p></section>')
 
 
 def _whiskers(report: Report, metric: str) -> str:
@@ -73,14 +74,18 @@ def _whiskers(report: Report, metric: str) -> str:
 
     rows = []
     for policy, cell in cells:
-        left, right, middle = (across(value) for value in (cell.interval.low, cell.interval.high, cell.interval.mean))
-        bar = svg(100, _TALL, f'<path d="M{left:.2f} {_TALL / 2 - 3}h{max(right - left, 0.3):.2f}v6h-{max(right - left, 0.3):.2f}z" opacity=".35"/>'
-                  f'<path d="M{middle - 0.6:.2f} {_TALL / 2 - 7}h1.2v14h-1.2z"/>', f"{policy}: {told(cell)}", _colour(report, policy))
-        rows.append(f'<div class="whisker"><span>{escape(policy)}</span>{bar}<b>{told(cell)}{_mark(cell.verdict)}</b></div>')
+        left, middle = across(cell.interval.low), across(cell.interval.mean)
+        wide = max(across(cell.interval.high) - left, 0.3)
+        drawn = (f'<path d="M{left:.2f} {_TALL / 2 - 3}h{wide:.2f}v6h-{wide:.2f}z" opacity=".35"/>'
+                 f'<path d="M{middle - 0.6:.2f} {_TALL / 2 - 7}h1.2v14h-1.2z"/>')
+        rows.append(f'<div class="whisker"><span>{escape(policy)}</span>'
+                    f'{svg(100, _TALL, drawn, f"{policy}: {told(cell)}", _colour(report, policy))}'
+                    f"<b>{told(cell)}{_mark(cell.verdict)}</b></div>")
     column = METRICS[metric]
-    good = {True: "more is better", False: "less is better", None: ""}[column.more]
+    good = {True: "More is better.", False: "Less is better.", None: ""}[column.more]
     unit = f", {column.unit}" if column.unit else ""
-    return f'<figure class="panel plot"><figcaption><b>{escape(metric)}</b>{escape(unit)}: {escape(column.words)}. {good}</figcaption>{"".join(rows)}</figure>'
+    return (f'<figure class="panel plot"><figcaption><b>{escape(metric)}</b>{escape(unit)}: {escape(column.words)}. {good}'
+            f'</figcaption>{"".join(rows)}</figure>')
 
 
 def _colour(report: Report, policy: str) -> str:
@@ -90,15 +95,18 @@ def _colour(report: Report, policy: str) -> str:
 
 
 def _mark(verdict: Verdict | None) -> str:
-    return f' <i class="{verdict.name.lower()}" title="{verdict.value}">{MARKS[verdict].strip()}</i>' if verdict and MARKS[verdict].strip() else ""
+    mark = MARKS[verdict].strip()
+    return f' <i class="{verdict.name.lower()}" title="{verdict.value}">{mark}</i>' if verdict and mark else ""
 
 
 def _table(report: Report, scenario: str, title: str) -> str:
     metrics = report.measured(scenario)
-    head = "".join(f'<th title="{escape(METRICS[metric].words)}">{escape(metric)}<br><small>{escape(METRICS[metric].unit)}</small></th>' for metric in metrics)
+    head = "".join(f'<th title="{escape(METRICS[metric].words)}">{escape(metric)}<br><small>{escape(METRICS[metric].unit)}</small></th>'
+                   for metric in metrics)
     rows = "".join(f"<tr><th>{escape(policy)}</th>" + "".join(_figure(report, policy, metric, scenario) for metric in metrics) + "</tr>"
                    for policy in report.policies)
-    return (f'<section class="panel"><h2>{escape(title)}</h2><div class="scrolled"><table class="figures"><tr><th></th>{head}</tr>{rows}</table></div>'
+    return (f'<section class="panel"><h2>{escape(title)}</h2><div class="scrolled"><table class="figures">'
+            f"<tr><th></th>{head}</tr>{rows}</table></div>"
             f'<p class="note">{escape(LEGEND.format(against=report.against))}</p></section>')
 
 
@@ -116,7 +124,8 @@ def _figure(report: Report, policy: str, metric: str, scenario: str) -> str:
 def _scenario(report: Report, name: str, strips: Mapping[tuple[str, str, int], Strip]) -> str:
     about = report.scenarios[name]
     curves = "".join(_curve(report, name, curve) for curve in report.curves(name))
-    sheets = "".join(_sheet(report, name, seed, strips) for seed in report.about["seeds"] if any(key[0] == name and key[2] == seed for key in strips))
+    seeds = sorted({seed for scenario, _, seed in strips if scenario == name})
+    sheets = "".join(_sheet(report, name, seed, strips) for seed in seeds)
     return (f'<section class="scenario"><h2>{escape(name)} <small>{escape(about["words"])}</small></h2>{sheets}'
             + (f'<div class="plots">{curves}</div>' if curves else "") + f"</section>{_table(report, name, f'{name} in figures')}")
 
@@ -125,11 +134,11 @@ def _sheet(report: Report, scenario: str, seed: int, strips: Mapping[tuple[str, 
     shown = {policy: strips[key] for policy in report.policies if (key := (scenario, policy, seed)) in strips}
     labels = [label for label, _ in next(iter(shown.values()))]
     head = "".join(f"<span>{escape(label)}</span>" for label in labels)
-    rows = "".join(f'<div class="take"><b>{escape(policy)}</b><img src="{_uri(strip)}" alt="{escape(f"{scenario} under {policy}: {len(strip)} pictures in order")}"></div>'
-                   for policy, strip in shown.items())
-    prompts = report.scenarios[scenario]["prompts"]
-    said = "".join(f"<li>{escape(prompt)}</li>" for prompt in prompts.get(seed, prompts.get(str(seed), ())))
-    return (f'<div class="panel sheet"><div class="take labels"><b>seed {seed}</b><div style="grid-template-columns:repeat({len(labels)},1fr)">{head}</div></div>'
+    rows = "".join(f'<div class="take"><b>{escape(policy)}</b><img src="{_uri(strip)}" '
+                   f'alt="{escape(f"{scenario} under {policy}: {len(strip)} pictures in order")}"></div>' for policy, strip in shown.items())
+    said = "".join(f"<li>{escape(prompt)}</li>" for prompt in report.scenarios[scenario]["prompts"][str(seed)])
+    return (f'<div class="panel sheet"><div class="take labels"><b>seed {seed}</b>'
+            f'<div style="grid-template-columns:repeat({len(labels)},1fr)">{head}</div></div>'
             f"{rows}<details><summary>Its prompts</summary><ol>{said}</ol></details></div>")
 
 
@@ -158,7 +167,7 @@ def _curve(report: Report, scenario: str, name: str) -> str:
     legend = "".join(f'<span class="{_colour(report, policy)}">{escape(policy)}</span>' for policy in lines if not policy.startswith("+"))
     return (f'<figure class="panel plot"><figcaption><b>{escape(name)}</b>, {low:.0f} to {high:.0f} %</figcaption>'
             f'{svg(100, 100, drawn, f"{name} in the course of {scenario}, a line a policy", "curves")}'
-            f'<div class="ticks">{axis}</div><p class="note">{escape(unit)}; variations are grey</p><p class="key">{legend}</p></figure>')
+            f'<div class="ticks">{axis}</div><p class="note">{unit}; variations are grey</p><p class="key">{legend}</p></figure>')
 
 
 def _about(report: Report) -> str:
@@ -166,4 +175,5 @@ def _about(report: Report) -> str:
     rows += [(name, ", ".join(f"{key} {value}" for key, value in policy["settings"].items()) or "as it is")
              for name, policy in report.policies.items()]
     told_rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows)
-    return f'<section class="panel"><details><summary>What was run</summary><div class="scrolled"><table>{told_rows}</table></div></details></section>'
+    return ('<section class="panel"><details><summary>What was run</summary>'
+            f'<div class="scrolled"><table>{told_rows}</table></div></details></section>')

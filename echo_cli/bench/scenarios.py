@@ -13,6 +13,7 @@ from echo_cli.storyboard.nouns import Geometry, Kind, Scene, Timeline, timeline_
 from echo_cli.training.grammar import Saying, say
 
 _STRIDE, _LOOKS = 3, 24  # a long scene is looked at every so many blocks, and about so often if it is very long
+_WALKS = 2  # motions, to the left and to the right
 
 SMOOTH, CUT, RECALL = Kind.SMOOTH, Kind.HARD_CUT, Kind.RECALL
 
@@ -88,14 +89,16 @@ def story(scenario: Scenario, seed: int) -> list[str]:
     for act in scenario.acts:
         if act.place not in homes:
             homes[act.place] = _home(homes, returning, dice)
-    cast = {place: [dice.randrange(len(SUBJECTS)), dice.randrange(len(COLOURS)), dice.randrange(len(MOTIONS))] for place in homes}
+    # Who lives in a place that returns walks through it, so that the place can be seen without them.
+    ways = {place: _WALKS if place in returning else len(MOTIONS) for place in homes}
+    cast = {place: [dice.randrange(len(SUBJECTS)), dice.randrange(len(COLOURS)), dice.randrange(ways[place])] for place in homes}
     prompts, seen = [], set()
     for act in scenario.acts:
         traits = cast[act.place]
         if act.place in seen:  # who is back does something else; a smooth change may also be of who it is
             what = dice.randrange(3) if act.begins is SMOOTH else 2
-            options = (SUBJECTS, COLOURS, MOTIONS)[what]
-            traits[what] = (traits[what] + 1 + dice.randrange(len(options) - 1)) % len(options)
+            options = (len(SUBJECTS), len(COLOURS), ways[act.place])[what]
+            traits[what] = (traits[what] + 1 + dice.randrange(options - 1)) % options
         seen.add(act.place)
         shape, colour, does = traits
         said = Saying(*homes[act.place], shape, colour, does, returns=act.begins is RECALL)

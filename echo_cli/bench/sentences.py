@@ -46,6 +46,10 @@ def sentences(report: Report) -> Iterator[str]:
             continue
         yield f"{metric}: {against} {_interval(own)}{_standing(report, own, rivals)}"
     yield from (f"{name} ({_settings(report, name)}): {_effect(report, name)}" for name in report.policies if name.startswith("+"))
+    alone = [name for name in report.policies if name.startswith("+") and len(report.policies[name]["settings"]) == 1]
+    if alone:
+        winners = [name for name in alone if won(report, name)]
+        yield f"Settings beyond the release that win, better in something and worse in nothing: {', '.join(winners) or 'none'}."
     least = least_pairs(len(report.policies) - 1) if len(report.policies) > 1 else 0
     if len(report.about["seeds"]) < least:
         yield (f"Too few seeds to call anything different: with {len(report.policies) - 1} comparisons in a column, "
@@ -79,6 +83,11 @@ def changes(report: Report, name: str) -> tuple[list[str], list[str]]:
     """The metrics in which a policy is better, and in which it is worse."""
     cells = [cell for metric in METRICS if (cell := report.cell(name, metric))]
     return tuple([cell.metric for cell in cells if cell.verdict is verdict] for verdict in (Verdict.BETTER, Verdict.WORSE))
+
+
+def won(report: Report, name: str) -> bool:
+    better, worse = changes(report, name)
+    return bool(better) and not worse
 
 
 def _effect(report: Report, name: str) -> str:

@@ -1,12 +1,14 @@
-"""Where a block's time goes, at any model's size and with random weights, under each policy.
+"""Where a block's time goes, at any model's size and with random weights, under each policy, and how much of what the
+machine could do that is.
 
 Runs the real rollout and charges its time to linear layers, attention, memory and the rest. The window is filled by a
-stand-in that writes random tokens without computing them, since memory cannot tell and the wait would be long.
+stand-in that writes random tokens without computing them, since memory cannot tell and the wait would be long. With a codec,
+pictures are also made to the end, on the host, as `generate` makes them; encoding and whole films are measured in `stages`.
 """
 
-import platform
 import statistics
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
@@ -14,34 +16,46 @@ import torch
 from torch import Tensor, nn
 
 from echo_cli import __version__
+from echo_cli.bench import machine, stages
+from echo_cli.bench.stages import WholeFilm
 from echo_cli.context import BlockContext, Context
-from echo_cli.errors import UsageError
+from echo_cli.errors import MissingError, UsageError
 from echo_cli.memory.policies import make_policy
 from echo_cli.memory.settings import read_settings
 from echo_cli.models import layers
+from echo_cli.models.backend import Backend, Codec, load_backend
 from echo_cli.models.loading import random_transformer
 from echo_cli.models.spec import Grid, ModelSpec
 from echo_cli.models.transformer import Text, Transformer
-from echo_cli.rollout.rollout import rollout
+from echo_cli.models.tuning import choose_attention, compile_passes
+from echo_cli.render.film import Decoder
+from echo_cli.rollout.rollout import BlockResult, rollout
 from echo_cli.rollout.stopwatch import Stopwatch
-from echo_cli.runtime import KeyedNoise, Runtime
+from echo_cli.runtime import KeyedNoise, Later, Runtime
 from echo_cli.storyboard.nouns import Scene, timeline_of
 
 PARTS = ("linear", "attention", "memory", "other")
+SPEED, FORMAT = "bench speed", 1
 
 
 @dataclass(frozen=True)
 class PolicySpeed:
     """Medians over measured blocks with a full window, in milliseconds; `slope` is how much slower a block gets in the
-    course of the run, as a share of the median block, with the spread that noise alone would give it."""
+    course of the run, as a share of the median block, with the spread that noise alone would give it: of processor time on
+    a CPU, so that others on the machine do not count, and of the device's time on a GPU."""
 
     policy: str
     blocks: int
     block_ms: float
     spread_ms: float  # half the distance between the quartiles
-    parts_ms: dict[str, float]
+    processor_ms: float
+    parts_ms: dict[str, float]  # compiled passes are linear, but for attention to memory
     stages_ms: dict[str, float]
     memory_share: float
+    operations: int
+    share_of_peak: float
+    pictures_per_second: float
+    whole_pictures_per_second: float | None  # decoded, and on the host
     slope: float
     slope_error: float
     bytes_first: int
@@ -50,6 +64,8 @@ class PolicySpeed:
 
 @dataclass(frozen=True)
 class SpeedReport:
+    """`encode_ms` is processor time of the encoder for a block; `films` are whole ones, where the model's weights are here."""
+
     spec: str
     layers: int
     tokens_a_frame: int
@@ -57,12 +73,37 @@ class SpeedReport:
     dtype: str
     threads: int
     machine: str
+    device: str
+    compiled: bool
+    attention: str
     torch: str
     version: str
+    peak_flops: float
+    decode_ms: float | None
+    encode_ms: float
+    load_s: float | None
     policies: tuple[PolicySpeed, ...]
+    films: tuple[WholeFilm, ...]
+    left_out: tuple[str, ...]
 
     def as_dict(self) -> dict:
-        return asdict(self)
+        return {"kind": SPEED, "format": FORMAT, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to measure. `model` names the weights of whole films, of `film_seconds` each; `decode` asks for the codec."""
+
+    policies: tuple[str, ...]
+    model: str
+    depth: int | None = None
+    size: tuple[int, int] | None = None
+    window: int | None = None
+    blocks: int = 20
+    warmup: int = 2
+    compiled: bool = False
+    decode: bool = False
+    film_seconds: float = 0.0
 
 
 class Filling(nn.Module):
@@ -72,6 +113,7 @@ class Filling(nn.Module):
         super().__init__()
         self.transformer, self.grid, self.filling = transformer, grid, True
         self.spec, self.dtype, self.device = transformer.spec, transformer.dtype, transformer.device
+        self.turn = transformer.turn
 
     def read(self, rows: Tensor) -> Text:
         return self.transformer.read(rows)
@@ -87,71 +129,159 @@ class Filling(nn.Module):
 
 
 @contextmanager
-def charged(watch: list[Stopwatch]) -> Iterator[None]:
-    """Charge linear layers, attention, and memory's share of every pass to the stopwatch that is last in `watch`."""
+def charged(transformer: Transformer, compiled: bool, watch: list[Stopwatch]) -> Iterator[None]:
+    """Charge linear layers, attention, and memory's share of every pass to the stopwatch that is last in `watch`. What is
+    compiled cannot be looked into: its two pieces are charged whole."""
     linear, attend, extend = nn.Linear.forward, layers.attend, BlockContext.extend
+    kernels = [block.self_attn.attend for block in transformer.blocks]
 
-    def timed(name: str, call):
+    def timed(name: str, call: Callable) -> Callable:
         def run(*args):
             with watch[-1](name):
                 return call(*args)
         return run
 
-    nn.Linear.forward, layers.attend, BlockContext.extend = (
-        timed("linear", linear), timed("attention", attend), timed("memory", extend))
+    BlockContext.extend = timed("memory", extend)
+    if not compiled:
+        nn.Linear.forward, layers.attend = timed("linear", linear), timed("attention", attend)
+    for block, kernel in zip(transformer.blocks, kernels, strict=True):
+        block.self_attn.attend = timed("attention", kernel)
+        if compiled:
+            block.ask, block.answer = timed("linear", block.ask), timed("linear", block.answer)
     try:
         yield
     finally:
         nn.Linear.forward, layers.attend, BlockContext.extend = linear, attend, extend
+        for block, kernel in zip(transformer.blocks, kernels, strict=True):
+            block.self_attn.attend = kernel
 
 
-def measure(spec: ModelSpec, names: Sequence[str], runtime: Runtime, *, depth: int | None, size: tuple[int, int] | None,
-            blocks: int, warmup: int) -> SpeedReport:
-    """Time `blocks` blocks of each policy after its window is full and `warmup` more have passed."""
-    if depth is not None and depth > spec.depth:
-        raise UsageError(f"'{spec.name}' has {spec.depth} layers, not {depth}", hint=f"Use --layers {spec.depth} or fewer.")
-    spec = replace(spec, depth=depth or spec.depth)
-    grid = spec.grid(size)
-    model = Filling(random_transformer(spec, 0, runtime.device, runtime.dtype), grid)
-    device = torch.cuda.get_device_name(runtime.device) if runtime.device.type == "cuda" else platform.processor() or platform.machine()
+def operations(spec: ModelSpec, grid: Grid, keys: int) -> int:
+    """Floating-point operations of a block that attends to `keys` tokens: linear layers and attention of all its passes. A
+    multiplication and an addition are two."""
+    tokens = spec.block_frames * grid.tokens
+    products = 2 * tokens * spec.width * (6 * spec.width + 2 * spec.ffn)  # q k v o, q o of the prompt's, and the FFN
+    attention = 4 * tokens * spec.width * (keys + spec.text_len)
+    return (len(spec.steps) + 1) * spec.depth * (products + attention)
+
+
+def measure(spec: ModelSpec, runtime: Runtime, wish: Wish) -> SpeedReport:
+    """Time some blocks of each policy after its window is full and has warmed up; then what comes after them, and a film
+    under each policy."""
+    if wish.depth is not None and wish.depth > spec.depth:
+        raise UsageError(f"'{spec.name}' has {spec.depth} layers, not {wish.depth}", hint=f"Use --layers {spec.depth} or fewer.")
+    whole = spec
+    spec = replace(spec, depth=wish.depth or spec.depth, window=wish.window or spec.window)
+    grid, left_out = spec.grid(wish.size), []
+    transformer = random_transformer(spec, 0, runtime.device, runtime.dtype)
+    attention = choose_attention(transformer)
+    if wish.compiled:
+        compile_passes(transformer)
+    filling, codec = Filling(transformer, grid), _codec(spec, runtime, left_out) if wish.decode else None
+    peak = machine.peak(runtime)
+    policies = tuple(_policy(filling, name, grid, runtime, wish, peak, codec) for name in wish.policies)
+    decode_ms = stages.decode(codec, spec, wish.size, runtime) if codec else None
+    encode_ms = stages.encode(wish.size or spec.size, spec.fps, spec.geometry.block_pictures, max(8, wish.blocks))
+    films, load_s = (), None
+    if wish.film_seconds > 0 and spec == whole and wish.size is None:
+        backend, load_s = _loaded(wish.model, runtime, left_out)
+        films = tuple(stages.whole_film(backend, name, runtime, wish.film_seconds) for name in wish.policies) if backend else ()
     return SpeedReport(spec.name, spec.depth, grid.tokens, spec.window, str(runtime.dtype).removeprefix("torch."),
-                       torch.get_num_threads(), f"{device}, {platform.system()}", torch.__version__, __version__,
-                       tuple(_policy(model, name, grid, runtime, blocks, warmup) for name in names))
+                       torch.get_num_threads(), machine.name(), machine.device_name(runtime), wish.compiled, attention,
+                       torch.__version__, __version__, peak, decode_ms, encode_ms, load_s, policies, films, tuple(left_out))
+
+
+def _codec(spec: ModelSpec, runtime: Runtime, left_out: list[str]) -> Codec | None:
+    try:
+        return stages.random_codec(spec, runtime)
+    except MissingError as error:
+        left_out.append(f"decoding: {error.message}")
+        return None
+
+
+def _loaded(model: str, runtime: Runtime, left_out: list[str]) -> tuple[Backend | None, float | None]:
+    began = time.perf_counter()
+    try:
+        return load_backend(model, runtime), time.perf_counter() - began
+    except MissingError as error:
+        left_out.append(f"whole films: {error.message}")
+        return None, None
+
+
+def _blocks(model: Filling, name: str, grid: Grid, warmup: int, blocks: int) -> tuple[Iterator[BlockResult], int]:
+    """A long scene of which the window is full at the end of the first, filling, blocks; how many these are."""
+    spec = model.spec
+    full = spec.window // spec.block_frames + 1  # the last of these finds the window full, and has seen it roll
+    timeline = timeline_of([Scene("scene", "", 1.0)], [full + warmup + blocks], spec.geometry)
+    policy = make_policy(name, read_settings(name), spec, timeline)
+    rows = [torch.randn(1, spec.text_len, spec.text_dim, generator=torch.Generator().manual_seed(0))]
+    model.filling = True
+    return rollout(model, rows, policy, KeyedNoise(0, timeline.scenes), grid), full
 
 
 @torch.inference_mode()
-def _policy(model: Filling, name: str, grid: Grid, runtime: Runtime, blocks: int, warmup: int) -> PolicySpeed:
-    spec, parts, stages, held = model.spec, [], [], []
-    full = spec.window // spec.block_frames  # the block after these finds the window full, and has seen it roll
-    total = full + 1 + warmup + blocks
-    timeline = timeline_of([Scene("scene", "", 1.0)], [total], spec.geometry)
-    policy = make_policy(name, read_settings(name), spec, timeline)
-    rows = [torch.randn(1, spec.text_len, spec.text_dim, generator=torch.Generator().manual_seed(0))]
-    model.filling, watches = True, [Stopwatch(runtime.device)]
-    loop = rollout(model, rows, policy, KeyedNoise(0, timeline.scenes), grid)
-    with charged(watches):
-        for index in range(total):
-            model.filling = index < full + 1
-            watches.append(Stopwatch(runtime.device))
+def _policy(model: Filling, name: str, grid: Grid, runtime: Runtime, wish: Wish, peak: float, codec: Codec | None) -> PolicySpeed:
+    spec, parts, stage_times, held, processor = model.spec, [], [], [], []
+    loop, full = _blocks(model, name, grid, wish.warmup, wish.blocks)
+    watches = [Stopwatch(runtime.device)]
+    for _ in range(full):
+        held.append(next(loop).bytes)
+    model.filling = False
+    if wish.compiled:  # the compiler's time is nobody's
+        _warm(model, name, grid)
+    with charged(model.transformer, wish.compiled, watches):
+        for index in range(wish.warmup + wish.blocks):
+            watches[:] = [Stopwatch(runtime.device)]
+            began = time.process_time()
             with watches[-1]("block"):
                 result = next(loop)
+            spent = 1000 * (time.process_time() - began)
             held.append(result.bytes)
-            if index >= full + 1 + warmup:
+            if index >= wish.warmup:
                 laps, stage = watches[-1].read(), result.times.read()
-                laps["memory"] += stage["memory"]
+                laps["memory"] = laps.get("memory", 0.0) + stage["memory"]
                 laps["other"] = laps["block"] - sum(laps[part] for part in PARTS[:-1])
                 parts.append(laps)
-                stages.append(stage)
-            watches[:-1] = []
+                stage_times.append(stage)
+                processor.append(spent)
     times = [lap["block"] for lap in parts]
     median = statistics.median(times)
-    slope, error = trend(times)
+    clock = processor if runtime.device.type == "cpu" else times
+    slope, error = (each * len(clock) / statistics.median(clock) for each in trend(clock))
     medians = {part: statistics.median(lap[part] for lap in parts) for part in PARTS}
     quartiles = statistics.quantiles(times, n=4) if len(times) > 1 else [median] * 3
-    return PolicySpeed(name, blocks, median, (quartiles[2] - quartiles[0]) / 2, medians,
-                       {key: statistics.median(stage[key] for stage in stages) for key in stages[0]},
-                       medians["memory"] / median, slope * len(times) / median, error * len(times) / median,
-                       held[full + 1], held[-1])
+    work, pictures = operations(spec, grid, result.layout.tokens), spec.geometry.block_pictures
+    return PolicySpeed(name, wish.blocks, median, (quartiles[2] - quartiles[0]) / 2, statistics.median(processor), medians,
+                       {key: statistics.median(stage[key] for stage in stage_times) for key in stage_times[0]},
+                       medians["memory"] / median, work, work / (median / 1000) / peak, 1000 * pictures / median,
+                       _whole(model, name, grid, runtime, wish, codec) if codec else None, slope, error, held[full - 1], held[-1])
+
+
+def _warm(model: Filling, name: str, grid: Grid) -> None:
+    loop, full = _blocks(model, name, grid, 0, 1)
+    for _ in range(full):
+        next(loop)
+    model.filling = False
+    next(loop)
+
+
+def _whole(model: Filling, name: str, grid: Grid, runtime: Runtime, wish: Wish, codec: Codec) -> float:
+    """Pictures a second, decoded beside the generation of the block after and fetched to the host, by the wall clock."""
+    loop, full = _blocks(model, name, grid, 1, wish.blocks)
+    decode, behind = Decoder(codec, runtime.device), None
+    for _ in range(full):
+        next(loop)
+    model.filling = False
+    decode(next(loop)).array()
+    began = time.perf_counter()
+    for result in loop:
+        pictures: Later = decode(result)
+        if behind is not None:
+            behind.array()
+        behind = pictures
+    assert behind is not None
+    behind.array()
+    return model.spec.geometry.block_pictures * wish.blocks / (time.perf_counter() - began)
 
 
 def trend(times: Sequence[float]) -> tuple[float, float]:
@@ -161,6 +291,6 @@ def trend(times: Sequence[float]) -> tuple[float, float]:
         return 0.0, 0.0
     middle, mean = (count - 1) / 2, statistics.fmean(times)
     spread = sum((index - middle) ** 2 for index in range(count))
-    slope = sum((index - middle) * (time - mean) for index, time in enumerate(times)) / spread
-    residual = sum((time - mean - slope * (index - middle)) ** 2 for index, time in enumerate(times))
+    slope = sum((index - middle) * (lap - mean) for index, lap in enumerate(times)) / spread
+    residual = sum((lap - mean - slope * (index - middle)) ** 2 for index, lap in enumerate(times))
     return slope, (residual / (count - 2) / spread) ** 0.5

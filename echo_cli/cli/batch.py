@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -9,15 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from echo_cli.cli.options import (
+    CheckpointEvery,
     Crf,
     Debug,
     Device,
     Dtype,
+    Grace,
+    LogFile,
     Memory,
     Model,
     Preset,
     ProgressStyle,
     Quiet,
+    Resume,
     Scale,
     Seed,
     Settings,
@@ -29,6 +34,7 @@ from echo_cli.cli.options import (
 from echo_cli.cli.report import Report
 from echo_cli.errors import EchoError, Exit, UsageError
 from echo_cli.render.progress import Style, progress_of
+from echo_cli.render.signals import GRACE
 from echo_cli.video.encoding import Encoding
 
 if TYPE_CHECKING:
@@ -51,7 +57,8 @@ def batch(
         show_default=False)] = None,
     out_dir: Annotated[str, typer.Option("--out-dir", metavar="FOLDER", help="Where the films go.", show_default="here")] = ".",
     name: Annotated[str, typer.Option(
-        "--name", metavar="NAME", help="What each film is called: of {stem}, {folder}, {seed}, {model}, {memory}, {hash}.")] = "{stem}",
+        "--name", metavar="NAME",
+        help="What each film is called: of {stem}, {folder}, {seed}, {model}, {memory}, {hash}.")] = "{stem}",
     shard: Annotated[str | None, typer.Option(
         metavar="I/N", help="Only this share of the list, such as 2/5; auto asks the scheduler (Slurm, OpenCue, AWS Batch).",
         show_default=False)] = None,
@@ -62,6 +69,8 @@ def batch(
     address: Annotated[str | None, typer.Option(
         metavar="HOST:PORT", help="The Ray cluster; left out, RAY_ADDRESS, or one is started here and stopped.",
         show_default=False)] = None,
+    actors: Annotated[int | None, typer.Option(
+        metavar="N", min=1, help="How many Ray actors; left out, as many as there is room for.", show_default=False)] = None,
     cpus: Annotated[int | None, typer.Option(
         "--cpus-per-actor", metavar="N", min=1, help="CPUs of each Ray actor.", show_default="4 at most")] = None,
     seed: Seed = None,
@@ -77,6 +86,10 @@ def batch(
     device: Device = "auto",
     dtype: Dtype = "auto",
     force: Annotated[bool, typer.Option("--force", help="Make films anew over what is there.")] = False,
+    resume: Resume = True,
+    checkpoint_every: CheckpointEvery = None,
+    grace: Grace = GRACE,
+    log_file: LogFile = None,
     progress: ProgressStyle = Style.AUTO,
     quiet: Quiet = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Name the films that were done already, too.")] = False,
@@ -85,39 +98,61 @@ def batch(
 ) -> int:
     """Make the films of many storyboards with one loaded model.
 
-    Films that are done are skipped; one that cannot be made does not stop the rest. The exit code is 0 when all are done,
-    otherwise that of the failure a farm should answer first: 75, 5, 3, 4, 1, 2.
+    Films that are done are skipped, interrupted ones go on where they stopped, and one that cannot be made does not stop
+    the rest. The exit code is 0 when all are done, otherwise that of the failure a farm should answer first: 75, 5, 3, 4, 1, 2.
     """
+    from contextlib import ExitStack
+    from pathlib import Path
+
     from echo_cli.render.batch.already import split
     from echo_cli.render.batch.outcome import Orders
     from echo_cli.render.batch.tally import Tally
     from echo_cli.render.job import Choices
+    from echo_cli.render.log import Log, Logged
     from echo_cli.render.signals import Interruption
 
-    _check_streams(progress, as_json, plan)
-    if engine is not Engine.RAY and (address or cpus):
-        raise UsageError(f"{'--address' if address else '--cpus-per-actor'} is for --engine ray", "add --engine ray")
+    if as_json and progress is Style.OPENJD and not plan:
+        raise UsageError("--json and --progress openjd both write to standard output", "use one of them")
+    given = {"--address": address, "--actors": actors, "--cpus-per-actor": cpus}
+    if engine is not Engine.RAY and (odd := [option for option, value in given.items() if value is not None]):
+        raise UsageError(f"{odd[0]} is for --engine ray", "add --engine ray")
+    _check_names(model, memory)
     choices = Choices(seed, model, memory, {}, picture_size(size), scale, subtitles, Encoding(codec, crf, preset), device, dtype)
-    films, bad, count = _listed(paths or [], name, out_dir, shard, choices, settings or [])
-    done, waiting = split(films, force)
-    with progress_of(progress, quiet) as teller, Interruption() as interruption:
-        report = Report(teller, count, as_json, quiet, verbose)
+    orders = Orders(device, dtype, force, not resume, checkpoint_every, retries, fail_fast, grace)
+    with ExitStack() as stack:
+        log = stack.enter_context(Log(Path(log_file))) if log_file else None
+        if log:
+            log.head(sys.argv)
+        folder = os.path.abspath(out_dir) if engine is Engine.RAY else out_dir  # actors may begin in another one
+        films, bad, count = _listed(paths or [], name, folder, shard, choices, settings or [])
+        done, waiting = split(films, force)
+        teller = progress_of(progress, quiet)
+        if log:
+            log.settings({"storyboards": count, "done already": len(done), "choices": choices, "orders": orders})
+            teller = Logged(teller, log)
+        report = Report(teller, count, as_json, quiet, verbose, log)
         if plan:
-            return _print_plan(waiting, bad, choices, settings or [], force, report)
+            return _print_plan(waiting, bad, choices, settings or [], orders, progress, report)
+        stack.enter_context(teller)
+        say = (lambda text: None) if quiet else teller.say
+        interruption = stack.enter_context(Interruption(say, grace))
         for outcome in (*bad, *done):
             report(outcome)
-        orders, tally = Orders(device, dtype, force, retries, fail_fast), Tally(waiting, count, teller)
-        for outcome in _made(engine, waiting, orders, bool(fail_fast and bad), tally, interruption, address, cpus):
+        tally = Tally(waiting, count, teller, say)
+        for outcome in _made(engine, waiting, orders, bool(fail_fast and bad), tally, interruption, (address, actors, cpus)):
             report(outcome)
         return report.summary()
 
 
-def _check_streams(progress: Style, as_json: bool, plan: bool) -> None:
-    """Standard output has room for one thing."""
-    wanted = [name for name, asked in (("--plan", plan), ("--json", as_json), ("--progress openjd", progress is Style.OPENJD))
-              if asked]
-    if "--progress openjd" in wanted and len(wanted) > 1:
-        raise UsageError(f"{' and '.join(wanted)} both write to standard output", "use one of them")
+def _check_names(model: str | None, memory: str | None) -> None:
+    """What is wrong for every storyboard is told once."""
+    from echo_cli.memory.settings import settings_type
+    from echo_cli.models.registry import find
+
+    if model is not None:
+        find(model)
+    if memory is not None:
+        settings_type(memory)
 
 
 def _listed(paths: list[str], name: str, folder: str, shard: str | None, choices: "Choices",
@@ -160,7 +195,7 @@ def _listed(paths: list[str], name: str, folder: str, shard: str | None, choices
 
 
 def _made(engine: Engine, films: list["Film"], orders: "Orders", stopped: bool, tally: "Tally", interruption: "Interruption",
-          address: str | None, cpus: int | None) -> Iterator["Outcome"]:
+          cluster: tuple[str | None, int | None, int | None]) -> Iterator["Outcome"]:
     """What becomes of each; torch is imported only when there is a film to make."""
     from echo_cli.render.batch.outcome import left
 
@@ -169,20 +204,21 @@ def _made(engine: Engine, films: list["Film"], orders: "Orders", stopped: bool, 
     elif engine is Engine.RAY:
         from echo_cli.render.batch.ray_engine import make_films
 
-        yield from make_films(films, orders, tally, interruption, address, cpus)
+        yield from make_films(films, orders, tally, interruption, *cluster)
     else:
         from echo_cli.render.batch.local import make_films
 
         yield from make_films(films, orders, tally, interruption)
 
 
-def _print_plan(films: list["Film"], bad: list["Outcome"], choices: "Choices", assignments: list[str], force: bool,
-                report: Report) -> Exit:
+def _print_plan(films: list["Film"], bad: list["Outcome"], choices: "Choices", assignments: list[str], orders: "Orders",
+                progress: Style, report: Report) -> Exit:
     """The command of each film; what cannot become one is told, and is in the exit code."""
     from echo_cli.render.batch.outcome import exit_code
     from echo_cli.render.batch.plan import command, line
 
-    commands = [(film, command(film.source, str(film.job.outputs.film.path), choices, assignments, force)) for film in films]
+    commands = [(film, command(film.source, str(film.job.outputs.film.path), choices, assignments, orders, progress))
+                for film in films]
     for film, words in commands:
         print(json.dumps({"job": film.number, "storyboard": film.source, "command": words}, ensure_ascii=False)
               if report.as_json else line(words))

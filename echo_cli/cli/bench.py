@@ -1,13 +1,17 @@
 """`bench`: measures what memory costs. Results go to standard output, everything for eyes to standard error."""
 
 import json as json_text
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from echo_cli.cli.bench_memory import memory
+from echo_cli.cli.bench_faults import faults
+from echo_cli.cli.bench_memory import compare, memory
+from echo_cli.cli.bench_soak import soak
 from echo_cli.cli.options import Debug, picture_size
+from echo_cli.errors import UsageError
 
 bench = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True,
                     help="Measure memory and speed, policies side by side in one run.")
@@ -19,6 +23,9 @@ def _bench() -> None:
 
 
 bench.command()(memory)
+bench.command()(compare)
+bench.command()(faults)
+bench.command()(soak)
 
 
 @bench.command()
@@ -33,35 +40,100 @@ def speed(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch's choice when left out.")] = None,
+    window: Annotated[int | None, typer.Option(min=4, help="Frames that attention sees; the model's own when left out.")] = None,
+    compiled: Annotated[bool | None, typer.Option("--compile/--no-compile", help="Compile the passes; left out, on a GPU.",
+                                                  show_default=False)] = None,
+    decode: Annotated[bool | None, typer.Option("--decode/--no-decode", help="Time the codec, too; left out, that of tiny.",
+                                                show_default=False)] = None,
+    film: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Length of a whole film under each policy, from storyboard "
+                                                                       "to MP4, where the model's weights are here; 0: none.")] = 10,
     json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Where a block's time goes: linear layers, attention, memory, the rest.
+    """Where a block's time goes: linear layers, attention, memory, the rest; then decoding, encoding, whole films.
 
-    Times are medians over blocks with a full window. The slope says how much slower the last block is than the first,
-    as a share of a block: that of a bounded memory is nothing but noise.
+    Times are medians over blocks with a full window. The slope says how much slower the last block is than the first, as a
+    share of a block and by processor time: that of a bounded memory is nothing but noise. The share of the peak compares the
+    operations of linear layers and attention with the quickest product of large matrices, measured in the same run.
     """
     import torch
 
-    from echo_cli.bench.speed import measure
+    from echo_cli.bench.speed import Wish, measure
+    from echo_cli.memory.settings import SETTINGS
     from echo_cli.models.registry import spec_named
+    from echo_cli.models.spec import TINY
     from echo_cli.runtime import Runtime
 
     if threads:
         torch.set_num_threads(threads)
-    report = measure(spec_named(spec), policy or ["window", "echo-forcing"], Runtime.choose(device, dtype), depth=layers,
-                     size=picture_size(size), blocks=blocks, warmup=warmup)
+    runtime, sizes = Runtime.choose(device, dtype), spec_named(spec)
+    names = tuple(SETTINGS) if policy == ["all"] else tuple(policy or ("window", "echo-forcing"))
+    report = measure(sizes, runtime, Wish(
+        names, spec, layers, picture_size(size), window, blocks, warmup,
+        runtime.device.type == "cuda" if compiled is None else compiled, sizes.name == TINY.name if decode is None else decode, film))
     if json:
         print(json_text.dumps(report.as_dict()))
         return
     print(f"{report.spec}, {report.layers} layers, {report.tokens_a_frame} tokens a frame, window {report.window}, "
-          f"{report.dtype}, {report.threads} threads; {report.machine}; torch {report.torch}")
-    print(f"{'policy':<14}{'block':>12}{'linear':>9}{'attention':>11}{'memory':>9}{'other':>8}{'slope':>18}{'memory held':>24}")
+          f"{report.dtype}, {report.threads} threads, {'compiled' if report.compiled else 'not compiled'}, attention by "
+          f"{report.attention}; {report.machine}; torch {report.torch}")
+    print(f"{'policy':<15}{'block':>12}{'spread':>8}{'linear':>9}{'attention':>11}{'memory':>9}{'other':>8}{'of peak':>9}{'slope':>18}"
+          f"{'memory held':>24}")
     for row in report.policies:
         share = {part: f"{time / row.block_ms:.1%}" for part, time in row.parts_ms.items()}
         held = f"{row.bytes_last / 2**20:,.1f} MiB" + (", constant" if row.bytes_first == row.bytes_last else ", CHANGED")
-        print(f"{row.policy:<14}{row.block_ms:>9,.1f} ms{share['linear']:>9}{share['attention']:>11}{share['memory']:>9}"
-              f"{share['other']:>8}{row.slope:>+9.2%} ±{row.slope_error:>6.2%}{held:>24}")
+        print(f"{row.policy:<15}{row.block_ms:>9,.1f} ms{row.spread_ms / row.block_ms:>8.1%}{share['linear']:>9}{share['attention']:>11}"
+              f"{share['memory']:>9}{share['other']:>8}{row.share_of_peak:>9.1%}{row.slope:>+9.2%} ±{row.slope_error:>6.2%}{held:>24}")
+    films = {film.policy: film for film in report.films}
+    print(f"\n{'policy':<15}{'denoise':>11}{'clean pass':>12}{'memory':>10}{'decode':>10}{'encode':>10}{'pictures/s':>12}{'decoded':>9}"
+          f"{'whole film':>12}{'first picture':>15}")
+    for row in report.policies:
+        stage, film_row = row.stages_ms, films.get(row.policy)
+        print(f"{row.policy:<15}{stage['denoise']:>8,.1f} ms{stage['clean']:>9,.1f} ms{stage['memory']:>7,.1f} ms"
+              f"{_or_dash(report.decode_ms, ',.1f', ' ms'):>10}{report.encode_ms:>7,.1f} ms{row.pictures_per_second:>12,.2f}"
+              f"{_or_dash(row.whole_pictures_per_second, ',.2f'):>9}{_or_dash(film_row and film_row.pictures_a_second, ',.2f'):>12}"
+              f"{_or_dash(film_row and film_row.first_picture_s, '.2f', ' s'):>15}")
+    print(f"peak {report.peak_flops / 1e9:,.0f} GFLOP/s; encode is processor time, in a process beside"
+          + (f"; model loaded in {report.load_s:.2f} s" if report.load_s is not None else ""))
+    for reason in report.left_out:
+        print(f"left out: {reason}")
+
+
+def _or_dash(value: float | None, form: str, unit: str = "") -> str:
+    return "–" if value is None else f"{value:{form}}{unit}"
+
+
+@bench.command()
+def rehearsal(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write the model.", show_default=False)],
+    spec: Annotated[str, typer.Option(help="The model whose sizes to use.")] = "wan2.1-t2v-1.3b",
+    layers: Annotated[int | None, typer.Option(min=1, help="Write only so many layers.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Write a model of the real size with random weights, to rehearse a machine before the real weights are on it.
+
+    Every part is there, the text encoder too: 15 GB. Films made with --model FOLDER/ show noise, and need the time and the
+    memory of real ones.
+    """
+    from dataclasses import replace
+
+    from echo_cli.models import rehearsal as rehearsals
+    from echo_cli.models.registry import Family, find
+    from echo_cli.render.progress import size
+
+    found = find(spec)
+    if found.family is not Family.WAN:
+        raise UsageError(f"model '{found.name}' travels with its weights", hint=f"Large models can be rehearsed: --spec wan-1.3b.")
+    told: set[str] = set()
+
+    def tell(part: str, done: int, whole: int) -> None:
+        if part not in told:
+            told.add(part)
+            print(f"{part}: {size(whole)}", file=sys.stderr)
+
+    sizes = found.spec if layers is None else replace(found.spec, depth=layers, name=f"{found.spec.name}-{layers}")
+    rehearsals.write(folder, sizes, told=tell)
+    print(f"{folder}/")
 
 
 @bench.command()

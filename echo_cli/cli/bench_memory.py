@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from echo_cli.bench.scenarios import Scenario
     from echo_cli.models.spec import ModelSpec
 
-SEEDS = 20
+SEEDS = 10  # the fewest that can tell all contestants apart
 _QUICK_SEEDS, _QUICK_BLOCKS = 4, 15
 _QUICK_SCENARIOS = ("long", "chain", "cuts", "recall-1")
 
 
 def memory(
     scenario: Annotated[list[str] | None, typer.Option(help="A scenario; may be given several times. Default: all.")] = None,
-    policy: Annotated[list[str] | None, typer.Option(help="A memory policy, or +SETTING for echo-forcing with one setting beyond the "
-                                                          "release; may be given several times. Default: all.")] = None,
+    policy: Annotated[list[str] | None, typer.Option(help="A policy, POLICY:NAME=VALUE, or +SETTING for echo-forcing with a setting beyond the "
+                                                          "release, or +ONE+OTHER; may be given several times. Default: all.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, show_default=str(SEEDS), help="How many stories of each scenario.")] = None,
-    first_seed: Annotated[int, typer.Option(min=0, help="The first of them: other numbers, other stories.")] = 0,
+    first_seed: Annotated[int, typer.Option(min=0, help="The first of them; other seeds are other stories.")] = 0,
     long: Annotated[float | None, typer.Option(min=6, metavar="SECONDS", help="Length of the long scene; 18 when left out.")] = None,
     against: Annotated[str, typer.Option(help="The policy that all others are compared with.")] = "echo-forcing",
     quick: Annotated[bool, typer.Option("--quick", help="Four seeds of four scenarios, a shorter long scene, no single settings.")] = False,
@@ -64,8 +64,8 @@ def memory(
     names = scenario or (_QUICK_SCENARIOS if quick else tuple(SCENARIOS))
     chosen = tuple(_scenario(name, _QUICK_BLOCKS if quick and long is None else None, long, spec) for name in dict.fromkeys(names))
     listed = policy or ((*SETTINGS, f"+{TOGETHER}") if quick else tuple(CONTESTANTS))
-    asked = {contestant(name).name for name in (*listed, against)}
-    contestants = tuple(each for name, each in CONTESTANTS.items() if name in asked)
+    places = {name: place for place, name in enumerate(CONTESTANTS)}
+    contestants = tuple(sorted(map(contestant, dict.fromkeys((*listed, against))), key=lambda each: places.get(each.name, len(places))))
 
     from echo_cli.bench.memory import Order, measure
     from echo_cli.runtime import Runtime
@@ -128,7 +128,7 @@ def _print(report: "Report", detail: bool) -> None:
 
     about = report.about
     print(f"{about['model']}, weights {about['weights'][:12]}; {len(report.scenarios)} scenarios, {len(about['seeds'])} seeds, "
-          f"{about['films']} films in {about['seconds']:.0f} s on {about['machine']}, {about['device']}")
+          f"{about['films']} films in {about['seconds']:.0f} s on {about['machine']}, {about['device'].rpartition(', ')[2]}")
     for name, why in about["lacking"].items():
         print(f"{name} was left out: {why}")
     print(*table(report), sep="\n")
@@ -138,3 +138,26 @@ def _print(report: "Report", detail: bool) -> None:
             print(f"\n{scenario}", *table(report, scenario, report.measured(scenario)), sep="\n")
     print()
     print(*sentences(report), sep="\n")
+
+
+def compare(
+    before: Annotated[Path, typer.Argument(metavar="A.json", show_default=False, help="What `bench memory` or `bench speed` found.")],
+    after: Annotated[Path, typer.Argument(metavar="B.json", show_default=False,
+                                          help="The same bench, of another version, model or machine.")],
+    as_json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+    debug: Debug = False,
+) -> None:
+    """What changed from one result to another, policy by policy.
+
+    Memories are compared film by film of the same story, with an interval of 95 % for each mean change. A block is called
+    quicker or slower when the quartiles of its times do not touch.
+    """
+    from echo_cli.bench.compare import compare as compared
+    from echo_cli.bench.compare import lines
+    from echo_cli.bench.results import read
+
+    found = compared(read(before), read(after))
+    if as_json:
+        print(json_text.dumps(found.as_dict(), ensure_ascii=False))
+        return
+    print(*lines(found), sep="\n")

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,6 +17,8 @@ from echo_cli import __version__
 from echo_cli.cli.options import Debug
 from echo_cli.errors import EchoError, Exit
 
+DRIVER = Path("/proc/driver/nvidia/version")
+LARGE = "wan2.1-t2v-1.3b"
 ROOM = 2 * 1024**3  # bytes free below which a night's films will not fit
 EXTRAS = {
     "wan": ("diffusers", "transformers", "accelerate", "sentencepiece", "ftfy", "huggingface_hub"),
@@ -88,12 +91,24 @@ def _torch() -> Iterator[Finding]:
     yield Finding("torch", True, torch.__version__)
     if not torch.cuda.is_available():
         why = ("this build of torch has no CUDA" if torch.version.cuda is None else "torch finds no CUDA driver or card")
+        if DRIVER.exists():
+            yield Finding("device", False, f"cpu: a CUDA driver is here, but {why}", f"{remedy}; films are made on the CPU until then", needed=False)
+            return
         yield Finding("device", True, f"cpu; {why}: fine for tiny, slow for larger models")
         return
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
         free, total = torch.cuda.mem_get_info(index)
         yield Finding("device", True, f"cuda:{index} {card.name}, {_size(free)} of {_size(total)} free")
+    yield _compiler()
+
+
+def _compiler() -> Finding:
+    """Large models have their passes compiled on a GPU; torch brings Triton, which wants a C compiler once."""
+    lacking = [what for what, there in (("Triton", importlib.util.find_spec("triton")), ("a C compiler", shutil.which("cc") or shutil.which("gcc")))
+               if not there]
+    return Finding("compiler", not lacking, "Triton and a C compiler" if not lacking else f"{' and '.join(lacking)} not found",
+                   "apt install gcc, pip install triton; or make films of large models with --no-compile", needed=False)
 
 
 def _ffmpeg() -> Iterator[Finding]:
@@ -126,6 +141,16 @@ def _weights() -> Iterator[Finding]:
         yield Finding("weights", True, f"tiny, whole (sha256 {digest[:12]}…)")
 
 
+def _models() -> Iterator[Finding]:
+    from echo_cli.models.catalogue import entry
+    from echo_cli.models.registry import folders
+
+    for name in dict.fromkeys((LARGE, *folders())):
+        found = entry(name)
+        text = f"{name}: {found.why or found.state}" + (f", {_size(found.bytes)}" if found.bytes else "")
+        yield Finding("models", found.state == "whole", text, found.hint, needed=False)
+
+
 def _disk() -> Iterator[Finding]:
     free = shutil.disk_usage(os.curdir).free
     writable = os.access(os.curdir, os.W_OK)
@@ -144,4 +169,4 @@ def _size(count: float) -> str:
     return f"{count / 1024**3:.1f} GB"
 
 
-CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (_tool, _torch, _ffmpeg, _weights, _disk, _extras)
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (_tool, _torch, _ffmpeg, _weights, _extras, _models, _disk)

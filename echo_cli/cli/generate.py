@@ -2,20 +2,28 @@
 
 import json
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from echo_cli.cli.options import (
+    CheckpointEvery,
+    Compiled,
     Crf,
     Debug,
+    Decoder,
     Device,
     Dtype,
+    Grace,
+    LogFile,
     Memory,
     Model,
+    Offloading,
     Preset,
     ProgressStyle,
     Quiet,
+    Resume,
     Scale,
     Seed,
     Settings,
@@ -25,11 +33,14 @@ from echo_cli.cli.options import (
     picture_size,
 )
 from echo_cli.errors import UsageError
+from echo_cli.models.running import Offload, Pictures, Running
 from echo_cli.render.progress import Style, progress_of, size as said
+from echo_cli.render.signals import GRACE
 from echo_cli.video.encoding import Encoding
 from echo_cli.video.subtitles import Subtitles
 
 if TYPE_CHECKING:
+    from echo_cli.render.film import Made
     from echo_cli.render.job import Choices, Job
 
 
@@ -52,7 +63,14 @@ def generate(
     preset: Preset = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    decoder: Decoder = Pictures.FULL,
+    offload: Offloading = Offload.AUTO,
+    compiled: Compiled = None,
     force: Annotated[bool, typer.Option("--force", help="Make it anew over what is there.")] = False,
+    resume: Resume = True,
+    checkpoint_every: CheckpointEvery = None,
+    grace: Grace = GRACE,
+    log_file: LogFile = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made, and make nothing.")] = False,
     progress: ProgressStyle = Style.AUTO,
     quiet: Quiet = False,
@@ -63,27 +81,53 @@ def generate(
     """Make the film of a storyboard: OUT.mp4, and beside it OUT.trace.json and OUT.manifest.json.
 
     A film whose manifest says that it was made from the same storyboard, weights and settings is skipped. Another film
-    of that name is never overwritten without --force.
+    of that name is never overwritten without --force. A film that was interrupted goes on where it stopped, when it is
+    asked for with the same settings.
     """
     _check_streams(output, progress, as_json)
+    from contextlib import ExitStack
+    from pathlib import Path
+
+    from echo_cli.models.registry import spec_named
+    from echo_cli.models.told import told_hash
     from echo_cli.render.job import Choices
-
-    job = _job(storyboard, output, settings or [], Choices(
-        seed, model, memory, {}, picture_size(size), scale, subtitles, Encoding(codec, crf, preset), device, dtype))
-    if dry_run:
-        _tell_plan(job, as_json)
-        return
-
-    tell = (lambda text: None) if quiet else lambda text: print(text, file=sys.stderr)
-    from echo_cli.models.backend import load_backend
-    from echo_cli.render.film import make, needed
+    from echo_cli.render.log import Log, Logged
+    from echo_cli.render.needed import Keeping, Told, needed
     from echo_cli.render.signals import Interruption
-    from echo_cli.runtime import Runtime
 
-    with progress_of(progress, quiet) as teller, Interruption() as interruption:
-        runtime = Runtime.choose(job.device, job.dtype)
-        backend = load_backend(job.storyboard.model, runtime)
-        if not needed(job, backend, force):
+    with ExitStack() as stack:
+        log = stack.enter_context(Log(Path(log_file))) if log_file else None
+        if log:
+            log.head(sys.argv)
+        job = _job(storyboard, output, settings or [], Choices(
+            seed, model, memory, {}, picture_size(size), scale, subtitles, Encoding(codec, crf, preset), device, dtype,
+            Running(decoder, offload, compiled)))
+        if dry_run:
+            _tell_plan(job, as_json)
+            return
+        teller = progress_of(progress, quiet)
+        if log:
+            log.settings(_logged(job))
+            teller = Logged(teller, log)
+        tell = (lambda text: None) if quiet else teller.say
+        stack.enter_context(teller)
+        interruption = stack.enter_context(Interruption(tell, grace))
+        keeping = Keeping(checkpoint_every, not resume, tell)
+        known = told_hash(job.storyboard.model)
+        due = known is None or needed(job, Told(known), force, keeping)
+        if due:
+            from echo_cli.models.backend import load_backend
+            from echo_cli.render import room
+            from echo_cli.render.film import make
+            from echo_cli.runtime import Runtime
+
+            runtime = Runtime.choose(job.device, job.dtype)
+            running, need = room.choose(job, spec_named(job.storyboard.model), runtime, job.running)
+            if need:
+                tell(need)
+            backend = load_backend(job.storyboard.model, runtime, running)
+            due = backend.weights_hash == known or needed(job, backend, force, keeping)
+        if not due:
             tell(f"{job.outputs.film.path} is there already, made from the same storyboard, weights and settings: skipped")
             _print_result({"status": "skipped", "film": str(job.outputs.film.path)}, job, as_json)
             return
@@ -91,18 +135,34 @@ def generate(
         if verbose:
             tell(_plan(job) + f", on {runtime.device} in {runtime.dtype}")
         interruption.check("before the first block")
-        made = make(job, backend, runtime, teller, interruption)
+        made = make(job, backend, runtime, teller, interruption, keeping)
+        _tell_made(job, made, verbose, tell)
+    _print_result({"status": "made", "film": str(job.outputs.film.path), "pictures": made.pictures,
+                   "seconds": made.seconds, "wall_seconds": round(made.wall_seconds, 3), "sittings": made.sittings,
+                   "checkpoints": {"count": made.kept.checkpoints, "bytes": made.kept.bytes, "most_bytes": made.kept.bound,
+                                   "seconds": round(made.kept.seconds, 3)},
+                   "outputs": {what: {"path": str(written.path), "sha256": written.sha256, "bytes": written.bytes}
+                               for what, written in made.outputs.items()}}, job, as_json)
+
+
+def _tell_made(job: "Job", made: "Made", verbose: bool, tell: Callable[[str], None]) -> None:
     rate = made.pictures / made.wall_seconds
     tell(f"{job.outputs.film.path}: {made.pictures} pictures, {made.seconds:g} s of film in {made.wall_seconds:.1f} s "
          f"({rate:.1f} pictures/s)")
+    if verbose and made.kept.checkpoints:
+        kept = made.kept
+        tell(f"checkpoints: {kept.checkpoints}, of {said(kept.bytes)} at most (never more than {said(kept.bound)}), "
+             f"in {kept.seconds:.2f} s")
     if verbose:
         tell("time: " + ", ".join(f"{part} {spent / 1000:.1f} s" for part, spent in made.times._asdict().items()))
         for what, written in made.outputs.items():
             tell(f"{what}: {written.path}, {said(written.bytes)}, sha256 {written.sha256}")
-    _print_result({"status": "made", "film": str(job.outputs.film.path), "pictures": made.pictures,
-                   "seconds": made.seconds, "wall_seconds": round(made.wall_seconds, 3),
-                   "outputs": {what: {"path": str(written.path), "sha256": written.sha256, "bytes": written.bytes}
-                               for what, written in made.outputs.items()}}, job, as_json)
+
+
+def _logged(job: "Job") -> dict[str, Any]:
+    """What a log says of the film before it is made."""
+    return {"film": job.outputs.film.path, "storyboard": job.storyboard.source, "device": job.device,
+            **job.identity("").plain()["settings"], "seed": job.storyboard.seed}
 
 
 def _check_streams(output: str | None, progress: Style, as_json: bool) -> None:
@@ -140,10 +200,14 @@ def _plan(job: "Job") -> str:
 
 def _tell_plan(job: "Job", as_json: bool) -> None:
     """What would be made, and what stands in its way; nothing is loaded and nothing written."""
+    from echo_cli.render.resume import Work
+
     there = [str(path) for path in job.outputs.existing()]
+    left = Work(job.outputs).read() if job.outputs.base else None
     if as_json:
         identity = job.identity("").plain()
         print(json.dumps({"status": "planned", "film": str(job.outputs.film.path), "existing": there,
+                          "interrupted": left and {"block": left.block, "blocks": left.blocks},
                           "pictures": job.timeline.pictures, "seconds": job.timeline.pictures / job.timeline.geometry.fps,
                           "blocks": len(job.timeline.blocks), "seed": job.storyboard.seed,
                           "storyboard": identity["storyboard"], "settings": identity["settings"]}, ensure_ascii=False))
@@ -152,6 +216,8 @@ def _tell_plan(job: "Job", as_json: bool) -> None:
     for path in job.outputs.companions:
         if path != job.outputs.subtitles or job.subtitles is Subtitles.SRT:
             print(f"beside it {path.name}")
+    if left:
+        print(f"interrupted after {left.told}: goes on from there, if it is the same film")
     if there:
         print(f"already there: {', '.join(there[:3])}{' …' if len(there) > 3 else ''}; skipped if it is the same film, "
               "else --force is needed")
@@ -164,7 +230,8 @@ def _warn_of_unknown_words(job: "Job", text: Any, tell: Any) -> None:
 
         shown = ", ".join(unknown[:12]) + (f" and {len(unknown) - 12} more" if len(unknown) > 12 else "")
         tell(f"warning: {job.storyboard.model} has never met these words and will not show them: {shown}; it knows\n"
-             + "\n".join(f"         {what}: {', '.join(known)}" for what, known in TABLES.items()))
+             + "\n".join(f"         {what}: {', '.join(known)}" for what, known in TABLES.items())
+             + f"\n         and many words for each of these: echo-cli models info {job.storyboard.model}")
 
 
 def _print_result(result: dict[str, Any], job: "Job", as_json: bool) -> None:

@@ -91,7 +91,7 @@ class History:
         if self.ready and self.settings.amplitude_compensation:
             mean, absolute = self.query_mean, self.query_abs / self.tokens
             for held in self.frames if calibrating else current:
-                self.loud[:, :, held.slot] = scoring.loudness(store.keys[:, :, held.slot].detach(), mean, absolute)
+                self.loud[:, :, held.slot] = scoring.loudness(store.key(held.slot).detach(), mean, absolute)
         facts.calibration_tokens, facts.calibrated = self.tokens, self.ready
 
     def eligible(self, anchors: Sequence[Held]) -> list[tuple[int, Held]]:
@@ -106,7 +106,7 @@ class History:
         settings, tokens = self.settings, store.grid.tokens
         slots = [held.slot for _, held in frames]
         expected = scoring.expectation(self.query_mean, self.phases)  # [layer, batch, age, head * dim]
-        base = torch.cat([torch.matmul(store.keys[:, :, held.slot].detach().flatten(-2).float(), expected[:, :, age - 1, :, None])
+        base = torch.cat([torch.matmul(store.key(held.slot).detach().flatten(-2).float(), expected[:, :, age - 1, :, None])
                           for age, held in frames], 2)[..., 0] / self.spec.heads  # [layer, batch, token]
         loud, uses = (torch.cat([table[:, :, slot] for slot in slots], -1) for table in (self.loud, self.uses))
         in_pool = (upload(slots, store.device)[:, None] * tokens + torch.arange(tokens, device=store.device)).flatten()
@@ -126,13 +126,12 @@ class History:
             index, valid = scoring.best(score, count)  # [batch, count]
             source, here = in_pool[index], valid[..., None, None]
 
-            def fill(pool: Tensor, turn: bool) -> Tensor:
-                """The chosen of one layer's pool [batch, slot, token, head, dim]; where there are too few, what was there."""
-                chosen = torch.take_along_dim(pool.flatten(1, 2), source[..., None, None], 1)
-                chosen = self._turn_home(chosen, index % tokens, store) if turn else chosen
-                return torch.where(here, chosen, torch.cat([pool[:, slot] for slot in places.before], 1))
-
-            keys, values = fill(store.keys[layer], settings.true_places), fill(store.values[layer], False)
+            keys, values = store.layer_tokens(layer, slots, index, source)
+            if settings.true_places:
+                keys = self._turn_home(keys, index % tokens, store)
+            # where there are too few, what was there
+            keys, values = (torch.where(here, chosen, before) for chosen, before
+                            in zip((keys, values), store.layer_frames(layer, places.before), strict=True))
             store.write(places.slots, keys, values, layer)
             self.uses[layer].flatten(1).scatter_add_(1, source, valid.to(torch.int16))
             context.replace(layer, places.index * tokens, rotate(keys, rotation), values)

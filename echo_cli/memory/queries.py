@@ -52,7 +52,7 @@ class MemoryQueries(nn.Module):
         self.gate_out = nn.Parameter(torch.zeros(layers, _HIDDEN))
         self.gate_hints = nn.Parameter(torch.tensor([0.0, 0.0, 0.0, 6.0]).expand(layers, frames, _HINTS).clone())
         # From a query that changes slowly to one that follows: several spans of memory before anything is learned.
-        self.gate_bias = nn.Parameter(torch.linspace(-4.0, 0.0, frames).expand(layers, frames).clone())
+        self.gate_bias = nn.Parameter(torch.linspace(-6.0, 0.0, frames).expand(layers, frames).clone())
 
     def start(self, batch: int, tokens: int) -> QueryState:
         """The learned state that every film begins with."""
@@ -107,27 +107,29 @@ class MemoryQueries(nn.Module):
     def _gate(self, layers: slice, held_key: Tensor, read_key: Tensor, held_value: Tensor, read_value: Tensor,
               first: bool) -> Tensor:
         """How much of what was read is taken, one number a query token, for all heads of a layer."""
-        parts = [part.flatten(-2) for part in (held_key, read_key, held_value, read_value)]
-        units = [part / _length(part).clamp(min=1e-6) for part in parts]
-        known = (units[0] * units[1]).sum(-1), (units[2] * units[3]).sum(-1)  # is it what is held already?
-        # Is it what another query of this cell holds already?
-        others = torch.einsum("lbfte,lbgte->lbftg", units[3], units[2])
-        frames = others.shape[-1]
-        rival = torch.zeros_like(known[0])
-        if frames > 1:
-            itself = torch.eye(frames, dtype=torch.bool, device=others.device)[:, None]
-            rival = others.masked_fill(itself, -1.0).amax(-1)
-        hints = torch.stack((*known, rival, torch.full_like(rival, float(first))), -1)  # [layer, batch, frame, token, hint]
+        parts = [part.flatten(-2) for part in (held_key, read_key, held_value, read_value)]  # [l, b, frame, token, width]
+        lengths = [_length(part).clamp(min=1e-6) for part in parts]
+        keys_alike = (parts[0] * parts[1]).sum(-1) / (lengths[0] * lengths[1]).squeeze(-1)
+        # What each query read against what every query of its cell holds: itself, and its rivals.
+        alike = torch.einsum("lbfte,lbgte->lbtfg", parts[3], parts[2])
+        alike = alike / (lengths[3].transpose(2, 3) * lengths[2].permute(0, 1, 3, 4, 2))
+        frames = alike.shape[-1]
+        itself = torch.eye(frames, dtype=torch.bool, device=alike.device)
+        rival = alike.masked_fill(itself, -1.0).amax(-1) if frames > 1 else torch.zeros_like(alike[..., 0])
+        hints = torch.stack((keys_alike, alike.diagonal(dim1=-2, dim2=-1).transpose(2, 3), rival.transpose(2, 3),
+                             torch.full_like(keys_alike, float(first))), -1)  # [layer, batch, frame, token, hint]
+        # Each part at unit mean square, which costs less to do behind the matrix than before it.
+        weights = self.gate_in[layers].unflatten(1, (4, -1)).unbind(1)
         width = parts[0].shape[-1] ** 0.5
-        seen = torch.cat([unit * width for unit in units], -1)
-        hidden = F.silu(torch.matmul(seen.flatten(1, 3), self.gate_in[layers]))
-        learned = torch.matmul(hidden, self.gate_out[layers, :, None]).view(rival.shape)
+        hidden = sum(torch.matmul(part.flatten(1, 3), weight) * (width / length.flatten(1, 3))
+                     for part, weight, length in zip(parts, weights, lengths, strict=True))
+        learned = torch.matmul(F.silu(hidden), self.gate_out[layers, :, None]).view(keys_alike.shape)
         plain = (hints * self.gate_hints[layers, None, :frames, None]).sum(-1) + self.gate_bias[layers, None, :frames, None]
         return torch.sigmoid(learned + plain)
 
 
 def _length(x: Tensor) -> Tensor:
-    return x.square().sum(-1, keepdim=True).add(1e-12).sqrt()
+    return torch.linalg.vector_norm(x, dim=-1, keepdim=True)
 
 
 def _cells(grid: Grid, device: torch.device) -> Tensor:

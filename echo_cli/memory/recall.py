@@ -34,8 +34,9 @@ class SceneLibrary:
 
     def __init__(self, capacity: int, frame_shape: Sequence[int], device: torch.device, dtype: torch.dtype) -> None:
         pin = device.type == "cuda" and capacity > 0
+        home = device if device.type == "meta" else torch.device("cpu")  # who only counts gets nothing
         self._device = device
-        self._keys, self._values = (torch.zeros(capacity, *frame_shape, dtype=dtype, pin_memory=pin) for _ in range(2))
+        self._keys, self._values = (torch.zeros(capacity, *frame_shape, dtype=dtype, pin_memory=pin, device=home) for _ in range(2))
         self._places: dict[Keepsake, int] = {}
         self._free = list(range(capacity - 1, -1, -1))
 
@@ -66,6 +67,6 @@ class SceneLibrary:
 
     def restore(self, state: Nest) -> None:
         places = state["places"]
-        self._keys[places], self._values[places] = state["keys"], state["values"]
+        self._keys[places], self._values[places] = (state[name].to(self._keys.device) for name in ("keys", "values"))
         self._places = {Keepsake(*keepsake): place for keepsake, place in zip(state["kept"], places, strict=True)}
         self._free = list(state["free"])

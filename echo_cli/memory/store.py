@@ -18,18 +18,21 @@ from echo_cli.state import Nest
 
 
 class KVStore:
-    """`keys`, `values` [layer, batch, slot, token, head, dim]: raw (unrotated, unweighted) frames.
+    """`keys`, `values` [layer, batch, slot, token, head, dim]: raw (unrotated, unweighted) frames, on the device or, where
+    that is too small for them, at `home` on the host; whoever wants one asks for it, and gets it on the device.
     `weights`, `rates` [layer, batch, row, token]: what fading frames are worth, and what they lose each block."""
 
     def __init__(self, spec: ModelSpec, grid: Grid, slots: int, window: int, fades: int = 0, batch: int = 1,
-                 device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, suppress: bool = False) -> None:
+                 device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, suppress: bool = False, home: torch.device | None = None) -> None:
         self.spec, self.grid, self.device = spec, grid, torch.device(device)
         self.rope = RopeTable(spec, grid, device)
         self.turn: Turn = rotate
         self.suppress = suppress  # a weight w adds log w to the logits, in place of scaling keys and values
         frames = (spec.depth, batch, slots, grid.tokens, spec.heads, spec.head_dim)
         past = (spec.depth, batch, window * grid.tokens, spec.heads, spec.head_dim)
-        self.keys, self.values = (torch.zeros(frames, dtype=dtype, device=device) for _ in range(2))
+        self.away = home is not None
+        pinned = self.away and self.device.type == "cuda"
+        self.keys, self.values = (torch.zeros(frames, dtype=dtype, device=home or device, pin_memory=pinned) for _ in range(2))
         self._window_keys, self._window_values = (torch.zeros(past, dtype=dtype, device=device) for _ in range(2))
         self.weights, self.rates = (torch.ones(spec.depth, batch, fades, grid.tokens, device=device) for _ in range(2))
         self._free = list(range(slots - 1, -1, -1))
@@ -37,9 +40,13 @@ class KVStore:
 
     @property
     def bytes(self) -> int:
-        tensors = (self.keys, self.values, self._window_keys, self._window_values, self.weights, self.rates,
-                   self.rope.spatial, self.rope.temporal)
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        tensors = (self._window_keys, self._window_values, self.weights, self.rates, self.rope.spatial, self.rope.temporal)
+        return self.frame_bytes + sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    @property
+    def frame_bytes(self) -> int:
+        """Of the raw frames alone."""
+        return 2 * self.keys.numel() * self.keys.element_size()
 
     def take(self, count: int) -> tuple[int, ...]:
         """Free slots, whose old contents are now anybody's."""
@@ -61,13 +68,18 @@ class KVStore:
 
     def state(self) -> Nest:
         """The frames that are held, what fading ones are worth, and the order in which slots will be taken."""
+        if self.away and self.device.type == "cuda":
+            torch.cuda.current_stream(self.device).synchronize()  # frames may still be on their way home
         used = sorted(self._used)
-        return {"used": used, "free": list(self._free), "keys": self.keys[:, :, used], "values": self.values[:, :, used],
-                "weights": self.weights, "rates": self.rates}
+        keys, values = ([pool[:, :, slot] for slot in used] for pool in (self.keys, self.values))  # views: nothing is held twice
+        return {"used": used, "free": list(self._free), "keys": keys, "values": values, "weights": self.weights, "rates": self.rates}
 
     def restore(self, state: Nest) -> None:
+        """Take back what `state` said, from wherever its tensors lie."""
         used = state["used"]
-        self.keys[:, :, used], self.values[:, :, used] = state["keys"], state["values"]
+        for pool, frames in ((self.keys, state["keys"]), (self.values, state["values"])):
+            for slot, frame in zip(used, frames, strict=True):
+                pool[:, :, slot].copy_(frame)
         self.weights.copy_(state["weights"])
         self.rates.copy_(state["rates"])
         self._used, self._free = set(used), list(state["free"])
@@ -77,8 +89,50 @@ class KVStore:
         if torch.is_grad_enabled() and (keys.requires_grad or self.keys.requires_grad):
             self.keys, self.values = self.keys.clone(), self.values.clone()
         for slot, key, value in zip(slots, keys.chunk(len(slots), -3), values.chunk(len(slots), -3), strict=True):
-            self.keys[layers, ..., slot, :, :, :] = key
-            self.values[layers, ..., slot, :, :, :] = value
+            self._put(self.keys, layers, slot, key)
+            self._put(self.values, layers, slot, value)
+
+    def _put(self, pool: Tensor, layers: slice | int, slot: int, frame: Tensor) -> None:
+        if not self.away:
+            pool[layers, ..., slot, :, :, :] = frame
+            return
+        homes, frames = (pool[layers][None], frame[None]) if isinstance(layers, int) else (pool[layers], frame)
+        for home, one in zip(homes, frames, strict=True):  # layer by layer, each in one piece: only such copies run unwaited for
+            home[:, slot].copy_(one, non_blocking=True)
+
+    def frame(self, slot: int) -> tuple[Tensor, Tensor]:
+        """Raw keys and values of one frame [layer, batch, token, head, dim], on the device."""
+        return self.key(slot), self._bring(self.values, slot)
+
+    def key(self, slot: int) -> Tensor:
+        return self._bring(self.keys, slot)
+
+    def frames(self, slots: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Those of several [layer, batch, slot, token, head, dim]."""
+        keys, values = zip(*map(self.frame, slots), strict=True)
+        return torch.stack(keys, 2), torch.stack(values, 2)
+
+    def layer_frames(self, layer: int, slots: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """One layer's keys and values of frames, one after the other [batch, slot * token, head, dim]."""
+        keys, values = (torch.cat([pool[layer, :, slot].to(self.device, non_blocking=True) for slot in slots], 1)
+                        for pool in (self.keys, self.values))
+        return keys, values
+
+    def layer_tokens(self, layer: int, slots: Sequence[int], index: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens of one layer [batch, count, head, dim]. `index` [batch, count] counts through `slots`, and `source`
+        through all that there are: frames that are here need not be gathered first."""
+        pools = self.layer_frames(layer, slots) if self.away else (self.keys[layer].flatten(1, 2), self.values[layer].flatten(1, 2))
+        at = (index if self.away else source)[..., None, None]
+        keys, values = (torch.take_along_dim(pool, at, 1) for pool in pools)
+        return keys, values
+
+    def _bring(self, pool: Tensor, slot: int) -> Tensor:
+        if not self.away:
+            return pool[:, :, slot]
+        here = torch.empty_like(pool[:, :, slot], device=self.device, memory_format=torch.contiguous_format)
+        for there, one in zip(here, pool[:, :, slot], strict=True):
+            there.copy_(one, non_blocking=True)
+        return here
 
     def fade(self, rows: slice, weight: float) -> None:
         """Rows begin a transition: all tokens at `weight`, losing nothing yet."""
@@ -105,7 +159,8 @@ class KVStore:
 
     def _frame(self, position: int, slot: int, row: int | None) -> tuple[Tensor, Tensor]:
         """One remembered frame as attention will see it, for all layers."""
-        key, value = self.turn(self.keys[:, :, slot], self.rope.frames(position, 1)), self.values[:, :, slot]
+        key, value = self.frame(slot)
+        key = self.turn(key, self.rope.frames(position, 1))
         if row is None or self.suppress:
             return key, value
         weight = self.weights[:, :, row, :, None, None]

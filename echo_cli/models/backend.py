@@ -8,17 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
-from echo_cli.errors import MissingError
+from echo_cli.errors import MissingError, UsageError
 from echo_cli.memory.queries import MemoryQueries
 from echo_cli.models.registry import Family, find, models_folder
+from echo_cli.models.running import Pictures, Running
 from echo_cli.models.spec import WAN_1_3B, ModelSpec
 from echo_cli.models.transformer import Transformer
 from echo_cli.runtime import Runtime
 
 
 class TextEncoder(Protocol):
+    def prepare(self, prompts: Sequence[str]) -> None:
+        """All that will be asked for, before the first of it is: an encoder that is costly to have may go after this."""
+        ...
+
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """Text rows [prompt, row, dim]; rows past a prompt's end are zero."""
         ...
@@ -43,30 +49,33 @@ class Backend:
     codec: Codec
     weights_hash: str
     queries: MemoryQueries | None = None  # trained with this transformer, where somebody has
+    home: torch.device | None = None  # where remembered frames are kept, if not on the device
 
 
-def _tiny(runtime: Runtime, folder: Path | None) -> Backend:
+def _tiny(runtime: Runtime, folder: Path | None, running: Running) -> Backend:
     from echo_cli.models import tiny
 
+    if running.pictures is Pictures.FAST:
+        raise UsageError("model 'tiny' has one decoder, and that one is fast", hint="Leave --decoder out.")
     return tiny.load(runtime, folder or tiny.WEIGHTS)
 
 
-def _wan(runtime: Runtime, folder: Path | None) -> Backend:
+def _wan(runtime: Runtime, folder: Path | None, running: Running) -> Backend:
     from echo_cli.models import wan
 
     if folder is None:
         raise MissingError(f"the weights of Wan 2.1 are not here: nothing is in {models_folder() / WAN_1_3B.name}",
                            hint=f"echo-cli models get {WAN_1_3B.name} fetches them; --model FOLDER/ takes them from elsewhere.")
-    return wan.load(runtime, folder)
+    return wan.load(runtime, folder, running)
 
 
-LOADERS: dict[Family, Callable[[Runtime, Path | None], Backend]] = {Family.TINY: _tiny, Family.WAN: _wan}
+LOADERS: dict[Family, Callable[[Runtime, Path | None, Running], Backend]] = {Family.TINY: _tiny, Family.WAN: _wan}
 
 
-def load_backend(model: str, runtime: Runtime) -> Backend:
+def load_backend(model: str, runtime: Runtime, running: Running = Running()) -> Backend:
     """A model by its name, or by the folder of its weights, on the runtime's device."""
     found = find(model)
-    return LOADERS[found.family](runtime, found.folder)
+    return LOADERS[found.family](runtime, found.folder, running)
 
 
 def text_features(text: TextEncoder, prompts: Sequence[str]) -> Tensor:

@@ -6,7 +6,7 @@ Reads and writes a piece of one tensor at a time, so that a model larger than me
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,10 +16,11 @@ from torch import Tensor
 from echo_cli import __version__
 from echo_cli.errors import MissingError, OutputError
 from echo_cli.files import partial, publish, sha256, told_as_output, write_whole
-from echo_cli.models.folders import DESCRIPTION, FORMAT, VERSION, Layout, sizes_of, tokenizer_files
+from echo_cli.models.folders import DESCRIPTION, FORMAT, VERSION, sizes_of, tokenizer_files
 from echo_cli.models.hashes import known_sha256, remember
 from echo_cli.models.tensors import SAFETENSORS_DTYPES, Tensors
-from echo_cli.models.wan_weights import PARTS, Weights
+from echo_cli.models.wan_hashes import PARTS
+from echo_cli.models.wan_weights import Weights
 
 _PIECE = 1 << 24  # values looked at and written at once
 _NAMES = {dtype: name for name, dtype in SAFETENSORS_DTYPES.items()}
@@ -116,7 +117,7 @@ def _count(shape: tuple[int, ...]) -> int:
     return torch.Size(shape).numel()
 
 
-def _pieces(tensors: Tensors, name: str, dtype: torch.dtype | None):
+def _pieces(tensors: Tensors, name: str, dtype: torch.dtype | None) -> Iterator[Tensor]:
     """A tensor's values in order, flat, as they are written; an error if one of them is no number."""
     tensor: Tensor = tensors.read(name).detach()
     kind = _kind(tensors, name, dtype)

@@ -46,7 +46,12 @@ def layout_of(folder: Path) -> Layout | None:
         return Layout.DIFFUSERS
     marks = (RELEASED_CODEC, RELEASED_TEXT, f"{RELEASED_BASE}.safetensors", f"{RELEASED_BASE}.safetensors.index.json",
              *RELEASED_GENERATORS)
-    return Layout.RELEASED if any((folder / name).is_file() for name in marks) else None
+    if any((folder / name).is_file() for name in marks):
+        return Layout.RELEASED
+    try:  # the first file that a fetch brings
+        return Layout.RELEASED if read_json(folder / "config.json").get("_class_name") == "WanModel" else None
+    except MissingError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,13 +30,26 @@ def recalled_sha256(path: Path) -> str | None:
 
 
 def remember(path: Path, sha: str) -> str:
-    """That the file, as it is now, has this hash. Where nothing can be written, nothing is remembered."""
-    told = {name: value for name, value in _remembered().items() if name != str(path.resolve())}
-    told[str(path.resolve())] = [*_mark(path), sha]
+    """That the file, as it is now, has this hash."""
+    _write({**_others(path), str(path.resolve()): [*_mark(path), sha]})
+    return sha
+
+
+def forget(path: Path) -> None:
+    """Nothing is known of the file any more: it will be read."""
+    if str(path.resolve()) in _remembered():
+        _write(_others(path))
+
+
+def _others(path: Path) -> dict[str, object]:
+    return {name: value for name, value in _remembered().items() if name != str(path.resolve())}
+
+
+def _write(told: dict[str, object]) -> None:
+    """Where nothing can be written, nothing is remembered."""
     with suppress(OSError, EchoError):
         cache_folder().mkdir(parents=True, exist_ok=True)
         write_whole(_place(), json.dumps(dict(list(told.items())[-_MOST:])))
-    return sha
 
 
 def _mark(path: Path) -> list[int]:

@@ -96,6 +96,9 @@ class TransformerBlock(nn.Module):
         self.ffn = nn.Sequential(nn.Linear(width, ffn), nn.GELU(approximate="tanh"), nn.Linear(ffn, width))
         self.modulation = nn.Parameter(torch.randn(1, 6, width) / width**0.5)
 
+    def read(self, text: Tensor) -> tuple[Tensor, Tensor]:
+        return self.cross_attn.read(text)
+
     def forward(self, x: Tensor, time: Tensor, layer: int, text: tuple[Tensor, Tensor], context: Context) -> Tensor:
         # x [batch, frame, token, width]; time [batch, frame, 6, width]
         attended = self.self_attn.attend(*context.extend(layer, *self.ask(x, time)))

@@ -1,7 +1,6 @@
 """Memory queries on disk: `queries.safetensors` beside the transformer that they were trained with, in any model's folder.
 
-The file says which transformer that was: beside other weights queries would answer in a language nobody speaks, so they
-are left alone there. How they were trained is told in the file as well; nothing here knows what that means.
+How they were trained is told in the file as well; nothing here knows what that means.
 """
 
 import json
@@ -9,20 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from echo_cli.errors import MissingError
 from echo_cli.files import partial, publish
 from echo_cli.memory.queries import MemoryQueries
 from echo_cli.models.loading import fill, read_safetensors
+from echo_cli.models.query_files import QUERIES, queries_path
 from echo_cli.models.spec import ModelSpec
-
-QUERIES = "queries"
-
-
-def queries_path(folder: Path) -> Path:
-    return folder / f"{QUERIES}.safetensors"
 
 
 def save_queries(folder: Path, queries: MemoryQueries, transformer: str, facts: dict[str, Any],
@@ -33,15 +26,6 @@ def save_queries(folder: Path, queries: MemoryQueries, transformer: str, facts: 
     folder.mkdir(parents=True, exist_ok=True)
     partial(path).write_bytes(save(weights, {"part": QUERIES, "transformer": transformer, "facts": json.dumps(facts)}))
     publish(path)
-
-
-def made_for(path: Path) -> str | None:
-    """The hash of the transformer that a file's queries belong to; None when there is no such file, or none that can be read."""
-    try:
-        with safe_open(path, "pt") as file:
-            return (file.metadata() or {}).get("transformer")
-    except (OSError, SafetensorError):
-        return None
 
 
 def load_queries(folder: Path, spec: ModelSpec, device: torch.device | str = "cpu") -> MemoryQueries:

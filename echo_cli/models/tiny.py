@@ -13,7 +13,8 @@ from torch import nn
 from echo_cli.files import partial, publish, sha256, write_whole
 from echo_cli.models.backend import Backend
 from echo_cli.models.loading import fill, read_safetensors
-from echo_cli.models.query_weights import QUERIES, load_queries, made_for
+from echo_cli.models.query_files import QUERIES, made_for
+from echo_cli.models.query_weights import load_queries
 from echo_cli.models.spec import INDEX, TINY
 from echo_cli.models.tiny_codec import TinyCodec
 from echo_cli.models.tiny_parts import EXTRAS, PARTS, WEIGHTS, check, index, part_path

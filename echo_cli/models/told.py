@@ -7,9 +7,10 @@ from pathlib import Path
 
 from echo_cli.models.registry import find
 from echo_cli.models.tiny_parts import WEIGHTS, check
+from echo_cli.models.wan_hashes import told_digest
 
-# by the model's family, as the loaders are; one without a row must be loaded to know
-HASHES: dict[str, Callable[[Path | None], str]] = {"tiny": lambda folder: check(folder or WEIGHTS)}
+# by the model's family, as the loaders are; one that has none must be loaded to know
+HASHES: dict[str, Callable[[Path | None], str | None]] = {"tiny": lambda folder: check(folder or WEIGHTS), "wan": told_digest}
 
 
 def told_hash(model: str) -> str | None:

@@ -55,7 +55,7 @@ class Transformer(nn.Module):
         if self.spec.pooled_text:
             real = (rows != 0).any(-1, keepdim=True).to(text.dtype)
             pooled = self.pooled_embedding((text * real).sum(1) / real.sum(1).clamp(min=1))
-        return Text(tuple(block.cross_attn.read(text) for block in self.blocks), pooled)
+        return Text(tuple(block.read(text) for block in self.blocks), pooled)
 
     def forward(self, latents: Tensor, times: Tensor, text: Text, context: Context) -> Tensor:
         """Velocity of noisy latents [batch, frame, channel, height, width] at times [batch, frame] in 0..1000."""

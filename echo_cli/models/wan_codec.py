@@ -53,3 +53,17 @@ class WanCodec(nn.Module):
         """Pictures [batch, 1 + 4 (n - 1), 3, y, x] → n latent frames; surplus pictures at the end are dropped."""
         moments = self.vae.encode((pictures * 2 - 1).transpose(1, 2).to(self.vae.dtype)).latent_dist
         return (moments.mode().transpose(1, 2).float() - self.mean) * self.scale
+
+
+@torch.no_grad()
+def room(config: Mapping[str, Any], height: int, width: int, size: int) -> tuple[int, int]:
+    """Bytes that weights and a stream's state take for latents of this height and width at `size` bytes a value, and an
+    estimate of what decoding one latent needs for a moment: eight times its largest features, as was measured."""
+    with torch.device("meta"):
+        codec = WanCodec(config)
+        state: list[Any] = [None] * codec.places
+        for first in (True, False):
+            latent = torch.empty(1, codec.vae.config.z_dim, 1, height, width)
+            codec.vae.decoder(codec.vae.post_quant_conv(latent), feat_cache=state, feat_idx=[0], first_chunk=first)
+    kept = sum(weight.numel() for weight in codec.vae.parameters()) + sum(item.numel() for item in state if isinstance(item, Tensor))
+    return kept * size, 8 * 4 * 64 * codec.vae.config.base_dim * height * width * size

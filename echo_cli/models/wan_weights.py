@@ -4,7 +4,6 @@ Every part comes as lazy tensors under the names of the class that runs it, with
 Opening reads headers and compares names; weights are read by whoever wants them, and hashed when a hash is asked for.
 """
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,17 +14,14 @@ from typing import Any
 import torch
 
 from echo_cli.errors import MissingError
-from echo_cli.models.folders import (DESCRIPTION, Files, Layout, damaged, description, files_in, layout_of, read_json, spec_in,
-                                     tokenizer_files)
-from echo_cli.models.hashes import known_sha256
+from echo_cli.models.folders import DESCRIPTION, Files, Layout, damaged, description, files_in, layout_of, read_json, spec_in
 from echo_cli.models.loading import shapes_of
 from echo_cli.models.spec import ModelSpec
 from echo_cli.models.tensors import Merged, Renamed, Safetensors, Tensors, Without, adapter, check, checkpoint, opened, shapes
 from echo_cli.models.transformer import Transformer
 from echo_cli.models.wan_codec import WanCodec
+from echo_cli.models.wan_hashes import digest, part_hashes, paths_of
 from echo_cli.models.wan_names import codec_name, codec_resnets, text_name, transformer_name, unwrapped
-
-PARTS = ("transformer", "codec", "text")
 
 
 @dataclass(frozen=True)
@@ -67,23 +63,17 @@ class Weights:
 
     def paths(self, part: str) -> tuple[Path, ...]:
         """The files that a part is read from."""
-        own: tuple[Path, ...] = getattr(self.files, part)
-        return (*own, self.files.adapter) if part == "transformer" and self.files.adapter else own
+        return paths_of(self.files, part)
 
     @cached_property
     def hashes(self) -> Mapping[str, str]:
-        """The sha256 of each part; in our layout, found to be what the description says."""
-        found = {part: _together(*map(known_sha256, self.paths(part))) for part in PARTS}
-        if self.branch or self.files.adapter:  # the same files read in another way are other weights
-            found["transformer"] = _together(found["transformer"], self.branch, str(self.scale))
-        elif self.layout is Layout.OURS:
-            _compare(self.folder, found)
-        return {**found, "tokenizer": _together(*(f"{path.name} {known_sha256(path)}" for path in tokenizer_files(self.tokenizer)))}
+        """The sha256 of each part, found to be what the folder's description says, or its publisher."""
+        return part_hashes(self.folder, self.layout, self.files, self.branch, self.scale)
 
     @cached_property
     def digest(self) -> str:
         """One hash for all that a film depends on."""
-        return _together(*(f"{part} {sha}" for part, sha in sorted(self.hashes.items())))
+        return digest(self.hashes)
 
 
 def open_weights(folder: Path, choice: Choice = Choice()) -> Weights:
@@ -213,17 +203,3 @@ def _check_between(spec: ModelSpec, codec: Mapping[str, Any], text: Mapping[str,
         if theirs != ours:
             raise MissingError(f"{folder}: the {what} is another model's: {theirs} channels, where the transformer takes {ours}",
                                hint="Take all parts from one model.")
-
-
-def _together(*told: str) -> str:
-    """One hash for several; a single one is itself."""
-    return told[0] if len(told) == 1 else hashlib.sha256("\n".join(told).encode()).hexdigest()
-
-
-def _compare(folder: Path, found: Mapping[str, str]) -> None:
-    parts = description(folder)["parts"]
-    for part, sha in found.items():
-        told = parts.get(part, {}).get("sha256")
-        if told != sha:
-            raise MissingError(f"{folder / f'{part}.safetensors'}: not the weights that {DESCRIPTION} names; the file is damaged or was "
-                               f"exchanged (sha256 {sha[:12]}…, not {str(told)[:12]}…)", hint="Convert or copy the model again.")

@@ -33,5 +33,8 @@ class WordTextEncoder(nn.Module):
     def encode(self, prompts: Sequence[str]) -> Tensor:
         return self(torch.tensor([rows_of(prompt) for prompt in prompts], device=self.places.device))
 
+    def prepare(self, prompts: Sequence[str]) -> None:
+        """Words are looked up as they come."""
+
     def unknown_words(self, prompt: str) -> list[str]:
         return tiny_words.unknown_words(prompt)

@@ -2,7 +2,7 @@
 
 One block behind the generator: while a block is being generated, the pictures and the device values of the one before
 arrive and are written. So nothing waits, and nothing is held longer than that: a day of film takes the memory of ten
-seconds.
+seconds. Between two blocks a run may be kept (`keeper`) or stopped (`signals`).
 """
 
 import datetime
@@ -24,7 +24,8 @@ from echo_cli.memory.policies.base import Policy
 from echo_cli.models.backend import Backend, Codec
 from echo_cli.render import manifest
 from echo_cli.render.job import Job
-from echo_cli.render.manifest import Standing
+from echo_cli.render.keeper import Keeper, Kept
+from echo_cli.render.needed import Keeping, needed
 from echo_cli.render.outputs import told_name
 from echo_cli.render.progress import Progress, Step
 from echo_cli.render.records import block_record, measured, recall_frame_record, scene_record
@@ -33,37 +34,45 @@ from echo_cli.rollout.film import film as blocks_of_film
 from echo_cli.rollout.film import plan_policy
 from echo_cli.rollout.rollout import BlockResult
 from echo_cli.runtime import Later, Runtime
+from echo_cli.state import Nest
 from echo_cli.storyboard.canonical import storyboard_hash
 from echo_cli.trace.records import DeviceFacts, FilmFacts, Header, ModelFacts, PolicyFacts, StoryboardFacts, Times, scene_facts
 from echo_cli.trace.writer import TraceWriter
+from echo_cli.video.segments import SegmentedFilm
 from echo_cli.video.subtitles import Subtitles, srt
 from echo_cli.video.target import Output
 from echo_cli.video.writer import FilmWriter
 
+__all__ = ["Decoder", "Made", "header", "make", "needed"]
+
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a run made, for whoever asked for it. `times` are milliseconds by part of a block."""
+    """What a run made, for whoever asked for it. `times` are milliseconds by part of a block, and `wall_seconds` the
+    seconds, of all `sittings` that it took; `kept` is of the last one."""
 
     outputs: Mapping[str, Output]
     pictures: int
     seconds: float
     wall_seconds: float
     times: Times
+    sittings: int = 1
+    kept: Kept = Kept()
 
 
 class Decoder:
-    """Latents to pictures as they come; on CUDA beside the generator, on a stream of its own."""
+    """Latents to pictures as they come; on CUDA beside the generator, on a stream of its own. `state` is what the next
+    block's pictures depend on."""
 
-    def __init__(self, codec: Codec, device: torch.device) -> None:
+    def __init__(self, codec: Codec, device: torch.device, state: Nest = None) -> None:
         self._codec = codec
-        self._state: Any = None
+        self.state = state
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def __call__(self, result: BlockResult) -> Later:
         """Pictures [picture, height, width, 3] uint8, on their way to the host."""
         with self._beside(result.latents), result.times("decode"):
-            pictures, self._state = self._codec.decode(result.latents, self._state)
+            pictures, self.state = self._codec.decode(result.latents, self.state)
             return Later(pictures[0].mul(255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous())
 
     @contextmanager
@@ -77,66 +86,68 @@ class Decoder:
             yield
 
 
-def needed(job: Job, backend: Backend, force: bool = False) -> bool:
-    """False when the very film is there and whole. An OutputError when another is, or when none could be written."""
-    identity = job.identity(backend.weights_hash)
-    found = Standing.FREE if force else manifest.standing(job.outputs, identity)
-    if found is Standing.DONE:
-        return False
-    if found is Standing.TAKEN:
-        raise manifest.refuse(job.outputs, identity)
-    job.outputs.check_writable()
-    job.check_tools()
-    return True
-
-
 @torch.inference_mode()
-def make(job: Job, backend: Backend, runtime: Runtime, progress: Progress, interruption: Interruption) -> Made:
-    """Generate the job's film and write all its files, the manifest last."""
-    began, started = time.monotonic(), datetime.datetime.now(datetime.UTC)
+def make(job: Job, backend: Backend, runtime: Runtime, progress: Progress, interruption: Interruption,
+         keeping: Keeping = Keeping()) -> Made:
+    """Generate the job's film, or what is missing of it, and write all its files, the manifest last."""
+    began, started = time.monotonic(), datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     outputs, timeline = job.outputs, job.timeline
     with ExitStack() as stack:
-        stack.enter_context(_told_as_memory(job))
         policy = plan_policy(job.policy, job.settings, backend, timeline)
-        if outputs.manifest:
-            _remove(outputs.manifest)  # from here on an older one would lie
-        film = stack.enter_context(FilmWriter(
-            outputs.film, *job.size, timeline.geometry.fps, job.encoding, scale=job.scale,
-            burn=job.captions if job.subtitles is Subtitles.BURN else (), title=job.storyboard.title))
-        trace = stack.enter_context(TraceWriter(outputs.trace, header(job, backend, runtime))) if outputs.trace else None
-        times = _write_blocks(job, backend, policy, Decoder(backend.codec, runtime.device), film, trace, progress, interruption)
+        keeper = stack.enter_context(Keeper(job, backend.weights_hash, runtime, started, keeping)) if outputs.base else None
+        stack.enter_context(_told_as_memory(job))
+        if outputs.manifest and outputs.film.encoder:
+            _remove(outputs.manifest)  # pictures of a sequence are replaced one by one: from here on it would lie
+        film = stack.enter_context(_film(job, keeper))
+        trace = None
+        if outputs.trace:
+            trace = stack.enter_context(TraceWriter(outputs.trace, header(job, backend, runtime),
+                                                    keeper.left.trace if keeper and keeper.left else None))
+        times = _write_blocks(job, backend, runtime, policy, film, trace, progress, interruption, keeper)
+        # All bytes are on the disk before anything gets its name: a disk that fills up now leaves no film half told of.
         written = {"film": film.finish()}
-        wall = time.monotonic() - began
+        wall = keeper.wall_seconds if keeper else time.monotonic() - began
         if trace:
             trace.finish(wall)
-            written["trace"] = _output(trace.path, trace.path)
-        # All bytes are on the disk before the film gets its name: a disk that fills up now leaves no film half told of.
-        prepared = []
+            written["trace"] = _output(trace.path)
         if job.subtitles is Subtitles.SRT and outputs.subtitles:
-            prepared.append(outputs.subtitles)
             stack.callback(partial(outputs.subtitles).unlink, missing_ok=True)
             write_partial(outputs.subtitles, srt(job.captions))
-            written["subtitles"] = _output(outputs.subtitles, partial(outputs.subtitles))
+            written["subtitles"] = _output(outputs.subtitles)
         made = Made({what: output for what, output in written.items() if output}, timeline.pictures,
-                    timeline.pictures / timeline.geometry.fps, wall, times)
+                    timeline.pictures / timeline.geometry.fps, wall, times,
+                    *((keeper.sittings, keeper.kept) if keeper else ()))
         if outputs.manifest:
-            prepared.append(outputs.manifest)
             stack.callback(partial(outputs.manifest).unlink, missing_ok=True)
             manifest.prepare(outputs.manifest, job.identity(backend.weights_hash), made.outputs,
-                             _facts(job, runtime, made, started))
+                             _facts(job, runtime, made, keeper.started if keeper else started))
+            _remove(outputs.manifest)  # of a film that this one replaces
         film.publish()
-        if outputs.subtitles and outputs.subtitles not in prepared:
+        if trace:
+            trace.publish()
+        if "subtitles" in written:
+            publish(outputs.subtitles)
+        elif outputs.subtitles:
             _remove(outputs.subtitles)  # an older film's, left beside this one, would be shown with it
-        for path in prepared:
-            publish(path)
+        if outputs.manifest:
+            publish(outputs.manifest)
     return made
 
 
-def _write_blocks(job: Job, backend: Backend, policy: Policy, decode: Decoder, film: FilmWriter,
-                  trace: TraceWriter | None, progress: Progress, interruption: Interruption) -> Times:
+def _film(job: Job, keeper: Keeper | None) -> FilmWriter | SegmentedFilm:
+    fps, burn = job.timeline.geometry.fps, job.captions if job.subtitles is Subtitles.BURN else ()
+    if keeper is None:
+        return FilmWriter(job.outputs.film, *job.size, fps, job.encoding, scale=job.scale, burn=burn, title=job.storyboard.title)
+    return SegmentedFilm(job.outputs.film, keeper.work.folder, *job.size, fps, job.encoding, scale=job.scale, burn=burn,
+                         title=job.storyboard.title, written=keeper.left.pictures if keeper.left else None)
+
+
+def _write_blocks(job: Job, backend: Backend, runtime: Runtime, policy: Policy, film: FilmWriter | SegmentedFilm,
+                  trace: TraceWriter | None, progress: Progress, interruption: Interruption, keeper: Keeper | None) -> Times:
     """The film, block by block; the milliseconds that each part took in all."""
     timeline, grid = job.timeline, backend.spec.grid(job.size)
-    totals = Times(0.0, 0.0, 0.0, 0.0)
+    decode = Decoder(backend.codec, runtime.device, keeper.decoder if keeper else None)
+    totals = keeper.left.times if keeper and keeper.left else Times(0.0, 0.0, 0.0, 0.0)
 
     def write(result: BlockResult, pictures: Later) -> Times:
         film.write(pictures.array()[:timeline.pictures - film.pictures])
@@ -149,7 +160,7 @@ def _write_blocks(job: Job, backend: Backend, policy: Policy, decode: Decoder, f
         return Times(*map(sum, zip(totals, facts.times, strict=True)))
 
     behind: tuple[BlockResult, Later] | None = None
-    for result in blocks_of_film(backend, policy, job.storyboard.seed, job.size):
+    for result in blocks_of_film(backend, policy, job.storyboard.seed, job.size, begun=keeper.begun if keeper else None):
         pictures = decode(result)
         if trace:
             if result.block.opens:
@@ -157,8 +168,17 @@ def _write_blocks(job: Job, backend: Backend, policy: Policy, decode: Decoder, f
             trace.block(block_record(result, timeline))
         if behind:
             totals = write(*behind)
-            interruption.check(f"after block {result.block.index} of {len(timeline.blocks)}")
-        behind = result, pictures
+        behind, asked = (result, pictures), interruption.by is not None
+        if asked or (keeper and keeper.due()):
+            totals, behind = write(*behind), None
+            if keeper:
+                keeper.keep(result, decode.state, film, trace, totals)
+            if asked:
+                done = f"after block {result.block.index + 1} of {len(timeline.blocks)}"
+                if keeper is None:
+                    interruption.check(done, "a film on standard output cannot go on: run it again, or write to a file with -o")
+                else:
+                    interruption.check(f"{done}; {keeper.told()}")
     if behind:
         totals = write(*behind)
     assert film.pictures == timeline.pictures, f"{film.pictures} pictures were made, not {timeline.pictures}"
@@ -178,7 +198,7 @@ def header(job: Job, backend: Backend, runtime: Runtime) -> Header:
                   scene_facts(job.timeline))
 
 
-def _facts(job: Job, runtime: Runtime, made: Made, started: datetime.datetime) -> dict[str, Any]:
+def _facts(job: Job, runtime: Runtime, made: Made, started: str) -> dict[str, Any]:
     """What a manifest tells beside the identity: compared with nothing, worth keeping."""
     geometry, blocks = job.timeline.geometry, len(job.timeline.blocks)
     width, height = (side * job.scale for side in job.size)
@@ -189,7 +209,7 @@ def _facts(job: Job, runtime: Runtime, made: Made, started: datetime.datetime) -
                  "blocks": blocks, "frames": blocks * geometry.block_frames},
         "device": asdict(_device(runtime)),
         "versions": {"echo": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "timings": {"started": started.isoformat(timespec="seconds"), "wall_seconds": round(made.wall_seconds, 3),
+        "timings": {"started": started, "sittings": made.sittings, "wall_seconds": round(made.wall_seconds, 3),
                     **{f"{part}_seconds": round(spent / 1000, 3) for part, spent in made.times._asdict().items()}},
     }
 
@@ -210,10 +230,10 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _output(path: Path, now: Path) -> Output:
-    """The file that will be `path` and lies at `now`."""
+def _output(path: Path) -> Output:
+    """The file that will be `path`, while it is a `.partial`."""
     with told_as_output(path):
-        return Output(path, sha256(now), now.stat().st_size)
+        return Output(path, sha256(partial(path)), partial(path).stat().st_size)
 
 
 @contextmanager

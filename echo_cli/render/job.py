@@ -14,6 +14,7 @@ import yaml
 from echo_cli import __version__
 from echo_cli.errors import UsageError, did_you_mean
 from echo_cli.memory.settings import DEFAULT_POLICY, Window, read_settings, setting_names
+from echo_cli.models.running import Pictures, Running
 from echo_cli.render.manifest import Identity
 from echo_cli.render.outputs import Outputs
 from echo_cli.storyboard.canonical import storyboard_hash
@@ -40,6 +41,7 @@ class Choices:
     encoding: Encoding = Encoding()
     device: str = "auto"
     dtype: str = "auto"
+    running: Running = Running()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class Job:
     device: str
     dtype: str
     outputs: Outputs = field(compare=False)
+    running: Running = Running()
 
     @property
     def captions(self) -> tuple[Caption, ...]:
@@ -67,10 +70,11 @@ class Job:
     def identity(self, weights: str) -> Identity:
         """`weights` is their sha256."""
         encoding = {} if self.outputs.film.encoder else {"encoding": self.encoding.arguments()}
+        fast = {} if self.running.pictures is Pictures.FULL else {"decoder": self.running.pictures.value}
         return Identity(storyboard_hash(self.storyboard), weights, self.storyboard.seed,
                         {"model": self.storyboard.model, "memory": {"policy": self.policy, **asdict(self.settings)},
                          "size": list(self.size), "scale": self.scale, "dtype": self.dtype,
-                         "subtitles": self.subtitles.value, **encoding}, __version__)
+                         "subtitles": self.subtitles.value, **encoding, **fast}, __version__)
 
     def check_tools(self) -> None:
         """Whether ffmpeg can do what is asked: a moment now instead of a failure after the last block."""
@@ -96,7 +100,8 @@ def job_of(storyboard: Storyboard, timeline: Timeline, size: tuple[int, int], ou
         raise UsageError(f"--scale {choices.scale}: pictures can be enlarged 1 to {MOST_ENLARGED} times", "try --scale 4")
     scale = choices.scale or max(1, min(MOST_ENLARGED, math.ceil(SMALLEST_SIDE / min(size))))
     return Job(storyboard, timeline, storyboard.policy, read_settings(storyboard.policy, storyboard.memory), size, scale,
-               _subtitles(storyboard, outputs, choices.subtitles), choices.encoding, choices.device, choices.dtype, outputs)
+               _subtitles(storyboard, outputs, choices.subtitles), choices.encoding, choices.device, choices.dtype, outputs,
+               choices.running)
 
 
 def _subtitles(storyboard: Storyboard, outputs: Outputs, chosen: Subtitles | None) -> Subtitles:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from echo_cli.errors import EchoError, OutputError
-from echo_cli.files import partial, write_partial
+from echo_cli.files import partial, sha256, write_partial
 from echo_cli.render.outputs import Outputs
 from echo_cli.trace.reader import read_trace
 from echo_cli.video.target import Output
@@ -68,11 +68,13 @@ def read(path: Path) -> dict[str, Any] | None:
     return content if told else None
 
 
-def standing(outputs: Outputs, identity: Identity) -> Standing:
-    """DONE when the manifest matches and every file has its size; FREE when nothing of somebody else's would be lost."""
+def standing(outputs: Outputs, identity: Identity, begun: bool = False) -> Standing:
+    """DONE when the manifest matches and every file has its size; FREE when nothing of somebody else's would be lost.
+    `begun` says that a run was interrupted here: pictures without a manifest are its own."""
     found = read(outputs.manifest) if outputs.manifest else None
     if found is None:
-        free = not any(outputs.precious()) or _left_unfinished(outputs, identity)
+        free = not any(outputs.precious()) or (begun and bool(outputs.film.encoder)) or _left_unfinished(outputs, identity) \
+            or _half_named(outputs, identity)
         return Standing.FREE if free else Standing.TAKEN
     if found.get("identity") != identity.plain():
         return Standing.TAKEN
@@ -89,6 +91,17 @@ def _left_unfinished(outputs: Outputs, identity: Identity) -> bool:
     try:
         return read_trace(partial(outputs.trace)).header.storyboard.sha256 == identity.storyboard
     except EchoError:
+        return False
+
+
+def _half_named(outputs: Outputs, identity: Identity) -> bool:
+    """Whether what stands there is this very film, from a run that was killed between giving its files their names."""
+    told = read(partial(outputs.manifest)) if outputs.manifest else None
+    if told is None or told.get("identity") != identity.plain() or outputs.film.encoder:
+        return False
+    try:
+        return told["outputs"]["film"].get("sha256") == sha256(outputs.film.path)
+    except (KeyError, OSError):
         return False
 
 

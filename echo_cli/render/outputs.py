@@ -3,13 +3,14 @@
 Knows names and files, not films: what a matching manifest is, `manifest` says.
 """
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from echo_cli.errors import OutputError, UsageError
-from echo_cli.files import partial, told_as_output
+from echo_cli.files import fitted, partial, told_as_output
 from echo_cli.video.target import NUMBER, SUFFIXES, Images, Mp4, Stdout, Target
 
 OTHER_FILMS = (".mkv", ".mov", ".webm", ".avi", ".gif", ".m4v", ".ts", ".wmv")
@@ -18,12 +19,14 @@ OTHER_IMAGES = (".exr", ".tif", ".tiff", ".webp", ".bmp", ".tga", ".dpx")
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """`film` and its companions; a film on standard output has none. `subtitles` is where an SRT goes, if one is made."""
+    """`film` and its companions; a film on standard output has none. `subtitles` is where an SRT goes, if one is made;
+    `base` is what the names of all of them begin with."""
 
     film: Target
     trace: Path | None = None
     manifest: Path | None = None
     subtitles: Path | None = None
+    base: Path | None = None
 
     @property
     def companions(self) -> tuple[Path, ...]:
@@ -49,6 +52,8 @@ class Outputs:
         trial = partial(self.manifest)
         with told_as_output(self.film.path):
             trial.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # a name that is too long is refused even where nothing is
+                self.film.path.with_name(self.film.path.name + ".tmp" * bool(self.film.encoder)).lstat()
             trial.touch()
             trial.unlink()
 
@@ -88,5 +93,5 @@ def _sequence(path: Path) -> Outputs:
 
 
 def _with_companions(film: Target, base: Path) -> Outputs:
-    trace, manifest, subtitles = (base.with_name(base.name + end) for end in (".trace.json", ".manifest.json", ".srt"))
-    return Outputs(film, trace, manifest, subtitles)
+    trace, manifest, subtitles = (fitted(base, ending) for ending in (".trace.json", ".manifest.json", ".srt"))
+    return Outputs(film, trace, manifest, subtitles, base)

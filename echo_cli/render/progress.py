@@ -193,7 +193,7 @@ class Bar(Progress):
         self._bar.stop()
 
     def say(self, text: str) -> None:
-        self._bar.console.print(text, markup=False, highlight=False)
+        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def tell(self, step: Step, rate: float, left: float) -> None:
         film = f"film {step.place.film}/{step.place.films} [bold]{_escaped(_one_line(step.place.name))}[/] " if step.place else ""

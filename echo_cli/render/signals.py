@@ -1,41 +1,98 @@
-"""Being asked to stop: a signal is noted when it comes and acted on at the next block boundary.
+"""Being asked to stop: a signal is noted when it comes and acted on at the next block boundary, or when patience ends.
 
-A second one stops at once. Outside the main thread Python delivers no signals, and there the host decides.
+A second signal stops at once, and so does the first when its grace is over. Where the main thread is deep in one long
+operation and cannot hear that, the process ends anyway: what was kept is kept. Outside the main thread Python delivers
+no signals, and there the host decides.
 """
 
+import _thread
+import os
+import select
 import signal
+import sys
 import threading
+import time
+from collections.abc import Callable
 from types import FrameType
 
-from echo_cli.errors import Interrupted
+from echo_cli.errors import Exit, Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+GRACE = 25.0  # seconds: farms commonly kill half a minute after they asked
+DEAF = 5.0  # seconds in which a run that was stopped at once must have ended
 
 
 class Interruption:
-    """While open, holds off the signals that ask a run to stop; `check` at a boundary raises if one has come."""
+    """While open, holds off the signals that ask a run to stop; `check` at a boundary raises if one has come. `tell` hears
+    at once that one came, and how long it may take."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[str], None] | None = None, grace: float = GRACE) -> None:
         self.by: str | None = None
+        self._tell, self._grace, self._late = tell or _told, grace, False
         self._before: dict[signal.Signals, object] = {}
+        self._over = threading.Event()
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
+            self._over.clear()
+            self._inlet, outlet = os.pipe()
+            os.set_blocking(self._inlet, False)
+            os.set_blocking(outlet, False)
+            self._outlet, self._wakeup = outlet, signal.set_wakeup_fd(outlet, warn_on_full_buffer=False)
             self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            self._watcher = threading.Thread(target=self._watch, daemon=True)
+            self._watcher.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        if not self._before:
+            return
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+        signal.set_wakeup_fd(self._wakeup)
+        self._over.set()
+        os.close(self._outlet)  # the watcher sees its end
+        self._watcher.join()
+        os.close(self._inlet)
+
+    def check(self, where: str, hint: str | None = None) -> None:
+        """`where` says how far the run has come, `hint` how to go on."""
+        if self.by is not None:
+            raise Interrupted(f"stopped by {self.by} {where}", hint)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
+        if self._late:
+            raise Interrupted(f"stopped by {self.by} in the middle of a block, which was not done within {self._grace:g} seconds")
         if self.by is not None:
             raise Interrupted(f"stopped at once by {name}, after {self.by}")
         self.by = name
 
-    def check(self, where: str) -> None:
-        """`where` says how far the run has come."""
-        if self.by is not None:
-            raise Interrupted(f"stopped by {self.by} {where}")
+    def _watch(self) -> None:
+        """Beside the main thread, which hears of a signal only between two operations: the first is told, then time runs."""
+        came = self._next(None)
+        if came is None:
+            return
+        self._tell(f"{signal.Signals(came).name}: stopping after this block, within {self._grace:g} seconds; once more stops at once")
+        if self._next(self._grace) is None and not self._over.is_set():
+            self._late = True
+            _thread.interrupt_main(came)
+        if not self._over.wait(DEAF):
+            self._tell("stopped in the middle of a block")
+            os._exit(Exit.INTERRUPTED)
+
+    def _next(self, patience: float | None) -> int | None:
+        """The next of our signals; None when patience or the watch is over."""
+        until = None if patience is None else time.monotonic() + patience
+        while True:
+            left = None if until is None else max(0.0, until - time.monotonic())
+            heard = select.select([self._inlet], [], [], left)[0] and os.read(self._inlet, 64)
+            if not heard:
+                return None
+            if ours := [number for number in heard if number in SIGNALS]:
+                return ours[0]
+
+
+def _told(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -37,9 +37,10 @@ def plan_policy(name: str, settings: Window, backend: Backend, timeline: Timelin
 
 
 class Rows(Sequence[Tensor]):
-    """The text rows of every scene [1, row, dim], encoded when a scene asks: a film may have more scenes than memory."""
+    """The text rows of every scene [1, row, dim], given when a scene asks: a film may have more scenes than memory."""
 
     def __init__(self, text: TextEncoder, prompts: Sequence[str]) -> None:
+        text.prepare(prompts)
         self._text, self._prompts = text, prompts
 
     def __len__(self) -> int:
@@ -53,5 +54,6 @@ def film(backend: Backend, policy: Policy, seed: int, size: tuple[int, int] | No
          noise: Noise | None = None, begun: Begun | None = None) -> Iterator[BlockResult]:
     """The blocks of the policy's timeline, at `size` pixels or the model's own; with `begun`, those that are missing."""
     scenes = policy.timeline.scenes
+    policy.home = backend.home
     rows = Rows(backend.text, [scene.prompt for scene in scenes])
     return rollout(backend.transformer, rows, policy, noise or KeyedNoise(seed, scenes), backend.spec.grid(size), begun=begun)

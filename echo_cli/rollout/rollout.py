@@ -17,7 +17,7 @@ from echo_cli.models.transformer import Text, Transformer
 from echo_cli.rollout.sampling import clean_pass, denoise, schedule
 from echo_cli.rollout.stopwatch import Stopwatch
 from echo_cli.runtime import Noise, upload
-from echo_cli.state import Nest
+from echo_cli.state import Nest, moved
 from echo_cli.storyboard.nouns import Block
 
 
@@ -61,9 +61,9 @@ def rollout(transformer: Transformer, prompts: Sequence[Tensor], policy: Policy,
         return {"policy": policy.state(), "store": store.state(), "latents": remembered.state()}
 
     if begun:
-        policy.restore(begun.state["policy"])
         store.restore(begun.state["store"])
-        remembered.restore(begun.state["latents"])
+        policy.restore(moved(begun.state["policy"], device))
+        remembered.restore(moved(begun.state["latents"], device))
     for block in policy.timeline.blocks[begun.blocks if begun else 0:]:
         watch, transition = Stopwatch(device), None
         with watch("memory"):

@@ -7,15 +7,18 @@
 
 Each line reaches the system as soon as it is complete, so a killed run leaves everything but its last block or two in
 `OUT.trace.json.partial`; `finish` adds the totals and gives the file its name. A block whose device values have not
-arrived yet holds back the lines after it, so the order of the file is the order of the run. What the values mean is
-not known here.
+arrived yet holds back the lines after it, so the order of the file is the order of the run. A run that is interrupted
+goes on in the same file, from where `written` said that it was. What the values mean is not known here.
 """
 
+import hashlib
+import os
 from collections import deque
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
+from echo_cli.errors import Damaged
 from echo_cli.files import partial, publish, told_as_output
 from echo_cli.trace.records import (
     FORMAT,
@@ -32,19 +35,38 @@ from echo_cli.trace.records import (
 from echo_cli.trace.rows import dump, to_line, to_row
 
 
-class TraceWriter:
-    """Owns the `.partial` file between its making and `finish` (or `close`, which leaves it as it is)."""
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How far a trace has come, and what it has counted so far."""
 
-    def __init__(self, path: Path, header: Header) -> None:
+    bytes: int
+    sha256: str  # of so many bytes
+    blocks: int = 0
+    scenes: int = 0
+    peak_tokens: int = 0
+    peak_bytes: int = 0
+    times: Times = Times(0.0, 0.0, 0.0, 0.0)
+
+
+class TraceWriter:
+    """Owns the `.partial` file between its making and `publish` (or `close`, which leaves it as it is). With `written`
+    it goes on in the one that is there; Damaged says that it is not the one."""
+
+    def __init__(self, path: Path, header: Header, written: Written | None = None) -> None:
         self.path = path
         self._film_pictures = header.film.pictures
         self._waiting: deque[Record] = deque()
-        self._blocks = self._scenes = self._peak_tokens = self._peak_bytes = 0
-        self._times = Times(0.0, 0.0, 0.0, 0.0)
-        self._comma = ""
+        counted = written or Written(0, "")
+        self._blocks, self._scenes = counted.blocks, counted.scenes
+        self._peak_tokens, self._peak_bytes, self._times = counted.peak_tokens, counted.peak_bytes, counted.times
+        self._comma = "," if self._blocks else ""
+        self._hash = hashlib.sha256()
         with told_as_output(path):
-            self._file = partial(path).open("w", encoding="utf-8", newline="\n")
-            self._file.write(f'{{"format":"{FORMAT}","version":{VERSION},"header":{dump(to_row(header))},"records":[')
+            if written:
+                self._file = _reopened(partial(path), written, self._hash)
+                return
+            self._file = partial(path).open("wb")
+            self._put(f'{{"format":"{FORMAT}","version":{VERSION},"header":{dump(to_row(header))},"records":[')
             self._file.flush()
 
     def scene(self, record: SceneRecord) -> None:
@@ -73,17 +95,30 @@ class TraceWriter:
                 return self._write_complete()
         raise ValueError(f"block {block} is not waiting to be measured")
 
+    def written(self) -> Written:
+        """Where the file stands, all of it on the disk; every block must have been measured."""
+        if self._waiting:
+            raise ValueError(f"the trace cannot be left here: still unmeasured is {self._waiting[0]}")
+        with told_as_output(self.path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            return Written(self._file.tell(), self._hash.hexdigest(), self._blocks, self._scenes, self._peak_tokens,
+                           self._peak_bytes, self._times)
+
     def finish(self, wall_seconds: float) -> Totals:
-        """Every block is in and measured: add the totals and give the trace its final name."""
+        """Every block is in and measured: add the totals. The trace is whole, but has no name yet."""
         if self._waiting:
             raise ValueError(f"the trace cannot end: still unmeasured is {self._waiting[0]}")
         totals = Totals(self._blocks, self._scenes, self._film_pictures, wall_seconds, self._peak_tokens,
                         self._peak_bytes, self._times)
         with told_as_output(self.path):
-            self._file.write(f'\n],"totals":{dump(to_row(totals))}}}\n')
+            self._put(f'\n],"totals":{dump(to_row(totals))}}}\n')
             self._file.close()
-        publish(self.path)
         return totals
+
+    def publish(self) -> None:
+        """Give it its name."""
+        publish(self.path)
 
     def close(self) -> None:
         """The run ends before the film does: write what is still waiting, and leave the `.partial` for who looks."""
@@ -118,9 +153,32 @@ class TraceWriter:
 
     def _write(self, record: Record) -> None:
         # the comma comes before a record, not after it: a file that stops anywhere stops after a whole line
-        self._file.write(f"{self._comma}\n{to_line(record)}")
+        self._put(f"{self._comma}\n{to_line(record)}")
         self._comma = ","
+
+    def _put(self, text: str) -> None:
+        data = text.encode()
+        self._hash.update(data)
+        self._file.write(data)
 
 
 def _unmeasured(record: Record) -> bool:
     return isinstance(record, BlockRecord) and record.measured is None
+
+
+def _reopened(path: Path, written: Written, digest: "hashlib._Hash") -> BinaryIO:
+    """The file cut back to what was written, if that is what it says."""
+    try:
+        file = path.open("r+b")
+    except FileNotFoundError:
+        raise Damaged(f"{path} is gone") from None
+    left = written.bytes
+    while left and (chunk := file.read(min(left, 1 << 20))):
+        digest.update(chunk)
+        left -= len(chunk)
+    if digest.hexdigest() != written.sha256:
+        file.close()
+        raise Damaged(f"{path} is not what was written")
+    file.truncate(written.bytes)
+    file.seek(written.bytes)
+    return file

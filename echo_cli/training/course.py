@@ -47,7 +47,7 @@ class Preset:
     eye: EyePlan
     eye_steps: int
     memory: MemoryPlan = MemoryPlan()
-    memory_steps: int = 60
+    memory_steps: int = 100
 
 
 PRESETS: dict[str, Preset] = {

@@ -42,11 +42,6 @@ class Verdict:
     motion: Tensor
 
 
-def background(pictures: Tensor) -> Tensor:
-    """The place without what moves through it: the median over a film [film, picture, 3, y, x] whose camera holds."""
-    return pictures.median(1).values
-
-
 def judge(pictures: Tensor) -> Verdict:
     """Films [film, picture, 3, y, x] in [0, 1], of at least three pictures, each in one place with one subject."""
     looked = pictures[:, ::_STRIDE]

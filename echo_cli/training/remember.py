@@ -41,9 +41,9 @@ class MemoryPlan:
     """What decides the queries, beside the seed and the model."""
 
     queries: int = FRAMES
-    batch: int = 6  # films at a time
-    lessons: int = 14  # drawn from each batch of films
-    through: int = 10  # updates that gradients pass through
+    batch: int = 4  # films at a time
+    lessons: int = 20  # drawn from each batch of films
+    through: int = 6  # updates that gradients pass through
     clips: float = 0.4  # share of batches that are clips of the world, not films of the model's own
     bare: float = 0.15  # share of lessons that show the initial state, as if nothing had been absorbed
     truth: float = 0.3  # weight of the clip itself beside what the transformer says of it
@@ -176,8 +176,9 @@ class Remembering:
             context.observer = clean = CleanPass(store, layout.current.slots)
             clean_pass(net, text, context, x0)
             clean.finish()
-            keys.append(store.keys[:, :, list(layout.current.slots)])
-            values.append(store.values[:, :, list(layout.current.slots)])
+            made = store.frames(layout.current.slots)
+            keys.append(made[0])
+            values.append(made[1])
             film.left.append(policy.absorb(block, clean, store).evicted)
         film.latents = torch.cat(latents, 1) if clip is None else clip
         film.keys, film.values = torch.cat(keys, 2), torch.cat(values, 2)

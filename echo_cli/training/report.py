@@ -12,11 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from echo_cli.bench.metrics import background, decibels
 from echo_cli.files import write_whole
 from echo_cli.models.backend import Backend
 from echo_cli.storyboard.matching import Recall
 from echo_cli.storyboard.nouns import Kind
-from echo_cli.training.probes import background, judge, probe_accuracy, score
+from echo_cli.training.probes import judge, probe_accuracy, score
 from echo_cli.training.sheets import LENGTH, as_image, film_sheet, films, held_out, stream
 from echo_cli.training.world import BLOCK, FPS, HELD_OUT, PICTURES, StoryKind, pictures_of, sample_stories
 from echo_cli.video.contact import write_sheet
@@ -137,8 +138,3 @@ def long_film(backend: Backend, folder: Path) -> dict:
     return {"motion kept": (motion(late) / motion(early)).item(),
             "colour moved": (late.mean((0, 2, 3)) - early.mean((0, 2, 3))).abs().max().item(),
             "contrast kept": (late.std() / early.std()).item(), "sharpness kept": (sharpness(late) / sharpness(early)).item()}
-
-
-def decibels(picture: Tensor, other: Tensor) -> Tensor:
-    """PSNR of each of some pictures [n, 3, y, x]."""
-    return -10 * (picture - other).square().mean((1, 2, 3)).clamp(min=1e-8).log10()

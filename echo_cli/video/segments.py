@@ -20,6 +20,7 @@ from typing import Self
 
 import numpy as np
 
+from echo_cli.errors import Damaged
 from echo_cli.files import flush, sha256, told_as_output
 from echo_cli.video import ffmpeg
 from echo_cli.video.encoding import Encoding
@@ -31,10 +32,6 @@ LENGTH = 240  # pictures in a segment: about as many as an encoder puts between 
 PIECE = 12  # pictures given to an encoder at once when a segment is made again
 
 
-class Damaged(Exception):
-    """What a film was to go on from is not what it was: says which file, and what is wrong with it."""
-
-
 @dataclass(frozen=True, slots=True)
 class Written:
     """How far a film has come: whole segments, and the pictures of the one in progress."""
@@ -43,6 +40,11 @@ class Written:
     segments: int
     segments_sha256: str  # of the hashes of all whole segments
     raw_sha256: str  # of the pictures that are in no whole segment
+
+    @property
+    def rest(self) -> int:
+        """Pictures that are in no whole segment."""
+        return self.pictures - self.segments * LENGTH
 
 
 class SegmentedFilm:
@@ -191,7 +193,7 @@ class SegmentedFilm:
         if self._chain.hexdigest() != written.segments_sha256:
             raise Damaged(f"{self._folder}: one of the {written.segments} segments is not what was written")
         self._whole, self.pictures = written.segments, written.segments * LENGTH
-        rest = written.pictures - self.pictures
+        rest = written.rest
         assert 0 <= rest < LENGTH, f"{written.pictures} pictures in {written.segments} whole segments"
         self._relied = self._raw(self._whole) if rest else None
         with told_as_output(self.target.path):

@@ -4,9 +4,15 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
-from echo_cli.bench.speed import PARTS, trend
-
+from echo_cli.bench.speed import PARTS, operations, trend
+from echo_cli.models.spec import SPECS, WAN_1_3B
+from echo_cli.rollout.rollout import rollout
+from echo_cli.runtime import KeyedNoise
+from tests import small
 
 SCRIPT = Path(sysconfig.get_path("scripts")) / "echo-cli"
 
@@ -15,16 +21,70 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([SCRIPT, "bench", "speed", *arguments], capture_output=True, text=True)
 
 
-def test_the_command_charges_all_of_a_block() -> None:
+@pytest.fixture(scope="module")
+def report() -> dict:
     done = bench("--layers", "1", "--blocks", "3", "--warmup", "0", "--policy", "sink", "--policy", "echo-forcing", "--json")
     assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+    return json.loads(done.stdout)
+
+
+def test_the_command_charges_all_of_a_block(report: dict) -> None:
     assert [row["policy"] for row in report["policies"]] == ["sink", "echo-forcing"]
     for row in report["policies"]:
         assert set(row["parts_ms"]) == set(PARTS) and all(time > 0 for time in row["parts_ms"].values())
         assert sum(row["parts_ms"].values()) == pytest.approx(row["block_ms"], rel=0.5)
         assert row["bytes_first"] == row["bytes_last"] > 0
-        assert 0 < row["memory_share"] < 1
+        assert 0 < row["memory_share"] < 1 and 0 < row["processor_ms"]
+        assert row["pictures_per_second"] == pytest.approx(12_000 / row["block_ms"])
+        assert row["whole_pictures_per_second"] > 0
+
+
+def test_what_the_machine_could_do_is_measured_beside_what_it_did(report: dict) -> None:
+    assert report["peak_flops"] > 1e8 and report["decode_ms"] > 0 and report["encode_ms"] > 0
+    for row in report["policies"]:
+        assert row["share_of_peak"] == pytest.approx(row["operations"] / (row["block_ms"] / 1000) / report["peak_flops"])
+    assert report["machine"] and report["device"] in report["machine"]
+    assert report["films"] == [] and report["load_s"] is None  # a model of fewer layers makes no film
+
+
+def test_a_whole_film_is_timed_from_storyboard_to_mp4() -> None:
+    done = bench("--blocks", "1", "--warmup", "0", "--policy", "window", "--film", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    (film,) = told["films"]
+    assert film["pictures"] == 16 and 0 < film["first_picture_s"] < film["wall_s"] and film["encoder_s"] > 0
+    assert told["load_s"] > 0 and told["left_out"] == []
+
+
+def test_what_is_not_here_is_left_out_with_its_reason(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("ECHO_MODELS", str(tmp_path))
+    done = bench("--spec", "wan-1.3b", "--size", "16x16", "--layers", "1", "--blocks", "1", "--warmup", "0", "--policy", "window", "--json")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)["policies"]
+    assert row["whole_pictures_per_second"] is None and json.loads(done.stdout)["decode_ms"] is None
+
+
+def test_operations_are_those_that_torch_counts() -> None:
+    timeline = small.story([(None, None, 4)])
+    loop = rollout(small.model(), small.prompts_for(timeline), small.policy_for("window", timeline),
+                   KeyedNoise(1, timeline.scenes), small.GRID)
+    next(loop)  # the first block also reads the prompt
+    for _ in range(2):
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():  # it counts no other kernel
+            result = next(loop)
+        assert operations(small.SPEC, small.GRID, result.layout.tokens) == pytest.approx(counter.get_total_flops(), rel=0.15)
+    assert operations(WAN_1_3B, WAN_1_3B.grid(), 21 * 1560) > 1000 * operations(SPECS["tiny"], SPECS["tiny"].grid(), 21 * 24)
+
+
+@pytest.mark.slow
+def test_what_is_compiled_is_charged_too() -> None:
+    done = bench("--spec", "wan-1.3b", "--layers", "1", "--size", "32x32", "--blocks", "2", "--policy", "window", "--compile", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["compiled"] and report["attention"] == "torch"
+    (row,) = report["policies"]
+    assert row["block_ms"] < 5_000, "the compiler was timed"
+    assert all(time > 0 for time in row["parts_ms"].values()) and row["whole_pictures_per_second"] is None
 
 
 @pytest.mark.parametrize(("arguments", "said"), [

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +23,7 @@ def test_every_check_speaks_and_every_lack_has_a_remedy(capfd: pytest.CaptureFix
     report = json.loads(capfd.readouterr().out)
     names = [finding["name"] for finding in report["findings"]]
     assert names[:3] == ["echo-cli", "cores", "torch"]
-    assert {"device", "ffmpeg", "weights", "disk", "wan", "farm"} <= set(names)
+    assert {"device", "ffmpeg", "weights", "disk", "wan", "farm", "models"} <= set(names)
     assert all(finding["remedy"] for finding in report["findings"] if not finding["found"])
     assert report["ready"] == all(finding["found"] for finding in report["findings"] if finding["needed"])
     assert code == (0 if report["ready"] else 3)
@@ -70,3 +71,36 @@ def test_an_extra_names_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     here, away = doctor._extras()
     assert (here.found, here.text) == (True, "installed")
     assert (away.found, away.text, away.remedy) == (False, "not installed: no_such_module", "pip install 'echo-cli[away]'")
+
+
+def test_a_card_that_torch_cannot_use_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (tmp_path / "version").write_text("driver")
+    monkeypatch.setattr(doctor, "DRIVER", tmp_path / "version")
+    _, device = doctor._torch()
+    assert not device.found and not device.needed and "a CUDA driver is here" in device.text and "pytorch.org" in device.remedy
+    monkeypatch.setattr(doctor, "DRIVER", tmp_path / "nothing")
+    _, device = doctor._torch()
+    assert device.found and device.text.startswith("cpu; ")
+
+
+def test_what_compiling_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
+    lack = doctor._compiler()
+    assert (lack.found, lack.needed, lack.text) == (False, False, "Triton and a C compiler not found")
+    assert "--no-compile" in lack.remedy
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/cc")
+    assert doctor._compiler().text == "Triton not found"
+
+
+def test_large_models_are_told_with_the_command_that_fetches_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ECHO_MODELS", str(tmp_path))
+    lack = found(doctor._models())
+    assert (lack.found, lack.needed, lack.text) == (False, False, "wan2.1-t2v-1.3b: not here")
+    assert lack.remedy == "echo-cli models get wan2.1-t2v-1.3b fetches it"
+    (tmp_path / "wan2.1-t2v-1.3b-longlive").mkdir()
+    (tmp_path / "wan2.1-t2v-1.3b-longlive" / "Wan2.1_VAE.pth").write_bytes(b"half")
+    texts = [finding.text for finding in doctor._models()]
+    assert len(texts) == 2 and texts[1].startswith("wan2.1-t2v-1.3b-longlive: ")

@@ -14,6 +14,7 @@ import pytest
 
 from echo_cli.cli.app import run
 from echo_cli.models import backend as backends
+from echo_cli.models import told
 from echo_cli.models.spec import SPECS
 from echo_cli.trace.reader import read_trace
 from echo_cli.video import read
@@ -29,6 +30,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a storyboard in it, and the small model under the name `tiny`."""
     monkeypatch.setitem(SPECS, "tiny", stage.SPEC)
     monkeypatch.setitem(backends.LOADERS, "tiny", stage.load)
+    monkeypatch.setitem(told.HASHES, "tiny", lambda folder: stage.WEIGHTS)
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -90,7 +92,7 @@ def test_a_film_without_a_manifest_is_never_overwritten(capsys: pytest.CaptureFi
     (["--progress", "openjd", "--json"], 2, "standard output"), (["--progress", "loud"], 2, "loud"), (["--seed", "-1"], 2, "--seed"),
     (["--device", "abc"], 2, "abc"), (["--device", "cuda:99"], 3, "cuda:99"), (["--dtype", "int3"], 2, "int3"),
     (["--model", "wan2.1-t2v-1.3b"], 3, "wan2.1-t2v-1.3b"), (["-o", "story.yaml/film.mp4"], 5, "not a folder"),
-    (["-o", "x" * 250], 5, "too long"),
+    (["-o", "x" * 252], 5, "too long"),
 ])
 def test_what_cannot_be_is_told_with_its_exit_code_and_leaves_nothing(
         capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, told: str) -> None:
@@ -127,6 +129,7 @@ def test_words_the_model_never_met_are_told_unless_quiet(capsys: pytest.CaptureF
     Path("story.yaml").write_text("scenes: [{id: a, prompt: a red trenchcoat and a zeppelin, duration: 0.5s}]")
     assert generate() == 0
     assert "never met these words" in (err := capsys.readouterr().err) and "trenchcoat, zeppelin" in err
+    assert "echo-cli models info tiny" in err
     assert generate("--force", "--quiet") == 0
     assert capsys.readouterr() == ("story.mp4\n", "")
 
@@ -235,7 +238,7 @@ def test_a_signal_stops_it_at_a_block_with_75(number: signal.Signals, capsys: py
     meanwhile(lambda encoder: os.kill(os.getpid(), number))
     assert generate("-o", "film.mp4") == 75
     assert re.search(rf"stopped by {number.name} after block \d+ of 801", capsys.readouterr().err)
-    assert encoders(os.getpid()) == [] and names() == {"film.trace.json.partial"}
+    assert encoders(os.getpid()) == [] and names() == {"film.trace.json.partial", "film.resume"}
     assert read_trace(Path("film.trace.json.partial")).notice
 
 
@@ -250,7 +253,7 @@ def test_a_stopped_sequence_is_made_when_it_is_asked_for_again(capsys: pytest.Ca
     meanwhile(stop, Path("frames/frames.trace.json.partial"))
     assert generate("-o", "frames/%06d.png") == 75
     assert 0 < len(names(Path("frames"))) < 961 and not Path("frames/frames.manifest.json").exists()
-    assert generate("-o", "frames/%06d.png", "--seed", "8") == 5  # not what was begun there
+    assert generate("-o", "frames/%06d.png", "--seed", "8") == 2  # not what was begun there
     assert generate("-o", "frames/%06d.png") == 0
     assert len(names(Path("frames"))) == 962
 

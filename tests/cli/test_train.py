@@ -1,5 +1,6 @@
 """`train` as it is typed: what it refuses, and a whole miniature run that is stopped and gone on with."""
 
+import json
 import os
 import signal
 import subprocess
@@ -24,6 +25,7 @@ def typed(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
     (("--stage", "teacher"), "no codec here yet"),
     (("--stage", "distill"), "no teacher here yet"),
     (("--device", "abacus"), "no device is called 'abacus'"),
+    (("--memory", "window"), "'window' has nothing to learn"),
 ])
 def test_what_cannot_be_is_told(tmp_path, arguments, said):
     done = typed(*arguments, "--out", str(tmp_path / "run"))
@@ -45,4 +47,14 @@ def test_a_miniature_run_that_is_stopped_goes_on_to_the_end(tmp_path):
     assert second.returncode == 0 and second.stdout.strip() == str(run / "weights")
     assert {"codec.csv", "teacher.csv", "distill.csv", "codec.png", "teacher.png", "distill.png"} <= {path.name for path in run.iterdir()}
     assert {path.name for path in (run / "weights").iterdir()} == {
-        "codec.safetensors", "transformer.safetensors", "words.safetensors", "index.json"}
+        "codec.safetensors", "transformer.safetensors", "words.safetensors", "queries.safetensors", "index.json"}
+
+
+@pytest.mark.slow
+def test_queries_are_trained_for_the_packaged_weights_in_a_folder_of_their_own(tmp_path):
+    run = tmp_path / "run"
+    done = typed("--memory", "echo-infinity", "--preset", "mini", "--out", str(run))
+    assert done.returncode == 0 and done.stdout.strip() == str(run / "weights") and "memory: done" in done.stderr
+    told = json.loads((run / "weights" / "index.json").read_text())
+    assert set(told["sha256"]) == {"transformer", "words", "codec", "queries"} and told["memory"]["steps"] == 2
+    assert (run / "weights" / "queries.safetensors").stat().st_size < 2_000_000

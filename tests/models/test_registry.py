@@ -50,7 +50,10 @@ def test_a_name_is_a_folder_of_the_models_folder(models: Path) -> None:
     assert find("wan2.1-t2v-1.3b").folder is None and find("wan-1.3b").spec is WAN_1_3B
     ours(models / "mine", width=24, heads=2)
     ours(models / WAN_1_3B.name)
-    (models / "empty").mkdir()
+    for name, config in (("empty", None), ("other", '{"_class_name": "Other"}'), ("broken", "{")):
+        (models / name).mkdir()
+        if config:
+            (models / name / "config.json").write_text(config)
     assert names() == (*SPECS, "mine")
     assert find("wan-1.3b").folder == models / WAN_1_3B.name and find(WAN_1_3B.name).spec == WAN_1_3B
     found = find("mine")

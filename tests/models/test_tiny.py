@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from echo_cli.errors import MissingError
+from echo_cli.files import sha256
 from echo_cli.models import tiny
+from echo_cli.memory.queries import MemoryQueries
 from echo_cli.models.loading import random_transformer
+from echo_cli.models.query_weights import save_queries
 from echo_cli.models.spec import TINY
 from echo_cli.models.tiny_codec import TinyCodec
 from echo_cli.models.words import WordTextEncoder
@@ -66,6 +69,22 @@ def test_the_packaged_weights_are_whole_and_small():
     backend = tiny.load(Runtime.choose("cpu"))
     assert all(torch.isfinite(value).all() for value in backend.transformer.state_dict().values())
     assert sum(path.stat().st_size for path in tiny.WEIGHTS.iterdir()) <= 40e6
+
+
+def test_queries_belong_to_the_weights_they_were_trained_with(folder):
+    runtime, before = Runtime.choose("cpu"), tiny.check(folder)
+    assert tiny.load(runtime, folder).queries is None
+    save_queries(folder, MemoryQueries(TINY, 2), sha256(tiny.part_path(folder, "transformer")), {"seed": 1})
+    assert tiny.check(folder) == before  # nothing is part of a model that its index does not name
+    tiny.save_index(folder, {})
+    assert tiny.check(folder) != before and tiny.load(runtime, folder).queries.frames == 2
+    path = tiny.part_path(folder, "queries")
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(MissingError, match="queries.safetensors"):
+        tiny.load(runtime, folder)
+    save_queries(folder, MemoryQueries(TINY, 2), "of other weights", {})
+    tiny.save_index(folder, {})
+    assert tiny.check(folder) == before and tiny.load(runtime, folder).queries is None
 
 
 def test_words_of_no_prompt_are_silence():

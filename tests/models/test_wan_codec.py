@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 pytest.importorskip("diffusers", reason="needs the extra: pip install 'echo-cli[wan]'")
 
 from echo_cli.models.loading import fill
-from echo_cli.models.wan_codec import WanCodec
+from echo_cli.models.wan_codec import WanCodec, room
 from echo_cli.models.wan_names import codec_name
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "wan"
@@ -113,3 +113,18 @@ def test_the_normalisation_of_the_real_size_is_the_released_one() -> None:
         real = WanCodec()
     assert torch.equal(real.mean.flatten(), recorded("vae_z16")["latents_mean"])
     assert torch.equal(real.scale.flatten(), 1.0 / recorded("vae_z16")["latents_std"])
+
+
+@torch.inference_mode()
+def test_the_room_of_a_stream_is_counted_as_it_is_taken() -> None:
+    mine = codec("vae_z16")
+    _, state = mine.decode(latents("vae_z16")[:, :3])
+    taken = sum(item.numel() for item in (*mine.vae.parameters(), *state) if isinstance(item, torch.Tensor))
+    assert room(mine.vae.config, 6, 4, 4)[0] == 4 * taken
+
+
+def test_the_room_of_the_real_size_is_what_was_measured() -> None:
+    kept, passing = room({}, 60, 104, 4)
+    weights = 4 * 126_892_531
+    assert kept - weights == pytest.approx(3.5 * 2**30, rel=0.06)  # the state of a stream at 832x480
+    assert kept + passing == pytest.approx(8.3 * 2**30, rel=0.1)  # and the most that decoding it took

@@ -80,7 +80,7 @@ def test_prompts_are_cleaned_as_the_release_does(prompt: str, wanted: str) -> No
 
 
 def text(weights: Reading, tokenizer: Path, kept: Path | None, digest: str = "one") -> WanText:
-    return WanText(weights, config(), tokenizer, CPU, digest, kept)
+    return WanText(lambda: weights, config(), tokenizer, CPU, digest, kept)
 
 
 def test_rows_past_the_prompt_are_zero_and_every_prompt_has_512(tokenizer: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import weakref
 from collections.abc import Callable, Mapping
@@ -12,18 +13,21 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+import echo_cli
 from echo_cli.errors import MissingError, OutputError
 from echo_cli.memory.policies import make_policy
 from echo_cli.memory.settings import read_settings
 from echo_cli.models import convert as converting
 from echo_cli.models import hashes
 from echo_cli.models.convert import convert, write_safetensors
-from echo_cli.models.loading import stream_into
+from echo_cli.models.loading import shapes_of, stream_into
 from echo_cli.models.tensors import Given, shapes, unpickled
+from echo_cli.models.told import told_hash
 from echo_cli.models.transformer import Transformer
+from echo_cli.models.wan_codec import WanCodec
 from echo_cli.models.wan_names import codec_name, text_name
 from echo_cli.models.wan_text import Stack
-from echo_cli.models.wan_weights import Choice, Weights, open_weights, text_shapes
+from echo_cli.models.wan_weights import Choice, Weights, codec_config, open_weights, text_config, text_shapes
 from echo_cli.rollout.rollout import rollout
 from echo_cli.runtime import KeyedNoise
 from echo_cli.storyboard.matching import plan_recalls
@@ -37,6 +41,7 @@ SPEC = wan_folders.SPEC
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pytest.importorskip("diffusers")
     monkeypatch.setenv("ECHO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ECHO_MODELS", str(tmp_path / "models"))
     return tmp_path / "cache"
 
 
@@ -292,6 +297,11 @@ def ours(tmp_path: Path) -> Path:
     return tmp_path / "ours"
 
 
+def test_the_hash_is_known_without_loading_where_nothing_must_be_read_to_know_it(ours: Path, tmp_path: Path) -> None:
+    assert told_hash(f"{ours}/") == open_weights(ours).digest
+    assert told_hash(f"{tmp_path}/released") is None and told_hash("wan2.1-t2v-1.3b") is None
+
+
 def test_a_changed_bit_is_found_by_its_hash(ours: Path) -> None:
     digest = open_weights(ours).digest
     path = ours / "codec.safetensors"
@@ -330,6 +340,22 @@ def test_a_conversion_that_fails_leaves_no_model(tmp_path: Path) -> None:
         open_weights(tmp_path / "to")
 
 
+def test_a_light_decoder_beside_the_model_comes_along(tmp_path: Path) -> None:
+    folder = wan_folders.released(tmp_path / "from")
+    torch.save({"decoder.1.weight": torch.ones(2, 3)}, folder / "taew2_1.pth")
+    convert(open_weights(folder), tmp_path / "to")
+    decoder = open_weights(tmp_path / "to").fast_decoder
+    assert decoder is not None and shapes(decoder) == {"decoder.1.weight": (2, 3)}
+    assert json.loads((tmp_path / "to" / "model.json").read_text())["parts"]["fast_decoder"]["tensors"] == 1
+
+
+def test_pickles_are_opened_as_bare_weights_everywhere() -> None:
+    for path in Path(echo_cli.__file__).parent.rglob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        assert source.count("torch.load(") == source.count("weights_only=True"), path
+        assert not re.search(r"\bpickle\.(?:loads?|Unpickler)\(|add_safe_globals|weights_only=False", source), path
+
+
 def test_what_stands_in_the_way_is_not_overwritten(ours: Path, tmp_path: Path) -> None:
     weights = open_weights(tmp_path / "released")
     with pytest.raises(OutputError, match="holds a model already"):
@@ -363,19 +389,42 @@ def test_a_file_is_written_as_its_reader_wants_it(tmp_path: Path, monkeypatch: p
     assert written["tensors"] == 6 and written["bytes"] == (tmp_path / "some.safetensors").stat().st_size
 
 
-class Counted:
-    """Tensors made when they are read; knows how many are alive."""
+class Shapes:
+    """Tensors of which only the shapes are known."""
 
-    where = "a large file"
+    where = "a recorded list"
 
     def __init__(self, wanted: Mapping[str, tuple[int, ...]]) -> None:
-        self.wanted, self.alive, self.most = wanted, 0, 0
+        self.wanted = wanted
 
     def names(self) -> list[str]:
         return list(self.wanted)
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self.wanted[name]
+
+
+def test_the_released_sizes_are_read_from_the_released_shapes() -> None:
+    recorded = json.loads((wan_folders.GOLDEN / "manifest.json").read_text())
+    released = {codec_name(name): tuple(shape) for name, shape in recorded["real_vae_key_shapes"].items()}
+    config = codec_config(Shapes(released))
+    assert config == {"base_dim": 96, "z_dim": 16, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2, "attn_scales": [],
+                      "temperal_downsample": [False, True, True]}
+    with torch.device("meta"):
+        assert shapes_of(WanCodec(config).vae) == released and len(released) == recorded["real_sizes"]["vae_keys"]
+    sizes = {"vocab_size": 256384, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64,
+             "relative_attention_num_buckets": 32}
+    text = text_shapes(sizes)
+    assert text_config(Shapes(text)) == sizes and len(text) == recorded["real_sizes"]["umt5_keys"]
+    assert sum(torch.Size(shape).numel() for shape in text.values()) == recorded["real_sizes"]["umt5_encoder"]
+
+
+class Counted(Shapes):
+    """Tensors made when they are read; knows how many are alive."""
+
+    def __init__(self, wanted: Mapping[str, tuple[int, ...]]) -> None:
+        super().__init__(wanted)
+        self.alive = self.most = 0
 
     def dtype(self, name: str) -> torch.dtype:
         return torch.float32

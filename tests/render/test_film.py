@@ -193,12 +193,14 @@ def test_a_failed_run_leaves_a_readable_trace_and_nothing_that_looks_finished(tm
     assert left.notice and left.block(2).pictures == (21, 33)
 
 
-def test_a_failed_run_over_an_old_film_keeps_it_and_takes_its_manifest(tmp_path: Path) -> None:
+def test_a_failed_run_over_an_old_film_keeps_it_as_it_was(tmp_path: Path) -> None:
     made(job(tmp_path))
-    before = sha256(tmp_path / "film.mp4")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(OutputError):
         made(job(tmp_path, seed=9), Stopping(2, fail(OutputError("full"))))
-    assert sha256(tmp_path / "film.mp4") == before and not (tmp_path / "film.manifest.json").exists()
+    (tmp_path / "film.trace.json.partial").unlink()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert standing(job(tmp_path).outputs, job(tmp_path).identity("0" * 64)) is Standing.DONE
 
 
 def test_a_disk_that_fills_up_before_the_manifest_is_written_leaves_no_film(
@@ -206,7 +208,7 @@ def test_a_disk_that_fills_up_before_the_manifest_is_written_leaves_no_film(
     monkeypatch.setattr("echo_cli.render.manifest.write_partial", lambda path, text: fail(OutputError("the disk is full"))())
     with pytest.raises(OutputError):
         made(job(tmp_path))
-    assert [path.name for path in tmp_path.iterdir()] == ["film.trace.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["film.trace.json.partial"]
     assert standing(job(tmp_path).outputs, job(tmp_path).identity("")) is Standing.FREE
 
 

@@ -1,10 +1,12 @@
 """What -o means, and what may not be written."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from echo_cli.errors import OutputError, UsageError
+from echo_cli.files import partial
 from echo_cli.render.outputs import outputs_of
 from echo_cli.video.target import Images, Mp4, Stdout
 
@@ -47,13 +49,24 @@ def test_existing_files_are_found(tmp_path: Path) -> None:
     assert list(outputs.existing()) == [tmp_path / "film.mp4", tmp_path / "film.srt"]
 
 
+@pytest.mark.parametrize("name", ["x" * 251 + ".mp4", "ф" * 125 + ".mp4", "🎬" * 60 + "%03d.png"])
+def test_names_as_long_as_they_may_be_leave_room_for_the_rest(tmp_path: Path, name: str) -> None:
+    outputs = outputs_of(str(tmp_path / name), "")
+    outputs.check_writable()
+    named = [*outputs.companions, *map(partial, outputs.companions)]
+    assert len({path.name for path in named}) == 6 and max(len(os.fsencode(path.name)) for path in named) <= 255
+    assert [path.suffixes[-1] for path in outputs.companions] == [".json", ".srt", ".json"]
+    other = outputs_of(str(tmp_path / (name[:20] + name[21:])), "")
+    assert not {path.name for path in other.companions} & {path.name for path in outputs.companions}
+
+
 def test_writability_is_tried_and_leaves_nothing(tmp_path: Path, locked_disk: Path) -> None:
     outputs_of(str(tmp_path / "a" / "b" / "film.mp4"), "").check_writable()
     assert list((tmp_path / "a" / "b").iterdir()) == []
-    cases = {locked_disk / "film.mp4": "read-only", tmp_path / ("x" * 250): "too long"}
+    cases = {locked_disk / "film.mp4": "read-only", tmp_path / ("x" * 252): "too long"}
     (tmp_path / "file").touch()
     (tmp_path / "folder.mp4" / "inside").mkdir(parents=True)
-    cases |= {tmp_path / "file" / "film.mp4": "not a folder"}
+    cases |= {tmp_path / "file" / "film.mp4": "not a folder", tmp_path / ("x" * 246 + "%03d.png"): "too long"}
     for path, why in cases.items():
         with pytest.raises(OutputError, match=why):
             outputs_of(str(path), "").check_writable()

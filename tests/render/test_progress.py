@@ -9,7 +9,19 @@ import pytest
 
 from echo_cli.errors import OutputError
 from echo_cli.render import progress
-from echo_cli.render.progress import Bar, JsonLines, OpenJobDescription, Pace, Plain, Progress, Step, Style, plain_line, size
+from echo_cli.render.progress import (
+    Bar,
+    JsonLines,
+    OpenJobDescription,
+    Pace,
+    Plain,
+    Progress,
+    Step,
+    Style,
+    WholePercents,
+    plain_line,
+    size,
+)
 
 STEP = Step(block=17, blocks=40, scene=2, scenes=5, scene_id="subway", picture=204, pictures=480, memory_bytes=1_234_567)
 
@@ -59,6 +71,17 @@ def test_json_lines_are_objects_with_these_keys(clock: list[float]) -> None:
     assert last == {"event": "failed", "message": "the disk\nis full"}
 
 
+def test_whole_percents_are_what_the_plug_ins_of_deadline_match(clock: list[float]) -> None:
+    stream = io.StringIO()
+    with WholePercents(stream) as teller:
+        for picture in (204, 479, 480):
+            clock[0] += 10
+            teller.step(replace(STEP, picture=picture))
+    told = [re.search(r".*Progress: (\d+)%.*", line)[1] for line in stream.getvalue().splitlines()]
+    assert told == ["42", "99", "100"]  # all is done when it says so
+    assert " | block 17/40 | scene 2/5 subway | picture 480/480 | " in stream.getvalue()
+
+
 def test_open_job_description_has_a_line_each(clock: list[float]) -> None:
     stream = io.StringIO()
     with pytest.raises(OutputError), OpenJobDescription(stream) as teller:
@@ -96,6 +119,7 @@ def test_styles(monkeypatch: pytest.MonkeyPatch) -> None:
     assert type(progress.progress_of(Style.NONE)) is Progress
     assert progress.progress_of(Style.OPENJD)._stream is progress.sys.stdout
     assert progress.progress_of(Style.JSON)._stream is progress.sys.stderr
+    assert type(progress.progress_of(Style.DEADLINE)) is WholePercents
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (2_500_000, "2.5 MB"), (7e12, "7.0 TB")])

@@ -2,7 +2,11 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +44,52 @@ def test_other_threads_take_no_signals() -> None:
     thread.start()
     thread.join()
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_what_a_signal_will_do_is_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    told: list[str] = []
+    with Interruption(told.append, grace=7):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        for _ in range(200):
+            if told:
+                break
+            time.sleep(0.01)
+    assert told == ["SIGUSR1: stopping after this block, within 7 seconds; once more stops at once"]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_block_that_takes_too_long_is_not_waited_for() -> None:
+    with pytest.raises(Interrupted, match=r"by SIGTERM in the middle of a block, which was not done within 0\.1 seconds"):
+        with Interruption(lambda text: None, grace=0.1):
+            os.kill(os.getpid(), signal.SIGTERM)
+            for _ in range(500):
+                time.sleep(0.01)
+            pytest.fail("went on")
+
+
+DEEP = """
+import os, signal, sys, time
+from echo_cli.render import signals
+signals.DEAF = 0.2
+with signals.Interruption(grace=0.1):
+    os.kill(os.getpid(), signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [])  # the handler has run
+    signals._thread.interrupt_main = lambda number: None  # as deep in one operation, where Python does not hear
+    time.sleep(20)
+"""
+
+
+def test_a_run_that_does_not_hear_ends_all_the_same() -> None:
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", DEEP], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 75 and time.monotonic() - began < 15
+    assert "within 0.1 seconds" in done.stderr and "in the middle of a block" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_nothing_of_it_is_left() -> None:
+    before = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with Interruption(lambda text: None) as interruption:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert interruption.by == "SIGINT"
+    assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before

@@ -20,6 +20,9 @@ class Letters:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
+    def prepare(self, prompts) -> None:
+        pass
+
     def encode(self, prompts) -> torch.Tensor:
         self.asked += prompts
         rows = torch.zeros(len(prompts), SPEC.text_len, SPEC.text_dim)
@@ -73,3 +76,11 @@ def test_models_that_are_not_here() -> None:
         load_backend("tinny", runtime)
     with pytest.raises(MissingError, match="wan2.1-t2v-1.3b"):
         load_backend("wan2.1-t2v-1.3b", runtime)
+
+
+@pytest.mark.parametrize("name", ["echo-infinity", "scene-queries"])
+def test_queries_that_nobody_trained_are_told_before_any_frame(name: str) -> None:
+    with pytest.raises(MissingError, match="nobody has trained") as caught:
+        plan_policy(name, read_settings(name), backend(), story(PLAN))
+    assert "echo-cli train" in caught.value.hint
+    assert plan_policy(name, read_settings(name, {"trained": False}), backend(), story(PLAN)).queries is None

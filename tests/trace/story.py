@@ -194,4 +194,5 @@ def write_story(path: Path, scenes: tuple[Scene, ...] = STORY, blocks: int | Non
                 if blocks == record.block + 1:
                     return path.with_name(path.name + ".partial")
         writer.finish(wall_seconds=20.0)
+        writer.publish()
     return path

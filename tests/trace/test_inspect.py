@@ -77,6 +77,7 @@ def test_memory_that_only_grows_is_not_called_bounded(tmp_path: Path) -> None:
                 measured = replace(record.measured, weights=record.measured.weights[:1])
                 writer.block(replace(record, layout=Layout((everything,), 0), measured=measured))
         writer.finish(1.0)
+        writer.publish()
     trace = read_trace(path)
     assert not inspect.budget(trace, inspect.survey(trace)).bounded
 

@@ -35,7 +35,8 @@ def test_a_written_trace_is_valid(tmp_path: Path) -> None:
     (records.Measured, DEFS["measured"]),
     (records.DecayMap, DEFS["measured"]["properties"]["decay"]),
     (records.Chosen, DEFS["measured"]["properties"]["chosen"]),
-    (records.LayerMeasured, DEFS["measured"]["properties"]["layers"]["items"]), (records.Totals, DEFS["totals"]),
+    (records.LayerMeasured, DEFS["measured"]["properties"]["layers"]["items"]),
+    (records.QueryFrame, DEFS["measured"]["properties"]["queries"]["items"]), (records.Totals, DEFS["totals"]),
 ], ids=lambda value: getattr(value, "__name__", ""))
 def test_the_schema_names_the_fields_of_the_records(record: type, described: dict) -> None:
     assert set(described["properties"]) - {"kind"} == {field.name for field in fields(record)}

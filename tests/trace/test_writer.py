@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from echo_cli.errors import OutputError
+from echo_cli.errors import Damaged, OutputError
 from echo_cli.trace.reader import read_trace
 from echo_cli.trace.records import BlockRecord, RecallFrameRecord, SceneRecord, Spread
 from echo_cli.trace.writer import TraceWriter
@@ -63,6 +63,7 @@ def test_a_block_waits_for_its_measures_and_holds_back_what_follows(tmp_path: Pa
         writer.block(replace(third, measured=None))
         writer.measure(2, third.measured)
         totals = writer.finish(1.0)
+        writer.publish()
     assert totals.times.clean == pytest.approx(sum(block.measured.times.clean for block in BLOCKS[:3]))
     assert [read_trace(path).block(index).block for index in range(3)] == [0, 1, 2]
     assert not growing.exists()
@@ -102,6 +103,7 @@ def test_values_that_are_not_finite_become_null(tmp_path: Path) -> None:
     with TraceWriter(path, header(FILM)) as writer:
         writer.block(replace(BLOCKS[0], measured=measured))
         writer.finish(1.0)
+        writer.publish()
     json.loads(path.read_text(), parse_constant=pytest.fail)
     assert read_trace(path).block(0).measured.weights == (Spread(None, None, 1.0),)
 
@@ -130,3 +132,55 @@ def test_a_weight_for_each_segment_no_more_no_less(tmp_path: Path) -> None:
 def test_a_folder_that_is_gone_is_told_as_an_output_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="folder does not exist"):
         TraceWriter(tmp_path / "gone" / "film.trace.json", header(FILM))
+
+
+def test_an_interrupted_trace_goes_on_where_it_was(tmp_path: Path) -> None:
+    scenes = [record for record in RECORDS if isinstance(record, SceneRecord)]
+
+    def add(writer: TraceWriter, start: int, stop: int) -> None:
+        for block in BLOCKS[start:stop]:
+            for scene in scenes:
+                if scene.block == block.block:
+                    writer.scene(scene)
+            writer.block(block)
+
+    with TraceWriter(tmp_path / "whole.trace.json", header(FILM)) as writer:
+        add(writer, 0, len(BLOCKS))
+        totals = writer.finish(9.0)
+        writer.publish()
+    path = tmp_path / "film.trace.json"
+    with TraceWriter(path, header(FILM)) as writer:
+        add(writer, 0, 20)
+        written = writer.written()
+        add(writer, 20, 25)  # made, but not noted: these lines go away
+    with TraceWriter(path, header(FILM), written) as writer:
+        add(writer, 20, 31)
+        written = writer.written()
+    with TraceWriter(path, header(FILM), written) as writer:
+        add(writer, 31, len(BLOCKS))
+        assert writer.finish(9.0) == totals
+        writer.publish()
+    assert path.read_bytes() == (tmp_path / "whole.trace.json").read_bytes()
+
+
+def test_where_a_trace_stands_is_said_between_blocks_only(tmp_path: Path) -> None:
+    with TraceWriter(tmp_path / "film.trace.json", header(FILM)) as writer:
+        writer.block(replace(BLOCKS[0], measured=None))
+        with pytest.raises(ValueError, match="unmeasured"):
+            writer.written()
+
+
+def test_another_trace_is_not_gone_on_with(tmp_path: Path) -> None:
+    path, growing = tmp_path / "film.trace.json", tmp_path / "film.trace.json.partial"
+    with TraceWriter(path, header(FILM)) as writer:
+        writer.block(BLOCKS[0])
+        written = writer.written()
+    content = growing.read_bytes()
+    for harmed in (content[:-1], b"", content[:50] + b"#" + content[51:]):
+        growing.write_bytes(harmed)
+        with pytest.raises(Damaged, match="is not what was written"):
+            TraceWriter(path, header(FILM), written)
+        assert growing.read_bytes() == harmed
+    growing.unlink()
+    with pytest.raises(Damaged, match="is gone"):
+        TraceWriter(path, header(FILM), written)

@@ -3,7 +3,8 @@
 import torch
 from torch.nn import functional as F
 
-from echo_cli.training.probes import background, judge, score
+from echo_cli.bench.metrics import background
+from echo_cli.training.probes import judge, score
 from echo_cli.training.world import BOUNCE, HELD_OUT, LEFT, RIGHT, STILL, StoryKind, sample_stories
 
 

@@ -35,12 +35,6 @@ def test_the_seed_decides_a_film(backend):
     assert torch.equal(one, same) and not torch.equal(one, other)
 
 
-def test_decibels_count_each_picture():
-    dark, light = torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)
-    light[1] += 0.1
-    assert report.decibels(dark, light).tolist() == pytest.approx([80.0, 20.0])
-
-
 def test_sheets_are_written(backend, tmp_path):
     film_sheet(backend, tmp_path / "films.png", 1)
     codec_sheet(backend.codec, tmp_path / "codec.png", 1)

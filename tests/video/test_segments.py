@@ -1,5 +1,6 @@
 """A film in segments: the same file however often it was interrupted, with every picture at its own time."""
 
+import base64
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,13 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from echo_cli.errors import OutputError
+from echo_cli.errors import Damaged, OutputError
 from echo_cli.files import sha256
 from echo_cli.video import ffmpeg, read, segments
 from echo_cli.video.encoding import Encoding
-from echo_cli.video.segments import Damaged, SegmentedFilm, Written
+from echo_cli.video.segments import SegmentedFilm, Written
 from echo_cli.video.subtitles import Caption
 from echo_cli.video.target import Images, Mp4
+from tests.trace.browser import Browser, find_browser
 
 from .pictures import HEIGHT, WIDTH, number_of, picture, pictures
 
@@ -184,6 +186,43 @@ def test_any_name(tmp_path: Path) -> None:
     for name in ("it's \"one\"\n%d", "-фильм 🎬", "pipe:1", "x" * 255):
         found = {whole(tmp_path / name), whole(tmp_path / "plain")}
         assert len(found) == 1 and sha256(tmp_path / name / "film.mp4") in found
+
+
+SEEN = """
+new Promise(async done => {
+  const video = document.createElement('video'), canvas = document.createElement('canvas');
+  video.src = 'data:video/mp4;base64,%s';
+  await new Promise((ready, failed) => { video.onloadeddata = ready; video.onerror = () => done(String(video.error.message)); });
+  canvas.width = %d; canvas.height = %d;
+  const draw = canvas.getContext('2d'), bars = [];
+  for (const number of %s) {
+    const sought = new Promise(ready => video.onseeked = ready);
+    video.currentTime = (number + 0.5) / 16;
+    await sought;
+    draw.drawImage(video, 0, 0);
+    const row = draw.getImageData(0, 4, canvas.width, 1).data;
+    bars.push(row.filter((value, place) => place %% 4 == 0 && value > 127).length);
+  }
+  const played = new Promise(ready => video.onended = ready);
+  video.currentTime = 75 / 16;
+  video.muted = true;
+  await video.play();
+  await played;
+  done([video.duration, ...bars]);
+})"""
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(find_browser() is None, reason="no Chromium on this machine")
+def test_a_browser_plays_it_and_finds_every_picture_at_its_time(tmp_path: Path) -> None:
+    encoding = Encoding()  # with pictures that refer to later ones
+    whole(tmp_path / "a", encoding=encoding)
+    numbers = [0, 1, 19, 20, 21, 39, 40, 59, 60, 79, 80, 88]
+    content = base64.b64encode((tmp_path / "a" / "film.mp4").read_bytes()).decode()
+    with Browser(tmp_path / "profile") as browser:
+        seen = browser.ask(SEEN % (content, WIDTH, HEIGHT, numbers))
+    assert isinstance(seen, list), seen
+    assert seen[0] == pytest.approx(COUNT / 16, abs=0.01) and seen[1:] == pytest.approx(numbers, abs=1)
 
 
 def test_nothing_that_was_written_is_a_wrong_count(tmp_path: Path) -> None:

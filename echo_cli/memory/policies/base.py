@@ -83,9 +83,11 @@ class Facts:
 
 class Policy(ABC):
     """One run's memory decisions. Subclasses override hooks; `settings` is frozen, all other state is the run's.
-    `recalls` says which scene each recalling scene was matched with; `queries` are the learned ones, if there are any."""
+    `recalls` says which scene each recalling scene was matched with; `queries` are the learned ones, if there are any;
+    `home` is where remembered frames are kept, if not on the device."""
 
     queries: MemoryQueries | None = None
+    home: torch.device | None = None
 
     def __init__(self, name: str, settings: Window, spec: ModelSpec, timeline: Timeline,
                  recalls: Mapping[int, Recall]) -> None:
@@ -117,6 +119,11 @@ class Policy(ABC):
     @property
     def bytes(self) -> int:
         """Tensor bytes held beside the store."""
+        return 0
+
+    @property
+    def host_bytes(self) -> int:
+        """How many of them are on the host, wherever the device is."""
         return 0
 
     def open_scene(self, block: Block, store: KVStore) -> Transition:
@@ -194,7 +201,8 @@ class Sliding(Policy):
         self.jump: int | None = None
 
     def allocate(self, grid: Grid, device: torch.device, dtype: torch.dtype, batch: int = 1) -> KVStore:
-        return KVStore(self.spec, grid, self.room + self.block, self.window, batch=batch, device=device, dtype=dtype)
+        return KVStore(self.spec, grid, self.room + self.block, self.window, batch=batch, device=device, dtype=dtype,
+                       home=self.home)
 
     def arrange(self, block: Block, store: KVStore) -> Layout:
         self.current = held_block(block, store.take(self.block))

@@ -123,7 +123,8 @@ class EchoForcing(Policy):
                  + 2 * settings.candidate_frames // settings.candidate_stride + 3)
         if not settings.compression:
             slots += self.window
-        store = KVStore(spec, grid, slots, self.window, carried, batch, device, dtype, settings.forgetting == "suppress")
+        store = KVStore(spec, grid, slots, self.window, carried, batch, device, dtype, settings.forgetting == "suppress",
+                        self.home)
         frame = (spec.depth, batch, grid.tokens, spec.heads, spec.head_dim)
         self.library = SceneLibrary(self._library_size, frame, device, dtype)
         self.blank = Held(store.take(1)[0], 0, None)
@@ -137,6 +138,10 @@ class EchoForcing(Policy):
     def bytes(self) -> int:
         own = self.scene_query_sum.numel() * self.scene_query_sum.element_size()
         return own + self.history.bytes + self.library.bytes
+
+    @property
+    def host_bytes(self) -> int:
+        return self.library.bytes
 
     # A scene opens
 
@@ -262,7 +267,7 @@ class EchoForcing(Policy):
         if block.opens:
             self.first = self.current[0]
             if (keepsake := Keepsake("select", block.scene)) in self.last_wanted:
-                self.library.put(keepsake, store.keys[:, :, self.first.slot], store.values[:, :, self.first.slot])
+                self.library.put(keepsake, *store.frame(self.first.slot))
         if self.fading is not None:
             store.weights[:, :, self.fading] *= store.rates[:, :, self.fading]
         if self.clear_in:
@@ -298,7 +303,7 @@ class EchoForcing(Policy):
             rates: Tensor | float = cut.fixed_rate
         else:
             old = self.first if cut.target == "old_recent" else self.window_frames[0]
-            rates = scoring.difference_rates(store.keys[:, :, self.current[0].slot], store.keys[:, :, old.slot],
+            rates = scoring.difference_rates(store.key(self.current[0].slot), store.key(old.slot),
                                              cut.min_rate, cut.max_rate)[:, :, None].detach()
         store.rates[:, :, self.fading] = rates  # a decision, not a path for gradients
         if self.fading.start < self.fading.stop:
@@ -337,8 +342,7 @@ class EchoForcing(Policy):
         if keepsake in self.last_wanted:
             slots = [held.slot for held in self.candidates]
             self.facts.folded = tuple(held.frame for held in self.candidates if held.frame is not None)
-            frames = (torch.stack([pool[:, :, slot] for slot in slots], 2) for pool in (store.keys, store.values))
-            keys, values, shares = scoring.fold(*frames, self.scene_query_sum / self.query_tokens,
+            keys, values, shares = scoring.fold(*store.frames(slots), self.scene_query_sum / self.query_tokens,
                                                 self.settings.base_weight, self.settings.fold == "score_weighted")
             self.facts.shares = Later(shares.mean((0, 1, 3)))
             self.library.put(keepsake, keys, values)

@@ -67,15 +67,14 @@ class Absorbing:
             self.absorbed += 1
             if self.update == "initial" or (self.update == "frozen" and not first):
                 continue
-            keys, values = (torch.stack([pool[:, :, slot] for slot in slots], 2) for pool in (self.store.keys, self.store.values))
-            state, gate = self.queries.absorb(self.state, keys, values, self.store.grid, first, self.update != "ungated")
+            state, gate = self.queries.absorb(self.state, *self.store.frames(slots), self.store.grid, first, self.update != "ungated")
             self._write(state)
             self._share(scene, gate)
             facts.gates = Later(gate.mean((0, 1, 3)))
 
     @property
     def state(self) -> QueryState:
-        return QueryState(*(torch.stack([pool[:, :, slot] for slot in self.slots], 2) for pool in (self.store.keys, self.store.values)))
+        return QueryState(*self.store.frames(self.slots))
 
     def _write(self, state: QueryState) -> None:
         self.store.write(self.slots, *(part.flatten(2, 3) for part in state))
@@ -140,7 +139,8 @@ class EchoInfinity(Sliding):
         if self.room <= self.anchors:
             self.refuse(f"{frames} query frames and {self.anchors} anchor frames leave no room for recent ones in a window "
                         f"of {self.window}", "Take fewer (query_frames, anchor_frames), or a larger window.")
-        store = KVStore(self.spec, grid, self.room + self.block + frames + slots, self.window, fades, batch, device, dtype)
+        store = KVStore(self.spec, grid, self.room + self.block + frames + slots, self.window, fades, batch, device, dtype,
+                        home=self.home)
         self.memory = Absorbing(learned, frames, self.settings.update, store)
         return store
 

@@ -62,6 +62,10 @@ class SceneQueries(EchoInfinity):
         shares = self.memory.shares
         return super().bytes + own + self.library.bytes + self.at_once * shares.numel() * shares.element_size()
 
+    @property
+    def host_bytes(self) -> int:
+        return self.library.bytes
+
     # A scene opens
 
     def open_scene(self, block: Block, store: KVStore) -> Transition:
@@ -136,7 +140,7 @@ class SceneQueries(EchoInfinity):
         """The recall frame loses weight, each token the faster the more it disagrees with the scene's first frame."""
         frame, = self.recalled
         if block.opens:
-            rates = scoring.difference_rates(store.keys[:, :, self.current[0].slot], store.keys[:, :, frame.slot],
+            rates = scoring.difference_rates(store.key(self.current[0].slot), store.key(frame.slot),
                                              self.settings.min_rate, self.settings.max_rate)
             store.rates[:, :, 0] = rates
             facts.decay_map = Later(rates.mean((0, 1)))
@@ -167,8 +171,7 @@ class SceneQueries(EchoInfinity):
     def _fold(self, scene: int, store: KVStore) -> None:
         slots = [held.slot for held in self.candidates]
         self.facts.folded = tuple(held.frame for held in self.candidates if held.frame is not None)
-        frames: tuple[Tensor, ...] = tuple(torch.stack([pool[:, :, slot] for slot in slots], 2) for pool in (store.keys, store.values))
-        keys, values, shares = scoring.fold(*frames, self.scene_query_sum / self.query_tokens, self.settings.base_weight,
+        keys, values, shares = scoring.fold(*store.frames(slots), self.scene_query_sum / self.query_tokens, self.settings.base_weight,
                                             self.settings.fold == "score_weighted")
         self.facts.shares = Later(shares.mean((0, 1, 3)))
         self.library.put(Keepsake("recall", scene), keys, values)

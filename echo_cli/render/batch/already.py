@@ -7,6 +7,7 @@ from echo_cli.models.told import told_hash
 from echo_cli.render.batch.outcome import Film, Outcome, skipped
 from echo_cli.render.job import Job
 from echo_cli.render.manifest import Standing, standing
+from echo_cli.render.needed import Told, needed
 
 
 def split(films: Iterable[Film], force: bool) -> tuple[list[Outcome], list[Film]]:
@@ -31,4 +32,5 @@ def _done(job: Job, hashes: dict[str, str | None]) -> bool:
         except EchoError:  # told when the model is loaded
             hashes[model] = None
     weights = hashes[model]
-    return weights is not None and standing(job.outputs, job.identity(weights)) is Standing.DONE
+    return (weights is not None and standing(job.outputs, job.identity(weights)) is Standing.DONE
+            and not needed(job, Told(weights)))

@@ -7,6 +7,7 @@ from typing import Any
 
 from echo_cli.errors import EchoError, Exit
 from echo_cli.render.job import Job
+from echo_cli.render.signals import GRACE
 
 # The exit codes of failures, the one that speaks for a batch first: what running again will mend before what it never will.
 WORST_FIRST = (Exit.INTERRUPTED, Exit.OUTPUT, Exit.MISSING, Exit.MEMORY, Exit.FAULT, Exit.USAGE)
@@ -29,8 +30,11 @@ class Orders:
     device: str = "auto"
     dtype: str = "auto"
     force: bool = False
+    restart: bool = False
+    checkpoint_every: float | None = None
     retries: int = 0
     fail_fast: bool = False
+    grace: float = GRACE
 
 
 class Status(StrEnum):
@@ -54,6 +58,7 @@ class Outcome:
     pictures: int | None = None
     seconds: float | None = None
     wall_seconds: float | None = None
+    sittings: int | None = None
     attempts: int | None = None
     message: str | None = None
     hint: str | None = None
@@ -63,8 +68,8 @@ class Outcome:
     def plain(self, count: int) -> dict[str, Any]:
         """As one line of JSON tells it, among `count` films."""
         facts = {"film": self.film, "sha256": self.sha256, "pictures": self.pictures, "seconds": self.seconds,
-                 "wall_seconds": self.wall_seconds, "attempts": self.attempts, "message": self.message, "hint": self.hint,
-                 "unknown_words": list(self.unknown_words) or None}
+                 "wall_seconds": self.wall_seconds, "sittings": self.sittings, "attempts": self.attempts,
+                 "message": self.message, "hint": self.hint, "unknown_words": list(self.unknown_words) or None}
         return {"job": self.number, "jobs": count, "storyboard": self.source, "status": self.status.value,
                 "exit_code": None if self.exit_code is None else int(self.exit_code),
                 **{name: fact for name, fact in facts.items() if fact is not None}}

@@ -7,13 +7,16 @@ import string
 from collections.abc import Sequence
 
 from echo_cli.errors import UsageError
+from echo_cli.render.batch.outcome import Orders
 from echo_cli.render.job import Choices
+from echo_cli.render.progress import Style
 from echo_cli.video.encoding import Encoding
 
 _ODD = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\udc80-\udcff]")  # what would break a line, or is no character
 
 
-def command(source: str, film: str, choices: Choices, assignments: Sequence[str], force: bool) -> list[str]:
+def command(source: str, film: str, choices: Choices, assignments: Sequence[str], orders: Orders,
+            progress: Style = Style.AUTO) -> list[str]:
     """The words of it. Paths are absolute: it means the same in any folder, and on any machine that sees the same files."""
     default, encoding = Choices(), choices.encoding
     model = choices.model
@@ -23,9 +26,13 @@ def command(source: str, film: str, choices: Choices, assignments: Sequence[str]
                ("--subtitles", choices.subtitles), ("--crf", encoding.crf), ("--preset", encoding.preset),
                ("--codec", encoding.codec if encoding.codec != Encoding().codec else None),
                *((f"--{name}", getattr(choices, name)) for name in ("device", "dtype")
-                 if getattr(choices, name) != getattr(default, name))]
+                 if getattr(choices, name) != getattr(default, name)),
+               ("--checkpoint-every", orders.checkpoint_every),
+               ("--grace", orders.grace if orders.grace != Orders().grace else None),
+               ("--progress", progress if progress is not Style.AUTO else None)]
     said = [word for name, value in options if value is not None for word in (name, str(value))]
-    return ["echo-cli", "generate", os.path.abspath(source), "-o", os.path.abspath(film), *said, *["--force"] * force]
+    return ["echo-cli", "generate", os.path.abspath(source), "-o", os.path.abspath(film), *said,
+            *["--force"] * orders.force, *["--restart"] * orders.restart]
 
 
 def line(words: Sequence[str]) -> str:

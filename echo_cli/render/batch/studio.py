@@ -8,13 +8,16 @@ import time
 
 import torch
 
-from echo_cli.errors import EchoError, Exit
+from echo_cli.errors import EchoError, Exit, OutputError
 from echo_cli.faults import details, known
 from echo_cli.models.backend import Backend, load_backend
 from echo_cli.render.batch.outcome import WORTH_RETRYING, Film, Orders, Outcome, Status, failed, skipped
-from echo_cli.render.film import Made, make, needed
+from echo_cli.render.film import Made, make
 from echo_cli.render.job import Job
+from echo_cli.render.lock import check_free
+from echo_cli.render.needed import Keeping, needed
 from echo_cli.render.progress import Progress
+from echo_cli.render.resume import Work
 from echo_cli.render.signals import Interruption
 from echo_cli.runtime import Runtime
 
@@ -22,18 +25,15 @@ LONGEST_WAIT = 30.0  # seconds before another attempt; the first waits one, each
 
 
 class Studio:
-    """Holds one model at a time, and an error as well as a model: what cannot be loaded is not tried for every film."""
+    """Holds one model at a time, and an error as well as a model: what cannot be loaded is not tried for every film.
+    `patience` is how long it waits for another process that makes the very film, and may be dead."""
 
-    def __init__(self, orders: Orders) -> None:
+    def __init__(self, orders: Orders, patience: float = 0.0) -> None:
         self._orders = orders
+        self._patience = patience
         self._runtime: Runtime | None = None
         self._model: str | None = None
         self._loaded: Backend | Exception | None = None
-
-    @property
-    def model(self) -> str | None:
-        """What it holds, or tried to."""
-        return self._model
 
     def make(self, film: Film, progress: Progress, interruption: Interruption) -> Outcome:
         """Whatever happens to the film, told as its outcome."""
@@ -49,13 +49,16 @@ class Studio:
     def _attempt(self, film: Film, attempt: int, progress: Progress, interruption: Interruption) -> tuple[Outcome, bool]:
         """What became of it, and whether trying again may help; no tensor of a failure outlives this."""
         begun, where = False, str(film.job.outputs.film.path)
+        # what a failed attempt left is gone on with, whatever was to become of older work
+        keeping = Keeping(self._orders.checkpoint_every, self._orders.restart and attempt == 1, progress.say)
         try:
             interruption.check("before the first block")
+            self._wait_for_writer(film.job, interruption)
             backend = self._backend(film.job)
-            if not needed(film.job, backend, self._orders.force):
+            if not needed(film.job, backend, self._orders.force, keeping):
                 return skipped(film), False
             begun = True
-            made = make(film.job, backend, self._running(), progress, interruption)
+            made = make(film.job, backend, self._running(), progress, interruption, keeping)
             return _outcome(film, made, backend, attempt), False
         except Exception as error:  # one bad film does not stop the rest
             problem = known(error)
@@ -63,6 +66,14 @@ class Studio:
             problem = problem or EchoError(f"{film.source}: {type(error).__name__}: {error}")
             return (failed(film.number, film.source, problem, film=where, attempts=attempt, fault=fault),
                     begun and problem.exit_code in WORTH_RETRYING)
+
+    def _wait_for_writer(self, job: Job, interruption: Interruption) -> None:
+        work, until = Work(job.outputs), time.monotonic() + self._patience
+        while time.monotonic() < until and interruption.by is None:
+            try:
+                return check_free(work.lock, work.film)
+            except OutputError:
+                _wait(1.0, interruption)
 
     def _running(self) -> Runtime:
         if self._runtime is None:
@@ -86,8 +97,8 @@ def _outcome(film: Film, made: Made, backend: Backend, attempts: int) -> Outcome
     prompts = (scene.prompt for scene in film.job.storyboard.scenes)
     unknown = dict.fromkeys(word for prompt in prompts for word in backend.text.unknown_words(prompt))
     return Outcome(film.number, film.source, Status.MADE, Exit.DONE, str(film.job.outputs.film.path),
-                   made.outputs["film"].sha256, made.pictures, made.seconds, round(made.wall_seconds, 3), attempts,
-                   unknown_words=tuple(unknown))
+                   made.outputs["film"].sha256, made.pictures, made.seconds, round(made.wall_seconds, 3),
+                   made.sittings, attempts, unknown_words=tuple(unknown))
 
 
 def _free() -> None:

@@ -1,6 +1,6 @@
 """How far a batch is: each film's steps, told as steps of the whole. Decides nothing, knows no engine."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +9,11 @@ from echo_cli.render.progress import Place, Progress, Step
 
 
 class Tally:
-    """`films` are those to be made now, of `count` in the batch."""
+    """`films` are those to be made now, of `count` in the batch; `say` hears what else is worth a line."""
 
-    def __init__(self, films: Iterable[Film], count: int, teller: Progress) -> None:
+    def __init__(self, films: Iterable[Film], count: int, teller: Progress,
+                 say: Callable[[str], None] = lambda text: None) -> None:
+        self.say = say
         self._count = count
         self._teller = teller
         self._names = {film.number: Path(film.source).name for film in films}
@@ -44,4 +46,4 @@ class _OfFilm(Progress):
         self._tally.step(self._number, step)
 
     def say(self, text: str) -> None:
-        self._tally._teller.say(text)
+        self._tally.say(text)

@@ -1,0 +1,169 @@
+"""Whether a film survives whatever stops it: many runs struck at random moments, gone on with, and compared.
+
+Every run is a process of its own and the real command. A film that was struck must show no file under a final name that
+is not whole, and must come out as the very file of a run that was never struck.
+"""
+
+import json
+import multiprocessing
+import random
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from echo_cli.errors import EchoError
+from echo_cli.files import sha256
+from echo_cli.render.outputs import Outputs, outputs_of
+from echo_cli.render.resume import Work
+from echo_cli.trace.reader import read_trace
+
+STORY = """
+version: 1
+seed: 5
+scenes:
+  - {id: meadow, prompt: a red ball rolls left across a green meadow, duration: 12s, subtitle: Meadow}
+  - {id: desert, transition: hard cut, prompt: a blue star in the desert, duration: 8s}
+  - {id: again, transition: "recall:meadow", prompt: the red ball in the meadow at night, duration: 11s, subtitle: Again}
+"""
+BLOCKS = 42
+EVERY = 0.3  # seconds between checkpoints
+SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGUSR1")
+SHAPES = ("film.mp4", "film.mp4", "film.mp4", "frames/%06d.png")
+AGAIN = 0.35  # how many struck films are struck once more before they are finished
+
+
+@dataclass(frozen=True, slots=True)
+class Strike:
+    """One interruption. `code` is what the process ended with (a signal's number below zero), `kept` what it left to go on
+    from, `whole` whether every file under a final name was; `same` whether the finished film equals the unstruck one, None
+    when it was struck again first."""
+
+    film: int
+    shape: str
+    signal: str
+    moment: str
+    code: int
+    kept: str | None
+    whole: bool
+    same: bool | None
+    told: str
+
+
+def measure(interruptions: int, seed: int, model: str = "random") -> Iterator[Strike]:
+    """Strikes, as they are dealt. The same seed strikes at the same moments, as far as clocks let it."""
+    from echo_cli.bench.struck import MOMENTS, Blow
+
+    dice = random.Random(seed)
+    with tempfile.TemporaryDirectory(prefix="echo-faults-") as place:
+        studio = _Studio(Path(place), model)
+        models = {shape: studio.unstruck(shape) for shape in set(SHAPES)}
+        dealt, film, moments = 0, 0, list(MOMENTS)
+        while dealt < interruptions:
+            film += 1
+            shape = dice.choice(SHAPES)
+            folder = studio.folder(f"film-{film}")
+            pending: list[tuple[Any, ...]] = []
+            while True:
+                # in turns, so that every moment is met; what is named is only ever killed, since nothing else stops it
+                moment = moments[(dealt + len(pending)) % len(moments)]
+                blow = Blow(moment, dice.randrange(1, BLOCKS if moment == "block" else 5) if moment in ("block", "checkpoint") else 1,
+                            dice.uniform(0, {"block": 0.03, "checkpoint": 0.05, "join": 0.08, "naming": 0.004}[moment]),
+                            dice.choice(SIGNALS) if moment in ("block", "checkpoint") else "SIGKILL")
+                code = studio.run(folder, shape, blow)
+                if code == 0:  # it was done before the blow fell
+                    break
+                work = Work(_outputs(folder, shape))
+                left = work.read()
+                pending.append((film, shape, blow.signal, moment, code, left and left.told, _whole(folder, shape, models[shape])))
+                if dice.random() > AGAIN:
+                    code = studio.run(folder, shape, None)
+                    break
+            same = code == 0 and _finished(folder, shape, models[shape])
+            for place_in_row, facts in enumerate(pending):
+                last = place_in_row == len(pending) - 1
+                yield Strike(*facts, same if last else None, studio.words(folder) if last and not same else "")
+            dealt += len(pending)
+            shutil.rmtree(folder)
+
+
+class _Studio:
+    """Runs `generate`, each time in a new process forked from one that has everything loaded."""
+
+    def __init__(self, place: Path, model: str) -> None:
+        self._place, self._model = place, model
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["echo_cli.bench.struck"])
+        (place / "story.yaml").write_text(STORY)
+
+    def folder(self, name: str) -> Path:
+        (self._place / name).mkdir()
+        return self._place / name
+
+    def unstruck(self, shape: str) -> Path:
+        """The folder of a film that nobody struck."""
+        folder = self.folder("unstruck-" + shape.split(".")[-1])
+        if code := self.run(folder, shape, None):
+            raise EchoError(f"the film cannot be made at all (exit code {code}): {self.words(folder)}", "run it without faults first")
+        return folder
+
+    def run(self, folder: Path, shape: str, blow: Any) -> int:
+        from echo_cli.bench.struck import make
+
+        arguments = [str(self._place / "story.yaml"), "-o", str(folder / shape), "--scale", "1", "--preset", "ultrafast",
+                     "--checkpoint-every", str(EVERY), "--progress", "none", "--device", "cpu"]
+        child = self._context.Process(target=make, args=(arguments, folder / "words.txt", self._model, blow))
+        child.start()
+        child.join()
+        assert child.exitcode is not None
+        return child.exitcode
+
+    def words(self, folder: Path) -> str:
+        return (folder / "words.txt").read_text(errors="replace").strip()
+
+
+def _outputs(folder: Path, shape: str) -> Outputs:
+    return outputs_of(str(folder / shape), "")
+
+
+def _pictures(folder: Path, shape: str) -> dict[str, str]:
+    """The film's files and their hashes."""
+    return {path.name: sha256(path) for path in _outputs(folder, shape).film.existing()}
+
+
+def _whole(folder: Path, shape: str, unstruck: Path) -> bool:
+    """Whether every file that has its final name is what it will be."""
+    outputs, wanted = _outputs(folder, shape), _pictures(unstruck, shape)
+    try:
+        if outputs.trace and outputs.trace.exists() and read_trace(outputs.trace).totals is None:
+            return False
+        if outputs.manifest and outputs.manifest.exists():
+            json.loads(outputs.manifest.read_text())
+    except (EchoError, ValueError):
+        return False
+    return _pictures(folder, shape).items() <= wanted.items()
+
+
+def _finished(folder: Path, shape: str, unstruck: Path) -> bool:
+    """Whether the film is the unstruck one, with everything that belongs to it and nothing else."""
+    def names(place: Path) -> set[str]:
+        return {path.relative_to(place).as_posix() for path in place.rglob("*")}
+
+    return _pictures(folder, shape) == _pictures(unstruck, shape) and names(folder) == names(unstruck) \
+        and _whole(folder, shape, unstruck)
+
+
+def table(strikes: Sequence[Strike]) -> Iterator[str]:
+    """A row a strike, and what they come to."""
+    yield f"{'':>4}{'film':>6}  {'what':<16}{'signal':<9}{'moment':<12}{'ended with':<12}{'kept':<18}{'final names':<13}pictures"
+    for number, strike in enumerate(strikes, 1):
+        code = signal.Signals(-strike.code).name if strike.code < 0 else f"exit {strike.code}"
+        yield (f"{number:>4}{strike.film:>6}  {strike.shape:<16}{strike.signal:<9}{strike.moment:<12}{code:<12}{strike.kept or 'nothing':<18}"
+               f"{'whole' if strike.whole else 'NOT WHOLE':<13}{ {True: 'the same', False: 'OTHER', None: 'struck again'}[strike.same] }")
+    films = [strike for strike in strikes if strike.same is not None]
+    same, whole = sum(bool(strike.same) for strike in films), sum(strike.whole for strike in strikes)
+    yield (f"{len(strikes)} interruptions of {len(films)} films: {same} of {len(films)} came out as if nothing had happened; "
+           f"{whole} of {len(strikes)} times every file under a final name was whole")

@@ -1,0 +1,277 @@
+"""A day of film in one rollout: whether memory stays bounded, a block as fast in the last hour as in the first, and what
+becomes of the pictures.
+
+The film goes round six places, ten minutes each, so that every hour asks for the same and can be laid beside the first.
+Nothing is decoded but a few seconds at the end of each scene. A day takes hours: it is made in sittings, each of which goes
+on from the state that the one before left, to the last bit. A run is a folder: `soak.json` tells all that was measured.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from echo_cli import __version__
+from echo_cli.bench.footprint import resident
+from echo_cli.errors import Damaged, MissingError, UsageError
+from echo_cli.files import told_as_output, write_whole
+from echo_cli.memory.policies.base import Policy
+from echo_cli.memory.policies.echo_infinity import EchoInfinity
+from echo_cli.memory.settings import read_settings
+from echo_cli.models.backend import Backend
+from echo_cli.rollout.checkpoint import Stored, read_state, write_state
+from echo_cli.rollout.film import Rows, plan_policy
+from echo_cli.rollout.rollout import Begun, rollout
+from echo_cli.rollout.stopwatch import Stopwatch
+from echo_cli.runtime import KeyedNoise, Runtime
+from echo_cli.storyboard.nouns import Kind, Scene, Timeline, timeline_of
+from echo_cli.training.grammar import Saying, say
+from echo_cli.training.probes import judge
+from echo_cli.video.contact import write_sheet
+
+DAY = 1_400_000  # pictures
+PLACES = 6
+ROUND = 3600.0  # seconds of film until the first prompt comes again
+_SAMPLE = 5  # blocks at the end of a scene that are looked at
+_KEEP = 120.0  # seconds between two states on the disk
+REPORT = "soak.json"
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One scene of the film, as it was made and as it looked at its end. Times are means over its blocks."""
+
+    scene: int
+    hour: int  # of the film, from 1
+    prompt: str
+    blocks: int
+    pictures: int  # of the whole film so far
+    block_ms: float  # on the clock
+    processor_ms: float
+    update_share: float | None  # of a block's time, that the queries take
+    bytes: int  # tensors that memory holds
+    resident: int  # bytes of this process
+    place: bool
+    time: bool
+    colour: bool
+    shape: bool
+    motion: bool
+    colourfulness: tuple[float, float, float]  # mean red, green, blue
+    contrast: float
+    sharpness: float
+    moving: float  # mean change from picture to picture
+
+
+@dataclass
+class Running:
+    """What the scene being made has come to so far."""
+
+    blocks: int = 0
+    wall: float = 0.0
+    processor: float = 0.0
+    update: float = 0.0
+
+
+def sayings(scenes: int) -> list[Saying]:
+    """What is said of each scene: the same six things, round and round."""
+    return [Saying(place=each, time=each % 3, shape=each % 4, colour=each, motion=each % 4) for each in (n % PLACES for n in range(scenes))]
+
+
+def film_of(pictures: int, backend: Backend, seconds: float) -> Timeline:
+    """At least so many pictures, in scenes of `seconds`; the last may be shorter."""
+    geometry = backend.spec.geometry
+    per_scene = max(_SAMPLE, round(seconds * geometry.fps / geometry.block_pictures))
+    blocks = -(-(pictures + geometry.frame_pictures - 1) // geometry.block_pictures)
+    counts = [per_scene] * (blocks // per_scene)
+    if rest := blocks - sum(counts):
+        counts = [*counts, rest] if rest >= _SAMPLE or not counts else [*counts[:-1], counts[-1] + rest]
+    told = [say(saying, [0.5] * 8) for saying in sayings(len(counts))]
+    scenes = [Scene(f"scene {n + 1}", prompt, seconds, Kind.SMOOTH if n else None) for n, prompt in enumerate(told)]
+    return timeline_of(scenes, counts, geometry)
+
+
+class Soak:
+    """A run in `folder`, from nothing or from where the last sitting stopped."""
+
+    def __init__(self, folder: Path, backend: Backend, runtime: Runtime, policy: str, settings: dict[str, Any], seed: int,
+                 pictures: int, scene_seconds: float) -> None:
+        self.folder, self.backend, self.runtime = folder, backend, runtime
+        self.timeline = film_of(pictures, backend, scene_seconds)
+        self.policy: Policy = plan_policy(policy, read_settings(policy, settings), backend, self.timeline)
+        self.about = {"version": __version__, "model": backend.spec.name, "weights": backend.weights_hash, "policy": policy,
+                      "settings": asdict(self.policy.settings), "seed": seed, "pictures": self.timeline.pictures,
+                      "scene_seconds": scene_seconds, "dtype": str(runtime.dtype).removeprefix("torch."), "device": runtime.device.type}
+        self.seed = seed
+        self.chapters: list[Chapter] = []
+        self.running, self.sittings = Running(), 0
+        self.begun: Begun | None = None
+        self._state: Path | None = None
+        if (folder / REPORT).exists():
+            self._go_on()
+
+    @property
+    def blocks(self) -> int:
+        """How many are made."""
+        return self.begun.blocks if self.begun else 0
+
+    @property
+    def done(self) -> bool:
+        return self.blocks == len(self.timeline.blocks)
+
+    def _go_on(self) -> None:
+        path = self.folder / REPORT
+        try:
+            told = json.loads(path.read_text(encoding="utf-8"))
+            about, chapters, left = told["about"], told["chapters"], told["left"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise MissingError(f"{path}: damaged, or not a soak's report ({error})", hint="Name another folder with --out.") from error
+        differing = [name for name in self.about if about.get(name) != json.loads(json.dumps(self.about[name]))]
+        if differing:
+            raise UsageError(f"{self.folder} holds another film: it differs in {', '.join(differing)}", hint="Name another folder with --out.")
+        self.chapters = [Chapter(**{**row, "colourfulness": tuple(row["colourfulness"])}) for row in chapters]
+        self.running, self.sittings = Running(**told["running"]), told["sittings"]
+        self._state = self.folder / left["file"]
+        try:
+            state = read_state(self._state, Stored(left["bytes"], left["sha256"], left["nest"]), self.runtime.device)
+        except Damaged as error:
+            raise UsageError(error.message, hint="Name another folder with --out.") from error
+        self.begun = Begun(left["blocks"], state)
+
+    @torch.inference_mode()
+    def sit(self, stop: Callable[[], bool], told: Callable[[int, float], None]) -> bool:
+        """Make blocks until the film is whole (True) or `stop` says so; `told` hears how many are made and of the last's
+        milliseconds."""
+        if self.done:
+            return True
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.sittings += 1
+        rows = Rows(self.backend.text, [scene.prompt for scene in self.timeline.scenes])
+        loop = rollout(self.backend.transformer, rows, self.policy, KeyedNoise(self.seed, self.timeline.scenes),
+                       self.backend.spec.grid(), begun=self.begun)
+        self.begun = None  # its tensors were taken back; the film grows from here
+        last, shown = time.monotonic(), list[Tensor]()
+        for result, wall, processor, update in self._timed(loop):
+            block, span = result.block, self.timeline.spans[result.block.scene]
+            self.running.blocks += 1
+            self.running.wall += wall
+            self.running.processor += processor
+            self.running.update += update
+            if span.blocks.stop - block.index <= _SAMPLE:
+                shown.append(result.latents)
+            if block.closes:
+                self.chapters.append(self._chapter(block.scene, torch.cat(shown, 1), result.bytes))
+                self.running, shown = Running(), []
+            told(block.index + 1, 1000 * wall)
+            ends, whole = stop(), block.index + 1 == len(self.timeline.blocks)
+            # A state inside the last blocks of a scene would lose those that are being looked at.
+            if not shown and (ends or whole or time.monotonic() - last > _KEEP):
+                self._keep(block.index + 1, result.state())
+                last = time.monotonic()
+                if ends:
+                    return whole
+        return True
+
+    def _timed(self, loop: Iterator) -> Iterator[tuple]:
+        """Each block with its seconds by the clock and by the processor, and those that went into updates of the queries."""
+        if not isinstance(self.policy, EchoInfinity):
+            yield from ((result, wall, spent, 0.0) for result, wall, spent in _clocked(loop))
+            return
+        watches = [Stopwatch(self.runtime.device)]
+        allocate = self.policy.allocate
+
+        def allocated(*given):
+            store = allocate(*given)
+            absorb = self.policy.memory.absorb
+
+            def timed(*what) -> None:
+                with watches[-1]("update"):
+                    absorb(*what)
+
+            self.policy.memory.absorb = timed
+            return store
+
+        self.policy.allocate = allocated
+        for result, wall, spent in _clocked(loop):
+            yield result, wall, spent, watches.pop().read().get("update", 0.0) / 1000
+            watches.append(Stopwatch(self.runtime.device))
+
+    def _chapter(self, scene: int, latents: Tensor, held: int) -> Chapter:
+        """What a scene was like, from its last blocks."""
+        running, span = self.running, self.timeline.spans[scene]
+        pictures = self.backend.codec.decode(latents, None)[0].float().cpu()
+        seen, said = judge(pictures), sayings(scene + 1)[scene]
+        right = {name: bool(getattr(seen, name)[0] == getattr(said, name)) for name in ("place", "time", "colour", "shape", "motion")}
+        film = pictures[0]
+        with told_as_output(self.folder):
+            Image.fromarray(as_bytes(film[len(film) // 2])).save(self.folder / f"scene-{scene + 1:04d}.png")
+        red, green, blue = film.mean((0, 2, 3)).tolist()
+        hour = int(self.timeline.geometry.pictures(span.blocks.start * self.timeline.geometry.block_frames) / self.timeline.geometry.fps // ROUND) + 1
+        return Chapter(scene, hour, span.scene.prompt, running.blocks, span.pictures.stop,
+                       1000 * running.wall / running.blocks, 1000 * running.processor / running.blocks,
+                       running.update / running.wall if isinstance(self.policy, EchoInfinity) else None, held, resident("self"),
+                       **right, colourfulness=(red, green, blue), contrast=film.std().item(), sharpness=film.diff(dim=-1).abs().mean().item(),
+                       moving=film.diff(dim=0).abs().mean().item())
+
+    def _keep(self, blocks: int, state: Any) -> None:
+        """The state first, then the report that names it, then the state before is gone."""
+        path = self.folder / f"state-{blocks:07d}.safetensors"
+        stored = write_state(path, state)
+        left = {"file": path.name, "blocks": blocks, "bytes": stored.bytes, "sha256": stored.sha256, "nest": stored.nest}
+        write_whole(self.folder / REPORT, json.dumps({
+            "about": self.about, "sittings": self.sittings, "hours": hours(self.chapters), "running": asdict(self.running), "left": left,
+            "chapters": [asdict(chapter) for chapter in self.chapters]}) + "\n")
+        if self._state and self._state != path:
+            self._state.unlink(missing_ok=True)
+        self._state, self.begun = path, Begun(blocks, state)
+
+    def sheet(self) -> Path:
+        """A picture of each hour's scenes, an hour a row."""
+        path = self.folder / "soak.png"
+        shown = [np.asarray(Image.open(self.folder / f"scene-{chapter.scene + 1:04d}.png")) for chapter in self.chapters]
+        write_sheet(path, shown, PLACES, [f"{chapter.hour} h" for chapter in self.chapters])
+        return path
+
+
+def hours(chapters: list[Chapter]) -> list[dict[str, Any]]:
+    """Hour by hour: means over its scenes, and how its pictures compare with those of the first hour in the same places."""
+    first = {chapter.prompt: chapter for chapter in chapters if chapter.hour == 1}
+    found = []
+    for hour in sorted({chapter.hour for chapter in chapters}):
+        these = [chapter for chapter in chapters if chapter.hour == hour]
+        blocks = sum(chapter.blocks for chapter in these)
+
+        def mean(name: str, these: list[Chapter] = these, blocks: int = blocks) -> float:
+            return sum(getattr(chapter, name) * chapter.blocks for chapter in these) / blocks
+
+        row: dict[str, Any] = {"hour": hour, "blocks": blocks, "block_ms": mean("block_ms"), "processor_ms": mean("processor_ms"),
+                               "update_share": mean("update_share") if these[0].update_share is not None else None,
+                               "bytes": max(chapter.bytes for chapter in these), "resident": max(chapter.resident for chapter in these)}
+        row |= {f"{name}_right": sum(getattr(chapter, name) for chapter in these) / len(these)
+                for name in ("place", "time", "colour", "shape", "motion")}
+        pairs = [(chapter, first[chapter.prompt]) for chapter in these if chapter.prompt in first]
+        for name in ("contrast", "sharpness", "moving"):
+            row[f"{name}_kept"] = sum(getattr(a, name) / max(1e-6, getattr(b, name)) for a, b in pairs) / max(1, len(pairs))
+        row["colour_moved"] = max((abs(x - y) for a, b in pairs for x, y in zip(a.colourfulness, b.colourfulness, strict=True)), default=0.0)
+        found.append({name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()})
+    return found
+
+
+def as_bytes(picture: Tensor) -> np.ndarray:
+    return (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+
+
+def _clocked(loop: Iterator) -> Iterator[tuple]:
+    """Each of what `loop` yields, with the seconds that it took by the clock and by the processor."""
+    while True:
+        clock, processor = time.perf_counter(), time.process_time()
+        result = next(loop, None)
+        if result is None:
+            return
+        yield result, time.perf_counter() - clock, time.process_time() - processor

@@ -1,0 +1,132 @@
+"""What comes after the latents: decoding them, encoding the pictures, and a whole film as `generate` makes it.
+
+The encoder is given pictures of its own, so that its time says nothing of what random weights paint; the whole film needs the
+model's weights.
+"""
+
+import math
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from echo_cli.bench.footprint import job_for, story
+from echo_cli.memory.settings import read_settings
+from echo_cli.models.backend import Backend, Codec
+from echo_cli.models.loading import stream_into
+from echo_cli.models.rehearsal import Random
+from echo_cli.models.spec import TINY, ModelSpec
+from echo_cli.models.tiny_codec import TinyCodec
+from echo_cli.render.film import make
+from echo_cli.render.job import SMALLEST_SIDE
+from echo_cli.render.outputs import outputs_of
+from echo_cli.render.progress import Progress, Step
+from echo_cli.render.signals import Interruption
+from echo_cli.runtime import Runtime
+from echo_cli.video.encoding import Encoding
+from echo_cli.video.writer import FilmWriter
+
+_STREAM = 4  # blocks decoded in a row, the first of which only warms up
+
+
+@dataclass(frozen=True)
+class WholeFilm:
+    """A film from storyboard to MP4. Processor seconds are of this process and of the encoder beside it."""
+
+    policy: str
+    seconds: float
+    pictures: int
+    wall_s: float
+    first_picture_s: float  # from the beginning of the run, the model being loaded
+    own_s: float
+    encoder_s: float
+
+    @property
+    def pictures_a_second(self) -> float:
+        return self.pictures / self.wall_s
+
+
+@contextmanager
+def children() -> Iterator[Callable[[], float]]:
+    """Processor seconds of the processes that were started and have ended since."""
+    def spent() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    before = spent()
+    yield lambda: spent() - before
+
+
+def random_codec(spec: ModelSpec, runtime: Runtime) -> Codec:
+    """The model's codec with random weights; what it decodes is noise, and takes as long."""
+    if spec.name == TINY.name:
+        torch.manual_seed(0)
+        return TinyCodec(spec.channels).to(runtime.device, runtime.dtype).requires_grad_(False).eval()
+    from echo_cli.models.wan_codec import WanCodec
+
+    with torch.device("meta"):
+        codec = WanCodec()
+    stream_into(codec.vae, Random(codec.vae, runtime.dtype, 0), runtime.device, runtime.dtype)
+    return codec.to(runtime.device).eval()
+
+
+@torch.inference_mode()
+def decode(codec: Codec, spec: ModelSpec, size: tuple[int, int] | None, runtime: Runtime) -> float:
+    """Milliseconds to decode one block, the median of a few in a stream."""
+    grid, times, state = spec.grid(size), [], None
+    latents = torch.randn(1, spec.block_frames, spec.channels, grid.height, grid.width, device=runtime.device, dtype=runtime.dtype)
+    for _ in range(_STREAM):
+        began = time.perf_counter()
+        pictures, state = codec.decode(latents, state)
+        pictures[0, -1, 0, 0, 0].item()
+        times.append(1000 * (time.perf_counter() - began))
+    return statistics.median(times[1:])
+
+
+def encode(size: tuple[int, int], fps: float, block_pictures: int, blocks: int) -> float:
+    """Processor milliseconds of the encoder for one block of pictures of `size`, enlarged as films of the model are."""
+    scale = max(1, math.ceil(SMALLEST_SIDE / min(size)))
+    film = _moving(size, block_pictures * 4)
+    with tempfile.TemporaryDirectory(prefix="echo-encode-") as folder, children() as spent:
+        with FilmWriter(outputs_of(f"{folder}/film.mp4", "").film, *size, fps, Encoding(), scale=scale) as writer:
+            for block in range(blocks):
+                writer.write(film[block % 4 * block_pictures:][:block_pictures])
+            writer.finish()
+        return 1000 * spent() / blocks
+
+
+def _moving(size: tuple[int, int], pictures: int) -> np.ndarray:
+    """A landscape that glides past under a little grain: [picture, y, x, 3]."""
+    width, height = size
+    x, y = np.arange(width + pictures), np.arange(height)[:, None]
+    hills = 0.5 + 0.2 * np.sin(x / 17) + 0.1 * np.sin(x / 5.3 + 1)
+    wide = np.stack(((y / height > hills) * 0.5 + 0.2, 0.6 - 0.3 * y / height + 0 * x, 0.3 + 0.4 * (y / height < hills)), -1)
+    grain = np.random.default_rng(1).normal(0, 0.01, (pictures, height, width, 3))
+    film = np.stack([wide[:, at:at + width] for at in range(pictures)]) + grain
+    return (255 * film.clip(0, 1)).astype(np.uint8)
+
+
+class _FirstPicture(Progress):
+    def __init__(self) -> None:
+        super().__init__()
+        self.at: float | None = None
+
+    def step(self, step: Step) -> None:
+        if self.at is None:
+            self.at = time.perf_counter()
+
+
+def whole_film(backend: Backend, policy: str, runtime: Runtime, seconds: float) -> WholeFilm:
+    """One film under a policy, into a folder that goes away."""
+    with tempfile.TemporaryDirectory(prefix="echo-whole-") as folder, Interruption() as interruption, children() as spent:
+        job = replace(job_for(story(seconds), backend, f"{folder}/film.mp4"), policy=policy, settings=read_settings(policy))
+        first, began, own = _FirstPicture(), time.perf_counter(), time.process_time()
+        made = make(job, backend, runtime, first, interruption)
+        wall, used = time.perf_counter() - began, time.process_time() - own
+        return WholeFilm(policy, seconds, made.pictures, wall, (first.at or began) - began, used, spent())

@@ -1,0 +1,255 @@
+"""`models`: which weights are here, whether they are whole, how to get them, and how to put them into our own layout."""
+
+import json as json_text
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from echo_cli.cli import complete
+from echo_cli.cli.messages import tell
+from echo_cli.cli.options import Debug
+from echo_cli.errors import EchoError, Exit, UsageError
+
+if TYPE_CHECKING:
+    from echo_cli.models.download import Wanted
+
+_EVERY = 5.0  # seconds between lines of progress where there is no terminal
+
+models = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True,
+                     help="The weights that films are made with: which are here, are they whole, where to get them.")
+
+ModelsDir = Annotated[Path | None, typer.Option("--models-dir", metavar="FOLDER", show_default=False,
+                                                help="Where models are kept; left out, as ECHO_MODELS says, or in your data folder.")]
+Json = Annotated[bool, typer.Option("--json", help="The same as one JSON object.")]
+
+
+@models.callback()
+def _models() -> None:
+    """The weights that films are made with: which are here, are they whole, where to get them."""
+
+
+@models.command("list")
+def list_(models_dir: ModelsDir = None, json: Json = False, debug: Debug = False) -> None:
+    """Every model by its name: whether it is here and looks whole, how large it is, its hash, where it lies.
+
+    Looks at names, sizes and ends of files; `check` reads them.
+    """
+    from dataclasses import asdict
+
+    from echo_cli.models.catalogue import entry
+    from echo_cli.models.registry import models_folder, names
+
+    rows = [entry(name, models_dir) for name in names(models_dir)]
+    if json:
+        print(json_text.dumps({"folder": str(models_folder(models_dir)), "models": [asdict(row) for row in rows]}, ensure_ascii=False))
+        return
+    _table(("model", "is", "layout", "size", "sha256", "where"), [
+        (row.name, row.state, row.layout, _size(row.bytes) if row.where else "", row.sha256[:12], row.where) for row in rows])
+    for row in rows:
+        if row.why or row.hint:
+            print(f"{row.name}: {': '.join(filter(None, (row.why, row.hint)))}", file=sys.stderr)
+
+
+@models.command()
+def info(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, or the folder of its weights.", show_default=False,
+                                         autocompletion=complete.models)],
+    models_dir: ModelsDir = None, json: Json = False, debug: Debug = False,
+) -> None:
+    """What a model is: its sizes, its files and their hashes, whence it came; for tiny, all that it can draw."""
+    from echo_cli.models.catalogue import about
+    from echo_cli.models.registry import find
+
+    told = about(find(model, models_dir))
+    if json:
+        print(json_text.dumps(told, ensure_ascii=False))
+    else:
+        _show(told)
+
+
+@models.command()
+def check(
+    names: Annotated[list[str] | None, typer.Argument(metavar="MODEL", help="Names or folders; left out, all that are here.",
+                                                      show_default=False, autocompletion=complete.models)] = None,
+    models_dir: ModelsDir = None, json: Json = False, debug: Debug = False,
+) -> int:
+    """Whether models are whole: every name and shape, and every hash that is known. The exit code is 3 if one is not.
+
+    Reads the files through, whatever was known of them.
+    """
+    from echo_cli.models.catalogue import checked, here
+    from echo_cli.models.registry import find
+
+    results = []
+    for name in names or here(models_dir):
+        try:
+            hashes = checked(find(name, models_dir))
+        except EchoError as error:
+            if error.exit_code != Exit.MISSING:
+                raise
+            results.append({"model": name, "whole": False, "why": error.message, "hint": error.hint})
+            if not json:
+                print(f"{name}: not whole")
+                tell(error)
+        else:
+            results.append({"model": name, "whole": True, "sha256": hashes})
+            if not json:
+                print(f"{name}: whole")
+                for part, sha in hashes.items():
+                    print(f"  {part:<12} {sha}")
+    if json:
+        print(json_text.dumps({"models": results}, ensure_ascii=False))
+    return Exit.DONE if all(result["whole"] for result in results) else Exit.MISSING
+
+
+@models.command()
+def convert(
+    source: Annotated[str, typer.Argument(metavar="MODEL", help="The folder of a model in the released layout or that of diffusers, "
+                                                                "or its name.", show_default=False)],
+    out: Annotated[Path | None, typer.Option("-o", "--output", metavar="FOLDER", show_default=False,
+                                             help="Left out, a folder in the models folder, named as the model with -echo.")] = None,
+    generator: Annotated[Path | None, typer.Option(metavar="FILE", show_default=False,
+                                                   help="A few-step generator's checkpoint, instead of the one beside the model.")] = None,
+    branch: Annotated[str | None, typer.Option(metavar="NAME", show_default="generator_ema, else generator",
+                                               help="Which weights of the checkpoint to take.")] = None,
+    lora: Annotated[Path | None, typer.Option(metavar="FILE", show_default=False, help="An adapter to merge into the generator.")] = None,
+    lora_scale: Annotated[float, typer.Option(metavar="N", help="How much of the adapter: its alpha divided by its rank.")] = 1.0,
+    dtype: Annotated[str, typer.Option(help="keep, float32, bfloat16 or float16.")] = "keep",
+    force: Annotated[bool, typer.Option("--force", help="Convert anew over a model that is there.")] = False,
+    models_dir: ModelsDir = None, json: Json = False, debug: Debug = False,
+) -> None:
+    """Put a model into our own layout: safetensors only, every tensor checked, hashes recorded.
+
+    Needs room on the disk and hardly any memory. The converted folder is a model of its own: --model FOLDER/ uses it.
+    """
+    from echo_cli.models.registry import Family, find, models_folder
+
+    if lora and not generator:
+        raise UsageError("--lora merges into a generator, and none is named", "add --generator FILE")
+    found = find(source if "/" in source or not Path(source).is_dir() else f"{source}/", models_dir)
+    if found.family is Family.TINY or found.folder is None:
+        raise UsageError(f"'{source}' is nothing to convert: " + (
+            "tiny is in our layout already" if found.family is Family.TINY else "its weights are not here"),
+            "give the folder of a model, or fetch one: echo-cli models get")
+    from echo_cli.models.convert import convert as write
+    from echo_cli.models.folders import Layout
+    from echo_cli.models.wan_weights import Choice, open_weights
+    from echo_cli.runtime import DTYPES
+
+    if dtype != "keep" and dtype not in DTYPES:
+        raise UsageError(f"no dtype is called '{dtype}'", f"use keep, {', '.join(DTYPES)}")
+    target = out or models_folder(models_dir) / f"{found.folder.resolve().name}-echo"
+    weights = open_weights(found.folder, Choice(generator, lora, lora_scale, branch))
+    if found.layout is Layout.DIFFUSERS and generator is None:
+        print("note: the transformer is taken to be a few-step generator's; that of Wan 2.1's own release draws noise in four "
+              "steps (--generator names another)", file=sys.stderr)
+    lines = _Lines()
+    write(weights, target, DTYPES.get(dtype), force, lambda part, done, whole: lines(f"{part}: {_size(done)} of {_size(whole)}", done == whole))
+    if json:
+        print(json_text.dumps({"folder": str(target)}))
+        return
+    print(target)
+    print(f"made with it: echo-cli generate STORYBOARD --model {_as_model(target, models_dir)}", file=sys.stderr)
+
+
+@models.command()
+def get(
+    name: Annotated[str, typer.Argument(metavar="MODEL", help="A released model.", show_default=False)],
+    models_dir: ModelsDir = None, json: Json = False, debug: Debug = False,
+) -> None:
+    """Fetch a released model into the models folder, going on where an earlier fetch stopped; every file's hash is compared.
+
+    HF_ENDPOINT names a mirror; HF_HUB_OFFLINE=1 fetches nothing and says whether all is here.
+    """
+    from echo_cli.models.download import get as fetch
+    from echo_cli.models.glance import glance
+    from echo_cli.models.registry import find
+
+    folder = fetch(name, models_dir, _Fetching())
+    found = find(f"{folder}/")
+    assert found.layout is not None
+    seen = glance(folder, found.layout)
+    if json:
+        print(json_text.dumps({"folder": str(folder), "bytes": seen.bytes}))
+        return
+    print(folder)
+    print(f"whole, {_size(seen.bytes)}; echo-cli generate STORYBOARD --model {_as_model(folder, models_dir)}", file=sys.stderr)
+
+
+class _Lines:
+    """Progress in one line: redrawn on a terminal, a few seconds apart elsewhere."""
+
+    def __init__(self) -> None:
+        self._told, self._drawn = time.monotonic(), sys.stderr.isatty()
+
+    def __call__(self, text: str, last: bool = False) -> None:
+        now = time.monotonic()
+        if not last and now - self._told < (0.1 if self._drawn else _EVERY):
+            return
+        self._told = now
+        print(f"\r\033[K{text}" if self._drawn else text, end="\n" if last or not self._drawn else "", file=sys.stderr, flush=True)
+
+
+class _Fetching:
+    """Tells of files as they come."""
+
+    def __init__(self) -> None:
+        self._lines, self._since, self._begun = _Lines(), time.monotonic(), 0
+
+    def licence(self, repository: str, licence: str) -> None:
+        print(f"{repository}: licence {licence}", file=sys.stderr)
+
+    def file(self, wanted: "Wanted", how: str) -> None:
+        what = {"here": "here already", "linked": "here already, in another model's folder", "fetched": "", "resumed": "going on"}[how]
+        self._since, self._begun = time.monotonic(), -1
+        if what:
+            print(f"{wanted.name}: {what}", file=sys.stderr)
+
+    def progress(self, wanted: "Wanted", done: int, whole_done: int, whole: int) -> None:
+        if self._begun < 0:
+            self._begun = done
+        rate = (done - self._begun) / max(time.monotonic() - self._since, 1e-6)
+        self._lines(f"{wanted.name}: {_size(done)} of {_size(wanted.bytes)}, in all {whole_done / max(whole, 1):.1%}, {_size(int(rate))}/s",
+                    done == wanted.bytes)
+
+
+def _as_model(folder: Path, models_dir: Path | None) -> str:
+    """What --model takes for a folder: its name where that is enough."""
+    from echo_cli.models.registry import models_folder
+
+    return folder.name if models_dir is None and folder.parent.resolve() == models_folder().resolve() else f"{folder}/"
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    for row in (head, *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _show(told: Mapping[str, Any], indent: int = 0) -> None:
+    """Nested facts, a line each; a table of words is one line a concept."""
+    for name, value in told.items():
+        lead = f"{' ' * indent}{name}:"
+        if isinstance(value, Mapping):
+            print(lead)
+            _show(value, indent + 2)
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            print(lead)
+            for one in value:
+                print(f"{' ' * indent}  {', '.join(str(fact) for fact in one.values())}")
+        elif isinstance(value, list):
+            print(f"{lead} {', '.join(map(str, value))}")
+        elif name == "bytes":
+            print(f"{' ' * indent}size: {_size(value)}")
+        elif value is not None and value != "":
+            print(f"{lead} {value}")
+
+
+def _size(count: int) -> str:
+    from echo_cli.render.progress import size
+
+    return size(count)

@@ -1,0 +1,29 @@
+"""How a large model is run: what a person may choose about it. No torch here."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Pictures(StrEnum):
+    """Who makes pictures of latents."""
+
+    FULL = "full"
+    FAST = "fast"
+
+
+class Offload(StrEnum):
+    """What waits in the host's memory until the device needs it. Films are the same, and take longer."""
+
+    AUTO = "auto"  # as little as fits
+    NONE = "none"
+    MEMORY = "memory"  # remembered frames
+    LAYERS = "layers"  # the transformer's layers, too
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """`pictures` changes the film; the others only what it costs. `compiled` None: on a GPU."""
+
+    pictures: Pictures = Pictures.FULL
+    offload: Offload = Offload.AUTO
+    compiled: bool | None = None

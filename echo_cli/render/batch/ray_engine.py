@@ -1,0 +1,269 @@
+"""The engine of a cluster: Ray places an actor on every GPU, or on every so many CPUs, and each keeps its model loaded.
+
+An actor gets its next film when it is free. Ray starts a lost actor again, elsewhere if its machine is gone, and repeats the
+film it was making; the manifest decides what is done, so a film that was finished in that moment is not made twice. All
+machines see the same files. Ray itself is imported only when a batch asks for it.
+"""
+
+import os
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
+from types import ModuleType
+from typing import Any
+
+from echo_cli import __version__
+from echo_cli.errors import EchoError, Interrupted, MissingError, OutOfMemory, UsageError
+from echo_cli.render.batch.local import by_model
+from echo_cli.render.batch.outcome import Film, Orders, Outcome, Status, failed, left
+from echo_cli.render.batch.tally import Tally
+from echo_cli.render.lock import BEAT, STALE
+from echo_cli.render.progress import Progress, Step
+from echo_cli.render.signals import Interruption
+
+CPUS = 4  # of an actor, where a machine has as many
+LOST = 3  # times that a film is begun again because its actor was lost
+TICK = 1.0  # seconds between looks at signals and steps
+MARGIN = 3.0  # seconds of the grace after a signal in which actors are no longer waited for
+PATIENCE = STALE + 3 * BEAT  # seconds until the lock of a writer that was lost with its machine counts as left behind
+KNOCK = 10.0  # seconds in which a cluster must answer
+OBJECTS = 100 * 2**20  # bytes for what actors and this process hand each other: names and numbers, never pictures
+
+
+class Hand:
+    """What an actor does: films, one after another, and answers about the one in progress while it makes it."""
+
+    def __init__(self, orders: Orders, threads: int, folder: str, version: str) -> None:
+        import torch
+
+        from echo_cli.render.batch.studio import Studio
+
+        if version != __version__:
+            raise RuntimeError(f"echo-cli {__version__} is installed here, and {version} where the batch was called")
+        with suppress(OSError):  # a model's folder may be named from here
+            os.chdir(folder)
+        torch.set_num_threads(threads)
+        self._studio = Studio(orders, PATIENCE)
+        self._interruption = Interruption()
+        self._progress = _Latest()
+
+    def make(self, film: Film) -> Outcome:
+        self._progress.latest = None
+        return self._studio.make(film, self._progress, self._interruption)
+
+    def look(self) -> tuple[Step | None, list[str]]:
+        """How far it is, and what it said since it was last asked."""
+        said, self._progress.said = self._progress.said, []
+        return self._progress.latest, said
+
+    def stop(self, by: str) -> None:
+        self._interruption.by = by
+
+
+class _Latest(Progress):
+    """Keeps the last step, and what is said, for whoever asks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.latest: Step | None = None
+        self.said: list[str] = []
+
+    def step(self, step: Step) -> None:
+        self.latest = step
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def make_films(films: Sequence[Film], orders: Orders, tally: Tally, interruption: Interruption, address: str | None = None,
+               actors: int | None = None, cpus: int | None = None) -> Iterator[Outcome]:
+    """An outcome for every film, in the order in which they end. `cpus` are those of an actor."""
+    ray = _ray()
+    if orders.device.startswith("cuda:"):
+        raise UsageError(f"--device {orders.device}: with --engine ray, Ray says which GPU an actor has", "use --device cuda")
+    with redirect_stdout(sys.stderr), _cluster(ray, address):  # Ray tells of losses on standard output, which is for results
+        room, needs = _room(ray, orders, cpus)
+        crew = _Crew(ray, orders, needs)
+        try:
+            yield from _hand_out(crew, by_model(films), min(actors or room, len(films)), orders, tally, interruption)
+        finally:
+            crew.dismiss()
+
+
+def _hand_out(crew: "_Crew", films: Sequence[Film], size: int, orders: Orders, tally: Tally,
+              interruption: Interruption) -> Iterator[Outcome]:
+    waiting, stopped, until = deque(films), False, None
+    crew.hire(size)
+    while waiting or crew.busy:
+        if interruption.by and until is None:
+            stopped, until = True, time.monotonic() + max(orders.grace - MARGIN, orders.grace / 2)
+            crew.stop(interruption.by)
+        while waiting and not stopped and crew.idle:
+            crew.give(waiting)
+        if not waiting or stopped:
+            crew.release()
+        for outcome in crew.ended(TICK):
+            tally.over(outcome)
+            yield outcome
+            stopped |= outcome.status is Status.INTERRUPTED or (orders.fail_fast and outcome.status is Status.FAILED)
+        for number, step, said in crew.looks():
+            if step:
+                tally.step(number, step)
+            for line in said:
+                tally.say(line)
+        if stopped:
+            yield from map(left, waiting)
+            waiting.clear()
+        if until is not None and time.monotonic() > until:
+            yield from crew.abandon(f"stopped by {interruption.by} in the middle of a block")
+
+
+class _Crew:
+    """The actors, who makes what, and what Ray says of them."""
+
+    def __init__(self, ray: ModuleType, orders: Orders, needs: dict[str, int]) -> None:
+        self._ray = ray
+        self._actor = ray.remote(num_cpus=needs["CPU"], num_gpus=needs["GPU"], max_restarts=-1, max_task_retries=LOST,
+                                 concurrency_groups={"watch": 1})(Hand)
+        self._given = (orders, needs["CPU"], os.getcwd(), __version__)
+        self.idle: list[Any] = []
+        self.busy: dict[Any, tuple[Any, Film]] = {}  # what is promised → who makes which film
+        self._models: dict[Any, str | None] = {}  # what an actor has loaded
+        self._asked: dict[Any, Film] = {}
+
+    def hire(self, count: int) -> None:
+        self.idle += [self._actor.remote(*self._given) for _ in range(count)]
+
+    def give(self, waiting: deque[Film]) -> None:
+        """The next film to an actor that is free, one of the model it has, if there is one."""
+        actor = self.idle.pop()
+        film = next((film for film in waiting if film.job.storyboard.model == self._models.get(actor)), waiting[0])
+        waiting.remove(film)
+        self._models[actor] = film.job.storyboard.model
+        self.busy[actor.make.remote(film)] = actor, film
+
+    def ended(self, seconds: float) -> Iterator[Outcome]:
+        """What has come to an end by then."""
+        ready, _ = self._ray.wait(list(self.busy), num_returns=1, timeout=seconds) if self.busy else ([], [])
+        for promise in ready:
+            actor, film = self.busy.pop(promise)
+            try:
+                outcome = self._ray.get(promise)
+                self.idle.append(actor)
+            except self._ray.exceptions.RayError as error:  # the actor was lost too often; another takes its place
+                outcome = failed(film.number, film.source, _told(self._ray, film, error), film=str(film.job.outputs.film.path))
+                self._kill(actor)
+                self.hire(1)
+            yield outcome
+
+    def looks(self) -> Iterator[tuple[int, Step | None, list[str]]]:
+        """How far films are, and what was said: what was asked last time and is answered by now; then all are asked again."""
+        ready, _ = self._ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0) if self._asked else ([], [])
+        making = {film.number for _, film in self.busy.values()}
+        for answer in ready:
+            film = self._asked.pop(answer)
+            with suppress(self._ray.exceptions.RayError):  # it is being started again
+                step, said = self._ray.get(answer)
+                yield film.number, step if film.number in making else None, said
+        waited_for = {film.number for film in self._asked.values()}
+        for actor, film in self.busy.values():
+            if film.number not in waited_for:
+                self._asked[actor.look.options(concurrency_group="watch", max_task_retries=0).remote()] = film
+
+    def stop(self, by: str) -> None:
+        """Ask for an end at the next block."""
+        for actor, _ in self.busy.values():
+            actor.stop.options(concurrency_group="watch", max_task_retries=0).remote(by)
+
+    def release(self) -> None:
+        """Let go of actors that have nothing left to do: an actor whose machine is gone may need their place."""
+        while self.idle:
+            self._kill(self.idle.pop())
+
+    def abandon(self, message: str) -> Iterator[Outcome]:
+        for _, film in self.busy.values():
+            yield failed(film.number, film.source, Interrupted(f"{film.source}: {message}"), film=str(film.job.outputs.film.path))
+        self.dismiss()
+
+    def dismiss(self) -> None:
+        self.release()
+        for actor, _ in self.busy.values():
+            self._kill(actor)
+        self.busy.clear()
+
+    def _kill(self, actor: Any) -> None:
+        with suppress(self._ray.exceptions.RayError):
+            self._ray.kill(actor)
+
+
+def _ray() -> ModuleType:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError:
+        raise MissingError("--engine ray needs Ray, which is not installed here", "pip install 'echo-cli[farm]'") from None
+    return ray
+
+
+@contextmanager
+def _cluster(ray: ModuleType, address: str | None) -> Iterator[None]:
+    """Within a cluster: the one this process is in already, that at `address` or RAY_ADDRESS, or one of our own."""
+    if ray.is_initialized():
+        yield
+        return
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    own = {"num_cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+           "object_store_memory": OBJECTS, "include_dashboard": False} if address == "local" else {}
+    try:
+        _knock(address)
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        if address == "local":
+            raise MissingError(f"Ray does not start here: {reason}",
+                               "see its logs, in the folder ray of the temporary files") from None
+        raise MissingError(f"no Ray cluster answers at {address}: {reason}",
+                           "start one with `ray start --head`, or leave out --address to have one here; a cluster that wants "
+                           "its token is asked with RAY_AUTH_MODE=token") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Whether anybody is there at HOST:PORT: Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and "//" not in address and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK).close()
+
+
+def _room(ray: ModuleType, orders: Orders, cpus: int | None) -> tuple[int, dict[str, int]]:
+    """For how many actors there is room, and what each needs: a GPU where there are some, unless the CPU is asked for."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    most = {kind: max((int(node.get(kind, 0)) for node in nodes), default=0) for kind in ("CPU", "GPU")}
+    if orders.device == "cuda" and not most["GPU"]:
+        raise MissingError("no machine of the Ray cluster has a GPU", "use --device auto, or join machines that have one")
+    needs = {"CPU": cpus or max(1, min(CPUS, most["CPU"])), "GPU": int(orders.device != "cpu" and most["GPU"] > 0)}
+    room = sum(min(int(node.get(kind, 0)) // need for kind, need in needs.items() if need) for node in nodes)
+    if not room:
+        raise MissingError(f"no machine of the Ray cluster has room for an actor of {needs['CPU']} CPUs"
+                           + (" and a GPU" if needs["GPU"] else "") + f"; the largest has {most['CPU']} CPUs",
+                           "take a smaller --cpus-per-actor, or join a larger machine")
+    return room, needs
+
+
+def _told(ray: ModuleType, film: Film, error: Exception) -> EchoError:
+    """What the loss of an actor means to a person."""
+    reason = " ".join(str(error).split())
+    if isinstance(error, ray.exceptions.OutOfMemoryError):
+        return OutOfMemory(f"{film.source}: Ray ended its actor because the machine's memory was nearly full",
+                           "lower the size, remember less, or give each actor more of the machine (--cpus-per-actor)")
+    if getattr(error, "actor_init_failed", False):
+        return MissingError(f"{film.source}: its actor cannot start: {reason}",
+                            "the same echo-cli must be installed on every machine")
+    return EchoError(f"{film.source}: its actor was lost {LOST + 1} times: {reason}", "see the logs of Ray on that machine")

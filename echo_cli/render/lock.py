@@ -1,0 +1,172 @@
+"""One writer for a film: a lock file beside it, which works over a shared file system and outlives nobody.
+
+Made with O_EXCL, so that only one of two can. Its mtime is its heartbeat, measured by the clock of the file system
+itself, since those of two machines need not agree. A process of this very machine is asked for by its number and the
+moment it began, so a lock left by a kill is seen through at once; one of another machine when its heart has stopped.
+"""
+
+import datetime
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+from echo_cli.errors import OutputError
+from echo_cli.files import told_as_output
+
+BEAT = 5.0  # seconds
+STALE = 60.0  # seconds without a beat
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process, told apart from every other one of every machine."""
+
+    host: str
+    pid: int
+    since: str
+    token: str
+    machine: str  # its boot and its numbering of processes; empty where the system does not say
+    born: str  # when the process began, by the machine's own count
+
+    @classmethod
+    def here(cls) -> "Holder":
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        return cls(socket.gethostname(), os.getpid(), now, secrets.token_hex(8), _machine(), _born(os.getpid()) or "")
+
+    @property
+    def runs_here(self) -> bool | None:
+        """Whether this machine runs it; None when it is of another one, or when nobody can say."""
+        if not self.machine or self.machine != _machine():
+            return None
+        return _born(self.pid) == self.born
+
+
+class OneWriter:
+    """While open, the only one to write `film`; an OutputError names the other one."""
+
+    def __init__(self, path: Path, film: Path) -> None:
+        self.path, self.film = path, film
+        self._holder = Holder.here()
+        self._stop, self._lost = threading.Event(), False
+
+    def __enter__(self) -> Self:
+        with told_as_output(self.film):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            while not self._taken():
+                check_free(self.path, self.film)
+                self._clear_dead()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        if not self._lost and _read(self.path) == self._holder:
+            self.path.unlink(missing_ok=True)
+
+    def check(self) -> None:
+        """At a boundary: whether the film is still ours to write."""
+        if self._lost:
+            raise OutputError(f"cannot write {self.film}: its lock {self.path.name} is gone or belongs to somebody else",
+                              "look whether its folder was removed or another process began the same film, then run again")
+
+    def _taken(self) -> bool:
+        try:
+            file = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        except FileExistsError:
+            return False
+        try:
+            os.write(file, json.dumps(asdict(self._holder)).encode())
+            os.fsync(file)
+        except OSError:
+            self.path.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(file)
+        return True
+
+    def _clear_dead(self) -> None:
+        """Take a dead holder's lock away, one process at a time: while it lies there nobody can make a new one, so what
+        is found dead under the guard is dead when it goes."""
+        guard = self.path.with_name(self.path.name + ".clearing")
+        try:
+            os.close(os.open(guard, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        except FileExistsError:
+            if (_age(guard) or 0.0) > STALE:  # whoever was clearing has died of it
+                guard.unlink(missing_ok=True)
+            time.sleep(0.02)
+            return
+        try:
+            check_free(self.path, self.film)
+            self.path.unlink(missing_ok=True)
+        finally:
+            guard.unlink(missing_ok=True)
+
+    def _beat(self) -> None:
+        while not self._stop.wait(BEAT):
+            try:
+                self._lost = _read(self.path) != self._holder
+                if not self._lost:
+                    os.utime(self.path)
+            except OSError:
+                self._lost = not self.path.exists()
+            if self._lost:
+                return
+
+
+def check_free(path: Path, film: Path) -> None:
+    """An OutputError if a living process holds the lock."""
+    holder = _read(path)
+    if holder is None and not path.exists():
+        return
+    lives = holder.runs_here if holder else None
+    if lives is None:
+        age = _age(path)
+        lives = age is not None and abs(age) < STALE  # a beat from the future is of a clock that was set back since
+    if lives:
+        who = f"process {holder.pid} on {holder.host}, since {holder.since}" if holder else "another process"
+        raise OutputError(f"{film} is being made by {who}",
+                          f"wait for it, or write elsewhere with -o; if it died on another machine, {path.name} counts as "
+                          f"left behind after {STALE:.0f} seconds")
+
+
+def _read(path: Path) -> Holder | None:
+    try:
+        return Holder(**json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _age(path: Path) -> float | None:
+    """Seconds since the last beat, both by the clock of the file system; None if the lock is gone."""
+    probe = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    try:
+        probe.touch()
+        return probe.stat().st_mtime - path.stat().st_mtime
+    except FileNotFoundError:
+        return None
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _machine() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + " " + os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _born(pid: int) -> str | None:
+    """When a process began, in clock ticks since boot; None if there is none, or only what is left of one."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else fields[19]

@@ -1,0 +1,117 @@
+"""A run's log in a file, for whoever looks at it the morning after: what ran, on what, and what it said, line by line.
+
+Lines are appended, so a film that took several sittings has one log. Knows no film: what is worth a line, others say.
+"""
+
+import datetime
+import os
+import platform
+import socket
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from echo_cli import __version__
+from echo_cli.errors import EchoError, Exit
+from echo_cli.faults import details
+from echo_cli.files import told_as_output
+from echo_cli.render.progress import Plain, Progress, Step
+
+PACKAGES = ("torch", "numpy", "safetensors", "imageio-ffmpeg")
+
+
+class Log:
+    """A file that takes lines, each with its time; as a context it tells how the run ended."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with told_as_output(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, EchoError):
+            self.line(f"ended with exit code {int(error.exit_code)}: {error.message}")
+            self.line(f"hint: {error.hint}" if error.hint else "no hint")
+        if error is not None and getattr(error, "exit_code", Exit.FAULT) not in (Exit.USAGE, Exit.INTERRUPTED):
+            self.line(details(error).rstrip())
+        self._file.close()
+
+    def head(self, arguments: list[str]) -> None:
+        """What every log begins with: version and machine."""
+        self.line(f"echo-cli {__version__}, Python {platform.python_version()}, " + ", ".join(map(_installed, PACKAGES)))
+        self.line(f"machine: {socket.gethostname()}, {platform.platform()}, {_cores()} of {os.cpu_count()} cores"
+                  f"{_memory()}, process {os.getpid()}")
+        self.line(f"command: {arguments!r} in {os.getcwd()}")
+
+    def settings(self, settings: Mapping[str, Any]) -> None:
+        """What is about to be made, each setting on its line."""
+        for name, value in settings.items():
+            self.line(f"{name}: {value}")
+
+    def line(self, text: str) -> None:
+        """On the disk as soon as the system likes; a log that cannot be written stops no film."""
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        try:
+            self._file.write("".join(f"{now} {part}\n" for part in text.splitlines()))
+            self._file.flush()
+        except (OSError, ValueError):
+            return
+
+    def write(self, text: str) -> None:
+        """As a stream, for whoever prints lines."""
+        if text.strip():
+            self.line(text)
+
+    def flush(self) -> None:
+        """Every line has been."""
+
+
+class Logged(Progress):
+    """Tells somebody else, and a log now and then."""
+
+    def __init__(self, teller: Progress, log: Log) -> None:
+        super().__init__()
+        self._teller, self._log, self._lines = teller, log, Plain(log)
+
+    def __enter__(self) -> Self:
+        self._teller.__enter__()
+        self._lines.__enter__()
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._teller.__exit__(kind, error, trace)
+
+    def step(self, step: Step) -> None:
+        self._teller.step(step)
+        self._lines.step(step)
+
+    def say(self, text: str) -> None:
+        self._teller.say(text)
+        self._log.line(text)
+
+    def failed(self, message: str) -> None:
+        self._teller.failed(message)
+
+
+def _installed(package: str) -> str:
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return f"no {package}"
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _memory() -> str:
+    try:
+        return f", {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.1f} GB"
+    except (AttributeError, ValueError, OSError):
+        return ""

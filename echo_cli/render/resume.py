@@ -1,0 +1,140 @@
+"""What an interrupted run leaves: a folder beside the film, and in it a note that says how far the run had come.
+
+The note (`checkpoint.json`) is written last and all at once, and names everything it relies on with its hash: the state
+of memory, whole segments of the film, the pictures of the one in progress, so many bytes of the trace. So whatever
+moment a run is killed at, there is a whole note or none. Here is what it says and whether it is of this very film;
+what the state in it means is `film`'s business. No torch.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from echo_cli.errors import Damaged, UsageError
+from echo_cli.files import fitted, told_as_output, write_whole
+from echo_cli.render.manifest import Identity, differences
+from echo_cli.render.outputs import Outputs
+from echo_cli.trace import writer as trace
+from echo_cli.trace.records import Times
+from echo_cli.video import segments
+
+FORMAT = "echo-checkpoint"
+VERSION = 1
+NOTE = "checkpoint.json"
+EVERY = 60.0  # seconds between checkpoints, when nobody says otherwise
+SHARE = 0.02  # of the time that they may take then
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How far a run had come, in plain values. `machine` is what decides bits beside the film's identity."""
+
+    identity: Mapping[str, Any]
+    machine: Mapping[str, Any]
+    film: str  # the name of the file, or of the sequence
+    block: int  # blocks made
+    blocks: int
+    state: Mapping[str, Any]  # as rollout.checkpoint.Stored has it, with the name of the file
+    pictures: segments.Written
+    trace: trace.Written | None
+    times: Times
+    wall_seconds: float
+    started: str
+    sittings: int
+
+    @property
+    def told(self) -> str:
+        return f"block {self.block} of {self.blocks}"
+
+
+class Work:
+    """A film's folder for work in progress, and its lock."""
+
+    def __init__(self, outputs: Outputs) -> None:
+        assert outputs.base is not None, "a film on standard output leaves nothing to go on from"
+        self.film = outputs.film.path
+        self.folder = fitted(outputs.base, ".resume")
+        self.lock = fitted(outputs.base, ".lock")
+        self.note = self.folder / NOTE
+
+    def read(self) -> Checkpoint | None:
+        """What an interrupted run noted; None where there is nothing, Damaged where it is not what was written."""
+        try:
+            text = self.note.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise Damaged(f"{self.note} cannot be read: {error.strerror}") from error
+        try:
+            told = json.loads(text)
+            sealed = told.pop("sha256")
+            if (told.pop("format"), told.pop("version")) != (FORMAT, VERSION):
+                raise Damaged(f"{self.note} is of another version of echo")
+            if sealed != _seal(told):
+                raise ValueError("its hash differs")
+            known = told["trace"] and trace.Written(**{**told["trace"], "times": Times(*told["trace"]["times"])})
+            return Checkpoint(**{**told, "pictures": segments.Written(**told["pictures"]), "trace": known,
+                                 "times": Times(*told["times"])})
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise Damaged(f"{self.note} is damaged ({error})") from error
+
+    def write(self, checkpoint: Checkpoint) -> int:
+        """Note it, and drop the states that only earlier notes spoke of; the size of the note."""
+        told = {item.name: getattr(checkpoint, item.name) for item in fields(checkpoint)}
+        told |= {"pictures": asdict(checkpoint.pictures), "trace": checkpoint.trace and asdict(checkpoint.trace)}
+        text = json.dumps({"format": FORMAT, "version": VERSION, "sha256": _seal(told), **told}, ensure_ascii=False)
+        write_whole(self.note, text)
+        for path in self.folder.glob("state-*"):
+            if path.name != checkpoint.state["file"]:
+                path.unlink(missing_ok=True)
+        return len(text.encode())
+
+    def check(self, left: Checkpoint, identity: Identity, machine: Mapping[str, Any] | None = None) -> None:
+        """A UsageError says why this film is not the one that was begun. `machine` once it is known."""
+        wanted = identity.plain()
+        other = differences(dict(left.identity), wanted)
+        if left.film != self.film.name:
+            other.append(f"it was {left.film}, now {self.film.name}")
+        if machine is not None:
+            other += differences({name: left.machine.get(name) for name in machine}, dict(machine))
+        if other:
+            raise UsageError(f"{self.film} was begun as something else, and interrupted after {left.told}: {', '.join(other)}",
+                             "--restart discards that and begins anew; with what it was begun with, it goes on")
+
+    def discard(self) -> None:
+        """Nothing to go on from is left."""
+        with told_as_output(self.film):
+            if self.folder.is_symlink() or self.folder.is_file():
+                self.folder.unlink()
+            else:
+                shutil.rmtree(self.folder, ignore_errors=True)
+                if self.folder.exists():
+                    shutil.rmtree(self.folder)
+
+
+class Cadence:
+    """When the next checkpoint is due. `every` 0 is never; left out, they come a minute apart, or so far that writing
+    them takes a fiftieth of the time."""
+
+    def __init__(self, every: float | None) -> None:
+        self._every, self._last, self._cost = every, time.monotonic(), 0.0
+
+    @property
+    def due(self) -> bool:
+        if self._every == 0:
+            return False
+        apart = max(EVERY, self._cost / SHARE) if self._every is None else self._every
+        return time.monotonic() - self._last >= apart
+
+    def saved(self, cost: float) -> None:
+        self._last, self._cost = time.monotonic(), cost
+
+
+def _seal(told: Mapping[str, Any]) -> str:
+    """The note's own hash, over its values."""
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

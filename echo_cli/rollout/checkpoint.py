@@ -1,0 +1,84 @@
+"""State in a file: a nest's tensors as safetensors, written and hashed one tensor at a time, and the rest for JSON.
+
+A memory of a real model is gigabytes, so nothing here holds it twice. Whose state it is, when it is kept and which of
+several is the last one is not known here.
+"""
+
+import hashlib
+import json
+import struct
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from echo_cli.errors import Damaged
+from echo_cli.files import flush, told_as_output
+from echo_cli.state import Nest, pack, unpack
+
+DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
+          torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL"}
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A state that lies in a file: its size and hash, and the nest with names in place of tensors."""
+
+    bytes: int
+    sha256: str
+    nest: Any
+
+
+def write_state(path: Path, nest: Nest) -> Stored:
+    """The whole of it is on the disk when this returns. The file is new: give it its name by naming it in the JSON."""
+    tensors, plain = pack(nest)
+    # by size of element, so that every tensor lies where its elements may
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    told, offset = {}, 0
+    for name in order:
+        tensor = tensors[name]
+        end = offset + tensor.numel() * tensor.element_size()
+        told[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
+        offset = end
+    head = json.dumps(told, separators=(",", ":")).encode()
+    head += b" " * (-len(head) % 8)
+    digest, size = hashlib.sha256(), 0
+    with told_as_output(path):
+        try:
+            with path.open("wb") as file:
+                for part in chain((struct.pack("<Q", len(head)), head), (_bytes(tensors[name]) for name in order)):
+                    digest.update(part)
+                    size += file.write(part)
+            flush(path)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+    return Stored(size, digest.hexdigest(), plain)
+
+
+def read_state(path: Path, stored: Stored) -> Nest:
+    """The nest again, its tensors on the host; Damaged says that the file is not the one."""
+    digest = hashlib.sha256()
+    try:
+        if path.stat().st_size != stored.bytes:
+            raise Damaged(f"{path} has {path.stat().st_size} bytes, not {stored.bytes}")
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+        if digest.hexdigest() != stored.sha256:
+            raise Damaged(f"{path} is not what was written: its hash differs")
+        tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
+        return unpack(tensors, stored.nest)
+    except FileNotFoundError:
+        raise Damaged(f"{path} is gone") from None
+    except (OSError, SafetensorError, KeyError) as error:
+        raise Damaged(f"{path} cannot be read: {error}") from error
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return memoryview(tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy())

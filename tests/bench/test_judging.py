@@ -1,0 +1,117 @@
+"""The whole way from pictures to figures, on films of which it is known what is wrong with them."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from echo_cli.bench.filming import Take
+from echo_cli.bench.judging import judge, moments, wanted
+from echo_cli.bench.scenarios import SCENARIOS, Scenario, with_length
+from echo_cli.storyboard.nouns import Geometry
+
+from .places import grain, layouts
+
+GEOMETRY = Geometry()
+
+
+def take(scenario: Scenario, scenes: list[Tensor], seed: int = 1) -> Take:
+    """A film of still places, one a scene, with the grain of a codec."""
+    pictures, index = {}, 0
+    for act, place in zip(scenario.acts, scenes, strict=True):
+        for _ in range(act.blocks):
+            if index in wanted(scenario):
+                shown = grain(place.expand(12 if index else 9, -1, -1, -1), 0.01, seed + index)
+                pictures[index] = (shown * 255).round().byte()
+            index += 1
+    return Take(seed, pictures, 1_000_000, 0.05)
+
+
+def small(places: Tensor) -> Tensor:
+    return F.avg_pool2d(places, 2)
+
+
+@pytest.fixture(scope="module")
+def world() -> dict[str, Tensor]:
+    """Places by letter; a small letter is the same kind of place laid out otherwise."""
+    kinds = {"P": (3, 0), "A": (0, 0), "B": (1, 2), "C": (2, 1)}
+    found = {}
+    for number, (letter, kind) in enumerate(kinds.items()):
+        found[letter], found[letter.lower()] = small(layouts(*kind, 2, 20 * number))
+    return found
+
+
+def figures(name: str, world: dict[str, Tensor], film: list[Tensor], alone: str) -> dict[str, float]:
+    scenario = SCENARIOS[name]
+    twin = take(scenario, [world[letter] for letter in alone], 99)
+    return judge(scenario, ["" for _ in film], take(scenario, film), twin, GEOMETRY, None).figures
+
+
+def test_recalls_are_ranked_by_what_came_back(world):
+    def recall(between: Tensor, back: Tensor) -> dict[str, float]:
+        return figures("recall-1", world, [world["P"], world["A"], between, back], "PABa")
+
+    place, other = world["A"], world["B"]
+    right = recall(other, place)
+    tenth = recall(other, 0.9 * place + 0.1 * other)
+    otherwise, swapped, stuck = recall(other, world["a"]), recall(other, other), recall(place, place)
+    for metric, sign in (("recall", 1), ("gain", 1), ("return", 1), ("recall SSIM", 1), ("recall distance", -1)):
+        values = [sign * found[metric] for found in (right, tenth, otherwise, swapped)]
+        assert values == sorted(values, reverse=True), metric
+    assert right["recall"] > 30 and right["gain"] > 10 and right["return"] > 10
+    assert abs(otherwise["gain"]) < 1  # the prompt alone
+    assert abs(stuck["return"]) < 2 < stuck["gain"]  # who never left cannot come back
+
+
+def test_cuts_are_ranked_by_what_was_left(world):
+    def cut(share: float) -> dict[str, float]:
+        old, middle, new = world["A"], world["B"], world["C"]
+        first = (1 - share) * middle + share * old
+        return figures("cuts", world, [old, first, (1 - share) * new + share * first], "Abc")
+
+    shares = [cut(share) for share in (0.0, 0.1, 0.4, 1.0)]
+    left = [found["left over"] for found in shares]
+    assert abs(left[0]) < 6 and left[1] - left[0] == pytest.approx(10, abs=3) and left == sorted(left)
+    assert left[3] == pytest.approx(100, abs=3)
+    assert [found["response"] for found in shares[:2]] == [0, 0] and shares[3]["response"] == 36
+
+
+def test_a_chain_that_changes_place_has_seams(world):
+    place = world["A"]
+    kept = figures("chain", world, [place] * 4, "Aaaa")
+    lost = figures("chain", world, [place, world["a"], place, world["a"]], "Aaaa")
+    assert kept["seam"] < 2 < 5 < lost["seam"]
+    assert kept["place kept"] > 30 > 20 > lost["place kept"]
+
+
+def test_a_long_scene_is_measured_by_how_it_ends():
+    scenario = with_length(SCENARIOS["long"], 48)
+    place = small(layouts(0, 0, 1))[0]
+
+    def film(fade: float) -> Take:
+        pictures = {}
+        for block in wanted(scenario):
+            shown = place.mean() + (1 - fade * block / 47) * (place - place.mean())
+            pictures[block] = (grain(shown.expand(12, -1, -1, -1), 0.005, block) * 255).round().byte()
+        return Take(0, pictures, 1, 1.0)
+
+    found = [judge(scenario, [""], film(fade), film(0), GEOMETRY, None) for fade in (0.0, 0.2, 0.5)]
+    drifts, slopes = ([each.figures[name] for each in found] for name in ("drift", "slope"))
+    assert drifts[0] < 1 and abs(slopes[0]) < 2 and drifts == sorted(drifts) and slopes == sorted(slopes)
+    seconds, values = zip(*found[2].curves["contrast drift"], strict=True)
+    assert seconds[0] == 0 and seconds[-1] == pytest.approx(47.5 * 0.75)
+    assert values[-1] == pytest.approx(-50, abs=3)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_scenario_is_judged_from_the_blocks_it_asked_for(name, world):
+    scenario = SCENARIOS[name]
+    letters = {letter: list(world)[index % len(world)] for index, letter in enumerate(dict.fromkeys(act.place for act in scenario.acts))}
+    made = take(scenario, [world[letters[act.place]] for act in scenario.acts])
+    found = judge(scenario, ["" for _ in scenario.acts], made, made, GEOMETRY, None)
+    asked = {"long": "drift", "chain": "seam", "cuts": "left over"}.get(name, "return")
+    assert asked in found.figures and found.figures["memory"] == 1 and found.figures["block"] == pytest.approx(50)
+    assert max(wanted(scenario)) == scenario.blocks - 1
+    shown = moments(scenario, made)
+    assert [scene for scene, *_ in shown] == sorted(scene for scene, *_ in shown) and shown[-1][0] == len(scenario.acts) - 1
+    assert all(picture.dtype == torch.uint8 and picture.shape == (3, 64, 96) for *_, picture in shown)

@@ -1,0 +1,166 @@
+"""The real command with a small model: what it writes, and that a film does not change with who is filmed beside it."""
+
+import csv
+import io
+import json
+import pickle
+import subprocess
+import sys
+import sysconfig
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import torch
+
+from echo_cli.bench.contestants import CONTESTANTS
+from echo_cli.bench.filming import EachItsOwn, takes
+from echo_cli.bench.memory import Order
+from echo_cli.bench.scenarios import SCENARIOS, story, timeline_for
+from echo_cli.bench.statistics import least_pairs
+from echo_cli.cli.bench_memory import SEEDS
+from echo_cli.memory.settings import read_settings
+from echo_cli.models.spec import TINY
+from echo_cli.rollout.film import film, plan_policy
+from echo_cli.runtime import KeyedNoise
+from tests.render import stage
+
+SCRIPT = Path(sysconfig.get_path("scripts")) / "echo-cli"
+RUN = ("--scenario", "cuts", "--scenario", "long", "--long", "7", "--policy", "none", "--policy", "sink", "--policy", "+suppress",
+       "--seeds", "2", "--jobs", "1")
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "tests.render.stage", "bench", "memory", *arguments], capture_output=True, text=True,
+                          cwd=Path(__file__).parents[2])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+    folder = tmp_path_factory.mktemp("bench")
+    done = bench(*RUN, "--out", str(folder / "found"))
+    assert done.returncode == 0, done.stderr
+    return done, folder
+
+
+def test_the_table_names_everybody_and_says_how_sure_it_is(run):
+    done, _ = run
+    lines = done.stdout.splitlines()
+    for policy in ("none", "sink", "echo-forcing", "+suppress"):
+        assert any(line.startswith(policy) and "±" in line for line in lines)
+    assert "Too few seeds to call anything different" in done.stdout
+    assert "Traceback" not in done.stderr and "100%" in done.stderr
+
+
+def test_the_json_has_every_film_and_what_follows(run):
+    _, folder = run
+    told = json.loads((folder / "found.json").read_text())
+    assert told["kind"] == "bench memory" and told["about"]["seeds"] == [0, 1]
+    films = {(row["scenario"], row["policy"], row["seed"]) for row in told["rows"]}
+    assert films == {(scenario, policy, seed) for scenario in ("cuts", "long") for seed in (0, 1)
+                     for policy in ("none", "sink", "echo-forcing", "+suppress")}
+    same = {(row["scenario"], row["policy"]): row["same_as"] for row in told["rows"] if row["same_as"]}
+    assert same == {("long", "none"): "sink", ("long", "+suppress"): "echo-forcing"}
+    assert told["about"]["films"] == 12
+    cell = next(cell for cell in told["summary"] if (cell["scenario"], cell["policy"], cell["metric"]) == ("cuts", "sink", "left over"))
+    values = [row["figures"]["left over"] for row in told["rows"] if (row["scenario"], row["policy"]) == ("cuts", "sink")]
+    assert cell["mean"] == pytest.approx(sum(values) / 2) and cell["low"] <= cell["mean"] <= cell["high"]
+    assert "pictures until" in told["metrics"]["response"]["words"]
+
+
+def test_the_csv_has_a_line_a_figure(run):
+    _, folder = run
+    told = json.loads((folder / "found.json").read_text())
+    lines = list(csv.DictReader(io.StringIO((folder / "found.csv").read_text())))
+    assert len(lines) == len(told["summary"]) and {line["policy"] for line in lines} == {"none", "sink", "echo-forcing", "+suppress"}
+    assert all(float(line["low"]) <= float(line["mean"]) <= float(line["high"]) for line in lines)
+
+
+class Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.images: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        told = dict(attrs)
+        assert tag not in ("script", "link", "iframe") and not any(name.startswith("on") for name in told)
+        assert not str(told.get("src", "data:")).startswith("http")
+        if tag == "img":
+            self.images.append(str(told["src"]))
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_in_itself_and_shows_the_films(run):
+    _, folder = run
+    text = (folder / "found.html").read_text()
+    page = Page()
+    page.feed(text)
+    assert not page.open and len(page.images) == 8 and all(each.startswith("data:image/jpeg;base64,") for each in page.images)
+    assert text.count('class="line ') == 4 * 1 + 4 * 4  # left over; drift and its three parts
+    assert "url(" not in text and "@import" not in text
+    for sentence in ("Too few seeds", "three places, a hard cut between them"):
+        assert sentence in text
+
+
+def test_a_film_is_what_generate_makes_whoever_is_filmed_beside_it():
+    backend, scenario, seeds = stage.backend(), SCENARIOS["to-and-fro"], (3, 4, 5)
+    stories = {seed: story(scenario, seed) for seed in seeds}
+    together = takes(backend, scenario, CONTESTANTS["echo-forcing"], stories, {0, 18})
+    alone = takes(backend, scenario, CONTESTANTS["echo-forcing"], {4: stories[4]}, {0, 18})
+    assert set(together) == set(seeds)
+    policy = plan_policy("echo-forcing", read_settings("echo-forcing"), backend, timeline_for(scenario, stories[4], backend.spec.geometry))
+    latents = torch.cat([block.latents for block in film(backend, policy, 4)], 1)
+    whole, _ = backend.codec.decode(latents, None)
+    for made in (together[4], alone[4]):
+        assert (made.of([0]) - whole[0, :9]).abs().max() < 0.01
+        assert (made.of([18]) - whole[0, -12:]).abs().max() < 0.01
+    assert (together[3].of([18]) - together[4].of([18])).abs().max() > 0.05
+    assert together[4].bytes == pytest.approx(alone[4].bytes, rel=0.1)
+
+
+def test_what_is_ordered_reaches_other_processes():
+    order = Order("tiny", tuple(SCENARIOS.values()), tuple(CONTESTANTS.values()), tuple(range(5)), jobs=2)
+    assert pickle.loads(pickle.dumps(order)) == order
+    pieces = order.pieces(TINY)
+    assert [piece.blocks for piece in pieces] == sorted((piece.blocks for piece in pieces), reverse=True)
+    assert sorted(seed for piece in pieces if piece.scenario.name == "cuts" for seed in piece.seeds) == list(range(5))
+
+
+@pytest.mark.slow
+def test_as_many_processes_as_one_likes_find_the_same():
+    found = []
+    for jobs in ("1", "2"):
+        done = subprocess.run([SCRIPT, "bench", "memory", "--scenario", "cuts", "--policy", "none", "--against", "sink", "--seeds", "2",
+                               "--jobs", jobs, "--json"], capture_output=True, text=True, check=True)
+        found.append({(row["policy"], row["seed"]): row["figures"]["left over"] for row in json.loads(done.stdout)["rows"]})
+    assert found[0] == pytest.approx(found[1], abs=0.05)
+
+
+def test_the_default_has_seeds_enough_to_call_a_difference():
+    assert SEEDS == least_pairs(len(CONTESTANTS) - 1)
+
+
+def test_each_film_has_noise_of_its_own():
+    timeline = timeline_for(SCENARIOS["cuts"], story(SCENARIOS["cuts"], 0), stage.SPEC.geometry)
+    block = timeline.blocks[4]
+    noise = EachItsOwn((7, 8), timeline.scenes)(block, 1, (2, 3, 4))
+    assert torch.equal(noise[1:], KeyedNoise(8, timeline.scenes)(block, 1, (1, 3, 4))) and not torch.equal(noise[0], noise[1])
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["--scenario", "cut"], "did you mean 'cuts'"),
+    (["--policy", "sinc"], "did you mean 'sink'"),
+    (["--against", "nobody"], "no policy or setting is called 'nobody'"),
+    (["--json", "--csv"], "ask for different things"),
+    (["--html", "page.txt"], "no name for a page"),
+    (["--model", "tinny"], "did you mean 'tiny'"),
+    (["--seeds", "0"], "--seeds"),
+])
+def test_bad_input(arguments, said):
+    done = subprocess.run([SCRIPT, "bench", "memory", *arguments], capture_output=True, text=True)
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,114 @@
+"""A day of film in sittings: the same film as in one, memory that stays, and a report that tells what it measured."""
+
+import json
+import subprocess
+import sysconfig
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from echo_cli.bench import soak
+from echo_cli.bench.soak import REPORT, Soak, film_of, hours
+from echo_cli.errors import MissingError, UsageError
+from echo_cli.models.backend import Backend
+from echo_cli.models.loading import random_transformer
+from echo_cli.models.spec import TINY
+from echo_cli.models.tiny_codec import TinyCodec
+from echo_cli.models.words import WordTextEncoder
+from echo_cli.runtime import Runtime
+
+SCRIPT = Path(sysconfig.get_path("scripts")) / "echo-cli"
+SPEC = replace(TINY, depth=1, width=24, heads=2, ffn=24, channels=4, text_dim=16, steps=(1000,))
+CPU = Runtime(torch.device("cpu"), torch.float32)
+UNTRAINED = {"trained": False}
+
+
+@pytest.fixture(scope="module")
+def backend() -> Backend:
+    torch.manual_seed(1)
+    codec, text = (module.requires_grad_(False).eval() for module in (TinyCodec(4, (8, 8, 8)), WordTextEncoder(16)))
+    return Backend(SPEC, random_transformer(SPEC, 3), text, codec, "0" * 64)
+
+
+def soaked(folder: Path, backend: Backend, pictures: int = 400, policy: str = "echo-infinity", **settings) -> Soak:
+    return Soak(folder, backend, CPU, policy, settings or (UNTRAINED if policy == "echo-infinity" else {}), 0, pictures, 6.0)
+
+
+def quietly(blocks: int, milliseconds: float) -> None: ...
+
+
+def looks(run: Soak) -> list[tuple]:
+    """All that a run found, but times and the process's memory."""
+    return [(each.scene, each.prompt, each.blocks, each.pictures, each.bytes, each.place, each.colour, each.colourfulness, each.contrast,
+             each.sharpness, each.moving) for each in run.chapters]
+
+
+def test_a_film_has_at_least_its_pictures_and_goes_round(backend: Backend) -> None:
+    day = film_of(soak.DAY, backend, 600.0)
+    assert day.pictures >= soak.DAY and day.pictures - soak.DAY < 12 and len(day.scenes) in (145, 146)
+    prompts = [scene.prompt for scene in day.scenes]
+    assert prompts[:6] == prompts[6:12] and len(set(prompts)) == 6
+    assert len({scene.id for scene in day.scenes}) == len(day.scenes)  # noise is keyed by it: no hour repeats another
+    assert min(len(span.blocks) for span in day.spans) >= 5
+
+
+def test_sittings_make_the_film_that_one_would(tmp_path: Path, backend: Backend) -> None:
+    whole = soaked(tmp_path / "whole", backend)
+    assert whole.sit(lambda: False, quietly) and whole.done
+    left = 1
+    while not (run := soaked(tmp_path / "parts", backend)).done:
+        made = []
+        run.sit(lambda: len(made) >= 7, lambda blocks, _: made.append(blocks))
+        left += 1
+    assert left > 3 and run.sittings == left - 1 and looks(run) == looks(whole)
+    assert len(list((tmp_path / "parts").glob("state-*"))) == 1
+    assert [row.bytes for row in whole.chapters] == [whole.chapters[0].bytes] * len(whole.chapters)
+    told = json.loads((tmp_path / "whole" / REPORT).read_text())
+    assert told["hours"] == json.loads(json.dumps(hours(whole.chapters))) and sum(row["blocks"] for row in told["hours"]) == 34
+    assert all(0 < chapter.update_share < 1 and chapter.block_ms > 0 for chapter in whole.chapters)
+    assert whole.sheet().is_file()
+
+
+def test_any_policy_can_be_soaked(tmp_path: Path, backend: Backend) -> None:
+    run = soaked(tmp_path, backend, 100, "window")
+    assert run.sit(lambda: False, quietly) and run.chapters[0].update_share is None
+
+
+def test_hours_are_laid_beside_the_first(tmp_path: Path, backend: Backend) -> None:
+    run = soaked(tmp_path, backend, 100)
+    run.sit(lambda: False, quietly)
+    one = run.chapters[0]
+    later = replace(one, hour=2, sharpness=0.5 * one.sharpness, place=not one.place, blocks=2 * one.blocks, block_ms=3 * one.block_ms)
+    first, second = hours([one, later])
+    assert first["sharpness_kept"] == 1.0 and second["sharpness_kept"] == 0.5 and second["contrast_kept"] == 1.0
+    assert second["place_right"] == 1 - first["place_right"] and second["block_ms"] == pytest.approx(3 * first["block_ms"], rel=1e-3)
+
+
+def test_what_cannot_be_gone_on_with_is_refused(tmp_path: Path, backend: Backend) -> None:
+    soaked(tmp_path, backend).sit(lambda: True, quietly)
+    with pytest.raises(UsageError, match="differs in policy, settings"):
+        soaked(tmp_path, backend, policy="window")
+    with pytest.raises(UsageError, match="differs in pictures"):
+        soaked(tmp_path, backend, 500)
+    state = next(tmp_path.glob("state-*"))
+    state.write_bytes(state.read_bytes()[:-1])
+    with pytest.raises(UsageError, match="bytes, not") as caught:
+        soaked(tmp_path, backend)
+    assert "--out" in caught.value.hint
+    (tmp_path / REPORT).write_text("{}")
+    with pytest.raises(MissingError, match="not a soak's report"):
+        soaked(tmp_path, backend)
+
+
+def test_the_command_sits_and_goes_on(tmp_path: Path) -> None:
+    def typed(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([SCRIPT, "bench", "soak", "--out", tmp_path / "run", "--policy", "window", "--pictures", "145", "--scene", "5",
+                               "--threads", "1", *more], capture_output=True, text=True)
+
+    first, second = typed("--minutes", "0"), typed("--json")
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    told = json.loads(second.stdout)
+    assert told["done"] and told["sittings"] == 2 and told["hours"][0]["blocks"] == 13
+    assert "hour" in first.stdout and "9 of 153 pictures, 1 sittings" in first.stdout

@@ -1,0 +1,46 @@
+"""Frames that are kept on the host make the same film, bit for bit, and whoever reads them gets them on the device."""
+
+import pytest
+import torch
+
+from echo_cli.memory.policies import POLICIES
+from echo_cli.memory.store import KVStore
+from tests.small import GRID, SHORT, SPEC, policy_for, run, story
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("name", "settings"), [*((name, {}) for name in POLICIES), ("echo-forcing", {"true_places": True}),
+                                                ("echo-forcing", {"fold": "token_select", "nearest_anchor": True})])
+@torch.inference_mode()
+def test_a_film_that_remembers_on_the_host_is_the_same_bits(name: str, settings: dict) -> None:
+    timeline = story(SHORT)
+    settings = {**settings, "trained": False} if name in ("echo-infinity", "scene-queries") else settings
+    away = policy_for(name, timeline, settings)
+    away.home = CPU
+    for here, there in zip(run(name, timeline, settings), run(name, timeline, settings, policy=away), strict=True):
+        assert torch.equal(here.latents, there.latents) and here.bytes == there.bytes
+
+
+@pytest.mark.parametrize("home", [None, CPU])
+def test_what_is_written_is_what_is_read(home: torch.device | None) -> None:
+    store = KVStore(SPEC, GRID, 5, 6, home=home)
+    slots = store.take(3)
+    keys, values = torch.randn(2, SPEC.depth, 1, 3 * GRID.tokens, SPEC.heads, SPEC.head_dim)
+    store.write(slots, keys, values)
+    store.write(slots[1:2], values[0][:, :GRID.tokens], keys[0][:, :GRID.tokens], 0)
+    keys, values = (part.unflatten(2, (3, GRID.tokens)).clone() for part in (keys, values))
+    keys[0, :, 1], values[0, :, 1] = values[0, :, 0].clone(), keys[0, :, 0].clone()
+    assert all(torch.equal(read, wanted) for read, wanted in zip(store.frames(slots), (keys, values), strict=True))
+    assert torch.equal(store.key(slots[2]), keys[:, :, 2])
+    in_layer = store.layer_frames(1, slots)
+    assert torch.equal(in_layer[1], values[1].flatten(1, 2))
+    index = torch.tensor([[3, 0, 17]])
+    source = torch.tensor(slots)[index // GRID.tokens] * GRID.tokens + index % GRID.tokens
+    chosen = store.layer_tokens(1, slots, index, source)
+    assert torch.equal(chosen[0], in_layer[0][:, index[0]]) and torch.equal(chosen[1], in_layer[1][:, index[0]])
+    kept = store.state()
+    other = KVStore(SPEC, GRID, 5, 6, home=CPU if home is None else None)
+    other.restore(kept)
+    assert all(torch.equal(one, two) for one, two in zip(store.frames(slots), other.frames(slots), strict=True))
+    assert store.frame_bytes == 2 * store.keys.numel() * 4 < store.bytes

@@ -1,0 +1,166 @@
+"""The engine of a cluster: room and refusals with a stand-in for Ray; losses with a real cluster of two machines here."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from echo_cli.cli.app import run
+from echo_cli.errors import MissingError, UsageError
+from echo_cli.render.batch import local, ray_engine
+from echo_cli.render.batch.outcome import Film, Orders, Outcome, Status
+from echo_cli.render.batch.tally import Tally
+from echo_cli.render.progress import Progress
+from echo_cli.render.signals import Interruption
+from tests.render import stage
+
+ROOT = Path(__file__).parents[3]
+
+
+def cluster_of(*nodes: dict[str, float]) -> SimpleNamespace:
+    return SimpleNamespace(nodes=lambda: [{"Alive": True, "Resources": node} for node in nodes] + [
+        {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}}])
+
+
+@pytest.mark.parametrize(("nodes", "orders", "cpus", "room", "needs"), [
+    ([{"CPU": 2.0}], Orders(), None, 1, {"CPU": 2, "GPU": 0}), ([{"CPU": 16.0}, {"CPU": 10.0}], Orders(), None, 6, {"CPU": 4, "GPU": 0}),
+    ([{"CPU": 16.0}], Orders(), 3, 5, {"CPU": 3, "GPU": 0}), ([{"CPU": 32.0, "GPU": 4.0}, {"CPU": 8.0}], Orders(), None, 4, {"CPU": 4, "GPU": 1}),
+    ([{"CPU": 6.0, "GPU": 4.0}], Orders(), 2, 3, {"CPU": 2, "GPU": 1}), ([{"CPU": 8.0, "GPU": 4.0}], Orders("cpu"), None, 2, {"CPU": 4, "GPU": 0}),
+    ([{"CPU": 8.0, "GPU": 1.0}], Orders("cuda"), None, 1, {"CPU": 4, "GPU": 1}),
+])
+def test_an_actor_a_gpu_or_so_many_cpus(nodes: list[dict], orders: Orders, cpus: int | None, room: int, needs: dict[str, int]) -> None:
+    assert ray_engine._room(cluster_of(*nodes), orders, cpus) == (room, needs)
+
+
+@pytest.mark.parametrize(("orders", "cpus", "told"), [
+    (Orders("cuda"), None, "no machine of the Ray cluster has a GPU"), (Orders(), 9, "room for an actor of 9 CPUs; the largest has 8 CPUs"),
+])
+def test_a_cluster_without_room_is_refused(orders: Orders, cpus: int | None, told: str) -> None:
+    with pytest.raises(MissingError) as caught:
+        ray_engine._room(cluster_of({"CPU": 8.0}, {"CPU": 2.0}), orders, cpus)
+    assert told in caught.value.message
+
+
+def test_without_ray_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.chdir(tmp_path)
+    Path("a.yaml").write_text("scenes: [{id: a, prompt: a red ball, duration: 0.5s}]")
+    assert run(["batch", "a.yaml", "--engine", "ray"]) == 3
+    assert "needs Ray" in (told := capsys.readouterr().err) and "echo-cli[farm]" in told
+
+
+def test_a_single_gpu_cannot_be_chosen_for_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_engine, "_ray", lambda: SimpleNamespace())
+    with pytest.raises(UsageError, match="Ray says which GPU"):
+        next(ray_engine.make_films([], Orders("cuda:1"), Tally([], 0, Progress()), Interruption()))
+
+
+def test_a_cluster_that_is_not_there_is_told_at_once() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        quiet = SimpleNamespace(is_initialized=lambda: False, init=lambda **options: pytest.fail("Ray would try for minutes"))
+        with pytest.raises(MissingError, match=f"no Ray cluster answers at {address}"), ray_engine._cluster(quiet, address):
+            pass
+
+
+def test_an_actor_of_another_version_does_not_begin() -> None:
+    with pytest.raises(RuntimeError, match="0.0.0 where the batch was called"):
+        ray_engine.Hand(Orders(), 1, ".", "0.0.0")
+
+
+STORY = "seed: {seed}\nscenes: [{{id: a, prompt: a red ball, duration: 10s}}, {{id: b, prompt: a blue box, duration: 10s}}]"
+
+
+def films(folder: Path, count: int) -> list[Film]:
+    folder.mkdir()
+    return [Film(number, f"{number}.yaml", stage.job(folder, STORY.format(seed=number), f"{number}.mp4"))
+            for number in range(1, count + 1)]
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """A head without CPUs and two machines with one each; what they run knows the small model."""
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 1000, "health_check_failure_threshold": 3}
+    small = {"object_store_memory": 80 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": quick, **small})
+    cluster.machines = [cluster.add_node(num_cpus=1, **small) for _ in range(2)]
+    try:
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR",
+                 runtime_env={"worker_process_setup_hook": "tests.render.stage.install"})
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def at_work(machine: object) -> list[int]:
+    """The processes of a machine's actors that are making a film at this moment."""
+    import psutil
+
+    raylet, = (process.process for process in machine.all_processes["raylet"])
+    return [child.pid for child in psutil.Process(raylet.pid).children(recursive=True) if "Hand.make" in " ".join(child.cmdline())]
+
+
+def when_at_work(machine: object, act: Callable[[int], object]) -> threading.Thread:
+    """Calls `act` with the process of an actor in the middle of a film."""
+    def watch() -> None:
+        while not (found := at_work(machine)):
+            time.sleep(0.05)
+        act(found[0])
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.mark.slow
+def test_a_lost_actor_and_a_lost_machine_cost_no_film(cluster: object, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    wanted = films(tmp_path / "cluster", 12)
+    outcomes: list[Outcome] = []
+    losses: list[threading.Thread] = []
+    for outcome in ray_engine.make_films(wanted, Orders("cpu"), Tally(wanted, 12, Progress()), Interruption(), cpus=1):
+        outcomes.append(outcome)
+        if len(outcomes) == 2:
+            losses.append(when_at_work(cluster.machines[0], lambda process: os.kill(process, signal.SIGKILL)))
+        if len(outcomes) == 5:
+            losses.append(when_at_work(cluster.machines[1], lambda process: cluster.remove_node(cluster.machines[1], allow_graceful=False)))
+    assert len(losses) == 2 and not any(thread.is_alive() for thread in losses)
+    assert capfd.readouterr().out == ""
+    assert sorted(outcome.number for outcome in outcomes) == list(range(1, 13))
+    assert {outcome.status for outcome in outcomes} == {Status.MADE}
+
+    alone = films(tmp_path / "alone", 12)
+    stage.install()
+    sequential = list(local.make_films(alone, Orders("cpu"), Tally(alone, 12, Progress()), Interruption()))
+    assert {outcome.number: outcome.sha256 for outcome in outcomes} == {outcome.number: outcome.sha256 for outcome in sequential}
+    assert {path.name for path in (tmp_path / "cluster").iterdir()} == {path.name for path in (tmp_path / "alone").iterdir()}
+
+
+@pytest.mark.slow
+def test_a_signal_reaches_the_actors(cluster: object, tmp_path: Path) -> None:
+    wanted, interruption = films(tmp_path / "cluster", 5), Interruption()
+    told: list[float] = []
+
+    class Watching(Progress):
+        every = 0.0
+
+        def tell(self, step, rate, left) -> None:
+            told.append(step.percent)
+            interruption.by = "SIGTERM"
+
+    outcomes = list(ray_engine.make_films(wanted, Orders("cpu"), Tally(wanted, 5, Watching()), interruption, cpus=1))
+    statuses = [outcome.status for outcome in outcomes]
+    assert told and sorted(outcome.number for outcome in outcomes) == [1, 2, 3, 4, 5]
+    assert set(statuses) <= {Status.INTERRUPTED, Status.LEFT, Status.MADE} and Status.INTERRUPTED in statuses and Status.LEFT in statuses

@@ -1,0 +1,403 @@
+"""What an interrupted run leaves: noted whole or not at all, believed only to the letter, and never taken for another film's."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from echo_cli.errors import Damaged, EchoError, Interrupted, OutOfMemory, OutputError, UsageError
+from echo_cli.files import sha256
+from echo_cli.render import resume
+from echo_cli.render.film import Made, make
+from echo_cli.render.job import Job
+from echo_cli.render.lock import OneWriter
+from echo_cli.render.needed import Keeping, Told, needed
+from echo_cli.render.progress import Progress, Step
+from echo_cli.render.resume import Cadence, Work
+from echo_cli.render.signals import Interruption
+from echo_cli.runtime import Runtime
+from echo_cli.trace.reader import read_trace
+from echo_cli.video import segments
+
+from .stage import WEIGHTS, backend, job
+
+CPU = Runtime(torch.device("cpu"), torch.float32)
+NEVER = Keeping(every=0)
+
+
+@pytest.fixture(autouse=True)
+def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "LENGTH", 20)
+
+
+class Stopping(Progress):
+    """Does something when so many blocks have been written."""
+
+    def __init__(self, block: int, then) -> None:
+        super().__init__()
+        self.block, self.then, self.blocks = block, then, []
+
+    def step(self, step: Step) -> None:
+        self.blocks.append(step.block)
+        if len(self.blocks) == self.block:
+            self.then()
+
+
+def made(task: Job, keeping: Keeping = NEVER, progress: Progress | None = None, model=None) -> Made:
+    with Interruption(lambda text: None) as interruption:
+        return make(task, model or backend(), CPU, progress or Progress(), interruption, keeping)
+
+
+def stopped(task: Job, block: int, keeping: Keeping = NEVER) -> Interrupted:
+    """A run that a signal stops when it has written so many blocks, one block later."""
+    with Interruption(lambda text: None) as interruption, pytest.raises(Interrupted) as caught:
+        make(task, backend(), CPU, Stopping(block, lambda: setattr(interruption, "by", "SIGTERM")), interruption, keeping)
+    return caught.value
+
+
+def failed(task: Job, block: int, error: Exception, keeping: Keeping) -> EchoError:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(EchoError) as caught:
+        made(task, keeping, Stopping(block, fail))
+    return caught.value
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
+@pytest.fixture
+def unstruck(tmp_path: Path) -> str:
+    (tmp_path / "unstruck").mkdir()
+    return made(job(tmp_path / "unstruck")).outputs["film"].sha256
+
+
+def folder(tmp_path: Path) -> Path:
+    place = tmp_path / "film"
+    place.mkdir(exist_ok=True)
+    return place
+
+
+@pytest.mark.parametrize("choices", [
+    {}, {"memory": "recache"}, {"memory": "window"}, {"settings": {"gate_on_clean": True, "forgetting": "suppress"}},
+    {"memory": "echo-infinity", "settings": {"trained": False}}, {"memory": "scene-queries", "settings": {"trained": False}},
+], ids=str)
+def test_a_film_that_was_stopped_three_times_is_the_film(tmp_path: Path, choices: dict) -> None:
+    whole, told = tmp_path / "whole", []
+    whole.mkdir()
+    place, keeping = folder(tmp_path), Keeping(every=0, tell=told.append)
+    for block in (2, 4, 6):
+        error = stopped(job(place, **choices), 1, keeping)
+        assert re.search(rf"after block {block} of 6; kept [1-9][\d.]* kB in .*film.resume \(never more than", error.message) and "the same command goes on" in error.hint
+        assert files(place) >= {"film.resume/checkpoint.json", "film.trace.json.partial"} and not (place / "film.mp4").exists()
+    done = made(job(place, **choices), keeping)
+    assert done.outputs["film"].sha256 == made(job(whole, **choices)).outputs["film"].sha256
+    assert done.sittings == 4 and done.pictures == 66 and files(place) == files(whole)
+    assert told == [f"{place / 'film.mp4'}: going on after block {block} of 6" for block in (2, 4, 6)]
+    trace, other = (read_trace(each / "film.trace.json") for each in (place, whole))
+    trace.check()
+    assert trace.totals.blocks == 6 and trace.totals.scenes == 3 and len(trace) == 6
+    for row, wanted in zip(trace.rows(), other.rows(), strict=True):
+        row["measured"].pop("times"), wanted["measured"].pop("times")
+        assert row == wanted
+    assert json.loads((place / "film.manifest.json").read_text())["timings"]["sittings"] == 4
+
+
+def test_a_sequence_goes_on_too(tmp_path: Path) -> None:
+    whole, place = tmp_path / "whole" / "film", folder(tmp_path)
+    stopped(job(place, name="%03d.png"), 3)
+    assert made(job(place, name="%03d.png")).outputs["film"].sha256 == made(job(whole, name="%03d.png")).outputs["film"].sha256
+    assert files(place) == files(whole)
+
+
+def test_captions_that_are_drawn_go_on_too(tmp_path: Path) -> None:
+    from echo_cli.video.subtitles import Subtitles
+
+    drawn = {"name": "%03d.png", "scale": 4, "subtitles": Subtitles.BURN}
+    stopped(job(folder(tmp_path), **drawn), 3)
+    assert made(job(folder(tmp_path), **drawn)).outputs["film"].sha256 == made(job(tmp_path / "whole", **drawn)).outputs["film"].sha256
+
+
+def test_what_was_made_is_not_made_again(tmp_path: Path) -> None:
+    stopped(job(folder(tmp_path)), 3)
+    watch = Stopping(0, None)
+    made(job(folder(tmp_path)), progress=watch)
+    assert watch.blocks == [5, 6]
+
+
+def test_it_is_kept_as_often_as_asked(tmp_path: Path, unstruck: str) -> None:
+    """And a run that fails between goes on from the last time, also over what came after it."""
+    place = folder(tmp_path)
+    done = made(job(place), Keeping(every=1e-9))
+    assert done.kept.checkpoints == 6 and 0 < done.kept.bytes <= done.kept.bound and done.kept.seconds > 0
+    (place / "film.mp4").unlink()
+    for block in (1, 2, 3):
+        error = failed(job(place), 2, OutputError("the disk is full", "free some space"), Keeping(every=1e-9))
+        assert error.hint == (f"free some space; what was made up to block {block} of 6 is kept in film.resume, and the same "
+                              "command goes on from there")
+        assert len(list(place.glob("film.resume/state-*"))) == 1
+    assert made(job(place)).outputs["film"].sha256 == unstruck
+
+
+def test_out_of_memory_tells_what_to_lower_and_what_is_kept(tmp_path: Path) -> None:
+    error = failed(job(folder(tmp_path)), 3, MemoryError(), Keeping(every=1e-9))
+    assert isinstance(error, OutOfMemory) and "--size" in error.hint and "--dtype" in error.hint and "memory.window" in error.hint
+    assert "up to block 2 of 6 is kept" in error.hint
+
+
+def test_before_anything_is_kept_a_failure_leaves_the_trace_alone(tmp_path: Path) -> None:
+    error = failed(job(folder(tmp_path)), 3, OutputError("the disk is full", "free some space"), NEVER)
+    assert error.hint == "free some space" and files(folder(tmp_path)) == {"film.trace.json.partial"}
+
+
+def test_a_checkpoint_is_bounded(tmp_path: Path) -> None:
+    """The longer film has no larger one."""
+    kept = [made(job(tmp_path, f"scenes: [{{id: a, prompt: a red ball, duration: {seconds}s}}]", f"{seconds}.mp4"), Keeping(every=1e-9)).kept
+            for seconds in (9, 18)]
+    assert max(each.bytes for each in kept) <= kept[0].bound and kept[1].bound <= kept[0].bound * 1.001
+    assert kept[1].checkpoints == 25
+
+
+# Not of this film
+
+
+@pytest.mark.parametrize(("choices", "why"), [
+    ({"seed": 9}, "seed was 5, now 9"), ({"memory": "window"}, "memory.policy was echo-forcing, now window"), ({"scale": 2}, "scale was 1, now 2"),
+    ({"size": (64, 64)}, "size was"), ({"story": "scenes: [{id: a, prompt: a red ball, duration: 9s}]"}, "another storyboard"),
+])
+def test_another_film_is_refused_with_its_reason(tmp_path: Path, choices: dict, why: str) -> None:
+    place = folder(tmp_path)
+    stopped(job(place), 3)
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    other = job(place, **choices)
+    for attempt in (lambda: needed(other, Told(WEIGHTS)), lambda: made(other)):
+        with pytest.raises(UsageError, match="was begun as something else, and interrupted after block 4 of 6") as caught:
+            attempt()
+        assert why in caught.value.message and "--restart" in caught.value.hint and caught.value.exit_code == 2
+    assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
+    assert needed(other, Told(WEIGHTS), keeping=Keeping(restart=True))
+    assert made(other, Keeping(restart=True)).sittings == 1 and not (place / "film.resume").exists()
+
+
+def test_other_weights_version_device_or_shape_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = folder(tmp_path)
+    stopped(job(place), 3)
+    with pytest.raises(UsageError, match="other weights"):
+        needed(job(place), Told("1" * 64))
+    with pytest.raises(UsageError, match="other weights"):
+        made(job(place), model=replace(backend(), weights_hash="1" * 64))
+    with pytest.raises(UsageError, match=r"it was film.mp4, now film_%d.png"):
+        needed(job(place, name="film_%d.png"), Told(WEIGHTS))
+    for fact, value, why in (("torch", "9.9", "torch was 9.9, now"), ("dtype", "bfloat16", "dtype was bfloat16, now float32"),
+                             ("device", "cuda", "device was cuda, now cpu"), ("compiled", True, "compiled was True, now False")):
+        rewrite(place, lambda note: note["machine"].update({fact: value}))
+        with pytest.raises(UsageError, match=why):
+            made(job(place))
+    monkeypatch.setattr("echo_cli.render.job.__version__", "0.9.9")
+    with pytest.raises(UsageError, match=r"version was .*, now 0.9.9"):
+        needed(job(place), Told(WEIGHTS))
+
+
+def rewrite(place: Path, change) -> None:
+    """Another note, sealed as if a run had written it."""
+    path = place / "film.resume" / "checkpoint.json"
+    note = json.loads(path.read_text())
+    kind = {name: note.pop(name) for name in ("format", "version", "sha256")}
+    change(note)
+    path.write_text(json.dumps({**kind, "sha256": resume._seal(note), **note}))
+
+
+def test_another_processor_is_told_and_its_threads_are_taken_over(tmp_path: Path, unstruck: str) -> None:
+    place, told, seen = folder(tmp_path), [], []
+    stopped(job(place), 2)
+    here = torch.get_num_threads()
+    rewrite(place, lambda note: note["machine"].update({"threads": here + 2, "processor": "AVX9"}))
+    watch = Stopping(2, lambda: seen.append(torch.get_num_threads()))
+    made(job(place), Keeping(every=0, tell=told.append), watch)
+    assert seen == [here + 2] and torch.get_num_threads() == here
+    assert "begun on AVX9" in told[0] and "last bits" in told[0]
+
+
+# Not whole
+
+
+def harmed(content: bytes, every: int) -> Iterator[bytes]:
+    yield from (content[:length] for length in range(0, len(content), every))
+    yield from (content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1:] for at in range(3, len(content), every // 2 + 1))
+
+
+@contextmanager
+def refused(place: Path) -> Iterator[None]:
+    with pytest.raises(Damaged) as caught:
+        yield
+    assert str(place) in caught.value.message and "--restart" in caught.value.hint
+
+
+def test_a_note_that_was_cut_or_changed_anywhere_is_refused(tmp_path: Path) -> None:
+    place = folder(tmp_path)
+    stopped(job(place), 3)
+    note = place / "film.resume" / "checkpoint.json"
+    content = note.read_bytes()
+    for each in harmed(content, 50):
+        note.write_bytes(each)
+        with refused(place):
+            needed(job(place), Told(WEIGHTS))
+    for each in (b"[]", b"null", b"{}", b'{"sha256": 1}', b"\xff\xfe", b"[" * 100_000, content.replace(b'"version": 1', b'"version": 2')):
+        note.write_bytes(each)
+        with refused(place):
+            needed(job(place), Told(WEIGHTS))
+    assert needed(job(place), Told(WEIGHTS), keeping=Keeping(restart=True))
+
+
+@pytest.mark.parametrize("name", ["film.resume/state-*", "film.resume/segment-000001.mp4", "film.resume/pictures-000002.raw", "film.trace.json.partial"])
+def test_whatever_else_was_cut_or_changed_is_refused_and_nothing_is_spoiled(tmp_path: Path, unstruck: str, name: str) -> None:
+    place = folder(tmp_path)
+    stopped(job(place), 3)
+    path, = place.glob(name)
+    content = path.read_bytes()
+    cases = list(harmed(content, max(1000, len(content) // 12)))
+    for each in cases:
+        path.write_bytes(each)
+        with refused(place):
+            made(job(place))
+    path.unlink()
+    with refused(place):
+        made(job(place))
+    path.write_bytes(content)
+    assert made(job(place)).outputs["film"].sha256 == unstruck
+
+
+def test_a_damaged_one_can_be_discarded(tmp_path: Path, unstruck: str) -> None:
+    place = folder(tmp_path)
+    stopped(job(place), 3)
+    (place / "film.resume" / "checkpoint.json").write_bytes(b"{")
+    assert made(job(place), Keeping(restart=True)).outputs["film"].sha256 == unstruck
+    assert "film.resume" not in files(place)
+
+
+def test_what_no_run_noted_is_in_nobodys_way(tmp_path: Path, unstruck: str) -> None:
+    place = folder(tmp_path)
+    (place / "film.resume").mkdir()
+    (place / "film.resume" / "segment-000000-abcd.mp4").write_bytes(b"left by a kill")
+    assert needed(job(place), Told(WEIGHTS)) and made(job(place)).outputs["film"].sha256 == unstruck
+
+
+# Beside other films and other processes
+
+
+def test_a_film_that_is_made_anew_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    place = folder(tmp_path)
+    made(job(place, seed=9))
+    before = {name: (place / name).read_bytes() for name in files(place)}
+    stopped(job(place), 3)
+    assert {name: (place / name).read_bytes() for name in before} == before
+    with pytest.raises(OutputError, match="seed was 9, now 5"):
+        needed(job(place), Told(WEIGHTS))
+    assert not needed(job(place, seed=9), Told(WEIGHTS))  # it is there; what was begun over it is of another film and stays
+    assert (place / "film.resume").exists()
+    assert needed(job(place), Told(WEIGHTS), force=True) and made(job(place)).sittings == 2
+    assert files(place) == set(before) and not needed(job(place), Told(WEIGHTS))
+
+
+def test_a_run_killed_as_it_ended_is_finished_or_tidied_up(tmp_path: Path, unstruck: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the film's name and the manifest's; and between that and the end."""
+    place = folder(tmp_path)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("echo_cli.trace.writer.TraceWriter.publish", kill)
+        patch.setattr(Path, "unlink", lambda *_, **__: None)  # a killed process tidies nothing up
+        patch.setattr("echo_cli.render.resume.Work.discard", lambda work: None)
+        with pytest.raises(Killed):
+            made(job(place), Keeping(every=1e-9))
+    (place / "film.lock").unlink()
+    assert (place / "film.mp4").exists() and not (place / "film.manifest.json").exists()
+    assert needed(job(place), Told(WEIGHTS))
+    with monkeypatch.context() as patch:
+        patch.setattr("echo_cli.render.resume.Work.discard", lambda work: None)
+        assert made(job(place)).outputs["film"].sha256 == unstruck
+    assert (place / "film.resume").exists()
+    assert not needed(job(place), Told(WEIGHTS)) and not (place / "film.resume").exists()
+
+
+def test_somebody_elses_film_is_not_taken_for_a_half_named_one(tmp_path: Path) -> None:
+    place = folder(tmp_path)
+    made(job(place))
+    (place / "film.manifest.json").rename(place / "film.manifest.json.partial")
+    (place / "film.mp4").write_bytes(b"mine")
+    with pytest.raises(OutputError, match="exists"):
+        needed(job(place), Told(WEIGHTS))
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    task = job(folder(tmp_path))
+    work = Work(task.outputs)
+    with OneWriter(work.lock, work.film):
+        for attempt in (lambda: needed(task, Told(WEIGHTS)), lambda: made(task)):
+            with pytest.raises(OutputError, match="is being made by process"):
+                attempt()
+    assert made(task).sittings == 1
+
+
+def test_a_folder_that_vanishes_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("echo_cli.render.lock.BEAT", 0.01)
+    story = "scenes: [{id: a, prompt: a red ball, duration: 10m}]"
+    with pytest.raises(OutputError) as caught:
+        made(job(folder(tmp_path), story), NEVER, Stopping(3, lambda: folder(tmp_path).rename(tmp_path / "moved")))
+    assert "is gone" in caught.value.message or "does not exist any more" in caught.value.message
+
+
+def test_a_clock_that_goes_backwards_is_nobodys_clock(tmp_path: Path, unstruck: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [2e9]
+
+    def back() -> float:
+        now[0] -= 100
+        return now[0]
+
+    monkeypatch.setattr("time.time", back)
+    assert stopped(job(folder(tmp_path)), 3, Keeping(every=1e-9)).exit_code == 75
+    done = made(job(folder(tmp_path)), Keeping(every=1e-9))
+    assert done.outputs["film"].sha256 == unstruck and done.wall_seconds > 0
+
+
+def test_the_cadence(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    usual, asked, never = Cadence(None), Cadence(5.0), Cadence(0)
+    now[0] = 59.0
+    assert not usual.due and asked.due and not never.due
+    now[0] = 61.0
+    assert usual.due
+    usual.saved(2.0)  # a large one: a fiftieth of the time is 100 seconds
+    asked.saved(2.0)
+    now[0] = 125.0
+    assert not usual.due and asked.due
+    now[0] = 162.0
+    assert usual.due and not never.due
+
+
+def test_nothing_is_relied_on_that_pictures_do_not_show(tmp_path: Path) -> None:
+    """The pictures themselves, not only the file: a sequence stopped over and over against one that was not."""
+    from PIL import Image
+
+    whole, place = tmp_path / "whole", folder(tmp_path)
+    made(job(whole, name="%03d.png"))
+    for _ in range(3):
+        stopped(job(place, name="%03d.png"), 1)
+    made(job(place, name="%03d.png"))
+    for number in range(66):
+        assert (np.asarray(Image.open(place / f"{number:03d}.png")) == np.asarray(Image.open(whole / f"{number:03d}.png"))).all()
+    assert sha256(place / "065.png") == sha256(whole / "065.png")
