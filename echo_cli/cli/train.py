@@ -38,7 +38,7 @@ def train(
     seed: Annotated[int, typer.Option(min=0, max=65535, help="Decides the run: the same seed gives the same losses.")] = 1,
     minutes: Annotated[list[str] | None, typer.Option(metavar="STAGE=M", help="End a stage after so many minutes; may be repeated.")] = None,
     report: Annotated[bool, typer.Option("--report", help="Train nothing: judge the weights in the folder, or the package's own.")] = False,
-    stories: Annotated[int, typer.Option(min=4, help="With --report: how many held-out stories are judged.")] = 48,
+    stories: Annotated[int, typer.Option(min=4, help="With --report: how many held-out stories are judged.")] = 50,
     debug: Debug = False,
 ) -> None:
     """Train the embedded model `tiny`, reproducibly, a stage at a time; stop whenever you like and run it again to go on."""

@@ -17,6 +17,7 @@ from echo_cli.files import write_whole
 from echo_cli.models.backend import Backend
 from echo_cli.storyboard.matching import Recall
 from echo_cli.storyboard.nouns import Kind
+from echo_cli.training.codec_stage import codec_figures
 from echo_cli.training.probes import judge, probe_accuracy, score
 from echo_cli.training.sheets import LENGTH, as_image, film_sheet, films, held_out, stream
 from echo_cli.training.world import BLOCK, FPS, HELD_OUT, PICTURES, StoryKind, pictures_of, sample_stories
@@ -29,6 +30,7 @@ def report(backend: Backend, folder: Path, stories: int, told: Callable[[str], N
     """All figures, written to `folder`/report.json with contact sheets beside it; `told` hears each part as it is done."""
     folder.mkdir(parents=True, exist_ok=True)
     parts: dict[str, Callable[[], dict]] = {
+        "codec": lambda: {name: value for name, value in asdict(codec_figures(backend.codec, stories)).items() if isinstance(value, float)},
         "judges on real clips": lambda: asdict(probe_accuracy(backend.codec, stories)),
         "attributes": lambda: attributes(backend, stories, folder),
         "variety": lambda: variety(backend, folder),
