@@ -81,6 +81,7 @@ _ACTS: Mapping[str, Callable[[Scenario, ModelSpec], bool]] = {
     "jump_by_gap": _returns, "whole_scene": _remembers_a_late_frame,
 }
 
+
 def _with(name: str, *parts: str) -> Contestant:
     return Contestant(name, DEFAULT_POLICY, {key: value for part in parts for key, value in BEYOND[part].items()}, parts)
 

@@ -199,7 +199,7 @@ class Studio:
             if not takes_part(contestant, self.order, scenario, spec):
                 continue
             try:
-                made = twins if contestant is blank and twins else takes(self.backend, scenario, contestant, stories, blocks)
+                made = twins if contestant == blank and twins else takes(self.backend, scenario, contestant, stories, blocks)
             except MissingError as error:
                 found.lacking[contestant.name] = error.message
                 continue

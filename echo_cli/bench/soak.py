@@ -134,12 +134,13 @@ class Soak:
             raise MissingError(f"{path}: damaged, or not a soak's report ({error})", hint="Name another folder with --out.") from error
         differing = [name for name in self.about if about.get(name) != json.loads(json.dumps(self.about[name]))]
         if differing:
-            raise UsageError(f"{self.folder} holds another film: it differs in {', '.join(differing)}", hint="Name another folder with --out.")
+            raise UsageError(f"{self.folder} holds another film: it differs in {', '.join(differing)}",
+                             hint="Name another folder with --out.")
         self.chapters = [Chapter(**{**row, "colourfulness": tuple(row["colourfulness"])}) for row in chapters]
         self.running, self.sittings = Running(**told["running"]), told["sittings"]
         self._state = self.folder / left["file"]
         try:
-            state = read_state(self._state, Stored(left["bytes"], left["sha256"], left["nest"]), self.runtime.device)
+            state = read_state(self._state, Stored(left["bytes"], left["sha256"], left["nest"]))
         except Damaged as error:
             raise UsageError(error.message, hint="Name another folder with --out.") from error
         self.begun = Begun(left["blocks"], state)
@@ -212,12 +213,13 @@ class Soak:
         with told_as_output(self.folder):
             Image.fromarray(as_bytes(film[len(film) // 2])).save(self.folder / f"scene-{scene + 1:04d}.png")
         red, green, blue = film.mean((0, 2, 3)).tolist()
-        hour = int(self.timeline.geometry.pictures(span.blocks.start * self.timeline.geometry.block_frames) / self.timeline.geometry.fps // ROUND) + 1
+        geometry = self.timeline.geometry
+        hour = int(span.pictures.start / geometry.fps // ROUND) + 1
         return Chapter(scene, hour, span.scene.prompt, running.blocks, span.pictures.stop,
                        1000 * running.wall / running.blocks, 1000 * running.processor / running.blocks,
                        running.update / running.wall if isinstance(self.policy, EchoInfinity) else None, held, resident("self"),
-                       **right, colourfulness=(red, green, blue), contrast=film.std().item(), sharpness=film.diff(dim=-1).abs().mean().item(),
-                       moving=film.diff(dim=0).abs().mean().item())
+                       **right, colourfulness=(red, green, blue), contrast=film.std().item(),
+                       sharpness=film.diff(dim=-1).abs().mean().item(), moving=film.diff(dim=0).abs().mean().item())
 
     def _keep(self, blocks: int, state: Any) -> None:
         """The state first, then the report that names it, then the state before is gone."""
@@ -258,7 +260,8 @@ def hours(chapters: list[Chapter]) -> list[dict[str, Any]]:
         pairs = [(chapter, first[chapter.prompt]) for chapter in these if chapter.prompt in first]
         for name in ("contrast", "sharpness", "moving"):
             row[f"{name}_kept"] = sum(getattr(a, name) / max(1e-6, getattr(b, name)) for a, b in pairs) / max(1, len(pairs))
-        row["colour_moved"] = max((abs(x - y) for a, b in pairs for x, y in zip(a.colourfulness, b.colourfulness, strict=True)), default=0.0)
+        row["colour_moved"] = max((abs(x - y) for a, b in pairs for x, y in zip(a.colourfulness, b.colourfulness, strict=True)),
+                                  default=0.0)
         found.append({name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()})
     return found
 

@@ -104,12 +104,14 @@ def encode(size: tuple[int, int], fps: float, block_pictures: int, blocks: int) 
 def _moving(size: tuple[int, int], pictures: int) -> np.ndarray:
     """A landscape that glides past under a little grain: [picture, y, x, 3]."""
     width, height = size
-    x, y = np.arange(width + pictures), np.arange(height)[:, None]
+    x, y = np.arange(width + pictures), np.arange(height)[:, None] / height
     hills = 0.5 + 0.2 * np.sin(x / 17) + 0.1 * np.sin(x / 5.3 + 1)
-    wide = np.stack(((y / height > hills) * 0.5 + 0.2, 0.6 - 0.3 * y / height + 0 * x, 0.3 + 0.4 * (y / height < hills)), -1)
-    grain = np.random.default_rng(1).normal(0, 0.01, (pictures, height, width, 3))
-    film = np.stack([wide[:, at:at + width] for at in range(pictures)]) + grain
-    return (255 * film.clip(0, 1)).astype(np.uint8)
+    wide = np.stack(((y > hills) * 0.5 + 0.2, 0.6 - 0.3 * y + 0 * x, 0.3 + 0.4 * (y < hills)), -1).astype(np.float32)
+    dice, film = np.random.default_rng(1), np.empty((pictures, height, width, 3), np.uint8)
+    for at in range(pictures):
+        grain = 0.01 * dice.standard_normal((height, width, 3), np.float32)
+        film[at] = 255 * (wide[:, at:at + width] + grain).clip(0, 1)
+    return film
 
 
 class _FirstPicture(Progress):

@@ -11,14 +11,17 @@ import typer
 
 from echo_cli.cli.options import (
     CheckpointEvery,
+    Compiled,
     Crf,
     Debug,
+    Decoder,
     Device,
     Dtype,
     Grace,
     LogFile,
     Memory,
     Model,
+    Offloading,
     Preset,
     ProgressStyle,
     Quiet,
@@ -33,6 +36,7 @@ from echo_cli.cli.options import (
 )
 from echo_cli.cli.report import Report
 from echo_cli.errors import EchoError, Exit, UsageError
+from echo_cli.models.running import Offload, Pictures, Running
 from echo_cli.render.progress import Style, progress_of
 from echo_cli.render.signals import GRACE
 from echo_cli.video.encoding import Encoding
@@ -85,6 +89,9 @@ def batch(
     preset: Preset = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    decoder: Decoder = Pictures.FULL,
+    offload: Offloading = Offload.AUTO,
+    compiled: Compiled = None,
     force: Annotated[bool, typer.Option("--force", help="Make films anew over what is there.")] = False,
     resume: Resume = True,
     checkpoint_every: CheckpointEvery = None,
@@ -117,7 +124,8 @@ def batch(
     if engine is not Engine.RAY and (odd := [option for option, value in given.items() if value is not None]):
         raise UsageError(f"{odd[0]} is for --engine ray", "add --engine ray")
     _check_names(model, memory)
-    choices = Choices(seed, model, memory, {}, picture_size(size), scale, subtitles, Encoding(codec, crf, preset), device, dtype)
+    choices = Choices(seed, model, memory, {}, picture_size(size), scale, subtitles, Encoding(codec, crf, preset), device, dtype,
+                      Running(pictures=decoder, offload=offload, compiled=compiled))
     orders = Orders(device, dtype, force, not resume, checkpoint_every, retries, fail_fast, grace)
     with ExitStack() as stack:
         log = stack.enter_context(Log(Path(log_file))) if log_file else None

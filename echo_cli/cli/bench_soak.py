@@ -12,6 +12,8 @@ from echo_cli.cli.options import Debug
 from echo_cli.errors import Interrupted
 
 _EVERY = 10.0  # seconds between lines
+_RIGHT = (("place", 7), ("time", 6), ("colour", 8), ("shape", 7), ("motion", 8))  # columns of what the judges find right
+_KEPT = (("contrast", 10), ("sharpness", 11), ("moving", 8))  # and of what is left of the first hour's
 
 
 def soak(
@@ -52,7 +54,8 @@ def soak(
         if time.monotonic() - told > _EVERY:
             told = time.monotonic()
             speed = (blocks - before) * run.timeline.geometry.block_pictures / (told - began)
-            print(f"{blocks / total:6.2%}  block {blocks:,} of {total:,}  {milliseconds:.0f} ms  {speed:.0f} pictures/s", file=sys.stderr, flush=True)
+            print(f"{blocks / total:6.2%}  block {blocks:,} of {total:,}  {milliseconds:.0f} ms  {speed:.0f} pictures/s",
+                  file=sys.stderr, flush=True)
 
     with Interruption() as asked:
         run.sit(lambda: asked.by is not None or (minutes is not None and time.monotonic() - began > 60 * minutes), tell)
@@ -73,11 +76,11 @@ def _print(run: Any, json: bool) -> None:
         return
     made = run.timeline.geometry.pictures(run.blocks * run.timeline.geometry.block_frames)
     print(f"{run.about['model']}, {run.about['policy']}, {made:,} of {run.timeline.pictures:,} pictures, {run.sittings} sittings")
-    print(f"{'hour':>4}{'block':>10}{'processor':>11}{'update':>8}{'memory':>10}{'resident':>10}{'place':>7}{'time':>6}{'colour':>8}{'shape':>7}"
-          f"{'motion':>8}{'contrast':>10}{'sharpness':>11}{'moving':>8}{'tint':>7}")
+    print(f"{'hour':>4}{'block':>10}{'processor':>11}{'update':>8}{'memory':>10}{'resident':>10}"
+          + "".join(f"{name:>{width}}" for name, width in (*_RIGHT, *_KEPT)) + f"{'tint':>7}")
     for row in found:
         update = "–" if row["update_share"] is None else f"{row['update_share']:.1%}"
-        rights = "".join(f"{row[f'{name}_right']:>{width}.0%}" for name, width in (("place", 7), ("time", 6), ("colour", 8), ("shape", 7), ("motion", 8)))
-        kept = "".join(f"{row[f'{name}_kept']:>{width}.0%}" for name, width in (("contrast", 10), ("sharpness", 11), ("moving", 8)))
+        rights = "".join(f"{row[f'{name}_right']:>{width}.0%}" for name, width in _RIGHT)
+        kept = "".join(f"{row[f'{name}_kept']:>{width}.0%}" for name, width in _KEPT)
         print(f"{row['hour']:>4}{row['block_ms']:>7.1f} ms{row['processor_ms']:>8.1f} ms{update:>8}{size(row['bytes']):>10}"
               f"{size(row['resident']):>10}{rights}{kept}{row['colour_moved']:>7.3f}")

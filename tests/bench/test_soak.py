@@ -104,8 +104,8 @@ def test_what_cannot_be_gone_on_with_is_refused(tmp_path: Path, backend: Backend
 
 def test_the_command_sits_and_goes_on(tmp_path: Path) -> None:
     def typed(*more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([SCRIPT, "bench", "soak", "--out", tmp_path / "run", "--policy", "window", "--pictures", "145", "--scene", "5",
-                               "--threads", "1", *more], capture_output=True, text=True)
+        return subprocess.run([SCRIPT, "bench", "soak", "--out", tmp_path / "run", "--policy", "window", "--pictures", "145",
+                               "--scene", "5", "--threads", "1", *more], capture_output=True, text=True)
 
     first, second = typed("--minutes", "0"), typed("--json")
     assert first.returncode == second.returncode == 0, first.stderr + second.stderr

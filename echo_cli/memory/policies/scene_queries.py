@@ -9,7 +9,6 @@ from it, which fades where it disagrees with the new scene and then leaves.
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
 
 from echo_cli.layout import Role
 from echo_cli.memory import scoring

@@ -1,7 +1,10 @@
-"""The engine of one process: films one after another, model by model, so that each model is loaded once."""
+"""The engine of one process: films one after another, model by model and the largest pictures first, so that each model is
+loaded once.
+"""
 
 from collections.abc import Iterator, Sequence
 
+from echo_cli.models.running import Running
 from echo_cli.render.batch.outcome import Film, Orders, Outcome, Status, left
 from echo_cli.render.batch.studio import Studio
 from echo_cli.render.batch.tally import Tally
@@ -9,11 +12,11 @@ from echo_cli.render.signals import Interruption
 
 
 def by_model(films: Sequence[Film]) -> list[Film]:
-    """In their order, but those of one model together."""
-    first: dict[str | None, int] = {}
+    """In their order, but those of one model together, those of large pictures before smaller ones."""
+    first: dict[tuple[str | None, Running], int] = {}
     for place, film in enumerate(films):
-        first.setdefault(film.job.storyboard.model, place)
-    return sorted(films, key=lambda film: first[film.job.storyboard.model])
+        first.setdefault((film.job.storyboard.model, film.job.running), place)
+    return sorted(films, key=lambda film: (first[film.job.storyboard.model, film.job.running], -film.job.size[0] * film.job.size[1]))
 
 
 def make_films(films: Sequence[Film], orders: Orders, tally: Tally, interruption: Interruption) -> Iterator[Outcome]:

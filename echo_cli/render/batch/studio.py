@@ -11,6 +11,9 @@ import torch
 from echo_cli.errors import EchoError, Exit, OutputError
 from echo_cli.faults import details, known
 from echo_cli.models.backend import Backend, load_backend
+from echo_cli.models.registry import spec_named
+from echo_cli.models.running import Running
+from echo_cli.render import room
 from echo_cli.render.batch.outcome import WORTH_RETRYING, Film, Orders, Outcome, Status, failed, skipped
 from echo_cli.render.film import Made, make
 from echo_cli.render.job import Job
@@ -32,8 +35,9 @@ class Studio:
         self._orders = orders
         self._patience = patience
         self._runtime: Runtime | None = None
-        self._model: str | None = None
         self._loaded: Backend | Exception | None = None
+        self._of: tuple[str | None, Running] | None = None  # which model was loaded, and how it was to be run
+        self._pixels = 0  # of the largest pictures that it has room for
 
     def make(self, film: Film, progress: Progress, interruption: Interruption) -> Outcome:
         """Whatever happens to the film, told as its outcome."""
@@ -54,7 +58,7 @@ class Studio:
         try:
             interruption.check("before the first block")
             self._wait_for_writer(film.job, interruption)
-            backend = self._backend(film.job)
+            backend = self._backend(film.job, progress)
             if not needed(film.job, backend, self._orders.force, keeping):
                 return skipped(film), False
             begun = True
@@ -80,14 +84,21 @@ class Studio:
             self._runtime = Runtime.choose(self._orders.device, self._orders.dtype)
         return self._runtime
 
-    def _backend(self, job: Job) -> Backend:
-        if self._model != job.storyboard.model or self._loaded is None:
-            self._model, self._loaded = job.storyboard.model, None
+    def _backend(self, job: Job, progress: Progress) -> Backend:
+        """The job's model, loaded anew only for another model, or for pictures that it was given no room for."""
+        wanted, pixels = (job.storyboard.model, job.running), job.size[0] * job.size[1]
+        if self._of != wanted or pixels > self._pixels:
+            self._of, self._pixels, self._loaded = None, 0, None
             _free()
+            model, runtime = job.storyboard.model or "", self._running()
+            running, need = room.choose(job, spec_named(model), runtime, job.running)  # a smaller film may fit if this cannot
+            if need:
+                progress.say(need)
             try:
-                self._loaded = load_backend(job.storyboard.model or "", self._running())
+                self._loaded = load_backend(model, runtime, running)
             except Exception as error:
                 self._loaded = error
+            self._of, self._pixels = wanted, pixels
         if isinstance(self._loaded, Exception):
             raise self._loaded
         return self._loaded

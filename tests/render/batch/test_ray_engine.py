@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -110,33 +111,37 @@ def at_work(machine: object) -> list[int]:
     import psutil
 
     raylet, = (process.process for process in machine.all_processes["raylet"])
-    return [child.pid for child in psutil.Process(raylet.pid).children(recursive=True) if "Hand.make" in " ".join(child.cmdline())]
+    found = []
+    for child in psutil.Process(raylet.pid).children(recursive=True):
+        with suppress(psutil.Error):  # it is gone by now
+            found += [child.pid] * ("Hand.make" in " ".join(child.cmdline()))
+    return found
 
 
-def when_at_work(machine: object, act: Callable[[int], object]) -> threading.Thread:
-    """Calls `act` with the process of an actor in the middle of a film."""
+def when_at_work(machine: object, strike: Callable[[int], object], struck: list[int]) -> None:
+    """Calls `strike` with the process of an actor in the middle of a film, and notes that it has."""
     def watch() -> None:
         while not (found := at_work(machine)):
             time.sleep(0.05)
-        act(found[0])
+        strike(found[0])
+        struck.append(found[0])
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    return thread
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @pytest.mark.slow
 def test_a_lost_actor_and_a_lost_machine_cost_no_film(cluster: object, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     wanted = films(tmp_path / "cluster", 12)
     outcomes: list[Outcome] = []
-    losses: list[threading.Thread] = []
+    struck: list[int] = []
+    first, second = cluster.machines
     for outcome in ray_engine.make_films(wanted, Orders("cpu"), Tally(wanted, 12, Progress()), Interruption(), cpus=1):
         outcomes.append(outcome)
         if len(outcomes) == 2:
-            losses.append(when_at_work(cluster.machines[0], lambda process: os.kill(process, signal.SIGKILL)))
+            when_at_work(first, lambda process: os.kill(process, signal.SIGKILL), struck)
         if len(outcomes) == 5:
-            losses.append(when_at_work(cluster.machines[1], lambda process: cluster.remove_node(cluster.machines[1], allow_graceful=False)))
-    assert len(losses) == 2 and not any(thread.is_alive() for thread in losses)
+            when_at_work(second, lambda process: cluster.remove_node(second, allow_graceful=False), struck)
+    assert len(struck) == 2
     assert capfd.readouterr().out == ""
     assert sorted(outcome.number for outcome in outcomes) == list(range(1, 13))
     assert {outcome.status for outcome in outcomes} == {Status.MADE}

@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from echo_cli.errors import EchoError, Exit, Interrupted, MissingError, OutputError, UsageError
+from echo_cli.errors import EchoError, Exit, Interrupted, MissingError, OutOfMemory, OutputError, UsageError
 from echo_cli.models import backend as backends
+from echo_cli.models.running import Running
 from echo_cli.render import lock
 from echo_cli.render.batch import local, studio
 from echo_cli.render.batch.outcome import WORST_FIRST, Film, Orders, Outcome, Status, exit_code, failed, left
 from echo_cli.render.batch.studio import Studio
 from echo_cli.render.batch.tally import Tally
+from echo_cli.render.job import Job
 from echo_cli.render.progress import Progress
 from echo_cli.render.resume import Work
 from echo_cli.render.signals import Interruption
@@ -121,19 +123,45 @@ def run(films: list[Film], interruption: Interruption | None = None, **orders) -
 def test_each_model_is_loaded_once_and_even_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[str] = []
 
-    def load(model: str, runtime: object) -> object:
+    def load(model: str, runtime: object, running: object) -> object:
         loaded.append(model)
         if model == "broken":
             raise MissingError("no weights")
         return stage.backend()
 
     monkeypatch.setattr(studio, "load_backend", load)
+    monkeypatch.setattr(studio, "spec_named", lambda model: stage.SPEC)
+    monkeypatch.setattr(studio.room, "choose", lambda job, spec, runtime, running: (running, None))
     films = [film(tmp_path, number) for number in range(1, 7)]
     films = [replace(one, job=replace(one.job, storyboard=replace(one.job.storyboard, model=model)))
              for one, model in zip(films, ["one", "broken", "one", "two", "broken", "two"], strict=True)]
     outcomes = run(films)
     assert loaded == ["one", "broken", "two"]
     assert [(outcome.number, outcome.exit_code) for outcome in outcomes] == [(1, 0), (3, 0), (2, 3), (5, 3), (4, 0), (6, 0)]
+
+
+def test_larger_pictures_come_first_so_that_room_is_found_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+    choose = studio.room.choose
+    monkeypatch.setattr(studio.room, "choose", lambda job, *rest: asked.append(job.size) or choose(job, *rest))
+    sizes = [(64, 32), (96, 64), (64, 64), (96, 64)]
+    films = [Film(number, f"{number}.yaml", stage.job(tmp_path, SHORT, f"{number}.mp4", size=size)) for number, size in enumerate(sizes, 1)]
+    assert [outcome.number for outcome in run(films)] == [2, 4, 3, 1] and asked == [(96, 64)]
+    once = Studio(Orders(force=True))
+    assert [once.make(films[place], Progress(), Interruption()).exit_code for place in (0, 1, 2)] == [0, 0, 0]
+    assert asked[1:] == [(64, 32), (96, 64)]
+
+
+def test_a_film_too_large_for_the_machine_does_not_fail_smaller_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def choose(job: Job, spec: object, runtime: object, running: Running) -> tuple[Running, str]:
+        if job.size == (96, 64):
+            raise OutOfMemory("too large")
+        return running, "just enough"
+
+    monkeypatch.setattr(studio.room, "choose", choose)
+    films = [Film(number, f"{number}.yaml", stage.job(tmp_path, SHORT, f"{number}.mp4", size=size))
+             for number, size in ((1, (64, 64)), (2, (96, 64)))]
+    assert [(outcome.number, outcome.exit_code) for outcome in run(films)] == [(2, Exit.MEMORY), (1, Exit.DONE)]
 
 
 def test_one_failure_stops_the_rest_only_when_asked(tmp_path: Path, failing: Callable) -> None:
