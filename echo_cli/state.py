@@ -46,3 +46,14 @@ def moved(nest: Nest, device: torch.device) -> Nest:
     """The same, its tensors on a device."""
     tensors, plain = pack(nest)
     return unpack({name: tensor.to(device) for name, tensor in tensors.items()}, plain)
+
+
+def copied(nest: Nest) -> Nest:
+    """The same on the host, its tensors copied: it stays as it is while their owners go on."""
+    tensors, plain = pack(nest)
+    return unpack({name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}, plain)
+
+
+def size_of(nest: Nest) -> int:
+    """Bytes of its tensors."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in pack(nest)[0].values())

@@ -104,6 +104,42 @@ def _or_dash(value: float | None, form: str, unit: str = "") -> str:
 
 
 @bench.command()
+def fast(
+    spec: Annotated[str, typer.Option(help="The model whose sizes to use; its weights are random.")] = "wan-1.3b",
+    layers: Annotated[int | None, typer.Option(min=1, help="Build only so many layers.")] = None,
+    size: Annotated[str | None, typer.Option(help="Picture size, such as 832x480; the model's own when left out.")] = None,
+    blocks: Annotated[int, typer.Option(min=1, help="Blocks to compare.")] = 10,
+    policy: Annotated[str, typer.Option(help="The memory policy.")] = "window",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    compiled: Annotated[bool | None, typer.Option("--compile/--no-compile", help="Compile the passes; left out, on a GPU.",
+                                                  show_default=False)] = None,
+    json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+    debug: Debug = False,
+) -> None:
+    """How far --fast moves latents, and how much quicker a block is.
+
+    Distances are shares of the latents' own length, block by block, between the same film with linear layers in eight
+    bits and without; beside them, what the dtype itself moves against float32.
+    """
+    from echo_cli.bench.fastness import measure
+    from echo_cli.models.registry import spec_named
+    from echo_cli.runtime import Runtime
+
+    runtime = Runtime.choose(device, dtype)
+    found = measure(spec_named(spec), runtime, depth=layers, size=picture_size(size), blocks=blocks, policy=policy,
+                    compiled=runtime.device.type == "cuda" if compiled is None else compiled)
+    if json:
+        print(json_text.dumps(found.as_dict()))
+        return
+    print(f"{found.spec}, {found.layers} layers, {found.dtype}, memory {policy}")
+    print("fast moves the latents by " + ", ".join(f"{share:.2%}" for share in found.moved) + " of their length")
+    if found.rounding:
+        print(f"{found.dtype} itself by " + ", ".join(f"{share:.2%}" for share in found.rounding))
+    print(f"the last block took {found.block_s:.3f} s, and {found.fast_block_s:.3f} s with --fast")
+
+
+@bench.command()
 def rehearsal(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write the model.", show_default=False)],
     spec: Annotated[str, typer.Option(help="The model whose sizes to use.")] = "wan2.1-t2v-1.3b",

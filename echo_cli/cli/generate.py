@@ -15,6 +15,7 @@ from echo_cli.cli.options import (
     Decoder,
     Device,
     Dtype,
+    Fast,
     Grace,
     LogFile,
     Memory,
@@ -64,6 +65,7 @@ def generate(
     device: Device = "auto",
     dtype: Dtype = "auto",
     decoder: Decoder = Pictures.FULL,
+    fast: Fast = False,
     offload: Offloading = Offload.AUTO,
     compiled: Compiled = None,
     force: Annotated[bool, typer.Option("--force", help="Make it anew over what is there.")] = False,
@@ -101,7 +103,7 @@ def generate(
             log.head(sys.argv)
         job = _job(storyboard, output, settings or [], Choices(
             seed, model, memory, {}, picture_size(size), scale, subtitles, Encoding(codec, crf, preset), device, dtype,
-            Running(decoder, offload, compiled)))
+            Running(decoder, fast, offload, compiled)))
         if dry_run:
             _tell_plan(job, as_json)
             return

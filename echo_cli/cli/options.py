@@ -35,6 +35,8 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Decoder = Annotated[Pictures, typer.Option("--decoder", help="Who makes pictures of a large model's latents: its codec, or a light "
                                                             "decoder whose weights are beside it.")]
+Fast = Annotated[bool, typer.Option("--fast", help="Linear layers of a large model in eight bits; `bench fast` says how far that "
+                                                    "moves a film.")]
 Offloading = Annotated[Offload, typer.Option(
     "--offload", help="What waits on the host until the device needs it: nothing, remembered frames (memory), or these and the "
                       "layers of a large model; auto: as little as fits.")]

@@ -55,8 +55,9 @@ class Backend:
 def _tiny(runtime: Runtime, folder: Path | None, running: Running) -> Backend:
     from echo_cli.models import tiny
 
-    if running.pictures is Pictures.FAST:
-        raise UsageError("model 'tiny' has one decoder, and that one is fast", hint="Leave --decoder out.")
+    if running.pictures is Pictures.FAST or running.fast:
+        raise UsageError("model 'tiny' is as fast as it can be: it has one decoder, and no layers in eight bits",
+                         hint="Leave --decoder and --fast out.")
     return tiny.load(runtime, folder or tiny.WEIGHTS)
 
 

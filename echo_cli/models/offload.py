@@ -17,15 +17,16 @@ class Visitor:
 
     def __init__(self, layer: nn.Module, device: torch.device, stream: "torch.cuda.Stream | None") -> None:
         self._device, self._stream = device, stream
-        self._home = [(module, name, _on_host(tensor, pinned=stream is not None))
-                      for module in layer.modules() for name, tensor in module._parameters.items() if tensor is not None]
+        self._home = [(places, name, _on_host(tensor, pinned=stream is not None))
+                      for module in layer.modules() for places in (module._parameters, module._buffers)
+                      for name, tensor in places.items() if tensor is not None]
         self._here: list[Tensor] | None = None
         self.ahead: Visitor | None = None
         self._stand([tensor for *_, tensor in self._home])
 
     def _stand(self, weights: list[Tensor]) -> None:
-        for (module, name, _), tensor in zip(self._home, weights, strict=True):
-            module._parameters[name] = tensor
+        for (places, name, _), tensor in zip(self._home, weights, strict=True):
+            places[name] = tensor
 
     def fetch(self) -> None:
         """Begin to bring the weights over; they are there when the stream has come this far."""

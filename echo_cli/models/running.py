@@ -22,8 +22,9 @@ class Offload(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """`pictures` changes the film; the others only what it costs. `compiled` None: on a GPU."""
+    """`pictures` and `fast` change the film; the others only what it costs. `compiled` None: on a GPU."""
 
     pictures: Pictures = Pictures.FULL
+    fast: bool = False  # linear layers in eight bits
     offload: Offload = Offload.AUTO
     compiled: bool | None = None

@@ -7,6 +7,7 @@ import torch
 from echo_cli.errors import MissingError
 from echo_cli.models.backend import Backend, Codec
 from echo_cli.models.fast_decoder import FastDecoder, decoder_alone
+from echo_cli.models.fp8 import use_eight_bits
 from echo_cli.models.loading import stream_into
 from echo_cli.models.offload import keep_layers_on_host
 from echo_cli.models.query_files import QUERIES
@@ -38,6 +39,8 @@ def _transformer(weights: Weights, runtime: Runtime, running: Running) -> Transf
         transformer = Transformer(weights.spec)
     visiting = running.offload is Offload.LAYERS
     stream_into(transformer, weights.transformer, "cpu" if visiting else runtime.device, runtime.dtype)
+    if running.fast:
+        use_eight_bits(transformer, runtime.device)
     if visiting:
         keep_layers_on_host(transformer, runtime.device)
         _move_all_but_layers(transformer, runtime.device)

@@ -172,7 +172,7 @@ def _write_blocks(job: Job, backend: Backend, runtime: Runtime, policy: Policy, 
         if asked or (keeper and keeper.due()):
             totals, behind = write(*behind), None
             if keeper:
-                keeper.keep(result, decode.state, film, trace, totals)
+                keeper.keep(result, decode.state, film, trace, totals, wait=asked)
             if asked:
                 done = f"after block {result.block.index + 1} of {len(timeline.blocks)}"
                 if keeper is None:
@@ -181,6 +181,8 @@ def _write_blocks(job: Job, backend: Backend, runtime: Runtime, policy: Policy, 
                     interruption.check(f"{done}; {keeper.told()}")
     if behind:
         totals = write(*behind)
+    if keeper:
+        keeper.settle()
     assert film.pictures == timeline.pictures, f"{film.pictures} pictures were made, not {timeline.pictures}"
     return totals
 

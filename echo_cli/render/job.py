@@ -71,6 +71,7 @@ class Job:
         """`weights` is their sha256."""
         encoding = {} if self.outputs.film.encoder else {"encoding": self.encoding.arguments()}
         fast = {} if self.running.pictures is Pictures.FULL else {"decoder": self.running.pictures.value}
+        fast |= {"fast": True} if self.running.fast else {}
         return Identity(storyboard_hash(self.storyboard), weights, self.storyboard.seed,
                         {"model": self.storyboard.model, "memory": {"policy": self.policy, **asdict(self.settings)},
                          "size": list(self.size), "scale": self.scale, "dtype": self.dtype,

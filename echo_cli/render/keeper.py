@@ -5,15 +5,16 @@ and notes it; what the state means, those know whose it is. It says what it does
 """
 
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
 import torch
 
 from echo_cli.errors import EchoError
+from echo_cli.files import flush, partial, told_as_output
 from echo_cli.render.job import Job
 from echo_cli.render.lock import OneWriter
 from echo_cli.render.needed import Keeping, begun
@@ -22,16 +23,20 @@ from echo_cli.render.resume import Cadence, Checkpoint, Work
 from echo_cli.rollout.checkpoint import Stored, read_state, write_state
 from echo_cli.rollout.rollout import Begun, BlockResult
 from echo_cli.runtime import Runtime
-from echo_cli.state import Nest, moved, pack
+from echo_cli.state import Nest, copied, moved, size_of
 from echo_cli.trace.records import Times
 from echo_cli.trace.writer import TraceWriter
 from echo_cli.video import segments
 from echo_cli.video.segments import SegmentedFilm
 
 
+TWICE = 2 << 30  # bytes of state that may be held twice, so that they are written while the film goes on
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What was kept in one sitting: how often, how much at most, how much it could have become, and how long it took."""
+    """What was kept in one sitting: how often, how much at most, how much it could have become, and how many seconds the
+    film waited for it."""
 
     checkpoints: int = 0
     bytes: int = 0
@@ -50,6 +55,8 @@ class Keeper:
         self.left: Checkpoint | None = None
         self._last: Checkpoint | None = None
         self._started, self._state = started, None
+        self._writer = ThreadPoolExecutor(1, "echo-keeper")
+        self._pending: Future[tuple[Checkpoint, int]] | None = None
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -64,6 +71,9 @@ class Keeper:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         with self._stack:
+            with suppress(EchoError, OSError):  # whatever ended the run has been told
+                self.settle()
+            self._writer.shutdown()
             if error is None or self._last is None:
                 self.work.discard()
             elif isinstance(error, EchoError):
@@ -94,33 +104,63 @@ class Keeper:
         return (self.left.sittings if self.left else 0) + 1
 
     def due(self) -> bool:
-        """Between two blocks: whether it is time to keep what there is. An OutputError if the film is no longer ours."""
+        """Between two blocks: whether it is time to keep what there is. An OutputError if the film is no longer ours, or
+        if what was to be kept could not be."""
         self._lock.check()
-        return self._cadence.due
+        if self._pending and self._pending.done():
+            self.settle()
+        return self._cadence.due and self._pending is None
 
-    def keep(self, result: BlockResult, decoder: Nest, film: SegmentedFilm, trace: TraceWriter | None, times: Times) -> None:
-        """Note that everything up to this block is made and written."""
-        began, block, timeline = time.monotonic(), result.block.index + 1, self._job.timeline
-        name = f"state-{block:06d}-{self.sittings}.safetensors"
-        with ThreadPoolExecutor(2) as pool:  # three files, and a disk's answer to be waited for with each
-            filmed, traced = pool.submit(film.written), pool.submit(trace.written) if trace else None
-            stored = write_state(self.work.folder / name, {"rollout": result.state(), "decoder": decoder})
-            pictures = filmed.result()
+    def keep(self, result: BlockResult, decoder: Nest, film: SegmentedFilm, trace: TraceWriter | None, times: Times,
+             wait: bool = False) -> None:
+        """Note that everything up to this block is made and written. The note is written while the film goes on, unless
+        it shall wait, or the state is too large to be held twice."""
+        self.settle()
+        began, block = time.monotonic(), result.block.index + 1
+        state = {"rollout": result.state(), "decoder": decoder}
+        size_ = size_of(state)
+        mark, traced = film.mark(), trace.written() if trace else None
         checkpoint = Checkpoint(
-            self._identity.plain(), _machine(self._job, self._runtime), self.work.film.name, block, len(timeline.blocks),
-            {"file": name, "bytes": stored.bytes, "sha256": stored.sha256, "nest": stored.nest}, pictures, traced.result() if traced else None, times,
-            self.wall_seconds, self.started, self.sittings)
-        noted = self.work.write(checkpoint)
-        film.rely()
-        self._last = checkpoint
-        picture = 3 * self._job.size[0] * self._job.size[1]
-        bytes_ = stored.bytes + noted + pictures.rest * picture
-        # all that memory and the decoder hold, a segment's pictures, and the note with as much again for its numbers
-        held = sum(tensor.numel() * tensor.element_size() for tensor in pack(decoder)[0].values())
-        bound = result.bytes + held + segments.LENGTH * picture + 2 * noted
+            self._identity.plain(), _machine(self._job, self._runtime), self.work.film.name, block, len(self._job.timeline.blocks),
+            {"file": f"state-{block:06d}-{self.sittings}.safetensors"}, None, traced, times, self.wall_seconds, self.started, self.sittings)
+        if wait or size_ > TWICE:
+            self._pending = Future()
+            self._pending.set_result(self._write(checkpoint, state, mark, trace))
+        else:
+            self._pending = self._writer.submit(self._write, checkpoint, copied(state), mark, trace)
+        self._film, self._bound = film, result.bytes + size_of(decoder)
         spent = time.monotonic() - began
         self._cadence.saved(spent)
-        self.kept = Kept(self.kept.checkpoints + 1, max(self.kept.bytes, bytes_), max(self.kept.bound, bound), self.kept.seconds + spent)
+        self.kept = replace(self.kept, seconds=self.kept.seconds + spent)
+        if self._pending.done():
+            self.settle()
+
+    def settle(self) -> None:
+        """What was being kept is kept, or it is said why not."""
+        if self._pending is None:
+            return
+        pending, self._pending = self._pending, None
+        began = time.monotonic()
+        self._last, written = pending.result()
+        self._film.rely()
+        picture = 3 * self._job.size[0] * self._job.size[1]
+        noted = self.work.note.stat().st_size
+        # all that memory and the decoder hold, a segment's pictures, and the note with as much again for its numbers
+        bound = self._bound + segments.LENGTH * picture + 2 * noted
+        self.kept = Kept(self.kept.checkpoints + 1, max(self.kept.bytes, written), max(self.kept.bound, bound),
+                         self.kept.seconds + time.monotonic() - began)
+
+    def _write(self, checkpoint: Checkpoint, state: Nest, mark: segments.Mark, trace: TraceWriter | None) -> tuple[Checkpoint, int]:
+        """Everything on the disk, the note last; what was noted, and its bytes."""
+        stored = write_state(self.work.folder / checkpoint.state["file"], state)
+        pictures = mark.written()
+        if trace:
+            with told_as_output(trace.path):
+                flush(partial(trace.path))
+        checkpoint = replace(checkpoint, pictures=pictures, state={
+            **checkpoint.state, "bytes": stored.bytes, "sha256": stored.sha256, "nest": stored.nest})
+        noted = self.work.write(checkpoint)
+        return checkpoint, stored.bytes + noted + pictures.rest * 3 * self._job.size[0] * self._job.size[1]
 
     def told(self) -> str:
         """What an interruption leaves."""

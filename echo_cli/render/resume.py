@@ -40,7 +40,7 @@ class Checkpoint:
     block: int  # blocks made
     blocks: int
     state: Mapping[str, Any]  # as rollout.checkpoint.Stored has it, with the name of the file
-    pictures: segments.Written
+    pictures: segments.Written | None  # None while it is being found out
     trace: trace.Written | None
     times: Times
     wall_seconds: float

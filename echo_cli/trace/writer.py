@@ -12,7 +12,6 @@ goes on in the same file, from where `written` said that it was. What the values
 """
 
 import hashlib
-import os
 from collections import deque
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -96,12 +95,11 @@ class TraceWriter:
         raise ValueError(f"block {block} is not waiting to be measured")
 
     def written(self) -> Written:
-        """Where the file stands, all of it on the disk; every block must have been measured."""
+        """Where the file stands; every block must have been measured. To rely on it, flush the file first."""
         if self._waiting:
             raise ValueError(f"the trace cannot be left here: still unmeasured is {self._waiting[0]}")
         with told_as_output(self.path):
             self._file.flush()
-            os.fsync(self._file.fileno())
             return Written(self._file.tell(), self._hash.hexdigest(), self._blocks, self._scenes, self._peak_tokens,
                            self._peak_bytes, self._times)
 

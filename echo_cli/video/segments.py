@@ -48,8 +48,9 @@ class Written:
 
 
 class SegmentedFilm:
-    """Takes pictures in order and makes one film of them, as a FilmWriter does. `written` says what it takes to go on
-    from here; `folder` is the film's own, and leaving the `with` keeps what lies there."""
+    """Takes pictures in order and makes one film of them, as a FilmWriter does. To go on from some place, `mark` it, let
+    any thread say what it takes (`Mark.written`), and `rely` on that once it has been noted; one mark at a time. `folder`
+    is the film's own, and leaving the `with` keeps what lies there."""
 
     def __init__(self, target: Mp4 | Images, folder: Path, width: int, height: int, fps: float, encoding: Encoding = Encoding(),
                  *, scale: int = 1, burn: Sequence[Caption] = (), title: str | None = None,
@@ -61,7 +62,8 @@ class SegmentedFilm:
         self._whole, self._chain = 0, hashlib.sha256()  # segments
         self._current: _Segment | None = None
         self._ending: _Segment | None = None
-        self._relied: Path | None = None  # pictures that the last `written` which was kept speaks of
+        self._relied: Path | None = None  # pictures as they came, that an interrupted film would be given again
+        self._marked: Path | None = None  # those of the marked place
         self._joined: Mp4 | None = None
         with told_as_output(target.path):
             folder.mkdir(parents=True, exist_ok=True)
@@ -93,21 +95,26 @@ class SegmentedFilm:
             if self._current.writer.pictures == LENGTH:
                 self._turn()
 
-    def written(self) -> Written:
-        """What lies in the folder, all of it on the disk; `rely` on it when it has been noted where it will be found."""
-        self._settle()
-        raw = hashlib.sha256().hexdigest()
-        with told_as_output(self.target.path):
-            if self._current:
-                raw = self._current.raw.settled()
-            flush(self._folder)
-        return Written(self.pictures, self._whole, self._chain.hexdigest(), raw)
+    def mark(self) -> "Mark":
+        """The place that the film has come to. What lies there now stays, whatever is written after it."""
+        raw = None
+        if self._current:
+            with told_as_output(self.target.path):
+                raw = self._current.raw.marked()
+        self._marked = raw and raw.path
+        return Mark(self.target.path, self._folder, self.pictures, self._whole, self._chain.copy(), self._ending, raw)
 
     def rely(self) -> None:
-        """The last `written` is what an interrupted film goes on from: what only an earlier one spoke of goes away."""
-        before, self._relied = self._relied, self._current.raw.path if self._current else None
-        if before and before != self._relied and not (self._ending and self._ending.raw.path == before):
+        """The marked place is where an interrupted film goes on from: what only an earlier one needed goes away."""
+        before, self._relied = self._relied, self._marked
+        if before and before not in self._needed:
             before.unlink(missing_ok=True)
+
+    @property
+    def _needed(self) -> set[Path]:
+        """Pictures as they came, of segments that are not whole, or that somebody relies on."""
+        raws = {segment.raw.path for segment in (self._current, self._ending) if segment}
+        return raws | {path for path in (self._relied, self._marked) if path}
 
     def finish(self) -> Output:
         """All pictures are in: wait for the encoder, and join what it made. The film is whole, but has no name yet."""
@@ -167,7 +174,7 @@ class SegmentedFilm:
         self._chain.update(self._ending.digest().encode())
         self._whole += 1
         ended, self._ending = self._ending, None
-        if ended.raw.path != self._relied:
+        if ended.raw.path not in self._needed:
             ended.raw.path.unlink(missing_ok=True)
 
     def _join(self, film: Mp4) -> Output:
@@ -206,7 +213,7 @@ class SegmentedFilm:
         assert self._relied is not None
         size = rest * int(np.prod(self._shape))
         raw = _Raw(self._relied, size)
-        if raw.settled() != written.raw_sha256:
+        if raw.marked().digest() != written.raw_sha256:
             raise Damaged(f"{self._relied} is not what was written")
         self._current = _Segment(self._encoder(self._whole), raw)
         for start in range(0, rest, PIECE):
@@ -239,7 +246,7 @@ class _Segment:
         self._thread.start()
 
     def digest(self) -> str:
-        """The hash of what was made of it, when it is whole."""
+        """The hash of what was made of it, when it is whole. Whoever asks waits."""
         assert self._thread is not None, "a segment is hashed after its end"
         self._thread.join()
         if self._error:
@@ -267,7 +274,7 @@ class _Raw:
 
     def __init__(self, path: Path, size: int = 0) -> None:
         self.path = path
-        self._hash, self._hashed = hashlib.sha256(), 0
+        self.hash, self.hashed = hashlib.sha256(), 0  # of the pictures up to the last mark
         if size and not path.exists():
             raise Damaged(f"{path} is gone")
         self._file = path.open("r+b" if size else "wb")
@@ -284,17 +291,53 @@ class _Raw:
         size = int(np.prod(shape))
         return np.fromfile(self.path, np.uint8, count * size, offset=start * size).reshape(count, *shape)
 
-    def settled(self) -> str:
-        """All that was written is on the disk; its hash."""
+    def marked(self) -> "_RawMark":
+        """So many bytes, which stay as they are."""
         self._file.flush()
-        os.fsync(self._file.fileno())
-        with self.path.open("rb") as file:
-            file.seek(self._hashed)
-            while chunk := file.read(1 << 20):
-                self._hash.update(chunk)
-            self._hashed = file.tell()
-        return self._hash.hexdigest()
+        return _RawMark(self, self._file.tell())
 
     def close(self) -> None:
         with contextlib.suppress(OSError):  # a full disk has been told where it mattered
             self._file.close()
+
+
+class _RawMark:
+    """The first bytes of pictures as they came."""
+
+    def __init__(self, raw: _Raw, size: int) -> None:
+        self.path, self._raw, self._size = raw.path, raw, size
+
+    def digest(self) -> str:
+        """Their hash, once they are on the disk; what an earlier mark has seen is not read again."""
+        flush(self.path)
+        raw = self._raw
+        with self.path.open("rb") as file:
+            file.seek(raw.hashed)
+            while chunk := file.read(min(1 << 20, self._size - raw.hashed)):
+                raw.hash.update(chunk)
+                raw.hashed += len(chunk)
+        return raw.hash.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place in a film. `written` may take its time, and the film goes on meanwhile."""
+
+    film: Path
+    folder: Path
+    pictures: int
+    segments: int
+    chain: "hashlib._Hash"
+    ending: _Segment | None
+    raw: _RawMark | None
+
+    def written(self) -> Written:
+        """What it takes to go on from here, all of it on the disk."""
+        segments = self.segments
+        if self.ending:
+            self.chain.update(self.ending.digest().encode())
+            segments += 1
+        with told_as_output(self.film):
+            raw = self.raw.digest() if self.raw else hashlib.sha256().hexdigest()
+            flush(self.folder)
+        return Written(self.pictures, segments, self.chain.hexdigest(), raw)

@@ -7,12 +7,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from echo_cli.errors import Damaged, EchoError, Interrupted, OutOfMemory, OutputError, UsageError
-from echo_cli.files import sha256
 from echo_cli.render import resume
 from echo_cli.render.film import Made, make
 from echo_cli.render.job import Job
@@ -34,6 +32,12 @@ NEVER = Keeping(every=0)
 @pytest.fixture(autouse=True)
 def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "LENGTH", 20)
+
+
+@pytest.fixture
+def waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The film waits until it is kept, as one whose memory is too large to be held twice."""
+    monkeypatch.setattr("echo_cli.render.keeper.TWICE", -1)
 
 
 class Stopping(Progress):
@@ -87,8 +91,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("choices", [
-    {}, {"memory": "recache"}, {"memory": "window"}, {"settings": {"gate_on_clean": True, "forgetting": "suppress"}},
-    {"memory": "echo-infinity", "settings": {"trained": False}}, {"memory": "scene-queries", "settings": {"trained": False}},
+    {}, {"memory": "recache"}, {"memory": "scene-queries", "settings": {"trained": False}},
 ], ids=str)
 def test_a_film_that_was_stopped_three_times_is_the_film(tmp_path: Path, choices: dict) -> None:
     whole, told = tmp_path / "whole", []
@@ -133,7 +136,7 @@ def test_what_was_made_is_not_made_again(tmp_path: Path) -> None:
     assert watch.blocks == [5, 6]
 
 
-def test_it_is_kept_as_often_as_asked(tmp_path: Path, unstruck: str) -> None:
+def test_it_is_kept_as_often_as_asked(tmp_path: Path, unstruck: str, waiting: None) -> None:
     """And a run that fails between goes on from the last time, also over what came after it."""
     place = folder(tmp_path)
     done = made(job(place), Keeping(every=1e-9))
@@ -147,7 +150,7 @@ def test_it_is_kept_as_often_as_asked(tmp_path: Path, unstruck: str) -> None:
     assert made(job(place)).outputs["film"].sha256 == unstruck
 
 
-def test_out_of_memory_tells_what_to_lower_and_what_is_kept(tmp_path: Path) -> None:
+def test_out_of_memory_tells_what_to_lower_and_what_is_kept(tmp_path: Path, waiting: None) -> None:
     error = failed(job(folder(tmp_path)), 3, MemoryError(), Keeping(every=1e-9))
     assert isinstance(error, OutOfMemory) and "--size" in error.hint and "--dtype" in error.hint and "memory.window" in error.hint
     assert "up to block 2 of 6 is kept" in error.hint
@@ -158,12 +161,22 @@ def test_before_anything_is_kept_a_failure_leaves_the_trace_alone(tmp_path: Path
     assert error.hint == "free some space" and files(folder(tmp_path)) == {"film.trace.json.partial"}
 
 
-def test_a_checkpoint_is_bounded(tmp_path: Path) -> None:
+def test_a_checkpoint_is_bounded(tmp_path: Path, waiting: None) -> None:
     """The longer film has no larger one."""
     kept = [made(job(tmp_path, f"scenes: [{{id: a, prompt: a red ball, duration: {seconds}s}}]", f"{seconds}.mp4"), Keeping(every=1e-9)).kept
-            for seconds in (9, 18)]
-    assert max(each.bytes for each in kept) <= kept[0].bound and kept[1].bound <= kept[0].bound * 1.001
-    assert kept[1].checkpoints == 25
+            for seconds in (3, 6)]
+    assert max(each.bytes for each in kept) <= kept[0].bound and kept[1].bound <= kept[0].bound * 1.01
+    assert kept[1].checkpoints == 9
+
+
+def test_a_note_that_cannot_be_written_meanwhile_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OutputError("the disk is full", "free some space")
+
+    monkeypatch.setattr("echo_cli.render.keeper.write_state", full)
+    with pytest.raises(OutputError, match="the disk is full"):
+        made(job(folder(tmp_path)), Keeping(every=1e-9))
+    assert files(folder(tmp_path)) == {"film.trace.json.partial"}
 
 
 # Not of this film
@@ -246,7 +259,7 @@ def test_a_note_that_was_cut_or_changed_anywhere_is_refused(tmp_path: Path) -> N
     stopped(job(place), 3)
     note = place / "film.resume" / "checkpoint.json"
     content = note.read_bytes()
-    for each in harmed(content, 50):
+    for each in harmed(content, 100):
         note.write_bytes(each)
         with refused(place):
             needed(job(place), Told(WEIGHTS))
@@ -263,7 +276,7 @@ def test_whatever_else_was_cut_or_changed_is_refused_and_nothing_is_spoiled(tmp_
     stopped(job(place), 3)
     path, = place.glob(name)
     content = path.read_bytes()
-    cases = list(harmed(content, max(1000, len(content) // 12)))
+    cases = list(harmed(content, max(1000, len(content) // 6)))
     for each in cases:
         path.write_bytes(each)
         with refused(place):
@@ -387,17 +400,3 @@ def test_the_cadence(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not usual.due and asked.due
     now[0] = 162.0
     assert usual.due and not never.due
-
-
-def test_nothing_is_relied_on_that_pictures_do_not_show(tmp_path: Path) -> None:
-    """The pictures themselves, not only the file: a sequence stopped over and over against one that was not."""
-    from PIL import Image
-
-    whole, place = tmp_path / "whole", folder(tmp_path)
-    made(job(whole, name="%03d.png"))
-    for _ in range(3):
-        stopped(job(place, name="%03d.png"), 1)
-    made(job(place, name="%03d.png"))
-    for number in range(66):
-        assert (np.asarray(Image.open(place / f"{number:03d}.png")) == np.asarray(Image.open(whole / f"{number:03d}.png"))).all()
-    assert sha256(place / "065.png") == sha256(whole / "065.png")
