@@ -46,7 +46,6 @@ class MemoryPlan:
     through: int = 6  # updates that gradients pass through
     clips: float = 0.4  # share of batches that are clips of the world, not films of the model's own
     bare: float = 0.15  # share of lessons that show the initial state, as if nothing had been absorbed
-    truth: float = 0.3  # weight of the clip itself beside what the transformer says of it
     shake: float = 0.15  # the most that a clip's frames are noised before they are remembered
     state_rate: float = 0.02  # of the initial state and of single numbers
     rate: float = 0.002  # of matrices
@@ -59,6 +58,7 @@ class Plot:
 
     kind: StoryKind
     visits: tuple[tuple[int, int], ...]  # place, blocks
+    recent: int = 12  # frames in the window beside the queries
 
     @property
     def places(self) -> list[int]:
@@ -68,9 +68,10 @@ class Plot:
 def plot(dice: Random) -> Plot:
     """Mostly a place that is left for longer than the window and seen again; else one scene that outlasts it."""
     kind = dice.choices((StoryKind.RETURN, StoryKind.HOLD, StoryKind.PAN, StoryKind.LEAVE), (0.6, 0.15, 0.15, 0.1))[0]
+    recent = BLOCK * dice.randint(1, 4)  # what policies show beside the queries differs
     if kind is StoryKind.RETURN:
-        return Plot(kind, ((0, dice.randint(3, 6)), (1, dice.randint(3, 7)), (0, 2)))
-    return Plot(kind, ((0, dice.randint(9, 12)),))
+        return Plot(kind, ((0, dice.randint(3, 6)), (1, dice.randint(3, 7)), (0, 2)), recent)
+    return Plot(kind, ((0, dice.randint(9, 12)),), recent)
 
 
 @dataclass
@@ -141,17 +142,20 @@ class Remembering:
                 latents = self.codec.encode(told.pictures.to(self.device))
             said = [[next(prompt for frame, prompt in reversed(prompts) if frame <= block * BLOCK) for prompts in told.prompts]
                     for block in range(len(places))]
-            return self.remember(step, said, None, latents.clone(), generator)
+            return self.remember(step, said, story.recent, None, latents.clone(), generator)
         scenes = [scene for scene, (_, blocks) in enumerate(story.visits) for _ in range(blocks)]
-        return self.remember(step, [[prompts[scene][1] for prompts in told.prompts] for scene in scenes], places, None, generator)
+        said = [[prompts[scene][1] for prompts in told.prompts] for scene in scenes]
+        return self.remember(step, said, story.recent, places, None, generator)
 
     @torch.no_grad()
-    def remember(self, step: int, said: list[list[str]], places: list[int] | None, clip: Tensor | None,
+    def remember(self, step: int, said: list[list[str]], recent: int, places: list[int] | None, clip: Tensor | None,
                  generator: torch.Generator) -> Film:
         """What memory meets, block by block, through the very policy of inference."""
         net, spec, batch = self.net, self.spec, len(said[0])
         timeline = timeline_of([Scene(f"film {self.seed} {step}", said[0][0], 1.0)], [len(said)], spec.geometry)
-        policy = make_policy(NAME, read_settings(NAME), spec, timeline, queries=self.queries)
+        window = min(spec.window, self.plan.queries + recent + BLOCK)
+        settings = read_settings(NAME, {"anchor_frames": 0, "window": window})
+        policy = make_policy(NAME, settings, spec, timeline, queries=self.queries)
         assert isinstance(policy, EchoInfinity)
         store = policy.allocate(self.grid, self.device, net.dtype, batch)
         noise = KeyedNoise(self.seed, timeline.scenes)
@@ -221,8 +225,6 @@ class Remembering:
         parts = {"loss": loss.detach()}
         if nothing is not None:
             parts |= {"with memory": loss.detach(), "without memory": (nothing - wanted).square().mean()}
-        if film.places is None:
-            loss = loss + self.plan.truth * (said - x0).square().mean()
         return loss, parts
 
     def aim(self, film: Film, block: int, dice: Random) -> Tensor:

@@ -194,6 +194,13 @@ def test_how_each_kind_of_scene_begins() -> None:
     assert not list(gone.of(Role.TRANSITION)) and list(gone.of(Role.QUERY))
 
 
+def test_anchors_are_of_the_scene_or_of_the_one_that_it_smoothly_follows() -> None:
+    results = run("scene-queries", story(RETURN), {"anchor_frames": 3})
+    anchors = {result.block.scene: [frame for segment in result.layout.of(Role.ANCHOR) for frame in segment.frames]
+               for result in results if result.block.closes}
+    assert anchors == {0: [0, 1, 2], 1: [24, 25, 26], 2: [33, 34, 35], 3: [33, 34, 35], 4: [63, 64, 65]}
+
+
 def test_queries_may_stand_for_a_scene_alone() -> None:
     results = run("scene-queries", story(RETURN), {"recall_frame": False})
     back = next(result for result in results if result.block.scene == 2)

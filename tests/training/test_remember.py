@@ -102,7 +102,10 @@ def test_training_uses_no_position_beyond_the_window(backend: Backend, monkeypat
         return frames(table, first, count)
 
     monkeypatch.setattr(RopeTable, "frames", counted)
-    one = stage(backend)
+    one, wide = stage(backend), Plot(StoryKind.RETURN, ((0, 7), (1, 3), (0, 2)), recent=99)
+    film = one.film(0, wide, False, torch.Generator().manual_seed(0))
+    one.lesson(film, 11, Random(0), torch.Generator().manual_seed(0), True)
+    assert max(ends) == SMALL.window
     for step in range(2):
         one.advance(step, 0.5)
     assert max(ends) == SMALL.window
@@ -128,7 +131,7 @@ def test_a_killed_run_ends_like_an_unbroken_one_and_another_seed_differs(backend
 
 
 def test_queries_learn_and_nothing_else_does(backend: Backend) -> None:
-    one = stage(backend, MemoryPlan(queries=3, batch=3, bare=0.0))
+    one = stage(backend, MemoryPlan(queries=3, batch=3, bare=0.0, through=10))
     film = one.film(0, RETURN, True, torch.Generator().manual_seed(0))
     before = {name: value.clone() for name, value in backend.transformer.state_dict().items()}
 
@@ -140,7 +143,7 @@ def test_queries_learn_and_nothing_else_does(backend: Backend) -> None:
     untrained = loss()
     for number in range(12):
         lesson, _ = one.lesson(film, 11, Random(0), torch.Generator().manual_seed(100 + number), False)
-        one.learner.descend(lesson, 1.0)
+        one.learner.descend(lesson, 3.0)
     assert loss() < 0.9 * untrained
     assert all(torch.equal(value, before[name]) for name, value in backend.transformer.state_dict().items())
 

@@ -1,7 +1,7 @@
 """`scene-queries`: learned queries that belong to a scene, kept in the library of scenes and brought back with it.
 
 What echo-infinity learns and what echo-forcing knows of scenes, together. Inside a scene everything that leaves the window
-is absorbed. A smooth transition keeps the queries and the last frames; a hard cut begins with an empty window and queries
+is absorbed. A smooth transition keeps the queries, the anchors and the last frames; a hard cut begins with an empty window and queries
 that know nothing; a recall brings back the queries of the scene as they were when it closed, beside the one frame folded
 from it, which fades where it disagrees with the new scene and then leaves.
 """
@@ -75,9 +75,10 @@ class SceneQueries(EchoInfinity):
         if scene == 0:
             return Transition(None)
         if kind is Kind.SMOOTH:
-            kept = self.settings.kept_last
-            leaving, self.past = self.past[:max(0, len(self.past) - kept)], self.past[max(0, len(self.past) - kept):]
+            anchors, recent = self.past[:self.anchors], self.past[self.anchors:]
+            leaving = recent[:max(0, len(recent) - self.settings.kept_last)]
             self.memory.absorb(leaving, Facts())
+            self.past = anchors + recent[len(leaving):]
             store.keep(self.alive())
             return Transition(kind, carried=len(self.past))
         self.past = []
