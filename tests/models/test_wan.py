@@ -101,3 +101,37 @@ def test_a_rehearsal_is_written_by_the_command_and_fits_the_real_names(tmp_path:
     assert weights.spec.depth == 3 == len(wan.load(CPU, tmp_path / "model").transformer.blocks)
     assert app.run(["bench", "rehearsal", str(tmp_path / "tiny"), "--spec", "tiny"]) == 2
     assert "travels with its weights" in capfd.readouterr().err
+
+
+def test_whatever_waits_on_the_host_the_latents_are_the_same(folder: Path) -> None:
+    from echo_cli.memory.settings import read_settings
+    from echo_cli.models.running import Offload, Running
+    from echo_cli.rollout.film import film, plan_policy
+    from echo_cli.storyboard.parse import parse
+    from echo_cli.storyboard.timeline import timeline
+
+    board, films = parse(STORY), {}
+    for offload in (Offload.NONE, Offload.MEMORY, Offload.LAYERS):
+        backend = wan.load(CPU, folder, Running(offload=offload))
+        policy = plan_policy("echo-forcing", read_settings("echo-forcing"), backend, timeline(board, backend.spec.geometry))
+        with torch.inference_mode():
+            films[offload] = torch.cat([result.latents for result in film(backend, policy, 0, (64, 32))], 1)
+        assert (backend.home is None) == (offload is Offload.NONE)
+    assert torch.equal(films[Offload.NONE], films[Offload.MEMORY]) and torch.equal(films[Offload.NONE], films[Offload.LAYERS])
+
+
+def test_a_fast_decoder_lies_beside_the_model_or_is_missed(folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from safetensors.torch import save_file
+
+    from echo_cli.errors import MissingError
+    from echo_cli.models.fast_decoder import FastDecoder
+    from echo_cli.models.running import Pictures, Running
+
+    with pytest.raises(MissingError, match="no fast decoder is here"):
+        wan.load(CPU, folder, Running(Pictures.FAST))
+    shutil.copytree(folder, tmp_path / "model")
+    save_file({**FastDecoder().state_dict(), "encoder.0.weight": torch.zeros(1)}, tmp_path / "model" / "taew2_1.safetensors")
+    codec = wan.load(CPU, tmp_path / "model", Running(Pictures.FAST)).codec
+    assert isinstance(codec, FastDecoder) and codec.decode(torch.zeros(1, 2, 16, 2, 3))[0].shape == (1, 5, 3, 16, 24)
