@@ -104,6 +104,7 @@ def test_a_finished_film_is_skipped_without_a_model(monkeypatch: pytest.MonkeyPa
     assert generate("-o", "film") == 0 and "skipped" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_stream_says_that_it_cannot_go_on() -> None:
     Path("story.yaml").write_text(LONG)
     process = start("story.yaml", "-o", "-", "--progress", "plain", stderr=subprocess.PIPE)
@@ -113,7 +114,8 @@ def test_a_stream_says_that_it_cannot_go_on() -> None:
     assert process.returncode == 75 and b"a film on standard output cannot go on: run it again" in err and names() == set()
 
 
-@pytest.mark.parametrize("name", ["-a film.mp4", "it's \"one\"\n%d;$(x).mp4", "фильм 🎬.mp4", "x" * 251 + ".mp4", "it's \"one\"\n$(x) %03d.png"])
+@pytest.mark.parametrize("name", ["it's \"one\"\n%d;$(x).mp4", "x" * 251 + ".mp4", *(
+    pytest.param(name, marks=pytest.mark.slow) for name in ("-a film.mp4", "фильм 🎬.mp4", "it's \"one\"\n$(x) %03d.png"))])
 def test_any_name_goes_on(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stop(monkeypatch, 2)
     assert generate("-o", name, "--quiet") == 75
@@ -136,6 +138,7 @@ def test_a_second_process_is_refused_at_once(monkeypatch: pytest.MonkeyPatch, ca
     first.communicate()
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_gone_on_with() -> None:
     Path("story.yaml").write_text(LONG.replace("10m", "20s"))
     assert generate("-o", "whole.mp4", "--quiet") == 0

@@ -16,9 +16,9 @@ from tests.small import GRID, STORY, model, policy_for, prompts_for, story
 TRANSFORMER = model()
 BRIEF = [(None, None, 9), (Kind.SMOOTH, None, 2), (Kind.HARD_CUT, None, 1), (Kind.RECALL, "scene0", 8)]  # every border, full twice
 SETTINGS = [
-    {"gate_on_clean": True}, {"true_places": True}, {"forgetting": "suppress"}, {"no_duplicates": True}, {"nearest_anchor": True},
-    {"candidates_from_whole_scene": True}, {"fold": "token_select"}, {"max_reuse": 2}, {"compression": False},
-    {"smooth": {"clear_after": 0, "recent_frames": 1}}, {"hard_cut": {"source": "select"}, "smooth": {"source": "resink"}},
+    {"gate_on_clean": True, "no_duplicates": True, "true_places": True}, {"forgetting": "suppress", "candidates_from_whole_scene": True},
+    {"smooth": {"clear_after": 0, "recent_frames": 1}}, {"nearest_anchor": True}, {"fold": "token_select"}, {"max_reuse": 2},
+    {"compression": False}, {"hard_cut": {"source": "select"}, "smooth": {"source": "resink"}},
 ]
 
 
@@ -53,7 +53,7 @@ def same(name: str, settings: dict, stops: list[int], scenes: list = BRIEF) -> N
 
 
 # inside a scene whose window is full, at every kind of border, and after the last block
-STOPS = [8, 9, 11, 12, 15, 20]
+STOPS = [8, 11, 13, 20]
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -61,7 +61,7 @@ def test_a_stopped_rollout_goes_on_as_if_nothing_had_happened(name: str) -> None
     same(name, {}, STOPS if name == "echo-forcing" else [13])
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("settings", [*SETTINGS[:3], *(pytest.param(each, marks=pytest.mark.slow) for each in SETTINGS[3:])], ids=str)
 def test_with_every_setting(settings: dict) -> None:
     same("echo-forcing", settings, [10])
 
