@@ -92,7 +92,8 @@ def _torch() -> Iterator[Finding]:
     if not torch.cuda.is_available():
         why = ("this build of torch has no CUDA" if torch.version.cuda is None else "torch finds no CUDA driver or card")
         if DRIVER.exists():
-            yield Finding("device", False, f"cpu: a CUDA driver is here, but {why}", f"{remedy}; films are made on the CPU until then", needed=False)
+            yield Finding("device", False, f"cpu: a CUDA driver is here, but {why}",
+                          f"{remedy}; films are made on the CPU until then", needed=False)
             return
         yield Finding("device", True, f"cpu; {why}: fine for tiny, slow for larger models")
         return
@@ -105,8 +106,8 @@ def _torch() -> Iterator[Finding]:
 
 def _compiler() -> Finding:
     """Large models have their passes compiled on a GPU; torch brings Triton, which wants a C compiler once."""
-    lacking = [what for what, there in (("Triton", importlib.util.find_spec("triton")), ("a C compiler", shutil.which("cc") or shutil.which("gcc")))
-               if not there]
+    wanted = {"Triton": importlib.util.find_spec("triton"), "a C compiler": shutil.which("cc") or shutil.which("gcc")}
+    lacking = [what for what, there in wanted.items() if not there]
     return Finding("compiler", not lacking, "Triton and a C compiler" if not lacking else f"{' and '.join(lacking)} not found",
                    "apt install gcc, pip install triton; or make films of large models with --no-compile", needed=False)
 

@@ -23,7 +23,8 @@ class KVStore:
     `weights`, `rates` [layer, batch, row, token]: what fading frames are worth, and what they lose each block."""
 
     def __init__(self, spec: ModelSpec, grid: Grid, slots: int, window: int, fades: int = 0, batch: int = 1,
-                 device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, suppress: bool = False, home: torch.device | None = None) -> None:
+                 device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, suppress: bool = False,
+                 home: torch.device | None = None) -> None:
         self.spec, self.grid, self.device = spec, grid, torch.device(device)
         self.rope = RopeTable(spec, grid, device)
         self.turn: Turn = rotate
