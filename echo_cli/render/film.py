@@ -43,6 +43,8 @@ from echo_cli.video.subtitles import Subtitles, srt
 from echo_cli.video.target import Output
 from echo_cli.video.writer import FilmWriter
 
+_SMALL = 512  # width of a transformer
+
 __all__ = ["Decoder", "Made", "header", "make", "needed"]
 
 
@@ -93,6 +95,7 @@ def make(job: Job, backend: Backend, runtime: Runtime, progress: Progress, inter
     began, started = time.monotonic(), datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     outputs, timeline = job.outputs, job.timeline
     with ExitStack() as stack:
+        stack.enter_context(_threads(backend, runtime))
         policy = plan_policy(job.policy, job.settings, backend, timeline)
         keeper = stack.enter_context(Keeper(job, backend.weights_hash, runtime, started, keeping)) if outputs.base else None
         stack.enter_context(_told_as_memory(job))
@@ -132,6 +135,19 @@ def make(job: Job, backend: Backend, runtime: Runtime, progress: Progress, inter
         if outputs.manifest:
             publish(outputs.manifest)
     return made
+
+
+@contextmanager
+def _threads(backend: Backend, runtime: Runtime) -> Iterator[None]:
+    """One thread for a small model on a CPU: more cost it more than they bring, and the order of its sums, on which the last
+    bit depends, is then the same however many cores there are."""
+    before = torch.get_num_threads()
+    if runtime.device.type == "cpu" and backend.spec.width <= _SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _film(job: Job, keeper: Keeper | None) -> FilmWriter | SegmentedFilm:

@@ -163,6 +163,31 @@ class Stopping(Progress):
             self.then()
 
 
+class Counting(Progress):
+    """Notes how many threads compute each block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: list[int] = []
+
+    def step(self, step: Step) -> None:
+        self.threads.append(torch.get_num_threads())
+
+
+def test_a_small_model_is_computed_by_one_thread_and_leaves_the_others_as_they_were(tmp_path: Path) -> None:
+    """So its film is the same, to the last bit, on any number of cores."""
+    before, watch = torch.get_num_threads(), Counting()
+    try:
+        torch.set_num_threads(2)
+        made(job(tmp_path), watch)
+        assert watch.threads == [1] * 6 and torch.get_num_threads() == 2
+        with pytest.raises(ZeroDivisionError):
+            made(job(tmp_path / "broken"), Stopping(2, lambda: 1 / 0))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_progress_counts_what_is_written(tmp_path: Path) -> None:
     watch = Stopping(0, None)
     made(job(tmp_path), watch)
