@@ -29,7 +29,8 @@ scenes:
   - {id: desert, transition: hard cut, prompt: a blue star in the desert, duration: 8s}
   - {id: again, transition: "recall:meadow", prompt: the red ball in the meadow at night, duration: 11s, subtitle: Again}
 """
-BLOCKS = 42
+# Of each moment: how often it comes at most, and how many seconds it lasts.
+MOMENTS_OF = {"block": (42, 0.03), "checkpoint": (4, 0.05), "join": (1, 0.08), "naming": (1, 0.004)}
 EVERY = 0.3  # seconds between checkpoints
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGUSR1")
 SHAPES = ("film.mp4", "film.mp4", "film.mp4", "frames/%06d.png")
@@ -55,13 +56,13 @@ class Strike:
 
 def measure(interruptions: int, seed: int, model: str = "random") -> Iterator[Strike]:
     """Strikes, as they are dealt. The same seed strikes at the same moments, as far as clocks let it."""
-    from echo_cli.bench.struck import MOMENTS, Blow
+    from echo_cli.bench.struck import Blow
 
     dice = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="echo-faults-") as place:
         studio = _Studio(Path(place), model)
         models = {shape: studio.unstruck(shape) for shape in set(SHAPES)}
-        dealt, film, moments = 0, 0, list(MOMENTS)
+        dealt, film, moments = 0, 0, list(MOMENTS_OF)
         while dealt < interruptions:
             film += 1
             shape = dice.choice(SHAPES)
@@ -70,15 +71,15 @@ def measure(interruptions: int, seed: int, model: str = "random") -> Iterator[St
             while True:
                 # in turns, so that every moment is met; what is named is only ever killed, since nothing else stops it
                 moment = moments[(dealt + len(pending)) % len(moments)]
-                blow = Blow(moment, dice.randrange(1, BLOCKS if moment == "block" else 5) if moment in ("block", "checkpoint") else 1,
-                            dice.uniform(0, {"block": 0.03, "checkpoint": 0.05, "join": 0.08, "naming": 0.004}[moment]),
-                            dice.choice(SIGNALS) if moment in ("block", "checkpoint") else "SIGKILL")
+                times, latest = MOMENTS_OF[moment]
+                blow = Blow(moment, dice.randint(1, times), dice.uniform(0, latest), dice.choice(SIGNALS) if times > 1 else "SIGKILL")
                 code = studio.run(folder, shape, blow)
                 if code == 0:  # it was done before the blow fell
                     break
                 work = Work(_outputs(folder, shape))
                 left = work.read()
-                pending.append((film, shape, blow.signal, moment, code, left and left.told, _whole(folder, shape, models[shape])))
+                pending.append((film, shape, blow.signal, moment, code, left and left.told,
+                                _whole(folder, shape, models[shape])))
                 if dice.random() > AGAIN:
                     code = studio.run(folder, shape, None)
                     break
@@ -107,7 +108,7 @@ class _Studio:
         """The folder of a film that nobody struck."""
         folder = self.folder("unstruck-" + shape.split(".")[-1])
         if code := self.run(folder, shape, None):
-            raise EchoError(f"the film cannot be made at all (exit code {code}): {self.words(folder)}", "run it without faults first")
+            raise EchoError(f"the film cannot be made at all (exit code {code}): {self.words(folder)}", "make it with generate")
         return folder
 
     def run(self, folder: Path, shape: str, blow: Any) -> int:
@@ -161,8 +162,9 @@ def table(strikes: Sequence[Strike]) -> Iterator[str]:
     yield f"{'':>4}{'film':>6}  {'what':<16}{'signal':<9}{'moment':<12}{'ended with':<12}{'kept':<18}{'final names':<13}pictures"
     for number, strike in enumerate(strikes, 1):
         code = signal.Signals(-strike.code).name if strike.code < 0 else f"exit {strike.code}"
-        yield (f"{number:>4}{strike.film:>6}  {strike.shape:<16}{strike.signal:<9}{strike.moment:<12}{code:<12}{strike.kept or 'nothing':<18}"
-               f"{'whole' if strike.whole else 'NOT WHOLE':<13}{ {True: 'the same', False: 'OTHER', None: 'struck again'}[strike.same] }")
+        pictures = {True: "the same", False: "OTHER", None: "struck again"}[strike.same]
+        yield (f"{number:>4}{strike.film:>6}  {strike.shape:<16}{strike.signal:<9}{strike.moment:<12}{code:<12}"
+               f"{strike.kept or 'nothing':<18}{'whole' if strike.whole else 'NOT WHOLE':<13}{pictures}")
     films = [strike for strike in strikes if strike.same is not None]
     same, whole = sum(bool(strike.same) for strike in films), sum(strike.whole for strike in strikes)
     yield (f"{len(strikes)} interruptions of {len(films)} films: {same} of {len(films)} came out as if nothing had happened; "

@@ -113,18 +113,20 @@ def make(job: Job, backend: Backend, runtime: Runtime, progress: Progress, inter
         if trace:
             trace.finish(wall)
             written["trace"] = _output(trace.path)
+        tidy = stack.enter_context(ExitStack())  # until names are given: from then on whoever comes next gives the rest
         if job.subtitles is Subtitles.SRT and outputs.subtitles:
-            stack.callback(partial(outputs.subtitles).unlink, missing_ok=True)
+            tidy.callback(partial(outputs.subtitles).unlink, missing_ok=True)
             write_partial(outputs.subtitles, srt(job.captions))
             written["subtitles"] = _output(outputs.subtitles)
         made = Made({what: output for what, output in written.items() if output}, timeline.pictures,
                     timeline.pictures / timeline.geometry.fps, wall, times,
                     *((keeper.sittings, keeper.kept) if keeper else ()))
         if outputs.manifest:
-            stack.callback(partial(outputs.manifest).unlink, missing_ok=True)
+            tidy.callback(partial(outputs.manifest).unlink, missing_ok=True)
             manifest.prepare(outputs.manifest, job.identity(backend.weights_hash), made.outputs,
                              _facts(job, runtime, made, keeper.started if keeper else started))
             _remove(outputs.manifest)  # of a film that this one replaces
+        tidy.pop_all()
         film.publish()
         if trace:
             trace.publish()
@@ -132,6 +134,8 @@ def make(job: Job, backend: Backend, runtime: Runtime, progress: Progress, inter
             publish(outputs.subtitles)
         elif outputs.subtitles:
             _remove(outputs.subtitles)  # an older film's, left beside this one, would be shown with it
+        if keeper:
+            keeper.forget()
         if outputs.manifest:
             publish(outputs.manifest)
     return made

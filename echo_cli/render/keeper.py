@@ -77,7 +77,8 @@ class Keeper:
             if error is None or self._last is None:
                 self.work.discard()
             elif isinstance(error, EchoError):
-                kept = f"what was made up to {self._last.told} is kept in {self.work.folder.name}, and the same command goes on from there"
+                kept = (f"what was made up to {self._last.told} is kept in {self.work.folder.name}, and the same command goes "
+                        "on from there")
                 error.hint = f"{error.hint}; {kept}" if error.hint else kept
 
     @property
@@ -122,7 +123,8 @@ class Keeper:
         mark, traced = film.mark(), trace.written() if trace else None
         checkpoint = Checkpoint(
             self._identity.plain(), _machine(self._job, self._runtime), self.work.film.name, block, len(self._job.timeline.blocks),
-            {"file": f"state-{block:06d}-{self.sittings}.safetensors"}, None, traced, times, self.wall_seconds, self.started, self.sittings)
+            {"file": f"state-{block:06d}-{self.sittings}.safetensors"}, None, traced, times, self.wall_seconds, self.started,
+            self.sittings)
         if wait or size_ > TWICE:
             self._pending = Future()
             self._pending.set_result(self._write(checkpoint, state, mark, trace))
@@ -161,6 +163,12 @@ class Keeper:
             **checkpoint.state, "bytes": stored.bytes, "sha256": stored.sha256, "nest": stored.nest})
         noted = self.work.write(checkpoint)
         return checkpoint, stored.bytes + noted + pictures.rest * 3 * self._job.size[0] * self._job.size[1]
+
+    def forget(self) -> None:
+        """The film is whole: from here on nobody goes on with it."""
+        self._last = None
+        with told_as_output(self.work.film):
+            self.work.note.unlink(missing_ok=True)
 
     def told(self) -> str:
         """What an interruption leaves."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from echo_cli.errors import EchoError, OutputError
-from echo_cli.files import partial, sha256, write_partial
+from echo_cli.files import partial, publish, sha256, write_partial
 from echo_cli.render.outputs import Outputs
 from echo_cli.trace.reader import read_trace
 from echo_cli.video.target import Output
@@ -73,8 +73,7 @@ def standing(outputs: Outputs, identity: Identity, begun: bool = False) -> Stand
     `begun` says that a run was interrupted here: pictures without a manifest are its own."""
     found = read(outputs.manifest) if outputs.manifest else None
     if found is None:
-        free = not any(outputs.precious()) or (begun and bool(outputs.film.encoder)) or _left_unfinished(outputs, identity) \
-            or _half_named(outputs, identity)
+        free = not any(outputs.precious()) or (begun and bool(outputs.film.encoder)) or _left_unfinished(outputs, identity)
         return Standing.FREE if free else Standing.TAKEN
     if found.get("identity") != identity.plain():
         return Standing.TAKEN
@@ -94,15 +93,25 @@ def _left_unfinished(outputs: Outputs, identity: Identity) -> bool:
         return False
 
 
-def _half_named(outputs: Outputs, identity: Identity) -> bool:
-    """Whether what stands there is this very film, from a run that was killed between giving its files their names."""
+def finish_naming(outputs: Outputs, identity: Identity) -> bool:
+    """A run of this film that was killed while it gave its files their names: the rest of them get theirs. Whether that was
+    so; then the film is done."""
     told = read(partial(outputs.manifest)) if outputs.manifest else None
-    if told is None or told.get("identity") != identity.plain() or outputs.film.encoder:
+    if told is None or told.get("identity") != identity.plain():
         return False
     try:
-        return told["outputs"]["film"].get("sha256") == sha256(outputs.film.path)
+        if told["outputs"]["film"]["sha256"] != sha256(*outputs.film.existing()):
+            return False
+        others = {outputs.manifest.with_name(output["name"]): output["sha256"]
+                  for what, output in told["outputs"].items() if what != "film"}
+        waiting = [path for path, wanted in others.items() if not path.exists() or sha256(path) != wanted]
+        if any(sha256(partial(path)) != others[path] for path in waiting):
+            return False
     except (KeyError, OSError):
         return False
+    for path in (*waiting, outputs.manifest):
+        publish(path)
+    return True
 
 
 def _bytes(paths: Iterable[Path]) -> int | None:

@@ -4,14 +4,17 @@ Knows manifests, locks and what interrupted runs left; no torch.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from echo_cli.errors import EchoError
+from echo_cli.files import partial
 from echo_cli.render import manifest
 from echo_cli.render.job import Job
 from echo_cli.render.lock import OneWriter, check_free
 from echo_cli.render.manifest import Identity, Standing
+from echo_cli.render.outputs import Outputs
 from echo_cli.render.resume import Checkpoint, Work
 
 
@@ -46,7 +49,7 @@ def needed(job: Job, weights: Weights, force: bool = False, keeping: Keeping = K
         job.check_tools()
         return True
     work = Work(outputs)
-    if not force and manifest.standing(outputs, identity) is Standing.DONE:
+    if _finish(work, outputs, identity) or (not force and manifest.standing(outputs, identity) is Standing.DONE):
         _clear(work, identity)
         return False
     check_free(work.lock, work.film)
@@ -68,14 +71,19 @@ def begun(work: Work, identity: Identity, keeping: Keeping) -> Checkpoint | None
     return left
 
 
+def _finish(work: Work, outputs: Outputs, identity: Identity) -> bool:
+    """A film that lacked nothing but names has them now."""
+    if outputs.manifest is None or not partial(outputs.manifest).exists():
+        return False
+    with OneWriter(work.lock, work.film):
+        return manifest.finish_naming(outputs, identity)
+
+
 def _clear(work: Work, identity: Identity) -> None:
     """The film is whole: what is left by a run of it that was killed as it ended, or that began it anew, serves nobody."""
-    if not work.folder.exists():
+    if not work.folder.exists() and not work.lock.exists():
         return
-    try:
-        with OneWriter(work.lock, work.film):
-            left = work.read()
-            if left and left.identity == identity.plain():
-                work.discard()
-    except EchoError:
-        return
+    with suppress(EchoError), OneWriter(work.lock, work.film):
+        left = work.read()
+        if left is None or left.identity == identity.plain():
+            work.discard()

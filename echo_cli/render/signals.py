@@ -74,7 +74,8 @@ class Interruption:
         came = self._next(None)
         if came is None:
             return
-        self._tell(f"{signal.Signals(came).name}: stopping after this block, within {self._grace:g} seconds; once more stops at once")
+        self._tell(f"{signal.Signals(came).name}: stopping after this block, within {self._grace:g} seconds; once more stops at "
+                   "once")
         if self._next(self._grace) is None and not self._over.is_set():
             self._late = True
             _thread.interrupt_main(came)

@@ -112,7 +112,7 @@ class Images:
                     yield int(match[1]), path
 
     def existing(self) -> list[Path]:
-        return sorted(path for _, path in self.numbered())
+        return [path for _, path in sorted(self.numbered())]
 
     def finish(self, pictures: int) -> Output:
         with told_as_output(self.path):

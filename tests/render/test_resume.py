@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from echo_cli.errors import Damaged, EchoError, Interrupted, OutOfMemory, OutputError, UsageError
+from echo_cli.files import sha256
 from echo_cli.render import resume
 from echo_cli.render.film import Made, make
 from echo_cli.render.job import Job
+from echo_cli.render.keeper import Keeper
 from echo_cli.render.lock import OneWriter
 from echo_cli.render.needed import Keeping, Told, needed
 from echo_cli.render.progress import Progress, Step
@@ -320,30 +322,48 @@ def test_a_film_that_is_made_anew_stays_until_the_new_one_is_whole(tmp_path: Pat
     assert files(place) == set(before) and not needed(job(place), Told(WEIGHTS))
 
 
-def test_a_run_killed_as_it_ended_is_finished_or_tidied_up(tmp_path: Path, unstruck: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between the film's name and the manifest's; and between that and the end."""
-    place = folder(tmp_path)
+@pytest.mark.parametrize("name", ["film.mp4", "%d.png"])
+@pytest.mark.parametrize("moment", [
+    "echo_cli.video.segments.SegmentedFilm.publish", "echo_cli.trace.writer.TraceWriter.publish", "echo_cli.render.film.publish",
+    "echo_cli.render.resume.Work.discard", "echo_cli.render.lock._read"])
+@pytest.mark.parametrize("keeping", [NEVER, Keeping(every=1e-9)], ids=["nothing kept", "kept"])
+def test_a_run_killed_as_it_ended_is_finished_when_it_is_asked_for_again(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, moment: str, keeping: Keeping) -> None:
+    """Before the film's name, before the trace's, before the subtitles', before the tidying up, and before the lock's end."""
+    whole, place = tmp_path / "whole" / "film", folder(tmp_path)
+    made(job(whole, name=name))
 
     class Killed(BaseException):
         pass
 
     def kill(*_: object) -> None:
+        patch.setattr(Path, "unlink", lambda *_, **__: None)  # a killed process tidies nothing up
+        patch.setattr("echo_cli.render.resume.Work.discard", lambda work: None)
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("echo_cli.trace.writer.TraceWriter.publish", kill)
-        patch.setattr(Path, "unlink", lambda *_, **__: None)  # a killed process tidies nothing up
-        patch.setattr("echo_cli.render.resume.Work.discard", lambda work: None)
+        first = [True]
+
+        def later(keeper: Keeper) -> None:  # what is named here is also called as a run begins
+            if first.pop() if first else False:
+                patch.setattr(moment, kill)
+
+        patch.setattr("echo_cli.render.keeper.Keeper.settle", also(Keeper.settle, later))
         with pytest.raises(Killed):
-            made(job(place), Keeping(every=1e-9))
-    (place / "film.lock").unlink()
-    assert (place / "film.mp4").exists() and not (place / "film.manifest.json").exists()
-    assert needed(job(place), Told(WEIGHTS))
-    with monkeypatch.context() as patch:
-        patch.setattr("echo_cli.render.resume.Work.discard", lambda work: None)
-        assert made(job(place)).outputs["film"].sha256 == unstruck
-    assert (place / "film.resume").exists()
-    assert not needed(job(place), Told(WEIGHTS)) and not (place / "film.resume").exists()
+            made(job(place, name=name), keeping)
+    (place / "film.lock").write_text(json.dumps({**json.loads((place / "film.lock").read_text()), "born": "1"}))
+    if needed(job(place, name=name), Told(WEIGHTS), force=True):
+        made(job(place, name=name))
+    assert not needed(job(place, name=name), Told(WEIGHTS))
+    assert files(place) == files(whole)
+    assert all(sha256(place / each) == sha256(whole / each) for each in files(whole) if each.endswith((".png", ".mp4", ".srt")))
+
+
+def also(called, then):
+    def both(self) -> None:
+        called(self)
+        then(self)
+    return both
 
 
 def test_somebody_elses_film_is_not_taken_for_a_half_named_one(tmp_path: Path) -> None:
