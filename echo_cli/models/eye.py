@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from echo_cli.errors import MissingError
 from echo_cli.files import sha256, write_whole
 from echo_cli.models.loading import fill, read_safetensors
+from echo_cli.models.residual import Residual
 from echo_cli.models.spec import INDEX
 from echo_cli.models.tiny import save_part
 from echo_cli.models.tiny_parts import part_path
@@ -35,19 +36,6 @@ HEIGHT, WIDTH = 64, 96  # of what the eye sees, whatever the pictures measure
 _CUT = 4  # pixels, side of the squares that views are cut into at the door
 
 
-class _Residual(nn.Module):
-    """Two 3x3 convolutions beside the identity; the second starts near zero."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.normal_(self.second.weight, std=1e-3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.silu(self.first(F.silu(x))))
-
-
 class Eye(nn.Module):
     """`see` and `read` give directions of one length, so that a product is a cosine; `sharpness` belongs to training."""
 
@@ -56,8 +44,8 @@ class Eye(nn.Module):
         fine, coarse = widths
         shown = 3 * (VIEWS + VIEWS - 1) * _CUT**2
         self.look = nn.Sequential(
-            nn.PixelUnshuffle(_CUT), nn.Conv2d(shown, fine, 1), _Residual(fine),
-            nn.PixelUnshuffle(2), nn.Conv2d(4 * fine, coarse, 1), _Residual(coarse), _Residual(coarse), nn.SiLU(),
+            nn.PixelUnshuffle(_CUT), nn.Conv2d(shown, fine, 1), Residual(fine),
+            nn.PixelUnshuffle(2), nn.Conv2d(4 * fine, coarse, 1), Residual(coarse), Residual(coarse), nn.SiLU(),
         )
         self.gather = nn.Sequential(nn.LayerNorm(2 * coarse), nn.Linear(2 * coarse, 2 * dim), nn.SiLU(), nn.Linear(2 * dim, dim))
         self.words = nn.Linear(len(CONCEPTS), dim)

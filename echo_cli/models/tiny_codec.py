@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from echo_cli.models.motion import SHRINK, displacement
+from echo_cli.models.residual import Residual
 
 _PIXELS = 4  # side of the squares that pictures are cut into at the door
 _TIME, _SPACE = 4, 16
@@ -22,19 +23,6 @@ _OTHERS = _TIME - 1
 _REACH = 4.0  # pixels for each unit that the decoder says
 _MODE_GAINS = (0.5, 2.0, 2.0, 2.0)  # change is small beside what stays, and matters as much
 assert SHRINK == _PIXELS
-
-
-class _Residual(nn.Module):
-    """Two 3x3 convolutions beside the identity; the second starts near zero."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.normal_(self.second.weight, std=1e-3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.silu(self.first(F.silu(x))))
 
 
 class TinyCodec(nn.Module):
@@ -49,15 +37,15 @@ class TinyCodec(nn.Module):
         seen = 3 * _TIME * _PIXELS**2 + 2  # beside the pictures, how far things moved
         said = (3 + 5 * _OTHERS) * _PIXELS**2  # a picture; two numbers of where from and three of what else for each of the others
         self.encoder = nn.Sequential(
-            nn.Conv2d(seen, fine, 3, padding=1), _Residual(fine),
-            nn.PixelUnshuffle(2), nn.Conv2d(4 * fine, middle, 1), _Residual(middle),
-            nn.PixelUnshuffle(2), nn.Conv2d(4 * middle, coarse, 1), _Residual(coarse),
+            nn.Conv2d(seen, fine, 3, padding=1), Residual(fine),
+            nn.PixelUnshuffle(2), nn.Conv2d(4 * fine, middle, 1), Residual(middle),
+            nn.PixelUnshuffle(2), nn.Conv2d(4 * middle, coarse, 1), Residual(coarse),
             nn.Conv2d(coarse, channels, 1),
         )
         self.decoder = nn.Sequential(
-            nn.Conv2d(channels, coarse, 3, padding=1), _Residual(coarse),
-            nn.Conv2d(coarse, 4 * middle, 1), nn.PixelShuffle(2), _Residual(middle),
-            nn.Conv2d(middle, 4 * fine, 1), nn.PixelShuffle(2), _Residual(fine), _Residual(fine),
+            nn.Conv2d(channels, coarse, 3, padding=1), Residual(coarse),
+            nn.Conv2d(coarse, 4 * middle, 1), nn.PixelShuffle(2), Residual(middle),
+            nn.Conv2d(middle, 4 * fine, 1), nn.PixelShuffle(2), Residual(fine), Residual(fine),
             nn.Conv2d(fine, said, 1), nn.PixelShuffle(_PIXELS),
         )
         self.register_buffer("mean", torch.zeros(channels))
