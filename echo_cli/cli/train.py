@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from echo_cli.training.loop import Progress
 
 _EVERY = 10.0  # seconds between lines
+_GRACE = 180.0  # seconds that a signal waits for the step, or the end of a stage, that is in progress
 
 
 class Stage(StrEnum):
@@ -70,7 +71,7 @@ def train(
         if memory != NAME:
             raise UsageError(f"'{memory}' has nothing to learn", hint=f"The memory policy that learns is {NAME}.")
         stage = Stage.memory
-    with Interruption() as asked:
+    with Interruption(_stopping, _GRACE) as asked:
         course = Course(out, chosen, seed, runtime, Watch(_Lines(), lambda: asked.by is not None), _minutes(minutes or [], STAGES))
         for name in STAGES if stage is None else (stage.value,):
             if not course.stage(name):
@@ -92,6 +93,10 @@ def _minutes(said: list[str], stages: tuple[str, ...]) -> dict[str, float]:
         if not equals or name not in stages or not found[name] > 0:
             raise UsageError(f"--minutes {one}: not a stage and its minutes", hint=f"For example --minutes teacher=55; stages: {', '.join(stages)}.")
     return found
+
+
+def _stopping(_said: str) -> None:
+    print(f"stopping after this step, within {_GRACE:g} seconds; once more stops at once", file=sys.stderr, flush=True)
 
 
 class _Lines:
