@@ -279,4 +279,4 @@ def figures(path: Path) -> dict[str, float]:
     """Of the last quarter of a run's losses: how much of what the right frames tell is told by the queries."""
     columns = (losses(path, name) for name in ("with memory", "without memory"))
     told, blank = (sum(late) / len(late) for late in (column[-max(1, len(column) // 4):] for column in columns))
-    return {"with memory": round(told, 6), "without memory": round(blank, 6), "share told": round(1 - told / blank, 3)}
+    return {"with memory": round(told, 6), "without memory": round(blank, 6), "share told": round(1 - told / blank, 3) if blank else 0.0}
