@@ -142,7 +142,7 @@ class SegmentedFilm:
 
     def _segment(self, number: int) -> Mp4 | Images:
         if isinstance(self.target, Images):
-            return Images(self.target.path, number * LENGTH)
+            return Images(self.target.path, number * LENGTH, LENGTH)
         name = self._folder / f"segment-{number:06d}"
         return Mp4(name.with_suffix(".mp4"), name.with_name(f"{name.name}-{self._token}.mp4"))
 

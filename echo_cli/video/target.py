@@ -86,10 +86,12 @@ class Mp4:
 @dataclass(frozen=True, slots=True)
 class Images:
     """Numbered images from 0, the number the trace and the timeline give a picture. Each appears whole under its name
-    as it is made; that the sequence is whole, its manifest says. A part of the sequence begins with number `first`."""
+    as it is made; that the sequence is whole, its manifest says. A part of the sequence begins with number `first` and has
+    at most `count` pictures."""
 
     path: Path  # with one %d or %06d in its name
     first: int = 0
+    count: int | None = None
 
     @property
     def encoder(self) -> list[str]:
@@ -135,8 +137,9 @@ class Images:
     def discard(self) -> None:
         """Pictures that were made stay: each is whole, and without a manifest the sequence is not."""
         unfinished = Images(self.path.with_name(self.path.name + ".tmp"))  # what ffmpeg calls a picture it is writing
-        for _, path in list(unfinished.numbered()):
-            path.unlink(missing_ok=True)
+        for number, path in list(unfinished.numbered()):
+            if number >= self.first and (self.count is None or number < self.first + self.count):
+                path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,14 @@ def test_a_shorter_sequence_leaves_no_picture_of_the_longer_one(tmp_path: Path) 
     assert {path.name for path in tmp_path.iterdir()} == {"0.jpg", "1.jpg", "2.jpg", "cover.jpg", "007.jpg"}
 
 
+def test_a_part_that_ends_leaves_the_pictures_that_the_next_one_is_writing(tmp_path: Path) -> None:
+    part = Images(tmp_path / "%d.png", first=20, count=20)
+    for number in (19, 20, 39, 40):
+        (tmp_path / f"{number}.png.tmp").write_bytes(b"half")
+    part.discard()
+    assert {path.name for path in tmp_path.iterdir()} == {"19.png.tmp", "40.png.tmp"}
+
+
 def test_standard_output_is_a_film_that_plays_as_it_flows(tmp_path: Path) -> None:
     program = ("from tests.video.pictures import *; from echo_cli.video.writer import FilmWriter\n"
                "from echo_cli.video.target import Stdout\n"
