@@ -23,6 +23,7 @@ class Stage(StrEnum):
     codec = "codec"
     pool = "pool"
     teacher = "teacher"
+    polish = "polish"
     distill = "distill"
     memory = "memory"
     eye = "eye"

@@ -7,7 +7,7 @@ writes the weights as the package holds them. Knows nothing of terminals: whoeve
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -28,9 +28,9 @@ from echo_cli.training.loop import Budget, Learner, Losses, Progress, run
 from echo_cli.training.pool import Pool
 from echo_cli.training.remember import MemoryPlan, Remembering, figures
 from echo_cli.training.sheets import codec_sheet, film_sheet
-from echo_cli.training.teacher import Pupil, Teacher, TeacherPlan
+from echo_cli.training.teacher import CURRICULUM, Pupil, Teacher, TeacherPlan
 
-STAGES = ("codec", "pool", "teacher", "distill", "memory", "eye")
+STAGES = ("codec", "pool", "teacher", "polish", "distill", "memory", "eye")
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class Preset:
     pool_stories: int  # in a shard
     teacher: TeacherPlan
     teacher_steps: int
+    polish: TeacherPlan
+    polish_steps: int
     distill: DistillPlan
     distill_steps: int
     eye: EyePlan
@@ -50,15 +52,23 @@ class Preset:
     memory_steps: int = 100
 
 
+def polishing(plan: TeacherPlan) -> TeacherPlan:
+    """The second half of a teacher's schooling: whole films from the start, gently, and an eye on the subject."""
+    return replace(plan, rate=plan.rate / 2, small_rate=plan.small_rate / 2, skipped=CURRICULUM[-1][0], subject=10.0)
+
+
 PRESETS: dict[str, Preset] = {
     "cpu": Preset(codec=CodecPlan(), codec_steps=2900, pool_stories=64, teacher=TeacherPlan(), teacher_steps=2600,
-                  distill=DistillPlan(batch=12), distill_steps=500, eye=EyePlan(), eye_steps=1000),
+                  polish=polishing(TeacherPlan(shards=32, first_shards=20)), polish_steps=2600,
+                  distill=DistillPlan(batch=12), distill_steps=700, eye=EyePlan(), eye_steps=1000),
     "gpu": Preset(codec=CodecPlan(batch=32), codec_steps=20_000, pool_stories=512,
                   teacher=TeacherPlan(batch=384, shards=48, first_shards=8, shard_every=100), teacher_steps=20_000,
+                  polish=polishing(TeacherPlan(batch=384, shards=48, first_shards=48)), polish_steps=10_000,
                   distill=DistillPlan(batch=192, shards=48), distill_steps=2500,
                   eye=EyePlan(batch=192, groups=48), eye_steps=3000, memory=MemoryPlan(batch=48), memory_steps=400),
     "mini": Preset(codec=CodecPlan(batch=2), codec_steps=4, pool_stories=4,
                    teacher=TeacherPlan(batch=2, shards=1, first_shards=1), teacher_steps=6,
+                   polish=polishing(TeacherPlan(batch=2, shards=1, first_shards=1)), polish_steps=3,
                    distill=DistillPlan(batch=2, shards=1), distill_steps=3,
                    eye=EyePlan(batch=4, groups=2, chapters=2, steps_each=2), eye_steps=3,
                    memory=MemoryPlan(queries=2, batch=2, lessons=2), memory_steps=2),
@@ -83,8 +93,8 @@ class Course:
         self.preset, self.minutes = PRESETS[preset], minutes or {}
 
     def stage(self, name: str) -> bool:
-        return {"codec": self._codec, "pool": self._pool, "teacher": self._teacher, "distill": self._distill,
-                "memory": self._memory, "eye": self._eye}[name]()
+        return {"codec": self._codec, "pool": self._pool, "teacher": self._teacher, "polish": self._polish,
+                "distill": self._distill, "memory": self._memory, "eye": self._eye}[name]()
 
     @property
     def weights(self) -> Path:
@@ -95,7 +105,8 @@ class Course:
         preset = self.preset
         return {"preset": self.name, "seed": self.seed, "ran": self._ran(), "commit": _commit(), "torch": torch.__version__,
                 "device": self.device.type, "dtype": str(self.dtype).removeprefix("torch."),
-                "codec": asdict(preset.codec), "teacher": asdict(preset.teacher), "distill": asdict(preset.distill)}
+                "codec": asdict(preset.codec), "teacher": asdict(preset.teacher), "polish": asdict(preset.polish),
+                "distill": asdict(preset.distill)}
 
     def _ran(self) -> dict[str, dict[str, float]]:
         """How far each stage has come, and in how many minutes."""
@@ -121,7 +132,7 @@ class Course:
         return Pool(self.folder / "pool", load_codec(path, self.device), self.seed, self.preset.pool_stories)
 
     def _pool(self) -> bool:
-        pool, shards = self.pool(), max(self.preset.teacher.shards, self.preset.distill.shards)
+        pool, shards = self.pool(), max(plan.shards for plan in (self.preset.teacher, self.preset.polish, self.preset.distill))
         for number in range(shards):
             if self.watch.stop():
                 return False
@@ -130,19 +141,29 @@ class Course:
         return True
 
     def _teacher(self) -> bool:
-        teacher = Teacher(TINY, self.preset.teacher, self.seed, self.pool(), self.device, self.dtype)
-        if not self._run("teacher", teacher.learner, teacher.advance, self.preset.teacher_steps):
+        return self._teach("teacher", self.preset.teacher, self.preset.teacher_steps, None)
+
+    def _polish(self) -> bool:
+        return self._teach("polish", self.preset.polish, self.preset.polish_steps, self._taught("teacher"))
+
+    def _teach(self, name: str, plan: TeacherPlan, steps: int, taught: Pupil | None) -> bool:
+        teacher = Teacher(TINY, plan, self.seed, self.pool(), self.device, self.dtype, taught)
+        if not self._run(name, teacher.learner, teacher.advance, steps):
             return False
         teacher.pupil.load_state_dict(teacher.learner.average)
-        self._publish(teacher.pupil, "teacher")  # films already, if softly
+        self._publish(teacher.pupil, name)  # films already, if softly
         return True
 
-    def _distill(self) -> bool:
-        path = self.folder / "teacher.pt"
+    def _taught(self, stage: str) -> Pupil:
+        path = self.folder / f"{stage}.pt"
         if not path.exists():
-            raise UsageError(f"{path}: no teacher here yet", hint="Train it first: echo-cli train --stage teacher.")
+            raise UsageError(f"{path}: nobody was taught here yet", hint=f"Do that first: echo-cli train --stage {stage}.")
         taught = Pupil(TINY)
         taught.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["average"])
+        return taught
+
+    def _distill(self) -> bool:
+        taught = self._taught("polish")
         distiller = Distiller(TINY, self.preset.distill, self.seed, self.pool(), taught, self.device, self.dtype)
         if not self._run("distill", distiller.learner, distiller.advance, self.preset.distill_steps):
             return False

@@ -39,6 +39,8 @@ class TeacherPlan:
     shards: int = 20  # in the pool when it has grown
     first_shards: int = 4
     shard_every: int = 40  # steps
+    skipped: float = 0.0  # share of the curriculum that is behind the pupil when it comes
+    subject: float = 0.0  # how much more than scenery a token counts that the subject fills
 
 
 # (share of the budget spent, {blocks in a sequence: chance}): what is drawn from then on
@@ -87,13 +89,13 @@ def noise_like(latents: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class Teacher:
-    """One step at a time: `advance` draws a lesson and descends."""
+    """One step at a time: `advance` draws a lesson and descends. Polishing is teaching one who has been `taught` before."""
 
     def __init__(self, spec: ModelSpec, plan: TeacherPlan, seed: int, pool: Pool, device: torch.device,
-                 dtype: torch.dtype = torch.float32) -> None:
+                 dtype: torch.dtype = torch.float32, taught: Pupil | None = None) -> None:
         self.plan, self.seed, self.pool, self.device, self.dtype = plan, seed, pool, device, dtype
         torch.manual_seed(seed)
-        self.pupil = Pupil(spec).to(device).train()
+        self.pupil = (taught or Pupil(spec)).to(device).train()
         self.lessons = Library()
         self.school = Class(self.pupil.transformer, self.pupil.words)
         self.learner = Learner(self.pupil, optimiser(plan, self.pupil, dtype), plan.ema)
@@ -109,9 +111,10 @@ class Teacher:
     def advance(self, step: int, spent: float) -> dict[str, Tensor]:
         plan = self.plan
         self.stock(step)
-        dice = Random(f"teacher {self.seed} {step}")
-        generator = torch.Generator().manual_seed((self.seed << 32) + step)
-        blocks = pick(next(mix for start, mix in reversed(CURRICULUM) if spent >= start), dice)
+        dice = Random(f"{'polish' if plan.skipped else 'teacher'} {self.seed} {step}")
+        generator = torch.Generator().manual_seed((self.seed << 32) + (bool(plan.skipped) << 30) + step)
+        learned = plan.skipped + (1 - plan.skipped) * spent
+        blocks = pick(next(mix for start, mix in reversed(CURRICULUM) if learned >= start), dice)
         lesson = self.lessons.draw(blocks, sequences(plan.batch, blocks), dice).to(self.device)
         sigma = self.levels(lesson, generator)
         loss, parts = self.loss(lesson, sigma, generator)
@@ -139,7 +142,20 @@ class Teacher:
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             text = self.school.read(lesson.words * spoken)
             said = self.school.velocity(lesson, text, clean, (1 - level) * x0 + level * noise, 1000 * sigma)
-        flow = (said.float() - (noise - x0)).square().mean()
+        counts = self.importance(lesson, level)
+        flow = ((said.float() - (noise - x0)).square() * counts).mean()
         truths = self.pupil.truth(lesson.truth)
         parts = {"flow": flow.detach(), **{name: value.detach() for name, value in truths.items()}}
         return flow + plan.truth * self.pupil.truth.total(truths), parts
+
+    def importance(self, lesson: Lesson, level: Tensor) -> Tensor:
+        """What each place of the latents counts for, 1 on average: subjects are small, and what people look at.
+
+        Only as far as the noise lets one see where they are. What counts more where a subject may be would be seen there
+        more often than it is.
+        """
+        grid = self.school.grid
+        cover = lesson.truth["cover"].float().unflatten(-1, (grid.rows, grid.cols))
+        cover = cover.repeat_interleave(grid.height // grid.rows, -2).repeat_interleave(grid.width // grid.cols, -1)
+        counts = 1 + self.plan.subject * (2 - 2 * level).clamp(max=1) * cover.unsqueeze(2)
+        return counts / counts.mean()

@@ -23,7 +23,8 @@ def typed(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
     (("--minutes", "nap=5"), "not a stage and its minutes"),
     (("--minutes", "teacher=-1"), "not a stage and its minutes"),
     (("--stage", "teacher"), "no codec here yet"),
-    (("--stage", "distill"), "no teacher here yet"),
+    (("--stage", "distill"), "polish.pt: nobody was taught here yet"),
+    (("--stage", "polish"), "teacher.pt: nobody was taught here yet"),
     (("--device", "abacus"), "no device is called 'abacus'"),
     (("--memory", "window"), "'window' has nothing to learn"),
 ])
@@ -45,7 +46,7 @@ def test_a_miniature_run_that_is_stopped_goes_on_to_the_end(tmp_path):
     assert first.returncode == 75 and "Run the same command again" in told
     second = typed("--preset", "mini", "--out", str(run))
     assert second.returncode == 0 and second.stdout.strip() == str(run / "weights")
-    assert {"codec.csv", "teacher.csv", "distill.csv", "codec.png", "teacher.png", "distill.png"} <= {path.name for path in run.iterdir()}
+    assert {"codec.csv", "teacher.csv", "distill.csv", "polish.csv", "codec.png", "teacher.png", "polish.png", "distill.png"} <= {path.name for path in run.iterdir()}
     assert {path.name for path in (run / "weights").iterdir()} == {
         "codec.safetensors", "transformer.safetensors", "words.safetensors", "queries.safetensors", "index.json"}
 

@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from echo_cli.training.distill import Distiller, DistillPlan
 from echo_cli.training.loop import Budget, Progress, rate_at, run
@@ -55,6 +56,31 @@ def test_losses_after_the_last_checkpoint_are_forgotten(pool, tmp_path):
         file.write("5,1.0,9.9\n")
     _, after = trained(pool, tmp_path, 8)
     assert len(after) == 4 and "9.9" not in (tmp_path / "teacher.csv").read_text()
+
+
+def test_polishing_goes_on_from_what_was_taught_with_other_lessons(pool, tmp_path):
+    taught = Pupil(SMALL)
+    torch.nn.init.normal_(taught.transformer.head.head.weight, std=0.1)
+    before = {name: value.clone() for name, value in taught.state_dict().items()}
+    polishes = Teacher(SMALL, replace(PLAN, skipped=0.55, subject=10.0), 1, pool, CPU, taught=taught)
+    assert all(torch.equal(value, before[name]) for name, value in polishes.learner.average.items())
+    blocks = [int(polishes.advance(step, 0.0)["blocks"]) for step in range(12)]
+    assert max(blocks) > 1  # whole films from the first step on
+    assert not torch.equal(taught.state_dict()["transformer.head.head.weight"], before["transformer.head.head.weight"])
+
+
+def test_the_subject_counts_more_where_the_noise_lets_it_be_seen(pool, tmp_path):
+    teacher = Teacher(SMALL, replace(PLAN, subject=10.0), 1, pool, CPU)
+    teacher.stock(0)
+    lesson = teacher.lessons.draw(2, 4, Random(0))
+    grid, cover = teacher.school.grid, lesson.truth["cover"].float()
+    level = torch.tensor([1.0] * 3 + [0.4] * 3).view(1, 6, 1, 1, 1).expand(4, -1, -1, -1, -1)
+    counts = teacher.importance(lesson, level).expand_as(lesson.latents)
+    assert counts.mean() == pytest.approx(1, abs=1e-5)
+    tokens = F.avg_pool2d(counts[:, :, 0], (grid.height // grid.rows, grid.width // grid.cols)).flatten(2)
+    assert tokens[:, :3].std() < 1e-6  # pure noise shows no subject
+    full, bare = tokens[:, 3:][cover[:, 3:] == cover[:, 3:].max()], tokens[:, 3:][cover[:, 3:] == 0]
+    assert (full / bare.mean()).mean() == pytest.approx(1 + 10 * cover[:, 3:].max(), rel=1e-3)
 
 
 def test_the_teacher_learns(pool, tmp_path):
