@@ -80,7 +80,7 @@ def test_the_subject_counts_more_where_the_noise_lets_it_be_seen(pool, tmp_path)
     tokens = F.avg_pool2d(counts[:, :, 0], (grid.height // grid.rows, grid.width // grid.cols)).flatten(2)
     assert tokens[:, :3].std() < 1e-6  # pure noise shows no subject
     full, bare = tokens[:, 3:][cover[:, 3:] == cover[:, 3:].max()], tokens[:, 3:][cover[:, 3:] == 0]
-    assert (full / bare.mean()).mean() == pytest.approx(1 + 10 * cover[:, 3:].max(), rel=1e-3)
+    assert (full / bare.mean()).mean() == pytest.approx(1 + 10 * cover[:, 3:].max().item(), rel=1e-3)
 
 
 def test_the_teacher_learns(pool, tmp_path):
