@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 
 import torch
 from torch import Tensor
 
+from echo_cli.bench.cold import cold_run
 from echo_cli.bench.metrics import background, decibels
 from echo_cli.files import write_whole
 from echo_cli.models.backend import Backend
@@ -24,6 +26,7 @@ from echo_cli.training.world import BLOCK, FPS, HELD_OUT, PICTURES, StoryKind, p
 from echo_cli.video.contact import write_sheet
 
 _SECONDS = 300  # of the long film
+_COLD = 30  # of films that are timed
 
 
 def report(backend: Backend, folder: Path, stories: int, told: Callable[[str], None]) -> dict:
@@ -37,6 +40,7 @@ def report(backend: Backend, folder: Path, stories: int, told: Callable[[str], N
         "recall": lambda: recall(backend, stories, folder),
         "switch": lambda: switch(backend, max(8, stories // 2)),
         "five minutes": lambda: long_film(backend, folder),
+        "speed": speed,
     }
     figures: dict = {"weights": backend.weights_hash, "stories": stories}
     for name, part in parts.items():
@@ -101,6 +105,13 @@ def recall(backend: Backend, stories: int, folder: Path, blocks: int = 5) -> dic
     return {"returned dB": torch.cat(returned).mean().item(), "prompt alone dB": torch.cat(alone).mean().item(),
             "gain dB": gain.mean().item(), "share that gains": (gain > 0).float().mean().item(),
             "new place in the first block of a cut": torch.cat(gone).float().mean().item()}
+
+
+def speed(runs: int = 5) -> dict:
+    """Of `generate` in a process of its own, the package's model on this machine: the median of a few runs."""
+    made = [cold_run(_COLD) for _ in range(runs)]
+    return {"pictures a second": median(run.pictures_a_second for run in made),
+            "first picture s": median(run.first_picture_s for run in made), "worst first picture s": max(run.first_picture_s for run in made)}
 
 
 def switch(backend: Backend, stories: int) -> dict:

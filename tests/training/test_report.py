@@ -45,9 +45,10 @@ def test_sheets_are_written(backend, tmp_path):
 @pytest.mark.slow
 def test_a_report_is_written_part_by_part(backend, tmp_path, monkeypatch):
     monkeypatch.setattr(report, "_SECONDS", 36)
+    monkeypatch.setattr(report, "_COLD", 3)
     heard = []
     figures = report.report(backend, tmp_path, 4, heard.append)
     assert json.loads((tmp_path / "report.json").read_text()) == figures
-    assert len(heard) == 7 and figures["judges on real clips"]["place"] <= 1
+    assert len(heard) == 8 and figures["judges on real clips"]["place"] <= 1
     assert {"attributes.png", "variety.png", "recall.png", "five-minutes.png"} <= {path.name for path in tmp_path.iterdir()}
     assert 0 <= figures["recall"]["share that gains"] <= 1 and figures["five minutes"]["motion kept"] > 0
