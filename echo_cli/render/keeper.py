@@ -126,8 +126,9 @@ class Keeper:
             {"file": f"state-{block:06d}-{self.sittings}.safetensors"}, None, traced, times, self.wall_seconds, self.started,
             self.sittings)
         if wait or size_ > TWICE:
-            self._pending = Future()
-            self._pending.set_result(self._write(checkpoint, state, mark, trace))
+            written: Future[tuple[Checkpoint, int]] = Future()
+            written.set_result(self._write(checkpoint, state, mark, trace))
+            self._pending = written  # only now: nobody ever waits for one that failed here
         else:
             self._pending = self._writer.submit(self._write, checkpoint, copied(state), mark, trace)
         self._film, self._bound = film, result.bytes + size_of(decoder)

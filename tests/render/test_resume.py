@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -179,6 +180,28 @@ def test_a_note_that_cannot_be_written_meanwhile_ends_the_run(tmp_path: Path, mo
     with pytest.raises(OutputError, match="the disk is full"):
         made(job(folder(tmp_path)), Keeping(every=1e-9))
     assert files(folder(tmp_path)) == {"film.trace.json.partial"}
+
+
+def test_a_note_that_cannot_be_written_while_the_film_waits_ends_the_run_too(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waiting: None) -> None:
+    """With what was kept before it, and without waiting for anything that never comes."""
+    def full(*_: object) -> None:
+        raise OutputError("the disk is full", "free some space")
+
+    def fill() -> None:
+        monkeypatch.setattr("echo_cli.render.keeper.write_state", full)
+
+    ended: list[EchoError] = []
+
+    def run() -> None:
+        with pytest.raises(OutputError, match="the disk is full") as caught:
+            made(job(folder(tmp_path)), Keeping(every=1e-9), Stopping(3, fill))
+        ended.append(caught.value)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert ended and "up to block 2 of 6 is kept" in ended[0].hint
 
 
 # Not of this film
