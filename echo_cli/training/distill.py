@@ -43,6 +43,7 @@ class DistillPlan:
     imitation: float = 0.2  # share of the budget
     alone: float = 0.05  # share of the budget in which the critic learns and the student waits
     imitated: int = 2  # times the batch, while imitating: it costs half as much
+    prompted: float = 0.0  # how much more than scenery a place counts about which the prompt says as much as it says on average
 
 
 # (share of the budget spent, {blocks in a sequence: chance}, share of longer sequences that are rolled out)
@@ -115,9 +116,9 @@ class Distiller:
         level = torch.tensor(self.sigmas)[step].to(self.device)
         noisy = noised(x0, level, generator)
         with torch.no_grad():
-            world = self.guided(lesson, x0, noisy, level)
+            world, counts = self.guided(lesson, x0, noisy, level)
         said = self.student.velocity(lesson, self.student.read(lesson.words), x0, noisy, 1000 * level)
-        return {"imitation": (said.float() - world).square().mean()}
+        return {"imitation": ((said.float() - world).square() * counts).mean()}
 
     def converse(self, lesson: Lesson, own: bool, teaches: bool, generator: torch.Generator) -> dict[str, Tensor]:
         """The student makes the lesson's blocks; the critic learns from them, and the student when it is its turn."""
@@ -173,17 +174,20 @@ class Distiller:
             level = self.levels(lesson, generator)
             noisy = noised(again, level, generator)
             like = self.critic.velocity(lesson, self.critic.read(lesson.words), past, noisy, 1000 * level).float()
-            world = self.guided(lesson, past, noisy, level)
+            world, counts = self.guided(lesson, past, noisy, level)
             real = noisy - spread(level) * world
             scale = blockwise((again - real).abs(), lesson.blocks).clamp(min=1e-3)
-            apart = spread(level) * (world - like) / scale  # x0 of the critic minus x0 of the teacher
+            apart = counts * spread(level) * (world - like) / scale  # x0 of the critic minus x0 of the teacher
         return 0.5 * (again - (again - apart).detach()).square().mean()
 
-    def guided(self, lesson: Lesson, past: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
-        """The teacher's velocity, pushed away from what it would say without a prompt."""
+    def guided(self, lesson: Lesson, past: Tensor, noisy: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """The teacher's velocity, pushed away from what it would say without a prompt; and what each place counts for, 1 on
+        average over a block: what the prompt speaks of is small, and what people look at."""
         asked, silent = (self.guide.velocity(lesson, self.guide.read(words), past, noisy, 1000 * level).float()
                          for words in (lesson.words, torch.zeros_like(lesson.words)))
-        return silent + self.plan.guidance * (asked - silent)
+        said = (asked - silent).square().mean(2, keepdim=True)
+        counts = 1 + self.plan.prompted * (said / blockwise(said, lesson.blocks).clamp(min=1e-6)).clamp(max=4)
+        return silent + self.plan.guidance * (asked - silent), counts / blockwise(counts, lesson.blocks)
 
     def criticise(self, lesson: Lesson, made: Tensor, past: Tensor, generator: torch.Generator) -> Tensor:
         """Flow matching on the student's blocks: the critic learns what they are like."""

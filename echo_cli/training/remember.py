@@ -7,7 +7,7 @@ beside the very frames that were worth keeping. The transformer is frozen and ha
 cameras that pan away and return, of subjects that leave and come back, of places seen again: only there memory pays.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
@@ -18,6 +18,7 @@ from echo_cli.context import BlockContext
 from echo_cli.memory.policies import make_policy
 from echo_cli.memory.policies.echo_infinity import EchoInfinity
 from echo_cli.memory.queries import FRAMES, MemoryQueries, QueryState
+from echo_cli.memory.settings import EchoInfinity as Settings
 from echo_cli.memory.settings import read_settings
 from echo_cli.memory.store import CleanPass
 from echo_cli.models.backend import Backend
@@ -58,7 +59,7 @@ class Plot:
 
     kind: StoryKind
     visits: tuple[tuple[int, int], ...]  # place, blocks
-    recent: int = 12  # frames in the window beside the queries
+    recent: int = 12  # frames in the window beside anchors and queries, if there is room for so many
 
     @property
     def places(self) -> list[int]:
@@ -76,14 +77,16 @@ def plot(dice: Random) -> Plot:
 
 @dataclass
 class Film:
-    """Films of one plot as memory met them: frames [layer, film, frame, token, head, dim], and block by block which stood
-    in the window, which left after it, and what the queries held before it (None: nothing had left)."""
+    """Films of one plot as memory met them: frames [layer, film, frame, token, head, dim], of which the first so many never
+    leave, and block by block which of the others stood in the window, which left after it, and what the queries held
+    before it (None: nothing had left)."""
 
     latents: Tensor  # [film, frame, channel, height, width]
     rows: list[Tensor]  # text [film, row, dim] of each block
     places: list[int] | None  # of the blocks; None for a clip, of which each film has its own
     keys: Tensor
     values: Tensor
+    anchors: int = 0
     recent: list[tuple[int, ...]] = field(default_factory=list)
     left: list[tuple[int, ...]] = field(default_factory=list)
     held: list[QueryState | None] = field(default_factory=list)
@@ -153,15 +156,17 @@ class Remembering:
         """What memory meets, block by block, through the very policy of inference."""
         net, spec, batch = self.net, self.spec, len(said[0])
         timeline = timeline_of([Scene(f"film {self.seed} {step}", said[0][0], 1.0)], [len(said)], spec.geometry)
-        window = min(spec.window, self.plan.queries + recent + BLOCK)
-        settings = read_settings(NAME, {"anchor_frames": 0, "window": window})
+        settings = read_settings(NAME)
+        assert isinstance(settings, Settings)
+        anchors = settings.anchor_frames
+        settings = replace(settings, window=min(spec.window, anchors + self.plan.queries + recent + BLOCK))
         policy = make_policy(NAME, settings, spec, timeline, queries=self.queries)
         assert isinstance(policy, EchoInfinity)
         store = policy.allocate(self.grid, self.device, net.dtype, batch)
         noise = KeyedNoise(self.seed, timeline.scenes)
         shape = (batch, BLOCK, spec.channels, self.grid.height, self.grid.width)
         rows = [self.backend.text.encode(prompts) for prompts in said]
-        film = Film(torch.empty(0), rows, places, torch.empty(0), torch.empty(0))
+        film = Film(torch.empty(0), rows, places, torch.empty(0), torch.empty(0), anchors)
         latents: list[Tensor] = []
         keys, values = [], []
         if clip is not None:
@@ -169,7 +174,7 @@ class Remembering:
             shaken = (1 - shake) * clip + shake * noise_like(clip, generator)
         for block in timeline.blocks:
             layout = policy.arrange(block, store)
-            film.recent.append(tuple(frame for segment in layout.past for frame in segment.frames if frame is not None))
+            film.recent.append(tuple(held.frame for held in policy.past[anchors:]))
             film.held.append(policy.memory.state if policy.memory.awake else None)
             context, text = store.prepare(layout), net.read(rows[block.index])
             if clip is None:
@@ -250,26 +255,27 @@ class Remembering:
         """Of all frames that have left before a block, those that would help most, as many as there are query frames: in
         films, the beginning of the first visit to its place; in clips, where the truth is known, those most like it."""
         wanted = self.plan.queries
-        gone = film.recent[block][0]  # frames before this one have left
+        gone = range(film.anchors, film.recent[block][0])
         if film.places is not None:
-            same = [frame for frame in range(gone) if film.places[frame // BLOCK] == film.places[block]][:2 * wanted]
+            same = [frame for frame in gone if film.places[frame // BLOCK] == film.places[block]][:2 * wanted]
             chosen = [same[round(at * (len(same) - 1) / (wanted - 1))] for at in range(wanted)] if len(same) > wanted > 1 else same[:wanted]
             return film.keys[:, :, chosen], film.values[:, :, chosen]
-        past, here = film.latents[:, :gone].flatten(2), film.latents[:, block * BLOCK:(block + 1) * BLOCK].mean(1).flatten(1)
+        past, here = film.latents[:, gone.start:gone.stop].flatten(2), film.latents[:, block * BLOCK:(block + 1) * BLOCK].mean(1).flatten(1)
         far = (past - here[:, None]).square().mean(2)
-        index = far.topk(min(wanted, gone), largest=False).indices.sort(1).values[None, :, :, None, None, None]
+        index = film.anchors + far.topk(min(wanted, len(gone)), largest=False).indices.sort(1).values[None, :, :, None, None, None]
         return torch.take_along_dim(film.keys, index, 2), torch.take_along_dim(film.values, index, 2)
 
     def context(self, film: Film, block: int, keys: Tensor, values: Tensor) -> BlockContext:
-        """A window of memory [layer, film, frame, token, head, dim] from place 0, the frames that stood there, the block."""
-        spec, tokens = self.spec, self.grid.tokens
+        """A window from place 0: anchors, memory [layer, film, frame, token, head, dim], the frames that stood there, the block."""
+        spec, tokens, first = self.spec, self.grid.tokens, film.anchors + self.plan.queries
         recent = slice(film.recent[block][0], film.recent[block][-1] + 1)
-        count, first = recent.stop - recent.start, self.plan.queries
-        seen = rotate(film.keys[:, :, recent].flatten(2, 3), self.rope.frames(first, count))
-        parts = [torch.cat((rotate(keys.flatten(2, 3), self.rope.frames(0, keys.shape[2])), seen), 2),
-                 torch.cat((values.flatten(2, 3), film.values[:, :, recent].flatten(2, 3)), 2)]
+        count = recent.stop - recent.start
+        pieces = [(film.keys[:, :, :film.anchors], film.values[:, :, :film.anchors], 0), (keys, values, film.anchors),
+                  (film.keys[:, :, recent], film.values[:, :, recent], first)]
+        parts = [torch.cat([rotate(key.flatten(2, 3), self.rope.frames(place, key.shape[2])) for key, _, place in pieces], 2),
+                 torch.cat([value.flatten(2, 3) for _, value, _ in pieces], 2)]
         past = parts[0].shape[2]
-        room = torch.zeros(*parts[0].shape[:2], BLOCK * tokens, *parts[0].shape[3:], device=self.device, dtype=seen.dtype)
+        room = torch.zeros(*parts[0].shape[:2], BLOCK * tokens, *parts[0].shape[3:], device=self.device, dtype=parts[0].dtype)
         own = self.rope.frames(first + count, BLOCK)
         assert first + count + BLOCK <= spec.window, "no lesson may use a position beyond the trained window"
         return BlockContext(*(list(torch.cat((part, room), 2).unbind(0)) for part in parts), past, own, own)
