@@ -59,8 +59,8 @@ def polishing(plan: TeacherPlan) -> TeacherPlan:
 
 PRESETS: dict[str, Preset] = {
     "cpu": Preset(codec=CodecPlan(), codec_steps=2900, pool_stories=64, teacher=TeacherPlan(), teacher_steps=2600,
-                  polish=polishing(TeacherPlan(shards=32, first_shards=20)), polish_steps=2600,
-                  distill=DistillPlan(batch=12), distill_steps=700, eye=EyePlan(), eye_steps=1000),
+                  polish=polishing(TeacherPlan(shards=32, first_shards=20)), polish_steps=2000,
+                  distill=DistillPlan(batch=12), distill_steps=500, eye=EyePlan(), eye_steps=1000),
     "gpu": Preset(codec=CodecPlan(batch=32), codec_steps=20_000, pool_stories=512,
                   teacher=TeacherPlan(batch=384, shards=48, first_shards=8, shard_every=100), teacher_steps=20_000,
                   polish=polishing(TeacherPlan(batch=384, shards=48, first_shards=48)), polish_steps=10_000,
