@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import shutil
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,6 +92,8 @@ class SegmentedFilm:
             with told_as_output(self.target.path):
                 self._current.raw.write(part)
             self._current.writer.write(part)
+            if isinstance(self._current.writer.target, Images):
+                self._current.writer.target.collect()
             self.pictures += len(part)
             if self._current.writer.pictures == LENGTH:
                 self._turn()
@@ -141,9 +144,9 @@ class SegmentedFilm:
     # One segment after the other
 
     def _segment(self, number: int) -> Mp4 | Images:
-        if isinstance(self.target, Images):
-            return Images(self.target.path, number * LENGTH, LENGTH)
         name = self._folder / f"segment-{number:06d}"
+        if isinstance(self.target, Images):
+            return Images(self.target.path, number * LENGTH, name.with_name(f"{name.name}-{self._token}"))
         return Mp4(name.with_suffix(".mp4"), name.with_name(f"{name.name}-{self._token}.mp4"))
 
     def _begin(self) -> "_Segment":
@@ -206,7 +209,9 @@ class SegmentedFilm:
         with told_as_output(self.target.path):
             stay = {self._segment(number).path.name for number in range(self._whole)} | {self._relied and self._relied.name}
             for path in list(self._folder.iterdir()):
-                if path.name.startswith(("segment", "pictures-", "film-")) and path.name not in stay:
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)  # an encoder that outlives its run may still write there
+                elif path.name.startswith(("segment", "pictures-", "film-")) and path.name not in stay:
                     path.unlink()
         if not rest:
             return

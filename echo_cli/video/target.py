@@ -6,6 +6,7 @@ the pictures nor the process that writes them.
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,9 @@ class Target(Protocol):
     def existing(self) -> list[Path]:
         """Files that writing here would replace."""
 
+    def prepare(self) -> None:
+        """Make the folder that ffmpeg writes to."""
+
     def finish(self, pictures: int) -> Output | None:
         """What ffmpeg wrote, when it has written all; None when there is nothing to name."""
 
@@ -72,6 +76,9 @@ class Mp4:
     def existing(self) -> list[Path]:
         return [self.path] if os.path.lexists(self.path) else []
 
+    def prepare(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+
     def finish(self, pictures: int) -> Output:
         with told_as_output(self.path):
             return Output(self.path, sha256(self.grows), self.grows.stat().st_size)
@@ -85,20 +92,25 @@ class Mp4:
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Numbered images from 0, the number the trace and the timeline give a picture. Each appears whole under its name
-    as it is made; that the sequence is whole, its manifest says. A part of the sequence begins with number `first` and has
-    at most `count` pictures."""
+    """Numbered images from 0, the number the trace and the timeline give a picture. Each appears whole under its name soon
+    after it is made (`collect`); that the sequence is whole, its manifest says. A part of the sequence begins with number
+    `first`. Pictures grow in the folder `growing`, beside their names when left out: an encoder that outlives its killed run
+    never has another one's pictures in its hands."""
 
     path: Path  # with one %d or %06d in its name
     first: int = 0
-    count: int | None = None
+    growing: Path | None = None
 
     @property
     def encoder(self) -> list[str]:
         return SUFFIXES[self.path.suffix.lower()]
 
+    @property
+    def grows(self) -> Path:
+        return self.growing or partial(self.path)
+
     def arguments(self) -> list[str]:
-        folder = os.path.abspath(self.path.parent).replace("%", "%%")
+        folder = os.path.abspath(self.grows).replace("%", "%%")
         return ["-f", "image2", "-atomic_writing", "1", "-start_number", str(self.first), "-y", os.path.join(folder, self.path.name)]
 
     def picture(self, number: int) -> Path:
@@ -116,7 +128,18 @@ class Images:
     def existing(self) -> list[Path]:
         return [path for _, path in sorted(self.numbered())]
 
+    def prepare(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.grows.mkdir(parents=True, exist_ok=True)
+
+    def collect(self) -> None:
+        """The pictures that are whole by now get their names."""
+        with told_as_output(self.path):
+            for number, path in list(Images(self.grows / self.path.name).numbered()):
+                path.replace(self.picture(number))
+
     def finish(self, pictures: int) -> Output:
+        self.collect()
         with told_as_output(self.path):
             paths = [self.picture(number) for number in range(self.first, self.first + pictures)]
             for path in paths:
@@ -135,11 +158,8 @@ class Images:
         """Every picture has its name already."""
 
     def discard(self) -> None:
-        """Pictures that were made stay: each is whole, and without a manifest the sequence is not."""
-        unfinished = Images(self.path.with_name(self.path.name + ".tmp"))  # what ffmpeg calls a picture it is writing
-        for number, path in list(unfinished.numbered()):
-            if number >= self.first and (self.count is None or number < self.first + self.count):
-                path.unlink(missing_ok=True)
+        """Pictures that have their names stay: each is whole, and without a manifest the sequence is not."""
+        shutil.rmtree(self.grows, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +175,9 @@ class Stdout:
 
     def existing(self) -> list[Path]:
         return []
+
+    def prepare(self) -> None:
+        pass
 
     def finish(self, pictures: int) -> None:
         return None

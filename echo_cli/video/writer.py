@@ -38,7 +38,7 @@ class FilmWriter:
         with told_as_output(target.path):
             if burn:
                 Path(self._folder.name, "captions.srt").write_text(srt(burn), encoding="utf-8")
-            target.path.parent.mkdir(parents=True, exist_ok=True)
+            target.prepare()
         command = [ffmpeg.executable(), *ffmpeg.QUIET, "-f", "rawvideo", "-pixel_format", "rgb24",
                    "-video_size", f"{width}x{height}", "-framerate", str(Fraction(fps).limit_denominator(1001)), "-i", "pipe:0",
                    "-vf", _filters(width * scale, height * scale, first if burn else None, target.encoder is not None),

@@ -1,8 +1,12 @@
 """A film in segments: the same file however often it was interrupted, with every picture at its own time."""
 
 import base64
+import os
+import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,6 +121,28 @@ def test_interrupted_again_and_again(tmp_path: Path) -> None:
     with opened(tmp_path / "a", written) as film:
         found = ended(film, 64)
     assert found == whole(tmp_path / "b")
+
+
+@pytest.mark.parametrize("images", [False, True])
+def test_an_encoder_that_outlives_its_killed_run_spoils_nothing(tmp_path: Path, images: bool) -> None:
+    """Neither a picture of the film that is made in the same place after it, nor that film's end."""
+    orphan = opened(tmp_path / "a", images=images)
+    orphan.write(pictures(60, 61))
+    encoder = orphan._current.writer
+    os.kill(encoder.process, signal.SIGSTOP)
+    encoder.write(pictures(61, 72))
+    shutil.rmtree(tmp_path / "a" / "film.resume")
+    with opened(tmp_path / "a", images=images) as film:
+        film.write(pictures(0, 50))
+        os.kill(encoder.process, signal.SIGCONT)
+        with suppress(OutputError):
+            encoder.finish()
+        for block in blocks(50, COUNT):
+            film.write(block)
+        found = film.finish().sha256
+        film.publish()
+    assert found == whole(tmp_path / "b", images=images) == sha256(*film.target.existing())
+    orphan.abort()
 
 
 def test_what_is_kept_of_pictures_is_bounded(tmp_path: Path) -> None:

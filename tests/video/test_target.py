@@ -42,12 +42,15 @@ def test_a_shorter_sequence_leaves_no_picture_of_the_longer_one(tmp_path: Path) 
     assert {path.name for path in tmp_path.iterdir()} == {"0.jpg", "1.jpg", "2.jpg", "cover.jpg", "007.jpg"}
 
 
-def test_a_part_that_ends_leaves_the_pictures_that_the_next_one_is_writing(tmp_path: Path) -> None:
-    part = Images(tmp_path / "%d.png", first=20, count=20)
-    for number in (19, 20, 39, 40):
-        (tmp_path / f"{number}.png.tmp").write_bytes(b"half")
+def test_a_picture_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
+    part = Images(tmp_path / "100%d" / "%d.png", first=20, growing=tmp_path / "50%")
+    part.prepare()
+    for name in ("20.png", "21.png", "22.png.tmp", "021.png"):
+        (tmp_path / "50%" / name).write_bytes(b"it")
+    part.collect()
+    assert {path.name for path in (tmp_path / "100%d").iterdir()} == {"20.png", "21.png"}
     part.discard()
-    assert {path.name for path in tmp_path.iterdir()} == {"19.png.tmp", "40.png.tmp"}
+    assert {path.name for path in tmp_path.iterdir()} == {"100%d"}
 
 
 def test_standard_output_is_a_film_that_plays_as_it_flows(tmp_path: Path) -> None:
