@@ -17,6 +17,7 @@ from echo_cli.cli.options import (
     Decoder,
     Device,
     Dtype,
+    Fast,
     Grace,
     LogFile,
     Memory,
@@ -90,6 +91,7 @@ def batch(
     device: Device = "auto",
     dtype: Dtype = "auto",
     decoder: Decoder = Pictures.FULL,
+    fast: Fast = False,
     offload: Offloading = Offload.AUTO,
     compiled: Compiled = None,
     force: Annotated[bool, typer.Option("--force", help="Make films anew over what is there.")] = False,
@@ -125,7 +127,7 @@ def batch(
         raise UsageError(f"{odd[0]} is for --engine ray", "add --engine ray")
     _check_names(model, memory)
     choices = Choices(seed, model, memory, {}, picture_size(size), scale, subtitles, Encoding(codec, crf, preset), device, dtype,
-                      Running(pictures=decoder, offload=offload, compiled=compiled))
+                      Running(decoder, fast, offload, compiled))
     orders = Orders(device, dtype, force, not resume, checkpoint_every, retries, fail_fast, grace)
     with ExitStack() as stack:
         log = stack.enter_context(Log(Path(log_file))) if log_file else None

@@ -177,6 +177,25 @@ def test_a_plan_is_commands_that_make_the_same_films(capsys: pytest.CaptureFixtu
     assert by_status(lines) == {"failed": ["bad.yaml"], "skipped": ["-n.yaml", "a.yaml", "it's.yaml", "two\nlines.yaml"]}
 
 
+def test_fast_reaches_every_film_its_manifest_a_plan_and_the_actors(capsys: pytest.CaptureFixture[str],
+                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    from echo_cli.render.batch import ray_engine
+
+    runs = []
+    monkeypatch.setitem(backends.LOADERS, "tiny", lambda runtime, folder, running: runs.append(running) or stage.load(runtime, folder, running))
+    monkeypatch.setattr(ray_engine, "make_films", lambda films, *_: runs.extend(film.job.running for film in films) or ())
+    write("a.yaml")
+    assert run(["batch", "night", "--out-dir", "films", "--fast", "--plan", *HOW]) == 0
+    assert "--fast" in shlex.split(capsys.readouterr().out)
+    assert run(["batch", "night", "--out-dir", "ray", "--fast", "--engine", "ray", *HOW]) == 0
+    code, lines, _ = batch("night", "--out-dir", "films", "--fast", capsys=capsys)
+    assert (code, by_status(lines)) == (0, {"made": ["a.yaml"]})
+    assert [running.fast for running in runs] == [True, True]
+    assert json.loads(Path("films/a.manifest.json").read_text())["identity"]["settings"]["fast"] is True
+    code, lines, _ = batch("night", "--out-dir", "films", capsys=capsys)  # without it, it is another film
+    assert (code, by_status(lines)) == (5, {"failed": ["a.yaml"]}) and "fast was True" in lines[0]["message"]
+
+
 def test_a_plan_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     write("a.yaml", "b.yaml", "c.yaml")
     code, lines, _ = batch("night", "--plan", "--shard", "2/2", capsys=capsys)

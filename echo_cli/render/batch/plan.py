@@ -34,7 +34,8 @@ def command(source: str, film: str, choices: Choices, assignments: Sequence[str]
                ("--progress", progress if progress is not Style.AUTO else None)]
     said = [word for name, value in options if value is not None for word in (name, str(value))]
     return ["echo-cli", "generate", os.path.abspath(source), "-o", os.path.abspath(film), *said,
-            *({None: [], True: ["--compile"], False: ["--no-compile"]}[running.compiled]), *["--force"] * orders.force, *["--restart"] * orders.restart]
+            *({None: [], True: ["--compile"], False: ["--no-compile"]}[running.compiled]),
+            *["--fast"] * running.fast, *["--force"] * orders.force, *["--restart"] * orders.restart]
 
 
 def line(words: Sequence[str]) -> str:
