@@ -33,6 +33,7 @@ from echo_cli.cli.options import (
     Size,
     Subtitling,
     VideoCodec,
+    check_running,
     picture_size,
 )
 from echo_cli.cli.report import Report
@@ -125,6 +126,7 @@ def batch(
     given = {"--address": address, "--actors": actors, "--cpus-per-actor": cpus}
     if engine is not Engine.RAY and (odd := [option for option, value in given.items() if value is not None]):
         raise UsageError(f"{odd[0]} is for --engine ray", "add --engine ray")
+    check_running(device, dtype)
     _check_names(model, memory)
     choices = Choices(seed, model, memory, {}, picture_size(size), scale, subtitles, Encoding(codec, crf, preset), device, dtype,
                       Running(decoder, fast, offload, compiled))

@@ -31,12 +31,14 @@ from echo_cli.cli.options import (
     Size,
     Subtitling,
     VideoCodec,
+    check_running,
     picture_size,
 )
 from echo_cli.errors import UsageError
 from echo_cli.models.running import Offload, Pictures, Running
 from echo_cli.render.progress import Style, progress_of, size as said
 from echo_cli.render.signals import GRACE
+from echo_cli.trace.look import plural
 from echo_cli.video.encoding import Encoding
 from echo_cli.video.subtitles import Subtitles
 
@@ -87,6 +89,7 @@ def generate(
     asked for with the same settings.
     """
     _check_streams(output, progress, as_json)
+    check_running(device, dtype)
     from contextlib import ExitStack
     from pathlib import Path
 
@@ -195,8 +198,8 @@ def _plan(job: "Job") -> str:
     enlarged = f" (made at {job.size[0]}x{job.size[1]}, enlarged {job.scale} times)" if job.scale > 1 else ""
     geometry = job.timeline.geometry
     return (f"{job.outputs.film.path}: {job.timeline.pictures} pictures of {width}x{height}{enlarged} at "
-            f"{geometry.fps:g} fps, {job.timeline.pictures / geometry.fps:g} s in {len(job.timeline.spans)} scenes and "
-            f"{len(job.timeline.blocks)} blocks; model {job.storyboard.model}, memory {job.policy}, "
+            f"{geometry.fps:g} fps, {job.timeline.pictures / geometry.fps:g} s in {plural(len(job.timeline.spans), 'scene')} and "
+            f"{plural(len(job.timeline.blocks), 'block')}; model {job.storyboard.model}, memory {job.policy}, "
             f"seed {job.storyboard.seed}, subtitles {job.subtitles}")
 
 

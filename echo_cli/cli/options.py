@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import re
 from typing import Annotated
 
 import typer
@@ -10,6 +11,8 @@ from echo_cli.models.running import Offload, Pictures
 from echo_cli.render.progress import Style
 from echo_cli.storyboard.sizes import read_size
 from echo_cli.video.subtitles import Subtitles
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 # Read by the error boundary, which sees the arguments even when they cannot be parsed.
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")]
@@ -61,3 +64,11 @@ def picture_size(text: str | None) -> tuple[int, int] | None:
     if size is None:
         raise UsageError(f"--size {text}: not a size", "write WIDTHxHEIGHT in pixels, such as 832x480")
     return size
+
+
+def check_running(device: str, dtype: str) -> None:
+    """Whether these are names at all; whether this machine has what they name is found out when a film needs it."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise UsageError(f"no device is called '{device}'", "use auto, cpu, cuda or cuda:N")
+    if dtype not in DTYPES:
+        raise UsageError(f"no dtype is called '{dtype}'", f"use {', '.join(DTYPES)}")

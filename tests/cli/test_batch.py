@@ -113,6 +113,9 @@ def test_names_say_what_they_are_made_of_and_may_not_meet(capsys: pytest.Capture
     (["night", "--progress", "openjd"], 2, "both write to standard output"), (["night", "--retries", "-1"], 2, "--retries"),
     (["night", "--memory", "echo"], 2, "echo-forcing"),
     (["night", "--model", "tinny"], 2, "did you mean 'tiny'"), (["night", "--engine", "slurm"], 2, "slurm"), (["night", "--size", "big"], 2, "WIDTHxHEIGHT"),
+    (["night", "--dtype", "float8", "--plan"], 2, "no dtype is called 'float8'"),
+    (["night", "--device", "abacus", "--plan"], 2, "no device is called 'abacus'"),
+    (["night", "--engine", "ray", "--dtype", "float8"], 2, "no dtype is called 'float8'"),
 ])
 def test_what_the_whole_batch_has_wrong_is_told_before_anything(arguments: list[str], code: int, told: str,
                                                                 capsys: pytest.CaptureFixture[str]) -> None:

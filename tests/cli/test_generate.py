@@ -74,6 +74,25 @@ def test_the_same_again_is_skipped_another_is_refused_and_force_makes_it(capsys:
     assert json.loads(Path("film.manifest.json").read_text())["identity"]["seed"] == 6
 
 
+@pytest.mark.parametrize(("option", "name"), [("--device", "abacus"), ("--dtype", "float8")])
+def test_a_device_or_dtype_that_does_not_exist_is_wrong_whatever_stands_there(option: str, name: str,
+                                                                             capsys: pytest.CaptureFixture[str]) -> None:
+    Path("story.mp4").write_bytes(b"precious")
+    for more in ((), ("--dry-run",)):
+        assert generate(option, name, *more) == 2
+        assert f"no {option[2:]} is called '{name}'" in capsys.readouterr().err
+    assert names() == {"story.mp4"}
+
+
+def test_the_devices_and_dtypes_that_the_command_line_knows_are_the_engines() -> None:
+    from echo_cli.cli.options import DTYPES, check_running
+    from echo_cli.runtime import DTYPES as COMPUTED
+
+    assert DTYPES == ("auto", *COMPUTED)
+    for device in ("auto", "cpu", "cuda", "cuda:0", "cuda:13"):
+        check_running(device, "auto")
+
+
 def test_a_film_without_a_manifest_is_never_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
     Path("film.mp4").write_text("mine")
     assert generate("-o", "film.mp4") == 5
@@ -140,7 +159,10 @@ def test_a_dry_run_makes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert plan["status"] == "planned" and plan["pictures"] == 66 and plan["settings"]["memory"]["smooth"]["clear_after"] == 2
     assert names() == set()
     assert generate("--dry-run", "-o", "a.mp4") == 0
-    assert "a.mp4: 66 pictures of 96x64 at 16 fps" in capsys.readouterr().out
+    assert "a.mp4: 66 pictures of 96x64 at 16 fps, 4.125 s in 3 scenes and 6 blocks" in capsys.readouterr().out
+    Path("story.yaml").write_text("scenes: [{id: a, prompt: a red ball, duration: 0.5s}]")
+    assert generate("--dry-run", "-o", "a.mp4") == 0
+    assert "0.5 s in 1 scene and 1 block;" in capsys.readouterr().out
 
 
 def test_small_pictures_are_enlarged_until_they_are_pleasant(capsys: pytest.CaptureFixture[str]) -> None:
