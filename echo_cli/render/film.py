@@ -121,6 +121,8 @@ def make(job: Job, backend: Backend, runtime: Runtime, progress: Progress, inter
         made = Made({what: output for what, output in written.items() if output}, timeline.pictures,
                     timeline.pictures / timeline.geometry.fps, wall, times,
                     *((keeper.sittings, keeper.kept) if keeper else ()))
+        if keeper:
+            keeper.check()
         if outputs.manifest:
             tidy.callback(partial(outputs.manifest).unlink, missing_ok=True)
             manifest.prepare(outputs.manifest, job.identity(backend.weights_hash), made.outputs,
@@ -170,6 +172,8 @@ def _write_blocks(job: Job, backend: Backend, runtime: Runtime, policy: Policy, 
     totals = keeper.left.times if keeper and keeper.left else Times(0.0, 0.0, 0.0, 0.0)
 
     def write(result: BlockResult, pictures: Later) -> Times:
+        if keeper:
+            keeper.check()
         film.write(pictures.array()[:timeline.pictures - film.pictures])
         facts = measured(result, grid)
         if trace:

@@ -14,7 +14,7 @@ from typing import Any, Self
 import torch
 
 from echo_cli.errors import EchoError
-from echo_cli.files import flush, partial, told_as_output
+from echo_cli.files import flush, own, partial, told_as_output
 from echo_cli.render.job import Job
 from echo_cli.render.lock import OneWriter
 from echo_cli.render.needed import Keeping, begun
@@ -66,6 +66,8 @@ class Keeper:
                 self.work.discard()  # what a killed run left before it noted anything, or what is not wanted any more
             else:
                 self._go_on(self.left, stack)
+            if self._job.outputs.trace:
+                own(partial(self._job.outputs.trace))  # whoever wrote it may not know yet that he is counted as dead
             self._stack = stack.pop_all()
         return self
 
@@ -74,6 +76,8 @@ class Keeper:
             with suppress(EchoError, OSError):  # whatever ended the run has been told
                 self.settle()
             self._writer.shutdown()
+            if self._lock.lost:  # what lies there is another process's by now
+                return
             if error is None or self._last is None:
                 self.work.discard()
             elif isinstance(error, EchoError):
@@ -104,10 +108,14 @@ class Keeper:
     def sittings(self) -> int:
         return (self.left.sittings if self.left else 0) + 1
 
+    def check(self) -> None:
+        """Before anything is written: an OutputError if the film is no longer ours."""
+        self._lock.check()
+
     def due(self) -> bool:
         """Between two blocks: whether it is time to keep what there is. An OutputError if the film is no longer ours, or
         if what was to be kept could not be."""
-        self._lock.check()
+        self.check()
         if self._pending and self._pending.done():
             self.settle()
         return self._cadence.due and self._pending is None
@@ -162,6 +170,7 @@ class Keeper:
                 flush(partial(trace.path))
         checkpoint = replace(checkpoint, pictures=pictures, state={
             **checkpoint.state, "bytes": stored.bytes, "sha256": stored.sha256, "nest": stored.nest})
+        self.check()
         noted = self.work.write(checkpoint)
         return checkpoint, stored.bytes + noted + pictures.rest * 3 * self._job.size[0] * self._job.size[1]
 

@@ -12,6 +12,7 @@ import secrets
 import socket
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -53,7 +54,7 @@ class OneWriter:
     def __init__(self, path: Path, film: Path) -> None:
         self.path, self.film = path, film
         self._holder = Holder.here()
-        self._stop, self._lost = threading.Event(), False
+        self._stop, self._lost, self._beaten = threading.Event(), False, time.monotonic()
 
     def __enter__(self) -> Self:
         with told_as_output(self.film):
@@ -61,6 +62,7 @@ class OneWriter:
             while not self._taken():
                 check_free(self.path, self.film)
                 self._clear_dead()
+        self._beaten = time.monotonic()
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
         return self
@@ -68,12 +70,20 @@ class OneWriter:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        if not self._lost and _read(self.path) == self._holder:
-            self.path.unlink(missing_ok=True)
+        with suppress(OSError):
+            if not self._lost and _is(self.path, self._holder):
+                self.path.unlink(missing_ok=True)
+
+    @property
+    def lost(self) -> bool:
+        """Whether the film is not ours to write any more."""
+        if time.monotonic() - self._beaten > STALE / 2:  # we stood still, and others may have counted us among the dead
+            self._look()
+        return self._lost
 
     def check(self) -> None:
-        """At a boundary: whether the film is still ours to write."""
-        if self._lost:
+        """Before anything is written: an OutputError if the film is not ours any more."""
+        if self.lost:
             raise OutputError(f"cannot write {self.film}: its lock {self.path.name} is gone or belongs to somebody else",
                               "look whether its folder was removed or another process began the same film, then run again")
 
@@ -83,7 +93,7 @@ class OneWriter:
         except FileExistsError:
             return False
         try:
-            os.write(file, json.dumps(asdict(self._holder)).encode())
+            os.write(file, _said(self._holder))
             os.fsync(file)
         except OSError:
             self.path.unlink(missing_ok=True)
@@ -110,15 +120,25 @@ class OneWriter:
             guard.unlink(missing_ok=True)
 
     def _beat(self) -> None:
-        while not self._stop.wait(BEAT):
-            try:
-                self._lost = _read(self.path) != self._holder
-                if not self._lost:
-                    os.utime(self.path)
-            except OSError:
-                self._lost = not self.path.exists()
-            if self._lost:
-                return
+        while not self._lost and not self._stop.wait(BEAT):
+            self._look()
+
+    def _look(self) -> None:
+        """One beat, if the lock is still ours. A file system that does not answer for a moment has not taken it away."""
+        with suppress(OSError):
+            if not _is(self.path, self._holder):
+                self._lost = True
+            elif not self._lost:
+                os.utime(self.path)
+                self._beaten = time.monotonic()
+
+
+def _is(path: Path, holder: Holder) -> bool:
+    """Whether the lock is a holder's; an OSError where that cannot be seen."""
+    try:
+        return path.read_bytes() == _said(holder)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def check_free(path: Path, film: Path) -> None:
@@ -135,6 +155,11 @@ def check_free(path: Path, film: Path) -> None:
         raise OutputError(f"{film} is being made by {who}",
                           f"wait for it, or write elsewhere with -o; if it died on another machine, {path.name} counts as "
                           f"left behind after {STALE:.0f} seconds")
+
+
+def _said(holder: Holder) -> bytes:
+    """What a holder's lock says."""
+    return json.dumps(asdict(holder)).encode()
 
 
 def _read(path: Path) -> Holder | None:

@@ -28,6 +28,7 @@ VERSION = 1
 NOTE = "checkpoint.json"
 EVERY = 60.0  # seconds between checkpoints, when nobody says otherwise
 SHARE = 0.02  # of the time that they may take then
+ATTEMPTS = 20  # to remove what is left, a tenth of a second apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +113,12 @@ class Work:
             if self.folder.is_symlink() or self.folder.is_file():
                 self.folder.unlink()
             else:
-                shutil.rmtree(self.folder, ignore_errors=True)
-                if self.folder.exists():
-                    shutil.rmtree(self.folder)
+                for _ in range(ATTEMPTS):
+                    shutil.rmtree(self.folder, ignore_errors=True)
+                    if not self.folder.exists():
+                        return
+                    time.sleep(0.1)  # an encoder that outlives its killed run still writes there
+                shutil.rmtree(self.folder)
 
 
 class Cadence:

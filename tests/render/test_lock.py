@@ -1,5 +1,6 @@
 """One writer: of two processes one is refused, and nobody is refused because of the dead."""
 
+import errno
 import json
 import os
 import signal
@@ -102,6 +103,35 @@ def test_the_heart_beats_and_notices_a_loss(path: Path, monkeypatch: pytest.Monk
         with pytest.raises(OutputError, match="belongs to somebody else"):
             first.check()
     assert path.exists()  # it is the other one's
+
+
+def test_who_stood_still_looks_before_he_goes_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with writer(path) as first:
+        elsewhere(path, 0)
+        first.check()  # nobody looks all the time
+        first._beaten -= lock.STALE
+        with pytest.raises(OutputError, match="belongs to somebody else"):
+            first.check()
+    assert path.exists()
+
+
+def test_a_file_system_that_does_not_answer_for_a_moment_takes_nothing_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "BEAT", 0.01)
+    asked = []
+
+    def silent(_: Path) -> bytes:
+        asked.append(1)
+        raise OSError(errno.EIO, "no answer")
+
+    with writer(path) as first:
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_bytes", silent)
+            until(lambda: len(asked) > 3)
+            first.check()
+        os.utime(path, (1, 1))
+        until(lambda: path.stat().st_mtime > 1)
+        first.check()
+    assert not path.exists()
 
 
 def until(true) -> None:

@@ -1,9 +1,11 @@
 """What an interrupted run leaves: noted whole or not at all, believed only to the letter, and never taken for another film's."""
 
+import errno
 import json
 import re
+import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -72,8 +74,12 @@ def failed(task: Job, block: int, error: Exception, keeping: Keeping) -> EchoErr
     def fail() -> None:
         raise error
 
+    return failed_by(task, block, fail, keeping)
+
+
+def failed_by(task: Job, block: int, then: Callable[[], None], keeping: Keeping) -> EchoError:
     with pytest.raises(EchoError) as caught:
-        made(task, keeping, Stopping(block, fail))
+        made(task, keeping, Stopping(block, then))
     return caught.value
 
 
@@ -348,7 +354,7 @@ def test_a_film_that_is_made_anew_stays_until_the_new_one_is_whole(tmp_path: Pat
 @pytest.mark.parametrize("name", ["film.mp4", "%d.png"])
 @pytest.mark.parametrize("moment", [
     "echo_cli.video.segments.SegmentedFilm.publish", "echo_cli.trace.writer.TraceWriter.publish", "echo_cli.render.film.publish",
-    "echo_cli.render.resume.Work.discard", "echo_cli.render.lock._read"])
+    "echo_cli.render.resume.Work.discard", "echo_cli.render.lock._is"])
 @pytest.mark.parametrize("keeping", [NEVER, Keeping(every=1e-9)], ids=["nothing kept", "kept"])
 def test_a_run_killed_as_it_ended_is_finished_when_it_is_asked_for_again(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, moment: str, keeping: Keeping) -> None:
@@ -398,6 +404,24 @@ def test_somebody_elses_film_is_not_taken_for_a_half_named_one(tmp_path: Path) -
         needed(job(place), Told(WEIGHTS))
 
 
+def test_what_is_still_being_written_to_is_discarded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By an encoder that outlives its killed run."""
+    work, removed = Work(job(tmp_path).outputs), shutil.rmtree
+    work.folder.mkdir()
+
+    def disturbed(folder: Path, ignore_errors: bool = False) -> None:
+        times.append(1)
+        if len(times) > 3:
+            removed(folder)
+        elif not ignore_errors:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(folder / "7.png.tmp"))
+
+    times: list[int] = []
+    monkeypatch.setattr(shutil, "rmtree", disturbed)
+    work.discard()
+    assert files(tmp_path) == set()
+
+
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     task = job(folder(tmp_path))
     work = Work(task.outputs)
@@ -406,6 +430,36 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
             with pytest.raises(OutputError, match="is being made by process"):
                 attempt()
     assert made(task).sittings == 1
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "%d.png"])
+@pytest.mark.parametrize("keeping", [NEVER, Keeping(every=1e-9)], ids=["nothing kept", "kept"])
+def test_who_was_counted_as_dead_touches_nothing_of_his_successor(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waiting: None, name: str, keeping: Keeping) -> None:
+    """A machine that stood still for too long goes on when another one makes the film already."""
+    place, theirs = folder(tmp_path), {}
+
+    def take_over() -> None:
+        monkeypatch.setattr("echo_cli.render.lock.STALE", 0)  # as if it had stood still just now
+        (place / "film.lock").write_text("theirs")
+        Work(job(place, name=name).outputs).discard()
+        (place / "film.resume").mkdir()
+        (place / "film.trace.json.partial").unlink()
+        for each in ("film.resume/checkpoint.json", "film.resume/state-000001-9.safetensors", "film.trace.json.partial"):
+            (place / each).write_text("theirs")
+        theirs.update({each: (place / each).read_bytes() for each in files(place) if (place / each).is_file()})
+
+    error = failed_by(job(place, name=name), 4, take_over, keeping)
+    assert isinstance(error, OutputError) and "kept" not in error.hint
+    assert {each: (place / each).read_bytes() for each in files(place) if (place / each).is_file()} == theirs
+
+
+def test_a_trace_that_is_gone_on_with_is_out_of_its_former_writers_reach(tmp_path: Path, unstruck: str) -> None:
+    place = folder(tmp_path)
+    stopped(job(place), 3)
+    with (place / "film.trace.json.partial").open("ab") as former:
+        assert made(job(place), progress=Stopping(1, lambda: former.write(b"late" * 10_000) and former.flush())).outputs["film"].sha256 == unstruck
+    assert json.loads((place / "film.trace.json").read_text())["totals"]["blocks"] == 6
 
 
 def test_a_folder_that_vanishes_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
