@@ -16,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 from echo_cli import __version__
 from echo_cli.cli.commands import COMMANDS
 from echo_cli.cli.messages import tell
+from echo_cli.cli.plain_help import plain
 from echo_cli.errors import EchoError, Exit, Interrupted, OutputError
 from echo_cli.faults import details, known, write_log
 
@@ -39,15 +40,16 @@ class _Later(TyperCommand):
             single = typer.Typer(add_completion=False, rich_markup_mode=None)
             single.command(self.name, context_settings=_LOOK)(found)
             found = single
-        return typer.main.get_command(found).make_context(info_name, args, parent, **extra)
+        command = plain(typer.main.get_command(found))
+        if not args and isinstance(command, TyperGroup):
+            args = ["--help"]  # as the tool itself, called without a command
+        return command.make_context(info_name, args, parent, **extra)
 
 
 class _Commands(TyperGroup):
-    def list_commands(self, ctx: Any) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        return _Later(cmd_name) if cmd_name in COMMANDS else None
+    def __init__(self, **extra: Any) -> None:
+        super().__init__(**extra)
+        self.commands = {name: _Later(name) for name in COMMANDS}
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         with _our_codes():
@@ -143,7 +145,7 @@ def _tell(error: BaseException, arguments: list[str]) -> int:
         print(details(error), end="", file=sys.stderr)
     if isinstance(error, _GrammarError):
         where = error.ctx.command_path if getattr(error, "ctx", None) else NAME
-        problem: EchoError | None = EchoError(f"{where}: {error.format_message()}",
+        problem: EchoError | None = EchoError(f"{where}: {error.format_message().replace(': Value error, ', ': ')}",
                                               hint=f"'{where} --help' shows what it takes.")
         code = int(Exit.USAGE)
     else:

@@ -59,7 +59,7 @@ class Engine(StrEnum):
 
 def batch(
     paths: Annotated[list[str] | None, typer.Argument(
-        metavar="PATHS...", help="Storyboards, folders of them, globs; - reads a list from standard input.",
+        metavar="PATHS", help="Storyboards, folders of them, globs; - reads a list from standard input.",
         show_default=False)] = None,
     out_dir: Annotated[str, typer.Option("--out-dir", metavar="FOLDER", help="Where the films go.", show_default="here")] = ".",
     name: Annotated[str, typer.Option(

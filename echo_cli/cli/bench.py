@@ -32,7 +32,7 @@ bench.command()(soak)
 def speed(
     spec: Annotated[str, typer.Option(help="The model whose sizes to use; its weights are random.")] = "tiny",
     layers: Annotated[int | None, typer.Option(min=1, help="Build only so many layers.")] = None,
-    size: Annotated[str | None, typer.Option(help="Picture size, such as 832x480; the model's own when left out.")] = None,
+    size: Annotated[str | None, typer.Option(metavar="WxH", help="Picture size, such as 832x480; the model's own when left out.")] = None,
     policy: Annotated[list[str] | None, typer.Option(help="A memory policy; may be given several times. Default: window "
                                                           "and echo-forcing.")] = None,
     blocks: Annotated[int, typer.Option(min=1, help="Blocks to time, after the window is full.")] = 20,
@@ -107,7 +107,7 @@ def _or_dash(value: float | None, form: str, unit: str = "") -> str:
 def fast(
     spec: Annotated[str, typer.Option(help="The model whose sizes to use; its weights are random.")] = "wan-1.3b",
     layers: Annotated[int | None, typer.Option(min=1, help="Build only so many layers.")] = None,
-    size: Annotated[str | None, typer.Option(help="Picture size, such as 832x480; the model's own when left out.")] = None,
+    size: Annotated[str | None, typer.Option(metavar="WxH", help="Picture size, such as 832x480; the model's own when left out.")] = None,
     blocks: Annotated[int, typer.Option(min=1, help="Blocks to compare.")] = 10,
     policy: Annotated[str, typer.Option(help="The memory policy.")] = "window",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -206,7 +206,7 @@ def footprint(
 
 @bench.command()
 def tracing(
-    seconds: Annotated[float, typer.Option(min=1, help="Length of each film.")] = 20.0,
+    seconds: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Length of each film.")] = 20.0,
     pairs: Annotated[int, typer.Option(min=1, help="How many pairs to make.")] = 5,
     model: Annotated[str, typer.Option(help="The model to make them with.")] = "tiny",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",

@@ -21,7 +21,7 @@ def soak(
     policy: Annotated[str, typer.Option(help="The memory policy.")] = "echo-infinity",
     pictures: Annotated[int, typer.Option(min=61, help="Length of the film.")] = 1_400_000,
     scene: Annotated[float, typer.Option(min=4, metavar="SECONDS", help="Length of a scene; six of them go round.")] = 600.0,
-    minutes: Annotated[float | None, typer.Option(min=0, help="End this sitting after so many; run it again to go on.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, metavar="MINUTES", help="End this sitting after so many; run it again to go on.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides the film.")] = 0,
     model: Annotated[str, typer.Option(help="The model to make it with.")] = "tiny",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",

@@ -158,7 +158,8 @@ def convert(
 
 @models.command()
 def get(
-    name: Annotated[str, typer.Argument(metavar="MODEL", help="A released model.", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="MODEL", help="wan2.1-t2v-1.3b or wan2.1-t2v-1.3b-longlive.",
+                                        show_default=False)],
     models_dir: ModelsDir = None, json: Json = False, debug: Debug = False,
 ) -> None:
     """Fetch a released model into the models folder, going on where an earlier fetch stopped; every file's hash is compared.

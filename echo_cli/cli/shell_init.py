@@ -93,7 +93,8 @@ def snippet(shell: Shell) -> str:
 
 
 def shell_init(
-    shell: Annotated[Shell | None, typer.Argument(help="The shell; the one you are in when left out.")] = None,
+    shell: Annotated[Shell | None, typer.Argument(
+        metavar="SHELL", help="bash, zsh or fish; the one you are in when left out.", show_default=False)] = None,
     debug: Debug = False,
 ) -> None:
     """Print what makes a shell's echo reach this tool.
@@ -101,7 +102,9 @@ def shell_init(
     In bash, zsh and fish, echo is built in and would print our commands. The printed function sends them here, leaves
     every other echo alone, and adds completion. Put this line into the shell's start file:
 
-    eval "$(echo-cli shell-init)"        (fish: echo-cli shell-init fish | source)
+    \b
+    bash, zsh:  eval "$(echo-cli shell-init)"
+    fish:       echo-cli shell-init fish | source
     """
     print(snippet(shell or _current()), end="")
 

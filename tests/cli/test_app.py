@@ -53,15 +53,47 @@ def test_top_help_lists_every_command(capfd: pytest.CaptureFixture[str]) -> None
         assert re.search(rf"^  {name} +{re.escape(summary)}$", told, re.MULTILINE)
 
 
+@pytest.mark.parametrize("group", ["models", "bench"])
+def test_a_group_alone_shows_its_help_as_the_tool_does(group: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert app.run([group]) == 0
+    alone = capfd.readouterr()
+    assert app.run([group, "--help"]) == 0
+    assert capfd.readouterr() == alone
+    assert alone.out.startswith(f"Usage: echo-cli {group}") and alone.err == ""
+
+
+def _every_help(capfd: pytest.CaptureFixture[str]) -> dict[str, str]:
+    found = {}
+    for words in [[], *([name] for name in COMMANDS)]:
+        app.run([*words, "--help"])
+        found[" ".join(words)] = told = capfd.readouterr().out
+        for name in re.findall(r"^  ([a-z]+) ", told.partition("\nCommands:\n")[2] if words else "", re.MULTILINE):
+            app.run([*words, name, "--help"])
+            found[" ".join([*words, name])] = capfd.readouterr().out
+    return found
+
+
+def test_help_is_in_words_for_people(capfd: pytest.CaptureFixture[str]) -> None:
+    found = _every_help(capfd)
+    assert {"models get", "bench speed", "bench memory", "train"} <= set(found)
+    for command, told in found.items():
+        assert not re.search(r"<(str|path|int|float|list)\b", told), command  # names of Python's types
+        assert not re.search(r"\{[A-Z]", told.partition("\n")[0]), command
+        assert not re.search(r"\.\.\.$", told.partition("\nCommands:\n")[2], re.MULTILINE), command  # a summary cut short
+        assert not re.search(r"\[default: \(", told), command
+
+
 def test_version(capfd: pytest.CaptureFixture[str]) -> None:
     assert app.run(["--version"]) == 0
     assert capfd.readouterr().out == f"echo-cli {__version__}\n"
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (["genrate"], "No such command 'genrate'"),
+    (["genrate"], "echo-cli: No such command 'genrate'. Did you mean 'generate'?"),
+    (["bench", "sped"], "echo-cli bench: No such command 'sped'. Did you mean 'speed'?"),
+    (["xyz"], "echo-cli: No such command 'xyz'.\n"),
     (["doctor", "--jsn"], "echo-cli doctor: No such option: --jsn"),
-    (["shell-init", "tcsh"], "'tcsh' is not one of 'bash', 'zsh', 'fish'"),
+    (["shell-init", "tcsh"], "Invalid value for 'SHELL': 'tcsh' is not one of 'bash', 'zsh', 'fish'"),
     (["doctor", "extra"], "unexpected extra argument"),
 ])
 def test_wrong_arguments_are_told_without_usage_noise(arguments: list[str], message: str,

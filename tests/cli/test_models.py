@@ -80,6 +80,14 @@ def test_a_list_tells_what_is_here_and_what_it_lacks(models: Path, capfd: pytest
     assert len(out.splitlines()) == 3 and "not here" in out
 
 
+def test_what_can_be_fetched_is_named_where_one_looks(capfd: pytest.CaptureFixture[str]) -> None:
+    from echo_cli.models.download import RELEASES
+
+    assert run(["models", "get", "--help"]) == 0
+    told = capfd.readouterr().out
+    assert len(RELEASES) >= 2 and all(name in told for name in RELEASES)
+
+
 def test_tiny_tells_all_that_it_knows_and_how_it_was_made(capfd: pytest.CaptureFixture[str]) -> None:
     out, _ = told(capfd, "info", "tiny")
     for table, concepts in TABLES.items():

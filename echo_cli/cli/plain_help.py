@@ -1,0 +1,43 @@
+"""Help in words for people: typer shows an option's type by its name in Python, and cuts summaries short.
+
+Knows what help looks like, nothing of what the commands do.
+"""
+
+import re
+from typing import Any
+
+_TYPES = {"str": "NAME", "int": "N", "float": "N", "path": "PATH", "file": "FILE"}
+_TYPE = re.compile(r"<(?:list\[)?(str|int|float|path|file)(?: range)?\]?>")
+_CHOICE = re.compile(r" <[^>]*>")
+_DEFAULT = re.compile(r"\[default: \(([^)]*)\)")
+
+
+def plain(command: Any) -> Any:
+    """The command, and those below it, with help that names no Python types, and whole first sentences as summaries."""
+    for parameter in command.params:
+        _plain_parameter(parameter)
+    for below in getattr(command, "commands", {}).values():
+        below.short_help = below.short_help or _first_sentence(below.help or "")
+        plain(below)
+    return command
+
+
+def _plain_parameter(parameter: Any) -> None:
+    record, usage = parameter.get_help_record, parameter.get_usage_pieces
+    is_argument = parameter.param_type_name == "argument"
+
+    def told(ctx: Any) -> tuple[str, str] | None:
+        found = record(ctx)
+        if found is None:
+            return None
+        name, text = found
+        name = _CHOICE.sub("", name) if is_argument else _TYPE.sub(lambda match: _TYPES[match[1]], name)
+        return name, _DEFAULT.sub(r"[default: \1", text)
+
+    parameter.get_help_record = told
+    parameter.get_usage_pieces = lambda ctx: [re.sub(r"^\{(.*)\}", r"\1", piece) for piece in usage(ctx)]
+
+
+def _first_sentence(text: str) -> str:
+    paragraph = " ".join(text.partition("\n\n")[0].split())
+    return re.split(r"(?<=[.?])\s", paragraph, maxsplit=1)[0]
