@@ -163,6 +163,7 @@ class Keeper:
 
     def _write(self, checkpoint: Checkpoint, state: Nest, mark: segments.Mark, trace: TraceWriter | None) -> tuple[Checkpoint, int]:
         """Everything on the disk, the note last; what was noted, and its bytes."""
+        self.check()
         stored = write_state(self.work.folder / checkpoint.state["file"], state)
         pictures = mark.written()
         if trace:

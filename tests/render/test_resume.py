@@ -450,7 +450,7 @@ def test_who_was_counted_as_dead_touches_nothing_of_his_successor(
         theirs.update({each: (place / each).read_bytes() for each in files(place) if (place / each).is_file()})
 
     error = failed_by(job(place, name=name), 4, take_over, keeping)
-    assert isinstance(error, OutputError) and "kept" not in error.hint
+    assert isinstance(error, OutputError) and "belongs to somebody else" in error.message and "kept" not in error.hint
     assert {each: (place / each).read_bytes() for each in files(place) if (place / each).is_file()} == theirs
 
 
