@@ -44,6 +44,7 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Train the embedded model `tiny`, reproducibly, a stage at a time; stop whenever you like and run it again to go on."""
+    from echo_cli.files import told_as_output
     from echo_cli.render.signals import Interruption
     from echo_cli.runtime import Runtime
     from echo_cli.training.chart import curve, losses
@@ -54,6 +55,8 @@ def train(
         from echo_cli.training.report import report as judged
 
         runtime = Runtime.choose(device, "float32")
+        with told_as_output(out):
+            out.mkdir(parents=True, exist_ok=True)
         own = out / "weights"
         trained = (own / INDEX).exists()
         backend = load(runtime, own if trained else WEIGHTS)
@@ -72,8 +75,11 @@ def train(
         if memory != NAME:
             raise UsageError(f"'{memory}' has nothing to learn", hint=f"The memory policy that learns is {NAME}.")
         stage = Stage.memory
+    limits = _minutes(minutes or [], STAGES)
+    with told_as_output(out):
+        out.mkdir(parents=True, exist_ok=True)
     with Interruption(_stopping, _GRACE) as asked:
-        course = Course(out, chosen, seed, runtime, Watch(_Lines(), lambda: asked.by is not None), _minutes(minutes or [], STAGES))
+        course = Course(out, chosen, seed, runtime, Watch(_Lines(), lambda: asked.by is not None), limits)
         for name in STAGES if stage is None else (stage.value,):
             if not course.stage(name):
                 raise Interrupted(f"stopped by {asked.by} during stage {name}", hint="Run the same command again to go on.")
