@@ -25,7 +25,10 @@ def faults(
     Every film is compared, byte by byte, with one that was left in peace. Exit code 1 when a single one differs.
     """
     from echo_cli.bench.faults import measure, table
+    from echo_cli.models.registry import find
 
+    if model != "random":
+        find(model)
     strikes = []
     for strike in measure(interruptions, seed, model):
         strikes.append(strike)
