@@ -188,9 +188,12 @@ def _rounding(film: dict[str, Any]) -> str:
 def _recall(found: dict[str, Any]) -> str:
     if "scene" not in found:
         return f"recalls a scene that is chosen by {found['match']} when the film is made"
-    runner = found["runner_up"]
-    return f"recalls {found['scene']} ({found['score']:.3f}" + (
-        f"; next {runner['scene']}, {runner['score']:.3f})" if runner else "; there is no other)")
+    runner, told = found["runner_up"], f"recalls {found['scene']} (likeness {found['score']:.3f}"
+    if not runner:
+        return f"{told}; there is no other)"
+    if runner["score"] > found["score"]:  # it was recalled by its name
+        return f"{told}; {runner['scene']} is more like it, {runner['score']:.3f})"
+    return f"{told}; next {runner['scene']}, {runner['score']:.3f})"
 
 
 def _clock(seconds: float) -> str:

@@ -1,6 +1,7 @@
 """`validate` as people run it: the table, the object, the schema, and every mistake with exit code 2."""
 
 import json
+import re
 import subprocess
 import sys
 from importlib.resources import files
@@ -48,9 +49,16 @@ def test_the_table_says_what_becomes_of_every_scene(film: Path, capfd: pytest.Ca
                         "memory echo-forcing, seed 3")
     assert lines[3].split() == ["city", "hard", "cut", "0:10", "–", "0:20", "0:10.312", "–", "0:20.062", "+0.312s", "13",
                                 "(14–26)", "39", "(42–80)", "156", "(165–320)"]
-    assert lines[5].startswith("back recalls meadow (0.") and "; next city, 0.000)" in lines[5]
+    assert lines[5].startswith("back recalls meadow (likeness 0.") and "; next city, 0.000)" in lines[5]
     assert lines[6] == ("blocks of 0.75s; boundaries moved by 0.312s at most; the last block gives 4 of its pictures back; "
                         "the film lasts +0.012s against the 0:30.3 asked")
+
+
+def test_a_recall_by_name_may_be_of_a_place_that_is_less_like_it(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    film.write_text("scenes:\n- {id: one, prompt: a red ball on a beach, duration: 2s}\n"
+                    "- {id: two, prompt: a blue star in the city, duration: 2s}\n"
+                    "- {id: three, transition: 'recall:two', prompt: a red ball on a beach, duration: 2s}\n")
+    assert re.search(r"^three recalls two \(likeness 0\.\d+; one is more like it, 1\.000\)$", run(capfd, str(film))[1], re.M)
 
 
 def test_the_object_says_the_same(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
