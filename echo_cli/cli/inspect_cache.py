@@ -143,11 +143,13 @@ def _show_diff(this: "Trace", other: "Trace", as_json: bool) -> None:
 
 
 def _write_page(trace: "Trace", path: Path) -> None:
-    from echo_cli.files import write_whole
+    from echo_cli.files import told_as_output, write_whole
     from echo_cli.trace.html import page
 
     if path.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--html: '{path}' is no name for a page", f"Try --html {path.with_suffix('.html')}.")
+    with told_as_output(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, page(trace))
     print(path)
 

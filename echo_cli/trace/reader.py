@@ -104,11 +104,20 @@ def _open(path: Path) -> Data:
         if partial(path).exists():
             raise UsageError(f"{path} does not exist, but {partial(path).name} does: its run did not end",
                              f"See what there is: echo-cli inspect-cache {partial(path)}") from None
-        raise UsageError(f"{path} does not exist", NOT_OURS) from None
+        raise UsageError(f"{path} does not exist", _hint(path)) from None
     except IsADirectoryError:
         raise UsageError(f"{path} is a folder", NOT_OURS) from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}", "Check the path and its permissions.") from None
+
+
+def _hint(path: Path) -> str:
+    """The trace beside what was named instead: the film, its manifest, its storyboard, or their common name."""
+    for name in (path.name.removesuffix(".manifest.json"), path.stem):
+        beside = path.parent / f"{name}.trace.json"
+        if beside != path and beside.exists():
+            return f"Did you mean {beside}?"
+    return NOT_OURS
 
 
 def _check_version(path: Path, version: object) -> None:
@@ -123,10 +132,8 @@ def _lay_out(path: Path, data: Data, begins_as_ours: bool) -> bytes:
     """A trace that another tool formatted, one record a line again; whatever is no trace is refused by name."""
     start = data[:4096]
     if start.lstrip(WHITE)[:1] not in (b"{", b"["):
-        beside = path.with_suffix(".trace.json")
         what = "is a binary file, not a trace" if b"\0" in start else "is not a trace"
-        raise UsageError(f"{path} {what}",
-                         f"Did you mean {beside}?" if beside != path and beside.exists() else NOT_OURS)
+        raise UsageError(f"{path} {what}", _hint(path))
     try:
         whole = json.loads(data[:])
     except (ValueError, RecursionError):
@@ -135,7 +142,7 @@ def _lay_out(path: Path, data: Data, begins_as_ours: bool) -> bytes:
                              "Run it again, or copy it again from where it was whole.") from None
         raise UsageError(f"{path} is neither a trace nor whole JSON", NOT_OURS) from None
     if not isinstance(whole, dict) or whole.get("format") != FORMAT:
-        raise UsageError(f"{path} is JSON, but not a trace", NOT_OURS)
+        raise UsageError(f"{path} is JSON, but not a trace", _hint(path))
     _check_version(path, whole.get("version"))
     try:
         head = dump({key: whole[key] for key in ("format", "version", "header")})[:-1].encode() + RECORDS

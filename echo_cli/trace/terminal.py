@@ -193,7 +193,7 @@ def scene_detail(trace: Trace, record: SceneRecord, found: BlockRecord | None) -
     if told.recalled:
         parts.append(_line("from", f"{told.recalled}{_score(told)}: {told.chosen_by or 'as the policy has it'}"))
     if record.jump is not None:
-        parts.append(_line("jump", f"{record.jump} positions"))
+        parts.append(_line("jump", plural(record.jump, "position")))
     for left in told.lingering:
         parts.append(_line("lingering", f"{left.source}: {left.words}"))
     if told.recall_frame:

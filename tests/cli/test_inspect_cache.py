@@ -67,7 +67,20 @@ def test_a_page_is_written_under_its_name_alone(trace: Path, tmp_path: Path) -> 
     assert (done.returncode, done.stdout) == (0, f"{report}\n")
     assert report.read_text("utf-8").startswith("<!doctype html>")
     assert os.listdir(tmp_path) == ["report.html"]
-    assert inspect_cache(trace, "--html", tmp_path / "gone" / "report.html").returncode == 5
+    assert inspect_cache(trace, "--html", tmp_path / "new" / "one" / "report.html").returncode == 0
+    assert os.listdir(tmp_path / "new" / "one") == ["report.html"]
+    done = inspect_cache(trace, "--html", report / "report.html")
+    assert done.returncode == 5 and "a part of its path is a file" in done.stderr
+
+
+@pytest.mark.parametrize("named", ["film", "film.mp4", "film.yaml", "film.manifest.json", "film.srt"])
+def test_what_lies_beside_a_trace_leads_to_it(trace: Path, tmp_path: Path, named: str) -> None:
+    (tmp_path / "film.trace.json").write_bytes(trace.read_bytes())
+    (tmp_path / "film.mp4").write_bytes(b"\0" * 64)
+    (tmp_path / "film.manifest.json").write_text('{"format": "echo-manifest"}')
+    (tmp_path / "film.srt").write_text("1")
+    done = inspect_cache(tmp_path / named)
+    assert done.returncode == 2 and f"hint: Did you mean {tmp_path / 'film.trace.json'}?" in done.stderr
 
 
 def test_a_killed_run_is_shown_with_a_note(tmp_path: Path) -> None:
