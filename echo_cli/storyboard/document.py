@@ -34,7 +34,7 @@ def read_source(path: str) -> tuple[str, str]:
             data = file.read(LARGEST + 1)
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file{_neighbour(Path(path))}",
-                         hint="Check the path; '-' reads the storyboard from standard input.") from None
+                         hint="Check the path; '-' reads from standard input.") from None
     except IsADirectoryError:
         raise UsageError(f"{path}: is a folder, not a storyboard", hint="Name a YAML file inside it.") from None
     except (OSError, ValueError) as error:
