@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import torch
 
-from echo_cli.errors import EchoError
+from echo_cli.errors import Damaged, EchoError
 from echo_cli.files import flush, own, partial, told_as_output
 from echo_cli.render.job import Job
 from echo_cli.render.lock import OneWriter
@@ -53,15 +53,14 @@ class Keeper:
         self._cadence, self._began = Cadence(keeping.every), time.monotonic()
         self._lock, self._stack = OneWriter(self.work.lock, self.work.film), ExitStack()
         self.left: Checkpoint | None = None
-        self._last: Checkpoint | None = None
         self._started, self._state = started, None
         self._writer = ThreadPoolExecutor(1, "echo-keeper")
-        self._pending: Future[tuple[Checkpoint, int]] | None = None
+        self._pending: Future[int] | None = None
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(self._lock)
-            self._last = self.left = begun(self.work, self._identity, self._keeping)
+            self.left = begun(self.work, self._identity, self._keeping)
             if self.left is None:
                 self.work.discard()  # what a killed run left before it noted anything, or what is not wanted any more
             else:
@@ -78,12 +77,14 @@ class Keeper:
             self._writer.shutdown()
             if self._lock.lost:  # what lies there is another process's by now
                 return
-            if error is None or self._last is None:
-                self.work.discard()
-            elif isinstance(error, EchoError):
-                kept = (f"what was made up to {self._last.told} is kept in {self.work.folder.name}, and the same command goes "
-                        "on from there")
-                error.hint = f"{error.hint}; {kept}" if error.hint else kept
+            with suppress(Damaged):  # what is noted counts, also if nobody has heard yet that it is
+                last = None if error is None else self.work.read()
+                if last is None:
+                    self.work.discard()
+                elif isinstance(error, EchoError):
+                    kept = (f"what was made up to {last.told} is kept in {self.work.folder.name}, and the same command goes "
+                            "on from there")
+                    error.hint = f"{error.hint}; {kept}" if error.hint else kept
 
     @property
     def begun(self) -> Begun | None:
@@ -134,7 +135,7 @@ class Keeper:
             {"file": f"state-{block:06d}-{self.sittings}.safetensors"}, None, traced, times, self.wall_seconds, self.started,
             self.sittings)
         if wait or size_ > TWICE:
-            written: Future[tuple[Checkpoint, int]] = Future()
+            written: Future[int] = Future()
             written.set_result(self._write(checkpoint, state, mark, trace))
             self._pending = written  # only now: nobody ever waits for one that failed here
         else:
@@ -152,7 +153,7 @@ class Keeper:
             return
         pending, self._pending = self._pending, None
         began = time.monotonic()
-        self._last, written = pending.result()
+        written = pending.result()
         self._film.rely()
         picture = 3 * self._job.size[0] * self._job.size[1]
         noted = self.work.note.stat().st_size
@@ -161,8 +162,8 @@ class Keeper:
         self.kept = Kept(self.kept.checkpoints + 1, max(self.kept.bytes, written), max(self.kept.bound, bound),
                          self.kept.seconds + time.monotonic() - began)
 
-    def _write(self, checkpoint: Checkpoint, state: Nest, mark: segments.Mark, trace: TraceWriter | None) -> tuple[Checkpoint, int]:
-        """Everything on the disk, the note last; what was noted, and its bytes."""
+    def _write(self, checkpoint: Checkpoint, state: Nest, mark: segments.Mark, trace: TraceWriter | None) -> int:
+        """Everything on the disk, the note last; its bytes."""
         self.check()
         stored = write_state(self.work.folder / checkpoint.state["file"], state)
         pictures = mark.written()
@@ -173,11 +174,10 @@ class Keeper:
             **checkpoint.state, "bytes": stored.bytes, "sha256": stored.sha256, "nest": stored.nest})
         self.check()
         noted = self.work.write(checkpoint)
-        return checkpoint, stored.bytes + noted + pictures.rest * 3 * self._job.size[0] * self._job.size[1]
+        return stored.bytes + noted + pictures.rest * 3 * self._job.size[0] * self._job.size[1]
 
     def forget(self) -> None:
         """The film is whole: from here on nobody goes on with it."""
-        self._last = None
         with told_as_output(self.work.film):
             self.work.note.unlink(missing_ok=True)
 

@@ -148,7 +148,8 @@ def check_free(path: Path, film: Path) -> None:
         return
     lives = holder.runs_here if holder else None
     if lives is None:
-        age = _age(path)
+        with told_as_output(film):
+            age = _age(path)
         lives = age is not None and abs(age) < STALE  # a beat from the future is of a clock that was set back since
     if lives:
         who = f"process {holder.pid} on {holder.host}, since {holder.since}" if holder else "another process"

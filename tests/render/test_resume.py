@@ -170,6 +170,23 @@ def test_before_anything_is_kept_a_failure_leaves_the_trace_alone(tmp_path: Path
     assert error.hint == "free some space" and files(folder(tmp_path)) == {"film.trace.json.partial"}
 
 
+def test_what_is_noted_stays_also_when_a_second_signal_stops_at_once(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unstruck: str) -> None:
+    """It comes when the very first note is whole, and before anybody has heard that."""
+    def hurried(called) -> object:
+        def both(*given: object) -> object:
+            called(*given)
+            raise Interrupted("stopped at once by SIGINT, after SIGTERM")
+        return both
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Work, "write", hurried(Work.write))
+        error = stopped(job(folder(tmp_path)), 2)
+    assert error.message.startswith("stopped at once") and "up to block 3 of 6 is kept" in error.hint
+    done = made(job(folder(tmp_path)))
+    assert done.sittings == 2 and done.outputs["film"].sha256 == unstruck
+
+
 def test_a_checkpoint_is_bounded(tmp_path: Path, waiting: None) -> None:
     """The longer film has no larger one."""
     kept = [made(job(tmp_path, f"scenes: [{{id: a, prompt: a red ball, duration: {seconds}s}}]", f"{seconds}.mp4"), Keeping(every=1e-9)).kept
