@@ -33,7 +33,7 @@ scenes:
 MOMENTS_OF = {"block": (42, 0.03), "checkpoint": (4, 0.05), "join": (1, 0.08), "naming": (1, 0.004)}
 EVERY = 0.3  # seconds between checkpoints
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGUSR1")
-SHAPES = ("film.mp4", "film.mp4", "film.mp4", "frames/%06d.png")
+SHAPES = ("film.mp4", "film.mp4", "frames/%06d.png", "frames/%d.jpg")
 AGAIN = 0.35  # how many struck films are struck once more before they are finished
 
 
