@@ -1,7 +1,8 @@
 """A transformer whose layers wait in the host's memory and come to the device one ahead of the one that computes.
 
 Each pass brings every layer over again: for devices that cannot hold them all. Results are the same bits. The host never
-waits: copies run in a stream of their own, and the device's streams wait for each other.
+waits: copies run in a stream of their own, and the device's streams wait for each other. Two places on the device take
+the layers in turn, allocated once: the host is far ahead of the device, and would find no room given back yet.
 """
 
 from collections.abc import Callable
@@ -12,50 +13,70 @@ from torch import Tensor, nn
 from echo_cli.models.transformer import Transformer
 
 
+class Guestroom:
+    """Room for two layers on the device: the one that computes and the one that comes next."""
+
+    def __init__(self, home: list[Tensor], device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._beds = [[torch.empty_like(tensor, device=device) for tensor in home] for _ in range(2)]
+        self._guests: list[Visitor | None] = [None, None]
+
+    def fetch(self, visitor: "Visitor", beside: "Visitor | None" = None) -> None:
+        """Begin to bring a layer over, beside the one that computes next, if that is another; it is there when the stream has
+        come this far."""
+        if visitor in self._guests:
+            return
+        place = 0 if beside is None else 1 - self._guests.index(beside)
+        self._guests[place] = visitor
+        if self._stream is None:
+            self._copy(visitor, place)
+            return
+        # What was launched so far is the last that reads the weights which go: the layer that computes next lies elsewhere.
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._stream):
+            self._copy(visitor, place)
+
+    def _copy(self, visitor: "Visitor", place: int) -> None:
+        for here, tensor in zip(self._beds[place], visitor.home, strict=True):
+            here.copy_(tensor, non_blocking=True)
+
+    def weights(self, visitor: "Visitor") -> list[Tensor]:
+        """Those of a layer that was fetched, for the stream that computes."""
+        if self._stream is not None:
+            torch.cuda.current_stream(self._device).wait_stream(self._stream)
+        return self._beds[self._guests.index(visitor)]
+
+    def leave(self, visitor: "Visitor") -> None:
+        self._guests[self._guests.index(visitor)] = None
+
+
 class Visitor:
     """One layer, at home on the host. `ahead` is the one that is asked for next."""
 
-    def __init__(self, layer: nn.Module, device: torch.device, stream: "torch.cuda.Stream | None") -> None:
-        self._device, self._stream = device, stream
-        self._home = [(places, name, _on_host(tensor, pinned=stream is not None))
-                      for module in layer.modules() for places in (module._parameters, module._buffers)
-                      for name, tensor in places.items() if tensor is not None]
-        self._here: list[Tensor] | None = None
+    def __init__(self, layer: nn.Module, pinned: bool) -> None:
+        self._places = [(places, name) for module in layer.modules() for places in (module._parameters, module._buffers)
+                        for name, tensor in places.items() if tensor is not None]
+        self.home = [_on_host(places[name], pinned) for places, name in self._places]
         self.ahead: Visitor | None = None
-        self._stand([tensor for *_, tensor in self._home])
+        self._stand(self.home)
 
     def _stand(self, weights: list[Tensor]) -> None:
-        for (places, name, _), tensor in zip(self._home, weights, strict=True):
+        for (places, name), tensor in zip(self._places, weights, strict=True):
             places[name] = tensor
 
-    def fetch(self) -> None:
-        """Begin to bring the weights over; they are there when the stream has come this far."""
-        if self._here is not None:
-            return
-        if self._stream is None:
-            self._here = [tensor.clone() for *_, tensor in self._home]
-            return
-        self._stream.wait_stream(torch.cuda.current_stream(self._device))  # never more than one layer ahead
-        with torch.cuda.stream(self._stream):
-            self._here = [tensor.to(self._device, non_blocking=True) for *_, tensor in self._home]
-
-    def visiting(self, call: Callable[..., object]) -> Callable[..., object]:
+    def visiting(self, call: Callable[..., object], room: Guestroom) -> Callable[..., object]:
         """`call`, a method of the layer, with the weights on the device while it runs."""
         def run(*args: object) -> object:
-            self.fetch()
-            here, self._here = self._here, None
-            if self._stream is not None:
-                current = torch.cuda.current_stream(self._device)
-                current.wait_stream(self._stream)
-                for tensor in here:
-                    tensor.record_stream(current)  # made in one stream, used in another
+            room.fetch(self)
+            self._stand(room.weights(self))
             if self.ahead is not None:
-                self.ahead.fetch()
-            self._stand(here)
+                room.fetch(self.ahead, self)
             try:
                 return call(*args)
             finally:
-                self._stand([tensor for *_, tensor in self._home])
+                self._stand(self.home)
+                room.leave(self)
         return run
 
 
@@ -66,8 +87,8 @@ def _on_host(tensor: Tensor, pinned: bool) -> Tensor:
 
 def keep_layers_on_host(transformer: Transformer, device: torch.device) -> None:
     """The layers go to the host and visit the device from now on; everything else of the transformer stays where it is."""
-    stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-    visitors = [Visitor(block, device, stream) for block in transformer.blocks]
+    visitors = [Visitor(block, device.type == "cuda") for block in transformer.blocks]
+    room = Guestroom(visitors[0].home, device)
     for block, visitor, ahead in zip(transformer.blocks, visitors, visitors[1:] + visitors[:1], strict=True):
         visitor.ahead = ahead if ahead is not visitor else None
-        block.forward, block.read = visitor.visiting(block.forward), visitor.visiting(block.read)
+        block.forward, block.read = visitor.visiting(block.forward, room), visitor.visiting(block.read, room)
