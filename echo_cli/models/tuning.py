@@ -5,9 +5,11 @@ best kernel that is there. All layers share the pieces, since weights are their 
 remains between them is launched from Python well ahead of the device, so graphs would have nothing to gain.
 """
 
-import importlib.util
+import inspect
 from collections.abc import Callable
+from functools import partial
 from types import MethodType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +22,7 @@ from echo_cli.rope import rotate_pairs
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
 BEST_FIRST = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+PRIORITIES = "set_priority" in inspect.signature(sdpa_kernel).parameters  # torch 2.6; before it, torch chooses
 
 
 def compile_passes(transformer: Transformer, backend: str = "inductor") -> None:
@@ -43,20 +46,29 @@ def _best(device: torch.device, dtype: torch.dtype) -> tuple[str, Attend]:
     if device.type != "cuda":
         return "torch", attend
     hopper = torch.cuda.get_device_capability(device) == (9, 0)
-    if hopper and dtype in (torch.bfloat16, torch.float16) and importlib.util.find_spec("flash_attn_interface"):
-        return "FlashAttention 3", _flash_attention_3
-    return "torch, cuDNN first", _cudnn_first
+    if hopper and dtype in (torch.bfloat16, torch.float16) and (kernel := _flash_attn_func()):
+        return "FlashAttention 3", partial(_flash_attention_3, kernel)
+    return ("torch, cuDNN first", _cudnn_first) if PRIORITIES else ("torch", attend)
+
+
+def _flash_attn_func() -> Callable[..., Any] | None:
+    """FlashAttention 3's function, if it is installed and was built for this torch."""
+    try:
+        from flash_attn_interface import flash_attn_func
+    except (ImportError, OSError):
+        return None
+    return flash_attn_func
 
 
 def _cudnn_first(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None = None) -> Tensor:
-    with sdpa_kernel(BEST_FIRST, set_priority=True):
+    # With a bias, cuDNN finds no plan for some shapes, and says so too late for another kernel to take over.
+    with sdpa_kernel(BEST_FIRST if bias is None else BEST_FIRST[1:], set_priority=True):
         return attend(query, keys, values, bias)
 
 
-def _flash_attention_3(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None = None) -> Tensor:
+def _flash_attention_3(kernel: Callable[..., Any], query: Tensor, keys: Tensor, values: Tensor,
+                       bias: Tensor | None = None) -> Tensor:
     if bias is not None:  # it takes none
-        return _cudnn_first(query, keys, values, bias)
-    from flash_attn_interface import flash_attn_func
-
-    out = flash_attn_func(query, keys, values)  # [batch, token, head, dim], as ours are; older ones give the log-sums too
+        return attend(query, keys, values, bias)
+    out = kernel(query, keys, values)  # [batch, token, head, dim], as ours are; older ones give the log-sums too
     return (out[0] if isinstance(out, tuple) else out).flatten(2)

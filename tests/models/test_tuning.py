@@ -1,9 +1,16 @@
 """What is compiled computes what was written."""
 
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from types import ModuleType
+
 import pytest
 import torch
 from torch._dynamo.utils import counters
+from torch.nn.attention import SDPBackend
 
+from echo_cli.models import layers, tuning
 from echo_cli.models.tuning import choose_attention, compile_passes
 from echo_cli.rope import RopeTable, rotate, rotate_pairs
 from tests.small import GRID, SHORT, SPEC, model, run, story
@@ -31,6 +38,46 @@ def test_a_compiled_film_is_the_same_and_all_layers_share_what_was_compiled(back
 
 def test_a_cpu_attends_with_torch() -> None:
     assert choose_attention(model()) == "torch"
+
+
+HOPPER = (torch.device("cuda"), torch.bfloat16)
+
+
+def tokens(count: int) -> torch.Tensor:
+    return torch.randn(1, count, 2, 24, generator=torch.Generator().manual_seed(count))
+
+
+def test_a_kernel_that_is_installed_is_taken_and_given_no_bias(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    kernel = ModuleType("flash_attn_interface")
+    kernel.flash_attn_func = lambda *parts: calls.append(parts) or (parts[0] + 1, "sums")
+    monkeypatch.setitem(sys.modules, "flash_attn_interface", kernel)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    name, attend = tuning._best(*HOPPER)
+    query, keys = tokens(3), tokens(8)
+    assert name == "FlashAttention 3" and torch.equal(attend(query, keys, keys, None), (query + 1).flatten(2)) and len(calls) == 1
+    bias = torch.randn(1, 1, 1, 8)
+    assert torch.equal(attend(query, keys, keys, bias), layers.attend(query, keys, keys, bias)) and len(calls) == 1
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (10, 0))
+    assert tuning._best(*HOPPER)[0] == "torch, cuDNN first"
+
+
+def test_a_kernel_built_for_another_torch_is_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "flash_attn_interface.py").write_text("raise ImportError('undefined symbol')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    assert tuning._best(*HOPPER) == ("torch, cuDNN first", tuning._cudnn_first)
+    monkeypatch.setattr(tuning, "PRIORITIES", False)  # torch 2.5
+    assert tuning._best(*HOPPER) == ("torch", layers.attend)
+
+
+def test_cudnn_is_asked_first_and_never_with_a_bias(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(tuning, "sdpa_kernel", lambda kernels, set_priority: asked.append(kernels) or nullcontext())
+    query, keys, bias = tokens(3), tokens(8), torch.randn(1, 1, 1, 8)
+    assert torch.equal(tuning._cudnn_first(query, keys, keys), layers.attend(query, keys, keys))
+    assert torch.equal(tuning._cudnn_first(query, keys, keys, bias), layers.attend(query, keys, keys, bias))
+    assert asked[0][0] is SDPBackend.CUDNN_ATTENTION and SDPBackend.CUDNN_ATTENTION not in asked[1]
 
 
 @pytest.mark.gpu
