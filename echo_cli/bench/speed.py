@@ -133,7 +133,7 @@ def charged(transformer: Transformer, compiled: bool, watch: list[Stopwatch]) ->
     """Charge linear layers, attention, and memory's share of every pass to the stopwatch that is last in `watch`. What is
     compiled cannot be looked into: its two pieces are charged whole."""
     linear, attend, extend = nn.Linear.forward, layers.attend, BlockContext.extend
-    kernels = [block.self_attn.attend for block in transformer.blocks]
+    pieces = [(block, block.self_attn.attend, block.ask, block.answer) for block in transformer.blocks]
 
     def timed(name: str, call: Callable) -> Callable:
         def run(*args):
@@ -144,16 +144,18 @@ def charged(transformer: Transformer, compiled: bool, watch: list[Stopwatch]) ->
     BlockContext.extend = timed("memory", extend)
     if not compiled:
         nn.Linear.forward, layers.attend = timed("linear", linear), timed("attention", attend)
-    for block, kernel in zip(transformer.blocks, kernels, strict=True):
+    for block, kernel, ask, answer in pieces:
         block.self_attn.attend = timed("attention", kernel)
         if compiled:
-            block.ask, block.answer = timed("linear", block.ask), timed("linear", block.answer)
+            block.ask, block.answer = timed("linear", ask), timed("linear", answer)
     try:
         yield
     finally:
         nn.Linear.forward, layers.attend, BlockContext.extend = linear, attend, extend
-        for block, kernel in zip(transformer.blocks, kernels, strict=True):
+        for block, kernel, ask, answer in pieces:
             block.self_attn.attend = kernel
+            if compiled:
+                block.ask, block.answer = ask, answer
 
 
 def operations(spec: ModelSpec, grid: Grid, keys: int) -> int:

@@ -8,10 +8,11 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from echo_cli.bench.speed import PARTS, _loaded, operations, trend
+from echo_cli.bench.speed import PARTS, _loaded, charged, operations, trend
 from echo_cli.cli.app import run
 from echo_cli.models.spec import SPECS, WAN_1_3B
 from echo_cli.rollout.rollout import rollout
+from echo_cli.rollout.stopwatch import Stopwatch
 from echo_cli.runtime import KeyedNoise, Runtime
 from tests import small
 
@@ -71,6 +72,16 @@ def test_operations_are_those_that_torch_counts() -> None:
             result = next(loop)
         assert operations(small.SPEC, small.GRID, result.layout.tokens) == pytest.approx(counter.get_total_flops(), rel=0.15)
     assert operations(WAN_1_3B, WAN_1_3B.grid(), 21 * 1560) > 1000 * operations(SPECS["tiny"], SPECS["tiny"].grid(), 21 * 24)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_was_charged_is_given_back(compiled: bool) -> None:
+    """Else the second policy would pay for the first one's clocks."""
+    transformer, watch = small.model(), [Stopwatch(torch.device("cpu"))]
+    before = [(block.self_attn.attend, block.ask, block.answer) for block in transformer.blocks]
+    with charged(transformer, compiled, watch):
+        assert transformer.blocks[0].self_attn.attend != before[0][0] and (transformer.blocks[0].ask == before[0][1]) != compiled
+    assert [(block.self_attn.attend, block.ask, block.answer) for block in transformer.blocks] == before
 
 
 @pytest.mark.slow
