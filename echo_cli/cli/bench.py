@@ -32,7 +32,8 @@ bench.command()(soak)
 def speed(
     spec: Annotated[str, typer.Option(help="The model whose sizes to use; its weights are random.")] = "tiny",
     layers: Annotated[int | None, typer.Option(min=1, help="Build only so many layers.")] = None,
-    size: Annotated[str | None, typer.Option(metavar="WxH", help="Picture size, such as 832x480; the model's own when left out.")] = None,
+    size: Annotated[str | None, typer.Option(
+        metavar="WxH", help="Picture size, such as 832x480; the model's own when left out.")] = None,
     policy: Annotated[list[str] | None, typer.Option(help="A memory policy; may be given several times. Default: window "
                                                           "and echo-forcing.")] = None,
     blocks: Annotated[int, typer.Option(min=1, help="Blocks to time, after the window is full.")] = 20,
@@ -45,8 +46,9 @@ def speed(
                                                   show_default=False)] = None,
     decode: Annotated[bool | None, typer.Option("--decode/--no-decode", help="Time the codec, too; left out, that of tiny.",
                                                 show_default=False)] = None,
-    film: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Length of a whole film under each policy, from storyboard "
-                                                                       "to MP4, where the model's weights are here; 0: none.")] = 10,
+    film: Annotated[float, typer.Option(
+        min=0, metavar="SECONDS", help="Length of a whole film under each policy, from storyboard to MP4, where the model's "
+                                       "weights are here; 0: none.")] = 10,
     json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -70,28 +72,31 @@ def speed(
     names = tuple(SETTINGS) if policy == ["all"] else tuple(policy or ("window", "echo-forcing"))
     report = measure(sizes, runtime, Wish(
         names, spec, layers, picture_size(size), window, blocks, warmup,
-        runtime.device.type == "cuda" if compiled is None else compiled, sizes.name == TINY.name if decode is None else decode, film))
+        runtime.device.type == "cuda" if compiled is None else compiled,
+        sizes.name == TINY.name if decode is None else decode, film))
     if json:
         print(json_text.dumps(report.as_dict()))
         return
     print(f"{report.spec}, {report.layers} layers, {report.tokens_a_frame} tokens a frame, window {report.window}, "
           f"{report.dtype}, {report.threads} threads, {'compiled' if report.compiled else 'not compiled'}, attention by "
           f"{report.attention}; {report.machine}; torch {report.torch}")
-    print(f"{'policy':<15}{'block':>12}{'spread':>8}{'linear':>9}{'attention':>11}{'memory':>9}{'other':>8}{'of peak':>9}{'slope':>18}"
-          f"{'memory held':>24}")
+    print(f"{'policy':<15}{'block':>12}{'spread':>8}{'linear':>9}{'attention':>11}{'memory':>9}{'other':>8}"
+          f"{'of peak':>9}{'slope':>18}{'memory held':>24}")
     for row in report.policies:
         share = {part: f"{time / row.block_ms:.1%}" for part, time in row.parts_ms.items()}
         held = f"{row.bytes_last / 2**20:,.1f} MiB" + (", constant" if row.bytes_first == row.bytes_last else ", CHANGED")
-        print(f"{row.policy:<15}{row.block_ms:>9,.1f} ms{row.spread_ms / row.block_ms:>8.1%}{share['linear']:>9}{share['attention']:>11}"
-              f"{share['memory']:>9}{share['other']:>8}{row.share_of_peak:>9.1%}{row.slope:>+9.2%} ±{row.slope_error:>6.2%}{held:>24}")
+        print(f"{row.policy:<15}{row.block_ms:>9,.1f} ms{row.spread_ms / row.block_ms:>8.1%}{share['linear']:>9}"
+              f"{share['attention']:>11}{share['memory']:>9}{share['other']:>8}{row.share_of_peak:>9.1%}"
+              f"{row.slope:>+9.2%} ±{row.slope_error:>6.2%}{held:>24}")
     films = {film.policy: film for film in report.films}
-    print(f"\n{'policy':<15}{'denoise':>11}{'clean pass':>12}{'memory':>10}{'decode':>10}{'encode':>10}{'pictures/s':>12}{'decoded':>9}"
-          f"{'whole film':>12}{'first picture':>15}")
+    print(f"\n{'policy':<15}{'denoise':>11}{'clean pass':>12}{'memory':>10}{'decode':>10}{'encode':>10}{'pictures/s':>12}"
+          f"{'decoded':>9}{'whole film':>12}{'first picture':>15}")
     for row in report.policies:
         stage, film_row = row.stages_ms, films.get(row.policy)
         print(f"{row.policy:<15}{stage['denoise']:>8,.1f} ms{stage['clean']:>9,.1f} ms{stage['memory']:>7,.1f} ms"
               f"{_or_dash(report.decode_ms, ',.1f', ' ms'):>10}{report.encode_ms:>7,.1f} ms{row.pictures_per_second:>12,.2f}"
-              f"{_or_dash(row.whole_pictures_per_second, ',.2f'):>9}{_or_dash(film_row and film_row.pictures_a_second, ',.2f'):>12}"
+              f"{_or_dash(row.whole_pictures_per_second, ',.2f'):>9}"
+              f"{_or_dash(film_row and film_row.pictures_a_second, ',.2f'):>12}"
               f"{_or_dash(film_row and film_row.first_picture_s, '.2f', ' s'):>15}")
     print(f"peak {report.peak_flops / 1e9:,.0f} GFLOP/s; encode is processor time, in a process beside"
           + (f"; model loaded in {report.load_s:.2f} s" if report.load_s is not None else ""))
@@ -107,7 +112,8 @@ def _or_dash(value: float | None, form: str, unit: str = "") -> str:
 def fast(
     spec: Annotated[str, typer.Option(help="The model whose sizes to use; its weights are random.")] = "wan-1.3b",
     layers: Annotated[int | None, typer.Option(min=1, help="Build only so many layers.")] = None,
-    size: Annotated[str | None, typer.Option(metavar="WxH", help="Picture size, such as 832x480; the model's own when left out.")] = None,
+    size: Annotated[str | None, typer.Option(
+        metavar="WxH", help="Picture size, such as 832x480; the model's own when left out.")] = None,
     blocks: Annotated[int, typer.Option(min=1, help="Blocks to compare.")] = 10,
     policy: Annotated[str, typer.Option(help="The memory policy.")] = "window",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -159,7 +165,8 @@ def rehearsal(
 
     found = find(spec)
     if found.family is not Family.WAN:
-        raise UsageError(f"model '{found.name}' travels with its weights", hint=f"Large models can be rehearsed: --spec wan-1.3b.")
+        raise UsageError(f"model '{found.name}' travels with its weights",
+                         hint="Large models can be rehearsed: --spec wan-1.3b.")
     told: set[str] = set()
 
     def tell(part: str, done: int, whole: int) -> None:
@@ -201,7 +208,8 @@ def footprint(
     print(f"{'film':>8}{'generate':>12}{'ffmpeg':>12}{'change':>9}")
     first = readings[0].own + readings[0].ffmpeg
     for found in readings:
-        print(f"{found.seconds:>6g} s{size(found.own):>12}{size(found.ffmpeg):>12}{(found.own + found.ffmpeg) / first - 1:>+9.1%}")
+        print(f"{found.seconds:>6g} s{size(found.own):>12}{size(found.ffmpeg):>12}"
+              f"{(found.own + found.ffmpeg) / first - 1:>+9.1%}")
 
 
 @bench.command()
@@ -235,7 +243,8 @@ def tracing(
 @bench.command()
 def meaning(
     scenes: Annotated[int, typer.Option(min=1, help="How many held-out scenes to look at.")] = 64,
-    codec: Annotated[Path | None, typer.Option(help="Folder of weights whose codec the scenes go through.", show_default="the package's")] = None,
+    codec: Annotated[Path | None, typer.Option(
+        help="Folder of weights whose codec the scenes go through.", show_default="the package's")] = None,
     eye: Annotated[Path | None, typer.Option(help="Folder of the eye.", show_default="the package's")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,

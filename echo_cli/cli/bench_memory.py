@@ -26,14 +26,18 @@ _QUICK_SCENARIOS = ("long", "chain", "cuts", "recall-1")
 
 def memory(
     scenario: Annotated[list[str] | None, typer.Option(help="A scenario; may be given several times. Default: all.")] = None,
-    policy: Annotated[list[str] | None, typer.Option(help="A policy, POLICY:NAME=VALUE, or +SETTING for echo-forcing with a setting beyond the "
-                                                          "release, or +ONE+OTHER; may be given several times. Default: all.")] = None,
+    policy: Annotated[list[str] | None, typer.Option(
+        help="A policy, POLICY:NAME=VALUE, or +SETTING for echo-forcing with a setting beyond the release, or +ONE+OTHER; may "
+             "be given several times. Default: all.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, show_default=str(SEEDS), help="How many stories of each scenario.")] = None,
     first_seed: Annotated[int, typer.Option(min=0, help="The first of them; other seeds are other stories.")] = 0,
-    long: Annotated[float | None, typer.Option(min=6, metavar="SECONDS", help="Length of the long scene; 18 when left out.")] = None,
+    long: Annotated[float | None, typer.Option(
+        min=6, metavar="SECONDS", help="Length of the long scene; 18 when left out.")] = None,
     against: Annotated[str, typer.Option(help="The policy that all others are compared with.")] = "echo-forcing",
-    quick: Annotated[bool, typer.Option("--quick", help="Four seeds of four scenarios, a shorter long scene, no single settings.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="NAME", help="Write NAME.json, NAME.csv and NAME.html as well.")] = None,
+    quick: Annotated[bool, typer.Option(
+        "--quick", help="Four seeds of four scenarios, a shorter long scene, no single settings.")] = False,
+    out: Annotated[Path | None, typer.Option(
+        "--out", "-o", metavar="NAME", help="Write NAME.json, NAME.csv and NAME.html as well.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="REPORT.html", help="Write the page alone.")] = None,
     sheets: Annotated[int, typer.Option(min=0, help="How many seeds the page shows in pictures.")] = 1,
     detail: Annotated[bool, typer.Option("--detail", help="Print the figures of every scenario, too.")] = False,
@@ -42,7 +46,8 @@ def memory(
     model: Annotated[str, typer.Option(help="The model to film with: a name, or the folder of its weights.")] = "tiny",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; as many as there are cores when left out, one on a GPU.")] = None,
+    jobs: Annotated[int | None, typer.Option(
+        min=1, help="Processes; as many as there are cores when left out, one on a GPU.")] = None,
     together: Annotated[int, typer.Option(min=1, help="Films that one process makes at once.")] = 10,
     debug: Debug = False,
 ) -> None:
@@ -62,10 +67,12 @@ def memory(
         raise UsageError(f"--html: '{html}' is no name for a page", f"Try --html {html.with_suffix('.html')}.")
     spec = spec_named(model)
     names = scenario or (_QUICK_SCENARIOS if quick else tuple(SCENARIOS))
-    chosen = tuple(_scenario(name, _QUICK_BLOCKS if quick and long is None else None, long, spec) for name in dict.fromkeys(names))
+    chosen = tuple(_scenario(name, _QUICK_BLOCKS if quick and long is None else None, long, spec)
+                   for name in dict.fromkeys(names))
     listed = policy or ((*SETTINGS, f"+{TOGETHER}") if quick else tuple(CONTESTANTS))
     places = {name: place for place, name in enumerate(CONTESTANTS)}
-    contestants = tuple(sorted(map(contestant, dict.fromkeys((*listed, against))), key=lambda each: places.get(each.name, len(places))))
+    contestants = tuple(sorted(map(contestant, dict.fromkeys((*listed, against))),
+                               key=lambda each: places.get(each.name, len(places))))
 
     from echo_cli.bench.memory import Order, measure
     from echo_cli.runtime import Runtime
@@ -103,7 +110,8 @@ def _write(bench: "Bench", out: Path | None, html: Path | None, spec: "ModelSpec
     from echo_cli.files import write_whole
 
     if out is not None:
-        write_whole(out.with_name(out.name + ".json"), json_text.dumps(bench.report.as_dict(), ensure_ascii=False, indent=1) + "\n")
+        write_whole(out.with_name(out.name + ".json"),
+                    json_text.dumps(bench.report.as_dict(), ensure_ascii=False, indent=1) + "\n")
         write_whole(out.with_name(out.name + ".csv"), _csv(bench.report))
     for path in filter(None, (html, out and out.with_name(out.name + ".html"))):
         from echo_cli.bench.memory import strips
@@ -141,7 +149,8 @@ def _print(report: "Report", detail: bool) -> None:
 
 
 def compare(
-    before: Annotated[Path, typer.Argument(metavar="A.json", show_default=False, help="What `bench memory` or `bench speed` found.")],
+    before: Annotated[Path, typer.Argument(
+        metavar="A.json", show_default=False, help="What `bench memory` or `bench speed` found.")],
     after: Annotated[Path, typer.Argument(metavar="B.json", show_default=False,
                                           help="The same bench, of another version, model or machine.")],
     as_json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,

@@ -21,7 +21,8 @@ def soak(
     policy: Annotated[str, typer.Option(help="The memory policy.")] = "echo-infinity",
     pictures: Annotated[int, typer.Option(min=61, help="Length of the film.")] = 1_400_000,
     scene: Annotated[float, typer.Option(min=4, metavar="SECONDS", help="Length of a scene; six of them go round.")] = 600.0,
-    minutes: Annotated[float | None, typer.Option(min=0, metavar="MINUTES", help="End this sitting after so many; run it again to go on.")] = None,
+    minutes: Annotated[float | None, typer.Option(
+        min=0, metavar="MINUTES", help="End this sitting after so many; run it again to go on.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides the film.")] = 0,
     model: Annotated[str, typer.Option(help="The model to make it with.")] = "tiny",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -66,7 +67,8 @@ def soak(
         run.sheet()
     _print(run, json)
     if asked.by is not None and not run.done:
-        raise Interrupted(f"stopped by {asked.by} after block {run.blocks} of {total}", hint="Run the same command again to go on.")
+        raise Interrupted(f"stopped by {asked.by} after block {run.blocks} of {total}",
+                          hint="Run the same command again to go on.")
 
 
 def _print(run: Any, json: bool) -> None:

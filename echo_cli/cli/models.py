@@ -22,8 +22,9 @@ _EVERY = 5.0  # seconds between lines of progress where there is no terminal
 models = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True,
                      help="The weights that films are made with: which are here, are they whole, where to get them.")
 
-ModelsDir = Annotated[Path | None, typer.Option("--models-dir", metavar="FOLDER", show_default=False,
-                                                help="Where models are kept; left out, as ECHO_MODELS says, or in your data folder.")]
+ModelsDir = Annotated[Path | None, typer.Option(
+    "--models-dir", metavar="FOLDER", show_default=False,
+    help="Where models are kept; left out, as ECHO_MODELS says, or in your data folder.")]
 Json = Annotated[bool, typer.Option("--json", help="The same as one JSON object.")]
 
 
@@ -45,7 +46,8 @@ def list_(models_dir: ModelsDir = None, json: Json = False, debug: Debug = False
 
     rows = [entry(name, models_dir) for name in names(models_dir)]
     if json:
-        print(json_text.dumps({"folder": str(models_folder(models_dir)), "models": [asdict(row) for row in rows]}, ensure_ascii=False))
+        print(json_text.dumps({"folder": str(models_folder(models_dir)), "models": [asdict(row) for row in rows]},
+                              ensure_ascii=False))
         return
     _table(("model", "is", "layout", "size", "sha256", "where"), [
         (row.name, row.state, row.layout, _size(row.bytes) if row.where else "", row.sha256[:12], row.where) for row in rows])
@@ -56,8 +58,9 @@ def list_(models_dir: ModelsDir = None, json: Json = False, debug: Debug = False
 
 @models.command()
 def info(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, or the folder of its weights.", show_default=False,
-                                         autocompletion=complete.models)],
+    model: Annotated[str, typer.Argument(
+        metavar="MODEL", help="A model's name, or the folder of its weights.", show_default=False,
+        autocompletion=complete.models)],
     models_dir: ModelsDir = None, json: Json = False, debug: Debug = False,
 ) -> None:
     """What a model is: its sizes, its files and their hashes, whence it came; for tiny, all that it can draw."""
@@ -108,15 +111,19 @@ def check(
 
 @models.command()
 def convert(
-    source: Annotated[str, typer.Argument(metavar="MODEL", help="The folder of a model in the released layout or that of diffusers, "
-                                                                "or its name.", show_default=False)],
-    out: Annotated[Path | None, typer.Option("-o", "--output", metavar="FOLDER", show_default=False,
-                                             help="Left out, a folder in the models folder, named as the model with -echo.")] = None,
-    generator: Annotated[Path | None, typer.Option(metavar="FILE", show_default=False,
-                                                   help="A few-step generator's checkpoint, instead of the one beside the model.")] = None,
+    source: Annotated[str, typer.Argument(
+        metavar="MODEL", help="The folder of a model in the released layout or that of diffusers, or its name.",
+        show_default=False)],
+    out: Annotated[Path | None, typer.Option(
+        "-o", "--output", metavar="FOLDER", show_default=False,
+        help="Left out, a folder in the models folder, named as the model with -echo.")] = None,
+    generator: Annotated[Path | None, typer.Option(
+        metavar="FILE", show_default=False,
+        help="A few-step generator's checkpoint, instead of the one beside the model.")] = None,
     branch: Annotated[str | None, typer.Option(metavar="NAME", show_default="generator_ema, else generator",
                                                help="Which weights of the checkpoint to take.")] = None,
-    lora: Annotated[Path | None, typer.Option(metavar="FILE", show_default=False, help="An adapter to merge into the generator.")] = None,
+    lora: Annotated[Path | None, typer.Option(
+        metavar="FILE", show_default=False, help="An adapter to merge into the generator.")] = None,
     lora_scale: Annotated[float, typer.Option(metavar="N", help="How much of the adapter: its alpha divided by its rank.")] = 1.0,
     dtype: Annotated[str, typer.Option(help="keep, float32, bfloat16 or float16.")] = "keep",
     force: Annotated[bool, typer.Option("--force", help="Convert anew over a model that is there.")] = False,
@@ -148,7 +155,8 @@ def convert(
         print("note: the transformer is taken to be a few-step generator's; that of Wan 2.1's own release draws noise in four "
               "steps (--generator names another)", file=sys.stderr)
     lines = _Lines()
-    write(weights, target, DTYPES.get(dtype), force, lambda part, done, whole: lines(f"{part}: {_size(done)} of {_size(whole)}", done == whole))
+    write(weights, target, DTYPES.get(dtype), force,
+          lambda part, done, whole: lines(f"{part}: {_size(done)} of {_size(whole)}", done == whole))
     if json:
         print(json_text.dumps({"folder": str(target)}))
         return
@@ -192,7 +200,8 @@ class _Lines:
         if not last and now - self._told < (0.1 if self._drawn else _EVERY):
             return
         self._told = now
-        print(f"\r\033[K{text}" if self._drawn else text, end="\n" if last or not self._drawn else "", file=sys.stderr, flush=True)
+        print(f"\r\033[K{text}" if self._drawn else text, end="\n" if last or not self._drawn else "",
+              file=sys.stderr, flush=True)
 
 
 class _Fetching:
@@ -205,7 +214,8 @@ class _Fetching:
         print(f"{repository}: licence {licence}", file=sys.stderr)
 
     def file(self, wanted: "Wanted", how: str) -> None:
-        what = {"here": "here already", "linked": "here already, in another model's folder", "fetched": "", "resumed": "going on"}[how]
+        what = {"here": "here already", "linked": "here already, in another model's folder", "fetched": "",
+                "resumed": "going on"}[how]
         self._since, self._begun = time.monotonic(), -1
         if what:
             print(f"{wanted.name}: {what}", file=sys.stderr)
@@ -214,7 +224,8 @@ class _Fetching:
         if self._begun < 0:
             self._begun = done
         rate = (done - self._begun) / max(time.monotonic() - self._since, 1e-6)
-        self._lines(f"{wanted.name}: {_size(done)} of {_size(wanted.bytes)}, in all {whole_done / max(whole, 1):.1%}, {_size(int(rate))}/s",
+        self._lines(f"{wanted.name}: {_size(done)} of {_size(wanted.bytes)}, in all {whole_done / max(whole, 1):.1%}, "
+                    f"{_size(int(rate))}/s",
                     done == wanted.bytes)
 
 

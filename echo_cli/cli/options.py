@@ -36,8 +36,9 @@ VideoCodec = Annotated[str, typer.Option("--codec", help="ffmpeg's video encoder
 Preset = Annotated[str | None, typer.Option(help="The encoder's preset.", show_default="veryfast")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-Decoder = Annotated[Pictures, typer.Option("--decoder", help="Who makes pictures of a large model's latents: its codec, or a light "
-                                                            "decoder whose weights are beside it.")]
+Decoder = Annotated[Pictures, typer.Option(
+    "--decoder", help="Who makes pictures of a large model's latents: its codec, or a light decoder whose weights are beside "
+                      "it.")]
 Fast = Annotated[bool, typer.Option("--fast", help="Linear layers of a large model in eight bits; `bench fast` says how far that "
                                                     "moves a film.")]
 Offloading = Annotated[Offload, typer.Option(

@@ -30,16 +30,22 @@ class Stage(StrEnum):
 
 
 def train(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; one that exists is gone on with.")] = Path("tiny-training"),
-    stage: Annotated[Stage | None, typer.Option(help="Only this stage. Without it: all, in order, skipping what is done.")] = None,
-    memory: Annotated[str | None, typer.Option(metavar="POLICY", help="Only what a memory policy learns: echo-infinity, whose "
-                                               "queries are trained for the weights in the folder, or else the package's own.")] = None,
+    out: Annotated[Path, typer.Option(
+        "--out", "-o", help="Folder of the run; one that exists is gone on with.")] = Path("tiny-training"),
+    stage: Annotated[Stage | None, typer.Option(
+        help="Only this stage. Without it: all, in order, skipping what is done.")] = None,
+    memory: Annotated[str | None, typer.Option(
+        metavar="POLICY", help="Only what a memory policy learns: echo-infinity, whose queries are trained for the weights in "
+                               "the folder, or else the package's own.")] = None,
     preset: Annotated[str, typer.Option(help="How large the run is: cpu, gpu or mini; auto goes by the device.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="What training computes in: bfloat16, float32, or auto: bfloat16 on a GPU alone.")] = "auto",
+    dtype: Annotated[str, typer.Option(
+        help="What training computes in: bfloat16, float32, or auto: bfloat16 on a GPU alone.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, max=65535, help="Decides the run: the same seed gives the same losses.")] = 1,
-    minutes: Annotated[list[str] | None, typer.Option(metavar="STAGE=M", help="End a stage after so many minutes; may be repeated.")] = None,
-    report: Annotated[bool, typer.Option("--report", help="Train nothing: judge the weights in the folder, or the package's own.")] = False,
+    minutes: Annotated[list[str] | None, typer.Option(
+        metavar="STAGE=M", help="End a stage after so many minutes; may be repeated.")] = None,
+    report: Annotated[bool, typer.Option(
+        "--report", help="Train nothing: judge the weights in the folder, or the package's own.")] = False,
     stories: Annotated[int, typer.Option(min=4, help="With --report: how many held-out stories are judged.")] = 50,
     debug: Debug = False,
 ) -> None:
@@ -98,7 +104,8 @@ def _minutes(said: list[str], stages: tuple[str, ...]) -> dict[str, float]:
         except ValueError:
             equals = ""
         if not equals or name not in stages or not found[name] > 0:
-            raise UsageError(f"--minutes {one}: not a stage and its minutes", hint=f"For example --minutes teacher=55; stages: {', '.join(stages)}.")
+            raise UsageError(f"--minutes {one}: not a stage and its minutes",
+                             hint=f"For example --minutes teacher=55; stages: {', '.join(stages)}.")
     return found
 
 

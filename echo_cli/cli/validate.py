@@ -87,7 +87,8 @@ def describe(storyboard: Storyboard, film: Timeline, model: str, policy: str) ->
         "timing": storyboard.timing.value, "fps": geometry.fps, "asked": film.spans[-1].asked[1],
         "seconds": film.pictures / geometry.fps, "pictures": film.pictures, "blocks": len(film.blocks),
         "frames": len(film.blocks) * geometry.block_frames, "block_seconds": geometry.block_pictures / geometry.fps,
-        "trimmed": made - film.pictures, "unknown_words": _unknown_words(storyboard, model), "scenes": scenes, "canonical": canonical(storyboard),
+        "trimmed": made - film.pictures, "unknown_words": _unknown_words(storyboard, model), "scenes": scenes,
+        "canonical": canonical(storyboard),
     }
 
 
