@@ -127,7 +127,7 @@ Update = Literal["gated", "ungated", "frozen", "initial"]
 class EchoInfinity(Sink):
     """Learned queries absorb what leaves the window; the last frames fill the rest."""
 
-    anchor_frames: int = 0
+    anchor_frames: int = 9
     query_frames: int | None = None  # fewer remember less; None: as many as were learned
     # gated: as learned. ungated: all that is read is taken. frozen: what left first stays. initial: nothing is absorbed.
     update: Update = "gated"

@@ -16,7 +16,7 @@ from echo_cli.runtime import KeyedNoise
 from echo_cli.storyboard.nouns import Kind, Timeline
 from tests.small import GRID, SPEC, model, policy_for, prompts_for, run, story
 
-QUERIES = 6
+QUERIES, ANCHORS = 6, 9
 
 
 def driven(policy: EchoInfinity, timeline: Timeline, look=lambda block, layout, store: None) -> None:
@@ -59,10 +59,10 @@ def test_no_position_beyond_the_trained_window_is_ever_used(name: str, scenes: l
 def test_every_frame_leaves_once_and_in_order() -> None:
     results = run("echo-infinity")
     gone = [frame for result in results for frame in result.facts.evicted]
-    assert gone == list(range(len(gone))) and len(gone) == 48 * 3 - (21 - 3 - QUERIES)
+    assert gone == list(range(ANCHORS, ANCHORS + len(gone))) and len(gone) == 48 * 3 - (21 - 3 - QUERIES)
     for result in results[5:]:
         recent = [frame for segment in result.layout.of(Role.RECENT) for frame in segment.frames]
-        assert recent == list(range(result.block.frames.start - 12, result.block.frames.start))
+        assert recent == list(range(result.block.frames.start - 12 + ANCHORS, result.block.frames.start))
         assert sum(len(segment.frames) for segment in result.layout.of(Role.QUERY)) == QUERIES
 
 
@@ -104,12 +104,13 @@ def test_learned_queries_are_used_unless_untrained_ones_are_asked_for() -> None:
 @pytest.mark.parametrize(("settings", "said"), [
     ({"query_frames": 7}, "7 query frames are wanted, but 6 were learned"),
     ({"anchor_frames": 12}, "leave no room for recent ones"),
-    ({"window": 9}, "leave no room for recent ones"),
+    ({"window": 18}, "leave no room for recent ones"),
+    ({"window": 9}, "9 anchor frames leave no room"),
 ])
 def test_settings_that_cannot_be(settings: dict, said: str) -> None:
-    policy = policy_for("echo-infinity", story([(None, None, 2)]), settings)
-    policy.queries = MemoryQueries(SPEC, 6)
     with pytest.raises(UsageError, match=said) as caught:
+        policy = policy_for("echo-infinity", story([(None, None, 2)]), settings)
+        policy.queries = MemoryQueries(SPEC, 6)
         policy.allocate(GRID, torch.device("cpu"), torch.float32)
     assert caught.value.hint
 

@@ -85,7 +85,7 @@ def test_what_is_worth_keeping_has_left_and_is_of_the_place(both) -> None:
     last = len(film.rows) - 1
     keys, _ = one.worth_keeping(film, last)
     assert keys.shape[2] == PLAN.queries
-    gone = [frame for frame in range(film.recent[last][0]) if film.places[frame // 3] == 0]
+    gone = [frame for frame in range(film.anchors, film.recent[last][0]) if film.places[frame // 3] == 0]
     assert all(any(torch.equal(keys[:, :, at], film.keys[:, :, frame]) for frame in gone) for at in range(PLAN.queries))
     in_between = one.worth_keeping(film, 8)[0]  # the second place, of which nothing has left yet
     assert in_between.shape[2] == 0
