@@ -72,7 +72,8 @@ def measure(interruptions: int, seed: int, model: str = "random") -> Iterator[St
                 # in turns, so that every moment is met; what is named is only ever killed, since nothing else stops it
                 moment = moments[(dealt + len(pending)) % len(moments)]
                 times, latest = MOMENTS_OF[moment]
-                blow = Blow(moment, dice.randint(1, times), dice.uniform(0, latest), dice.choice(SIGNALS) if times > 1 else "SIGKILL")
+                blow = Blow(moment, dice.randint(1, times), dice.uniform(0, latest),
+                            dice.choice(SIGNALS) if times > 1 else "SIGKILL")
                 code = studio.run(folder, shape, blow)
                 if code == 0:  # it was done before the blow fell
                     break

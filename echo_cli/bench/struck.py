@@ -32,7 +32,8 @@ RANDOM = ModelSpec(name="tiny", depth=2, width=24, heads=2, ffn=24, channels=4, 
 
 # Where a blow can fall: what is called then.
 MOMENTS: dict[str, tuple[type, str]] = {
-    "block": (Keeper, "due"), "checkpoint": (Keeper, "keep"), "join": (SegmentedFilm, "finish"), "naming": (SegmentedFilm, "publish"),
+    "block": (Keeper, "due"), "checkpoint": (Keeper, "keep"),
+    "join": (SegmentedFilm, "finish"), "naming": (SegmentedFilm, "publish"),
 }
 
 

@@ -46,7 +46,8 @@ class Standing(Enum):
 
 
 def prepare(path: Path, identity: Identity, outputs: Mapping[str, Output], facts: Mapping[str, Any]) -> None:
-    """Write it, but do not name it yet. `outputs` by what they are (film, trace, subtitles); `facts` is all else worth keeping."""
+    """Write it, but do not name it yet. `outputs` by what they are (film, trace, subtitles); `facts` is all else worth
+    keeping."""
     named = {what: {"name": output.path.name, "sha256": output.sha256, "bytes": output.bytes}
              for what, output in outputs.items()}
     text = json.dumps({"format": FORMAT, "version": VERSION, "identity": identity.plain(), **facts, "outputs": named},

@@ -64,7 +64,8 @@ def outputs_of(output: str | None, stem: str) -> Outputs:
         return Outputs(Stdout())
     path = Path(output or f"{stem}.mp4")
     if (told := told_name(str(path))) != str(path):
-        raise UsageError(f"-o {told}: the name is not UTF-8, and trace and manifest could not say it", "choose another name with -o")
+        raise UsageError(f"-o {told}: the name is not UTF-8, and trace and manifest could not say it",
+                         "choose another name with -o")
     if output and (output.endswith("/") or os.path.isdir(path)):
         path = path / f"{stem}.mp4"
     suffix = path.suffix.lower()

@@ -34,8 +34,8 @@ from echo_cli.trace.records import (
 )
 
 _LEAST = 0.005  # share of a scene that is told
-CARRIED = {"recall": "its recall frame", "select": "its first frame", "resink": "the window's first frame", "queries": "its queries",
-           "both": "its queries and its recall frame"}
+CARRIED = {"recall": "its recall frame", "select": "its first frame", "resink": "the window's first frame",
+           "queries": "its queries", "both": "its queries and its recall frame"}
 
 
 def scene_record(result: BlockResult, policy: Policy) -> SceneRecord:
@@ -75,7 +75,8 @@ def recall_frame_record(result: BlockResult, policy: Policy) -> RecallFrameRecor
     facts = result.facts
     if not facts.shares or not isinstance(policy.settings, RECALLING):
         return None
-    return RecallFrameRecord(result.block.scene, result.block.index, policy.settings.fold, facts.folded, tuple(facts.shares.read()))
+    return RecallFrameRecord(result.block.scene, result.block.index, policy.settings.fold, facts.folded,
+                             tuple(facts.shares.read()))
 
 
 def pictures_of(frames: tuple[int, int], geometry: Geometry, length: int) -> tuple[int, int]:
@@ -121,8 +122,9 @@ def _queries(facts: Facts) -> tuple[QueryFrame, ...]:
     """What each frame of queries held, but for traces too small to be seen, and how far it opened."""
     left = facts.left.read() if facts.left else []
     gates = facts.gates.read() if facts.gates else []
-    return tuple(QueryFrame(tuple((scene, share) for scene, share in zip(facts.left_scenes, shares or (), strict=False) if share >= _LEAST),
-                            gate) for shares, gate in zip_longest(left, gates))
+    return tuple(QueryFrame(tuple((scene, share) for scene, share in zip(facts.left_scenes, shares or (), strict=False)
+                                  if share >= _LEAST), gate)
+                 for shares, gate in zip_longest(left, gates))
 
 
 def _layers(facts: Facts, tokens: int) -> tuple[LayerMeasured, ...]:

@@ -50,7 +50,8 @@ def of_film(path: Path, count: int = 12, width: int | None = None) -> tuple[list
     length = round(film.seconds * film.fps)
     count = min(count, length)
     wanted = {(2 * place + 1) * length // (2 * count) for place in range(count)}  # the middles of `count` equal stretches
-    chosen = [(number, shrunk(picture, width or film.width)) for number, picture in enumerate(read.pictures(path)) if number in wanted]
+    chosen = [(number, shrunk(picture, width or film.width)) for number, picture in enumerate(read.pictures(path))
+              if number in wanted]
     return [picture for _, picture in chosen], [f"{number / film.fps:.1f} s" for number, _ in chosen]
 
 

@@ -228,7 +228,9 @@ class SegmentedFilm:
     def _found(self, number: int) -> str:
         """The hash of a whole segment that lies there."""
         segment = self._segment(number)
-        paths = [segment.path] if isinstance(segment, Mp4) else [segment.picture(segment.first + index) for index in range(LENGTH)]
+        paths = [segment.path]
+        if isinstance(segment, Images):
+            paths = [segment.picture(segment.first + index) for index in range(LENGTH)]
         try:
             return sha256(*paths)
         except OSError as error:

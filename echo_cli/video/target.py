@@ -111,7 +111,8 @@ class Images:
 
     def arguments(self) -> list[str]:
         folder = os.path.abspath(self.grows).replace("%", "%%")
-        return ["-f", "image2", "-atomic_writing", "1", "-start_number", str(self.first), "-y", os.path.join(folder, self.path.name)]
+        return ["-f", "image2", "-atomic_writing", "1", "-start_number", str(self.first), "-y",
+                os.path.join(folder, self.path.name)]
 
     def picture(self, number: int) -> Path:
         return self.path.with_name(self.path.name % number)

@@ -115,7 +115,8 @@ def test_an_old_srt_does_not_stay_beside_a_film_without_one(tmp_path: Path) -> N
     made(job(tmp_path))
     (tmp_path / "film.srt.partial").write_text("what a killed run left")
     made(job(tmp_path, subtitles=Subtitles.NONE))
-    assert not (tmp_path / "film.srt").exists() and "subtitles" not in (tmp_path / "film.manifest.json").read_text().split('"outputs"')[1]
+    assert not (tmp_path / "film.srt").exists()
+    assert "subtitles" not in (tmp_path / "film.manifest.json").read_text().split('"outputs"')[1]
 
 
 @pytest.mark.parametrize("policy", ["echo-forcing", "window", "flush", "recache"])

@@ -22,7 +22,8 @@ def outputs(request: pytest.FixtureRequest, tmp_path: Path) -> Outputs:
     for path in files:
         path.write_bytes(b"12345")
     made.trace.write_text("{}")
-    prepare(made.manifest, IDENTITY, {"film": Output(made.film.path, "c", 5 * len(files)), "trace": Output(made.trace, "d", 2)}, {})
+    outputs = {"film": Output(made.film.path, "c", 5 * len(files)), "trace": Output(made.trace, "d", 2)}
+    prepare(made.manifest, IDENTITY, outputs, {})
     publish(made.manifest)
     return made
 
@@ -32,7 +33,8 @@ def test_the_same_run_is_done(outputs: Outputs) -> None:
 
 
 @pytest.mark.parametrize(("change", "told"), [
-    ({"seed": 8}, "seed was 7, now 8"), ({"storyboard": "e" * 64}, "another storyboard"), ({"weights": "f" * 64}, "other weights"),
+    ({"seed": 8}, "seed was 7, now 8"), ({"storyboard": "e" * 64}, "another storyboard"),
+    ({"weights": "f" * 64}, "other weights"),
     ({"version": "1.1"}, "version was 1.0, now 1.1"),
     ({"settings": {"size": [96, 64], "memory": {"policy": "sink", "window": 9}}}, "memory.window was not set, now 9"),
     ({"settings": {"size": [192, 128], "memory": {"policy": "sink", "window": None}}}, "size was [96, 64], now [192, 128]"),
@@ -52,7 +54,8 @@ def test_a_film_that_lost_bytes_is_made_again_without_asking(outputs: Outputs) -
     assert standing(outputs, IDENTITY) is Standing.FREE
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"format": "echo-manifest", "version": 2}', "\x00\xff", '{"identity": 3}',
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"format": "echo-manifest", "version": 2}', "\x00\xff",
+                                     '{"identity": 3}',
                                      '{"format": "echo-manifest", "version": 1, "outputs": {"film": 3}}'])
 def test_a_damaged_or_foreign_manifest_protects_what_is_there(outputs: Outputs, content: str) -> None:
     outputs.manifest.write_text(content, encoding="latin-1")

@@ -122,6 +122,7 @@ def test_styles(monkeypatch: pytest.MonkeyPatch) -> None:
     assert type(progress.progress_of(Style.DEADLINE)) is WholePercents
 
 
-@pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (2_500_000, "2.5 MB"), (7e12, "7.0 TB")])
+@pytest.mark.parametrize(("count", "text"), [
+    (0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (2_500_000, "2.5 MB"), (7e12, "7.0 TB")])
 def test_bytes_as_people_say_them(count: float, text: str) -> None:
     assert size(int(count)) == text

@@ -108,7 +108,8 @@ def test_a_film_that_was_stopped_three_times_is_the_film(tmp_path: Path, choices
     place, keeping = folder(tmp_path), Keeping(every=0, tell=told.append)
     for block in (2, 4, 6):
         error = stopped(job(place, **choices), 1, keeping)
-        assert re.search(rf"after block {block} of 6; kept [1-9][\d.]* kB in .*film.resume \(never more than", error.message) and "the same command goes on" in error.hint
+        assert re.search(rf"after block {block} of 6; kept [1-9][\d.]* kB in .*film.resume \(never more than", error.message)
+        assert "the same command goes on" in error.hint
         assert files(place) >= {"film.resume/checkpoint.json", "film.trace.json.partial"} and not (place / "film.mp4").exists()
     done = made(job(place, **choices), keeping)
     assert done.outputs["film"].sha256 == made(job(whole, **choices)).outputs["film"].sha256
@@ -135,7 +136,8 @@ def test_captions_that_are_drawn_go_on_too(tmp_path: Path) -> None:
 
     drawn = {"name": "%03d.png", "scale": 4, "subtitles": Subtitles.BURN}
     stopped(job(folder(tmp_path), **drawn), 3)
-    assert made(job(folder(tmp_path), **drawn)).outputs["film"].sha256 == made(job(tmp_path / "whole", **drawn)).outputs["film"].sha256
+    found, wanted = (made(job(place, **drawn)).outputs["film"] for place in (folder(tmp_path), tmp_path / "whole"))
+    assert found.sha256 == wanted.sha256
 
 
 def test_what_was_made_is_not_made_again(tmp_path: Path) -> None:
@@ -189,8 +191,8 @@ def test_what_is_noted_stays_also_when_a_second_signal_stops_at_once(
 
 def test_a_checkpoint_is_bounded(tmp_path: Path, waiting: None) -> None:
     """The longer film has no larger one."""
-    kept = [made(job(tmp_path, f"scenes: [{{id: a, prompt: a red ball, duration: {seconds}s}}]", f"{seconds}.mp4"), Keeping(every=1e-9)).kept
-            for seconds in (3, 6)]
+    scenes = "scenes: [{id: a, prompt: a red ball, duration: %ds}]"
+    kept = [made(job(tmp_path, scenes % seconds, f"{seconds}.mp4"), Keeping(every=1e-9)).kept for seconds in (3, 6)]
     assert max(each.bytes for each in kept) <= kept[0].bound and kept[1].bound <= kept[0].bound * 1.01
     assert kept[1].checkpoints == 9
 
@@ -231,8 +233,9 @@ def test_a_note_that_cannot_be_written_while_the_film_waits_ends_the_run_too(
 
 
 @pytest.mark.parametrize(("choices", "why"), [
-    ({"seed": 9}, "seed was 5, now 9"), ({"memory": "window"}, "memory.policy was echo-forcing, now window"), ({"scale": 2}, "scale was 1, now 2"),
-    ({"size": (64, 64)}, "size was"), ({"story": "scenes: [{id: a, prompt: a red ball, duration: 9s}]"}, "another storyboard"),
+    ({"seed": 9}, "seed was 5, now 9"), ({"memory": "window"}, "memory.policy was echo-forcing, now window"),
+    ({"scale": 2}, "scale was 1, now 2"), ({"size": (64, 64)}, "size was"),
+    ({"story": "scenes: [{id: a, prompt: a red ball, duration: 9s}]"}, "another storyboard"),
 ])
 def test_another_film_is_refused_with_its_reason(tmp_path: Path, choices: dict, why: str) -> None:
     place = folder(tmp_path)
@@ -292,7 +295,8 @@ def test_another_processor_is_told_and_its_threads_are_taken_over(tmp_path: Path
 
 def harmed(content: bytes, every: int) -> Iterator[bytes]:
     yield from (content[:length] for length in range(0, len(content), every))
-    yield from (content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1:] for at in range(3, len(content), every // 2 + 1))
+    for at in range(3, len(content), every // 2 + 1):
+        yield content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1:]
 
 
 @contextmanager
@@ -311,14 +315,16 @@ def test_a_note_that_was_cut_or_changed_anywhere_is_refused(tmp_path: Path) -> N
         note.write_bytes(each)
         with refused(place):
             needed(job(place), Told(WEIGHTS))
-    for each in (b"[]", b"null", b"{}", b'{"sha256": 1}', b"\xff\xfe", b"[" * 100_000, content.replace(b'"version": 1', b'"version": 2')):
+    other = content.replace(b'"version": 1', b'"version": 2')
+    for each in (b"[]", b"null", b"{}", b'{"sha256": 1}', b"\xff\xfe", b"[" * 100_000, other):
         note.write_bytes(each)
         with refused(place):
             needed(job(place), Told(WEIGHTS))
     assert needed(job(place), Told(WEIGHTS), keeping=Keeping(restart=True))
 
 
-@pytest.mark.parametrize("name", ["film.resume/state-*", "film.resume/segment-000001.mp4", "film.resume/pictures-000002.raw", "film.trace.json.partial"])
+@pytest.mark.parametrize("name", [
+    "film.resume/state-*", "film.resume/segment-000001.mp4", "film.resume/pictures-000002.raw", "film.trace.json.partial"])
 def test_whatever_else_was_cut_or_changed_is_refused_and_nothing_is_spoiled(tmp_path: Path, unstruck: str, name: str) -> None:
     place = folder(tmp_path)
     stopped(job(place), 3)
@@ -475,7 +481,8 @@ def test_a_trace_that_is_gone_on_with_is_out_of_its_former_writers_reach(tmp_pat
     place = folder(tmp_path)
     stopped(job(place), 3)
     with (place / "film.trace.json.partial").open("ab") as former:
-        assert made(job(place), progress=Stopping(1, lambda: former.write(b"late" * 10_000) and former.flush())).outputs["film"].sha256 == unstruck
+        late = Stopping(1, lambda: former.write(b"late" * 10_000) and former.flush())
+        assert made(job(place), progress=late).outputs["film"].sha256 == unstruck
     assert json.loads((place / "film.trace.json").read_text())["totals"]["blocks"] == 6
 
 

@@ -34,7 +34,8 @@ def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "LENGTH", 20)
 
 
-def opened(place: Path, written: Written | None = None, *, images: bool = False, encoding: Encoding = FAST, **options) -> SegmentedFilm:
+def opened(place: Path, written: Written | None = None, *, images: bool = False, encoding: Encoding = FAST,
+           **options) -> SegmentedFilm:
     place.mkdir(exist_ok=True)
     target = Images(place / "%03d.png") if images else Mp4(place / "film.mp4")
     return SegmentedFilm(target, place / "film.resume", WIDTH, HEIGHT, 16, encoding, written=written, **options)
@@ -79,7 +80,8 @@ def packets(path: Path) -> list[tuple[int, int, int]]:
 
 
 @pytest.mark.parametrize(("codec", "preset"), [
-    ("libx264", "veryfast"), ("mpeg4", None), *(pytest.param(*other, marks=pytest.mark.slow) for other in (("libx265", "ultrafast"), ("libsvtav1", "12")))])
+    ("libx264", "veryfast"), ("mpeg4", None),
+    *(pytest.param(*other, marks=pytest.mark.slow) for other in (("libx265", "ultrafast"), ("libsvtav1", "12")))])
 def test_segments_join_without_a_gap(tmp_path: Path, codec: str, preset: str | None) -> None:
     encoding = Encoding(codec, preset=preset)
     found = {whole(tmp_path / "a", encoding=encoding)}
@@ -97,7 +99,8 @@ def test_segments_join_without_a_gap(tmp_path: Path, codec: str, preset: str | N
 
 
 @pytest.mark.parametrize(("stop", "beyond", "images"), [
-    (0, 30, False), (7, 0, False), (20, 25, False), (33, 60, False), (79, 11, False), (90, 0, False), (20, 0, True), (33, 60, True)])
+    (0, 30, False), (7, 0, False), (20, 25, False), (33, 60, False), (79, 11, False), (90, 0, False),
+    (20, 0, True), (33, 60, True)])
 def test_however_it_was_interrupted_it_comes_out_the_same(tmp_path: Path, stop: int, beyond: int, images: bool) -> None:
     written = interrupted(tmp_path / "a", stop, min(beyond, COUNT - stop), images=images)
     assert written.pictures == stop and written.segments == stop // 20

@@ -89,7 +89,8 @@ def test_awkward_names_are_names(tmp_path: Path) -> None:
 def test_burned_captions_cover_exactly_their_pictures(tmp_path: Path) -> None:
     still = np.stack([picture(0)] * 24)
     cut = 11 / 16  # 687.5 ms: between two milliseconds
-    with FilmWriter(Mp4(tmp_path / "film.mp4"), WIDTH, HEIGHT, 16, scale=4, burn=[Caption(cut, 1.25, "it's: 100 % \\N")]) as writer:
+    burn = [Caption(cut, 1.25, "it's: 100 % \\N")]
+    with FilmWriter(Mp4(tmp_path / "film.mp4"), WIDTH, HEIGHT, 16, scale=4, burn=burn) as writer:
         writer.write(still)
         writer.close()
     lower = [int(seen[HEIGHT * 2:].min(-1).max()) for seen in read.pictures(tmp_path / "film.mp4")]

@@ -16,7 +16,8 @@ def by_model(films: Sequence[Film]) -> list[Film]:
     first: dict[tuple[str | None, Running], int] = {}
     for place, film in enumerate(films):
         first.setdefault((film.job.storyboard.model, film.job.running), place)
-    return sorted(films, key=lambda film: (first[film.job.storyboard.model, film.job.running], -film.job.size[0] * film.job.size[1]))
+    return sorted(films, key=lambda film: (first[film.job.storyboard.model, film.job.running],
+                                           -film.job.size[0] * film.job.size[1]))
 
 
 def make_films(films: Sequence[Film], orders: Orders, tally: Tally, interruption: Interruption) -> Iterator[Outcome]:

@@ -39,7 +39,8 @@ def test_the_hash_tells_storyboards_apart() -> None:
 
 
 @pytest.mark.parametrize(("name", "told"), [
-    ("{sead}", "did you mean 'seed'"), ("{}", "no field"), ("{0}", "no field"), ("{stem", "not understood"), ("stem}", "not understood"),
+    ("{sead}", "did you mean 'seed'"), ("{}", "no field"), ("{0}", "no field"), ("{stem", "not understood"),
+    ("stem}", "not understood"),
     ("{stem.__class__}", "no field"), ("{stem[0]}", "no field"), ("{seed:zz}", "not understood"), ("{stem!x}", "not understood"),
     ("{stem:{seed}}", "not understood"),
 ])
@@ -69,4 +70,5 @@ def test_no_two_films_may_share_a_file() -> None:
     with pytest.raises(UsageError, match=r"a/x\.yaml and b/x\.yaml would both become out/../out/x\.mp4"):
         distinct(("a/x.yaml", "out"), ("b/x.yaml", str(Path("out/../out"))))
     with pytest.raises(UsageError, match="would both become"):  # the films differ, but not what lies beside them
-        check_distinct([("a", outputs_for("a/x.yaml", BOARD, "{stem}", "o")), ("b", outputs_for("b/y.yaml", BOARD, "x%04d.png", "o"))])
+        check_distinct([("a", outputs_for("a/x.yaml", BOARD, "{stem}", "o")),
+                        ("b", outputs_for("b/y.yaml", BOARD, "x%04d.png", "o"))])

@@ -31,17 +31,22 @@ def cluster_of(*nodes: dict[str, float]) -> SimpleNamespace:
 
 
 @pytest.mark.parametrize(("nodes", "orders", "cpus", "room", "needs"), [
-    ([{"CPU": 2.0}], Orders(), None, 1, {"CPU": 2, "GPU": 0}), ([{"CPU": 16.0}, {"CPU": 10.0}], Orders(), None, 6, {"CPU": 4, "GPU": 0}),
-    ([{"CPU": 16.0}], Orders(), 3, 5, {"CPU": 3, "GPU": 0}), ([{"CPU": 32.0, "GPU": 4.0}, {"CPU": 8.0}], Orders(), None, 4, {"CPU": 4, "GPU": 1}),
-    ([{"CPU": 6.0, "GPU": 4.0}], Orders(), 2, 3, {"CPU": 2, "GPU": 1}), ([{"CPU": 8.0, "GPU": 4.0}], Orders("cpu"), None, 2, {"CPU": 4, "GPU": 0}),
+    ([{"CPU": 2.0}], Orders(), None, 1, {"CPU": 2, "GPU": 0}),
+    ([{"CPU": 16.0}, {"CPU": 10.0}], Orders(), None, 6, {"CPU": 4, "GPU": 0}),
+    ([{"CPU": 16.0}], Orders(), 3, 5, {"CPU": 3, "GPU": 0}),
+    ([{"CPU": 32.0, "GPU": 4.0}, {"CPU": 8.0}], Orders(), None, 4, {"CPU": 4, "GPU": 1}),
+    ([{"CPU": 6.0, "GPU": 4.0}], Orders(), 2, 3, {"CPU": 2, "GPU": 1}),
+    ([{"CPU": 8.0, "GPU": 4.0}], Orders("cpu"), None, 2, {"CPU": 4, "GPU": 0}),
     ([{"CPU": 8.0, "GPU": 1.0}], Orders("cuda"), None, 1, {"CPU": 4, "GPU": 1}),
 ])
-def test_an_actor_a_gpu_or_so_many_cpus(nodes: list[dict], orders: Orders, cpus: int | None, room: int, needs: dict[str, int]) -> None:
+def test_an_actor_a_gpu_or_so_many_cpus(
+        nodes: list[dict], orders: Orders, cpus: int | None, room: int, needs: dict[str, int]) -> None:
     assert ray_engine._room(cluster_of(*nodes), orders, cpus) == (room, needs)
 
 
 @pytest.mark.parametrize(("orders", "cpus", "told"), [
-    (Orders("cuda"), None, "no machine of the Ray cluster has a GPU"), (Orders(), 9, "room for an actor of 9 CPUs; the largest has 8 CPUs"),
+    (Orders("cuda"), None, "no machine of the Ray cluster has a GPU"),
+    (Orders(), 9, "room for an actor of 9 CPUs; the largest has 8 CPUs"),
 ])
 def test_a_cluster_without_room_is_refused(orders: Orders, cpus: int | None, told: str) -> None:
     with pytest.raises(MissingError) as caught:
@@ -49,7 +54,8 @@ def test_a_cluster_without_room_is_refused(orders: Orders, cpus: int | None, tol
     assert told in caught.value.message
 
 
-def test_without_ray_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_ray_it_says_what_to_install(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.chdir(tmp_path)
     Path("a.yaml").write_text("scenes: [{id: a, prompt: a red ball, duration: 0.5s}]")
@@ -168,4 +174,4 @@ def test_a_signal_reaches_the_actors(cluster: object, tmp_path: Path) -> None:
     outcomes = list(ray_engine.make_films(wanted, Orders("cpu"), Tally(wanted, 5, Watching()), interruption, cpus=1))
     statuses = [outcome.status for outcome in outcomes]
     assert told and sorted(outcome.number for outcome in outcomes) == [1, 2, 3, 4, 5]
-    assert set(statuses) <= {Status.INTERRUPTED, Status.LEFT, Status.MADE} and Status.INTERRUPTED in statuses and Status.LEFT in statuses
+    assert {Status.INTERRUPTED, Status.LEFT} <= set(statuses) <= {Status.INTERRUPTED, Status.LEFT, Status.MADE}

@@ -56,7 +56,8 @@ def test_auto_asks_the_scheduler(environment: dict[str, str], shard: Shard) -> N
     (opencue(1, "1-20y3"), "the range 1-20y3 is not understood"), (opencue(1, "1-99999999999"), "not understood"),
     (opencue(1, "5-1"), "not understood"), (opencue(1, ""), "not understood"), ({"CUE_IFRAME": "1"}, "CUE_RANGE is not set"),
     (opencue(1, "1-3x0"), "not understood"), (aws(3, 3), "child 3 of an array of 3"),
-    ({"AWS_BATCH_JOB_ARRAY_INDEX": "3"}, "AWS_BATCH_JOB_ARRAY_SIZE is not set"), (aws(0, 2) | opencue(1, "1-2"), "OpenCue and of AWS"),
+    ({"AWS_BATCH_JOB_ARRAY_INDEX": "3"}, "AWS_BATCH_JOB_ARRAY_SIZE is not set"),
+    (aws(0, 2) | opencue(1, "1-2"), "OpenCue and of AWS"),
 ])
 def test_auto_is_refused_where_the_share_cannot_be_known(environment: dict[str, str], told: str) -> None:
     with pytest.raises(UsageError, match="--shard auto") as caught:

@@ -145,7 +145,8 @@ def test_larger_pictures_come_first_so_that_room_is_found_once(tmp_path: Path, m
     choose = studio.room.choose
     monkeypatch.setattr(studio.room, "choose", lambda job, *rest: asked.append(job.size) or choose(job, *rest))
     sizes = [(64, 32), (96, 64), (64, 64), (96, 64)]
-    films = [Film(number, f"{number}.yaml", stage.job(tmp_path, SHORT, f"{number}.mp4", size=size)) for number, size in enumerate(sizes, 1)]
+    films = [Film(number, f"{number}.yaml", stage.job(tmp_path, SHORT, f"{number}.mp4", size=size))
+             for number, size in enumerate(sizes, 1)]
     assert [outcome.number for outcome in run(films)] == [2, 4, 3, 1] and asked == [(96, 64)]
     once = Studio(Orders(force=True))
     assert [once.make(films[place], Progress(), Interruption()).exit_code for place in (0, 1, 2)] == [0, 0, 0]
