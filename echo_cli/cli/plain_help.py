@@ -9,7 +9,11 @@ from typing import Any
 _TYPES = {"str": "NAME", "int": "N", "float": "N", "path": "PATH", "file": "FILE"}
 _TYPE = re.compile(r"<(?:list\[)?(str|int|float|path|file)(?: range)?\]?>")
 _CHOICE = re.compile(r" <[^>]*>")
-_DEFAULT = re.compile(r"\[default: \(([^)]*)\)")
+_REMARKS = (  # what help says of defaults and bounds, and how it reads better
+    (re.compile(r"\[default: \(([^)]*)\)"), r"[default: \1"),
+    (re.compile(r"\b([\d.]+)<=x<=([\d.]+)\]$"), r"\1 to \2]"),
+    (re.compile(r"\bx>=([\d.]+)\]$"), r"at least \1]"),
+)
 
 
 def plain(command: Any) -> Any:
@@ -32,7 +36,9 @@ def _plain_parameter(parameter: Any) -> None:
             return None
         name, text = found
         name = _CHOICE.sub("", name) if is_argument else _TYPE.sub(lambda match: _TYPES[match[1]], name)
-        return name, _DEFAULT.sub(r"[default: \1", text)
+        for remark, better in _REMARKS:
+            text = remark.sub(better, text)
+        return name, text
 
     parameter.get_help_record = told
     parameter.get_usage_pieces = lambda ctx: [re.sub(r"^\{(.*)\}", r"\1", piece) for piece in usage(ctx)]

@@ -40,7 +40,8 @@ def test_every_command_is_where_the_table_says() -> None:
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], *([name, "--help"] for name in COMMANDS)],
                          ids=lambda arguments: " ".join(arguments) or "nothing")
 def test_help_goes_to_standard_output_and_imports_no_torch(arguments: list[str]) -> None:
-    code = f"import sys; from echo_cli.cli.app import run; code = run({arguments!r}); print('torch' in sys.modules, file=sys.stderr); sys.exit(code)"
+    code = (f"import sys; from echo_cli.cli.app import run; code = run({arguments!r}); "
+            "print('torch' in sys.modules, file=sys.stderr); sys.exit(code)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "False\n")
     assert done.stdout.startswith("Usage: echo-cli")
@@ -80,7 +81,9 @@ def test_help_is_in_words_for_people(capfd: pytest.CaptureFixture[str]) -> None:
         assert not re.search(r"<(str|path|int|float|list)\b", told), command  # names of Python's types
         assert not re.search(r"\{[A-Z]", told.partition("\n")[0]), command
         assert not re.search(r"\.\.\.$", told.partition("\nCommands:\n")[2], re.MULTILINE), command  # a summary cut short
-        assert not re.search(r"\[default: \(", told), command
+        assert not re.search(r"\[default: \(|\bx[<>]=|=x\b", told), command
+    assert "[default: 20; at least 1]" in found["bench speed"]
+    assert "[default: 1; 0 to 65535]" in " ".join(found["train"].split())
 
 
 def test_version(capfd: pytest.CaptureFixture[str]) -> None:
@@ -185,7 +188,8 @@ def test_a_reader_that_goes_away_and_a_full_disk_are_exit_5(arguments: str, unbu
     if os.path.exists("/dev/full"):
         full = tell("TOOL >/dev/full")
         assert full.returncode == Exit.OUTPUT
-        assert full.stderr == "cannot write standard output: the disk is full\nhint: free some space, or write to another disk with -o\n"
+        assert full.stderr == ("cannot write standard output: the disk is full\n"
+                               "hint: free some space, or write to another disk with -o\n")
 
 
 def test_names_that_a_terminal_cannot_show_do_no_harm() -> None:
