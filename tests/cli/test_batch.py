@@ -60,7 +60,8 @@ def by_status(lines: list[dict]) -> dict[str, list[str]]:
 
 
 def hashes(folder: str) -> dict[str, str]:
-    return {path.name: json.loads(path.read_text())["outputs"]["film"]["sha256"] for path in Path(folder).rglob("*.manifest.json")}
+    return {path.name: json.loads(path.read_text())["outputs"]["film"]["sha256"]
+            for path in Path(folder).rglob("*.manifest.json")}
 
 
 def test_one_bad_storyboard_does_not_stop_the_rest_and_what_is_done_is_skipped(capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,7 +72,8 @@ def test_one_bad_storyboard_does_not_stop_the_rest_and_what_is_done_is_skipped(c
     assert by_status(lines) == {"failed": ["missing.yaml", "bad.yaml"], "made": ["a.yaml", "b.yaml", "c.yml"]}
     assert [line["job"] for line in lines] == [1, 4, 2, 3, 5] and {line["jobs"] for line in lines} == {5}
     assert lines[1]["exit_code"] == 2 and "how long does it last" in lines[1]["message"] and "Traceback" not in err
-    assert lines[2]["film"] == "films/a.mp4" and lines[2]["pictures"] == 8 and lines[2]["sha256"] == hashes("films")["a.manifest.json"]
+    assert lines[2]["film"] == "films/a.mp4" and lines[2]["pictures"] == 8
+    assert lines[2]["sha256"] == hashes("films")["a.manifest.json"]
     assert "5 storyboards: 2 failed, 3 made" in err and "exit code 2: missing.yaml, night/bad.yaml" in err
     assert re.search(r"^Progress: 100\.0% \| film 5/5 c\.yml \| block 1/1 \| ", err, re.M)
 
@@ -96,7 +98,8 @@ def test_names_say_what_they_are_made_of_and_may_not_meet(capsys: pytest.Capture
     Path("day").mkdir()
     Path("day/a.yaml").write_text(BRIEF.format(seed=9))
     code, lines, err = batch("day", "night", capsys=capsys)
-    assert (code, lines) == (2, []) and "day/a.yaml and night/a.yaml would both become a.mp4" in err and not list(Path().glob("*.mp4"))
+    assert (code, lines) == (2, []) and "day/a.yaml and night/a.yaml would both become a.mp4" in err
+    assert not list(Path().glob("*.mp4"))
     code, lines, _ = batch("day", "night", "--name", "{folder}/{stem}-{seed:03}", "--out-dir", "o", capsys=capsys)
     assert code == 0 and [line["film"] for line in lines] == ["o/day/a-009.mp4", "o/night/a-000.mp4", "o/night/b-001.mp4"]
     code, lines, _ = batch("night", "--name", "{stem}-{seed}", "--seed", "7", "--out-dir", "o", capsys=capsys)
@@ -107,12 +110,15 @@ def test_names_say_what_they_are_made_of_and_may_not_meet(capsys: pytest.Capture
 
 
 @pytest.mark.parametrize(("arguments", "code", "told"), [
-    ([], 2, "no storyboard to make"), (["*.yaml"], 2, "no storyboard matches"), (["night", "--shard", "0/3"], 2, "numbered from 1 to 3"),
+    ([], 2, "no storyboard to make"), (["*.yaml"], 2, "no storyboard matches"),
+    (["night", "--shard", "0/3"], 2, "numbered from 1 to 3"),
     (["night", "--shard", "auto"], 2, "no scheduler says"), (["night", "--name", "{sted}"], 2, "did you mean 'stem'"),
-    (["night", "--address", "x:1"], 2, "--address is for --engine ray"), (["night", "--actors", "2"], 2, "--actors is for --engine ray"),
+    (["night", "--address", "x:1"], 2, "--address is for --engine ray"),
+    (["night", "--actors", "2"], 2, "--actors is for --engine ray"),
     (["night", "--progress", "openjd"], 2, "both write to standard output"), (["night", "--retries", "-1"], 2, "--retries"),
     (["night", "--memory", "echo"], 2, "echo-forcing"),
-    (["night", "--model", "tinny"], 2, "did you mean 'tiny'"), (["night", "--engine", "slurm"], 2, "slurm"), (["night", "--size", "big"], 2, "WIDTHxHEIGHT"),
+    (["night", "--model", "tinny"], 2, "did you mean 'tiny'"), (["night", "--engine", "slurm"], 2, "slurm"),
+    (["night", "--size", "big"], 2, "WIDTHxHEIGHT"),
     (["night", "--dtype", "float8", "--plan"], 2, "no dtype is called 'float8'"),
     (["night", "--device", "abacus", "--plan"], 2, "no device is called 'abacus'"),
     (["night", "--engine", "ray", "--dtype", "float8"], 2, "no dtype is called 'float8'"),
@@ -135,7 +141,8 @@ def test_each_failure_has_its_code_and_one_speaks_for_all(capsys: pytest.Capture
     assert "exit code 5: night/b.yaml\nexit code 2: night/d.yaml" in err
 
     code, lines, _ = batch("night", "--fail-fast", "--out-dir", "new", capsys=capsys)
-    assert code == 2 and by_status(lines) == {"failed": ["d.yaml"], "left": ["a.yaml", "b.yaml", "c.yaml"]} and not Path("new").exists()
+    assert code == 2 and by_status(lines) == {"failed": ["d.yaml"], "left": ["a.yaml", "b.yaml", "c.yaml"]}
+    assert not Path("new").exists()
     code, lines, _ = batch("night/[a-c].yaml", "--device", "cuda:99", "--out-dir", "new", capsys=capsys)
     assert code == 3 and by_status(lines) == {"failed": ["a.yaml", "b.yaml", "c.yaml"]}
 
@@ -154,7 +161,8 @@ def test_a_log_has_the_head_and_what_became_of_each(capsys: pytest.CaptureFixtur
     write("c.yaml", text="nonsense")
     batch("night", "--log-file", "logs/night.log", capsys=capsys)
     log = Path("logs/night.log").read_text()
-    assert "machine: " in log and "storyboards: 2" in log and "a.mp4, 8 pictures" in log and "night/c.yaml: failed, exit code 2" in log
+    assert "machine: " in log and "storyboards: 2" in log and "a.mp4, 8 pictures" in log
+    assert "night/c.yaml: failed, exit code 2" in log
 
 
 def test_a_plan_is_commands_that_make_the_same_films(capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,7 +175,8 @@ def test_a_plan_is_commands_that_make_the_same_films(capsys: pytest.CaptureFixtu
     assert len(out.splitlines()) == 4 and "night/bad.yaml: failed, exit code 2" in err  # another seed: a.yaml is not done
     assert run(["batch", "night", "--out-dir", "films", "--plan", *HOW]) == 2
     plan = capsys.readouterr().out
-    assert len(plan.splitlines()) == 3 and "a.yaml" not in plan and all(line.startswith("echo-cli generate ") for line in plan.splitlines())
+    assert len(plan.splitlines()) == 3 and "a.yaml" not in plan
+    assert all(line.startswith("echo-cli generate ") for line in plan.splitlines())
 
     odd, = (line for line in plan.splitlines() if "printf" in line)
     tool = f"{shlex.quote(sys.executable)} -m tests.render.stage"
@@ -185,7 +194,8 @@ def test_fast_reaches_every_film_its_manifest_a_plan_and_the_actors(capsys: pyte
     from echo_cli.render.batch import ray_engine
 
     runs = []
-    monkeypatch.setitem(backends.LOADERS, "tiny", lambda runtime, folder, running: runs.append(running) or stage.load(runtime, folder, running))
+    monkeypatch.setitem(backends.LOADERS, "tiny", lambda runtime, folder, running:
+                        runs.append(running) or stage.load(runtime, folder, running))
     monkeypatch.setattr(ray_engine, "make_films", lambda films, *_: runs.extend(film.job.running for film in films) or ())
     write("a.yaml")
     assert run(["batch", "night", "--out-dir", "films", "--fast", "--plan", *HOW]) == 0
@@ -202,7 +212,8 @@ def test_fast_reaches_every_film_its_manifest_a_plan_and_the_actors(capsys: pyte
 def test_a_plan_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     write("a.yaml", "b.yaml", "c.yaml")
     code, lines, _ = batch("night", "--plan", "--shard", "2/2", capsys=capsys)
-    assert code == 0 and [line["job"] for line in lines] == [1] and lines[0]["command"][:3] == ["echo-cli", "generate", os.path.abspath("night/b.yaml")]
+    assert code == 0 and [line["job"] for line in lines] == [1]
+    assert lines[0]["command"][:3] == ["echo-cli", "generate", os.path.abspath("night/b.yaml")]
 
 
 def in_shards(count: int, storyboards: int, capsys: pytest.CaptureFixture[str]) -> list[float]:
@@ -244,9 +255,12 @@ def test_two_hundred_in_five_shares_twice(capsys: pytest.CaptureFixture[str]) ->
 def test_what_is_done_needs_no_torch(capsys: pytest.CaptureFixture[str]) -> None:
     write("a.yaml", "b.yaml")
     batch("night", capsys=capsys)
-    program = ("import sys; from echo_cli.models import told; from echo_cli.models.spec import SPECS; from dataclasses import replace;"
-               f"told.HASHES['tiny'] = lambda folder: '0' * 64; SPECS['tiny'] = replace(SPECS['tiny'], size={stage.SPEC.size}, strides={stage.SPEC.strides});"
-               f"from echo_cli.cli.app import run; code = run(['batch', 'night', '--json', *{HOW!r}]); sys.exit(code or 'torch' in sys.modules)")
+    program = ("import sys; from echo_cli.models import told; from echo_cli.models.spec import SPECS; "
+               "from dataclasses import replace;"
+               f"told.HASHES['tiny'] = lambda folder: '0' * 64; SPECS['tiny'] = replace(SPECS['tiny'], size={stage.SPEC.size}, "
+               f"strides={stage.SPEC.strides});"
+               f"from echo_cli.cli.app import run; code = run(['batch', 'night', '--json', *{HOW!r}]); "
+               "sys.exit(code or 'torch' in sys.modules)")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0 and [json.loads(line)["status"] for line in done.stdout.splitlines()] == ["skipped"] * 2
 

@@ -102,13 +102,15 @@ def test_a_film_without_a_manifest_is_never_overwritten(capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize(("arguments", "code", "told"), [
     (["--model", "tinny"], 2, "did you mean 'tiny'"), (["--memory", "echo"], 2, "echo-forcing"),
-    (["--set", "memory.recent=3"], 2, "did you mean 'memory.recent_frames'"), (["--set", "memory.recent_frames"], 2, "it has no '='"),
+    (["--set", "memory.recent=3"], 2, "did you mean 'memory.recent_frames'"),
+    (["--set", "memory.recent_frames"], 2, "it has no '='"),
     (["--set", "memory.recent_frames=many"], 2, "must be a whole number"), (["--set", "memory.recent_frames=4"], 2, "22 frames"),
     (["--memory", "sink", "--set", "memory.recent_frames=3"], 2, "no setting 'memory.recent_frames' of sink"),
     (["--size", "100x64"], 2, "multiple of 32"), (["--size", "big"], 2, "WIDTHxHEIGHT"), (["--scale", "0"], 2, "1 to 16"),
     (["--codec", "nope"], 2, "Unknown encoder 'nope'"), (["--preset", "warp"], 2, "warp"), (["-o", "film.mkv"], 2, ".mkv"),
     (["-o", "-", "--json"], 2, "standard output"), (["-o", "-", "--subtitles", "srt"], 2, "subtitles"),
-    (["--progress", "openjd", "--json"], 2, "standard output"), (["--progress", "loud"], 2, "loud"), (["--seed", "-1"], 2, "--seed"),
+    (["--progress", "openjd", "--json"], 2, "standard output"), (["--progress", "loud"], 2, "loud"),
+    (["--seed", "-1"], 2, "--seed"),
     (["--device", "abc"], 2, "abc"), (["--device", "cuda:99"], 3, "cuda:99"), (["--dtype", "int3"], 2, "int3"),
     (["--model", "wan2.1-t2v-1.3b"], 3, "wan2.1-t2v-1.3b"), (["-o", "story.yaml/film.mp4"], 5, "not a folder"),
     (["-o", "x" * 252], 5, "too long"),
@@ -128,7 +130,8 @@ def test_a_wrong_storyboard_is_told_by_line(capsys: pytest.CaptureFixture[str]) 
     assert run(["generate", "nothing.yaml"]) == 2
 
 
-@pytest.mark.parametrize("name", ["-a film.yaml", "it's \"one\"\n%d.yaml", "фильм 🎬.yaml", os.fsdecode(b"\xff.yaml"), "x" * 210 + ".yaml"])
+@pytest.mark.parametrize("name", ["-a film.yaml", "it's \"one\"\n%d.yaml", "фильм 🎬.yaml", os.fsdecode(b"\xff.yaml"),
+                                  "x" * 210 + ".yaml"])
 def test_storyboards_of_any_name(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("story.yaml").rename(name)
     code = run(["generate", "--scale", "1", "--preset", "ultrafast", "--quiet", "--", name])
@@ -218,7 +221,8 @@ def test_a_sequence_of_pictures(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "storyboards").glob("*.yaml")))
 def test_every_storyboard_that_teaches_becomes_a_film(name: str) -> None:
-    assert run(["generate", str(ROOT / "storyboards" / name), "-o", "film", "--scale", "1", "--preset", "ultrafast", "--quiet"]) == 0
+    assert run(["generate", str(ROOT / "storyboards" / name), "-o", "film", "--scale", "1", "--preset", "ultrafast",
+                "--quiet"]) == 0
     facts = json.loads(Path("film.manifest.json").read_text())["film"]
     assert sum(1 for _ in read.pictures(Path("film.mp4"))) == facts["pictures"] == round(facts["seconds"] * facts["fps"])
 

@@ -73,7 +73,8 @@ def test_a_list_tells_what_is_here_and_what_it_lacks(models: Path, capfd: pytest
     assert {name: entry["state"] for name, entry in found.items()} == {
         "tiny": "whole", WAN: "whole", **dict.fromkeys(("lacking", "cut", "half", "shards", "odd"), "not whole")}
     assert (found[WAN]["layout"], found[WAN]["where"]) == ("original", str(models / WAN)) and found[WAN]["bytes"] > 1e6
-    for name, why in (("lacking", "lacks codec (no weights)"), ("cut", "damaged (cut short)"), ("half", "half a file: Wan2.1_VAE.pth.1"),
+    for name, why in (("lacking", "lacks codec (no weights)"), ("cut", "damaged (cut short)"),
+                      ("half", "half a file: Wan2.1_VAE.pth.1"),
                       ("shards", "damaged (cut short)"), ("odd", "its format is None")):
         assert why in found[name]["why"]
     out, err = told(capfd, "list", "--models-dir", str(models / "nothing"))
@@ -140,7 +141,8 @@ def test_a_conversion_by_name_and_by_folder(models: Path, tmp_path: Path, capfd:
     assert "transformer: " in err
     torch.save(wan_folders.adapter(), tmp_path / "lora.pt")
     generator = models / "from" / "mine.pt"
-    out, err = told(capfd, "convert", f"{models}/from", "-o", "merged", "--generator", str(generator), "--branch", "generator", "--lora",
+    out, err = told(capfd, "convert", f"{models}/from", "-o", "merged", "--generator", str(generator), "--branch", "generator",
+                    "--lora",
                     "lora.pt", "--lora-scale", "0.5", "--dtype", "bfloat16", "--json")
     assert json.loads(out) == {"folder": "merged"}
     merged = open_weights(tmp_path / "merged").transformer
@@ -150,8 +152,10 @@ def test_a_conversion_by_name_and_by_folder(models: Path, tmp_path: Path, capfd:
     assert "taken to be a few-step generator's" in told(capfd, "convert", "pipeline", "-o", "third")[1]
 
     for arguments, code, said in (
-        (("from",), 5, "holds a model already"), (("tiny",), 2, "tiny is in our layout already"), ((WAN,), 2, "its weights are not here"),
-        (("from", "--lora", "lora.pt"), 2, "add --generator FILE"), (("from", "--dtype", "float8"), 2, "no dtype is called 'float8'"),
+        (("from",), 5, "holds a model already"), (("tiny",), 2, "tiny is in our layout already"),
+        ((WAN,), 2, "its weights are not here"),
+        (("from", "--lora", "lora.pt"), 2, "add --generator FILE"),
+        (("from", "--dtype", "float8"), 2, "no dtype is called 'float8'"),
         (("from", "-o", "x", "--generator", "no.pt"), 3, "no.pt: no such weights file"),
         (("from", "-o", "x", "--generator", str(generator), "--branch", "ema"), 3, "no 'ema' is in this checkpoint"),
         (("no/where",), 3, "there is no such folder"), (("from", "-o", "/proc/none"), 5, "cannot write /proc/none"),
@@ -169,14 +173,16 @@ scenes:
 
 
 def test_every_layout_makes_the_same_film(models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    wan_folders.spelling(wan_folders.released(models / "released", {"generator_ema": wan_folders.wrapped(wan_folders.transformer())}))
+    wan_folders.spelling(wan_folders.released(models / "released",
+                                              {"generator_ema": wan_folders.wrapped(wan_folders.transformer())}))
     wan_folders.spelling(wan_folders.diffusers(models / "pipeline"))
     told(capfd, "convert", "released", "-o", str(models / "ours"))
     (tmp_path / "story.yaml").write_text(STORY)
     films = {}
     for model in ("released", "pipeline", "ours", f"{models}/ours/"):
         pictures = tmp_path / f"film{len(films)}"
-        assert run(["generate", "story.yaml", "--model", model, "--size", "48x32", "--scale", "1", "-o", f"{pictures}/%03d.png"]) == 0
+        assert run(["generate", "story.yaml", "--model", model, "--size", "48x32", "--scale", "1",
+                    "-o", f"{pictures}/%03d.png"]) == 0
         films[model] = [path.read_bytes() for path in sorted(pictures.glob("*.png"))]
     assert len(films["ours"]) == 20 and len(set(films["ours"])) == 20
     assert films["ours"] == films["released"] == films["pipeline"] == films[f"{models}/ours/"]
@@ -196,7 +202,8 @@ class Evil:
 
 
 @pytest.mark.parametrize("command", [("check", "from"), ("convert", "from"), ("info", "from"), ("list",)])
-def test_a_malicious_file_runs_nothing(command: tuple[str, ...], models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_malicious_file_runs_nothing(command: tuple[str, ...], models: Path, tmp_path: Path,
+                                       capfd: pytest.CaptureFixture[str]) -> None:
     wan_folders.released(models / "from", {"generator": Evil()})
     reads = command[0] in ("check", "convert")
     err = told(capfd, *command, code=3 if reads else 0)[1]
@@ -214,7 +221,8 @@ def publisher(tmp_path: Path) -> Iterator[Hub]:
     torch.save({"generator": dict(wan_folders.transformer())}, longlive / "models" / "longlive_base.pt")
     torch.save({"generator_lora": wan_folders.adapter()}, longlive / "models" / "lora.pt")
     (base / "README.md").write_text("not wanted")
-    with hub.serving({"Wan-AI/Wan2.1-T2V-1.3B": base, "gdhe17/Self-Forcing": forcing, "Efficient-Large-Model/LongLive-1.3B": longlive}) as found:
+    with hub.serving({"Wan-AI/Wan2.1-T2V-1.3B": base, "gdhe17/Self-Forcing": forcing,
+                      "Efficient-Large-Model/LongLive-1.3B": longlive}) as found:
         yield found
 
 
@@ -238,10 +246,12 @@ def fetched(publisher: Hub) -> list[str]:
     return [path.rpartition(f"{hub.COMMIT}/")[2] for path, _ in publisher.asked if "/resolve/" in path]
 
 
-def test_a_released_model_is_fetched_whole_and_once(models: Path, publisher: Hub, fetch: Callable[..., str], capfd: pytest.CaptureFixture[str],
+def test_a_released_model_is_fetched_whole_and_once(models: Path, publisher: Hub, fetch: Callable[..., str],
+                                                    capfd: pytest.CaptureFixture[str],
                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     said = fetch("wan-1.3b")
-    assert "gdhe17/Self-Forcing: licence test-licence" in said and "checkpoints/self_forcing_dmd.pt: 111.0 kB of 111.0 kB, in all 100.0%" in said
+    assert "gdhe17/Self-Forcing: licence test-licence" in said
+    assert "checkpoints/self_forcing_dmd.pt: 111.0 kB of 111.0 kB, in all 100.0%" in said
     assert sorted(fetched(publisher)) == [
         "Wan2.1_VAE.pth", "checkpoints/self_forcing_dmd.pt", "config.json", "google/umt5-xxl/spiece.model",
         "google/umt5-xxl/tokenizer.json", "models_t5_umt5-xxl-enc-bf16.pth"]
@@ -254,7 +264,8 @@ def test_a_released_model_is_fetched_whole_and_once(models: Path, publisher: Hub
     assert "test-licence" in told(capfd, "info", WAN)[0]
 
     said = fetch(f"{WAN}-longlive")  # of which most is here
-    assert sorted(fetched(publisher)) == ["config.json", "google/umt5-xxl/tokenizer.json", "models/longlive_base.pt", "models/lora.pt"]
+    assert sorted(fetched(publisher)) == ["config.json", "google/umt5-xxl/tokenizer.json", "models/longlive_base.pt",
+                                          "models/lora.pt"]
     assert "Wan2.1_VAE.pth: here already, in another model's folder" in said
     assert (models / WAN / "Wan2.1_VAE.pth").samefile(models / f"{WAN}-longlive" / "Wan2.1_VAE.pth")
     assert torch.allclose(open_weights(models / f"{WAN}-longlive").transformer.read("blocks.0.ffn.0.weight"),
@@ -270,7 +281,8 @@ def test_a_released_model_is_fetched_whole_and_once(models: Path, publisher: Hub
     assert fetched(publisher) == ["google/umt5-xxl/tokenizer.json"]
 
 
-def test_half_a_download_is_no_model_and_is_gone_on_with(models: Path, publisher: Hub, fetch: Callable[..., str], capfd: pytest.CaptureFixture[str]) -> None:
+def test_half_a_download_is_no_model_and_is_gone_on_with(models: Path, publisher: Hub, fetch: Callable[..., str],
+                                                         capfd: pytest.CaptureFixture[str]) -> None:
     published = (publisher.repositories["Wan-AI/Wan2.1-T2V-1.3B"] / "Wan2.1_VAE.pth").read_bytes()
     publisher.breaks["Wan2.1_VAE.pth"] = 0  # the line breaks, whenever this file is asked for
     said = fetch(code=3)
@@ -295,7 +307,8 @@ def test_what_arrives_changed_is_thrown_away(models: Path, publisher: Hub, fetch
     assert {path.name for path in (models / WAN).iterdir()} == {"config.json"}
 
 
-def test_a_publisher_that_cannot_be_had_is_exit_3(publisher: Hub, fetch: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_publisher_that_cannot_be_had_is_exit_3(publisher: Hub, fetch: Callable[..., str],
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
     for change, said in (({"refuses": 503}, "503"), ({"refuses": 401}, "Log in"),
                          ({"repositories": {}}, "a repository of 'wan2.1-t2v-1.3b' is not there")):
         before = {name: getattr(publisher, name) for name in change}
@@ -320,7 +333,8 @@ def test_the_environment_names_the_publisher_and_forbids_the_network(models: Pat
     assert code == 0 and json.loads(said)["folder"] == str(models / WAN) and json.loads(said)["bytes"] > 1e6
 
 
-def test_what_cannot_be_fetched_is_told_at_once(models: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_fetched_is_told_at_once(models: Path, capfd: pytest.CaptureFixture[str],
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
     assert "'tiny' is in the package" in told(capfd, "get", "tiny", code=2)[1]
     assert f"(did you mean '{WAN}-longlive'?)" in told(capfd, "get", "wan2.1-t2v-longlive", code=2)[1]
     monkeypatch.setattr(download.shutil, "disk_usage", lambda folder: SimpleNamespace(free=10**9))
@@ -328,7 +342,8 @@ def test_what_cannot_be_fetched_is_told_at_once(models: Path, capfd: pytest.Capt
         download._check_room(models, 11_500_000_000)
 
 
-def test_without_the_extra_its_name_is_told(models: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_its_name_is_told(models: Path, capfd: pytest.CaptureFixture[str],
+                                            monkeypatch: pytest.MonkeyPatch) -> None:
     wan_folders.released(models / "from")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     assert "pip install 'echo-cli[wan]'" in told(capfd, "get", WAN, code=3)[1]

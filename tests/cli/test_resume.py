@@ -64,7 +64,8 @@ def test_the_same_command_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert generate("-o", "film") == 75
     err = capsys.readouterr().err
     assert re.search(r"SIGTERM: stopping after this block, within 25 seconds; once more stops at once", err)
-    assert re.search(r"stopped by SIGTERM after block [45] of 6; kept [\d.]+ [kM]B in film.resume \(never more than [\d.]+ MB\)", err)
+    assert re.search(r"stopped by SIGTERM after block [45] of 6; kept [\d.]+ [kM]B in film.resume "
+                     r"\(never more than [\d.]+ MB\)", err)
     assert "hint: what was made up to block" in err and "the same command goes on from there" in err
     assert names() >= {"film.resume", "film.trace.json.partial"} and "film.lock" not in names() and "film.mp4" not in names()
     assert generate("-o", "film", "--dry-run") == 0
@@ -76,7 +77,8 @@ def test_the_same_command_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert {name.replace("whole", "film") for name in names()} == {name for name in names() if name.startswith("film")}
 
 
-def test_another_film_is_refused_until_the_first_is_discarded(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_film_is_refused_until_the_first_is_discarded(monkeypatch: pytest.MonkeyPatch,
+                                                              capsys: pytest.CaptureFixture[str]) -> None:
     stop(monkeypatch, 2, signal.SIGINT)
     assert generate("-o", "film") == 75
     monkeypatch.setitem(backends.LOADERS, "tiny", None)  # it is known before a model is loaded
@@ -115,7 +117,8 @@ def test_a_stream_says_that_it_cannot_go_on() -> None:
 
 
 @pytest.mark.parametrize("name", ["it's \"one\"\n%d;$(x).mp4", "x" * 251 + ".mp4", *(
-    pytest.param(name, marks=pytest.mark.slow) for name in ("-a film.mp4", "фильм 🎬.mp4", "it's \"one\"\n$(x) %03d.png"))])
+    pytest.param(name, marks=pytest.mark.slow)
+    for name in ("-a film.mp4", "фильм 🎬.mp4", "it's \"one\"\n$(x) %03d.png"))])
 def test_any_name_goes_on(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stop(monkeypatch, 2)
     assert generate("-o", name, "--quiet") == 75
@@ -165,25 +168,29 @@ def test_an_encoder_that_dies_costs_a_sitting(monkeypatch: pytest.MonkeyPatch, c
 
 def test_how_often_and_how_much_was_kept_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert generate("-o", "film", "--checkpoint-every", "1e-9", "--verbose") == 0
-    assert re.search(r"checkpoints: [1-6], of [\d.]+ [kM]B at most \(never more than [\d.]+ MB\), in \d+\.\d\d s", capsys.readouterr().err)
+    assert re.search(r"checkpoints: [1-6], of [\d.]+ [kM]B at most \(never more than [\d.]+ MB\), in \d+\.\d\d s",
+                     capsys.readouterr().err)
     assert generate("-o", "other", "--checkpoint-every", "0", "--json") == 0
     assert json.loads(capsys.readouterr().out)["checkpoints"]["count"] == 0
     assert generate("-o", "third", "--checkpoint-every", "-1") == 2
 
 
-def test_a_log_begins_with_version_machine_and_settings(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_begins_with_version_machine_and_settings(monkeypatch: pytest.MonkeyPatch,
+                                                        capsys: pytest.CaptureFixture[str]) -> None:
     stop(monkeypatch, 3)
     assert generate("-o", "film", "--log-file", "logs/film.log", "--quiet") == 75
     assert generate("-o", "film", "--log-file", "logs/film.log", "--verbose") == 0
     lines = Path("logs/film.log").read_text().splitlines()
     assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 ", line) for line in lines)
     told = [line.partition(" ")[2] for line in lines]
-    assert re.match(r"echo-cli [\d.]+, Python [\d.]+, torch [\d.]+", told[0]) and re.match(r"machine: .* cores, [\d.]+ GB", told[1])
+    assert re.match(r"echo-cli [\d.]+, Python [\d.]+, torch [\d.]+", told[0])
+    assert re.match(r"machine: .* cores, [\d.]+ GB", told[1])
     assert told[2].startswith("command: [") and "film: film.mp4" in told and "seed: 5" in told
     assert any(line.startswith("memory: {'policy': 'echo-forcing'") for line in told)
     assert any(line.startswith("ended with exit code 75: stopped by SIGTERM") for line in told)
     assert any(line.startswith("film.mp4: going on after block") for line in told)
-    assert any(line.startswith("Progress: 100.0% | block 6/6") for line in told) and sum(line.startswith("echo-cli ") for line in told) == 2
+    assert any(line.startswith("Progress: 100.0% | block 6/6") for line in told)
+    assert sum(line.startswith("echo-cli ") for line in told) == 2
     assert "Traceback" not in Path("logs/film.log").read_text()
 
 

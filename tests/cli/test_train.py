@@ -61,7 +61,8 @@ def test_a_miniature_run_that_is_stopped_goes_on_to_the_end(tmp_path):
     assert first.returncode == 75 and "Run the same command again" in told
     second = typed("--preset", "mini", "--out", str(run))
     assert second.returncode == 0 and second.stdout.strip() == str(run / "weights")
-    assert {"codec.csv", "teacher.csv", "distill.csv", "polish.csv", "codec.png", "teacher.png", "polish.png", "distill.png"} <= {path.name for path in run.iterdir()}
+    assert {"codec.csv", "teacher.csv", "distill.csv", "polish.csv", "codec.png", "teacher.png", "polish.png",
+            "distill.png"} <= {path.name for path in run.iterdir()}
     assert {path.name for path in (run / "weights").iterdir()} == {
         "codec.safetensors", "transformer.safetensors", "words.safetensors", "queries.safetensors", "index.json"}
 

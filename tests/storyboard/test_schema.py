@@ -57,7 +57,8 @@ def test_a_mistake_of_form_fails_the_schema_too(name: str) -> None:
 
 
 values = st.one_of(
-    st.none(), st.booleans(), st.integers(-3, 400), st.floats(-3, 400).map(lambda value: round(value, 3)), st.just([]), st.just({}),
+    st.none(), st.booleans(), st.integers(-3, 400), st.floats(-3, 400).map(lambda value: round(value, 3)),
+    st.just([]), st.just({}),
     st.sampled_from(["", " ", "x", "tiny", "smooth", "Hard  Cut", "hard-cut", "cut", "recall:a", "recall:", "recall: auto ",
                      "RECALL:auto", "832x480", "0x3", "8 x 8", "832", "5s", "0s", "1m30s", "1:30", "0:75", "1:2:03",
                      "reference", "cumulative", "auto", "a b", "a:b", "a/b", "x" * 65, "-1", "1e3", "inf", " 7 "]),

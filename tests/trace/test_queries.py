@@ -68,7 +68,8 @@ def test_queries_are_divided_among_the_scenes_in_them(trace: Trace) -> None:
 def test_shares_become_tokens_in_steps_and_what_was_learned_weighs_nothing() -> None:
     segment = {"role": "query", "scene": 2, "tokens": 48, "frames": [None, None], "position": 0}
     row = {"layout": {"segments": [segment]},
-           "measured": {"weights": [[1, 1, 1]], "queries": [{"left": [[0, 0.5], [2, 0.24]]}, {"left": [[None, 0.25], [2, 0.26]], "gate": 0.5}]}}
+           "measured": {"weights": [[1, 1, 1]],
+                         "queries": [{"left": [[0, 0.5], [2, 0.24]]}, {"left": [[None, 0.25], [2, 0.26]], "gate": 0.5}]}}
     assert column_of(row) == (Cell(Role.QUERY, 0, 18, 100), Cell(Role.QUERY, 2, 12, 100), Cell(Role.QUERY, 2, 18, 0))
     assert 48 % QUERY_STEPS == 0
     row["measured"]["queries"] = []
