@@ -158,7 +158,7 @@ class SegmentedFilm:
     def _encoder(self, number: int) -> FilmWriter:
         height, width, _ = self._shape
         return FilmWriter(self._segment(number), width, height, self._fps, self._encoding, scale=self._scale, burn=self._burn,
-                          first=number * LENGTH)
+                          first=number * LENGTH, folder=self._folder)
 
     def _raw(self, number: int) -> Path:
         return self._folder / f"pictures-{number:06d}.raw"

@@ -30,12 +30,14 @@ class FilmWriter:
     """Takes pictures in order; `close` makes the film final, leaving the `with` by an exception makes it go away."""
 
     def __init__(self, target: Target, width: int, height: int, fps: float, encoding: Encoding = Encoding(), *,
-                 scale: int = 1, burn: Sequence[Caption] = (), title: str | None = None, first: int = 0) -> None:
-        """`first` is the film's number of the first picture, by which captions are timed."""
+                 scale: int = 1, burn: Sequence[Caption] = (), title: str | None = None, first: int = 0,
+                 folder: Path | None = None) -> None:
+        """`first` is the film's number of the first picture, by which captions are timed. Where ffmpeg runs is a folder of
+        its own in `folder`, or among the system's temporary files."""
         self.target, self.width, self.height, self.pictures = target, width, height, 0
         self._shape = (height, width, 3)
-        self._folder = tempfile.TemporaryDirectory(prefix="echo-film-")  # where ffmpeg runs, and finds the captions
         with told_as_output(target.path):
+            self._folder = tempfile.TemporaryDirectory(prefix="echo-film-", dir=folder)  # ffmpeg finds the captions there
             if burn:
                 Path(self._folder.name, "captions.srt").write_text(srt(burn), encoding="utf-8")
             target.prepare()

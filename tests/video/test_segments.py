@@ -148,6 +148,17 @@ def test_an_encoder_that_outlives_its_killed_run_spoils_nothing(tmp_path: Path, 
     orphan.abort()
 
 
+def test_a_killed_run_leaves_nothing_among_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    killed = opened(tmp_path / "a")
+    killed.write(pictures(0, 12))
+    assert list((tmp_path / "temporary").iterdir()) == []
+    with opened(tmp_path / "a"):
+        assert list((tmp_path / "a" / "film.resume").iterdir()) == []
+    killed.abort()
+
+
 def test_what_is_kept_of_pictures_is_bounded(tmp_path: Path) -> None:
     size = WIDTH * HEIGHT * 3
     with opened(tmp_path / "a") as film:
