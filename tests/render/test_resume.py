@@ -460,21 +460,22 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
 def test_who_was_counted_as_dead_touches_nothing_of_his_successor(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waiting: None, name: str, keeping: Keeping) -> None:
     """A machine that stood still for too long goes on when another one makes the film already."""
-    place, theirs = folder(tmp_path), {}
+    place = folder(tmp_path)
+    theirs = {"film.lock", "film.resume/checkpoint.json", "film.resume/state-000001-9.safetensors", "film.trace.json.partial"}
 
     def take_over() -> None:
         monkeypatch.setattr("echo_cli.render.lock.STALE", 0)  # as if it had stood still just now
-        (place / "film.lock").write_text("theirs")
         Work(job(place, name=name).outputs).discard()
         (place / "film.resume").mkdir()
         (place / "film.trace.json.partial").unlink()
-        for each in ("film.resume/checkpoint.json", "film.resume/state-000001-9.safetensors", "film.trace.json.partial"):
+        for each in theirs:
             (place / each).write_text("theirs")
-        theirs.update({each: (place / each).read_bytes() for each in files(place) if (place / each).is_file()})
 
     error = failed_by(job(place, name=name), 4, take_over, keeping)
     assert isinstance(error, OutputError) and "belongs to somebody else" in error.message and "kept" not in error.hint
-    assert {each: (place / each).read_bytes() for each in files(place) if (place / each).is_file()} == theirs
+    assert all((place / each).read_text() == "theirs" for each in theirs)
+    # a segment that an encoder has just ended may appear: it is to the byte the one that the successor makes
+    assert not {each for each in files(place) - theirs if "state-" in each or each.endswith(("film.mp4", ".json", ".partial"))}
 
 
 def test_a_trace_that_is_gone_on_with_is_out_of_its_former_writers_reach(tmp_path: Path, unstruck: str) -> None:
