@@ -42,6 +42,8 @@ class Runtime:
             raise UsageError(f"device '{device}' is not supported", hint="Use auto, cpu, cuda or cuda:N.")
         if dtype != "auto" and dtype not in DTYPES:
             raise UsageError(f"no dtype is called '{dtype}'", hint=f"Use auto, {', '.join(DTYPES)}.")
+        if place.index is not None and place.type == "cuda":
+            torch.cuda.set_device(place)  # events and pinned memory belong to the current device
         default = torch.bfloat16 if place.type == "cuda" else torch.float32
         chosen = default if dtype == "auto" else DTYPES[dtype]
         if place.type == "cpu" and chosen is not torch.float32 and not _survives(chosen):

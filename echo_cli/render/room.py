@@ -12,7 +12,8 @@ import torch
 
 from echo_cli.errors import OutOfMemory
 from echo_cli.memory.policies import make_policy
-from echo_cli.memory.settings import EchoInfinity
+from echo_cli.memory.queries import FRAMES
+from echo_cli.memory.settings import RECALLING, EchoInfinity, SceneQueries
 from echo_cli.models.registry import Family, find
 from echo_cli.models.running import Offload, Pictures, Running
 from echo_cli.models.spec import Grid, ModelSpec
@@ -23,6 +24,7 @@ from echo_cli.runtime import Runtime
 from echo_cli.storyboard.matching import plan_recalls, similarities
 
 WORTH_TELLING = 10**9
+AT_ONCE = 1 << 24  # values of keys that queries work on at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class Room:
     """Bytes of the device, by what they are for. `frames`, `layers` and part of the rest may be offloaded."""
 
     layers: int  # the transformer's
+    visiting: int  # those of them that are there at once, if the others wait on the host
     rest: int  # of the transformer
     frames: int  # remembered, as they were made
     window: int  # the same frames as attention sees them, and what memory keeps beside them
@@ -37,7 +40,7 @@ class Room:
     passing: int  # what a block's computing needs for a moment
 
     def on_device(self, offload: Offload) -> int:
-        layers = 2 * self.layers // 15 if offload is Offload.LAYERS else self.layers  # two of thirty are there at once
+        layers = self.visiting if offload is Offload.LAYERS else self.layers
         frames = 0 if offload in (Offload.MEMORY, Offload.LAYERS) else self.frames
         return layers + self.rest + frames + self.window + self.codec + self.passing
 
@@ -53,17 +56,37 @@ def room_for(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> R
     size, grid = runtime.dtype.itemsize, spec.grid(job.size)
     with torch.device("meta"):
         transformer = Transformer(spec)
-    total, layers = (sum(weight.numel() for weight in part.parameters()) * size for part in (transformer, transformer.blocks))
+    total, layers = (sum(weight.numel() for weight in part.parameters()) * size
+                     for part in (transformer, transformer.blocks))
     prompts = [scene.prompt for scene in job.timeline.scenes]
     settings = replace(job.settings, trained=False) if isinstance(job.settings, EchoInfinity) else job.settings
     policy = make_policy(job.policy, settings, spec, job.timeline,
                          plan_recalls(job.timeline.scenes, similarities(prompts), len(prompts)))
     store = policy.allocate(grid, torch.device("meta"), runtime.dtype)
     window = store.bytes - store.frame_bytes + policy.bytes - policy.host_bytes
-    tokens = spec.block_frames * grid.tokens
-    passing = tokens * (3 * spec.ffn + 20 * spec.width) * size
+    prompt = 4 * spec.depth * spec.text_len * spec.width * size  # the old scene's keys and values, and the new one's
+    block = spec.block_frames * grid.tokens * (3 * spec.ffn + 20 * spec.width) * size
+    passing = prompt + max(block, _remembering(job, spec, grid, size))
     codec, decoding = _codec(job, spec, grid, size, running.pictures)
-    return Room(layers, total - layers, store.frame_bytes, window, codec, max(passing, decoding) if codec == 0 else passing + decoding)
+    return Room(layers, min(2 * layers // spec.depth, layers), total - layers, store.frame_bytes, window, codec, passing + decoding)
+
+
+def _remembering(job: Job, spec: ModelSpec, grid: Grid, size: int) -> int:
+    """What memory needs for a moment at the most: to turn a frame to its place, to fold the candidates of a scene that
+    closes into one, to let queries absorb what leaves the window. Sums are taken in float32."""
+    settings, frame = job.settings, spec.depth * grid.tokens * spec.width  # the keys of one, in all layers
+    needed = [(8 + 3 * size) * frame]
+    if isinstance(settings, RECALLING) and len(job.timeline.scenes) > 1:
+        candidates = -(-settings.candidate_frames // settings.candidate_stride)
+        needed.append((12 * candidates + 5 * size) * frame)
+    if isinstance(settings, EchoInfinity):
+        queries, keeps = settings.query_frames or FRAMES, isinstance(settings, SceneQueries)
+        leaving = (settings.window or spec.window) - queries if keeps else spec.block_frames
+        values = (queries + leaving) * grid.tokens * spec.width  # of a layer; few layers are worked on at once
+        at_once = max(1, min(spec.depth, AT_ONCE // values))
+        scores = 8 * spec.heads * queries * leaving * grid.tokens**2
+        needed.append(((14 if keeps else 6) * queries + 2 * leaving) * frame * size + at_once * (64 * values + scores))
+    return max(needed)
 
 
 def _codec(job: Job, spec: ModelSpec, grid: Grid, size: int, pictures: Pictures) -> tuple[int, int]:
@@ -94,7 +117,8 @@ def choose(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> tup
             told = f"memory: needs about {said(needed)}{known} on {where} ({room.told(offload)})"
             return replace(running, offload=offload), told if needed >= WORTH_TELLING else None
     raise OutOfMemory(f"this film needs about {said(needed)} on {where}, which has {said(free)} free ({room.told(offload)})",
-                      f"take a smaller --size{_remedies(runtime, running)}, or remember less (--set memory.window=…, --memory window)")
+                      f"take a smaller --size{_remedies(runtime, running)}, or remember less "
+                      "(--set memory.window=…, --memory window)")
 
 
 def _tried(runtime: Runtime, wanted: Offload) -> Iterator[Offload]:
