@@ -34,7 +34,7 @@ from echo_cli.rollout.film import film as blocks_of_film
 from echo_cli.rollout.film import plan_policy
 from echo_cli.rollout.rollout import BlockResult
 from echo_cli.runtime import Later, Runtime
-from echo_cli.state import Nest
+from echo_cli.state import Nest, pack
 from echo_cli.storyboard.canonical import storyboard_hash
 from echo_cli.trace.records import DeviceFacts, FilmFacts, Header, ModelFacts, PolicyFacts, StoryboardFacts, Times, scene_facts
 from echo_cli.trace.writer import TraceWriter
@@ -70,6 +70,9 @@ class Decoder:
         self._codec = codec
         self.state = state
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        if self._stream is not None:
+            for tensor in pack(state)[0].values():  # made on the generator's stream, read and let go on this one
+                tensor.record_stream(self._stream)
 
     def __call__(self, result: BlockResult) -> Later:
         """Pictures [picture, height, width, 3] uint8, on their way to the host."""
