@@ -43,7 +43,7 @@ class DistillPlan:
     imitation: float = 0.2  # share of the budget
     alone: float = 0.05  # share of the budget in which the critic learns and the student waits
     imitated: int = 2  # times the batch, while imitating: it costs half as much
-    prompted: float = 0.0  # how much more than scenery a place counts about which the prompt says as much as it says on average
+    prompted: float = 1.0  # how much more than scenery a place counts about which the prompt says as much as it says on average
 
 
 # (share of the budget spent, {blocks in a sequence: chance}, share of longer sequences that are rolled out)
