@@ -83,12 +83,12 @@ def test_an_actor_of_another_version_does_not_begin() -> None:
         ray_engine.Hand(Orders(), 1, ".", "0.0.0")
 
 
-STORY = "seed: {seed}\nscenes: [{{id: a, prompt: a red ball, duration: 10s}}, {{id: b, prompt: a blue box, duration: 10s}}]"
+STORY = "seed: {seed}\nscenes: [{{id: a, prompt: a red ball, duration: {scene}s}}, {{id: b, prompt: a blue box, duration: {scene}s}}]"
 
 
-def films(folder: Path, count: int) -> list[Film]:
+def films(folder: Path, count: int, scene: int = 10) -> list[Film]:
     folder.mkdir()
-    return [Film(number, f"{number}.yaml", stage.job(folder, STORY.format(seed=number), f"{number}.mp4"))
+    return [Film(number, f"{number}.yaml", stage.job(folder, STORY.format(seed=number, scene=scene), f"{number}.mp4"))
             for number in range(1, count + 1)]
 
 
@@ -161,7 +161,8 @@ def test_a_lost_actor_and_a_lost_machine_cost_no_film(cluster: object, tmp_path:
 
 @pytest.mark.slow
 def test_a_signal_reaches_the_actors(cluster: object, tmp_path: Path) -> None:
-    wanted, interruption = films(tmp_path / "cluster", 5), Interruption()
+    # Too long to be done before the word arrives.
+    wanted, interruption = films(tmp_path / "cluster", 5, scene=150), Interruption()
     told: list[float] = []
 
     class Watching(Progress):
