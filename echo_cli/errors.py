@@ -67,9 +67,10 @@ class Interrupted(EchoError):
     exit_code = Exit.INTERRUPTED
 
 
-def did_you_mean(word: str, known: list[str] | tuple[str, ...]) -> str:
-    """" (did you mean 'x'?)" for the nearest known word, or nothing; deferred import keeps start-up quick."""
+def did_you_mean(word: str, known: list[str] | tuple[str, ...], prefix: str = "") -> str:
+    """" (did you mean 'x'?)" for the nearest known word, or nothing; what all begin with makes none of them nearer. The
+    deferred import keeps start-up quick."""
     from difflib import get_close_matches
 
-    near = get_close_matches(word, known, n=1)
-    return f" (did you mean '{near[0]}'?)" if near else ""
+    near = get_close_matches(word.removeprefix(prefix), known, n=1)
+    return f" (did you mean '{prefix}{near[0]}'?)" if near else ""

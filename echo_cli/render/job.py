@@ -118,14 +118,17 @@ def _subtitles(storyboard: Storyboard, outputs: Outputs, chosen: Subtitles | Non
 
 def read_assignments(assignments: list[str], policy: str) -> dict[str, Any]:
     """`--set memory.recent_frames=3` as nested values; a wrong name is answered with the nearest right one."""
-    known = [f"memory.{name}" for name in setting_names(policy)]
+    names = setting_names(policy)
+    known = [f"memory.{name}" for name in names]
     values: dict[str, Any] = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         key = key.strip().replace("-", "_")
         if not equals or key not in known:
-            what = f"there is no setting '{key}' of {policy}{did_you_mean(key, known)}" if equals else "it has no '='"
-            raise UsageError(f"--set {assignment}: {what}", f"settings are {', '.join(known)}; write NAME=VALUE")
+            near = did_you_mean(key, names, "memory.") if equals else ""
+            what = f"there is no setting '{key}' of {policy}{near}" if equals else "it has no '='"
+            groups = dict.fromkeys(name if name.count(".") == 1 else f"{name.rpartition('.')[0]}.…" for name in known)
+            raise UsageError(f"--set {assignment}: {what}", "Write NAME=VALUE" + ("." if near else f"; settings are {', '.join(groups)}."))
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError:

@@ -103,6 +103,7 @@ def test_a_film_without_a_manifest_is_never_overwritten(capsys: pytest.CaptureFi
 @pytest.mark.parametrize(("arguments", "code", "told"), [
     (["--model", "tinny"], 2, "did you mean 'tiny'"), (["--memory", "echo"], 2, "echo-forcing"),
     (["--set", "memory.recent=3"], 2, "did you mean 'memory.recent_frames'"),
+    (["--set", "recent_frames=3"], 2, "did you mean 'memory.recent_frames'"), (["--set", "memory.zzz=3"], 2, "memory.smooth.…"),
     (["--set", "memory.recent_frames"], 2, "it has no '='"),
     (["--set", "memory.recent_frames=many"], 2, "must be a whole number"), (["--set", "memory.recent_frames=4"], 2, "22 frames"),
     (["--memory", "sink", "--set", "memory.recent_frames=3"], 2, "no setting 'memory.recent_frames' of sink"),
