@@ -125,7 +125,7 @@ Update = Literal["gated", "ungated", "frozen", "initial"]
 
 @dataclass(frozen=True)
 class EchoInfinity(Sink):
-    """Learned queries absorb what leaves the window; the last frames fill the rest."""
+    """The first frames stay, learned queries absorb what leaves after them, the last frames fill the rest."""
 
     anchor_frames: int = 9
     query_frames: int | None = None  # fewer remember less; None: as many as were learned

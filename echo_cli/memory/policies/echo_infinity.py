@@ -1,4 +1,5 @@
-"""`echo-infinity`: learned queries absorb every frame that leaves the window; the last frames fill the rest of it.
+"""`echo-infinity`: the film's first frames stay as anchors, learned queries absorb every frame that leaves the window after
+them, and the last frames fill the rest of it.
 
 Positions are those of unified relative rotation: the window begins at 0, grows with the film until its newest frame stands
 at the last place of the trained window, and stays there for ever. Queries take their places when the first frames leave:

@@ -1,9 +1,9 @@
 """`scene-queries`: learned queries that belong to a scene, kept in the library of scenes and brought back with it.
 
 What echo-infinity learns and what echo-forcing knows of scenes, together. Inside a scene everything that leaves the window
-is absorbed. A smooth transition keeps the queries, the anchors and the last frames; a hard cut begins with an empty window and queries
-that know nothing; a recall brings back the queries of the scene as they were when it closed, beside the one frame folded
-from it, which fades where it disagrees with the new scene and then leaves.
+is absorbed. A smooth transition keeps the queries, the anchors and the last frames; a hard cut begins with an empty window
+and queries that know nothing; a recall brings back the queries of the scene as they were when it closed, beside the one
+frame folded from it, which fades where it disagrees with the new scene and then leaves.
 """
 
 from collections.abc import Mapping
