@@ -8,7 +8,11 @@ them, and what it makes stays a mixture of what real frames look like to attenti
 When frames leave, every query reads them by attention, near its own cell first, and a gate says how much of what it read
 takes the place of what it held:
 
-    K ← (1 − g) K + g K̂,   V ← (1 − g) V + g V̂,   g = σ(what it held, what it read, what its neighbours hold)
+    K ← (1 − g) K + g K̂,   V ← (1 − g) V + g V̂,   g = σ(what it held, what it read, what the others hold)
+
+A gate is told, before it has learned anything, to open where a query frame holds what one before it holds as well: such a
+frame is spare, and another place may have it. So each place that is met takes over what the last one needed least, and none
+is lost until there are more places than query frames.
 
 Cost and size depend on the counts of queries and of frames that leave at once, never on what came before. Which frames
 leave, and where queries stand, is a policy's decision; how all this is learned is not known here.
@@ -24,7 +28,7 @@ from echo_cli.models.spec import Grid, ModelSpec
 
 FRAMES = 6  # query frames, when nothing else is said
 _HIDDEN = 16  # of the gate
-_HINTS = 4  # plain numbers that the gate is told: see `_gate`
+_HINTS = 5  # plain numbers that the gate is told: see `_gate`
 _AT_ONCE = 1 << 24  # values of keys that are worked on at a time: a large model goes layer by layer
 
 
@@ -50,9 +54,13 @@ class MemoryQueries(nn.Module):
         self.near = nn.Parameter(torch.full((layers, heads), 2.0))  # log-odds lost for each squared cell of distance
         self.gate_in = nn.Parameter(torch.randn(layers, 4 * spec.width, _HIDDEN, generator=generator) / (4 * spec.width) ** 0.5)
         self.gate_out = nn.Parameter(torch.zeros(layers, _HIDDEN))
-        self.gate_hints = nn.Parameter(torch.tensor([0.0, 0.0, 0.0, 6.0]).expand(layers, frames, _HINTS).clone())
-        # From a query that changes slowly to one that follows: several spans of memory before anything is learned.
-        self.gate_bias = nn.Parameter(torch.linspace(-6.0, 0.0, frames).expand(layers, frames).clone())
+        # Before anything is learned the first frame keeps what left first, the last one follows, and those between change
+        # while they are spare: two frames of one place are alike by about 0.8, of two places by 0.4.
+        first, between, last = ([0.0, 0.0, 0.0, 20.0, spare] for spare in (0.0, 16.0, 0.0))
+        hints = torch.tensor([first, *[between] * (frames - 2), last][:frames])
+        self.gate_hints = nn.Parameter(hints.expand(layers, frames, _HINTS).clone())
+        bias = torch.tensor([-6.0, *[-10.0] * (frames - 2), 0.0][:frames])
+        self.gate_bias = nn.Parameter(bias.expand(layers, frames).clone())
 
     def start(self, batch: int, tokens: int) -> QueryState:
         """The learned state that every film begins with."""
@@ -65,16 +73,17 @@ class MemoryQueries(nn.Module):
         fewer frames than were learned: the first ones."""
         layers = len(keys)
         step = max(1, min(layers, _AT_ONCE // max(1, state.keys[0].numel() + keys[0].numel())))
-        parts = [self._absorb(slice(at, at + step), state, keys, values, grid, first, gated) for at in range(0, layers, step)]
+        spare = self._spare(state) if gated else None
+        parts = [self._absorb(slice(at, at + step), state, keys, values, grid, first, spare) for at in range(0, layers, step)]
         new_keys, new_values, gate = (torch.cat(part) if len(part) > 1 else part[0] for part in zip(*parts, strict=True))
         return QueryState(new_keys, new_values), gate
 
     def _absorb(self, layers: slice, state: QueryState, keys: Tensor, values: Tensor, grid: Grid, first: bool,
-                gated: bool) -> tuple[Tensor, Tensor, Tensor]:
+                spare: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         held_key, held_value = (part[layers].float() for part in state)
         read_key, read_value = self._read(layers, held_key, keys[layers].float(), values[layers].float(), grid)
-        if gated:
-            gate = self._gate(layers, held_key, read_key, held_value, read_value, first)
+        if spare is not None:
+            gate = self._gate(layers, held_key, read_key, held_value, read_value, first, spare)
         else:
             gate = torch.ones(held_key.shape[:4], device=held_key.device)
         share = gate[..., None, None]
@@ -104,8 +113,20 @@ class MemoryQueries(nn.Module):
         key, value, length = found.split((dim, dim, 1), -1)
         return key * (length / _length(key).clamp(min=1e-6)), value
 
+    @torch.no_grad()
+    def _spare(self, state: QueryState) -> Tensor:
+        """How like each query frame is to the most like of those before it [batch, frame]: the mean over layers and cells of
+        what their values' directions have in common, 0 for the first."""
+        frames = state.values.shape[2]
+        alike = torch.zeros(len(state.values[0]), frames, frames, device=state.values.device)
+        for layer in state.values:
+            unit = F.normalize(layer.float().flatten(-2), dim=-1)  # [batch, frame, token, width]
+            alike += torch.einsum("bfte,bgte->bfg", unit, unit) / (unit.shape[2] * len(state.values))
+        before = torch.ones_like(alike[0], dtype=torch.bool).tril(-1)
+        return alike.masked_fill(~before, 0.0).amax(-1)
+
     def _gate(self, layers: slice, held_key: Tensor, read_key: Tensor, held_value: Tensor, read_value: Tensor,
-              first: bool) -> Tensor:
+              first: bool, spare: Tensor) -> Tensor:
         """How much of what was read is taken, one number a query token, for all heads of a layer."""
         parts = [part.flatten(-2) for part in (held_key, read_key, held_value, read_value)]  # [l, b, frame, token, width]
         lengths = [_length(part).clamp(min=1e-6) for part in parts]
@@ -117,7 +138,7 @@ class MemoryQueries(nn.Module):
         itself = torch.eye(frames, dtype=torch.bool, device=alike.device)
         rival = alike.masked_fill(itself, -1.0).amax(-1) if frames > 1 else torch.zeros_like(alike[..., 0])
         hints = torch.stack((keys_alike, alike.diagonal(dim1=-2, dim2=-1).transpose(2, 3), rival.transpose(2, 3),
-                             torch.full_like(keys_alike, float(first))), -1)  # [layer, batch, frame, token, hint]
+                             torch.full_like(keys_alike, float(first)), spare[None, :, :, None].expand_as(keys_alike)), -1)
         # Each part at unit mean square, which costs less to do behind the matrix than before it.
         weights = self.gate_in[layers].unflatten(1, (4, -1)).unbind(1)
         width = parts[0].shape[-1] ** 0.5

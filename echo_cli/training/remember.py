@@ -35,6 +35,7 @@ from echo_cli.training.world import BLOCK, StoryKind, sample_stories
 
 NAME = "echo-infinity"  # the policy whose queries are trained
 _FIRST = 1 << 44  # stories of other seeds than every other stage's
+_OTHERS = 1 << 27  # how far off are those that open a film elsewhere
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class MemoryPlan:
     batch: int = 4  # films at a time
     lessons: int = 20  # drawn from each batch of films
     through: int = 6  # updates that gradients pass through
-    clips: float = 0.4  # share of batches that are clips of the world, not films of the model's own
+    clips: float = 0.3  # share of batches that are clips of the world, not films of the model's own
     bare: float = 0.15  # share of lessons that show the initial state, as if nothing had been absorbed
     shake: float = 0.15  # the most that a clip's frames are noised before they are remembered
     state_rate: float = 0.02  # of the initial state and of single numbers
@@ -59,6 +60,7 @@ class Plot:
 
     kind: StoryKind
     visits: tuple[tuple[int, int], ...]  # place, blocks
+    opening: bool = False  # whether the first visit is to a place that has nothing to do with the story
     recent: int = 12  # frames in the window beside anchors and queries, if there is room for so many
 
     @property
@@ -68,11 +70,13 @@ class Plot:
 
 def plot(dice: Random) -> Plot:
     """Mostly a place that is left for longer than the window and seen again; else one scene that outlasts it."""
-    kind = dice.choices((StoryKind.RETURN, StoryKind.HOLD, StoryKind.PAN, StoryKind.LEAVE), (0.6, 0.15, 0.15, 0.1))[0]
+    kind = dice.choices((StoryKind.RETURN, StoryKind.HOLD, StoryKind.PAN, StoryKind.LEAVE), (0.7, 0.1, 0.12, 0.08))[0]
     recent = BLOCK * dice.randint(1, 4)  # what policies show beside the queries differs
     if kind is StoryKind.RETURN:
-        return Plot(kind, ((0, dice.randint(3, 6)), (1, dice.randint(3, 7)), (0, 2)), recent)
-    return Plot(kind, ((0, dice.randint(9, 12)),), recent)
+        # Films mostly open elsewhere: anchors would remember a place that opens them, and queries need not.
+        opening = ((2, dice.randint(3, 4)),) if dice.random() < 0.75 else ()
+        return Plot(kind, (*opening, (0, dice.randint(3, 4)), (1, dice.randint(3, 6)), (0, 2)), bool(opening), recent)
+    return Plot(kind, ((0, dice.randint(9, 12)),), recent=recent)
 
 
 @dataclass
@@ -146,8 +150,11 @@ class Remembering:
             said = [[next(prompt for frame, prompt in reversed(prompts) if frame <= block * BLOCK) for prompts in told.prompts]
                     for block in range(len(places))]
             return self.remember(step, said, story.recent, None, latents.clone(), generator)
-        scenes = [scene for scene, (_, blocks) in enumerate(story.visits) for _ in range(blocks)]
-        said = [[prompts[scene][1] for prompts in told.prompts] for scene in scenes]
+        scenes = [prompts for prompts in zip(*([prompt for _, prompt in prompts] for prompts in told.prompts), strict=True)]
+        if story.opening:
+            others = sample_stories(torch.arange(first + _OTHERS, first + _OTHERS + plan.batch), BLOCK, StoryKind.HOLD)
+            scenes.insert(0, tuple(prompts[0][1] for prompts in others.prompts))
+        said = [list(prompts) for prompts, (_, blocks) in zip(scenes, story.visits, strict=True) for _ in range(blocks)]
         return self.remember(step, said, story.recent, places, None, generator)
 
     @torch.no_grad()

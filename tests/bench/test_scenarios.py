@@ -3,6 +3,7 @@
 import pytest
 
 from echo_cli.bench.scenarios import CUT, RECALL, SCENARIOS, SMOOTH, story, timeline_for, with_length
+from echo_cli.memory.settings import SETTINGS
 from echo_cli.models.spec import TINY
 from echo_cli.models.tiny_words import concepts_of, unknown_words
 from echo_cli.storyboard.matching import plan_recalls, similarities
@@ -47,6 +48,15 @@ def test_a_place_that_returns_has_left_every_window(scenario):
             last = max(other for other in range(scene) if scenario.acts[other].place == act.place)
             gone = sum(scenario.counts[last + 1:scene]) * TINY.block_frames
             assert gone >= TINY.window - TINY.block_frames
+
+
+@pytest.mark.parametrize("name", ["recall-1", "recall-2", "recall-5"])
+def test_a_place_that_returns_is_not_what_anchors_hold(name):
+    """Anchors of the film's opening would bring it back with no memory of what came later."""
+    scenario = SCENARIOS[name]
+    opening = max(SETTINGS[policy]().anchor_frames for policy in ("sink", "recache", "echo-infinity"))
+    back = next(act for act in scenario.acts if act.begins is RECALL)
+    assert scenario.opens(scenario.first_in(back.place)) * TINY.block_frames >= opening
 
 
 def test_recalls_name_the_place_s_first_scene():

@@ -67,6 +67,19 @@ def test_the_gate_decides_how_much_is_taken() -> None:
         torch.testing.assert_close(after.keys, wanted.keys, atol=1e-4, rtol=1e-4)
 
 
+def test_each_place_that_is_met_keeps_a_query_frame_of_its_own() -> None:
+    """Before anything is learned: a frame that is spare takes the new place, one that is not keeps what it has."""
+    queries, places = MemoryQueries(SPEC, 5), [frames(seed=seed) for seed in range(3)]
+    state = queries.start(2, GRID.tokens)
+    for number, seed in enumerate((0, 1, 1, 2, 2, 2)):
+        state, _ = queries.absorb(state, *places[seed], GRID, number == 0)
+    held = state.values.flatten(-2)
+    read = torch.stack([queries.absorb(state, *place, GRID, False, gated=False)[0].values for place in places]).flatten(-2)
+    alike = torch.cosine_similarity(held, read, -1).mean((1, 2, 4))  # [place, frame]
+    assert alike.argmax(0).tolist() == [0, 1, 2, 2, 2]
+    assert alike.amax(0).min() > 0.7
+
+
 def test_members_of_a_batch_and_layers_are_apart() -> None:
     queries, (keys, values) = MemoryQueries(SPEC, 2), frames()
     one, _ = queries.absorb(queries.start(2, GRID.tokens), keys, values, GRID, True)
