@@ -106,7 +106,7 @@ def _tiny(folder: Path, layout: Layout) -> dict[str, Any]:
              for part, sha in told["sha256"].items()}
     return {"sha256": tiny_hash(folder), "files": files,
             "knows": {f"{table}s": {name: list(synonyms) for name, synonyms in concepts.items()} for table, concepts in TABLES.items()},
-            "training": told.get("trained"), "measured": told.get("measured")}
+            "training": told.get("trained"), "memory": told.get("memory"), "measured": told.get("measured")}
 
 
 def _ours(folder: Path, layout: Layout) -> dict[str, Any]:

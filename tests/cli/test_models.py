@@ -97,6 +97,7 @@ def test_tiny_tells_all_that_it_knows_and_how_it_was_made(capfd: pytest.CaptureF
             assert f"    {name}: {', '.join(synonyms)}\n" in out
     facts = json.loads(told(capfd, "info", "tiny", "--json")[0])
     assert facts["training"]["preset"] and facts["measured"]["stories"] and facts["bytes"] < 40e6
+    assert 0 < facts["memory"]["with memory"] < facts["memory"]["without memory"] and facts["memory"]["steps"]
     assert len(facts["sha256"]) == 64 and facts["files"]["transformer"]["sha256"] and facts["state"] == "whole"
     assert f"sha256: {facts['sha256']}\n" in out
 
