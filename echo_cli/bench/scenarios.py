@@ -56,21 +56,21 @@ class Scenario:
 
 
 def _acts(told: str) -> tuple[Act, ...]:
-    """`P3 |A3 ~A3 @A3`: place and blocks, a bar for a hard cut, a tilde for a smooth change, an at sign for a recall."""
+    """`P4 |A3 ~A3 @A3`: place and blocks, a bar for a hard cut, a tilde for a smooth change, an at sign for a recall."""
     kinds = {"|": CUT, "~": SMOOTH, "@": RECALL}
     return tuple(Act(word.lstrip("|~@")[0], int(word.lstrip("|~@")[1:]), kinds.get(word[0])) for word in told.split())
 
 
 # A place that returns has been out of every window for six blocks, or the plainest window would remember it by chance. It is
-# not in the film's opening either, which the anchors of `sink` and `echo-infinity` hold for ever, but in the stories that go
-# to and fro or mix all.
+# not what the film opens with either, which anchors hold for ever, nor what left the window first, which a memory that never
+# changes would have, but in the stories that go to and fro or mix all.
 SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for scenario in (
     Scenario("long", "one scene, far longer than the window", _acts("A24"), stride=_STRIDE),
     Scenario("chain", "four scenes in one place, one thing changing from each to the next", _acts("A3 ~A3 ~A3 ~A3")),
     Scenario("cuts", "three places, a hard cut between them", _acts("A3 |B3 |C3")),
-    Scenario("recall-1", "a place returns after one other scene", _acts("P3 |A3 |B6 @A3"), cuts=False),
-    Scenario("recall-2", "a place returns after two other scenes", _acts("P3 |A3 |B3 |C3 @A3"), cuts=False),
-    Scenario("recall-5", "a place returns after five other scenes", _acts("P3 |A3 |B2 |C2 |D2 |E2 |F2 @A3"), cuts=False),
+    Scenario("recall-1", "a place returns after one other scene", _acts("P4 |A3 |B6 @A3"), cuts=False),
+    Scenario("recall-2", "a place returns after two other scenes", _acts("P4 |A3 |B3 |C3 @A3"), cuts=False),
+    Scenario("recall-5", "a place returns after five other scenes", _acts("P4 |A3 |B2 |C2 |D2 |E2 |F2 @A3"), cuts=False),
     Scenario("to-and-fro", "two places in turn", _acts("A4 |B6 @A6 @B3")),
     Scenario("mixed", "smooth changes, cuts and returns in one story", _acts("A3 ~A2 |B3 ~B3 @A3")),
 )}
