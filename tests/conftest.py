@@ -38,7 +38,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if not os.environ.get("ECHO_NO_SKIPS"):
         return
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    skipped = [report for report in reporter.stats.get("skipped", []) if "gpu" not in report.keywords]
+    skipped = [report for report in reporter.stats.get("skipped", []) if "gpu" not in getattr(report, "keywords", ())]
     if skipped:
         reporter.write_line("\nskipped where nothing may be:", red=True)
         for report in skipped:

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from huggingface_hub import constants
 
 from echo_cli.cli.app import run
 from echo_cli.models import download
@@ -20,12 +19,15 @@ from echo_cli.models.wan_weights import open_weights
 from tests.models import hub, wan_folders
 from tests.models.hub import Hub
 
+EXTRA = "needs the extra: pip install 'echo-cli[wan]'"
+pytest.importorskip("diffusers", reason=EXTRA)
+constants = pytest.importorskip("huggingface_hub.constants", reason=EXTRA)
+
 WAN = "wan2.1-t2v-1.3b"
 
 
 @pytest.fixture(autouse=True)
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    pytest.importorskip("diffusers")
     monkeypatch.setenv("ECHO_MODELS", str(tmp_path / "models"))
     monkeypatch.setenv("ECHO_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
