@@ -78,6 +78,7 @@ def test_eight_bits_stay_where_the_layer_was() -> None:
 
 @torch.inference_mode()
 def test_decoders_decode_where_they_are() -> None:
+    pytest.importorskip("diffusers", reason="needs the extra: pip install 'echo-cli[wan]'")
     from echo_cli.models.wan_codec import WanCodec
 
     sizes = {"base_dim": 8, "z_dim": 4, "num_res_blocks": 1, "latents_mean": [0.0] * 4, "latents_std": [1.0] * 4}
