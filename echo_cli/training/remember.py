@@ -36,6 +36,7 @@ from echo_cli.training.world import BLOCK, StoryKind, sample_stories
 NAME = "echo-infinity"  # the policy whose queries are trained
 _FIRST = 1 << 44  # stories of other seeds than every other stage's
 _OTHERS = 1 << 27  # how far off are those that open a film elsewhere
+_ELSEWHERE = 2  # such a place, beside the two of a story
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,12 @@ class Plot:
 
     kind: StoryKind
     visits: tuple[tuple[int, int], ...]  # place, blocks
-    opening: bool = False  # whether the first visit is to a place that has nothing to do with the story
     recent: int = 12  # frames in the window beside anchors and queries, if there is room for so many
+
+    @property
+    def opens_elsewhere(self) -> bool:
+        """Whether the first visit is to a place that has nothing to do with the story."""
+        return self.visits[0][0] == _ELSEWHERE
 
     @property
     def places(self) -> list[int]:
@@ -74,9 +79,9 @@ def plot(dice: Random) -> Plot:
     recent = BLOCK * dice.randint(1, 4)  # what policies show beside the queries differs
     if kind is StoryKind.RETURN:
         # Films mostly open elsewhere: anchors would remember a place that opens them, and queries need not.
-        opening = ((2, dice.randint(3, 4)),) if dice.random() < 0.75 else ()
-        return Plot(kind, (*opening, (0, dice.randint(3, 4)), (1, dice.randint(3, 6)), (0, 2)), bool(opening), recent)
-    return Plot(kind, ((0, dice.randint(9, 12)),), recent=recent)
+        opening = ((_ELSEWHERE, dice.randint(3, 4)),) if dice.random() < 0.75 else ()
+        return Plot(kind, (*opening, (0, dice.randint(3, 4)), (1, dice.randint(3, 6)), (0, 2)), recent)
+    return Plot(kind, ((0, dice.randint(9, 12)),), recent)
 
 
 @dataclass
@@ -150,8 +155,8 @@ class Remembering:
             said = [[next(prompt for frame, prompt in reversed(prompts) if frame <= block * BLOCK) for prompts in told.prompts]
                     for block in range(len(places))]
             return self.remember(step, said, story.recent, None, latents.clone(), generator)
-        scenes = [prompts for prompts in zip(*([prompt for _, prompt in prompts] for prompts in told.prompts), strict=True)]
-        if story.opening:
+        scenes = list(zip(*([prompt for _, prompt in prompts] for prompts in told.prompts), strict=True))
+        if story.opens_elsewhere:
             others = sample_stories(torch.arange(first + _OTHERS, first + _OTHERS + plan.batch), BLOCK, StoryKind.HOLD)
             scenes.insert(0, tuple(prompts[0][1] for prompts in others.prompts))
         said = [list(prompts) for prompts, (_, blocks) in zip(scenes, story.visits, strict=True) for _ in range(blocks)]

@@ -46,17 +46,17 @@ def test_plots_leave_and_come_back_for_longer_than_the_window() -> None:
     for each in returns:
         assert each.places.count(0) == each.visits[-3][1] + 2 and each.places[-1] == 0 != each.places[-3]
     # Mostly anchors hold another place than the one that comes back: then queries alone can know it.
-    opened = [each for each in returns if each.opening]
+    opened = [each for each in returns if each.opens_elsewhere]
     assert 0.6 < len(opened) / len(returns) < 0.9
     assert all(each.places[:3] == [2, 2, 2] for each in opened)
     assert {StoryKind.PAN, StoryKind.LEAVE, StoryKind.HOLD} < {each.kind for each in plots}
 
 
 def test_a_film_that_opens_elsewhere_says_so(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The opening has a prompt of its own, and the place that comes back has its first prompt's words again."""
+    """The opening has a prompt of its own, and so has the place when it comes back."""
     one, said = stage(backend), []
     monkeypatch.setattr(one, "remember", lambda step, prompts, *rest: said.extend(prompts))
-    one.film(0, Plot(StoryKind.RETURN, ((2, 3), (0, 3), (1, 4), (0, 2)), opening=True), False, torch.Generator())
+    one.film(0, Plot(StoryKind.RETURN, ((2, 3), (0, 3), (1, 4), (0, 2))), False, torch.Generator())
     places = [prompts[0] for prompts in said]
     assert [places.index(prompt) for prompt in places] == [0, 0, 0, 3, 3, 3, 6, 6, 6, 6, 10, 10]
 
