@@ -1,15 +1,16 @@
 """The engine of a cluster: Ray places an actor on every GPU, or on every so many CPUs, and each keeps its model loaded.
 
-An actor gets its next film when it is free. Ray starts a lost actor again, elsewhere if its machine is gone, and repeats the
-film it was making; the manifest decides what is done, so a film that was finished in that moment is not made twice. All
-machines see the same files. Ray itself is imported only when a batch asks for it.
+An actor gets its next film when it is free. Another takes the place of one that is lost, elsewhere if its machine is gone, and
+goes on with its film; the manifest decides what is done, so a film that was finished in that moment is not made twice. Ray is
+not left to repeat films itself: it counts every failed call to a machine that is gone, and gives up before it knows that it
+is. All machines see the same files. Ray itself is imported only when a batch asks for it.
 """
 
 import os
 import socket
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from types import ModuleType
@@ -105,7 +106,7 @@ def _hand_out(crew: "_Crew", films: Sequence[Film], size: int, orders: Orders, t
             crew.give(waiting)
         if not waiting or stopped:
             crew.release()
-        for outcome in crew.ended(TICK):
+        for outcome in crew.ended(TICK, None if stopped else waiting):
             tally.over(outcome)
             yield outcome
             stopped |= outcome.status is Status.INTERRUPTED or (orders.fail_fast and outcome.status is Status.FAILED)
@@ -126,13 +127,14 @@ class _Crew:
 
     def __init__(self, ray: ModuleType, orders: Orders, needs: dict[str, int]) -> None:
         self._ray = ray
-        self._actor = ray.remote(num_cpus=needs["CPU"], num_gpus=needs["GPU"], max_restarts=-1, max_task_retries=LOST,
+        self._actor = ray.remote(num_cpus=needs["CPU"], num_gpus=needs["GPU"], max_restarts=-1,
                                  concurrency_groups={"watch": 1})(Hand)
         self._given = (orders, needs["CPU"], os.getcwd(), __version__)
         self.idle: list[Any] = []
         self.busy: dict[Any, tuple[Any, Film]] = {}  # what is promised → who makes which film
         self._models: dict[Any, str | None] = {}  # what an actor has loaded
         self._asked: dict[Any, Film] = {}
+        self._lost: Counter[int] = Counter()  # how often the actor of a film was lost
 
     def hire(self, count: int) -> None:
         self.idle += [self._actor.remote(*self._given) for _ in range(count)]
@@ -145,19 +147,26 @@ class _Crew:
         self._models[actor] = film.job.storyboard.model
         self.busy[actor.make.remote(film)] = actor, film
 
-    def ended(self, seconds: float) -> Iterator[Outcome]:
-        """What has come to an end by then."""
+    def ended(self, seconds: float, waiting: deque[Film] | None) -> Iterator[Outcome]:
+        """What has come to an end by then. A film whose actor was lost waits again, before the others, where any may wait."""
         ready, _ = self._ray.wait(list(self.busy), num_returns=1, timeout=seconds) if self.busy else ([], [])
         for promise in ready:
             actor, film = self.busy.pop(promise)
             try:
                 outcome = self._ray.get(promise)
-                self.idle.append(actor)
-            except self._ray.exceptions.RayError as error:  # the actor was lost too often; another takes its place
-                outcome = failed(film.number, film.source, _told(self._ray, film, error), film=str(film.job.outputs.film.path))
+            except self._ray.exceptions.RayError as error:  # another takes the actor's place
                 self._kill(actor)
                 self.hire(1)
-            yield outcome
+                self._lost[film.number] += 1
+                losses = self._lost[film.number]
+                if waiting is not None and losses <= LOST and _worth_repeating(self._ray, error):
+                    waiting.appendleft(film)
+                else:
+                    problem = _told(self._ray, film, error, losses)
+                    yield failed(film.number, film.source, problem, film=str(film.job.outputs.film.path))
+            else:
+                self.idle.append(actor)
+                yield outcome
 
     def looks(self) -> Iterator[tuple[int, Step | None, list[str]]]:
         """How far films are, and what was said: what was asked last time and is answered by now; then all are asked again."""
@@ -171,12 +180,12 @@ class _Crew:
         waited_for = {film.number for film in self._asked.values()}
         for actor, film in self.busy.values():
             if film.number not in waited_for:
-                self._asked[actor.look.options(concurrency_group="watch", max_task_retries=0).remote()] = film
+                self._asked[actor.look.options(concurrency_group="watch").remote()] = film
 
     def stop(self, by: str) -> None:
         """Ask for an end at the next block."""
         for actor, _ in self.busy.values():
-            actor.stop.options(concurrency_group="watch", max_task_retries=0).remote(by)
+            actor.stop.options(concurrency_group="watch").remote(by)
 
     def release(self) -> None:
         """Let go of actors that have nothing left to do: an actor whose machine is gone may need their place."""
@@ -257,8 +266,13 @@ def _room(ray: ModuleType, orders: Orders, cpus: int | None) -> tuple[int, dict[
     return room, needs
 
 
-def _told(ray: ModuleType, film: Film, error: Exception) -> EchoError:
-    """What the loss of an actor means to a person."""
+def _worth_repeating(ray: ModuleType, error: Exception) -> bool:
+    """Whether the actor was lost, and not unable to begin or at fault itself."""
+    return not isinstance(error, ray.exceptions.RayTaskError) and not getattr(error, "actor_init_failed", False)
+
+
+def _told(ray: ModuleType, film: Film, error: Exception, losses: int) -> EchoError:
+    """What the loss of an actor, so many by now, means to a person."""
     reason = " ".join(str(error).split())
     if isinstance(error, ray.exceptions.OutOfMemoryError):
         return OutOfMemory(f"{film.source}: Ray ended its actor because the machine's memory was nearly full",
@@ -266,4 +280,5 @@ def _told(ray: ModuleType, film: Film, error: Exception) -> EchoError:
     if getattr(error, "actor_init_failed", False):
         return MissingError(f"{film.source}: its actor cannot start: {reason}",
                             "the same echo-cli must be installed on every machine")
-    return EchoError(f"{film.source}: its actor was lost {LOST + 1} times: {reason}", "see the logs of Ray on that machine")
+    often = f" {losses} times" if losses > 1 else ""
+    return EchoError(f"{film.source}: its actor was lost{often}: {reason}", "see the logs of Ray on that machine")

@@ -6,10 +6,12 @@ import socket
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -90,6 +92,70 @@ def films(folder: Path, count: int, scene: int = 10) -> list[Film]:
     folder.mkdir()
     return [Film(number, f"{number}.yaml", stage.job(folder, STORY.format(seed=number, scene=scene), f"{number}.mp4"))
             for number in range(1, count + 1)]
+
+
+class Unanswered(Exception):
+    """As Ray tells of a machine that does not answer."""
+
+
+class Fault(Unanswered):
+    """As Ray tells of an error inside an actor."""
+
+
+def ray_that(answers: list[Outcome | Exception]) -> SimpleNamespace:
+    """A stand-in for Ray that gives these, one for every film an actor is handed; `hired` and `killed` are its actors."""
+    def hire(*given: object) -> Mock:
+        actor = Mock()
+        actor.make.remote = lambda film: answers.pop(0)
+        ray.hired.append(actor)
+        return actor
+
+    def get(answer: Outcome | Exception) -> Outcome:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    ray = SimpleNamespace(hired=[], killed=[], get=get, remote=lambda **needs: lambda hand: SimpleNamespace(remote=hire),
+                          wait=lambda promises, **how: (promises[:1] if isinstance(promises[0], Outcome | Exception) else [], []),
+                          exceptions=SimpleNamespace(RayError=Unanswered, RayTaskError=Fault, OutOfMemoryError=MemoryError))
+    ray.kill = ray.killed.append
+    return ray
+
+
+def made(film: Film) -> Outcome:
+    return Outcome(film.number, film.source, Status.MADE)
+
+
+def handed_out(ray: SimpleNamespace, wanted: list[Film]) -> list[Outcome]:
+    crew = ray_engine._Crew(ray, Orders(), {"CPU": 1, "GPU": 0})
+    return list(ray_engine._hand_out(crew, wanted, 1, Orders(), Tally(wanted, len(wanted), Progress()), Interruption()))
+
+
+def test_a_film_whose_actor_was_lost_goes_on_with_another(tmp_path: Path) -> None:
+    wanted = films(tmp_path / "films", 2)
+    ray = ray_that([Unanswered("a"), Unanswered("b"), Unanswered("c"), made(wanted[0]), Unanswered("d"), made(wanted[1])])
+    assert [(outcome.number, outcome.status) for outcome in handed_out(ray, wanted)] == [(1, Status.MADE), (2, Status.MADE)]
+    assert len(ray.hired) == 5 and ray.killed[:3] == ray.hired[:3]
+
+
+def test_a_film_that_loses_every_actor_is_given_up_and_the_next_is_made(tmp_path: Path) -> None:
+    wanted = films(tmp_path / "films", 2)
+    outcomes = handed_out(ray_that([Unanswered("gone")] * (ray_engine.LOST + 1) + [made(wanted[1])]), wanted)
+    assert [(outcome.number, outcome.status) for outcome in outcomes] == [(1, Status.FAILED), (2, Status.MADE)]
+    assert "its actor was lost 4 times: gone" in (outcomes[0].message or "")
+
+
+def test_an_error_of_its_own_is_not_repeated(tmp_path: Path) -> None:
+    wanted = films(tmp_path / "films", 1)
+    outcome, = handed_out(ray_that([Fault("a bug"), made(wanted[0])]), wanted)
+    assert outcome.status is Status.FAILED and "a bug" in (outcome.message or "")
+
+
+def test_after_a_signal_no_film_is_begun_again(tmp_path: Path) -> None:
+    crew = ray_engine._Crew(ray_that([Unanswered("gone")]), Orders(), {"CPU": 1, "GPU": 0})
+    crew.hire(1)
+    crew.give(deque(films(tmp_path / "films", 1)))
+    assert [outcome.status for outcome in crew.ended(0, None)] == [Status.FAILED] and not crew.busy
 
 
 @pytest.fixture
