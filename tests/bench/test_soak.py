@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sysconfig
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,6 +53,8 @@ def test_a_film_has_at_least_its_pictures_and_goes_round(backend: Backend) -> No
     assert prompts[:6] == prompts[6:12] and len(set(prompts)) == 6
     assert len({scene.id for scene in day.scenes}) == len(day.scenes)  # noise is keyed by it: no hour repeats another
     assert min(len(span.blocks) for span in day.spans) >= 5
+    hourly = Counter(soak.hour_of(span, day.geometry) for span in day.spans)
+    assert hourly == {hour: soak.PLACES for hour in range(1, 25)} | {25: len(day.scenes) - 24 * soak.PLACES}
 
 
 def test_sittings_make_the_film_that_one_would(tmp_path: Path, backend: Backend) -> None:
@@ -86,6 +89,13 @@ def test_hours_are_laid_beside_the_first(tmp_path: Path, backend: Backend) -> No
     assert second["place_right"] == 1 - first["place_right"] and second["block_ms"] == pytest.approx(3 * first["block_ms"], rel=1e-3)
 
 
+def test_the_judges_say_nothing_of_a_world_they_do_not_know(tmp_path: Path, backend: Backend) -> None:
+    run = soaked(tmp_path, replace(backend, spec=replace(SPEC, name="other")), 100)
+    run.sit(lambda: False, quietly)
+    assert run.chapters[0].place is run.chapters[0].motion is None and run.chapters[0].contrast > 0
+    assert hours(run.chapters)[0]["shape_right"] is None
+
+
 def test_what_cannot_be_gone_on_with_is_refused(tmp_path: Path, backend: Backend) -> None:
     soaked(tmp_path, backend).sit(lambda: True, quietly)
     with pytest.raises(UsageError, match="differs in policy, settings"):
@@ -111,4 +121,4 @@ def test_the_command_sits_and_goes_on(tmp_path: Path) -> None:
     assert first.returncode == second.returncode == 0, first.stderr + second.stderr
     told = json.loads(second.stdout)
     assert told["done"] and told["sittings"] == 2 and told["hours"][0]["blocks"] == 13
-    assert "hour" in first.stdout and "9 of 153 pictures, 1 sittings" in first.stdout
+    assert "hour" in first.stdout and "9 of 153 pictures, 1 sitting\n" in first.stdout
