@@ -18,6 +18,7 @@ Cost and size depend on the counts of queries and of frames that leave at once, 
 leave, and where queries stand, is a policy's decision; how all this is learned is not known here.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -29,7 +30,8 @@ from echo_cli.models.spec import Grid, ModelSpec
 FRAMES = 6  # query frames, when nothing else is said
 _HIDDEN = 16  # of the gate
 _HINTS = 5  # plain numbers that the gate is told: see `_gate`
-_AT_ONCE = 1 << 24  # values of keys that are worked on at a time: a large model goes layer by layer
+AT_ONCE = 1 << 24  # values of keys that are worked on at a time: a large model goes layer by layer
+SCORES_AT_ONCE = 1 << 27  # of attention: large pictures go some rows of queries at a time
 
 
 class QueryState(NamedTuple):
@@ -71,17 +73,23 @@ class MemoryQueries(nn.Module):
         """The state after raw frames [layer, batch, frame, token, head, dim] have left the window, and how far each gate
         was open [layer, batch, frame, token]. `first`: nothing has been absorbed before. Float32 inside; a state may have
         fewer frames than were learned: the first ones."""
-        layers = len(keys)
-        step = max(1, min(layers, _AT_ONCE // max(1, state.keys[0].numel() + keys[0].numel())))
-        spare = self._spare(state) if gated else None
-        parts = [self._absorb(slice(at, at + step), state, keys, values, grid, first, spare) for at in range(0, layers, step)]
-        new_keys, new_values, gate = (torch.cat(part) if len(part) > 1 else part[0] for part in zip(*parts, strict=True))
-        return QueryState(new_keys, new_values), gate
+        spare = self.spare(state.values) if gated else None
+        parts = [self.absorb_in(at, QueryState(state.keys[at], state.values[at]), keys[at], values[at], grid, first, spare)
+                 for at in self.steps(state.keys[0].numel() + keys[0].numel())]
+        states, gates = zip(*parts, strict=True)
+        return QueryState(*map(torch.cat, zip(*states, strict=True))), torch.cat(gates)
 
-    def _absorb(self, layers: slice, state: QueryState, keys: Tensor, values: Tensor, grid: Grid, first: bool,
-                spare: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        held_key, held_value = (part[layers].float() for part in state)
-        read_key, read_value = self._read(layers, held_key, keys[layers].float(), values[layers].float(), grid)
+    def steps(self, values: int) -> list[slice]:
+        """Layers that are worked on together, where one has so many values of keys, held and leaving."""
+        layers = self.spec.depth
+        step = max(1, min(layers, AT_ONCE // max(1, values)))
+        return [slice(at, min(at + step, layers)) for at in range(0, layers, step)]
+
+    def absorb_in(self, layers: slice, state: QueryState, keys: Tensor, values: Tensor, grid: Grid, first: bool,
+                  spare: Tensor | None) -> tuple[QueryState, Tensor]:
+        """As `absorb`, in some layers alone; `spare` is that of all layers, or None for gates that are open."""
+        held_key, held_value = (part.float() for part in state)
+        read_key, read_value = self._read(layers, held_key, keys.float(), values.float(), grid)
         if spare is not None:
             gate = self._gate(layers, held_key, read_key, held_value, read_value, first, spare)
         else:
@@ -91,7 +99,7 @@ class MemoryQueries(nn.Module):
         # A mean of keys is shorter than they are, and would be asked less: it gets their mean length back.
         length = torch.lerp(_length(held_key), _length(read_key), share)
         key = key * (length / _length(key).clamp(min=1e-6))
-        return key.to(keys.dtype), torch.lerp(held_value, read_value, share).to(values.dtype), gate
+        return QueryState(key.to(keys.dtype), torch.lerp(held_value, read_value, share).to(values.dtype)), gate
 
     def _read(self, layers: slice, held: Tensor, keys: Tensor, values: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
         """What each query finds in the frames that leave: the mean of their keys and of their values, by attention."""
@@ -106,22 +114,22 @@ class MemoryQueries(nn.Module):
         where = torch.cat((2 * near * here, torch.ones_like(near).expand(-1, -1, -1, len(here), -1)), -1).expand(-1, batch, -1, -1, -1)
         place = torch.cat((there.expand(count, 1, heads, -1, -1), -near * there.square().sum(-1, keepdim=True)), -1)
         place = place.expand(-1, batch, -1, -1, -1)
-        found = F.scaled_dot_product_attention(
-            torch.cat((asked, where), -1).flatten(0, 1), torch.cat((keys, place), -1).flatten(0, 1),
-            torch.cat((keys, values, _length(keys)), -1).flatten(0, 1), scale=1.0)
+        asking, told = torch.cat((asked, where), -1).flatten(0, 1), torch.cat((keys, place), -1).flatten(0, 1)
+        worth = torch.cat((keys, values, _length(keys)), -1).flatten(0, 1)
+        rows = max(1, SCORES_AT_ONCE // (told.shape[:3].numel()))
+        found = torch.cat([F.scaled_dot_product_attention(some, told, worth, scale=1.0) for some in asking.split(rows, 2)], 2)
         found = found.unflatten(0, (count, batch)).unflatten(3, (frames, tokens)).permute(0, 1, 3, 4, 2, 5)
         key, value, length = found.split((dim, dim, 1), -1)
         return key * (length / _length(key).clamp(min=1e-6)), value
 
     @torch.no_grad()
-    def _spare(self, state: QueryState) -> Tensor:
+    def spare(self, values: Iterable[Tensor]) -> Tensor:
         """How like each query frame is to the most like of those before it [batch, frame]: the mean over layers and cells of
-        what their values' directions have in common, 0 for the first."""
-        frames = state.values.shape[2]
-        alike = torch.zeros(len(state.values[0]), frames, frames, device=state.values.device)
-        for layer in state.values:
+        what the directions of their values [batch, frame, token, head, dim], a layer each, have in common; 0 for the first."""
+        alike = torch.zeros(())
+        for layer in values:
             unit = F.normalize(layer.float().flatten(-2), dim=-1)  # [batch, frame, token, width]
-            alike += torch.einsum("bfte,bgte->bfg", unit, unit) / (unit.shape[2] * len(state.values))
+            alike = alike.to(unit.device) + torch.einsum("bfte,bgte->bfg", unit, unit) / (unit.shape[2] * self.spec.depth)
         before = torch.ones_like(alike[0], dtype=torch.bool).tril(-1)
         return alike.masked_fill(~before, 0.0).amax(-1)
 

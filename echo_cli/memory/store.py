@@ -101,16 +101,19 @@ class KVStore:
         for home, one in zip(homes, frames, strict=True):  # layer by layer, each in one piece: only such copies run unwaited for
             home[:, slot].copy_(one, non_blocking=True)
 
-    def frame(self, slot: int) -> tuple[Tensor, Tensor]:
+    def frame(self, slot: int, layers: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """Raw keys and values of one frame [layer, batch, token, head, dim], on the device."""
-        return self.key(slot), self._bring(self.values, slot)
+        return self.key(slot, layers), self.value(slot, layers)
 
-    def key(self, slot: int) -> Tensor:
-        return self._bring(self.keys, slot)
+    def key(self, slot: int, layers: slice = slice(None)) -> Tensor:
+        return self._bring(self.keys, slot, layers)
 
-    def frames(self, slots: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def value(self, slot: int, layers: slice = slice(None)) -> Tensor:
+        return self._bring(self.values, slot, layers)
+
+    def frames(self, slots: Sequence[int], layers: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """Those of several [layer, batch, slot, token, head, dim]."""
-        keys, values = zip(*map(self.frame, slots), strict=True)
+        keys, values = zip(*(self.frame(slot, layers) for slot in slots), strict=True)
         return torch.stack(keys, 2), torch.stack(values, 2)
 
     def layer_frames(self, layer: int, slots: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -127,11 +130,12 @@ class KVStore:
         keys, values = (torch.take_along_dim(pool, at, 1) for pool in pools)
         return keys, values
 
-    def _bring(self, pool: Tensor, slot: int) -> Tensor:
+    def _bring(self, pool: Tensor, slot: int, layers: slice) -> Tensor:
+        frame = pool[layers, :, slot]
         if not self.away:
-            return pool[:, :, slot]
-        here = torch.empty_like(pool[:, :, slot], device=self.device, memory_format=torch.contiguous_format)
-        for there, one in zip(here, pool[:, :, slot], strict=True):
+            return frame
+        here = torch.empty_like(frame, device=self.device, memory_format=torch.contiguous_format)
+        for there, one in zip(here, frame, strict=True):
             there.copy_(one, non_blocking=True)
         return here
 

@@ -12,7 +12,7 @@ import torch
 
 from echo_cli.errors import OutOfMemory
 from echo_cli.memory.policies import make_policy
-from echo_cli.memory.queries import FRAMES
+from echo_cli.memory.queries import AT_ONCE, FRAMES, SCORES_AT_ONCE
 from echo_cli.memory.settings import RECALLING, EchoInfinity, SceneQueries
 from echo_cli.models.registry import Family, find
 from echo_cli.models.running import Offload, Pictures, Running
@@ -24,7 +24,6 @@ from echo_cli.runtime import Runtime
 from echo_cli.storyboard.matching import plan_recalls, similarities
 
 WORTH_TELLING = 10**9
-AT_ONCE = 1 << 24  # values of keys that queries work on at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +83,9 @@ def _remembering(job: Job, spec: ModelSpec, grid: Grid, size: int) -> int:
         leaving = (settings.window or spec.window) - queries if keeps else spec.block_frames
         values = (queries + leaving) * grid.tokens * spec.width  # of a layer; few layers are worked on at once
         at_once = max(1, min(spec.depth, AT_ONCE // values))
-        scores = 8 * spec.heads * queries * leaving * grid.tokens**2
-        needed.append(((14 if keeps else 6) * queries + 2 * leaving) * frame * size + at_once * (64 * values + scores))
+        scores = min(SCORES_AT_ONCE, at_once * spec.heads * queries * leaving * grid.tokens**2)
+        copied = 2 * queries * frame * size if keeps else 0  # of queries that go on as they were when their scene closed
+        needed.append(copied + at_once * 64 * values + 8 * scores)
     return max(needed)
 
 

@@ -1,13 +1,15 @@
 """`echo-infinity` and `scene-queries`: nothing leaves unseen, positions stay where they were trained, scenes come back."""
 
-from types import SimpleNamespace
+import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from echo_cli.errors import UsageError
 from echo_cli.layout import Role
-from echo_cli.memory.policies.echo_infinity import COLUMNS, EchoInfinity
+from echo_cli.memory import queries
+from echo_cli.memory.policies.echo_infinity import COLUMNS, Absorbing, EchoInfinity
 from echo_cli.memory.policies.scene_queries import SceneQueries
 from echo_cli.memory.queries import MemoryQueries
 from echo_cli.memory.store import CleanPass, KVStore
@@ -238,34 +240,60 @@ def test_scenes_that_nobody_wants_are_not_kept_and_the_library_is_bounded() -> N
         policy_for("scene-queries", story(many), {"library": 1})
 
 
-def test_the_cost_of_an_update_is_the_same_after_any_length(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Operations, counted where they are dispatched, and the sizes of all they touch."""
-    from torch.utils._python_dispatch import TorchDispatchMode
+class Counting(TorchDispatchMode):
+    """Operations, where they are dispatched, and the sizes of what they make."""
 
-    class Counting(TorchDispatchMode):
-        def __init__(self) -> None:
-            super().__init__()
-            self.seen: list[tuple] = []
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple] = []
 
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            found = func(*args, **(kwargs or {}))
-            self.seen.append((str(func), tuple(found.shape) if isinstance(found, torch.Tensor) else None))
-            return found
-
-    timeline = story([(None, None, 40)])
-    policy = policy_for("echo-infinity", timeline)
-    counted: list[SimpleNamespace] = []
-    absorb = MemoryQueries.absorb
-
-    def watched(self, *args, **kwargs):
-        with Counting() as counting:
-            found = absorb(self, *args, **kwargs)
-        counted.append(SimpleNamespace(seen=counting.seen))
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        self.seen.append((str(func), tuple(found.shape) if isinstance(found, torch.Tensor) else None))
         return found
 
-    monkeypatch.setattr(MemoryQueries, "absorb", watched)
-    driven(policy, timeline)
-    assert len(counted) == 36 and all(each.seen == counted[1].seen for each in counted[1:])
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple]]:
+    """What each update does, from reading the store to writing it."""
+    updates: list[list[tuple]] = []
+    absorb = Absorbing._absorb
+
+    def watched(self, *given):
+        with Counting() as counting:
+            found = absorb(self, *given)
+        updates.append(counting.seen)
+        return found
+
+    monkeypatch.setattr(Absorbing, "_absorb", watched)
+    return updates
+
+
+def test_the_cost_of_an_update_is_the_same_after_any_length(counted: list[list[tuple]]) -> None:
+    timeline = story([(None, None, 40)])
+    driven(policy_for("echo-infinity", timeline), timeline)
+    assert len(counted) == 36 and all(each == counted[1] for each in counted[1:])
+
+
+@pytest.mark.parametrize("name", ["echo-infinity", "scene-queries"])
+def test_a_large_model_is_absorbed_piece_by_piece_into_the_same_queries(
+        name: str, counted: list[list[tuple]], monkeypatch: pytest.MonkeyPatch) -> None:
+    def final() -> tuple[torch.Tensor, torch.Tensor, int]:
+        counted.clear()
+        policy, timeline = policy_for(name, story(RETURN)), story(RETURN)
+        driven(policy, timeline)
+        # Views of the whole store are no memory of their own; what is made of them is.
+        largest = max(math.prod(shape) for each in counted for call, shape in each if shape and "select" not in call and "slice" not in call
+                      and "view" not in call and "copy_" not in call)
+        return *policy.memory.state, largest
+
+    *whole, at_once = final()
+    monkeypatch.setattr(queries, "AT_ONCE", 1)
+    monkeypatch.setattr(queries, "SCORES_AT_ONCE", 1)
+    *pieces, piece = final()
+    for one, other in zip(whole, pieces, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    assert SPEC.depth > 1 and piece <= 2 * at_once / SPEC.depth
 
 
 def test_a_rollout_with_half_precision_memory_runs() -> None:

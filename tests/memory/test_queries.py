@@ -101,7 +101,8 @@ def test_gradients_reach_everything_that_is_learned() -> None:
 def test_a_large_model_is_worked_on_layer_by_layer_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
     queries = MemoryQueries(SPEC, 2)
     whole = absorbed(queries, 2)
-    monkeypatch.setattr(module, "_AT_ONCE", 1)
+    monkeypatch.setattr(module, "AT_ONCE", 1)
+    monkeypatch.setattr(module, "SCORES_AT_ONCE", 1)
     for one, other in zip(whole, absorbed(queries, 2), strict=True):
         torch.testing.assert_close(one, other)
 

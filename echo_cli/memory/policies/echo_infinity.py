@@ -42,8 +42,7 @@ class Absorbing:
 
     def begin(self) -> None:
         """The learned state, in which nothing has been absorbed."""
-        state = QueryState(*(part[:, :, :len(self.slots)] for part in self.queries.start(self.batch, self.store.grid.tokens)))
-        self._write(state)
+        self.write(self.queries.start(self.batch, self.store.grid.tokens))
         self.shares.zero_()
         self.scenes, self.absorbed = [], 0
 
@@ -68,17 +67,32 @@ class Absorbing:
             self.absorbed += 1
             if self.update == "initial" or (self.update == "frozen" and not first):
                 continue
-            state, gate = self.queries.absorb(self.state, *self.store.frames(slots), self.store.grid, first, self.update != "ungated")
-            self._write(state)
+            gate = self._absorb(slots, first)
             self._share(scene, gate)
             facts.gates = Later(gate.mean((0, 1, 3)))
+
+    def _absorb(self, slots: Sequence[int], first: bool) -> Tensor:
+        """What lies in these slots is taken in, and told how far gates were open; some layers at a time, so that a large
+        model's queries are never held twice."""
+        store, gates = self.store, []
+        spare = None if self.update == "ungated" else self.queries.spare(
+            torch.stack([store.value(slot, slice(layer, layer + 1))[0] for slot in self.slots], 1) for layer in range(store.spec.depth))
+        frame = self.batch * store.grid.tokens * store.spec.width
+        for layers in self.queries.steps(frame * (len(self.slots) + len(slots))):
+            held, leaving = (store.frames(which, layers) for which in (self.slots, slots))
+            state, gate = self.queries.absorb_in(layers, QueryState(*held), *leaving, store.grid, first, spare)
+            self.write(state, layers)
+            gates.append(gate)
+        return torch.cat(gates)
 
     @property
     def state(self) -> QueryState:
         return QueryState(*self.store.frames(self.slots))
 
-    def _write(self, state: QueryState) -> None:
-        self.store.write(self.slots, *(part.flatten(2, 3) for part in state))
+    def write(self, state: QueryState, layers: slice = slice(None)) -> None:
+        """Into the slots; frames beyond them are left out."""
+        for index, slot in enumerate(self.slots):
+            self.store.write([slot], state.keys[:, :, index], state.values[:, :, index], layers)
 
     def _share(self, scene: int, gate: Tensor) -> None:
         """What a gate lets in is of `scene`; all else becomes that much less."""
@@ -101,10 +115,8 @@ class Absorbing:
         """What goes on without the store: between two blocks, or in the library of scenes."""
         return {"shares": self.shares.clone(), "scenes": list(self.scenes), "absorbed": self.absorbed, "scene": self.scene}
 
-    def take_back(self, kept: Nest, state: QueryState | None = None) -> None:
-        """What `keep` told; `state` where the store does not hold it any more."""
-        if state is not None:
-            self._write(state)
+    def take_back(self, kept: Nest) -> None:
+        """What `keep` told."""
         self.shares.copy_(kept["shares"])
         self.scenes, self.absorbed, self.scene = list(kept["scenes"]), kept["absorbed"], kept["scene"]
 

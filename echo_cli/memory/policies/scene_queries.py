@@ -14,7 +14,6 @@ from echo_cli.layout import Role
 from echo_cli.memory import scoring
 from echo_cli.memory.policies.base import Facts, Held, Transition, held_from, told_held
 from echo_cli.memory.policies.echo_infinity import EchoInfinity
-from echo_cli.memory.queries import QueryState
 from echo_cli.memory.recall import Keepsake, SceneLibrary, most_at_once
 from echo_cli.memory.settings import SceneQueries as Settings
 from echo_cli.memory.store import CleanPass, KVStore
@@ -94,9 +93,9 @@ class SceneQueries(EchoInfinity):
                           self.recalls[scene], None, self.clear_in or None)
 
     def _bring_back(self, source: int, store: KVStore) -> None:
-        frames = [self.library.get(keepsake) for keepsake in self._keepsakes(source)]
-        state = QueryState(*(torch.stack(part, 2) for part in zip(*frames, strict=True)))
-        self.memory.take_back(self.shelf[source], state)
+        for slot, keepsake in zip(self.memory.slots, self._keepsakes(source), strict=True):
+            store.write([slot], *self.library.get(keepsake))
+        self.memory.take_back(self.shelf[source])
         if self.settings.recall_frame:
             slot, = store.take(1)
             store.write([slot], *self.library.get(Keepsake("recall", source)))
@@ -161,10 +160,10 @@ class SceneQueries(EchoInfinity):
         before, state = self.memory.keep(), self.memory.state
         self.memory.absorb(self.past, Facts())
         self.shelf[scene] = self.memory.keep()
-        for index, keepsake in enumerate(self._keepsakes(scene)):
-            kept = self.memory.state
-            self.library.put(keepsake, kept.keys[:, :, index], kept.values[:, :, index])
-        self.memory.take_back(before, state)
+        for slot, keepsake in zip(self.memory.slots, self._keepsakes(scene), strict=True):
+            self.library.put(keepsake, *store.frame(slot))
+        self.memory.write(state)
+        self.memory.take_back(before)
         if self.settings.recall_frame:
             self._fold(scene, store)
 
