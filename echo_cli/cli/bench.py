@@ -65,6 +65,7 @@ def speed(
     from echo_cli.models.registry import spec_named
     from echo_cli.models.spec import TINY
     from echo_cli.runtime import Runtime
+    from echo_cli.trace.look import or_dash
 
     if threads:
         torch.set_num_threads(threads)
@@ -94,18 +95,14 @@ def speed(
     for row in report.policies:
         stage, film_row = row.stages_ms, films.get(row.policy)
         print(f"{row.policy:<15}{stage['denoise']:>8,.1f} ms{stage['clean']:>9,.1f} ms{stage['memory']:>7,.1f} ms"
-              f"{_or_dash(report.decode_ms, ',.1f', ' ms'):>10}{report.encode_ms:>7,.1f} ms{row.pictures_per_second:>12,.2f}"
-              f"{_or_dash(row.whole_pictures_per_second, ',.2f'):>9}"
-              f"{_or_dash(film_row and film_row.pictures_a_second, ',.2f'):>12}"
-              f"{_or_dash(film_row and film_row.first_picture_s, '.2f', ' s'):>15}")
+              f"{or_dash(report.decode_ms, ',.1f', ' ms'):>10}{report.encode_ms:>7,.1f} ms{row.pictures_per_second:>12,.2f}"
+              f"{or_dash(row.whole_pictures_per_second, ',.2f'):>9}"
+              f"{or_dash(film_row and film_row.pictures_a_second, ',.2f'):>12}"
+              f"{or_dash(film_row and film_row.first_picture_s, '.2f', ' s'):>15}")
     print(f"peak {report.peak_flops / 1e9:,.0f} GFLOP/s; encode is processor time, in a process beside"
           + (f"; model loaded in {report.load_s:.2f} s" if report.load_s is not None else ""))
     for reason in report.left_out:
         print(f"left out: {reason}")
-
-
-def _or_dash(value: float | None, form: str, unit: str = "") -> str:
-    return "–" if value is None else f"{value:{form}}{unit}"
 
 
 @bench.command()

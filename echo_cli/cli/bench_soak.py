@@ -73,7 +73,7 @@ def soak(
 
 def _print(run: Any, json: bool) -> None:
     from echo_cli.bench.soak import hours
-    from echo_cli.trace.look import size
+    from echo_cli.trace.look import or_dash, plural, size
 
     found = hours(run.chapters)
     if json:
@@ -81,16 +81,12 @@ def _print(run: Any, json: bool) -> None:
         return
     made = run.timeline.geometry.pictures(run.blocks * run.timeline.geometry.block_frames)
     print(f"{run.about['model']}, {run.about['policy']}, {made:,} of {run.timeline.pictures:,} pictures, "
-          f"{run.sittings} sitting{'s' if run.sittings > 1 else ''}")
+          f"{plural(run.sittings, 'sitting')}")
     print(f"{'hour':>4}{'block':>10}{'processor':>11}{'update':>8}{'memory':>10}{'resident':>10}"
           + "".join(f"{name:>{width}}" for name, width in (*_RIGHT, *_KEPT)) + f"{'tint':>7}")
     for row in found:
-        update = _share(row["update_share"], 1)
-        rights = "".join(f"{_share(row[f'{name}_right']):>{width}}" for name, width in _RIGHT)
+        update = or_dash(row["update_share"], ".1%")
+        rights = "".join(f"{or_dash(row[f'{name}_right'], '.0%'):>{width}}" for name, width in _RIGHT)
         kept = "".join(f"{row[f'{name}_kept']:>{width}.0%}" for name, width in _KEPT)
         print(f"{row['hour']:>4}{row['block_ms']:>7.1f} ms{row['processor_ms']:>8.1f} ms{update:>8}{size(row['bytes']):>10}"
               f"{size(row['resident']):>10}{rights}{kept}{row['colour_moved']:>7.3f}")
-
-
-def _share(value: float | None, digits: int = 0) -> str:
-    return "–" if value is None else f"{value:.{digits}%}"

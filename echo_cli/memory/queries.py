@@ -18,7 +18,7 @@ Cost and size depend on the counts of queries and of frames that leave at once, 
 leave, and where queries stand, is a policy's decision; how all this is learned is not known here.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -32,6 +32,11 @@ _HIDDEN = 16  # of the gate
 _HINTS = 5  # plain numbers that the gate is told: see `_gate`
 AT_ONCE = 1 << 24  # values of keys that are worked on at a time: a large model goes layer by layer
 SCORES_AT_ONCE = 1 << 27  # of attention: large pictures go some rows of queries at a time
+
+
+def layers_at_once(spec: ModelSpec, values: int) -> int:
+    """How many layers are worked on together, where one has so many values of keys, held and leaving."""
+    return max(1, min(spec.depth, AT_ONCE // values))
 
 
 class QueryState(NamedTuple):
@@ -77,12 +82,11 @@ class MemoryQueries(nn.Module):
         parts = [self.absorb_in(at, QueryState(state.keys[at], state.values[at]), keys[at], values[at], grid, first, spare)
                  for at in self.steps(state.keys[0].numel() + keys[0].numel())]
         states, gates = zip(*parts, strict=True)
-        return QueryState(*map(torch.cat, zip(*states, strict=True))), torch.cat(gates)
+        return QueryState(*map(_joined, zip(*states, strict=True))), _joined(gates)
 
     def steps(self, values: int) -> list[slice]:
-        """Layers that are worked on together, where one has so many values of keys, held and leaving."""
-        layers = self.spec.depth
-        step = max(1, min(layers, AT_ONCE // max(1, values)))
+        """The layers, as they are worked on together."""
+        layers, step = self.spec.depth, layers_at_once(self.spec, values)
         return [slice(at, min(at + step, layers)) for at in range(0, layers, step)]
 
     def absorb_in(self, layers: slice, state: QueryState, keys: Tensor, values: Tensor, grid: Grid, first: bool,
@@ -116,8 +120,8 @@ class MemoryQueries(nn.Module):
         place = place.expand(-1, batch, -1, -1, -1)
         asking, told = torch.cat((asked, where), -1).flatten(0, 1), torch.cat((keys, place), -1).flatten(0, 1)
         worth = torch.cat((keys, values, _length(keys)), -1).flatten(0, 1)
-        rows = max(1, SCORES_AT_ONCE // (told.shape[:3].numel()))
-        found = torch.cat([F.scaled_dot_product_attention(some, told, worth, scale=1.0) for some in asking.split(rows, 2)], 2)
+        rows = max(1, SCORES_AT_ONCE // told.shape[:3].numel())
+        found = _joined([F.scaled_dot_product_attention(some, told, worth, scale=1.0) for some in asking.split(rows, 2)], 2)
         found = found.unflatten(0, (count, batch)).unflatten(3, (frames, tokens)).permute(0, 1, 3, 4, 2, 5)
         key, value, length = found.split((dim, dim, 1), -1)
         return key * (length / _length(key).clamp(min=1e-6)), value
@@ -155,6 +159,11 @@ class MemoryQueries(nn.Module):
         learned = torch.matmul(F.silu(hidden), self.gate_out[layers, :, None]).view(keys_alike.shape)
         plain = (hints * self.gate_hints[layers, None, :frames, None]).sum(-1) + self.gate_bias[layers, None, :frames, None]
         return torch.sigmoid(learned + plain)
+
+
+def _joined(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """One part is not copied."""
+    return torch.cat(list(parts), dim) if len(parts) > 1 else parts[0]
 
 
 def _length(x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 
 from echo_cli.errors import OutOfMemory
 from echo_cli.memory.policies import make_policy
-from echo_cli.memory.queries import AT_ONCE, FRAMES, SCORES_AT_ONCE
+from echo_cli.memory.queries import FRAMES, SCORES_AT_ONCE, layers_at_once
 from echo_cli.memory.settings import RECALLING, EchoInfinity, SceneQueries
 from echo_cli.models.registry import Family, find
 from echo_cli.models.running import Offload, Pictures, Running
@@ -81,8 +81,8 @@ def _remembering(job: Job, spec: ModelSpec, grid: Grid, size: int) -> int:
     if isinstance(settings, EchoInfinity):
         queries, keeps = settings.query_frames or FRAMES, isinstance(settings, SceneQueries)
         leaving = (settings.window or spec.window) - queries if keeps else spec.block_frames
-        values = (queries + leaving) * grid.tokens * spec.width  # of a layer; few layers are worked on at once
-        at_once = max(1, min(spec.depth, AT_ONCE // values))
+        values = (queries + leaving) * grid.tokens * spec.width  # of a layer
+        at_once = layers_at_once(spec, values)
         scores = min(SCORES_AT_ONCE, at_once * spec.heads * queries * leaving * grid.tokens**2)
         copied = 2 * queries * frame * size if keeps else 0  # of queries that go on as they were when their scene closed
         needed.append(copied + at_once * 64 * values + 8 * scores)

@@ -42,7 +42,11 @@ def size(count: float) -> str:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+    return or_dash(value, f".{digits}f")
+
+
+def or_dash(value: float | None, form: str, unit: str = "") -> str:
+    return "–" if value is None else f"{value:{form}}{unit}"
 
 
 def plural(count: int, word: str) -> str:

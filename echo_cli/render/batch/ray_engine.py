@@ -272,7 +272,7 @@ def _worth_repeating(ray: ModuleType, error: Exception) -> bool:
 
 
 def _told(ray: ModuleType, film: Film, error: Exception, losses: int) -> EchoError:
-    """What the loss of an actor, so many by now, means to a person."""
+    """What an actor's end, so many of this film's by now, means to a person."""
     reason = " ".join(str(error).split())
     if isinstance(error, ray.exceptions.OutOfMemoryError):
         return OutOfMemory(f"{film.source}: Ray ended its actor because the machine's memory was nearly full",
@@ -280,5 +280,7 @@ def _told(ray: ModuleType, film: Film, error: Exception, losses: int) -> EchoErr
     if getattr(error, "actor_init_failed", False):
         return MissingError(f"{film.source}: its actor cannot start: {reason}",
                             "the same echo-cli must be installed on every machine")
+    if isinstance(error, ray.exceptions.RayTaskError):
+        return EchoError(f"{film.source}: its actor failed: {reason}", "see the logs of Ray on that machine")
     often = f" {losses} times" if losses > 1 else ""
     return EchoError(f"{film.source}: its actor was lost{often}: {reason}", "see the logs of Ray on that machine")

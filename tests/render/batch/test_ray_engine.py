@@ -148,7 +148,7 @@ def test_a_film_that_loses_every_actor_is_given_up_and_the_next_is_made(tmp_path
 def test_an_error_of_its_own_is_not_repeated(tmp_path: Path) -> None:
     wanted = films(tmp_path / "films", 1)
     outcome, = handed_out(ray_that([Fault("a bug"), made(wanted[0])]), wanted)
-    assert outcome.status is Status.FAILED and "a bug" in (outcome.message or "")
+    assert outcome.status is Status.FAILED and "its actor failed: a bug" in (outcome.message or "")
 
 
 def test_after_a_signal_no_film_is_begun_again(tmp_path: Path) -> None:
