@@ -17,7 +17,9 @@ Observer = Callable[[int, Tensor, Tensor, Tensor], None]
 
 
 class Context(Protocol):
-    def extend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    def extend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Raw q, k, v [batch, token, head, dim] of the new tokens in; rotated queries, all keys, all values and an
         additive logit bias (or None), broadcastable to [batch, head, query, key], out."""
         ...
@@ -41,7 +43,9 @@ class BlockContext:
     observer: Observer | None = None
     turn: Turn = rotate
 
-    def extend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    def extend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         if self.observer is not None:
             self.observer(layer, query, key, value)
         query, key = self.turn(query, self.query_rotation), self.turn(key, self.key_rotation)

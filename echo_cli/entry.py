@@ -6,7 +6,7 @@ Standard library only, and as little of it as can be: this runs whenever a progr
 import os
 import sys
 
-from echo_cli.cli.commands import COMMANDS, OPTIONS
+from echo_cli.commands import COMMANDS, OPTIONS
 
 LAST_RESORT = "/bin/echo"
 _HANDED_OVER = "ECHO_CLI_HANDED_OVER"  # our process number: a launcher that leads back here is passed by

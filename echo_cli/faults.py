@@ -1,6 +1,7 @@
 """What an exception means to a person, and the log of one that is our own fault.
 
-Knows the exceptions of Python and of torch, the latter without importing it. What only a failure needs is imported then.
+Knows the exceptions of Python and of torch, the latter without importing it. What only a failure needs is imported
+then.
 """
 
 import errno

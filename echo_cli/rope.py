@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from echo_cli.models.spec import Grid, ModelSpec
+from echo_cli.spec import Grid, ModelSpec
 
 THETA = 10_000.0
 
@@ -50,6 +50,8 @@ class RopeTable:
 
     def frames(self, first: int, count: int) -> Tensor:
         """Rotation [count * token, dim/2] of consecutive frames from position `first`."""
-        assert 0 <= first and first + count <= self.positions, f"positions {first}..{first + count - 1} are not in the table"
+        assert first >= 0 and first + count <= self.positions, (
+            f"positions {first}..{first + count - 1} are not in the table"
+        )
         time = self.temporal[first:first + count, None].expand(-1, len(self.spatial), -1)
         return torch.cat((time, self.spatial.expand(count, -1, -1)), dim=-1).flatten(0, 1)

@@ -35,9 +35,11 @@ class Runtime:
         except RuntimeError:
             raise UsageError(f"no device is called '{device}'", hint="Use auto, cpu, cuda or cuda:N.") from None
         if place.type == "cuda" and (not torch.cuda.is_available() or (place.index or 0) >= torch.cuda.device_count()):
-            raise MissingError(f"device '{device}' is not here: torch {torch.__version__} sees "
-                               f"{torch.cuda.device_count()} CUDA devices",
-                               hint="Use --device cpu, or install a CUDA build of torch and a driver (echo-cli doctor).")
+            raise MissingError(
+                f"device '{device}' is not here: torch {torch.__version__} sees "
+                f"{torch.cuda.device_count()} CUDA devices",
+                hint="Use --device cpu, or install a CUDA build of torch and a driver (echo-cli doctor).",
+            )
         if place.type not in ("cpu", "cuda"):
             raise UsageError(f"device '{device}' is not supported", hint="Use auto, cpu, cuda or cuda:N.")
         if dtype != "auto" and dtype not in DTYPES:
@@ -47,8 +49,10 @@ class Runtime:
         default = torch.bfloat16 if place.type == "cuda" else torch.float32
         chosen = default if dtype == "auto" else DTYPES[dtype]
         if place.type == "cpu" and chosen is not torch.float32 and not _survives(chosen):
-            raise MissingError(f"torch {torch.__version__} dies when this machine's CPU computes in {dtype}",
-                               hint="Use --dtype float32, or set ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 in the environment.")
+            raise MissingError(
+                f"torch {torch.__version__} dies when this machine's CPU computes in {dtype}",
+                hint="Use --dtype float32, or set ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 in the environment.",
+            )
         return cls(place, chosen)
 
 

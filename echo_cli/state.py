@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Nest = Any  # None, bool, int, float, str, Tensor, a list or tuple of nests, a dict from str to nests; tuples come back as lists
+# None, bool, int, float, str, Tensor, a list or tuple of nests, a dict from str to nests; tuples come back as lists
+Nest = Any
 
 MARK = "$tensor"  # the key that stands for a tensor, with its name as the value
 

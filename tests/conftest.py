@@ -13,7 +13,10 @@ os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 
 def _mounted(folder: Path, options: str) -> Iterator[Path]:
     folder.mkdir()
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", options, "echo-test", folder], capture_output=True).returncode:
+    if (
+        os.geteuid()
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", options, "echo-test", folder], capture_output=True).returncode
+    ):
         pytest.skip("needs the right to mount a file system")
     try:
         yield folder

@@ -8,11 +8,11 @@ import torch
 from echo_cli.memory.policies import make_policy
 from echo_cli.memory.policies.base import Policy
 from echo_cli.memory.settings import read_settings
-from echo_cli.models.loading import random_transformer
-from echo_cli.models.spec import ModelSpec
+from echo_cli.models.files.loading import random_transformer
 from echo_cli.models.transformer import Transformer
 from echo_cli.rollout.rollout import BlockResult, rollout
 from echo_cli.runtime import KeyedNoise
+from echo_cli.spec import ModelSpec
 from echo_cli.storyboard.matching import plan_recalls, similarities
 from echo_cli.storyboard.nouns import Kind, Scene, Timeline, timeline_of
 
@@ -24,9 +24,15 @@ GRID = SPEC.grid_of_latents(4, 6)
 STORY = [(None, None, 9), (Kind.SMOOTH, None, 8), (Kind.SMOOTH, None, 3), (Kind.HARD_CUT, None, 9),
          (Kind.RECALL, "scene0", 9), (Kind.HARD_CUT, None, 2), (Kind.RECALL, "auto", 8)]
 SHORT = [(None, None, 9), (Kind.SMOOTH, None, 3), (Kind.RECALL, "scene0", 2)]
-PROMPTS = ["a red ball rolls over a green meadow", "the red ball stops on the meadow", "a blue ball joins on the meadow",
-           "a dark city under heavy rain", "back on the green meadow a ball rolls", "desert dunes at noon",
-           "the dark city again in the rain"]
+PROMPTS = [
+    "a red ball rolls over a green meadow",
+    "the red ball stops on the meadow",
+    "a blue ball joins on the meadow",
+    "a dark city under heavy rain",
+    "back on the green meadow a ball rolls",
+    "desert dunes at noon",
+    "the dark city again in the rain",
+]
 
 
 def story(scenes: list[tuple[Kind | None, str | None, int]] = STORY, **memory: Any) -> Timeline:
@@ -35,7 +41,9 @@ def story(scenes: list[tuple[Kind | None, str | None, int]] = STORY, **memory: A
     return timeline_of(made, [count for *_, count in scenes], SPEC.geometry)
 
 
-def policy_for(name: str, timeline: Timeline, settings: Mapping[str, Any] | None = None, spec: ModelSpec = SPEC) -> Policy:
+def policy_for(
+    name: str, timeline: Timeline, settings: Mapping[str, Any] | None = None, spec: ModelSpec = SPEC
+) -> Policy:
     prompts = [scene.prompt for scene in timeline.scenes]
     return make_policy(name, read_settings(name, settings or {}), spec, timeline,
                        plan_recalls(timeline.scenes, similarities(prompts), 64))

@@ -10,7 +10,11 @@ from echo_cli.state import pack, unpack
 
 
 def test_a_nest_comes_back_from_tensors_and_json() -> None:
-    nest = {"a": None, "b": [True, 2, -0.5, "x", [torch.arange(3), None, [torch.ones(2, 2)]]], "c": {"d": (1, torch.zeros(0))}}
+    nest = {
+        "a": None,
+        "b": [True, 2, -0.5, "x", [torch.arange(3), None, [torch.ones(2, 2)]]],
+        "c": {"d": (1, torch.zeros(0))},
+    }
     tensors, plain = pack(nest)
     assert sorted(tensors) == ["b.4.0", "b.4.2.0", "c.d.1"]
     back = unpack(tensors, json.loads(json.dumps(plain)))

@@ -1,4 +1,5 @@
-"""A film as somebody meets the tool: one command in a process of its own, from nothing to a finished MP4, timed from outside."""
+"""A film as somebody meets the tool: one command in a process of its own, from nothing to a finished MP4, timed from
+outside."""
 
 import json
 import subprocess

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 
 class Metric(NamedTuple):
-    """One column: what it is, in which unit, whether more is better (None: neither), and how many digits tell something.
-    Nobody is called better or worse for a cost."""
+    """One column: what it is, in which unit, whether more is better (None: neither), and how many digits tell
+    something. Nobody is called better or worse for a cost."""
 
     words: str
     unit: str
@@ -16,26 +16,37 @@ class Metric(NamedTuple):
     cost: bool = False
 
 
-METRICS: Mapping[str, Metric] = MappingProxyType({
-    "recall": Metric("a returned place against the place itself, PSNR of the background", "dB", True, 1),
-    "gain": Metric("the same, over what the prompt alone brings back", "dB", True, 1),
-    "return": Metric("the same, over how like it the scene before the return still was: who never left cannot come back", "dB", True, 1),
-    "recall SSIM": Metric("a returned place against the place itself, structure", "", True, 3),
-    "recall distance": Metric("a returned place against the place itself, perceptual distance", "", False, 3),
-    "left over": Metric("share of the old place left in the two blocks after a hard cut", "%", False, 1),
-    "response": Metric("pictures until the new scene is there after a hard cut", "pictures", False, 1),
-    "seam": Metric("step across a smooth change against the usual step", "x", False, 2),
-    "place kept": Metric("the place after a smooth change against before it, PSNR of the background", "dB", True, 1),
-    "drift": Metric("change of colour, contrast and sharpness by the end of a long scene", "%", False, 1),
-    "slope": Metric("how fast that grows", "%/min", False, 1),
-    "motion": Metric("picture change in a quarter of a second", "%", None, 2),
-    "alignment": Metric("how well a scene fits its prompt, to the eye", "", True, 3),
-    "place": Metric("scenes with the right place", "%", True, 0),
-    "time": Metric("scenes with the right hour", "%", True, 0),
-    "colour": Metric("scenes with the subject's right colour", "%", True, 0),
-    "shape": Metric("scenes with the right subject", "%", True, 0),
-    "motion right": Metric("scenes with the right motion", "%", True, 0),
-    "understood": Metric("pictures until the scene fits its own prompt better than the one before", "pictures", False, 1),
-    "memory": Metric("what memory holds", "MB", False, 1, cost=True),
-    "block": Metric("processor time of a block", "ms", False, 0, cost=True),
-})
+METRICS: Mapping[str, Metric] = MappingProxyType(
+    {
+        "recall": Metric("a returned place against the place itself, PSNR of the background", "dB", True, 1),
+        "gain": Metric("the same, over what the prompt alone brings back", "dB", True, 1),
+        "return": Metric(
+            "the same, over how like it the scene before the return still was: who never left cannot come back",
+            "dB",
+            True,
+            1,
+        ),
+        "recall SSIM": Metric("a returned place against the place itself, structure", "", True, 3),
+        "recall distance": Metric("a returned place against the place itself, perceptual distance", "", False, 3),
+        "left over": Metric("share of the old place left in the two blocks after a hard cut", "%", False, 1),
+        "response": Metric("pictures until the new scene is there after a hard cut", "pictures", False, 1),
+        "seam": Metric("step across a smooth change against the usual step", "x", False, 2),
+        "place kept": Metric(
+            "the place after a smooth change against before it, PSNR of the background", "dB", True, 1
+        ),
+        "drift": Metric("change of colour, contrast and sharpness by the end of a long scene", "%", False, 1),
+        "slope": Metric("how fast that grows", "%/min", False, 1),
+        "motion": Metric("picture change in a quarter of a second", "%", None, 2),
+        "alignment": Metric("how well a scene fits its prompt, to the eye", "", True, 3),
+        "place": Metric("scenes with the right place", "%", True, 0),
+        "time": Metric("scenes with the right hour", "%", True, 0),
+        "colour": Metric("scenes with the subject's right colour", "%", True, 0),
+        "shape": Metric("scenes with the right subject", "%", True, 0),
+        "motion right": Metric("scenes with the right motion", "%", True, 0),
+        "understood": Metric(
+            "pictures until the scene fits its own prompt better than the one before", "pictures", False, 1
+        ),
+        "memory": Metric("what memory holds", "MB", False, 1, cost=True),
+        "block": Metric("processor time of a block", "ms", False, 0, cost=True),
+    }
+)

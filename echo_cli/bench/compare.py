@@ -1,7 +1,7 @@
 """Two results of a bench side by side: two versions, two models or two machines.
 
-Films of the same story are compared with each other, so a small change is seen among large differences between stories. Plain
-numbers; no tensor.
+Films of the same story are compared with each other, so a small change is seen among large differences between stories.
+Plain numbers; no tensor.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,9 +15,23 @@ from echo_cli.bench.statistics import Verdict, interval, verdicts
 from echo_cli.errors import UsageError
 
 SPEED = "bench speed"
-_FACTS = {MEMORY: ("version", "model", "weights", "eye", "device", "machine", "torch"),
-          SPEED: ("version", "spec", "layers", "window", "tokens_a_frame", "device", "machine", "dtype", "threads", "compiled",
-                  "attention", "torch")}
+_FACTS = {
+    MEMORY: ("version", "model", "weights", "eye", "device", "machine", "torch"),
+    SPEED: (
+        "version",
+        "spec",
+        "layers",
+        "window",
+        "tokens_a_frame",
+        "device",
+        "machine",
+        "dtype",
+        "threads",
+        "compiled",
+        "attention",
+        "torch",
+    ),
+}
 _TIMES = ("block_ms", "processor_ms", "pictures_per_second", "whole_pictures_per_second", "share_of_peak", "bytes_last")
 
 
@@ -49,8 +63,13 @@ class Comparison:
     left_out: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        return {"kind": "bench compare", "of": self.kind, "facts": {name: list(pair) for name, pair in self.facts.items()},
-                "changes": [asdict(change) for change in self.changes], "left_out": list(self.left_out)}
+        return {
+            "kind": "bench compare",
+            "of": self.kind,
+            "facts": {name: list(pair) for name, pair in self.facts.items()},
+            "changes": [asdict(change) for change in self.changes],
+            "left_out": list(self.left_out),
+        }
 
 
 def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
@@ -61,7 +80,9 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
     try:
         return _memories(before, after) if before["kind"] == MEMORY else _speeds(before, after)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise UsageError(f"one of the two is not whole ({type(error).__name__}: {error})", "Run its bench again.") from error
+        raise UsageError(
+            f"one of the two is not whole ({type(error).__name__}: {error})", "Run its bench again."
+        ) from error
 
 
 def _facts(kind: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -78,13 +99,27 @@ def _memories(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison
     one, other = saved(before), saved(after)
     changes: list[Change] = []
     for metric, column in METRICS.items():
-        pairs = {policy: each for policy in one.policies if policy in other.policies and (each := _pairs(one, other, policy, metric))}
+        pairs = {
+            policy: each
+            for policy in one.policies
+            if policy in other.policies and (each := _pairs(one, other, policy, metric))
+        }
         apart = {policy: [new - old for old, new in each] for policy, each in pairs.items()}
         said = {} if column.cost else verdicts(apart, column.more)
         for policy, each in pairs.items():
             held = interval(apart[policy])
-            changes.append(Change(policy, metric, fmean(old for old, _ in each), fmean(new for _, new in each), said.get(policy),
-                                  held.low, held.high, len(each)))
+            changes.append(
+                Change(
+                    policy,
+                    metric,
+                    fmean(old for old, _ in each),
+                    fmean(new for _, new in each),
+                    said.get(policy),
+                    held.low,
+                    held.high,
+                    len(each),
+                )
+            )
     if not changes:
         raise UsageError("the two have no film in common", "Compare runs of the same scenarios, policies and seeds.")
     left_out = (*_only_in_one("scenario", list(one.scenarios), list(other.scenarios)),
@@ -109,7 +144,11 @@ def _speeds(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
     changes = []
     for policy in (name for name in rows if name in others):
         mine, theirs = rows[policy], others[policy]
-        for metric in (*_TIMES, *(f"{part} ms" for part in mine["parts_ms"]), *(f"{stage} ms" for stage in mine["stages_ms"])):
+        for metric in (
+            *_TIMES,
+            *(f"{part} ms" for part in mine["parts_ms"]),
+            *(f"{stage} ms" for stage in mine["stages_ms"]),
+        ):
             old, new = (_speed(row, metric) for row in (mine, theirs))
             if old is not None and new is not None:
                 verdict = _quicker(mine, theirs) if metric == "block_ms" else None
@@ -117,11 +156,16 @@ def _speeds(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
         if policy in films and policy in other_films:
             changes += [Change(policy, metric, _rate(films[policy], metric), _rate(other_films[policy], metric), None)
                         for metric in ("pictures_a_second", "first_picture_s")]
-    changes += [Change("all", metric, before[metric], after[metric], None) for metric in ("decode_ms", "encode_ms", "peak_flops")
-                if before[metric] is not None and after[metric] is not None]
+    changes += [
+        Change("all", metric, before[metric], after[metric], None)
+        for metric in ("decode_ms", "encode_ms", "peak_flops")
+        if before[metric] is not None and after[metric] is not None
+    ]
     if not any(change.policy != "all" for change in changes):
         raise UsageError("the two have no policy in common", "Compare runs of the same policies.")
-    return Comparison(SPEED, _facts(SPEED, before, after), tuple(changes), tuple(_only_in_one("policy", list(rows), list(others))))
+    return Comparison(
+        SPEED, _facts(SPEED, before, after), tuple(changes), tuple(_only_in_one("policy", list(rows), list(others)))
+    )
 
 
 def _speed(row: Mapping[str, Any], metric: str) -> float | None:
@@ -151,10 +195,16 @@ def lines(found: Comparison) -> Iterator[str]:
         far = f"{change.after - change.before:+.{digits}f}"
         if found.kind == SPEED and change.ratio is not None:
             far = f"{change.ratio - 1:+.1%}"
-        held = "" if change.low is None or change.high is None else f" [{change.low:+.{digits}f}, {change.high:+.{digits}f}]"
+        held = (
+            ""
+            if change.low is None or change.high is None
+            else f" [{change.low:+.{digits}f}, {change.high:+.{digits}f}]"
+        )
         said = change.verdict.value if change.verdict else ""
-        yield (f"{change.policy:<16}{change.metric:<27}{_short(change.before, digits):>14}{_short(change.after, digits):>14}"
-               f"{far:>10}  {said}{held}").rstrip()
+        yield (
+            f"{change.policy:<16}{change.metric:<27}{_short(change.before, digits):>14}{_short(change.after, digits):>14}"
+            f"{far:>10}  {said}{held}"
+        ).rstrip()
     for name in found.left_out:
         yield f"left out: {name}"
 

@@ -4,6 +4,7 @@ A setting that cannot act in a scenario makes the very film that `echo-forcing` 
 `differs` knows when. Host integers and settings; no tensor.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -12,8 +13,8 @@ from typing import Any
 from echo_cli.bench.scenarios import CUT, RECALL, SMOOTH, Scenario
 from echo_cli.errors import UsageError, did_you_mean
 from echo_cli.memory.settings import DEFAULT_POLICY, SETTINGS, read_settings
-from echo_cli.models.spec import ModelSpec
 from echo_cli.render.job import read_assignments
+from echo_cli.spec import ModelSpec
 
 BLANK = "none"  # the prompt alone: what every other memory is measured against
 
@@ -59,7 +60,7 @@ def _changes(scenario: Scenario, spec: ModelSpec) -> bool:
 def _chains(scenario: Scenario, spec: ModelSpec) -> bool:
     """Two smooth changes in a row: from the second on, the chain's first scene is not the nearest."""
     begins = [act.begins for act in scenario.acts]
-    return any(one is other is SMOOTH for one, other in zip(begins, begins[1:], strict=False))
+    return any(one is other is SMOOTH for one, other in itertools.pairwise(begins))
 
 
 def _returns(scenario: Scenario, spec: ModelSpec) -> bool:
@@ -71,28 +72,45 @@ def _remembers_a_late_frame(scenario: Scenario, spec: ModelSpec) -> bool:
     head, wanted = 0, set()
     for index, act in enumerate(scenario.acts):
         if index:
-            wanted.add(scenario.first_in(act.place) if act.begins is RECALL else index - 1 if act.begins is CUT else head)
+            wanted.add(
+                scenario.first_in(act.place) if act.begins is RECALL else index - 1 if act.begins is CUT else head
+            )
         head = head if act.begins is SMOOTH else index
     return any(scenario.counts[scene] * spec.block_frames > 12 for scene in wanted)
 
 
 _ACTS: Mapping[str, Callable[[Scenario, ModelSpec], bool]] = {
-    "gate_on_clean": _rolls, "true_places": _rolls, "no_duplicates": _rolls, "suppress": _changes, "nearest_anchor": _chains,
-    "jump_by_gap": _returns, "whole_scene": _remembers_a_late_frame,
+    "gate_on_clean": _rolls,
+    "true_places": _rolls,
+    "no_duplicates": _rolls,
+    "suppress": _changes,
+    "nearest_anchor": _chains,
+    "jump_by_gap": _returns,
+    "whole_scene": _remembers_a_late_frame,
 }
 
 
 def _with(name: str, *parts: str) -> Contestant:
-    return Contestant(name, DEFAULT_POLICY, {key: value for part in parts for key, value in BEYOND[part].items()}, parts)
+    return Contestant(
+        name, DEFAULT_POLICY, {key: value for part in parts for key, value in BEYOND[part].items()}, parts
+    )
 
 
-CONTESTANTS: Mapping[str, Contestant] = MappingProxyType({each.name: each for each in (
-    *(Contestant(name, name) for name in SETTINGS), *(_with(f"+{part}", part) for part in BEYOND), _with(f"+{TOGETHER}", *BEYOND),
-)})
+CONTESTANTS: Mapping[str, Contestant] = MappingProxyType(
+    {
+        each.name: each
+        for each in (
+            *(Contestant(name, name) for name in SETTINGS),
+            *(_with(f"+{part}", part) for part in BEYOND),
+            _with(f"+{TOGETHER}", *BEYOND),
+        )
+    }
+)
 
 
 def contestant(name: str) -> Contestant:
-    """By name; settings may be joined, as in +jump_by_gap+whole_scene, or follow a policy, as in echo-infinity:update=initial."""
+    """By name; settings may be joined, as in +jump_by_gap+whole_scene, or follow a policy, as in
+    echo-infinity:update=initial."""
     parts = name.split("+")[1:]
     if name.startswith("+") and len(parts) > 1 and set(parts) <= set(BEYOND):
         return _with(name, *parts)
@@ -102,7 +120,9 @@ def contestant(name: str) -> Contestant:
         read_settings(policy, values)
         return Contestant(name, policy, values)
     if name not in CONTESTANTS:
-        raise UsageError(f"no policy or setting is called '{name}'{did_you_mean(name, tuple(CONTESTANTS))}",
-                         hint=f"There are: {', '.join(CONTESTANTS)}; settings may be joined, as in +jump_by_gap+whole_scene, and "
-                              "any may follow a policy, as in echo-infinity:update=initial.")
+        raise UsageError(
+            f"no policy or setting is called '{name}'{did_you_mean(name, tuple(CONTESTANTS))}",
+            hint=f"There are: {', '.join(CONTESTANTS)}; settings may be joined, as in +jump_by_gap+whole_scene, and "
+            "any may follow a policy, as in echo-infinity:update=initial.",
+        )
     return CONTESTANTS[name]

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from echo_cli.bench.meaning import Meaning
-from echo_cli.models.eye import ASPECTS, FEWEST
-from echo_cli.models.tiny_codec import TinyCodec
-from echo_cli.training.dice import uniform
-from echo_cli.training.draw import WIDTH
-from echo_cli.training.grammar import Saying, say
-from echo_cli.training.places import paint_places
-from echo_cli.training.world import HELD_OUT, LEFT, PAN, RIGHT, STILL, Stories, StoryKind, sample_stories
+from echo_cli.models.tiny.codec import TinyCodec
+from echo_cli.world.dice import uniform
+from echo_cli.world.draw import WIDTH
+from echo_cli.world.eye import ASPECTS, FEWEST
+from echo_cli.world.grammar import Saying, say
+from echo_cli.world.meaning import Meaning
+from echo_cli.world.places import paint_places
+from echo_cli.world.stories import HELD_OUT, LEFT, PAN, RIGHT, STILL, Stories, StoryKind, sample_stories
 
 LENGTH = 9  # latent frames of a scene: two seconds
 _TOGETHER = 8  # stories drawn at once
@@ -54,15 +54,18 @@ def trials(stories: int, length: int = LENGTH) -> Iterator[Trial]:
             other = {aspect: (right[aspect] + 1 + int(at * (len(names) - 1))) % len(names)
                      for (aspect, names), at in zip(ASPECTS.items(), chance[_WORDS:], strict=True)}
             prompts.append(say(Saying(**right), chance[:_WORDS]))
-            wrong.append({aspect: say(Saying(**{**right, aspect: other[aspect]}), chance[:_WORDS]) for aspect in ASPECTS})
+            wrong.append(
+                {aspect: say(Saying(**{**right, aspect: other[aspect]}), chance[:_WORDS]) for aspect in ASPECTS}
+            )
             strangers.append(say(Saying(**other), chance[:_WORDS]))
         yield Trial(told, told.pictures, prompts, wrong, strangers)
 
 
 @dataclass(frozen=True)
 class Sight:
-    """Of one way to show the scenes: shares of scenes in which each check is right, and of prompts wrong in one aspect that
-    were ranked below the right one; the alignment of right prompts, of such wrong ones, and of those wrong in everything."""
+    """Of one way to show the scenes: shares of scenes in which each check is right, and of prompts wrong in one aspect
+    that were ranked below the right one; the alignment of right prompts, of such wrong ones, and of those wrong in
+    everything."""
 
     place: float
     time: float
@@ -97,14 +100,24 @@ def eyesight(meaning: Meaning, codec: TinyCodec, stories: int = 64) -> dict[str,
         near = (trial.told.truth.visible[:, :FEWEST].mean(1) > _IN_SIGHT).nonzero()[:, 0]
         if len(near):
             blocks = through(trial.pictures[near, :FEWEST], codec)
-            sights[FIRST_BLOCK] += [_sight(meaning, film, trial, story) for story, film in zip(near.tolist(), blocks, strict=True)]
+            sights[FIRST_BLOCK] += [
+                _sight(meaning, film, trial, story) for story, film in zip(near.tolist(), blocks, strict=True)
+            ]
         for name, (concerns, harm) in DAMAGES.items():
             concerned = concerns(trial).nonzero()[:, 0]
-            for story, film in zip(concerned.tolist(), through(harm(trial)[concerned], codec) if len(concerned) else (), strict=True):
+            for story, film in zip(
+                concerned.tolist(), through(harm(trial)[concerned], codec) if len(concerned) else (), strict=True
+            ):
                 prompt = trial.prompts[story]
                 falls[name].append(meaning.alignment(shown[CODED][story], prompt) - meaning.alignment(film, prompt))
-    return {"shown": {name: asdict(Sight(*map(fmean, zip(*rows, strict=True)))) for name, rows in sights.items() if rows},
-            "damaged": {name: asdict(Damage(len(rows), fmean(by > 0 for by in rows), fmean(rows))) for name, rows in falls.items() if rows}}
+    return {
+        "shown": {name: asdict(Sight(*map(fmean, zip(*rows, strict=True)))) for name, rows in sights.items() if rows},
+        "damaged": {
+            name: asdict(Damage(len(rows), fmean(by > 0 for by in rows), fmean(rows)))
+            for name, rows in falls.items()
+            if rows
+        },
+    }
 
 
 def _sight(meaning: Meaning, film: Tensor, trial: Trial, story: int) -> tuple[float, ...]:
@@ -135,7 +148,9 @@ SHOWN: dict[str, Callable[[Tensor, TinyCodec, torch.Generator], Tensor]] = {
     CODED: lambda pictures, codec, dice: through(pictures, codec),
     NOISE: lambda pictures, codec, dice: through(pictures, codec, 1.0, dice),
     "blurred to a sixteenth": lambda pictures, codec, dice: _blurred(pictures, 16),
-    "grain of 0.05": lambda pictures, codec, dice: (pictures + 0.05 * torch.randn(pictures.shape, generator=dice)).clamp(0, 1),
+    "grain of 0.05": lambda pictures, codec, dice: (
+        pictures + 0.05 * torch.randn(pictures.shape, generator=dice)
+    ).clamp(0, 1),
 }
 
 
@@ -179,6 +194,9 @@ DAMAGES: dict[str, tuple[Callable[[Trial], Tensor], Callable[[Trial], Tensor]]] 
     "another place shines through, 10 %": (_all, lambda trial: 0.9 * trial.pictures + 0.1 * elsewhere(trial)),
     "no subject": (_all, _empty),
     "frozen, of those that move": (lambda trial: trial.motion != STILL, _frozen),
-    "backwards, of those that go": (lambda trial: (trial.motion == LEFT) | (trial.motion == RIGHT), lambda trial: trial.pictures.flip(1)),
+    "backwards, of those that go": (
+        lambda trial: (trial.motion == LEFT) | (trial.motion == RIGHT),
+        lambda trial: trial.pictures.flip(1),
+    ),
     "colours that drift": (_all, _drifting),
 }

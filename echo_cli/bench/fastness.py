@@ -13,13 +13,13 @@ from torch import Tensor
 
 from echo_cli.memory.policies import make_policy
 from echo_cli.memory.settings import read_settings
+from echo_cli.models.files.loading import random_transformer
 from echo_cli.models.fp8 import use_eight_bits
-from echo_cli.models.loading import random_transformer
-from echo_cli.models.spec import ModelSpec
 from echo_cli.models.transformer import Transformer
 from echo_cli.models.tuning import choose_attention, compile_passes
 from echo_cli.rollout.rollout import rollout
 from echo_cli.runtime import KeyedNoise, Runtime
+from echo_cli.spec import ModelSpec
 from echo_cli.storyboard.nouns import Scene, timeline_of
 
 
@@ -40,10 +40,20 @@ class Fastness:
         return asdict(self)
 
 
-def measure(spec: ModelSpec, runtime: Runtime, *, depth: int | None, size: tuple[int, int] | None, blocks: int, policy: str,
-            compiled: bool) -> Fastness:
+def measure(
+    spec: ModelSpec,
+    runtime: Runtime,
+    *,
+    depth: int | None,
+    size: tuple[int, int] | None,
+    blocks: int,
+    policy: str,
+    compiled: bool,
+) -> Fastness:
     spec = replace(spec, depth=depth or spec.depth)
-    exact, exact_s = _film(random_transformer(spec, 0, runtime.device, runtime.dtype), runtime, size, blocks, policy, compiled)
+    exact, exact_s = _film(
+        random_transformer(spec, 0, runtime.device, runtime.dtype), runtime, size, blocks, policy, compiled
+    )
     quick = random_transformer(spec, 0, runtime.device, runtime.dtype)
     use_eight_bits(quick, runtime.device)
     moved, quick_s = _film(quick, runtime, size, blocks, policy, compiled)
@@ -52,7 +62,15 @@ def measure(spec: ModelSpec, runtime: Runtime, *, depth: int | None, size: tuple
         wide = Runtime(runtime.device, torch.float32)
         true, _ = _film(random_transformer(spec, 0, wide.device, wide.dtype), wide, size, blocks, policy, False)
         rounding = _distances(true, exact)
-    return Fastness(spec.name, spec.depth, str(runtime.dtype).removeprefix("torch."), _distances(exact, moved), rounding, exact_s, quick_s)
+    return Fastness(
+        spec.name,
+        spec.depth,
+        str(runtime.dtype).removeprefix("torch."),
+        _distances(exact, moved),
+        rounding,
+        exact_s,
+        quick_s,
+    )
 
 
 @torch.inference_mode()

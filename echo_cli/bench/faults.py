@@ -39,9 +39,9 @@ AGAIN = 0.35  # how many struck films are struck once more before they are finis
 
 @dataclass(frozen=True, slots=True)
 class Strike:
-    """One interruption. `code` is what the process ended with (a signal's number below zero), `kept` what it left to go on
-    from, `whole` whether every file under a final name was; `same` whether the finished film equals the unstruck one, None
-    when it was struck again first."""
+    """One interruption. `code` is what the process ended with (a signal's number below zero), `kept` what it left to go
+    on from, `whole` whether every file under a final name was; `same` whether the finished film equals the unstruck
+    one, None when it was struck again first."""
 
     film: int
     shape: str
@@ -56,7 +56,7 @@ class Strike:
 
 def measure(interruptions: int, seed: int, model: str = "random") -> Iterator[Strike]:
     """Strikes, as they are dealt. The same seed strikes at the same moments, as far as clocks let it."""
-    from echo_cli.bench.struck import Blow
+    from echo_cli.bench.victim import Blow
 
     dice = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="echo-faults-") as place:
@@ -98,7 +98,7 @@ class _Studio:
     def __init__(self, place: Path, model: str) -> None:
         self._place, self._model = place, model
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["echo_cli.bench.struck"])
+        self._context.set_forkserver_preload(["echo_cli.bench.victim"])
         (place / "story.yaml").write_text(STORY)
 
     def folder(self, name: str) -> Path:
@@ -109,14 +109,29 @@ class _Studio:
         """The folder of a film that nobody struck."""
         folder = self.folder("unstruck-" + shape.split(".")[-1])
         if code := self.run(folder, shape, None):
-            raise EchoError(f"the film cannot be made at all (exit code {code}): {self.words(folder)}", "make it with generate")
+            raise EchoError(
+                f"the film cannot be made at all (exit code {code}): {self.words(folder)}", "make it with generate"
+            )
         return folder
 
     def run(self, folder: Path, shape: str, blow: Any) -> int:
-        from echo_cli.bench.struck import make
+        from echo_cli.bench.victim import make
 
-        arguments = [str(self._place / "story.yaml"), "-o", str(folder / shape), "--scale", "1", "--preset", "ultrafast",
-                     "--checkpoint-every", str(EVERY), "--progress", "none", "--device", "cpu"]
+        arguments = [
+            str(self._place / "story.yaml"),
+            "-o",
+            str(folder / shape),
+            "--scale",
+            "1",
+            "--preset",
+            "ultrafast",
+            "--checkpoint-every",
+            str(EVERY),
+            "--progress",
+            "none",
+            "--device",
+            "cpu",
+        ]
         child = self._context.Process(target=make, args=(arguments, folder / "words.txt", self._model, blow))
         child.start()
         child.join()
@@ -168,5 +183,7 @@ def table(strikes: Sequence[Strike]) -> Iterator[str]:
                f"{strike.kept or 'nothing':<18}{'whole' if strike.whole else 'NOT WHOLE':<13}{pictures}")
     films = [strike for strike in strikes if strike.same is not None]
     same, whole = sum(bool(strike.same) for strike in films), sum(strike.whole for strike in strikes)
-    yield (f"{len(strikes)} interruptions of {len(films)} films: {same} of {len(films)} came out as if nothing had happened; "
-           f"{whole} of {len(strikes)} times every file under a final name was whole")
+    yield (
+        f"{len(strikes)} interruptions of {len(films)} films: {same} of {len(films)} came out as if nothing had happened; "
+        f"{whole} of {len(strikes)} times every file under a final name was whole"
+    )

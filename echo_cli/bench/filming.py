@@ -16,7 +16,7 @@ from echo_cli.bench.scenarios import Scenario, timeline_for
 from echo_cli.memory.policies.base import Policy
 from echo_cli.memory.settings import read_settings
 from echo_cli.models.backend import Backend
-from echo_cli.rollout.film import plan_policy
+from echo_cli.rollout.plan import plan_policy
 from echo_cli.rollout.rollout import rollout
 from echo_cli.runtime import KeyedNoise
 from echo_cli.storyboard.nouns import Block, Scene
@@ -53,8 +53,11 @@ def takes(backend: Backend, scenario: Scenario, contestant: Contestant, stories:
     alike: dict[tuple[int | None, ...], dict[int, Policy]] = {}
     settings = read_settings(contestant.policy, contestant.settings)
     for seed, prompts in stories.items():
-        policy = plan_policy(contestant.policy, settings, backend, timeline_for(scenario, prompts, backend.spec.geometry))
-        alike.setdefault(tuple(policy.jumps.values()), {})[seed] = policy  # where a batch stands is decided once for all
+        policy = plan_policy(
+            contestant.policy, settings, backend, timeline_for(scenario, prompts, backend.spec.geometry)
+        )
+        # where a batch stands is decided once for all
+        alike.setdefault(tuple(policy.jumps.values()), {})[seed] = policy
     found: dict[int, Take] = {}
     for policies in alike.values():
         found |= _together(backend, next(iter(policies.values())), {seed: stories[seed] for seed in policies}, wanted)
@@ -62,7 +65,9 @@ def takes(backend: Backend, scenario: Scenario, contestant: Contestant, stories:
 
 
 @torch.inference_mode()
-def _together(backend: Backend, policy: Policy, stories: Mapping[int, Sequence[str]], wanted: Collection[int]) -> dict[int, Take]:
+def _together(
+    backend: Backend, policy: Policy, stories: Mapping[int, Sequence[str]], wanted: Collection[int]
+) -> dict[int, Take]:
     rows = [backend.text.encode(list(prompts)) for prompts in zip(*stories.values(), strict=True)]
     noise = EachItsOwn(tuple(stories), policy.timeline.scenes)
     pictures: list[dict[int, Tensor]] = [{} for _ in stories]

@@ -61,8 +61,10 @@ def story(seconds: float) -> Storyboard:
     """Scenes that begin in every way there is, over and over."""
     count = max(1, round(seconds / SCENE))
     ways = [(Kind.SMOOTH, None), (Kind.HARD_CUT, None), (Kind.RECALL, "scene-0")]
-    scenes = tuple(Scene(f"scene-{index}", PROMPTS[index % 3], seconds / count, *(ways[index % 3] if index else (None, None)))
-                   for index in range(count))
+    scenes = tuple(
+        Scene(f"scene-{index}", PROMPTS[index % 3], seconds / count, *(ways[index % 3] if index else (None, None)))
+        for index in range(count)
+    )
     return Storyboard(scenes)
 
 
@@ -78,7 +80,6 @@ def measure(backend: Backend, runtime: Runtime, seconds: Sequence[float]) -> lis
     if not Path("/proc/self/status").exists():
         raise MissingError("memory is read from /proc, which this system has not", "run it on Linux")
     meter = _Meter(seconds, backend.spec.fps)
-    with tempfile.TemporaryDirectory(prefix="echo-footprint-") as folder:
-        with Interruption() as interruption:
-            make(job_for(story(max(seconds)), backend, f"{folder}/film.mp4"), backend, runtime, meter, interruption)
+    with tempfile.TemporaryDirectory(prefix="echo-footprint-") as folder, Interruption() as interruption:
+        make(job_for(story(max(seconds)), backend, f"{folder}/film.mp4"), backend, runtime, meter, interruption)
     return meter.readings

@@ -1,8 +1,8 @@
-"""Which pictures of a scenario are compared with which: its returns, cuts, smooth changes and long scenes, each measured by what
-it asks of a memory.
+"""Which pictures of a scenario are compared with which: its returns, cuts, smooth changes and long scenes, each
+measured by what it asks of a memory.
 
-Two films are looked at: the contestant's, and its twin, made of the same story and noise with no memory across scenes. The
-twin shows what the prompt alone does. The measures themselves are in `metrics`.
+Two films are looked at: the contestant's, and its twin, made of the same story and noise with no memory across scenes.
+The twin shows what the prompt alone does. The measures themselves are in `metrics`.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from echo_cli.bench.scenarios import CUT, RECALL, SMOOTH, Scenario
 from echo_cli.storyboard.nouns import Geometry
 
 if TYPE_CHECKING:
-    from echo_cli.bench.meaning import Meaning
+    from echo_cli.world.meaning import Meaning
 
 _STILLS = 3  # every third picture is enough for the median of a place
 _SETTLED = 2  # blocks at the end of a scene by which its place is known to the scene after it
@@ -35,7 +35,8 @@ Curve = list[tuple[float, float]]
 
 @dataclass
 class Findings:
-    """Figures of one film: of each metric the mean over all places in the film that it was measured at, and of each curve."""
+    """Figures of one film: of each metric the mean over all places in the film that it was measured at, and of each
+    curve."""
 
     found: dict[str, list[float]] = field(default_factory=dict)
     drawn: dict[str, list[Curve]] = field(default_factory=dict)
@@ -174,7 +175,9 @@ def _long(scenes: Scenes, scene: int, geometry: Geometry, found: Findings) -> No
         found.draw(name, [(0.0, 0.0), *zip(seconds, map(value, drifts), strict=True)])
 
 
-def _mean(scenes: Scenes, scene: int, prompts: Sequence[str], geometry: Geometry, meaning: "Meaning", found: Findings) -> None:
+def _mean(
+    scenes: Scenes, scene: int, prompts: Sequence[str], geometry: Geometry, meaning: "Meaning", found: Findings
+) -> None:
     prompt, pictures = prompts[scene], scenes.opening(scene)
     if not meaning.knows(prompt):
         return
@@ -189,7 +192,8 @@ def _mean(scenes: Scenes, scene: int, prompts: Sequence[str], geometry: Geometry
 
 
 def moments(scenario: Scenario, take: Take) -> list[tuple[int, int, Tensor]]:
-    """A few pictures that tell the film: (scene, block, picture) at the beginning and end of each scene that was looked at."""
+    """A few pictures that tell the film: (scene, block, picture) at the beginning and end of each scene that was looked
+    at."""
     shown = []
     for scene in range(len(scenario.acts)):
         blocks = Scenes(scenario, take).blocks(scene)

@@ -1,7 +1,7 @@
 """Memories side by side: every scenario under every policy, for many seeds, each film judged by what its scenario asks.
 
-Work is cut into pieces of a scenario and a few seeds; a piece films its twin first, then every contestant. Pieces run in as
-many processes as there are cores; how many that is changes nothing but rounding.
+Work is cut into pieces of a scenario and a few seeds; a piece films its twin first, then every contestant. Pieces run
+in as many processes as there are cores; how many that is changes nothing but rounding.
 """
 
 import multiprocessing
@@ -17,20 +17,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from echo_cli import __version__
-from echo_cli.bench import machine
+from echo_cli import __version__, machine
 from echo_cli.bench.contestants import BLANK, CONTESTANTS, Contestant
 from echo_cli.bench.filming import takes
 from echo_cli.bench.judging import judge, moments, wanted
-from echo_cli.bench.meaning import Meaning, load_meaning
 from echo_cli.bench.results import Report, Row, filled
 from echo_cli.bench.scenarios import Scenario, story
 from echo_cli.errors import MissingError, OutOfMemory
 from echo_cli.memory.settings import DEFAULT_POLICY
-from echo_cli.models.backend import Backend, load_backend
-from echo_cli.models.spec import TINY, ModelSpec
+from echo_cli.models.backend import Backend
+from echo_cli.models.loaders import load_backend
 from echo_cli.runtime import Runtime
+from echo_cli.spec import TINY, ModelSpec
 from echo_cli.storyboard.nouns import Geometry
+from echo_cli.world.meaning import Meaning, load_meaning
 
 Shown = list[tuple[int, int, Tensor]]  # scene, block, picture
 
@@ -106,27 +106,53 @@ def measure(order: Order, spec: ModelSpec, told: Callable[[str], None]) -> Bench
         found.append(each)
         done += each.piece.blocks
         spent = time.monotonic() - began
-        told(f"{each.piece.scenario.name}, seeds {each.piece.seeds[0]} to {each.piece.seeds[-1]}: "
-             f"{len(each.rows)} films; {done / share:.0%}, {spent:.0f} s gone, about {spent / done * (share - done):.0f} s left")
+        told(
+            f"{each.piece.scenario.name}, seeds {each.piece.seeds[0]} to {each.piece.seeds[-1]}: "
+            f"{len(each.rows)} films; {done / share:.0%}, {spent:.0f} s gone, about {spent / done * (share - done):.0f} s left"
+        )
     lacking = {name: why for each in found for name, why in each.lacking.items()}
     same = {(scenario.name, each.name): source_of(each) for scenario in order.scenarios for each in order.contestants
             if each.name not in lacking and not takes_part(each, order, scenario, spec)}
     shown = {key: pictures for each in found for key, pictures in each.shown.items()}
     for (scenario, name), source in same.items():
-        shown |= {(scenario, name, seed): shown[scenario, source, seed] for seed in order.seeds if (scenario, source, seed) in shown}
-    about = {"version": __version__, "model": order.model, **found[0].facts, "seeds": list(order.seeds), "lacking": lacking,
-             "device": _device(order), "machine": machine.name(), "torch": torch.__version__, "jobs": order.jobs,
-             "seconds": round(time.monotonic() - began, 1), "films": sum(len(each.rows) for each in found)}
+        shown |= {
+            (scenario, name, seed): shown[scenario, source, seed]
+            for seed in order.seeds
+            if (scenario, source, seed) in shown
+        }
+    about = {
+        "version": __version__,
+        "model": order.model,
+        **found[0].facts,
+        "seeds": list(order.seeds),
+        "lacking": lacking,
+        "device": _device(order),
+        "machine": machine.name(),
+        "torch": torch.__version__,
+        "jobs": order.jobs,
+        "seconds": round(time.monotonic() - began, 1),
+        "films": sum(len(each.rows) for each in found),
+    }
     return Bench(_report(order, about, found, same), shown)
 
 
-def _report(order: Order, about: Mapping[str, Any], found: Sequence[Found], same: Mapping[tuple[str, str], str]) -> Report:
+def _report(
+    order: Order, about: Mapping[str, Any], found: Sequence[Found], same: Mapping[tuple[str, str], str]
+) -> Report:
     places = {each.name: place for place, each in enumerate((*order.scenarios, *order.contestants))}
     rows = sorted(filled((row for each in found for row in each.rows), same),
                   key=lambda row: (places[row.scenario], places[row.policy], row.seed))
-    scenarios = {each.name: {"words": each.words, "prompts": {str(seed): story(each, seed) for seed in order.seeds}, "scenes": [
-        {"place": act.place, "blocks": act.blocks, "begins": act.begins and act.begins.value} for act in each.acts]}
-        for each in order.scenarios}
+    scenarios = {
+        each.name: {
+            "words": each.words,
+            "prompts": {str(seed): story(each, seed) for seed in order.seeds},
+            "scenes": [
+                {"place": act.place, "blocks": act.blocks, "begins": act.begins and act.begins.value}
+                for act in each.acts
+            ],
+        }
+        for each in order.scenarios
+    }
     policies = {each.name: {"policy": each.policy, "settings": dict(each.settings)} for each in order.contestants
                 if each.name not in about["lacking"]}
     return Report(about, scenarios, policies, order.against, tuple(rows))
@@ -199,7 +225,11 @@ class Studio:
             if not takes_part(contestant, self.order, scenario, spec):
                 continue
             try:
-                made = twins if contestant == blank and twins else takes(self.backend, scenario, contestant, stories, blocks)
+                made = (
+                    twins
+                    if contestant == blank and twins
+                    else takes(self.backend, scenario, contestant, stories, blocks)
+                )
             except MissingError as error:
                 found.lacking[contestant.name] = error.message
                 continue
@@ -213,5 +243,10 @@ class Studio:
 
 def strips(bench: Bench, geometry: Geometry) -> dict[tuple[str, str, int], list[tuple[str, np.ndarray]]]:
     """The shown pictures with a word for each: its scene and its second."""
-    return {key: [(f"{scene + 1} · {block * geometry.block_pictures / geometry.fps:.1f} s", picture.permute(1, 2, 0).numpy())
-                  for scene, block, picture in shown] for key, shown in bench.shown.items()}
+    return {
+        key: [
+            (f"{scene + 1} · {block * geometry.block_pictures / geometry.fps:.1f} s", picture.permute(1, 2, 0).numpy())
+            for scene, block, picture in shown
+        ]
+        for key, shown in bench.shown.items()
+    }

@@ -24,8 +24,8 @@ _STILL = 0.5 / 255  # a change below this is no change: a film that stands still
 
 
 def background(pictures: Tensor) -> Tensor:
-    """The place without what moves through it: the median over time of a film, or of several [film, picture, 3, y, x]. Who
-    stands still is part of the place."""
+    """The place without what moves through it: the median over time of a film, or of several [film, picture, 3, y, x].
+    Who stands still is part of the place."""
     return pictures.median(-4).values
 
 
@@ -51,7 +51,9 @@ def perceptual(picture: Tensor, other: Tensor) -> Tensor:
     A Laplacian pyramid in luminance and two opponent colours, every band divided by the activity around it as the eye
     does, so that structure counts where there is little and is masked where there is much. No learned weights.
     """
-    apart = [(one - two).square().mean((1, 2, 3)).sqrt() for one, two in zip(_pyramid(picture), _pyramid(other), strict=True)]
+    apart = [
+        (one - two).square().mean((1, 2, 3)).sqrt() for one, two in zip(_pyramid(picture), _pyramid(other), strict=True)
+    ]
     return torch.stack(apart).mean(0)
 
 
@@ -95,8 +97,8 @@ def _luminance(pictures: Tensor) -> Tensor:
 def left_of(old: Tensor, new: Tensor, pictures: Tensor) -> Tensor:
     """How much of the place `old` is left in each picture of a film; 0 is nothing, 1 is all of it.
 
-    Each picture is explained as a mixture of `old` and of `new`, what the prompt alone would show; the share of `old` is
-    what is left of it. Only detail counts, since all places have a sky.
+    Each picture is explained as a mixture of `old` and of `new`, what the prompt alone would show; the share of `old`
+    is what is left of it. Only detail counts, since all places have a sky.
     """
     seen, was, will = (_detail(x) for x in (pictures, old[None], new[None]))
     was, will = was[0], will[0]
@@ -112,7 +114,8 @@ def _detail(pictures: Tensor) -> Tensor:
 
 
 def response(old: Tensor, new: Tensor, pictures: Tensor, lasting: int) -> int:
-    """Pictures until a film shows the new scene and goes on doing so for `lasting` pictures; its length if it never does.
+    """Pictures until a film shows the new scene and goes on doing so for `lasting` pictures; its length if it never
+    does.
 
     Shown is what has more of the colours and the texture of `new`, what the prompt alone would show, than of `old`;
     where things stand in the picture does not matter.

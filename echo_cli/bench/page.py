@@ -41,12 +41,24 @@ def page(report: Report, strips: Mapping[tuple[str, str, int], Strip]) -> str:
 
 def _head(report: Report) -> str:
     about = report.about
-    facts = (f"model {about['model']}", plural(len(report.scenarios), "scenario"), f"{len(report.policies)} memories",
-             plural(len(about["seeds"]), "seed"), plural(about["films"], "film"), f"{about['device']}, {about['seconds']:.0f} s")
-    return ('<header><h1>Memories side by side</h1><ul class="facts">'
-            + "".join(f"<li>{escape(str(fact))}</li>" for fact in facts) + "</ul>"
-            + "".join(f'<p class="notice">{escape(name)} was left out: {escape(why)}</p>' for name, why in about["lacking"].items())
-            + "</header>")
+    facts = (
+        f"model {about['model']}",
+        plural(len(report.scenarios), "scenario"),
+        f"{len(report.policies)} memories",
+        plural(len(about["seeds"]), "seed"),
+        plural(about["films"], "film"),
+        f"{about['device']}, {about['seconds']:.0f} s",
+    )
+    return (
+        '<header><h1>Memories side by side</h1><ul class="facts">'
+        + "".join(f"<li>{escape(str(fact))}</li>" for fact in facts)
+        + "</ul>"
+        + "".join(
+            f'<p class="notice">{escape(name)} was left out: {escape(why)}</p>'
+            for name, why in about["lacking"].items()
+        )
+        + "</header>"
+    )
 
 
 def _words(report: Report) -> str:
@@ -84,8 +96,10 @@ def _whiskers(report: Report, metric: str) -> str:
     column = METRICS[metric]
     good = {True: "More is better.", False: "Less is better.", None: ""}[column.more]
     unit = f", {column.unit}" if column.unit else ""
-    return (f'<figure class="panel plot"><figcaption><b>{escape(metric)}</b>{escape(unit)}: {escape(column.words)}. {good}'
-            f'</figcaption>{"".join(rows)}</figure>')
+    return (
+        f'<figure class="panel plot"><figcaption><b>{escape(metric)}</b>{escape(unit)}: {escape(column.words)}. {good}'
+        f"</figcaption>{''.join(rows)}</figure>"
+    )
 
 
 def _colour(report: Report, policy: str) -> str:
@@ -101,10 +115,16 @@ def _mark(verdict: Verdict | None) -> str:
 
 def _table(report: Report, scenario: str, title: str) -> str:
     metrics = report.measured(scenario)
-    head = "".join(f'<th title="{escape(METRICS[metric].words)}">{escape(metric)}<br><small>{escape(METRICS[metric].unit)}</small></th>'
-                   for metric in metrics)
-    rows = "".join(f"<tr><th>{escape(policy)}</th>" + "".join(_figure(report, policy, metric, scenario) for metric in metrics) + "</tr>"
-                   for policy in report.policies)
+    head = "".join(
+        f'<th title="{escape(METRICS[metric].words)}">{escape(metric)}<br><small>{escape(METRICS[metric].unit)}</small></th>'
+        for metric in metrics
+    )
+    rows = "".join(
+        f"<tr><th>{escape(policy)}</th>"
+        + "".join(_figure(report, policy, metric, scenario) for metric in metrics)
+        + "</tr>"
+        for policy in report.policies
+    )
     return (f'<section class="panel"><h2>{escape(title)}</h2><div class="scrolled"><table class="figures">'
             f"<tr><th></th>{head}</tr>{rows}</table></div>"
             f'<p class="note">{escape(LEGEND.format(against=report.against))}</p></section>')
@@ -126,16 +146,22 @@ def _scenario(report: Report, name: str, strips: Mapping[tuple[str, str, int], S
     curves = "".join(_curve(report, name, curve) for curve in report.curves(name))
     seeds = sorted({seed for scenario, _, seed in strips if scenario == name})
     sheets = "".join(_sheet(report, name, seed, strips) for seed in seeds)
-    return (f'<section class="scenario"><h2>{escape(name)} <small>{escape(about["words"])}</small></h2>{sheets}'
-            + (f'<div class="plots">{curves}</div>' if curves else "") + f"</section>{_table(report, name, f'{name} in figures')}")
+    return (
+        f'<section class="scenario"><h2>{escape(name)} <small>{escape(about["words"])}</small></h2>{sheets}'
+        + (f'<div class="plots">{curves}</div>' if curves else "")
+        + f"</section>{_table(report, name, f'{name} in figures')}"
+    )
 
 
 def _sheet(report: Report, scenario: str, seed: int, strips: Mapping[tuple[str, str, int], Strip]) -> str:
     shown = {policy: strips[key] for policy in report.policies if (key := (scenario, policy, seed)) in strips}
     labels = [label for label, _ in next(iter(shown.values()))]
     head = "".join(f"<span>{escape(label)}</span>" for label in labels)
-    rows = "".join(f'<div class="take"><b>{escape(policy)}</b><img src="{_uri(strip)}" '
-                   f'alt="{escape(f"{scenario} under {policy}: {len(strip)} pictures in order")}"></div>' for policy, strip in shown.items())
+    rows = "".join(
+        f'<div class="take"><b>{escape(policy)}</b><img src="{_uri(strip)}" '
+        f'alt="{escape(f"{scenario} under {policy}: {len(strip)} pictures in order")}"></div>'
+        for policy, strip in shown.items()
+    )
     said = "".join(f"<li>{escape(prompt)}</li>" for prompt in report.scenarios[scenario]["prompts"][str(seed)])
     return (f'<div class="panel sheet"><div class="take labels"><b>seed {seed}</b>'
             f'<div style="grid-template-columns:repeat({len(labels)},1fr)">{head}</div></div>'
@@ -148,7 +174,9 @@ def _uri(strip: Strip) -> str:
     tall = round(_WIDTH * height / width)
     whole = Image.new("RGB", (len(strip) * (_WIDTH + _GAP) - _GAP, tall), "white")
     for place, (_, picture) in enumerate(strip):
-        whole.paste(Image.fromarray(picture).resize((_WIDTH, tall), Image.Resampling.LANCZOS), (place * (_WIDTH + _GAP), 0))
+        whole.paste(
+            Image.fromarray(picture).resize((_WIDTH, tall), Image.Resampling.LANCZOS), (place * (_WIDTH + _GAP), 0)
+        )
     held = io.BytesIO()
     whole.save(held, "JPEG", quality=72, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(held.getvalue()).decode()
@@ -159,15 +187,26 @@ def _curve(report: Report, scenario: str, name: str) -> str:
     every = [y for points in lines.values() for _, y in points]
     low, high = min(0.0, *every), max(0.0, *every)
     span, last = (high - low) or 1.0, max(x for points in lines.values() for x, _ in points) or 1.0
-    drawn = "".join(f'<path class="line {_colour(report, policy)}" d="M' + "L".join(
-        f"{100 * x / last:.2f} {100 * (1 - (y - low) / span):.2f}" for x, y in points) + f'"><title>{escape(policy)}</title></path>'
-        for policy, points in sorted(lines.items(), key=lambda line: not line[0].startswith("+")))
+    drawn = "".join(
+        f'<path class="line {_colour(report, policy)}" d="M'
+        + "L".join(f"{100 * x / last:.2f} {100 * (1 - (y - low) / span):.2f}" for x, y in points)
+        + f'"><title>{escape(policy)}</title></path>'
+        for policy, points in sorted(lines.items(), key=lambda line: not line[0].startswith("+"))
+    )
     unit = "s" if "drift" in name else "pictures after the cut"
-    axis = "".join(f'<span style="left:{100 * at / last:.2f}%">{at:g}</span>' for at in ticks(last, 6) if at < 0.95 * last)
-    legend = "".join(f'<span class="{_colour(report, policy)}">{escape(policy)}</span>' for policy in lines if not policy.startswith("+"))
-    return (f'<figure class="panel plot"><figcaption><b>{escape(name)}</b>, {low:.0f} to {high:.0f} %</figcaption>'
-            f'{svg(100, 100, drawn, f"{name} in the course of {scenario}, a line a policy", "curves")}'
-            f'<div class="ticks">{axis}</div><p class="note">{unit}; variations are grey</p><p class="key">{legend}</p></figure>')
+    axis = "".join(
+        f'<span style="left:{100 * at / last:.2f}%">{at:g}</span>' for at in ticks(last, 6) if at < 0.95 * last
+    )
+    legend = "".join(
+        f'<span class="{_colour(report, policy)}">{escape(policy)}</span>'
+        for policy in lines
+        if not policy.startswith("+")
+    )
+    return (
+        f'<figure class="panel plot"><figcaption><b>{escape(name)}</b>, {low:.0f} to {high:.0f} %</figcaption>'
+        f"{svg(100, 100, drawn, f'{name} in the course of {scenario}, a line a policy', 'curves')}"
+        f'<div class="ticks">{axis}</div><p class="note">{unit}; variations are grey</p><p class="key">{legend}</p></figure>'
+    )
 
 
 def _about(report: Report) -> str:

@@ -1,4 +1,5 @@
-"""What a memory bench found: a row for each film, and what follows from all of them. Saved as JSON, read again to compare.
+"""What a memory bench found: a row for each film, and what follows from all of them. Saved as JSON, read again to
+compare.
 
 Knows names and numbers; no tensor, no picture.
 """
@@ -71,14 +72,17 @@ class Report:
         found = {}
         for scenario in (ALL, *self.scenarios):
             for metric in METRICS:
-                values = {policy: seeds for policy in self.policies if (seeds := self.by_seed.get((scenario, policy, metric)))}
+                values = {
+                    policy: seeds for policy in self.policies if (seeds := self.by_seed.get((scenario, policy, metric)))
+                }
                 base = values.get(self.against, {})
                 pairs = {policy: [seeds[seed] - base[seed] for seed in seeds if seed in base]
                          for policy, seeds in values.items() if policy != self.against and not METRICS[metric].cost}
                 said = verdicts({policy: each for policy, each in pairs.items() if each}, METRICS[metric].more)
                 for policy, seeds in values.items():
-                    found[scenario, policy, metric] = Cell(scenario, policy, metric, interval(list(seeds.values())), len(seeds),
-                                                           said.get(policy))
+                    found[scenario, policy, metric] = Cell(
+                        scenario, policy, metric, interval(list(seeds.values())), len(seeds), said.get(policy)
+                    )
         return found
 
     def cell(self, policy: str, metric: str, scenario: str = ALL) -> Cell | None:
@@ -90,7 +94,11 @@ class Report:
 
     def curve(self, scenario: str, policy: str, metric: str) -> list[tuple[float, float]]:
         """The mean over seeds."""
-        curves = [row.curves[metric] for row in self.rows if (row.scenario, row.policy) == (scenario, policy) and metric in row.curves]
+        curves = [
+            row.curves[metric]
+            for row in self.rows
+            if (row.scenario, row.policy) == (scenario, policy) and metric in row.curves
+        ]
         return [(points[0][0], fmean(y for _, y in points)) for points in zip(*curves, strict=False)]
 
     def curves(self, scenario: str) -> list[str]:
@@ -117,8 +125,17 @@ def csv_rows(report: Report) -> Iterator[dict[str, Any]]:
 
 def saved(told: Mapping[str, Any]) -> Report:
     """A report from its JSON."""
-    rows = (Row(row["scenario"], row["policy"], row["seed"], row["figures"],
-                {name: [(x, y) for x, y in points] for name, points in row["curves"].items()}, row["same_as"]) for row in told["rows"])
+    rows = (
+        Row(
+            row["scenario"],
+            row["policy"],
+            row["seed"],
+            row["figures"],
+            {name: [(x, y) for x, y in points] for name, points in row["curves"].items()},
+            row["same_as"],
+        )
+        for row in told["rows"]
+    )
     return Report(told["about"], told["scenarios"], told["policies"], told["against"], tuple(rows))
 
 
@@ -137,9 +154,13 @@ def read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file", "Give what a bench wrote with --json or --out.") from None
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: not the JSON of a bench ({error})", "Give what a bench wrote with --json or --out.") from None
+        raise UsageError(
+            f"{path}: not the JSON of a bench ({error})", "Give what a bench wrote with --json or --out."
+        ) from None
     if not isinstance(told, dict) or "kind" not in told:
-        raise UsageError(f"{path}: JSON, but not a bench's", "Give what `bench memory` or `bench speed` wrote with --json.")
+        raise UsageError(
+            f"{path}: JSON, but not a bench's", "Give what `bench memory` or `bench speed` wrote with --json."
+        )
     if told.get("format", 0) > FORMAT:
         raise UsageError(f"{path}: written by a newer version of this program", "Read it with that version.")
     return told

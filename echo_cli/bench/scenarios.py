@@ -1,16 +1,16 @@
 """What is filmed: scenarios of a few scenes, told anew for every seed, so that nobody can tune a memory to them.
 
-A scenario says which scenes return to which place and how each begins; a seed says who is where and what they do. Prompts
-are plain English about the little world of `tiny`, which any model can film. Host integers and text; no tensor.
+A scenario says which scenes return to which place and how each begins; a seed says who is where and what they do.
+Prompts are plain English about the little world of `tiny`, which any model can film. Host integers and text; no tensor.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
-from echo_cli.models.tiny_words import COLOURS, MOTIONS, PLACES, SUBJECTS, TIMES
+from echo_cli.models.tiny.words import COLOURS, MOTIONS, PLACES, SUBJECTS, TIMES
 from echo_cli.storyboard.nouns import Geometry, Kind, Scene, Timeline, timeline_of
-from echo_cli.training.grammar import Saying, say
+from echo_cli.world.grammar import Saying, say
 
 _STRIDE, _LOOKS = 3, 24  # a long scene is looked at every so many blocks, and about so often if it is very long
 _WALKS = 2  # motions, to the left and to the right
@@ -20,7 +20,8 @@ SMOOTH, CUT, RECALL = Kind.SMOOTH, Kind.HARD_CUT, Kind.RECALL
 
 @dataclass(frozen=True)
 class Act:
-    """One scene: the place it is in, how many blocks it lasts, how it begins. A recall returns to the place's first scene."""
+    """One scene: the place it is in, how many blocks it lasts, how it begins. A recall returns to the place's first
+    scene."""
 
     place: str
     blocks: int
@@ -29,8 +30,8 @@ class Act:
 
 @dataclass(frozen=True)
 class Scenario:
-    """`stride`: every so many blocks are looked at, where a scene is long. `cuts`: whether hard cuts are measured, or only
-    pass the time between a place and its return."""
+    """`stride`: every so many blocks are looked at, where a scene is long. `cuts`: whether hard cuts are measured, or
+    only pass the time between a place and its return."""
 
     name: str
     words: str
@@ -61,19 +62,26 @@ def _acts(told: str) -> tuple[Act, ...]:
     return tuple(Act(word.lstrip("|~@")[0], int(word.lstrip("|~@")[1:]), kinds.get(word[0])) for word in told.split())
 
 
-# A place that returns has been out of every window for six blocks, or the plainest window would remember it by chance. It is
-# not what the film opens with either, which anchors hold for ever, nor what left the window first, which a memory that never
-# changes would have, but in the stories that go to and fro or mix all.
-SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for scenario in (
-    Scenario("long", "one scene, far longer than the window", _acts("A24"), stride=_STRIDE),
-    Scenario("chain", "four scenes in one place, one thing changing from each to the next", _acts("A3 ~A3 ~A3 ~A3")),
-    Scenario("cuts", "three places, a hard cut between them", _acts("A3 |B3 |C3")),
-    Scenario("recall-1", "a place returns after one other scene", _acts("P4 |A3 |B6 @A3"), cuts=False),
-    Scenario("recall-2", "a place returns after two other scenes", _acts("P4 |A3 |B3 |C3 @A3"), cuts=False),
-    Scenario("recall-5", "a place returns after five other scenes", _acts("P4 |A3 |B2 |C2 |D2 |E2 |F2 @A3"), cuts=False),
-    Scenario("to-and-fro", "two places in turn", _acts("A4 |B6 @A6 @B3")),
-    Scenario("mixed", "smooth changes, cuts and returns in one story", _acts("A3 ~A2 |B3 ~B3 @A3")),
-)}
+# A place that returns has been out of every window for six blocks, or the plainest window would remember it by chance.
+# It is not what the film opens with either, which anchors hold for ever, nor what left the window first, which a memory
+# that never changes would have, but in the stories that go to and fro or mix all.
+SCENARIOS: dict[str, Scenario] = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("long", "one scene, far longer than the window", _acts("A24"), stride=_STRIDE),
+        Scenario(
+            "chain", "four scenes in one place, one thing changing from each to the next", _acts("A3 ~A3 ~A3 ~A3")
+        ),
+        Scenario("cuts", "three places, a hard cut between them", _acts("A3 |B3 |C3")),
+        Scenario("recall-1", "a place returns after one other scene", _acts("P4 |A3 |B6 @A3"), cuts=False),
+        Scenario("recall-2", "a place returns after two other scenes", _acts("P4 |A3 |B3 |C3 @A3"), cuts=False),
+        Scenario(
+            "recall-5", "a place returns after five other scenes", _acts("P4 |A3 |B2 |C2 |D2 |E2 |F2 @A3"), cuts=False
+        ),
+        Scenario("to-and-fro", "two places in turn", _acts("A4 |B6 @A6 @B3")),
+        Scenario("mixed", "smooth changes, cuts and returns in one story", _acts("A3 ~A2 |B3 ~B3 @A3")),
+    )
+}
 
 
 def with_length(scenario: Scenario, blocks: int) -> Scenario:
@@ -92,7 +100,10 @@ def story(scenario: Scenario, seed: int) -> list[str]:
             homes[act.place] = _home(homes, returning, dice)
     # Who lives in a place that returns walks through it, so that the place can be seen without them.
     ways = {place: _WALKS if place in returning else len(MOTIONS) for place in homes}
-    cast = {place: [dice.randrange(len(SUBJECTS)), dice.randrange(len(COLOURS)), dice.randrange(ways[place])] for place in homes}
+    cast = {
+        place: [dice.randrange(len(SUBJECTS)), dice.randrange(len(COLOURS)), dice.randrange(ways[place])]
+        for place in homes
+    }
     prompts, seen = [], set()
     for act in scenario.acts:
         traits = cast[act.place]

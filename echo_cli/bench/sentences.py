@@ -8,7 +8,14 @@ from echo_cli.bench.statistics import Verdict, least_pairs
 
 HEADLINE = ("recall", "return", "left over", "response", "seam", "drift", "motion", "alignment", "memory", "block")
 CLAIMED = ("recall", "return", "left over", "response", "seam", "drift", "understood", "alignment")
-MARKS = {Verdict.BETTER: "▲", Verdict.WORSE: "▼", Verdict.DIFFERENT: "≠", Verdict.SAME: " ", Verdict.UNTOLD: "?", None: " "}
+MARKS = {
+    Verdict.BETTER: "▲",
+    Verdict.WORSE: "▼",
+    Verdict.DIFFERENT: "≠",
+    Verdict.SAME: " ",
+    Verdict.UNTOLD: "?",
+    None: " ",
+}
 LEGEND = "▲ better, ▼ worse than {against}, seed by seed; no mark: no difference could be shown."
 _COLUMN = 13
 
@@ -38,14 +45,22 @@ def table(report: Report, scenario: str = ALL, metrics: Sequence[str] | None = N
 
 
 def sentences(report: Report) -> Iterator[str]:
-    """How the policy that all are compared with stands, metric by metric; then what each setting beyond the release does."""
-    against, rivals = report.against, [name for name in report.policies if not name.startswith("+") and name != report.against]
+    """How the policy that all are compared with stands, metric by metric; then what each setting beyond the release
+    does."""
+    against, rivals = (
+        report.against,
+        [name for name in report.policies if not name.startswith("+") and name != report.against],
+    )
     for metric in CLAIMED:
         own = report.cell(against, metric)
         if own is None:
             continue
         yield f"{metric}: {against} {_interval(own)}{_standing(report, own, rivals)}"
-    yield from (f"{name} ({_settings(report, name)}): {_effect(report, name)}" for name in report.policies if name.startswith("+"))
+    yield from (
+        f"{name} ({_settings(report, name)}): {_effect(report, name)}"
+        for name in report.policies
+        if name.startswith("+")
+    )
     alone = [name for name in report.policies if name.startswith("+") and len(report.policies[name]["settings"]) == 1]
     if alone:
         winners = [name for name in alone if won(report, name)]
@@ -71,7 +86,9 @@ def _standing(report: Report, own: Cell, rivals: Sequence[str]) -> str:
         said = {Verdict.BETTER: "worse than", Verdict.WORSE: "better than", Verdict.SAME: "no difference to",
                 Verdict.DIFFERENT: "different from", Verdict.UNTOLD: "not told apart from"}[cell.verdict]
         overlaps = cell.verdict in (Verdict.BETTER, Verdict.WORSE) and not cell.interval.apart(own.interval)
-        names.setdefault(said, []).append(f"{rival} {number(cell.interval.mean, own.metric)}{' (intervals overlap)' if overlaps else ''}")
+        names.setdefault(said, []).append(
+            f"{rival} {number(cell.interval.mean, own.metric)}{' (intervals overlap)' if overlaps else ''}"
+        )
     return "".join(f"; {said} {', '.join(each)}" for said, each in names.items()) + "."
 
 
@@ -82,7 +99,9 @@ def _settings(report: Report, name: str) -> str:
 def changes(report: Report, name: str) -> tuple[list[str], list[str]]:
     """The metrics in which a policy is better, and in which it is worse."""
     cells = [cell for metric in METRICS if (cell := report.cell(name, metric))]
-    return tuple([cell.metric for cell in cells if cell.verdict is verdict] for verdict in (Verdict.BETTER, Verdict.WORSE))
+    return tuple(
+        [cell.metric for cell in cells if cell.verdict is verdict] for verdict in (Verdict.BETTER, Verdict.WORSE)
+    )
 
 
 def won(report: Report, name: str) -> bool:
@@ -101,4 +120,8 @@ def _effect(report: Report, name: str) -> str:
 
 def _change(report: Report, name: str, metric: str) -> str:
     mine, other = report.cell(name, metric), report.cell(report.against, metric)
-    return f"{metric} {number(other.interval.mean, metric)} → {number(mine.interval.mean, metric)}" if mine and other else metric
+    return (
+        f"{metric} {number(other.interval.mean, metric)} → {number(mine.interval.mean, metric)}"
+        if mine and other
+        else metric
+    )

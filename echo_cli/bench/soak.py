@@ -1,9 +1,10 @@
-"""A day of film in one rollout: whether memory stays bounded, a block as fast in the last hour as in the first, and what
-becomes of the pictures.
+"""A day of film in one rollout: whether memory stays bounded, a block as fast in the last hour as in the first, and
+what becomes of the pictures.
 
 The film goes round six places, ten minutes each, so that every hour asks for the same and can be laid beside the first.
-Nothing is decoded but a few seconds at the end of each scene. A day takes hours: it is made in sittings, each of which goes
-on from the state that the one before left, to the last bit. A run is a folder: `soak.json` tells all that was measured.
+Nothing is decoded but a few seconds at the end of each scene. A day takes hours: it is made in sittings, each of which
+goes on from the state that the one before left, to the last bit. A run is a folder: `soak.json` tells all that was
+measured.
 """
 
 import json
@@ -26,16 +27,16 @@ from echo_cli.memory.policies.base import Policy
 from echo_cli.memory.policies.echo_infinity import EchoInfinity
 from echo_cli.memory.settings import read_settings
 from echo_cli.models.backend import Backend
-from echo_cli.models.spec import TINY
-from echo_cli.rollout.checkpoint import Stored, read_state, write_state
-from echo_cli.rollout.film import Rows, plan_policy
+from echo_cli.rollout.plan import Rows, plan_policy
 from echo_cli.rollout.rollout import Begun, rollout
 from echo_cli.rollout.stopwatch import Stopwatch
 from echo_cli.runtime import KeyedNoise, Runtime
+from echo_cli.spec import TINY
+from echo_cli.state_files import Stored, read_state, write_state
 from echo_cli.storyboard.nouns import Geometry, Kind, Scene, SceneSpan, Timeline, timeline_of
-from echo_cli.training.grammar import Saying, say
-from echo_cli.training.probes import judge
 from echo_cli.video.contact import write_sheet
+from echo_cli.world.grammar import Saying, say
+from echo_cli.world.probes import judge
 
 DAY = 1_400_000  # pictures
 PLACES = 6
@@ -83,7 +84,10 @@ class Running:
 
 def sayings(scenes: int) -> list[Saying]:
     """What is said of each scene: the same six things, round and round."""
-    return [Saying(place=each, time=each % 3, shape=each % 4, colour=each, motion=each % 4) for each in (n % PLACES for n in range(scenes))]
+    return [
+        Saying(place=each, time=each % 3, shape=each % 4, colour=each, motion=each % 4)
+        for each in (n % PLACES for n in range(scenes))
+    ]
 
 
 def film_of(pictures: int, backend: Backend, seconds: float) -> Timeline:
@@ -107,14 +111,32 @@ def hour_of(span: SceneSpan, geometry: Geometry) -> int:
 class Soak:
     """A run in `folder`, from nothing or from where the last sitting stopped."""
 
-    def __init__(self, folder: Path, backend: Backend, runtime: Runtime, policy: str, settings: dict[str, Any], seed: int,
-                 pictures: int, scene_seconds: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        backend: Backend,
+        runtime: Runtime,
+        policy: str,
+        settings: dict[str, Any],
+        seed: int,
+        pictures: int,
+        scene_seconds: float,
+    ) -> None:
         self.folder, self.backend, self.runtime = folder, backend, runtime
         self.timeline = film_of(pictures, backend, scene_seconds)
         self.policy: Policy = plan_policy(policy, read_settings(policy, settings), backend, self.timeline)
-        self.about = {"version": __version__, "model": backend.spec.name, "weights": backend.weights_hash, "policy": policy,
-                      "settings": asdict(self.policy.settings), "seed": seed, "pictures": self.timeline.pictures,
-                      "scene_seconds": scene_seconds, "dtype": str(runtime.dtype).removeprefix("torch."), "device": runtime.device.type}
+        self.about = {
+            "version": __version__,
+            "model": backend.spec.name,
+            "weights": backend.weights_hash,
+            "policy": policy,
+            "settings": asdict(self.policy.settings),
+            "seed": seed,
+            "pictures": self.timeline.pictures,
+            "scene_seconds": scene_seconds,
+            "dtype": str(runtime.dtype).removeprefix("torch."),
+            "device": runtime.device.type,
+        }
         self.seed = seed
         self.chapters: list[Chapter] = []
         self.running, self.sittings = Running(), 0
@@ -138,7 +160,9 @@ class Soak:
             told = json.loads(path.read_text(encoding="utf-8"))
             about, chapters, left = told["about"], told["chapters"], told["left"]
         except (ValueError, KeyError, TypeError) as error:
-            raise MissingError(f"{path}: damaged, or not a soak's report ({error})", hint="Name another folder with --out.") from error
+            raise MissingError(
+                f"{path}: damaged, or not a soak's report ({error})", hint="Name another folder with --out."
+            ) from error
         differing = [name for name in self.about if about.get(name) != json.loads(json.dumps(self.about[name]))]
         if differing:
             raise UsageError(f"{self.folder} holds another film: it differs in {', '.join(differing)}",
@@ -154,8 +178,8 @@ class Soak:
 
     @torch.inference_mode()
     def sit(self, stop: Callable[[], bool], told: Callable[[int, float], None]) -> bool:
-        """Make blocks until the film is whole (True) or `stop` says so; `told` hears how many are made and of the last's
-        milliseconds."""
+        """Make blocks until the film is whole (True) or `stop` says so; `told` hears how many are made and of the
+        last's milliseconds."""
         if self.done:
             return True
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -187,7 +211,8 @@ class Soak:
         return True
 
     def _timed(self, loop: Iterator) -> Iterator[tuple]:
-        """Each block with its seconds by the clock and by the processor, and those that went into updates of the queries."""
+        """Each block with its seconds by the clock and by the processor, and those that went into updates of the
+        queries."""
         if not isinstance(self.policy, EchoInfinity):
             yield from ((result, wall, spent, 0.0) for result, wall, spent in _clocked(loop))
             return
@@ -222,20 +247,49 @@ class Soak:
         with told_as_output(self.folder):
             Image.fromarray(as_bytes(film[len(film) // 2])).save(self.folder / f"scene-{scene + 1:04d}.png")
         red, green, blue = film.mean((0, 2, 3)).tolist()
-        return Chapter(scene, hour_of(span, self.timeline.geometry), span.scene.prompt, running.blocks, span.pictures.stop,
-                       1000 * running.wall / running.blocks, 1000 * running.processor / running.blocks,
-                       running.update / running.wall if isinstance(self.policy, EchoInfinity) else None, held, resident("self"),
-                       **right, colourfulness=(red, green, blue), contrast=film.std().item(),
-                       sharpness=film.diff(dim=-1).abs().mean().item(), moving=film.diff(dim=0).abs().mean().item())
+        return Chapter(
+            scene,
+            hour_of(span, self.timeline.geometry),
+            span.scene.prompt,
+            running.blocks,
+            span.pictures.stop,
+            1000 * running.wall / running.blocks,
+            1000 * running.processor / running.blocks,
+            running.update / running.wall if isinstance(self.policy, EchoInfinity) else None,
+            held,
+            resident("self"),
+            **right,
+            colourfulness=(red, green, blue),
+            contrast=film.std().item(),
+            sharpness=film.diff(dim=-1).abs().mean().item(),
+            moving=film.diff(dim=0).abs().mean().item(),
+        )
 
     def _keep(self, blocks: int, state: Any) -> None:
         """The state first, then the report that names it, then the state before is gone."""
         path = self.folder / f"state-{blocks:07d}.safetensors"
         stored = write_state(path, state)
-        left = {"file": path.name, "blocks": blocks, "bytes": stored.bytes, "sha256": stored.sha256, "nest": stored.nest}
-        write_whole(self.folder / REPORT, json.dumps({
-            "about": self.about, "sittings": self.sittings, "hours": hours(self.chapters), "running": asdict(self.running), "left": left,
-            "chapters": [asdict(chapter) for chapter in self.chapters]}) + "\n")
+        left = {
+            "file": path.name,
+            "blocks": blocks,
+            "bytes": stored.bytes,
+            "sha256": stored.sha256,
+            "nest": stored.nest,
+        }
+        write_whole(
+            self.folder / REPORT,
+            json.dumps(
+                {
+                    "about": self.about,
+                    "sittings": self.sittings,
+                    "hours": hours(self.chapters),
+                    "running": asdict(self.running),
+                    "left": left,
+                    "chapters": [asdict(chapter) for chapter in self.chapters],
+                }
+            )
+            + "\n",
+        )
         if self._state and self._state != path:
             self._state.unlink(missing_ok=True)
         self._state, self.begun = path, Begun(blocks, state)
@@ -243,13 +297,16 @@ class Soak:
     def sheet(self) -> Path:
         """A picture of each hour's scenes, an hour a row."""
         path = self.folder / "soak.png"
-        shown = [np.asarray(Image.open(self.folder / f"scene-{chapter.scene + 1:04d}.png")) for chapter in self.chapters]
+        shown = [
+            np.asarray(Image.open(self.folder / f"scene-{chapter.scene + 1:04d}.png")) for chapter in self.chapters
+        ]
         write_sheet(path, shown, PLACES, [f"{chapter.hour} h" for chapter in self.chapters])
         return path
 
 
 def hours(chapters: list[Chapter]) -> list[dict[str, Any]]:
-    """Hour by hour: means over its scenes, and how its pictures compare with those of the first hour in the same places."""
+    """Hour by hour: means over its scenes, and how its pictures compare with those of the first hour in the same
+    places."""
     first = {chapter.prompt: chapter for chapter in chapters if chapter.hour == 1}
     found = []
     for hour in sorted({chapter.hour for chapter in chapters}):
@@ -259,16 +316,28 @@ def hours(chapters: list[Chapter]) -> list[dict[str, Any]]:
         def mean(name: str, these: list[Chapter] = these, blocks: int = blocks) -> float:
             return sum(getattr(chapter, name) * chapter.blocks for chapter in these) / blocks
 
-        row: dict[str, Any] = {"hour": hour, "blocks": blocks, "block_ms": mean("block_ms"), "processor_ms": mean("processor_ms"),
-                               "update_share": mean("update_share") if these[0].update_share is not None else None,
-                               "bytes": max(chapter.bytes for chapter in these), "resident": max(chapter.resident for chapter in these)}
+        row: dict[str, Any] = {
+            "hour": hour,
+            "blocks": blocks,
+            "block_ms": mean("block_ms"),
+            "processor_ms": mean("processor_ms"),
+            "update_share": mean("update_share") if these[0].update_share is not None else None,
+            "bytes": max(chapter.bytes for chapter in these),
+            "resident": max(chapter.resident for chapter in these),
+        }
         judged = all(chapter.place is not None for chapter in these)
-        row |= {f"{name}_right": sum(getattr(chapter, name) for chapter in these) / len(these) if judged else None for name in JUDGED}
+        row |= {
+            f"{name}_right": sum(getattr(chapter, name) for chapter in these) / len(these) if judged else None
+            for name in JUDGED
+        }
         pairs = [(chapter, first[chapter.prompt]) for chapter in these if chapter.prompt in first]
         for name in ("contrast", "sharpness", "moving"):
-            row[f"{name}_kept"] = sum(getattr(a, name) / max(1e-6, getattr(b, name)) for a, b in pairs) / max(1, len(pairs))
-        row["colour_moved"] = max((abs(x - y) for a, b in pairs for x, y in zip(a.colourfulness, b.colourfulness, strict=True)),
-                                  default=0.0)
+            row[f"{name}_kept"] = sum(getattr(a, name) / max(1e-6, getattr(b, name)) for a, b in pairs) / max(
+                1, len(pairs)
+            )
+        row["colour_moved"] = max(
+            (abs(x - y) for a, b in pairs for x, y in zip(a.colourfulness, b.colourfulness, strict=True)), default=0.0
+        )
         found.append({name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()})
     return found
 

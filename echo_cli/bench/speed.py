@@ -2,8 +2,9 @@
 machine could do that is.
 
 Runs the real rollout and charges its time to linear layers, attention, memory and the rest. The window is filled by a
-stand-in that writes random tokens without computing them, since memory cannot tell and the wait would be long. With a codec,
-pictures are also made to the end, on the host, as `generate` makes them; encoding and whole films are measured in `stages`.
+stand-in that writes random tokens without computing them, since memory cannot tell and the wait would be long. With a
+codec, pictures are also made to the end, on the host, as `generate` makes them; encoding and whole films are measured
+in `stages`.
 """
 
 import statistics
@@ -15,23 +16,24 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from echo_cli import __version__
-from echo_cli.bench import machine, stages
+from echo_cli import __version__, machine
+from echo_cli.bench import stages
 from echo_cli.bench.stages import WholeFilm
 from echo_cli.context import BlockContext, Context
 from echo_cli.errors import MissingError, UsageError
 from echo_cli.memory.policies import make_policy
 from echo_cli.memory.settings import read_settings
 from echo_cli.models import layers
-from echo_cli.models.backend import Backend, Codec, load_backend
-from echo_cli.models.loading import random_transformer
-from echo_cli.models.spec import Grid, ModelSpec
+from echo_cli.models.backend import Backend, Codec
+from echo_cli.models.files.loading import random_transformer
+from echo_cli.models.loaders import load_backend
 from echo_cli.models.transformer import Text, Transformer
 from echo_cli.models.tuning import choose_attention, compile_passes
 from echo_cli.render.film import Decoder
 from echo_cli.rollout.rollout import BlockResult, rollout
 from echo_cli.rollout.stopwatch import Stopwatch
 from echo_cli.runtime import KeyedNoise, Later, Runtime
+from echo_cli.spec import Grid, ModelSpec
 from echo_cli.storyboard.nouns import Scene, timeline_of
 
 PARTS = ("linear", "attention", "memory", "other")
@@ -41,8 +43,8 @@ SPEED, FORMAT = "bench speed", 1
 @dataclass(frozen=True)
 class PolicySpeed:
     """Medians over measured blocks with a full window, in milliseconds; `slope` is how much slower a block gets in the
-    course of the run, as a share of the median block, with the spread that noise alone would give it: of processor time on
-    a CPU, so that others on the machine do not count, and of the device's time on a GPU."""
+    course of the run, as a share of the median block, with the spread that noise alone would give it: of processor time
+    on a CPU, so that others on the machine do not count, and of the device's time on a GPU."""
 
     policy: str
     blocks: int
@@ -64,7 +66,8 @@ class PolicySpeed:
 
 @dataclass(frozen=True)
 class SpeedReport:
-    """`encode_ms` is processor time of the encoder for a block; `films` are whole ones, where the model's weights are here."""
+    """`encode_ms` is processor time of the encoder for a block; `films` are whole ones, where the model's weights are
+    here."""
 
     spec: str
     layers: int
@@ -130,8 +133,8 @@ class Filling(nn.Module):
 
 @contextmanager
 def charged(transformer: Transformer, compiled: bool, watch: list[Stopwatch]) -> Iterator[None]:
-    """Charge linear layers, attention, and memory's share of every pass to the stopwatch that is last in `watch`. What is
-    compiled cannot be looked into: its two pieces are charged whole."""
+    """Charge linear layers, attention, and memory's share of every pass to the stopwatch that is last in `watch`. What
+    is compiled cannot be looked into: its two pieces are charged whole."""
     linear, attend, extend = nn.Linear.forward, layers.attend, BlockContext.extend
     pieces = [(block, block.self_attn.attend, block.ask, block.answer) for block in transformer.blocks]
 
@@ -159,8 +162,8 @@ def charged(transformer: Transformer, compiled: bool, watch: list[Stopwatch]) ->
 
 
 def operations(spec: ModelSpec, grid: Grid, keys: int) -> int:
-    """Floating-point operations of a block that attends to `keys` tokens: linear layers and attention of all its passes. A
-    multiplication and an addition are two."""
+    """Floating-point operations of a block that attends to `keys` tokens: linear layers and attention of all its
+    passes. A multiplication and an addition are two."""
     tokens = spec.block_frames * grid.tokens
     products = 2 * tokens * spec.width * (6 * spec.width + 2 * spec.ffn)  # q k v o, q o of the prompt's, and the FFN
     attention = 4 * tokens * spec.width * (keys + spec.text_len)
@@ -168,10 +171,12 @@ def operations(spec: ModelSpec, grid: Grid, keys: int) -> int:
 
 
 def measure(spec: ModelSpec, runtime: Runtime, wish: Wish) -> SpeedReport:
-    """Time some blocks of each policy after its window is full and has warmed up; then what comes after them, and a film
-    under each policy."""
+    """Time some blocks of each policy after its window is full and has warmed up; then what comes after them, and a
+    film under each policy."""
     if wish.depth is not None and wish.depth > spec.depth:
-        raise UsageError(f"'{spec.name}' has {spec.depth} layers, not {wish.depth}", hint=f"Use --layers {spec.depth} or fewer.")
+        raise UsageError(
+            f"'{spec.name}' has {spec.depth} layers, not {wish.depth}", hint=f"Use --layers {spec.depth} or fewer."
+        )
     whole = spec
     spec = replace(spec, depth=wish.depth or spec.depth, window=wish.window or spec.window)
     grid, left_out = spec.grid(wish.size), []
@@ -183,14 +188,38 @@ def measure(spec: ModelSpec, runtime: Runtime, wish: Wish) -> SpeedReport:
     peak = machine.peak(runtime)
     policies = tuple(_policy(filling, name, grid, runtime, wish, peak, codec) for name in wish.policies)
     decode_ms = stages.decode(codec, spec, wish.size, runtime) if codec else None
-    encode_ms = stages.encode(wish.size or spec.size, spec.fps, spec.geometry.block_pictures, max(2, min(wish.blocks, 8)))
+    encode_ms = stages.encode(
+        wish.size or spec.size, spec.fps, spec.geometry.block_pictures, max(2, min(wish.blocks, 8))
+    )
     films, load_s = (), None
     if wish.film_seconds > 0 and spec == whole and wish.size is None:
         backend, load_s = _loaded(wish.model, runtime, left_out)
-        films = tuple(stages.whole_film(backend, name, runtime, wish.film_seconds) for name in wish.policies) if backend else ()
-    return SpeedReport(spec.name, spec.depth, grid.tokens, spec.window, str(runtime.dtype).removeprefix("torch."),
-                       torch.get_num_threads(), machine.name(), machine.device_name(runtime), wish.compiled, attention,
-                       torch.__version__, __version__, peak, decode_ms, encode_ms, load_s, policies, films, tuple(left_out))
+        films = (
+            tuple(stages.whole_film(backend, name, runtime, wish.film_seconds) for name in wish.policies)
+            if backend
+            else ()
+        )
+    return SpeedReport(
+        spec.name,
+        spec.depth,
+        grid.tokens,
+        spec.window,
+        str(runtime.dtype).removeprefix("torch."),
+        torch.get_num_threads(),
+        machine.name(),
+        machine.device_name(runtime),
+        wish.compiled,
+        attention,
+        torch.__version__,
+        __version__,
+        peak,
+        decode_ms,
+        encode_ms,
+        load_s,
+        policies,
+        films,
+        tuple(left_out),
+    )
 
 
 def _codec(spec: ModelSpec, runtime: Runtime, left_out: list[str]) -> Codec | None:
@@ -222,7 +251,9 @@ def _blocks(model: Filling, name: str, grid: Grid, warmup: int, blocks: int) -> 
 
 
 @torch.inference_mode()
-def _policy(model: Filling, name: str, grid: Grid, runtime: Runtime, wish: Wish, peak: float, codec: Codec | None) -> PolicySpeed:
+def _policy(
+    model: Filling, name: str, grid: Grid, runtime: Runtime, wish: Wish, peak: float, codec: Codec | None
+) -> PolicySpeed:
     spec, parts, stage_times, held, processor = model.spec, [], [], [], []
     loop, full = _blocks(model, name, grid, wish.warmup, wish.blocks)
     watches = [Stopwatch(runtime.device)]
@@ -253,10 +284,24 @@ def _policy(model: Filling, name: str, grid: Grid, runtime: Runtime, wish: Wish,
     medians = {part: statistics.median(lap[part] for lap in parts) for part in PARTS}
     quartiles = statistics.quantiles(times, n=4) if len(times) > 1 else [median] * 3
     work, pictures = operations(spec, grid, result.layout.tokens), spec.geometry.block_pictures
-    return PolicySpeed(name, wish.blocks, median, (quartiles[2] - quartiles[0]) / 2, statistics.median(processor), medians,
-                       {key: statistics.median(stage[key] for stage in stage_times) for key in stage_times[0]},
-                       medians["memory"] / median, work, work / (median / 1000) / peak, 1000 * pictures / median,
-                       _whole(model, name, grid, runtime, wish, codec) if codec else None, slope, error, held[full - 1], held[-1])
+    return PolicySpeed(
+        name,
+        wish.blocks,
+        median,
+        (quartiles[2] - quartiles[0]) / 2,
+        statistics.median(processor),
+        medians,
+        {key: statistics.median(stage[key] for stage in stage_times) for key in stage_times[0]},
+        medians["memory"] / median,
+        work,
+        work / (median / 1000) / peak,
+        1000 * pictures / median,
+        _whole(model, name, grid, runtime, wish, codec) if codec else None,
+        slope,
+        error,
+        held[full - 1],
+        held[-1],
+    )
 
 
 def _warm(model: Filling, name: str, grid: Grid) -> None:

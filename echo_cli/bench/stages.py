@@ -1,7 +1,7 @@
 """What comes after the latents: decoding them, encoding the pictures, and a whole film as `generate` makes it.
 
-The encoder is given pictures of its own, so that its time says nothing of what random weights paint; the whole film needs the
-model's weights.
+The encoder is given pictures of its own, so that its time says nothing of what random weights paint; the whole film
+needs the model's weights.
 """
 
 import math
@@ -19,16 +19,16 @@ import torch
 from echo_cli.bench.footprint import job_for, story
 from echo_cli.memory.settings import read_settings
 from echo_cli.models.backend import Backend, Codec
-from echo_cli.models.loading import stream_into
-from echo_cli.models.rehearsal import Random
-from echo_cli.models.spec import TINY, ModelSpec
-from echo_cli.models.tiny_codec import TinyCodec
+from echo_cli.models.files.loading import stream_into
+from echo_cli.models.tiny.codec import TinyCodec
+from echo_cli.models.wan.rehearsal import Random
 from echo_cli.render.film import make
 from echo_cli.render.job import SMALLEST_SIDE
 from echo_cli.render.outputs import outputs_of
 from echo_cli.render.progress import Progress, Step
 from echo_cli.render.signals import Interruption
 from echo_cli.runtime import Runtime
+from echo_cli.spec import TINY, ModelSpec
 from echo_cli.video.encoding import Encoding
 from echo_cli.video.writer import FilmWriter
 
@@ -68,7 +68,7 @@ def random_codec(spec: ModelSpec, runtime: Runtime) -> Codec:
     if spec.name == TINY.name:
         torch.manual_seed(0)
         return TinyCodec(spec.channels).to(runtime.device, runtime.dtype).requires_grad_(False).eval()
-    from echo_cli.models.wan_codec import WanCodec
+    from echo_cli.models.wan.codec import WanCodec
 
     with torch.device("meta"):
         codec = WanCodec()
@@ -80,7 +80,9 @@ def random_codec(spec: ModelSpec, runtime: Runtime) -> Codec:
 def decode(codec: Codec, spec: ModelSpec, size: tuple[int, int] | None, runtime: Runtime) -> float:
     """Milliseconds to decode one block, the median of a few in a stream."""
     grid, times, state = spec.grid(size), [], None
-    latents = torch.randn(1, spec.block_frames, spec.channels, grid.height, grid.width, device=runtime.device, dtype=runtime.dtype)
+    latents = torch.randn(
+        1, spec.block_frames, spec.channels, grid.height, grid.width, device=runtime.device, dtype=runtime.dtype
+    )
     for _ in range(_STREAM):
         began = time.perf_counter()
         pictures, state = codec.decode(latents, state)
@@ -126,8 +128,14 @@ class _FirstPicture(Progress):
 
 def whole_film(backend: Backend, policy: str, runtime: Runtime, seconds: float) -> WholeFilm:
     """One film under a policy, into a folder that goes away."""
-    with tempfile.TemporaryDirectory(prefix="echo-whole-") as folder, Interruption() as interruption, children() as spent:
-        job = replace(job_for(story(seconds), backend, f"{folder}/film.mp4"), policy=policy, settings=read_settings(policy))
+    with (
+        tempfile.TemporaryDirectory(prefix="echo-whole-") as folder,
+        Interruption() as interruption,
+        children() as spent,
+    ):
+        job = replace(
+            job_for(story(seconds), backend, f"{folder}/film.mp4"), policy=policy, settings=read_settings(policy)
+        )
         first, began, own = _FirstPicture(), time.perf_counter(), time.process_time()
         made = make(job, backend, runtime, first, interruption)
         wall, used = time.perf_counter() - began, time.process_time() - own

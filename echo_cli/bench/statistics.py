@@ -1,4 +1,5 @@
-"""How sure a figure is: intervals over seeds by bootstrap, and paired comparisons that say "no difference" when there is none.
+"""How sure a figure is: intervals over seeds by bootstrap, and paired comparisons that say "no difference" when there
+is none.
 
 Plain numbers in and out; no tensor, no metric.
 """

@@ -14,9 +14,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from echo_cli import __version__
-from echo_cli.cli.commands import COMMANDS
 from echo_cli.cli.messages import tell
 from echo_cli.cli.plain_help import plain
+from echo_cli.commands import COMMANDS
 from echo_cli.errors import EchoError, Exit, Interrupted, OutputError
 from echo_cli.faults import details, known, write_log
 

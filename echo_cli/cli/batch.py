@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from echo_cli.cli.batch_report import Report
 from echo_cli.cli.options import (
     CheckpointEvery,
     Compiled,
@@ -36,7 +37,6 @@ from echo_cli.cli.options import (
     check_running,
     picture_size,
 )
-from echo_cli.cli.report import Report
 from echo_cli.errors import EchoError, Exit, UsageError
 from echo_cli.models.running import Offload, Pictures, Running
 from echo_cli.render.progress import Style, progress_of
@@ -58,27 +58,59 @@ class Engine(StrEnum):
 
 
 def batch(
-    paths: Annotated[list[str] | None, typer.Argument(
-        metavar="PATHS", help="Storyboards, folders of them, globs; - reads a list from standard input.",
-        show_default=False)] = None,
-    out_dir: Annotated[str, typer.Option("--out-dir", metavar="FOLDER", help="Where the films go.", show_default="here")] = ".",
-    name: Annotated[str, typer.Option(
-        "--name", metavar="NAME",
-        help="What each film is called: of {stem}, {folder}, {seed}, {model}, {memory}, {hash}.")] = "{stem}",
-    shard: Annotated[str | None, typer.Option(
-        metavar="I/N", help="Only this share of the list, such as 2/5; auto asks the scheduler (Slurm, OpenCue, AWS Batch).",
-        show_default=False)] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Print one command a film, for farms that schedule commands.")] = False,
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PATHS",
+            help="Storyboards, folders of them, globs; - reads a list from standard input.",
+            show_default=False,
+        ),
+    ] = None,
+    out_dir: Annotated[
+        str, typer.Option("--out-dir", metavar="FOLDER", help="Where the films go.", show_default="here")
+    ] = ".",
+    name: Annotated[
+        str,
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            help="What each film is called: of {stem}, {folder}, {seed}, {model}, {memory}, {hash}.",
+        ),
+    ] = "{stem}",
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Only this share of the list, such as 2/5; auto asks the scheduler (Slurm, OpenCue, AWS Batch).",
+            show_default=False,
+        ),
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print one command a film, for farms that schedule commands.")
+    ] = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failure.")] = False,
     retries: Annotated[int, typer.Option(metavar="N", min=0, help="Try a film again that failed and might not.")] = 0,
-    engine: Annotated[Engine, typer.Option(help="local: one process; ray: an actor a GPU, on a cluster.")] = Engine.LOCAL,
-    address: Annotated[str | None, typer.Option(
-        metavar="HOST:PORT", help="The Ray cluster; left out, RAY_ADDRESS, or one is started here and stopped.",
-        show_default=False)] = None,
-    actors: Annotated[int | None, typer.Option(
-        metavar="N", min=1, help="How many Ray actors; left out, as many as there is room for.", show_default=False)] = None,
-    cpus: Annotated[int | None, typer.Option(
-        "--cpus-per-actor", metavar="N", min=1, help="CPUs of each Ray actor.", show_default="4 at most")] = None,
+    engine: Annotated[
+        Engine, typer.Option(help="local: one process; ray: an actor a GPU, on a cluster.")
+    ] = Engine.LOCAL,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="The Ray cluster; left out, RAY_ADDRESS, or one is started here and stopped.",
+            show_default=False,
+        ),
+    ] = None,
+    actors: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="How many Ray actors; left out, as many as there is room for.", show_default=False
+        ),
+    ] = None,
+    cpus: Annotated[
+        int | None,
+        typer.Option("--cpus-per-actor", metavar="N", min=1, help="CPUs of each Ray actor.", show_default="4 at most"),
+    ] = None,
     seed: Seed = None,
     model: Model = None,
     memory: Memory = None,
@@ -102,14 +134,19 @@ def batch(
     log_file: LogFile = None,
     progress: ProgressStyle = Style.AUTO,
     quiet: Quiet = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Name the films that were done already, too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a storyboard, as each is done.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Name the films that were done already, too.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a storyboard, as each is done.")
+    ] = False,
     debug: Debug = False,
 ) -> int:
     """Make the films of many storyboards with one loaded model.
 
-    Films that are done are skipped, interrupted ones go on where they stopped, and one that cannot be made does not stop
-    the rest. The exit code is 0 when all are done, otherwise that of the failure a farm should answer first: 75, 5, 3, 4, 1, 2.
+    Films that are done are skipped, interrupted ones go on where they stopped, and one that cannot be made does not
+    stop the rest. The exit code is 0 when all are done, otherwise that of the failure a farm should answer first: 75,
+    5, 3, 4, 1, 2.
     """
     from contextlib import ExitStack
     from pathlib import Path
@@ -128,8 +165,19 @@ def batch(
         raise UsageError(f"{odd[0]} is for --engine ray", "add --engine ray")
     check_running(device, dtype)
     _check_names(model, memory)
-    choices = Choices(seed, model, memory, {}, picture_size(size), scale, subtitles, Encoding(codec, crf, preset), device, dtype,
-                      Running(decoder, fast, offload, compiled))
+    choices = Choices(
+        seed,
+        model,
+        memory,
+        {},
+        picture_size(size),
+        scale,
+        subtitles,
+        Encoding(codec, crf, preset),
+        device,
+        dtype,
+        Running(decoder, fast, offload, compiled),
+    )
     orders = Orders(device, dtype, force, not resume, checkpoint_every, retries, fail_fast, grace)
     with ExitStack() as stack:
         log = stack.enter_context(Log(Path(log_file))) if log_file else None
@@ -151,7 +199,9 @@ def batch(
         for outcome in (*bad, *done):
             report(outcome)
         tally = Tally(waiting, count, teller, say)
-        for outcome in _made(engine, waiting, orders, bool(fail_fast and bad), tally, interruption, (address, actors, cpus)):
+        for outcome in _made(
+            engine, waiting, orders, bool(fail_fast and bad), tally, interruption, (address, actors, cpus)
+        ):
             report(outcome)
         return report.summary()
 
@@ -170,11 +220,11 @@ def _check_names(model: str | None, memory: str | None) -> None:
 def _listed(paths: list[str], name: str, folder: str, shard: str | None, choices: "Choices",
             assignments: list[str]) -> tuple[list["Film"], list["Outcome"], int]:
     """This share's films, what is wrong with those storyboards that cannot become one, and how many both are."""
-    from echo_cli.cli.jobs import chosen_storyboard, job_for
     from echo_cli.render.batch import naming
     from echo_cli.render.batch.listing import storyboards
     from echo_cli.render.batch.outcome import Film, failed
     from echo_cli.render.batch.shards import read_shard
+    from echo_cli.render.prepare import chosen_storyboard, job_for
 
     naming.check_name(name)
     deal = read_shard(shard, os.environ).of if shard else list
@@ -206,8 +256,15 @@ def _listed(paths: list[str], name: str, folder: str, shard: str | None, choices
     return films, bad, len(share)
 
 
-def _made(engine: Engine, films: list["Film"], orders: "Orders", stopped: bool, tally: "Tally", interruption: "Interruption",
-          cluster: tuple[str | None, int | None, int | None]) -> Iterator["Outcome"]:
+def _made(
+    engine: Engine,
+    films: list["Film"],
+    orders: "Orders",
+    stopped: bool,
+    tally: "Tally",
+    interruption: "Interruption",
+    cluster: tuple[str | None, int | None, int | None],
+) -> Iterator["Outcome"]:
     """What becomes of each; torch is imported only when there is a film to make."""
     from echo_cli.render.batch.outcome import left
 

@@ -69,8 +69,11 @@ def _show(findings: list[Finding], ready: bool) -> None:
 
 def _tool() -> Iterator[Finding]:
     yield Finding("echo-cli", True, f"{__version__}, Python {platform.python_version()}, {platform.platform()}")
-    yield Finding("cores", True, f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}"
-                  f" to use, {_memory()}")
+    yield Finding(
+        "cores",
+        True,
+        f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} to use, {_memory()}",
+    )
 
 
 def _memory() -> str:
@@ -90,7 +93,7 @@ def _torch() -> Iterator[Finding]:
         return
     yield Finding("torch", True, torch.__version__)
     if not torch.cuda.is_available():
-        why = ("this build of torch has no CUDA" if torch.version.cuda is None else "torch finds no CUDA driver or card")
+        why = "this build of torch has no CUDA" if torch.version.cuda is None else "torch finds no CUDA driver or card"
         if DRIVER.exists():
             yield Finding("device", False, f"cpu: a CUDA driver is here, but {why}",
                           f"{remedy}; films are made on the CPU until then", needed=False)
@@ -108,8 +111,13 @@ def _compiler() -> Finding:
     """Large models have their passes compiled on a GPU; torch brings Triton, which wants a C compiler once."""
     wanted = {"Triton": importlib.util.find_spec("triton"), "a C compiler": shutil.which("cc") or shutil.which("gcc")}
     lacking = [what for what, there in wanted.items() if not there]
-    return Finding("compiler", not lacking, "Triton and a C compiler" if not lacking else f"{' and '.join(lacking)} not found",
-                   "apt install gcc, pip install triton; or make films of large models with --no-compile", needed=False)
+    return Finding(
+        "compiler",
+        not lacking,
+        "Triton and a C compiler" if not lacking else f"{' and '.join(lacking)} not found",
+        "apt install gcc, pip install triton; or make films of large models with --no-compile",
+        needed=False,
+    )
 
 
 def _ffmpeg() -> Iterator[Finding]:
@@ -131,7 +139,7 @@ def _ffmpeg() -> Iterator[Finding]:
 
 def _weights() -> Iterator[Finding]:
     try:
-        from echo_cli.models import tiny
+        from echo_cli.models.tiny import model as tiny
 
         digest = tiny.check()
     except EchoError as error:
@@ -143,7 +151,7 @@ def _weights() -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
-    from echo_cli.models.catalogue import entry
+    from echo_cli.models.files.catalogue import entry
     from echo_cli.models.registry import folders
 
     for name in dict.fromkeys((LARGE, *folders())):

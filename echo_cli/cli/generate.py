@@ -36,7 +36,8 @@ from echo_cli.cli.options import (
 )
 from echo_cli.errors import UsageError
 from echo_cli.models.running import Offload, Pictures, Running
-from echo_cli.render.progress import Style, progress_of, size as said
+from echo_cli.render.progress import Style, progress_of
+from echo_cli.render.progress import size as said
 from echo_cli.render.signals import GRACE
 from echo_cli.trace.look import plural
 from echo_cli.video.encoding import Encoding
@@ -93,11 +94,11 @@ def generate(
     from contextlib import ExitStack
     from pathlib import Path
 
+    from echo_cli.models.loaders import told_hash
     from echo_cli.models.registry import spec_named
-    from echo_cli.models.told import told_hash
+    from echo_cli.render.decide import Keeping, Told, needed
     from echo_cli.render.job import Choices
     from echo_cli.render.log import Log, Logged
-    from echo_cli.render.needed import Keeping, Told, needed
     from echo_cli.render.signals import Interruption
 
     with ExitStack() as stack:
@@ -121,8 +122,8 @@ def generate(
         known = told_hash(job.storyboard.model)
         due = known is None or needed(job, Told(known), force, keeping)
         if due:
-            from echo_cli.models.backend import load_backend
-            from echo_cli.render import room
+            from echo_cli.models.loaders import load_backend
+            from echo_cli.render import budget as room
             from echo_cli.render.film import make
             from echo_cli.runtime import Runtime
 
@@ -133,7 +134,9 @@ def generate(
             backend = load_backend(job.storyboard.model, runtime, running)
             due = backend.weights_hash == known or needed(job, backend, force, keeping)
         if not due:
-            tell(f"{job.outputs.film.path} is there already, made from the same storyboard, weights and settings: skipped")
+            tell(
+                f"{job.outputs.film.path} is there already, made from the same storyboard, weights and settings: skipped"
+            )
             _print_result({"status": "skipped", "film": str(job.outputs.film.path)}, job, as_json)
             return
         _warn_of_unknown_words(job, backend.text, tell)
@@ -142,12 +145,28 @@ def generate(
         interruption.check("before the first block")
         made = make(job, backend, runtime, teller, interruption, keeping)
         _tell_made(job, made, verbose, tell)
-    _print_result({"status": "made", "film": str(job.outputs.film.path), "pictures": made.pictures,
-                   "seconds": made.seconds, "wall_seconds": round(made.wall_seconds, 3), "sittings": made.sittings,
-                   "checkpoints": {"count": made.kept.checkpoints, "bytes": made.kept.bytes, "most_bytes": made.kept.bound,
-                                   "seconds": round(made.kept.seconds, 3)},
-                   "outputs": {what: {"path": str(written.path), "sha256": written.sha256, "bytes": written.bytes}
-                               for what, written in made.outputs.items()}}, job, as_json)
+    _print_result(
+        {
+            "status": "made",
+            "film": str(job.outputs.film.path),
+            "pictures": made.pictures,
+            "seconds": made.seconds,
+            "wall_seconds": round(made.wall_seconds, 3),
+            "sittings": made.sittings,
+            "checkpoints": {
+                "count": made.kept.checkpoints,
+                "bytes": made.kept.bytes,
+                "most_bytes": made.kept.bound,
+                "seconds": round(made.kept.seconds, 3),
+            },
+            "outputs": {
+                what: {"path": str(written.path), "sha256": written.sha256, "bytes": written.bytes}
+                for what, written in made.outputs.items()
+            },
+        },
+        job,
+        as_json,
+    )
 
 
 def _tell_made(job: "Job", made: "Made", verbose: bool, tell: Callable[[str], None]) -> None:
@@ -185,8 +204,8 @@ def _job(source: str, output: str | None, assignments: list[str], choices: "Choi
     """The film that the storyboard and the command line describe, checked without loading a model."""
     from pathlib import Path
 
-    from echo_cli.cli.jobs import chosen_storyboard, job_for
     from echo_cli.render.outputs import outputs_of
+    from echo_cli.render.prepare import chosen_storyboard, job_for
     from echo_cli.storyboard.document import STDIN
 
     board, spec, choices = chosen_storyboard(source, assignments, choices)
@@ -197,10 +216,12 @@ def _plan(job: "Job") -> str:
     width, height = (side * job.scale for side in job.size)
     enlarged = f" (made at {job.size[0]}x{job.size[1]}, enlarged {job.scale} times)" if job.scale > 1 else ""
     geometry = job.timeline.geometry
-    return (f"{job.outputs.film.path}: {job.timeline.pictures} pictures of {width}x{height}{enlarged} at "
-            f"{geometry.fps:g} fps, {job.timeline.pictures / geometry.fps:g} s in {plural(len(job.timeline.spans), 'scene')} and "
-            f"{plural(len(job.timeline.blocks), 'block')}; model {job.storyboard.model}, memory {job.policy}, "
-            f"seed {job.storyboard.seed}, subtitles {job.subtitles}")
+    return (
+        f"{job.outputs.film.path}: {job.timeline.pictures} pictures of {width}x{height}{enlarged} at "
+        f"{geometry.fps:g} fps, {job.timeline.pictures / geometry.fps:g} s in {plural(len(job.timeline.spans), 'scene')} and "
+        f"{plural(len(job.timeline.blocks), 'block')}; model {job.storyboard.model}, memory {job.policy}, "
+        f"seed {job.storyboard.seed}, subtitles {job.subtitles}"
+    )
 
 
 def _tell_plan(job: "Job", as_json: bool) -> None:
@@ -211,11 +232,23 @@ def _tell_plan(job: "Job", as_json: bool) -> None:
     left = Work(job.outputs).read() if job.outputs.base else None
     if as_json:
         identity = job.identity("").plain()
-        print(json.dumps({"status": "planned", "film": str(job.outputs.film.path), "existing": there,
-                          "interrupted": left and {"block": left.block, "blocks": left.blocks},
-                          "pictures": job.timeline.pictures, "seconds": job.timeline.pictures / job.timeline.geometry.fps,
-                          "blocks": len(job.timeline.blocks), "seed": job.storyboard.seed,
-                          "storyboard": identity["storyboard"], "settings": identity["settings"]}, ensure_ascii=False))
+        print(
+            json.dumps(
+                {
+                    "status": "planned",
+                    "film": str(job.outputs.film.path),
+                    "existing": there,
+                    "interrupted": left and {"block": left.block, "blocks": left.blocks},
+                    "pictures": job.timeline.pictures,
+                    "seconds": job.timeline.pictures / job.timeline.geometry.fps,
+                    "blocks": len(job.timeline.blocks),
+                    "seed": job.storyboard.seed,
+                    "storyboard": identity["storyboard"],
+                    "settings": identity["settings"],
+                },
+                ensure_ascii=False,
+            )
+        )
         return
     print(_plan(job))
     for path in job.outputs.companions:
@@ -231,7 +264,7 @@ def _tell_plan(job: "Job", as_json: bool) -> None:
 def _warn_of_unknown_words(job: "Job", text: Any, tell: Any) -> None:
     unknown = list(dict.fromkeys(word for scene in job.storyboard.scenes for word in text.unknown_words(scene.prompt)))
     if unknown:
-        from echo_cli.models.tiny_words import TABLES
+        from echo_cli.models.tiny.words import TABLES
 
         shown = ", ".join(unknown[:12]) + (f" and {len(unknown) - 12} more" if len(unknown) > 12 else "")
         tell(f"warning: {job.storyboard.model} has never met these words and will not show them: {shown}; it knows\n"

@@ -17,14 +17,24 @@ if TYPE_CHECKING:
 
 
 def inspect_cache(
-    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="The .trace.json beside a film, or a .partial one.",
-                                          show_default=False)],
-    scene: Annotated[str | None, typer.Option(metavar="ID", help="How a scene began, what it recalled and why.",
-                                                autocompletion=complete.scene_ids)] = None,
+    trace: Annotated[
+        Path,
+        typer.Argument(metavar="TRACE", help="The .trace.json beside a film, or a .partial one.", show_default=False),
+    ],
+    scene: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID", help="How a scene began, what it recalled and why.", autocompletion=complete.scene_ids
+        ),
+    ] = None,
     block: Annotated[int | None, typer.Option(metavar="N", help="All about one block.")] = None,
-    at: Annotated[str | None, typer.Option(metavar="TIME", help="All about the block on screen at 42s, 1m30s, …")] = None,
-    layer: Annotated[int | None, typer.Option(metavar="N", help="With --block or --at: what this layer chose, instead "
-                                                                "of the mean of all.")] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="All about the block on screen at 42s, 1m30s, …")
+    ] = None,
+    layer: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="With --block or --at: what this layer chose, instead of the mean of all."),
+    ] = None,
     diff: Annotated[Path | None, typer.Option(metavar="OTHER", help="Where two runs part.")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print one line a block.")] = False,
     html: Annotated[Path | None, typer.Option(metavar="REPORT.html", help="Write one self-contained page.")] = None,
@@ -110,7 +120,9 @@ def _show_scene(trace: "Trace", scene: int, as_json: bool) -> None:
 
     record = next((each for each in trace.scenes if each.scene == scene), None)
     if record is None:
-        raise UsageError(f"the run ended before scene '{trace.header.timeline[scene].id}' began", "Choose an earlier one.")
+        raise UsageError(
+            f"the run ended before scene '{trace.header.timeline[scene].id}' began", "Choose an earlier one."
+        )
     if as_json:
         return _print_json({"record": record, "answer": inspect.answer(trace, record)})
     from echo_cli.trace import terminal

@@ -1,4 +1,5 @@
-"""`models`: which weights are here, whether they are whole, how to get them, and how to put them into our own layout."""
+"""`models`: which weights are here, whether they are whole, how to get them, and how to put them into our own
+layout."""
 
 import json as json_text
 import sys
@@ -15,7 +16,7 @@ from echo_cli.cli.options import Debug
 from echo_cli.errors import EchoError, Exit, UsageError
 
 if TYPE_CHECKING:
-    from echo_cli.models.download import Wanted
+    from echo_cli.models.files.download import Wanted
 
 _EVERY = 5.0  # seconds between lines of progress where there is no terminal
 
@@ -41,7 +42,7 @@ def list_(models_dir: ModelsDir = None, json: Json = False, debug: Debug = False
     """
     from dataclasses import asdict
 
-    from echo_cli.models.catalogue import entry
+    from echo_cli.models.files.catalogue import entry
     from echo_cli.models.registry import models_folder, names
 
     rows = [entry(name, models_dir) for name in names(models_dir)]
@@ -49,8 +50,13 @@ def list_(models_dir: ModelsDir = None, json: Json = False, debug: Debug = False
         print(json_text.dumps({"folder": str(models_folder(models_dir)), "models": [asdict(row) for row in rows]},
                               ensure_ascii=False))
         return
-    _table(("model", "is", "layout", "size", "sha256", "where"), [
-        (row.name, row.state, row.layout, _size(row.bytes) if row.where else "", row.sha256[:12], row.where) for row in rows])
+    _table(
+        ("model", "is", "layout", "size", "sha256", "where"),
+        [
+            (row.name, row.state, row.layout, _size(row.bytes) if row.where else "", row.sha256[:12], row.where)
+            for row in rows
+        ],
+    )
     for row in rows:
         if row.why or row.hint:
             print(f"{row.name}: {': '.join(filter(None, (row.why, row.hint)))}", file=sys.stderr)
@@ -64,7 +70,7 @@ def info(
     models_dir: ModelsDir = None, json: Json = False, debug: Debug = False,
 ) -> None:
     """What a model is: its sizes, its files and their hashes, whence it came; for tiny, all that it can draw."""
-    from echo_cli.models.catalogue import about
+    from echo_cli.models.files.catalogue import about
     from echo_cli.models.registry import find
 
     told = about(find(model, models_dir))
@@ -76,15 +82,24 @@ def info(
 
 @models.command()
 def check(
-    names: Annotated[list[str] | None, typer.Argument(metavar="MODEL", help="Names or folders; left out, all that are here.",
-                                                      show_default=False, autocompletion=complete.models)] = None,
-    models_dir: ModelsDir = None, json: Json = False, debug: Debug = False,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="Names or folders; left out, all that are here.",
+            show_default=False,
+            autocompletion=complete.models,
+        ),
+    ] = None,
+    models_dir: ModelsDir = None,
+    json: Json = False,
+    debug: Debug = False,
 ) -> int:
     """Whether models are whole: every name and shape, and every hash that is known. The exit code is 3 if one is not.
 
     Reads the files through, whatever was known of them.
     """
-    from echo_cli.models.catalogue import checked, here
+    from echo_cli.models.files.catalogue import checked, here
     from echo_cli.models.registry import find
 
     results = []
@@ -111,23 +126,51 @@ def check(
 
 @models.command()
 def convert(
-    source: Annotated[str, typer.Argument(
-        metavar="MODEL", help="The folder of a model in the released layout or that of diffusers, or its name.",
-        show_default=False)],
-    out: Annotated[Path | None, typer.Option(
-        "-o", "--output", metavar="FOLDER", show_default=False,
-        help="Left out, a folder in the models folder, named as the model with -echo.")] = None,
-    generator: Annotated[Path | None, typer.Option(
-        metavar="FILE", show_default=False,
-        help="A few-step generator's checkpoint, instead of the one beside the model.")] = None,
-    branch: Annotated[str | None, typer.Option(metavar="NAME", show_default="generator_ema, else generator",
-                                               help="Which weights of the checkpoint to take.")] = None,
-    lora: Annotated[Path | None, typer.Option(
-        metavar="FILE", show_default=False, help="An adapter to merge into the generator.")] = None,
-    lora_scale: Annotated[float, typer.Option(metavar="N", help="How much of the adapter: its alpha divided by its rank.")] = 1.0,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="The folder of a model in the released layout or that of diffusers, or its name.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FOLDER",
+            show_default=False,
+            help="Left out, a folder in the models folder, named as the model with -echo.",
+        ),
+    ] = None,
+    generator: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            show_default=False,
+            help="A few-step generator's checkpoint, instead of the one beside the model.",
+        ),
+    ] = None,
+    branch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            show_default="generator_ema, else generator",
+            help="Which weights of the checkpoint to take.",
+        ),
+    ] = None,
+    lora: Annotated[
+        Path | None, typer.Option(metavar="FILE", show_default=False, help="An adapter to merge into the generator.")
+    ] = None,
+    lora_scale: Annotated[
+        float, typer.Option(metavar="N", help="How much of the adapter: its alpha divided by its rank.")
+    ] = 1.0,
     dtype: Annotated[str, typer.Option(help="keep, float32, bfloat16 or float16.")] = "keep",
     force: Annotated[bool, typer.Option("--force", help="Convert anew over a model that is there.")] = False,
-    models_dir: ModelsDir = None, json: Json = False, debug: Debug = False,
+    models_dir: ModelsDir = None,
+    json: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Put a model into our own layout: safetensors only, every tensor checked, hashes recorded.
 
@@ -142,9 +185,9 @@ def convert(
         raise UsageError(f"'{source}' is nothing to convert: " + (
             "tiny is in our layout already" if found.family is Family.TINY else "its weights are not here"),
             "give the folder of a model, or fetch one: echo-cli models get")
-    from echo_cli.models.convert import convert as write
-    from echo_cli.models.folders import Layout
-    from echo_cli.models.wan_weights import Choice, open_weights
+    from echo_cli.models.files.convert import convert as write
+    from echo_cli.models.files.folders import Layout
+    from echo_cli.models.wan.weights import Choice, open_weights
     from echo_cli.runtime import DTYPES
 
     if dtype != "keep" and dtype not in DTYPES:
@@ -152,8 +195,11 @@ def convert(
     target = out or models_folder(models_dir) / f"{found.folder.resolve().name}-echo"
     weights = open_weights(found.folder, Choice(generator, lora, lora_scale, branch))
     if found.layout is Layout.DIFFUSERS and generator is None:
-        print("note: the transformer is taken to be a few-step generator's; that of Wan 2.1's own release draws noise in four "
-              "steps (--generator names another)", file=sys.stderr)
+        print(
+            "note: the transformer is taken to be a few-step generator's; that of Wan 2.1's own release draws noise in four "
+            "steps (--generator names another)",
+            file=sys.stderr,
+        )
     lines = _Lines()
     write(weights, target, DTYPES.get(dtype), force,
           lambda part, done, whole: lines(f"{part}: {_size(done)} of {_size(whole)}", done == whole))
@@ -170,12 +216,13 @@ def get(
                                         show_default=False)],
     models_dir: ModelsDir = None, json: Json = False, debug: Debug = False,
 ) -> None:
-    """Fetch a released model into the models folder, going on where an earlier fetch stopped; every file's hash is compared.
+    """Fetch a released model into the models folder, going on where an earlier fetch stopped; every file's hash is
+    compared.
 
     HF_ENDPOINT names a mirror; HF_HUB_OFFLINE=1 fetches nothing and says whether all is here.
     """
-    from echo_cli.models.download import get as fetch
-    from echo_cli.models.glance import glance
+    from echo_cli.models.files.download import get as fetch
+    from echo_cli.models.files.glance import glance
     from echo_cli.models.registry import find
 
     folder = fetch(name, models_dir, _Fetching())
@@ -186,7 +233,10 @@ def get(
         print(json_text.dumps({"folder": str(folder), "bytes": seen.bytes}))
         return
     print(folder)
-    print(f"whole, {_size(seen.bytes)}; echo-cli generate STORYBOARD --model {_as_model(folder, models_dir)}", file=sys.stderr)
+    print(
+        f"whole, {_size(seen.bytes)}; echo-cli generate STORYBOARD --model {_as_model(folder, models_dir)}",
+        file=sys.stderr,
+    )
 
 
 class _Lines:

@@ -31,27 +31,57 @@ Scale = Annotated[int | None, typer.Option(
     show_default=False)]
 Subtitling = Annotated[Subtitles | None, typer.Option(
     help="srt beside the film, burn into it, or none; left out, srt if a scene has one.", show_default=False)]
-Crf = Annotated[float | None, typer.Option(metavar="N", help="Quality of the film, lower is better.", show_default="18")]
+Crf = Annotated[
+    float | None, typer.Option(metavar="N", help="Quality of the film, lower is better.", show_default="18")
+]
 VideoCodec = Annotated[str, typer.Option("--codec", help="ffmpeg's video encoder.")]
 Preset = Annotated[str | None, typer.Option(help="The encoder's preset.", show_default="veryfast")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-Decoder = Annotated[Pictures, typer.Option(
-    "--decoder", help="Who makes pictures of a large model's latents: its codec, or a light decoder whose weights are beside "
-                      "it.")]
-Fast = Annotated[bool, typer.Option("--fast", help="Linear layers of a large model in eight bits; `bench fast` says how far that "
-                                                    "moves a film.")]
-Offloading = Annotated[Offload, typer.Option(
-    "--offload", help="What waits on the host until the device needs it: nothing, remembered frames (memory), or these and the "
-                      "layers of a large model; auto: as little as fits.")]
+Decoder = Annotated[
+    Pictures,
+    typer.Option(
+        "--decoder",
+        help="Who makes pictures of a large model's latents: its codec, or a light decoder whose weights are beside "
+        "it.",
+    ),
+]
+Fast = Annotated[
+    bool,
+    typer.Option(
+        "--fast", help="Linear layers of a large model in eight bits; `bench fast` says how far that moves a film."
+    ),
+]
+Offloading = Annotated[
+    Offload,
+    typer.Option(
+        "--offload",
+        help="What waits on the host until the device needs it: nothing, remembered frames (memory), or these and the "
+        "layers of a large model; auto: as little as fits.",
+    ),
+]
 Compiled = Annotated[bool | None, typer.Option("--compile/--no-compile", show_default=False,
                                                help="Compile a large model's passes first; left out, on a GPU.")]
 ProgressStyle = Annotated[Style, typer.Option("--progress", help="How progress is told.")]
-Resume = Annotated[bool, typer.Option(
-    "--resume/--restart", help="Go on with what an interrupted run left, if there is something, or discard it and begin anew.")]
-CheckpointEvery = Annotated[float | None, typer.Option(
-    metavar="SECONDS", min=0, help="How often an unfinished film is kept; 0: only when a signal stops it.", show_default="60")]
-Grace = Annotated[float, typer.Option(metavar="SECONDS", min=0, help="How long a signal waits for the block in progress.")]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume/--restart",
+        help="Go on with what an interrupted run left, if there is something, or discard it and begin anew.",
+    ),
+]
+CheckpointEvery = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        min=0,
+        help="How often an unfinished film is kept; 0: only when a signal stops it.",
+        show_default="60",
+    ),
+]
+Grace = Annotated[
+    float, typer.Option(metavar="SECONDS", min=0, help="How long a signal waits for the block in progress.")
+]
 LogFile = Annotated[str | None, typer.Option("--log-file", metavar="FILE", help="Append a log of the run to this file.",
                                              show_default=False)]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]

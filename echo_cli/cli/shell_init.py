@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from echo_cli.cli.commands import COMMANDS, OPTIONS
 from echo_cli.cli.options import Debug
+from echo_cli.commands import COMMANDS, OPTIONS
 from echo_cli.errors import UsageError
 
 

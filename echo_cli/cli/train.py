@@ -30,26 +30,41 @@ class Stage(StrEnum):
 
 
 def train(
-    out: Annotated[Path, typer.Option(
-        "--out", "-o", help="Folder of the run; one that exists is gone on with.")] = Path("tiny-training"),
-    stage: Annotated[Stage | None, typer.Option(
-        help="Only this stage. Without it: all, in order, skipping what is done.")] = None,
-    memory: Annotated[str | None, typer.Option(
-        metavar="POLICY", help="Only what a memory policy learns: echo-infinity, whose queries are trained for the weights in "
-                               "the folder, or else the package's own.")] = None,
-    preset: Annotated[str, typer.Option(help="How large the run is: cpu, gpu or mini; auto goes by the device.")] = "auto",
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of the run; one that exists is gone on with.")
+    ] = Path("tiny-training"),
+    stage: Annotated[
+        Stage | None, typer.Option(help="Only this stage. Without it: all, in order, skipping what is done.")
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="POLICY",
+            help="Only what a memory policy learns: echo-infinity, whose queries are trained for the weights in "
+            "the folder, or else the package's own.",
+        ),
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help="How large the run is: cpu, gpu or mini; auto goes by the device.")
+    ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    dtype: Annotated[str, typer.Option(
-        help="What training computes in: bfloat16, float32, or auto: bfloat16 on a GPU alone.")] = "auto",
-    seed: Annotated[int, typer.Option(min=0, max=65535, help="Decides the run: the same seed gives the same losses.")] = 1,
-    minutes: Annotated[list[str] | None, typer.Option(
-        metavar="STAGE=M", help="End a stage after so many minutes; may be repeated.")] = None,
-    report: Annotated[bool, typer.Option(
-        "--report", help="Train nothing: judge the weights in the folder, or the package's own.")] = False,
+    dtype: Annotated[
+        str, typer.Option(help="What training computes in: bfloat16, float32, or auto: bfloat16 on a GPU alone.")
+    ] = "auto",
+    seed: Annotated[
+        int, typer.Option(min=0, max=65535, help="Decides the run: the same seed gives the same losses.")
+    ] = 1,
+    minutes: Annotated[
+        list[str] | None, typer.Option(metavar="STAGE=M", help="End a stage after so many minutes; may be repeated.")
+    ] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Train nothing: judge the weights in the folder, or the package's own.")
+    ] = False,
     stories: Annotated[int, typer.Option(min=4, help="With --report: how many held-out stories are judged.")] = 50,
     debug: Debug = False,
 ) -> None:
-    """Train the embedded model `tiny`, reproducibly, a stage at a time; stop whenever you like and run it again to go on."""
+    """Train the embedded model `tiny`, reproducibly, a stage at a time; stop whenever you like and run it again to go
+    on."""
     from echo_cli.files import told_as_output
     from echo_cli.render.signals import Interruption
     from echo_cli.runtime import Runtime
@@ -57,7 +72,7 @@ def train(
     from echo_cli.training.course import PRESETS, STAGES, Course, Watch
 
     if report:
-        from echo_cli.models.tiny import INDEX, WEIGHTS, load, save_measured
+        from echo_cli.models.tiny.model import INDEX, WEIGHTS, load, save_measured
         from echo_cli.training.report import report as judged
 
         runtime = Runtime.choose(device, "float32")
@@ -88,7 +103,9 @@ def train(
         course = Course(out, chosen, seed, runtime, Watch(_Lines(), lambda: asked.by is not None), limits)
         for name in STAGES if stage is None else (stage.value,):
             if not course.stage(name):
-                raise Interrupted(f"stopped by {asked.by} during stage {name}", hint="Run the same command again to go on.")
+                raise Interrupted(
+                    f"stopped by {asked.by} during stage {name}", hint="Run the same command again to go on."
+                )
             print(f"{name}: done", file=sys.stderr)
             if (out / f"{name}.csv").exists():
                 print("\n".join(curve(losses(out / f"{name}.csv"))), file=sys.stderr)
@@ -129,5 +146,8 @@ class _Lines:
             return
         self._told = time.monotonic()
         figures = "  ".join(f"{name} {value:.4g}" for name, value in self._means.items())
-        print(f"{progress.stage} {progress.spent:5.1%}  step {progress.step}  {progress.seconds / 60:.1f} min  {figures}",
-              file=sys.stderr, flush=True)
+        print(
+            f"{progress.stage} {progress.spent:5.1%}  step {progress.step}  {progress.seconds / 60:.1f} min  {figures}",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -15,12 +15,20 @@ from echo_cli.storyboard.nouns import Geometry, Kind, Storyboard, Timeline
 
 
 def validate(
-    storyboards: Annotated[list[str] | None, typer.Argument(
-        metavar="STORYBOARD", help="YAML files; - reads standard input.", show_default=False)] = None,
-    model: Annotated[str | None, typer.Option(
-        help="Check for this model, whatever the storyboard says.", autocompletion=complete.models)] = None,
-    json: Annotated[bool, typer.Option("--json", help="The same as JSON: one object a storyboard, a line each.")] = False,
-    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of storyboards, for editors.")] = False,
+    storyboards: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="STORYBOARD", help="YAML files; - reads standard input.", show_default=False),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Check for this model, whatever the storyboard says.", autocompletion=complete.models),
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="The same as JSON: one object a storyboard, a line each.")
+    ] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of storyboards, for editors.")
+    ] = False,
     debug: Debug = False,
 ) -> int:
     """Check storyboards and show their timeline, without loading a model.
@@ -51,7 +59,7 @@ def validate(
 
 def check(path: str, model: str | None) -> dict[str, Any]:
     """All there is to say about the storyboard at `path`; a UsageError when it cannot be made."""
-    from echo_cli.cli.rules import storyboard_rules
+    from echo_cli.render.rules import storyboard_rules
     from echo_cli.storyboard.parse import load
     from echo_cli.storyboard.timeline import timeline
 
@@ -94,8 +102,8 @@ def describe(storyboard: Storyboard, film: Timeline, model: str, policy: str) ->
 
 def _unknown_words(storyboard: Storyboard, model: str) -> list[str]:
     """Words that the embedded model has never met; other models read any word."""
-    from echo_cli.models.spec import TINY
-    from echo_cli.models.tiny_words import unknown_words
+    from echo_cli.models.tiny.words import unknown_words
+    from echo_cli.spec import TINY
 
     if model != TINY.name:
         return []
@@ -170,8 +178,10 @@ def _show(film: dict[str, Any]) -> None:
 
 def _summary(film: dict[str, Any]) -> str:
     size = f", {film['size'][0]}x{film['size'][1]}" if film["size"] else ""
-    return (f"{_clock(film['seconds'])} at {film['fps']:g} fps: {film['pictures']} pictures, {film['frames']} latent "
-            f"frames, {film['blocks']} blocks; model {film['model']}, memory {film['policy']}{size}, seed {film['seed']}")
+    return (
+        f"{_clock(film['seconds'])} at {film['fps']:g} fps: {film['pictures']} pictures, {film['frames']} latent "
+        f"frames, {film['blocks']} blocks; model {film['model']}, memory {film['policy']}{size}, seed {film['seed']}"
+    )
 
 
 def _rounding(film: dict[str, Any]) -> str:

@@ -15,9 +15,9 @@ from echo_cli.memory import scoring
 from echo_cli.memory.policies.base import Facts, Held, held_from, told_held
 from echo_cli.memory.settings import EchoForcing as Settings
 from echo_cli.memory.store import CleanPass, KVStore
-from echo_cli.models.spec import ModelSpec
 from echo_cli.rope import rotate
 from echo_cli.runtime import Later, upload
+from echo_cli.spec import ModelSpec
 from echo_cli.state import Nest
 
 
@@ -34,7 +34,9 @@ class Places:
 class History:
     """Sums of clean queries, and for each remembered frame how loud and how often used its tokens are."""
 
-    def __init__(self, settings: Settings, spec: ModelSpec, store: KVStore, slots: int, capacity: int, window: int) -> None:
+    def __init__(
+        self, settings: Settings, spec: ModelSpec, store: KVStore, slots: int, capacity: int, window: int
+    ) -> None:
         self.settings, self.spec, self.capacity, self.window = settings, spec, capacity, window
         batch, device, tokens = store.keys.shape[1], store.device, store.grid.tokens
 
@@ -73,7 +75,9 @@ class History:
     def restore(self, state: Nest) -> None:
         self.frames, self.tokens, self.ready = held_from(state["frames"]), state["tokens"], state["ready"]
         slots = [held.slot for held in self.frames]
-        self.query_sum, self.query_abs, self.clean_query = (state[name] for name in ("query_sum", "query_abs", "clean_query"))
+        self.query_sum, self.query_abs, self.clean_query = (
+            state[name] for name in ("query_sum", "query_abs", "clean_query")
+        )
         self.loud[:, :, slots], self.uses[:, :, slots] = state["loud"], state["uses"]
 
     def absorb(self, current: Sequence[Held], position: int, clean: CleanPass, store: KVStore, facts: Facts) -> None:
@@ -98,7 +102,9 @@ class History:
         """Frames to choose from with their age in frames: all but the recent ones, and but `anchors` if so set."""
         standing = {held.slot for held in anchors} if self.settings.no_duplicates else set()
         aged = [(len(self.frames) - index, held) for index, held in enumerate(self.frames)]
-        return [(age, held) for age, held in aged[:len(aged) - self.settings.recent_frames] if held.slot not in standing]
+        return [
+            (age, held) for age, held in aged[: len(aged) - self.settings.recent_frames] if held.slot not in standing
+        ]
 
     def choose(self, frames: Sequence[tuple[int, Held]], places: Places, store: KVStore, context: BlockContext,
                facts: Facts) -> Observer:
@@ -106,8 +112,16 @@ class History:
         settings, tokens = self.settings, store.grid.tokens
         slots = [held.slot for _, held in frames]
         expected = scoring.expectation(self.query_mean, self.phases)  # [layer, batch, age, head * dim]
-        base = torch.cat([torch.matmul(store.key(held.slot).detach().flatten(-2).float(), expected[:, :, age - 1, :, None])
-                          for age, held in frames], 2)[..., 0] / self.spec.heads  # [layer, batch, token]
+        base = (
+            torch.cat(
+                [
+                    torch.matmul(store.key(held.slot).detach().flatten(-2).float(), expected[:, :, age - 1, :, None])
+                    for age, held in frames
+                ],
+                2,
+            )[..., 0]
+            / self.spec.heads
+        )  # [layer, batch, token]
         loud, uses = (torch.cat([table[:, :, slot] for slot in slots], -1) for table in (self.loud, self.uses))
         in_pool = (upload(slots, store.device)[:, None] * tokens + torch.arange(tokens, device=store.device)).flatten()
         count = len(places.slots) * tokens
@@ -136,10 +150,16 @@ class History:
             self.uses[layer].flatten(1).scatter_add_(1, source, valid.to(torch.int16))
             context.replace(layer, places.index * tokens, rotate(keys, rotation), values)
             worth = score.gather(1, index)
-            spread = (torch.where(valid, worth, torch.inf).amin(), torch.where(valid, worth, 0).sum() / valid.sum(), worth.amax())
+            spread = (
+                torch.where(valid, worth, torch.inf).amin(),
+                torch.where(valid, worth, 0).sum() / valid.sum(),
+                worth.amax(),
+            )
             seen.append((similarity[0], gate[0], torch.where(valid, index, -1)[0], torch.stack(spread)))
             if len(seen) == self.spec.depth:
-                facts.similarity, facts.gate, facts.chosen, facts.scores = (Later(torch.stack(part)) for part in zip(*seen, strict=True))
+                facts.similarity, facts.gate, facts.chosen, facts.scores = (
+                    Later(torch.stack(part)) for part in zip(*seen, strict=True)
+                )
 
         return observe
 

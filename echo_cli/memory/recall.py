@@ -36,7 +36,9 @@ class SceneLibrary:
         pin = device.type == "cuda" and capacity > 0
         home = device if device.type == "meta" else torch.device("cpu")  # who only counts gets nothing
         self._device = device
-        self._keys, self._values = (torch.zeros(capacity, *frame_shape, dtype=dtype, pin_memory=pin, device=home) for _ in range(2))
+        self._keys, self._values = (
+            torch.zeros(capacity, *frame_shape, dtype=dtype, pin_memory=pin, device=home) for _ in range(2)
+        )
         self._places: dict[Keepsake, int] = {}
         self._free = list(range(capacity - 1, -1, -1))
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from echo_cli.models.spec import ModelSpec
 from echo_cli.rope import frequencies
+from echo_cli.spec import ModelSpec
 
 
 def complex_pairs(x: Tensor) -> Tensor:
@@ -80,9 +80,11 @@ def difference_rates(new_keys: Tensor, old_keys: Tensor, least: float, most: flo
     return most - (most - least) * stretched
 
 
-def fold(keys: Tensor, values: Tensor, query_mean: Tensor, base_weight: float, weighted: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Candidate frames [..., frame, token, head, dim] → the one frame that a scene is remembered by, and how much of each
-    candidate is in each of its tokens [..., frame, token].
+def fold(
+    keys: Tensor, values: Tensor, query_mean: Tensor, base_weight: float, weighted: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Candidate frames [..., frame, token, head, dim] → the one frame that a scene is remembered by, and how much of
+    each candidate is in each of its tokens [..., frame, token].
 
     A frame's claim on a token is how well its key answers the scene's mean query. `weighted`: mostly the first frame,
     blended with the softmax mean of all; otherwise each token is taken from the frame with the highest claim.

@@ -129,7 +129,8 @@ class EchoInfinity(Sink):
 
     anchor_frames: int = 9
     query_frames: int | None = None  # fewer remember less; None: as many as were learned
-    # gated: as learned. ungated: all that is read is taken. frozen: what left first stays. initial: nothing is absorbed.
+    # gated: as learned. ungated: all that is read is taken. frozen: what left first stays. initial: nothing is
+    # absorbed.
     update: Update = "gated"
     trained: bool = True  # false: queries as they were before they learned anything
 
@@ -139,7 +140,8 @@ class SceneQueries(EchoInfinity):
     """Each scene has its own learned queries, which are kept when it closes and come back with it."""
 
     kept_last: int = 2  # frames that a smooth transition takes along
-    recall_frame: bool = True  # a recalled scene's folded frame stands beside its queries; false: they stand for it alone
+    # a recalled scene's folded frame stands beside its queries; false: they stand for it alone
+    recall_frame: bool = True
     clear_after: int = 4  # blocks until the recall frame leaves
     min_rate: float = 0.55
     max_rate: float = 0.9
@@ -180,7 +182,10 @@ def read_settings(policy: str, values: Mapping[str, Any] = types.MappingProxyTyp
     problems: list[str] = []
     settings = changed(settings_type(policy)(), values, f"memory policy '{policy}'", problems)
     if problems:
-        raise UsageError("; ".join(problems), hint=f"Settings of '{policy}': {', '.join(item.name for item in fields(settings_type(policy)))}.")
+        raise UsageError(
+            "; ".join(problems),
+            hint=f"Settings of '{policy}': {', '.join(item.name for item in fields(settings_type(policy)))}.",
+        )
     return settings
 
 
@@ -233,7 +238,9 @@ def _why_not(name: str, value: Any, hint: Any) -> str | None:
     if hint is float:
         good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
         top = 1.0 if name.endswith("rate") or name.endswith("weight") else float("inf")
-        return None if good and value <= top else "must be a number of at least 0" + (" and at most 1" if top == 1 else "")
+        return (
+            None if good and value <= top else "must be a number of at least 0" + (" and at most 1" if top == 1 else "")
+        )
     raise AssertionError(f"setting {name} has a type nobody reads: {hint}")
 
 

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from echo_cli.context import BlockContext
 from echo_cli.layout import Layout
-from echo_cli.models.spec import Grid, ModelSpec
 from echo_cli.rope import RopeTable, Turn, rotate
+from echo_cli.spec import Grid, ModelSpec
 from echo_cli.state import Nest
 
 
 class KVStore:
-    """`keys`, `values` [layer, batch, slot, token, head, dim]: raw (unrotated, unweighted) frames, on the device or, where
-    that is too small for them, at `home` on the host; whoever wants one asks for it, and gets it on the device.
+    """`keys`, `values` [layer, batch, slot, token, head, dim]: raw (unrotated, unweighted) frames, on the device or,
+    where that is too small for them, at `home` on the host; whoever wants one asks for it, and gets it on the device.
     `weights`, `rates` [layer, batch, row, token]: what fading frames are worth, and what they lose each block."""
 
     def __init__(self, spec: ModelSpec, grid: Grid, slots: int, window: int, fades: int = 0, batch: int = 1,
@@ -33,7 +33,9 @@ class KVStore:
         past = (spec.depth, batch, window * grid.tokens, spec.heads, spec.head_dim)
         self.away = home is not None
         pinned = self.away and self.device.type == "cuda"
-        self.keys, self.values = (torch.zeros(frames, dtype=dtype, device=home or device, pin_memory=pinned) for _ in range(2))
+        self.keys, self.values = (
+            torch.zeros(frames, dtype=dtype, device=home or device, pin_memory=pinned) for _ in range(2)
+        )
         self._window_keys, self._window_values = (torch.zeros(past, dtype=dtype, device=device) for _ in range(2))
         self.weights, self.rates = (torch.ones(spec.depth, batch, fades, grid.tokens, device=device) for _ in range(2))
         self._free = list(range(slots - 1, -1, -1))
@@ -41,7 +43,14 @@ class KVStore:
 
     @property
     def bytes(self) -> int:
-        tensors = (self._window_keys, self._window_values, self.weights, self.rates, self.rope.spatial, self.rope.temporal)
+        tensors = (
+            self._window_keys,
+            self._window_values,
+            self.weights,
+            self.rates,
+            self.rope.spatial,
+            self.rope.temporal,
+        )
         return self.frame_bytes + sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     @property
@@ -72,8 +81,16 @@ class KVStore:
         if self.away and self.device.type == "cuda":
             torch.cuda.current_stream(self.device).synchronize()  # frames may still be on their way home
         used = sorted(self._used)
-        keys, values = ([pool[:, :, slot] for slot in used] for pool in (self.keys, self.values))  # views: nothing is held twice
-        return {"used": used, "free": list(self._free), "keys": keys, "values": values, "weights": self.weights, "rates": self.rates}
+        # views: nothing is held twice
+        keys, values = ([pool[:, :, slot] for slot in used] for pool in (self.keys, self.values))
+        return {
+            "used": used,
+            "free": list(self._free),
+            "keys": keys,
+            "values": values,
+            "weights": self.weights,
+            "rates": self.rates,
+        }
 
     def restore(self, state: Nest) -> None:
         """Take back what `state` said, from wherever its tensors lie."""
@@ -98,7 +115,8 @@ class KVStore:
             pool[layers, ..., slot, :, :, :] = frame
             return
         homes, frames = (pool[layers][None], frame[None]) if isinstance(layers, int) else (pool[layers], frame)
-        for home, one in zip(homes, frames, strict=True):  # layer by layer, each in one piece: only such copies run unwaited for
+        # layer by layer, each in one piece: only such copies run unwaited for
+        for home, one in zip(homes, frames, strict=True):
             home[:, slot].copy_(one, non_blocking=True)
 
     def frame(self, slot: int, layers: slice = slice(None)) -> tuple[Tensor, Tensor]:
@@ -125,7 +143,11 @@ class KVStore:
     def layer_tokens(self, layer: int, slots: Sequence[int], index: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens of one layer [batch, count, head, dim]. `index` [batch, count] counts through `slots`, and `source`
         through all that there are: frames that are here need not be gathered first."""
-        pools = self.layer_frames(layer, slots) if self.away else (self.keys[layer].flatten(1, 2), self.values[layer].flatten(1, 2))
+        pools = (
+            self.layer_frames(layer, slots)
+            if self.away
+            else (self.keys[layer].flatten(1, 2), self.values[layer].flatten(1, 2))
+        )
         at = (index if self.away else source)[..., None, None]
         keys, values = (torch.take_along_dim(pool, at, 1) for pool in pools)
         return keys, values

@@ -39,8 +39,11 @@ class EightBitLinear(nn.Module):
 def use_eight_bits(transformer: Transformer, device: torch.device) -> None:
     """The linear layers of all blocks, but those that read a prompt once a scene; `device` is where they will compute."""
     if device.type == "cuda" and torch.cuda.get_device_capability(device) < (9, 0):
-        raise MissingError(f"--fast needs a device that multiplies eight-bit numbers row by row, and {torch.cuda.get_device_name(device)} "
-                           "does not", hint="Leave --fast out; it needs Hopper or newer.")
+        raise MissingError(
+            f"--fast needs a device that multiplies eight-bit numbers row by row, and {torch.cuda.get_device_name(device)} "
+            "does not",
+            hint="Leave --fast out; it needs Hopper or newer.",
+        )
     for block in transformer.blocks:
         for part, names in ((block.self_attn, "qkvo"), (block.cross_attn, "qo"), (block.ffn, "02")):
             for name in names:

@@ -30,7 +30,8 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None = No
         bias = bias.to(query.dtype)
     query, keys, values = query.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2)
     if query.requires_grad and query.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-        # On a CPU torch's fused attention goes backward through bfloat16 up to four times slower than plain products do.
+        # On a CPU torch's fused attention goes backward through bfloat16 up to four times slower than plain products
+        # do.
         scores = query * query.shape[-1] ** -0.5 @ keys.transpose(2, 3)
         out = (scores if bias is None else scores + bias).softmax(-1) @ values
     else:
@@ -135,5 +136,7 @@ class Head(nn.Module):
 def sinusoid(times: Tensor, dim: int) -> Tensor:
     """[..., dim] of cosines, then sines; float64, since neighbouring times differ in the fifth digit."""
     half = dim // 2
-    angles = times.double().unsqueeze(-1) * 10_000.0 ** -(torch.arange(half, device=times.device, dtype=torch.float64) / half)
+    angles = times.double().unsqueeze(-1) * 10_000.0 ** -(
+        torch.arange(half, device=times.device, dtype=torch.float64) / half
+    )
     return torch.cat((angles.cos(), angles.sin()), -1)

@@ -1,8 +1,8 @@
 """A transformer whose layers wait in the host's memory and come to the device one ahead of the one that computes.
 
-Each pass brings every layer over again: for devices that cannot hold them all. Results are the same bits. The host never
-waits: copies run in a stream of their own, and the device's streams wait for each other. Two places on the device take
-the layers in turn, allocated once: the host is far ahead of the device, and would find no room given back yet.
+Each pass brings every layer over again: for devices that cannot hold them all. Results are the same bits. The host
+never waits: copies run in a stream of their own, and the device's streams wait for each other. Two places on the device
+take the layers in turn, allocated once: the host is far ahead of the device, and would find no room given back yet.
 """
 
 from collections.abc import Callable
@@ -23,8 +23,8 @@ class Guestroom:
         self._guests: list[Visitor | None] = [None, None]
 
     def fetch(self, visitor: "Visitor", beside: "Visitor | None" = None) -> None:
-        """Begin to bring a layer over, beside the one that computes next, if that is another; it is there when the stream has
-        come this far."""
+        """Begin to bring a layer over, beside the one that computes next, if that is another; it is there when the
+        stream has come this far."""
         if visitor in self._guests:
             return
         place = 0 if beside is None else 1 - self._guests.index(beside)
@@ -32,7 +32,8 @@ class Guestroom:
         if self._stream is None:
             self._copy(visitor, place)
             return
-        # What was launched so far is the last that reads the weights which go: the layer that computes next lies elsewhere.
+        # What was launched so far is the last that reads the weights which go: the layer that computes next lies
+        # elsewhere.
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
             self._copy(visitor, place)

@@ -10,8 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from echo_cli.errors import MissingError, UsageError, did_you_mean
-from echo_cli.models.folders import Layout, layout_of, spec_in
-from echo_cli.models.spec import SPECS, TINY, ModelSpec
+from echo_cli.models.files.folders import Layout, layout_of, spec_in
+from echo_cli.spec import SPECS, TINY, ModelSpec
 
 
 class Family(StrEnum):
@@ -75,8 +75,10 @@ def find(model: str, models: Path | None = None) -> Found:
         folder = Path(model).expanduser()
         layout = layout_of(folder)
         if layout is None:
-            raise MissingError(f"{folder}: no model is in this folder" + ("" if folder.is_dir() else " (there is no such folder)"),
-                               hint="Give the folder of a model's weights, or one of the names that `echo-cli models list` shows.")
+            raise MissingError(
+                f"{folder}: no model is in this folder" + ("" if folder.is_dir() else " (there is no such folder)"),
+                hint="Give the folder of a model's weights, or one of the names that `echo-cli models list` shows.",
+            )
         return Found(model, spec_in(folder, layout), folder, layout)
     name = {full.replace("2.1-t2v", ""): full for full in SPECS}.get(model, model)
     if name == TINY.name:
@@ -89,7 +91,9 @@ def find(model: str, models: Path | None = None) -> Found:
     if name in SPECS:
         return Found(name, SPECS[name], None, None)
     known = (*SPECS, *(name for name in here if name not in SPECS))
-    raise UsageError(f"no model is called '{model}'{did_you_mean(model, known)}", hint=f"The models are: {', '.join(known)}.")
+    raise UsageError(
+        f"no model is called '{model}'{did_you_mean(model, known)}", hint=f"The models are: {', '.join(known)}."
+    )
 
 
 def names(models: Path | None = None) -> tuple[str, ...]:
@@ -101,7 +105,9 @@ def folders(models: Path | None = None) -> dict[str, Layout]:
     """The folders of models in the models folder, by name."""
     place = models_folder(models)
     try:
-        inside = sorted(path for path in place.iterdir() if path.is_dir() and path.name not in SPECS.keys() & {TINY.name})
+        inside = sorted(
+            path for path in place.iterdir() if path.is_dir() and path.name not in SPECS.keys() & {TINY.name}
+        )
     except OSError:
         return {}
     return {path.name: layout for path in inside if (layout := layout_of(path))}

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from echo_cli.context import Context
 from echo_cli.models.layers import Head, TransformerBlock, sinusoid
-from echo_cli.models.spec import ModelSpec
 from echo_cli.rope import Turn, rotate
+from echo_cli.spec import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A prompt as the layers read it: cross-attention keys and values per layer, and its pooled vector if the spec has one."""
+    """A prompt as the layers read it: cross-attention keys and values per layer, and its pooled vector if the spec has
+    one."""
 
     layers: tuple[tuple[Tensor, Tensor], ...]  # [batch, row, head, dim] each
     pooled: Tensor | None  # [batch, width]
@@ -30,7 +31,9 @@ class Transformer(nn.Module):
         self.spec = spec
         width = spec.width
         self.patch_embedding = nn.Conv3d(spec.channels, width, kernel_size=spec.patch, stride=spec.patch)
-        self.text_embedding = nn.Sequential(nn.Linear(spec.text_dim, width), nn.GELU(approximate="tanh"), nn.Linear(width, width))
+        self.text_embedding = nn.Sequential(
+            nn.Linear(spec.text_dim, width), nn.GELU(approximate="tanh"), nn.Linear(width, width)
+        )
         self.time_embedding = nn.Sequential(nn.Linear(spec.freq_dim, width), nn.SiLU(), nn.Linear(width, width))
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
         self.blocks = nn.ModuleList(TransformerBlock(width, spec.heads, spec.ffn, spec.eps) for _ in range(spec.depth))

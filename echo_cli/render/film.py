@@ -23,20 +23,29 @@ from echo_cli.files import partial, publish, sha256, told_as_output, write_parti
 from echo_cli.memory.policies.base import Policy
 from echo_cli.models.backend import Backend, Codec
 from echo_cli.render import manifest
+from echo_cli.render.decide import Keeping, needed
 from echo_cli.render.job import Job
 from echo_cli.render.keeper import Keeper, Kept
-from echo_cli.render.needed import Keeping, needed
 from echo_cli.render.outputs import told_name
 from echo_cli.render.progress import Progress, Step
-from echo_cli.render.records import block_record, measured, recall_frame_record, scene_record
 from echo_cli.render.signals import Interruption
-from echo_cli.rollout.film import film as blocks_of_film
-from echo_cli.rollout.film import plan_policy
+from echo_cli.render.trace_records import block_record, measured, recall_frame_record, scene_record
+from echo_cli.rollout.plan import film as blocks_of_film
+from echo_cli.rollout.plan import plan_policy
 from echo_cli.rollout.rollout import BlockResult
 from echo_cli.runtime import Later, Runtime
 from echo_cli.state import Nest, pack
 from echo_cli.storyboard.canonical import storyboard_hash
-from echo_cli.trace.records import DeviceFacts, FilmFacts, Header, ModelFacts, PolicyFacts, StoryboardFacts, Times, scene_facts
+from echo_cli.trace.records import (
+    DeviceFacts,
+    FilmFacts,
+    Header,
+    ModelFacts,
+    PolicyFacts,
+    StoryboardFacts,
+    Times,
+    scene_facts,
+)
 from echo_cli.trace.writer import TraceWriter
 from echo_cli.video.segments import SegmentedFilm
 from echo_cli.video.subtitles import Subtitles, srt
@@ -100,7 +109,9 @@ def make(job: Job, backend: Backend, runtime: Runtime, progress: Progress, inter
     with ExitStack() as stack:
         stack.enter_context(_threads(backend, runtime))
         policy = plan_policy(job.policy, job.settings, backend, timeline)
-        keeper = stack.enter_context(Keeper(job, backend.weights_hash, runtime, started, keeping)) if outputs.base else None
+        keeper = (
+            stack.enter_context(Keeper(job, backend.weights_hash, runtime, started, keeping)) if outputs.base else None
+        )
         stack.enter_context(_told_as_memory(job))
         if outputs.manifest and outputs.film.encoder:
             _remove(outputs.manifest)  # pictures of a sequence are replaced one by one: from here on it would lie
@@ -148,8 +159,8 @@ def make(job: Job, backend: Backend, runtime: Runtime, progress: Progress, inter
 
 @contextmanager
 def _threads(backend: Backend, runtime: Runtime) -> Iterator[None]:
-    """One thread for a small model on a CPU: more cost it more than they bring, and the order of its sums, on which the last
-    bit depends, is then the same however many cores there are."""
+    """One thread for a small model on a CPU: more cost it more than they bring, and the order of its sums, on which the
+    last bit depends, is then the same however many cores there are."""
     before = torch.get_num_threads()
     if runtime.device.type == "cpu" and backend.spec.width <= _SMALL:
         torch.set_num_threads(1)
@@ -162,13 +173,24 @@ def _threads(backend: Backend, runtime: Runtime) -> Iterator[None]:
 def _film(job: Job, keeper: Keeper | None) -> FilmWriter | SegmentedFilm:
     fps, burn = job.timeline.geometry.fps, job.captions if job.subtitles is Subtitles.BURN else ()
     if keeper is None:
-        return FilmWriter(job.outputs.film, *job.size, fps, job.encoding, scale=job.scale, burn=burn, title=job.storyboard.title)
+        return FilmWriter(
+            job.outputs.film, *job.size, fps, job.encoding, scale=job.scale, burn=burn, title=job.storyboard.title
+        )
     return SegmentedFilm(job.outputs.film, keeper.work.folder, *job.size, fps, job.encoding, scale=job.scale, burn=burn,
                          title=job.storyboard.title, written=keeper.left.pictures if keeper.left else None)
 
 
-def _write_blocks(job: Job, backend: Backend, runtime: Runtime, policy: Policy, film: FilmWriter | SegmentedFilm,
-                  trace: TraceWriter | None, progress: Progress, interruption: Interruption, keeper: Keeper | None) -> Times:
+def _write_blocks(
+    job: Job,
+    backend: Backend,
+    runtime: Runtime,
+    policy: Policy,
+    film: FilmWriter | SegmentedFilm,
+    trace: TraceWriter | None,
+    progress: Progress,
+    interruption: Interruption,
+    keeper: Keeper | None,
+) -> Times:
     """The film, block by block; the milliseconds that each part took in all."""
     timeline, grid = job.timeline, backend.spec.grid(job.size)
     decode = Decoder(backend.codec, runtime.device, keeper.decoder if keeper else None)
@@ -187,7 +209,9 @@ def _write_blocks(job: Job, backend: Backend, runtime: Runtime, policy: Policy, 
         return Times(*map(sum, zip(totals, facts.times, strict=True)))
 
     behind: tuple[BlockResult, Later] | None = None
-    for result in blocks_of_film(backend, policy, job.storyboard.seed, job.size, begun=keeper.begun if keeper else None):
+    for result in blocks_of_film(
+        backend, policy, job.storyboard.seed, job.size, begun=keeper.begun if keeper else None
+    ):
         pictures = decode(result)
         if trace:
             if result.block.opens:
@@ -203,7 +227,9 @@ def _write_blocks(job: Job, backend: Backend, runtime: Runtime, policy: Policy, 
             if asked:
                 done = f"after block {result.block.index + 1} of {len(timeline.blocks)}"
                 if keeper is None:
-                    interruption.check(done, "a film on standard output cannot go on: run it again, or write to a file with -o")
+                    interruption.check(
+                        done, "a film on standard output cannot go on: run it again, or write to a file with -o"
+                    )
                 else:
                     interruption.check(f"{done}; {keeper.told()}")
     if behind:
@@ -234,17 +260,30 @@ def _facts(job: Job, runtime: Runtime, made: Made, started: str) -> dict[str, An
     return {
         "title": job.storyboard.title,
         "source": told_name(job.storyboard.source),
-        "film": {"pictures": made.pictures, "seconds": made.seconds, "fps": geometry.fps, "width": width, "height": height,
-                 "blocks": blocks, "frames": blocks * geometry.block_frames},
+        "film": {
+            "pictures": made.pictures,
+            "seconds": made.seconds,
+            "fps": geometry.fps,
+            "width": width,
+            "height": height,
+            "blocks": blocks,
+            "frames": blocks * geometry.block_frames,
+        },
         "device": asdict(_device(runtime)),
         "versions": {"echo": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "timings": {"started": started, "sittings": made.sittings, "wall_seconds": round(made.wall_seconds, 3),
-                    **{f"{part}_seconds": round(spent / 1000, 3) for part, spent in made.times._asdict().items()}},
+        "timings": {
+            "started": started,
+            "sittings": made.sittings,
+            "wall_seconds": round(made.wall_seconds, 3),
+            **{f"{part}_seconds": round(spent / 1000, 3) for part, spent in made.times._asdict().items()},
+        },
     }
 
 
 def _device(runtime: Runtime) -> DeviceFacts:
-    name = torch.cuda.get_device_name(runtime.device) if runtime.device.type == "cuda" else f"cpu ({platform.machine()})"
+    name = (
+        torch.cuda.get_device_name(runtime.device) if runtime.device.type == "cuda" else f"cpu ({platform.machine()})"
+    )
     return DeviceFacts(name, str(runtime.dtype).removeprefix("torch."))
 
 
@@ -271,10 +310,15 @@ def _told_as_memory(job: Job) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch's own error of a device is a RuntimeError
-        if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error) \
-                and not isinstance(error, torch.OutOfMemoryError):
+        if (
+            isinstance(error, RuntimeError)
+            and "can't allocate memory" not in str(error)
+            and not isinstance(error, torch.OutOfMemoryError)
+        ):
             raise
         where = "the device" if isinstance(error, torch.OutOfMemoryError) else "this machine"
         width, height = job.size
-        raise OutOfMemory(f"out of memory on {where}, with pictures of {width}x{height} and memory policy '{job.policy}'",
-                          "take a smaller --size or --dtype bfloat16, or remember less (--set memory.window=…)") from error
+        raise OutOfMemory(
+            f"out of memory on {where}, with pictures of {width}x{height} and memory policy '{job.policy}'",
+            "take a smaller --size or --dtype bfloat16, or remember less (--set memory.window=…)",
+        ) from error

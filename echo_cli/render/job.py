@@ -1,7 +1,7 @@
 """One film to be made: what the storyboard says, with what the command line said over it, and where it goes.
 
-A job is complete and checked before anything heavy is loaded: no torch here. Making it is `film`; whether it needs to be
-made is `manifest`.
+A job is complete and checked before anything heavy is loaded: no torch here. Making it is `film`; whether it needs to
+be made is `manifest`.
 """
 
 import math
@@ -23,7 +23,8 @@ from echo_cli.video.encoding import Encoding
 from echo_cli.video.subtitles import Caption, Subtitles, check_burning
 from echo_cli.video.target import Stdout
 
-SMALLEST_SIDE = 480  # pixels of a film's shorter side that are pleasant on a screen; smaller pictures are enlarged to it
+# pixels of a film's shorter side that are pleasant on a screen; smaller pictures are enlarged to it
+SMALLEST_SIDE = 480
 MOST_ENLARGED = 16
 
 
@@ -94,15 +95,30 @@ def with_choices(storyboard: Storyboard, choices: Choices, default_model: str) -
                    seed=storyboard.seed if choices.seed is None else choices.seed)
 
 
-def job_of(storyboard: Storyboard, timeline: Timeline, size: tuple[int, int], outputs: Outputs, choices: Choices) -> Job:
+def job_of(
+    storyboard: Storyboard, timeline: Timeline, size: tuple[int, int], outputs: Outputs, choices: Choices
+) -> Job:
     """`storyboard` has its choices already; `size` is the storyboard's, or else the model's own."""
     assert storyboard.policy is not None
     if choices.scale is not None and not 1 <= choices.scale <= MOST_ENLARGED:
-        raise UsageError(f"--scale {choices.scale}: pictures can be enlarged 1 to {MOST_ENLARGED} times", "try --scale 4")
+        raise UsageError(
+            f"--scale {choices.scale}: pictures can be enlarged 1 to {MOST_ENLARGED} times", "try --scale 4"
+        )
     scale = choices.scale or max(1, min(MOST_ENLARGED, math.ceil(SMALLEST_SIDE / min(size))))
-    return Job(storyboard, timeline, storyboard.policy, read_settings(storyboard.policy, storyboard.memory), size, scale,
-               _subtitles(storyboard, outputs, choices.subtitles), choices.encoding, choices.device, choices.dtype, outputs,
-               choices.running)
+    return Job(
+        storyboard,
+        timeline,
+        storyboard.policy,
+        read_settings(storyboard.policy, storyboard.memory),
+        size,
+        scale,
+        _subtitles(storyboard, outputs, choices.subtitles),
+        choices.encoding,
+        choices.device,
+        choices.dtype,
+        outputs,
+        choices.running,
+    )
 
 
 def _subtitles(storyboard: Storyboard, outputs: Outputs, chosen: Subtitles | None) -> Subtitles:
@@ -128,7 +144,10 @@ def read_assignments(assignments: list[str], policy: str) -> dict[str, Any]:
             near = did_you_mean(key, names, "memory.") if equals else ""
             what = f"there is no setting '{key}' of {policy}{near}" if equals else "it has no '='"
             groups = dict.fromkeys(name if name.count(".") == 1 else f"{name.rpartition('.')[0]}.…" for name in known)
-            raise UsageError(f"--set {assignment}: {what}", "Write NAME=VALUE" + ("." if near else f"; settings are {', '.join(groups)}."))
+            raise UsageError(
+                f"--set {assignment}: {what}",
+                "Write NAME=VALUE" + ("." if near else f"; settings are {', '.join(groups)}."),
+            )
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError:

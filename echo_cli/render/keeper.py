@@ -1,7 +1,7 @@
 """Keeps a film that is being made from being lost: one writer, checkpoints when they are due, and the way back to them.
 
-Between two blocks it gathers what the future depends on (the rollout's state, the decoder's, the place in film and trace)
-and notes it; what the state means, those know whose it is. It says what it does to whoever listens.
+Between two blocks it gathers what the future depends on (the rollout's state, the decoder's, the place in film and
+trace) and notes it; what the state means, those know whose it is. It says what it does to whoever listens.
 """
 
 import time
@@ -15,28 +15,27 @@ import torch
 
 from echo_cli.errors import Damaged, EchoError
 from echo_cli.files import flush, own, partial, told_as_output
+from echo_cli.render.decide import Keeping, begun
 from echo_cli.render.job import Job
 from echo_cli.render.lock import OneWriter
-from echo_cli.render.needed import Keeping, begun
 from echo_cli.render.progress import size
 from echo_cli.render.resume import Cadence, Checkpoint, Work
-from echo_cli.rollout.checkpoint import Stored, read_state, write_state
 from echo_cli.rollout.rollout import Begun, BlockResult
 from echo_cli.runtime import Runtime
 from echo_cli.state import Nest, copied, moved, size_of
+from echo_cli.state_files import Stored, read_state, write_state
 from echo_cli.trace.records import Times
 from echo_cli.trace.writer import TraceWriter
 from echo_cli.video import segments
 from echo_cli.video.segments import SegmentedFilm
-
 
 TWICE = 2 << 30  # bytes of state that may be held twice, so that they are written while the film goes on
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What was kept in one sitting: how often, how much at most, how much it could have become, and how many seconds the
-    film waited for it."""
+    """What was kept in one sitting: how often, how much at most, how much it could have become, and how many seconds
+    the film waited for it."""
 
     checkpoints: int = 0
     bytes: int = 0
@@ -45,7 +44,8 @@ class Kept:
 
 
 class Keeper:
-    """While open, the only writer of the job's film. `left` is what an interrupted run of it had noted, if there was one."""
+    """While open, the only writer of the job's film. `left` is what an interrupted run of it had noted, if there was
+    one."""
 
     def __init__(self, job: Job, weights: str, runtime: Runtime, started: str, keeping: Keeping) -> None:
         self.work, self.kept = Work(job.outputs), Kept()
@@ -70,7 +70,9 @@ class Keeper:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         with self._stack:
             with suppress(EchoError, OSError):  # whatever ended the run has been told
                 self.settle()
@@ -82,8 +84,10 @@ class Keeper:
                 if last is None:
                     self.work.discard()
                 elif isinstance(error, EchoError):
-                    kept = (f"what was made up to {last.told} is kept in {self.work.folder.name}, and the same command goes "
-                            "on from there")
+                    kept = (
+                        f"what was made up to {last.told} is kept in {self.work.folder.name}, and the same command goes "
+                        "on from there"
+                    )
                     error.hint = f"{error.hint}; {kept}" if error.hint else kept
 
     @property
@@ -114,8 +118,8 @@ class Keeper:
         self._lock.check()
 
     def due(self) -> bool:
-        """Between two blocks: whether it is time to keep what there is. An OutputError if the film is no longer ours, or
-        if what was to be kept could not be."""
+        """Between two blocks: whether it is time to keep what there is. An OutputError if the film is no longer ours,
+        or if what was to be kept could not be."""
         self.check()
         if self._pending and self._pending.done():
             self.settle()
@@ -131,9 +135,19 @@ class Keeper:
         size_ = size_of(state)
         mark, traced = film.mark(), trace.written() if trace else None
         checkpoint = Checkpoint(
-            self._identity.plain(), _machine(self._job, self._runtime), self.work.film.name, block, len(self._job.timeline.blocks),
-            {"file": f"state-{block:06d}-{self.sittings}.safetensors"}, None, traced, times, self.wall_seconds, self.started,
-            self.sittings)
+            self._identity.plain(),
+            _machine(self._job, self._runtime),
+            self.work.film.name,
+            block,
+            len(self._job.timeline.blocks),
+            {"file": f"state-{block:06d}-{self.sittings}.safetensors"},
+            None,
+            traced,
+            times,
+            self.wall_seconds,
+            self.started,
+            self.sittings,
+        )
         if wait or size_ > TWICE:
             written: Future[int] = Future()
             written.set_result(self._write(checkpoint, state, mark, trace))
@@ -190,19 +204,27 @@ class Keeper:
         self.work.check(left, self._identity, {name: here[name] for name in ("device", "dtype", "torch", "compiled")})
         stored = Stored(left.state["bytes"], left.state["sha256"], left.state["nest"])
         self._state = read_state(self.work.folder / left.state["file"], stored)
-        if (threads := left.machine["threads"]) != here["threads"]:  # sums are taken apart by threads: their bits depend on it
+        # sums are taken apart by threads: their bits depend on it
+        if (threads := left.machine["threads"]) != here["threads"]:
             stack.callback(torch.set_num_threads, here["threads"])
             torch.set_num_threads(threads)
         told = f"{self.work.film}: going on after {left.told}"
         if left.machine["processor"] != here["processor"]:
-            told += (f"; begun on {left.machine['processor']}, and this is {here['processor']}: from here on, pictures may "
-                     "differ in their last bits")
+            told += (
+                f"; begun on {left.machine['processor']}, and this is {here['processor']}: from here on, pictures may "
+                "differ in their last bits"
+            )
         self._keeping.tell(told)
 
 
 def _machine(job: Job, runtime: Runtime) -> dict[str, Any]:
     """What decides a film's bits beside its identity: the first four must be the same, for the others a way is found."""
     cuda = runtime.device.type == "cuda"
-    return {"device": runtime.device.type, "dtype": str(runtime.dtype).removeprefix("torch."), "torch": torch.__version__,
-            "compiled": cuda if job.running.compiled is None else job.running.compiled, "threads": torch.get_num_threads(),
-            "processor": torch.cuda.get_device_name(runtime.device) if cuda else torch.backends.cpu.get_cpu_capability()}
+    return {
+        "device": runtime.device.type,
+        "dtype": str(runtime.dtype).removeprefix("torch."),
+        "torch": torch.__version__,
+        "compiled": cuda if job.running.compiled is None else job.running.compiled,
+        "threads": torch.get_num_threads(),
+        "processor": torch.cuda.get_device_name(runtime.device) if cuda else torch.backends.cpu.get_cpu_capability(),
+    }

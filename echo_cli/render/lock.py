@@ -84,8 +84,10 @@ class OneWriter:
     def check(self) -> None:
         """Before anything is written: an OutputError if the film is not ours any more."""
         if self.lost:
-            raise OutputError(f"cannot write {self.film}: its lock {self.path.name} is gone or belongs to somebody else",
-                              "look whether its folder was removed or another process began the same film, then run again")
+            raise OutputError(
+                f"cannot write {self.film}: its lock {self.path.name} is gone or belongs to somebody else",
+                "look whether its folder was removed or another process began the same film, then run again",
+            )
 
     def _taken(self) -> bool:
         try:
@@ -153,9 +155,11 @@ def check_free(path: Path, film: Path) -> None:
         lives = age is not None and abs(age) < STALE  # a beat from the future is of a clock that was set back since
     if lives:
         who = f"process {holder.pid} on {holder.host}, since {holder.since}" if holder else "another process"
-        raise OutputError(f"{film} is being made by {who}",
-                          f"wait for it, or write elsewhere with -o; if it died on another machine, {path.name} counts as "
-                          f"left behind after {STALE:.0f} seconds")
+        raise OutputError(
+            f"{film} is being made by {who}",
+            f"wait for it, or write elsewhere with -o; if it died on another machine, {path.name} counts as "
+            f"left behind after {STALE:.0f} seconds",
+        )
 
 
 def _said(holder: Holder) -> bytes:

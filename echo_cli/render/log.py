@@ -34,7 +34,9 @@ class Log:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if isinstance(error, EchoError):
             self.line(f"ended with exit code {int(error.exit_code)}: {error.message}")
             self.line(f"hint: {error.hint}" if error.hint else "no hint")
@@ -44,7 +46,9 @@ class Log:
 
     def head(self, arguments: list[str]) -> None:
         """What every log begins with: version and machine."""
-        self.line(f"echo-cli {__version__}, Python {platform.python_version()}, " + ", ".join(map(_installed, PACKAGES)))
+        self.line(
+            f"echo-cli {__version__}, Python {platform.python_version()}, " + ", ".join(map(_installed, PACKAGES))
+        )
         self.line(f"machine: {socket.gethostname()}, {platform.platform()}, {_cores()} of {os.cpu_count()} cores"
                   f"{_memory()}, process {os.getpid()}")
         self.line(f"command: {arguments!r} in {os.getcwd()}")

@@ -74,7 +74,9 @@ def standing(outputs: Outputs, identity: Identity, begun: bool = False) -> Stand
     `begun` says that a run was interrupted here: pictures without a manifest are its own."""
     found = read(outputs.manifest) if outputs.manifest else None
     if found is None:
-        free = not any(outputs.precious()) or (begun and bool(outputs.film.encoder)) or _left_unfinished(outputs, identity)
+        free = (
+            not any(outputs.precious()) or (begun and bool(outputs.film.encoder)) or _left_unfinished(outputs, identity)
+        )
         return Standing.FREE if free else Standing.TAKEN
     if found.get("identity") != identity.plain():
         return Standing.TAKEN
@@ -95,8 +97,8 @@ def _left_unfinished(outputs: Outputs, identity: Identity) -> bool:
 
 
 def finish_naming(outputs: Outputs, identity: Identity) -> bool:
-    """A run of this film that was killed while it gave its files their names: the rest of them get theirs. Whether that was
-    so; then the film is done."""
+    """A run of this film that was killed while it gave its files their names: the rest of them get theirs. Whether that
+    was so; then the film is done."""
     told = read(partial(outputs.manifest)) if outputs.manifest else None
     if told is None or told.get("identity") != identity.plain():
         return False

@@ -1,8 +1,9 @@
-"""How far a run has come, told in the way its reader wants: a bar for eyes, a plain line for logs, JSON, Open Job Description.
+"""How far a run has come, told in the way its reader wants: a bar for eyes, a plain line for logs, JSON, Open Job
+Description.
 
-The plain line and the keys of the JSON line are matched by patterns on farms: they are a promise, and a test holds them.
-A step may be one of a batch: then the share that is done, and the time left, are the batch's. Nothing here decides when a
-block is made.
+The plain line and the keys of the JSON line are matched by patterns on farms: they are a promise, and a test holds
+them. A step may be one of a batch: then the share that is done, and the time left, are the batch's. Nothing here
+decides when a block is made.
 """
 
 import json
@@ -34,7 +35,8 @@ class Style(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The film that a step belongs to, counted from 1, among those of a batch; pictures are the batch's, made and to make."""
+    """The film that a step belongs to, counted from 1, among those of a batch; pictures are the batch's, made and to
+    make."""
 
     film: int
     films: int
@@ -83,7 +85,8 @@ class Pace:
 
 
 class Progress:
-    """Told of every step; as a context it ends its last line, and tells of a failure if there was one. Says nothing itself."""
+    """Told of every step; as a context it ends its last line, and tells of a failure if there was one. Says nothing
+    itself."""
 
     def __init__(self) -> None:
         self._pace = Pace()
@@ -196,7 +199,11 @@ class Bar(Progress):
         self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def tell(self, step: Step, rate: float, left: float) -> None:
-        film = f"film {step.place.film}/{step.place.films} [bold]{_escaped(_one_line(step.place.name))}[/] " if step.place else ""
+        film = (
+            f"film {step.place.film}/{step.place.films} [bold]{_escaped(_one_line(step.place.name))}[/] "
+            if step.place
+            else ""
+        )
         self._bar.update(self._task, completed=step.percent,
                          description=f"{film}scene {step.scene}/{step.scenes} [bold]{_escaped(step.scene_id)}[/]",
                          rest=f"block {step.block}/{step.blocks}  {rate:.0f} pictures/s  {clock(left)} left  "

@@ -12,7 +12,6 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 from echo_cli.errors import Damaged, UsageError
@@ -104,8 +103,10 @@ class Work:
         if machine is not None:
             other += differences({name: left.machine.get(name) for name in machine}, dict(machine))
         if other:
-            raise UsageError(f"{self.film} was begun as something else, and interrupted after {left.told}: {', '.join(other)}",
-                             "--restart discards that and begins anew; with what it was begun with, it goes on")
+            raise UsageError(
+                f"{self.film} was begun as something else, and interrupted after {left.told}: {', '.join(other)}",
+                "--restart discards that and begins anew; with what it was begun with, it goes on",
+            )
 
     def discard(self) -> None:
         """Nothing to go on from is left."""

@@ -23,8 +23,8 @@ DEAF = 5.0  # seconds in which a run that was stopped at once must have ended
 
 
 class Interruption:
-    """While open, holds off the signals that ask a run to stop; `check` at a boundary raises if one has come. `tell` hears
-    at once that one came, and how long it may take."""
+    """While open, holds off the signals that ask a run to stop; `check` at a boundary raises if one has come. `tell`
+    hears at once that one came, and how long it may take."""
 
     def __init__(self, tell: Callable[[str], None] | None = None, grace: float = GRACE) -> None:
         self.by: str | None = None
@@ -64,18 +64,23 @@ class Interruption:
     def _note(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         if self._late:
-            raise Interrupted(f"stopped by {self.by} in the middle of a block, which was not done within {self._grace:g} seconds")
+            raise Interrupted(
+                f"stopped by {self.by} in the middle of a block, which was not done within {self._grace:g} seconds"
+            )
         if self.by is not None:
             raise Interrupted(f"stopped at once by {name}, after {self.by}")
         self.by = name
 
     def _watch(self) -> None:
-        """Beside the main thread, which hears of a signal only between two operations: the first is told, then time runs."""
+        """Beside the main thread, which hears of a signal only between two operations: the first is told, then time
+        runs."""
         came = self._next(None)
         if came is None:
             return
-        self._tell(f"{signal.Signals(came).name}: stopping after this block, within {self._grace:g} seconds; once more stops at "
-                   "once")
+        self._tell(
+            f"{signal.Signals(came).name}: stopping after this block, within {self._grace:g} seconds; once more stops at "
+            "once"
+        )
         if self._next(self._grace) is None and not self._over.is_set():
             self._late = True
             _thread.interrupt_main(came)

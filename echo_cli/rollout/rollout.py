@@ -12,11 +12,11 @@ from torch import Tensor
 from echo_cli.layout import Layout
 from echo_cli.memory.policies.base import Facts, Policy, Transition
 from echo_cli.memory.store import CleanPass, KVStore
-from echo_cli.models.spec import Grid
 from echo_cli.models.transformer import Text, Transformer
 from echo_cli.rollout.sampling import clean_pass, denoise, schedule
 from echo_cli.rollout.stopwatch import Stopwatch
 from echo_cli.runtime import Noise, upload
+from echo_cli.spec import Grid
 from echo_cli.state import Nest, moved
 from echo_cli.storyboard.nouns import Block
 
@@ -118,7 +118,9 @@ class LatentMemory:
         self._frames = {int(frame): latents for frame, latents in state.items()}
 
 
-def replay(transition: Transition, transformer: Transformer, text: Text, remembered: LatentMemory, store: KVStore) -> None:
+def replay(
+    transition: Transition, transformer: Transformer, text: Text, remembered: LatentMemory, store: KVStore
+) -> None:
     """Encode remembered frames again under the new prompt, run by run, each into its own slots."""
     for run in transition.replay:
         context = store.prepare(run.layout)

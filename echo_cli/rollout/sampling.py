@@ -28,7 +28,9 @@ class Schedule:
 
 def schedule(steps: tuple[int, ...], shift: float) -> Schedule:
     """Step s of 1000 has noise level σ = shift·s / (1 + (shift − 1)·s) with s in 0..1, in float32 as tables hold it."""
-    return Schedule(tuple(float(np.float32(shift * s / (1 + (shift - 1) * s))) for s in (step / 1000 for step in steps)))
+    return Schedule(
+        tuple(float(np.float32(shift * s / (1 + (shift - 1) * s))) for s in (step / 1000 for step in steps))
+    )
 
 
 def denoise(transformer: Transformer, text: Text, context: Context, levels: Schedule,

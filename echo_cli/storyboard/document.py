@@ -115,8 +115,10 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, index: int) -> tuple[str, st
         return ("a ': ' where none can be", "Put text that contains ': ' in quotes, write recall:<scene-id> without "
                 "a space, and check the indentation.")
     if "undefined alias" in problem:
-        return (f"{problem.removeprefix('found ')}; define it earlier with &, or put a text that begins with * in quotes",
-                None)
+        return (
+            f"{problem.removeprefix('found ')}; define it earlier with &, or put a text that begins with * in quotes",
+            None,
+        )
     if problem.startswith("tag "):
         return problem, None
     context = f"{error.context}: " if error.context and error.context != "while scanning for the next token" else ""

@@ -15,8 +15,7 @@ from echo_cli.storyboard.nouns import AUTO, Kind, Scene
 
 _WORD = re.compile(r"[a-z][a-z']+")
 _STOP = frozenset(
-    "a an and are as at back be been before by for from has have he her his in into is it its of on or over same she "
-    "shot static the their them this to under while with wearing young now seen".split()
+    ["a", "an", "and", "are", "as", "at", "back", "be", "been", "before", "by", "for", "from", "has", "have", "he", "her", "his", "in", "into", "is", "it", "its", "of", "on", "or", "over", "same", "she", "shot", "static", "the", "their", "them", "this", "to", "under", "while", "with", "wearing", "young", "now", "seen"]
 )
 
 Feature = dict[str, float]  # word → weight, of unit length; empty for a prompt without a telling word

@@ -296,6 +296,8 @@ class _SceneReader:
             return {}
         entries = fields_of(node, "memory", self.fields.where, None, self.fields.mistakes)
         if "policy" in entries:
-            entries.note("policy", "a film has one policy; name it at the top, and here only settings of the transition")
+            entries.note(
+                "policy", "a film has one policy; name it at the top, and here only settings of the transition"
+            )
             entries.entries.pop("policy")
         return _read_settings(entries, policy, kind, rules)

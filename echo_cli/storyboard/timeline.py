@@ -1,7 +1,7 @@
 """Seconds → blocks and pictures: a Storyboard and a model's Geometry become a Timeline.
 
-Every boundary is rounded from the film's beginning, so that roundings never add up, and the last pictures are trimmed to
-the exact length. Knows counts, not models.
+Every boundary is rounded from the film's beginning, so that roundings never add up, and the last pictures are trimmed
+to the exact length. Knows counts, not models.
 """
 
 import math

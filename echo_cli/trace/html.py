@@ -73,14 +73,26 @@ def _head(trace: Trace, summary: Summary) -> str:
 def _answers(trace: Trace, summary: Summary) -> str:
     budget = summary.budget
     recalls, longest = summary.recalls, summary.longest
-    cards = [("Is memory bounded?", f"Yes, by {budget.tokens:,} tokens" if budget.bounded else "Still growing at the end",
-              f"{size(budget.bytes)} at most; the window was full from {clock(budget.reached_at)}" if budget.bounded
-              else f"{budget.tokens:,} tokens and {size(budget.bytes)} so far"),
-             ("Which scene was recalled?", f"{recalls[0].recalled}, in {recalls[0].id}" if recalls else "None",
-              "; ".join(f"{each.recalled} in {each.id}" for each in recalls[1:4]) or
-              (recalls[0].chosen_by or "" if recalls else "no scene asked for another")),
-             ("What lingered longest?", f"{longest[1].source}, in {longest[0].id}" if longest else "Nothing",
-              longest[1].words if longest else "no scene kept anything of another")]
+    cards = [
+        (
+            "Is memory bounded?",
+            f"Yes, by {budget.tokens:,} tokens" if budget.bounded else "Still growing at the end",
+            f"{size(budget.bytes)} at most; the window was full from {clock(budget.reached_at)}"
+            if budget.bounded
+            else f"{budget.tokens:,} tokens and {size(budget.bytes)} so far",
+        ),
+        (
+            "Which scene was recalled?",
+            f"{recalls[0].recalled}, in {recalls[0].id}" if recalls else "None",
+            "; ".join(f"{each.recalled} in {each.id}" for each in recalls[1:4])
+            or (recalls[0].chosen_by or "" if recalls else "no scene asked for another"),
+        ),
+        (
+            "What lingered longest?",
+            f"{longest[1].source}, in {longest[0].id}" if longest else "Nothing",
+            longest[1].words if longest else "no scene kept anything of another",
+        ),
+    ]
     if summary.block_times:
         speed = f"{sum(summary.block_times):.0f} ms a block"
         rate = trace.header.film.pictures / summary.wall_seconds if summary.wall_seconds else None
@@ -130,8 +142,8 @@ def _scene_bar(trace: Trace) -> str:
         left, width = (100 * part / total for part in (scene.pictures[0], scene.pictures[1] - scene.pictures[0]))
         begins = f", {scene.transition.value}" if scene.transition else ""
         words = f"{scene.id}{begins}: {clock(scene.pictures[0] / trace.header.film.fps)}. {scene.prompt}"
-        parts.append((f'<span class="s{index % len(SCENE_COLOURS)}" style="left:{left:.3f}%;width:{width:.3f}%" '
-                      f'title="{escape(words)}">{escape(scene.id) if width > 2 else ""}</span>'))
+        parts.append(f'<span class="s{index % len(SCENE_COLOURS)}" style="left:{left:.3f}%;width:{width:.3f}%" '
+                      f'title="{escape(words)}">{escape(scene.id) if width > 2 else ""}</span>')
     if len(parts) > LISTED:  # too narrow to be told apart: the lanes show their colours
         return f'<div class="bar"><em>{plural(len(parts), "scene")}</em></div>'
     return f'<div class="bar">{"".join(parts)}</div>'
@@ -154,7 +166,9 @@ def _curves(trace: Trace, found: Survey) -> str:
         rows.append(_row("time", f"{min(known):.0f} to {max(known):.0f} ms", svg.curve(
             trace, found, spent, 0.0, max(known), "Milliseconds spent on each block"), "thin"))
     most = max(found.bytes, default=0)
-    rows.append(_row("bytes", size(most), svg.curve(trace, found, found.bytes, 0.0, most, "Bytes held by memory"), "thin"))
+    rows.append(
+        _row("bytes", size(most), svg.curve(trace, found, found.bytes, 0.0, most, "Bytes held by memory"), "thin")
+    )
     return "".join(rows)
 
 
@@ -227,9 +241,11 @@ def _decay_of(trace: Trace, told: SceneAnswer) -> DecayMap | None:
 def _candidates(told: SceneAnswer) -> str:
     if not told.candidates:
         return ""
-    rows = "".join(f'<li{" class=chosen" if name == told.recalled else ""}><span>{escape(name)}</span><span class="score">'
-                   f'<i style="width:{100 * max(0.0, min(1.0, score or 0.0)):.1f}%"></i></span><b>{number(score)}</b></li>'
-                   for name, score in told.candidates[:6])
+    rows = "".join(
+        f'<li{" class=chosen" if name == told.recalled else ""}><span>{escape(name)}</span><span class="score">'
+        f'<i style="width:{100 * max(0.0, min(1.0, score or 0.0)):.1f}%"></i></span><b>{number(score)}</b></li>'
+        for name, score in told.candidates[:6]
+    )
     more = len(told.candidates) - 6
     return ('<p class="note">How near each earlier prompt is:</p>'
             f'<ol class="candidates">{rows}</ol>' + (f'<p class="note">and {more:,} lower</p>' if more > 0 else ""))

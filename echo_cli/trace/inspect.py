@@ -69,11 +69,13 @@ def survey(trace: Trace, limit: int = GLANCE) -> Survey:
 
 
 def column_of(row: Mapping[str, Any]) -> Column:
-    """What a block attended to, cells in window order; neighbours of one role, scene and weight are one cell. Queries are
-    divided among the scenes that are in them; what they had learned before the film weighs nothing."""
+    """What a block attended to, cells in window order; neighbours of one role, scene and weight are one cell. Queries
+    are divided among the scenes that are in them; what they had learned before the film weighs nothing."""
     measured = row.get("measured") or {}
     cells: list[Cell] = []
-    for segment, weight in zip(row["layout"]["segments"], chain(measured.get("weights", ()), repeat(None)), strict=False):
+    for segment, weight in zip(
+        row["layout"]["segments"], chain(measured.get("weights", ()), repeat(None)), strict=False
+    ):
         if segment["role"] == Role.QUERY and measured.get("queries"):
             cells += _divided(segment, measured["queries"])
             continue
@@ -86,8 +88,8 @@ def column_of(row: Mapping[str, Any]) -> Column:
 
 
 def _divided(segment: Mapping[str, Any], queries: list[Mapping[str, Any]]) -> Iterator[Cell]:
-    """A cell a scene, in steps coarse enough that neighbouring blocks look alike. Scenes too old to be told apart count as
-    the first."""
+    """A cell a scene, in steps coarse enough that neighbouring blocks look alike. Scenes too old to be told apart count
+    as the first."""
     shares: dict[int, float] = {}
     for frame in queries:
         for scene, share in frame.get("left", ()):
@@ -124,7 +126,7 @@ def block_at(trace: Trace, seconds: float) -> int:
     """The block whose pictures are on screen at a time."""
     film = trace.header.film
     picture = int(seconds * film.fps)
-    if not 0 <= seconds or picture >= film.pictures:
+    if not seconds >= 0 or picture >= film.pictures:
         raise UsageError(f"{clock(seconds)} is not in the film, which lasts {clock(film.seconds)}",
                          "Give a time between 0 and that.")
     # the first latent frame is one picture alone, the others are several each
@@ -364,10 +366,33 @@ def flat(row: Any, name: str = "") -> dict[str, Any]:
 # ---------------------------------------------------------------- one block a line
 
 
-CSV_COLUMNS = ("block", "scene", "id", "begins", "start", "end", "tokens", *(role.value for role in Role),
-               "from_other_scenes", "lightest_weight", "query_position", "jump", "calibration", "history_score",
-               "drift", "gate", "query_gate", "rolled_in", "reverse", "evicted", "bytes", "denoise_ms", "clean_ms", "memory_ms",
-               "decode_ms")
+CSV_COLUMNS = (
+    "block",
+    "scene",
+    "id",
+    "begins",
+    "start",
+    "end",
+    "tokens",
+    *(role.value for role in Role),
+    "from_other_scenes",
+    "lightest_weight",
+    "query_position",
+    "jump",
+    "calibration",
+    "history_score",
+    "drift",
+    "gate",
+    "query_gate",
+    "rolled_in",
+    "reverse",
+    "evicted",
+    "bytes",
+    "denoise_ms",
+    "clean_ms",
+    "memory_ms",
+    "decode_ms",
+)
 
 
 def csv_rows(trace: Trace) -> Iterator[dict[str, Any]]:
@@ -378,14 +403,27 @@ def csv_rows(trace: Trace) -> Iterator[dict[str, Any]]:
         by_role = {role.value: sum(each["tokens"] for each in segments if each["role"] == role) for role in Role}
         drift = measured.get("drift") or (None, None)
         weights = [weight[0] for weight in measured.get("weights", ()) if weight[0] is not None]
-        values = (row["block"], row["scene"], facts.id,
-                  begins(facts) if row["block"] == facts.blocks[0] else None,
-                  row["pictures"][0] / trace.header.film.fps, row["pictures"][1] / trace.header.film.fps,
-                  sum(by_role.values()), *by_role.values(),
-                  sum(each["tokens"] for each in segments if each["scene"] != row["scene"]),
-                  min(weights, default=None), row["layout"]["query_position"], row["layout"].get("jump"),
-                  row["calibration"], (measured.get("chosen") or {"scores": (None,) * 3})["scores"][1], *drift, gate_of(measured),
-                  " ".join(map(str, rolling.get("frames", ()))), rolling.get("reverse", False) if rolling else None,
-                  " ".join(map(str, row.get("evicted", ()))), sum(row["bytes"].values()),
-                  *measured.get("times", (None,) * 4))
+        values = (
+            row["block"],
+            row["scene"],
+            facts.id,
+            begins(facts) if row["block"] == facts.blocks[0] else None,
+            row["pictures"][0] / trace.header.film.fps,
+            row["pictures"][1] / trace.header.film.fps,
+            sum(by_role.values()),
+            *by_role.values(),
+            sum(each["tokens"] for each in segments if each["scene"] != row["scene"]),
+            min(weights, default=None),
+            row["layout"]["query_position"],
+            row["layout"].get("jump"),
+            row["calibration"],
+            (measured.get("chosen") or {"scores": (None,) * 3})["scores"][1],
+            *drift,
+            gate_of(measured),
+            " ".join(map(str, rolling.get("frames", ()))),
+            rolling.get("reverse", False) if rolling else None,
+            " ".join(map(str, row.get("evicted", ()))),
+            sum(row["bytes"].values()),
+            *measured.get("times", (None,) * 4),
+        )
         yield dict(zip(CSV_COLUMNS, values, strict=True))

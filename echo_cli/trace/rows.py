@@ -60,7 +60,9 @@ def _teller(cls: type) -> Callable[[Any], Any]:
     if is_dataclass(cls):
         told = [(field.name, field.default if field.default_factory is MISSING else field.default_factory())
                 for field in fields(cls) if field.name not in UNTOLD.get(cls, ())]
-        return lambda record: {name: to_row(item) for name, default in told if (item := getattr(record, name)) != default}
+        return lambda record: {
+            name: to_row(item) for name, default in told if (item := getattr(record, name)) != default
+        }
     raise ValueError(f"a trace holds plain values, not {cls.__name__}")
 
 

@@ -34,7 +34,9 @@ def paths(boxes: Iterable[tuple[Look, Box]]) -> str:
     """One path a look."""
     drawn: dict[Look, list[str]] = {}
     for look, (x, y, width, height) in boxes:
-        drawn.setdefault(look, []).append(f"M{_short(x)} {_short(y)}h{_short(width)}v{_short(height)}h-{_short(width)}z")
+        drawn.setdefault(look, []).append(
+            f"M{_short(x)} {_short(y)}h{_short(width)}v{_short(height)}h-{_short(width)}z"
+        )
     return "".join(f'<path class="s{scene}" opacity="{opacity / 10:g}" d="{"".join(parts)}"/>'
                    for (scene, opacity), parts in sorted(drawn.items()))
 
@@ -66,7 +68,11 @@ def lanes(trace: Trace, found: Survey) -> Iterator[tuple[Role, int, str]]:
         if role in present:
             most = max(sum(cell.tokens for cell in column if cell.role is role) for column in set(found.columns))
             label = f"{role.value}: at most {most} tokens, block by block, coloured by source scene"
-            yield role, most, svg(axis.pictures, most, paths(_lane(axis, runs, role, most)), label, f"lane {role.value}")
+            yield (
+                role,
+                most,
+                svg(axis.pictures, most, paths(_lane(axis, runs, role, most)), label, f"lane {role.value}"),
+            )
 
 
 def _lane(axis: Axis, runs: list[tuple[Column, int]], role: Role, most: int) -> Iterator[tuple[Look, Box]]:
@@ -142,8 +148,13 @@ def reach(trace: Trace, found: Survey) -> str:
                     for at in (scene.pictures[0] for scene in trace.header.timeline[1:MARKS + 1]))
     if len(trace.header.timeline) > MARKS:
         marks = ""  # lines so close that they would hide what they mark
-    return svg(film.pictures, film.pictures, marks + paths(boxes()),
-               "Which moments of the film each block remembered: film time to the right, remembered time upwards", "reach")
+    return svg(
+        film.pictures,
+        film.pictures,
+        marks + paths(boxes()),
+        "Which moments of the film each block remembered: film time to the right, remembered time upwards",
+        "reach",
+    )
 
 
 def _runs(frames: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -186,5 +197,10 @@ def decay_cells(decay: DecayMap) -> str:
         cells.setdefault(thickness, []).append(f"M{col} {row}h1v1h-1z")
     inside = "".join(f'<path opacity="{0.88 * thickness / VEILS:.2f}" d="{"".join(parts)}"/>'
                      for thickness, parts in sorted(cells.items()))
-    return svg(decay.cols, decay.rows, inside,
-               f"How fast each cell of the remembered frame fades: from {number(low)} to {number(high)} a block", "veil")
+    return svg(
+        decay.cols,
+        decay.rows,
+        inside,
+        f"How fast each cell of the remembered frame fades: from {number(low)} to {number(high)} a block",
+        "veil",
+    )

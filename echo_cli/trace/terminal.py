@@ -5,7 +5,7 @@ and scenes by colour, so that it also reads without colour.
 """
 
 from collections.abc import Iterator
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -63,7 +63,9 @@ def timeline(trace: Trace, found: Survey, width: int) -> Iterator[RenderableType
     stacks = [_stack(column, peak) for column in columns]
     yield _scene_marks(trace, across)
     for level in reversed(range(HEIGHT)):
-        scale = f"{peak:>{GUTTER - 1},} " if level == HEIGHT - 1 else f"{0:>{GUTTER - 1}} " if level == 0 else " " * GUTTER
+        scale = (
+            f"{peak:>{GUTTER - 1},} " if level == HEIGHT - 1 else f"{0:>{GUTTER - 1}} " if level == 0 else " " * GUTTER
+        )
         line = Text(scale, style="dim", no_wrap=True)
         for stack in stacks:
             line.append(*stack[level]) if level < len(stack) else line.append(" ")
@@ -111,7 +113,7 @@ def _places(trace: Trace, across: int) -> dict[int, tuple[int, int]]:
              if scene.blocks[0] < len(trace)]
     by_place = dict(shown)
     edges = [*sorted(by_place), across]
-    return {by_place[at]: (at, until) for at, until in zip(edges, edges[1:], strict=False)}
+    return {by_place[at]: (at, until) for at, until in pairwise(edges)}
 
 
 def _clock_marks(trace: Trace, across: int) -> Text:
@@ -144,7 +146,9 @@ def _answers(trace: Trace, summary: Summary) -> Iterator[RenderableType]:
     yield _line("lingering", f"{longest[1].source} in {longest[0].id}, longest: {longest[1].words}" if longest
                 else "no scene kept anything of another")
     if summary.block_times:
-        speed = "" if not summary.wall_seconds else f"; {trace.header.film.pictures / summary.wall_seconds:.0f} pictures/s"
+        speed = (
+            "" if not summary.wall_seconds else f"; {trace.header.film.pictures / summary.wall_seconds:.0f} pictures/s"
+        )
         parts = " + ".join(f"{name} {value:.0f}" for name, value in summary.block_times._asdict().items())
         yield _line("a block", f"{sum(summary.block_times):.0f} ms ({parts}){speed}")
 
@@ -270,7 +274,9 @@ def _block_facts(record: BlockRecord, layer: int | None, ids: list[str]) -> Iter
     if drift:
         yield _line("drift", f"queries {number(drift.similarity)} like the calibration, gate {number(drift.gate)}")
     for index, frame in enumerate(measured.queries if measured else ()):
-        held = ", ".join(f"{'earlier scenes' if scene is None else ids[scene]} {number(share)}" for scene, share in frame.left)
+        held = ", ".join(
+            f"{'earlier scenes' if scene is None else ids[scene]} {number(share)}" for scene, share in frame.left
+        )
         learned = 1 - sum(share for _, share in frame.left)
         yield _line(f"query {index + 1}", f"{held or 'nothing yet'}, as learned {number(max(0.0, learned))}"
                                           + ("" if frame.gate is None else f"; gate {number(frame.gate)}"))
@@ -296,6 +302,11 @@ def differences(found: Diff) -> Group:
                 table.add_row(change.what, str(change.this), str(change.other))
             parts += [table, ""]
     same = f"the same memory in all {found.blocks:,} blocks"
-    parts.append(Text(same if not found.differing else
-                      f"memory differs in {found.differing:,} of {found.blocks:,} blocks, first in block {found.first}"))
+    parts.append(
+        Text(
+            same
+            if not found.differing
+            else f"memory differs in {found.differing:,} of {found.blocks:,} blocks, first in block {found.first}"
+        )
+    )
     return Group(*parts)

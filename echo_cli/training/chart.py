@@ -4,6 +4,7 @@ Knows numbers and characters, nothing of training.
 """
 
 import csv
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +16,13 @@ def curve(values: Sequence[float], width: int = 72, height: int = 8) -> list[str
     """Lines, highest first: the mean of each stretch of `values`, between the least and the greatest of them."""
     columns = min(width, len(values))
     edges = [len(values) * column // columns for column in range(columns + 1)]
-    means = [math.fsum(values[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    means = [math.fsum(values[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]
     low, high = min(means), max(means)
     span = (high - low) or 1.0
     heights = [round((mean - low) / span * (8 * height - 1)) + 1 for mean in means]
-    lines = ["".join(_EIGHTHS[min(8, max(0, eighths - 8 * row))] for eighths in heights) for row in range(height - 1, -1, -1)]
+    lines = [
+        "".join(_EIGHTHS[min(8, max(0, eighths - 8 * row))] for eighths in heights) for row in range(height - 1, -1, -1)
+    ]
     return [f"{high:9.4g} ┤{lines[0]}", *(f"{'':9} │{line}" for line in lines[1:-1]), f"{low:9.4g} ┤{lines[-1]}"]
 
 

@@ -1,10 +1,10 @@
 """The first stage of training: the codec learns to carry the little world through its latents.
 
-It is told how things really moved. From pictures alone, motion is what it would learn last: nobody gains by saying where
-things went before somebody listens, nor by listening before somebody says it.
+It is told how things really moved. From pictures alone, motion is what it would learn last: nobody gains by saying
+where things went before somebody listens, nor by listening before somebody says it.
 
-Everything a step draws (stories, windows, noise) is a function of the seed and the step's number, so a run that was killed
-goes on with the losses it would have had. Knows nothing of the transformer.
+Everything a step draws (stories, windows, noise) is a function of the seed and the step's number, so a run that was
+killed goes on with the losses it would have had. Knows nothing of the transformer.
 """
 
 from collections.abc import Iterator
@@ -13,13 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from echo_cli.models.tiny_codec import KEY, TinyCodec
-
-from echo_cli.training.dice import uniform
-from echo_cli.training.draw import HEIGHT, WIDTH
+from echo_cli.models.tiny.codec import KEY, TinyCodec
 from echo_cli.training.loop import Learner, rate_at
 from echo_cli.training.muon import Muon
-from echo_cli.training.world import HELD_OUT, PICTURES, Stories, StoryKind, Truth, first_picture, sample_stories
+from echo_cli.world.dice import uniform
+from echo_cli.world.draw import HEIGHT, WIDTH
+from echo_cli.world.stories import HELD_OUT, PICTURES, Stories, StoryKind, Truth, first_picture, sample_stories
 
 _LENGTH = 21  # latent frames of the stories that pictures are taken from
 _CHAPTER = 16  # steps whose pictures are drawn together
@@ -61,7 +60,9 @@ class CodecStage:
         self.plan, self.seed, self.device, self.dtype = plan, seed, device, dtype
         torch.manual_seed(seed)
         self.codec = TinyCodec(plan.channels).to(device, memory_format=torch.channels_last)
-        self.learner = Learner(self.codec, Muon(self.codec.parameters(), plan.rate, plan.small_rate, rounds=plan.rounds), plan.ema)
+        self.learner = Learner(
+            self.codec, Muon(self.codec.parameters(), plan.rate, plan.small_rate, rounds=plan.rounds), plan.ema
+        )
         self._chapter, self._pages, self._motions = -1, torch.empty(0), torch.empty(0)
 
     def frames(self, step: int) -> tuple[Tensor, Tensor]:
@@ -82,7 +83,9 @@ class CodecStage:
         frames = torch.cat([TinyCodec.frames(told.render(at, at + 1), started=at > 0)[:, 0] for at in windows])
         motions = torch.cat([motion_of(told.truth, at) for at in windows])
         order = chance.argsort()
-        return frames[order].unflatten(0, (_CHAPTER, self.plan.batch)), motions[order].unflatten(0, (_CHAPTER, self.plan.batch))
+        return frames[order].unflatten(0, (_CHAPTER, self.plan.batch)), motions[order].unflatten(
+            0, (_CHAPTER, self.plan.batch)
+        )
 
     def advance(self, step: int, spent: float) -> dict[str, Tensor]:
         plan = self.plan
@@ -108,7 +111,12 @@ class CodecStage:
             self.codec.mean.lerp_(mean, blend)
             self.codec.std.lerp_(deviation, blend)
         self.learner.descend(loss, rate_at(step, spent))
-        return {"loss": loss.detach(), "psnr": psnr(squares.detach()), "roughness": rough.detach(), "flow": subject.detach()}
+        return {
+            "loss": loss.detach(),
+            "psnr": psnr(squares.detach()),
+            "roughness": rough.detach(),
+            "flow": subject.detach(),
+        }
 
     @torch.no_grad()
     def finished(self, stories: int = 64) -> TinyCodec:
@@ -141,7 +149,10 @@ def flow_errors(flow: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
     subject = torch.where(subject.abs().amax(-1, keepdim=True) > WIDTH / 4, 0.0, subject)  # put back to the other side
     x = torch.arange(WIDTH, device=flow.device)
     y = torch.arange(HEIGHT, device=flow.device)[:, None]
-    away = torch.hypot(x - centre[:, others, 0, None, None], y - centre[:, others, 1, None, None]) / radius[:, others, None, None]
+    away = (
+        torch.hypot(x - centre[:, others, 0, None, None], y - centre[:, others, 1, None, None])
+        / radius[:, others, None, None]
+    )
     parts = []
     for asked, where in ((subject, away < _INSIDE), (place, away > _OUTSIDE)):
         off = (flow - asked[..., None, None]).abs().sum(2) * where
@@ -165,7 +176,8 @@ class CodecFigures:
     subject: float
     noisy: float  # with noise of a tenth on the latents
     roughness: float
-    moving: float  # share of the change inside latent frames that the decoded pictures make too: 0 shows its mean, 1 all
+    # share of the change inside latent frames that the decoded pictures make too: 0 shows its mean, 1 all
+    moving: float
 
 
 @torch.inference_mode()

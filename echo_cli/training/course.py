@@ -15,12 +15,11 @@ from torch import nn
 
 from echo_cli.errors import UsageError
 from echo_cli.files import sha256
-from echo_cli.models import eye
-from echo_cli.models.query_weights import save_queries
-from echo_cli.models.spec import INDEX, TINY
-from echo_cli.models.tiny import load, load_codec, part_path, save_index, save_part
-from echo_cli.models.tiny_parts import PARTS, WEIGHTS, index
+from echo_cli.models.queries.weights import save_queries
+from echo_cli.models.tiny.model import load, load_codec, part_path, save_index, save_part
+from echo_cli.models.tiny.parts import PARTS, WEIGHTS, index
 from echo_cli.runtime import Runtime
+from echo_cli.spec import INDEX, TINY
 from echo_cli.training.codec_stage import CodecPlan, CodecStage
 from echo_cli.training.distill import Distiller, DistillPlan
 from echo_cli.training.eye_stage import EyePlan, EyeStage
@@ -29,6 +28,7 @@ from echo_cli.training.pool import Pool
 from echo_cli.training.remember import MemoryPlan, Remembering, figures
 from echo_cli.training.sheets import codec_sheet, film_sheet
 from echo_cli.training.teacher import CURRICULUM, Pupil, Teacher, TeacherPlan
+from echo_cli.world import eye
 
 STAGES = ("codec", "pool", "teacher", "polish", "distill", "memory", "eye")
 
@@ -103,10 +103,19 @@ class Course:
     def facts(self) -> dict:
         """How these weights came to be."""
         preset = self.preset
-        return {"preset": self.name, "seed": self.seed, "ran": self._ran(), "commit": _commit(), "torch": torch.__version__,
-                "device": self.device.type, "dtype": str(self.dtype).removeprefix("torch."),
-                "codec": asdict(preset.codec), "teacher": asdict(preset.teacher), "polish": asdict(preset.polish),
-                "distill": asdict(preset.distill)}
+        return {
+            "preset": self.name,
+            "seed": self.seed,
+            "ran": self._ran(),
+            "commit": _commit(),
+            "torch": torch.__version__,
+            "device": self.device.type,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "codec": asdict(preset.codec),
+            "teacher": asdict(preset.teacher),
+            "polish": asdict(preset.polish),
+            "distill": asdict(preset.distill),
+        }
 
     def _ran(self) -> dict[str, dict[str, float]]:
         """How far each stage has come, and in how many minutes."""
@@ -132,7 +141,10 @@ class Course:
         return Pool(self.folder / "pool", load_codec(path, self.device), self.seed, self.preset.pool_stories)
 
     def _pool(self) -> bool:
-        pool, shards = self.pool(), max(plan.shards for plan in (self.preset.teacher, self.preset.polish, self.preset.distill))
+        pool, shards = (
+            self.pool(),
+            max(plan.shards for plan in (self.preset.teacher, self.preset.polish, self.preset.distill)),
+        )
         for number in range(shards):
             if self.watch.stop():
                 return False
@@ -157,7 +169,9 @@ class Course:
     def _taught(self, stage: str) -> Pupil:
         path = self.folder / f"{stage}.pt"
         if not path.exists():
-            raise UsageError(f"{path}: nobody was taught here yet", hint=f"Do that first: echo-cli train --stage {stage}.")
+            raise UsageError(
+                f"{path}: nobody was taught here yet", hint=f"Do that first: echo-cli train --stage {stage}."
+            )
         taught = Pupil(TINY)
         taught.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["average"])
         return taught
@@ -175,14 +189,18 @@ class Course:
         """Queries for the weights of this run, or, in a folder that has none, for those of the package."""
         if not (self.weights / INDEX).exists():
             if part_path(self.weights, "codec").exists():
-                raise UsageError(f"{self.weights}: no transformer here yet", hint="Train it first: echo-cli train --stage teacher.")
+                raise UsageError(
+                    f"{self.weights}: no transformer here yet", hint="Train it first: echo-cli train --stage teacher."
+                )
             self.weights.mkdir(parents=True, exist_ok=True)
             for part in PARTS:
                 shutil.copyfile(part_path(WEIGHTS, part), part_path(self.weights, part))
             shutil.copyfile(WEIGHTS / INDEX, self.weights / INDEX)
         told = {name: value for name, value in index(self.weights).items() if name not in ("model", "sha256")}
         save_index(self.weights, told)
-        stage = Remembering(self.preset.memory, self.seed, load(Runtime(self.device, torch.float32), self.weights), self.device)
+        stage = Remembering(
+            self.preset.memory, self.seed, load(Runtime(self.device, torch.float32), self.weights), self.device
+        )
         if not self._run("memory", stage.learner, stage.advance, self.preset.memory_steps):
             return False
         stage.queries.load_state_dict(stage.learner.average)
@@ -198,10 +216,21 @@ class Course:
         stage = EyeStage(self.preset.eye, self.seed, self.pool().codec, self.device)
         if not self._run("eye", stage.learner, stage.advance, self.preset.eye_steps):
             return False
-        eye.save_eye(self.folder / "eye", stage.finished(), {
-            "preset": self.name, "seed": self.seed, "minutes": self.minutes.get("eye"), "commit": _commit(), "torch": torch.__version__,
-            "device": self.device.type, "steps": stage.learner.step, "eye": asdict(self.preset.eye),
-            "codec": sha256(part_path(self.weights, "codec"))})
+        eye.save_eye(
+            self.folder / "eye",
+            stage.finished(),
+            {
+                "preset": self.name,
+                "seed": self.seed,
+                "minutes": self.minutes.get("eye"),
+                "commit": _commit(),
+                "torch": torch.__version__,
+                "device": self.device.type,
+                "steps": stage.learner.step,
+                "eye": asdict(self.preset.eye),
+                "codec": sha256(part_path(self.weights, "codec")),
+            },
+        )
         return True
 
     def _run(self, name: str, learner: Learner, advance: Callable, steps: int) -> bool:

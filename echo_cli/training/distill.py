@@ -1,9 +1,10 @@
 """The distillation stage: few steps that look like many, on memory of the student's own making.
 
-First the student imitates the guided teacher at the levels of its few steps, so that guidance costs nothing any more. Then
-distributions are matched: the student makes blocks by the few-step sampler; a frozen, guided teacher says where noisy
-versions of them would go if they came from the world, a critic where they would go if they came from the student, and the
-student moves along the difference. Part of the sequences are rolled out, so that the student lives with its own past.
+First the student imitates the guided teacher at the levels of its few steps, so that guidance costs nothing any more.
+Then distributions are matched: the student makes blocks by the few-step sampler; a frozen, guided teacher says where
+noisy versions of them would go if they came from the world, a critic where they would go if they came from the student,
+and the student moves along the difference. Part of the sequences are rolled out, so that the student lives with its own
+past.
 """
 
 import copy
@@ -13,16 +14,16 @@ from random import Random
 import torch
 from torch import Tensor
 
-from echo_cli.models.spec import ModelSpec
 from echo_cli.models.transformer import Text
 from echo_cli.rollout.sampling import schedule
+from echo_cli.spec import ModelSpec
 from echo_cli.training.lessons import Lesson, Library
 from echo_cli.training.loop import Learner, rate_at
 from echo_cli.training.muon import Muon
 from echo_cli.training.pool import Pool
 from echo_cli.training.teacher import Pupil, noise_like, pick, sequences
 from echo_cli.training.teaching import Class, Past
-from echo_cli.training.world import BLOCK
+from echo_cli.world.stories import BLOCK
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class DistillPlan:
     imitation: float = 0.2  # share of the budget
     alone: float = 0.05  # share of the budget in which the critic learns and the student waits
     imitated: int = 2  # times the batch, while imitating: it costs half as much
-    prompted: float = 1.0  # how much more than scenery a place counts about which the prompt says as much as it says on average
+    # how much more than scenery a place counts about which the prompt says as much as it says on average
+    prompted: float = 1.0
 
 
 # (share of the budget spent, {blocks in a sequence: chance}, share of longer sequences that are rolled out)
@@ -82,8 +84,14 @@ class Distiller:
 
     def _optimiser(self) -> Muon:
         plan, pair = self.plan, self.pair
-        both = Muon(pair.student.parameters(), plan.rate, plan.small_rate, small=pair.student.small(), rounds=plan.rounds,
-                    dtype=self.dtype)
+        both = Muon(
+            pair.student.parameters(),
+            plan.rate,
+            plan.small_rate,
+            small=pair.student.small(),
+            rounds=plan.rounds,
+            dtype=self.dtype,
+        )
         self._student_groups = len(both.param_groups)
         both.include(pair.critic.parameters(), plan.rate, plan.small_rate, small=pair.critic.small())
         return both
@@ -133,13 +141,15 @@ class Distiller:
 
     @torch.no_grad()
     def attempt(self, lesson: Lesson, own: bool, generator: torch.Generator) -> tuple[Tensor, list[Tensor]]:
-        """Finished blocks [sequence, F, c, h, w] and the noisy input of each step: all blocks at once beside the world's
-        past, or one after the other on the student's own."""
+        """Finished blocks [sequence, F, c, h, w] and the noisy input of each step: all blocks at once beside the
+        world's past, or one after the other on the student's own."""
         text = self.student.read(lesson.words)
         fresh = [noise_like(lesson.latents, generator) for _ in self.sigmas]
         seen = lesson.latents.shape[1] - BLOCK
         if not own:
-            return self._steps(lesson, text, self.student.remember(lesson, text, lesson.latents[:, :seen], 0, []), fresh, 0)
+            return self._steps(
+                lesson, text, self.student.remember(lesson, text, lesson.latents[:, :seen], 0, []), fresh, 0
+            )
         past: Past = []
         parts = []
         for block in range(lesson.blocks):
@@ -150,7 +160,9 @@ class Distiller:
         made = torch.cat([part[0] for part in parts], 1)
         return made, [torch.cat(step, 1) for step in zip(*(part[1] for part in parts), strict=True)]
 
-    def _steps(self, lesson: Lesson, text: Text, past: Past, fresh: list[Tensor], first: int) -> tuple[Tensor, list[Tensor]]:
+    def _steps(
+        self, lesson: Lesson, text: Text, past: Past, fresh: list[Tensor], first: int
+    ) -> tuple[Tensor, list[Tensor]]:
         inputs, x0 = [], fresh[0]
         for sigma, noise in zip(self.sigmas, fresh, strict=True):
             inputs.append((1 - sigma) * x0 + sigma * noise if inputs else noise)
@@ -163,7 +175,9 @@ class Distiller:
         shape = (len(past), lesson.blocks)
         step = torch.randint(len(self.sigmas), shape, generator=generator).to(self.device)
         level = torch.tensor(self.sigmas, device=self.device)[step]
-        chosen = torch.stack(inputs).unflatten(2, (-1, BLOCK))[step, torch.arange(shape[0])[:, None], torch.arange(shape[1])]
+        chosen = torch.stack(inputs).unflatten(2, (-1, BLOCK))[
+            step, torch.arange(shape[0])[:, None], torch.arange(shape[1])
+        ]
         noisy = chosen.flatten(1, 2)
         said = self.student.velocity(lesson, self.student.read(lesson.words), past, noisy, 1000 * level)
         return noisy - spread(level) * said.float()
@@ -181,8 +195,8 @@ class Distiller:
         return 0.5 * (again - (again - apart).detach()).square().mean()
 
     def guided(self, lesson: Lesson, past: Tensor, noisy: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        """The teacher's velocity, pushed away from what it would say without a prompt; and what each place counts for, 1 on
-        average over a block: what the prompt speaks of is small, and what people look at."""
+        """The teacher's velocity, pushed away from what it would say without a prompt; and what each place counts for,
+        1 on average over a block: what the prompt speaks of is small, and what people look at."""
         asked, silent = (self.guide.velocity(lesson, self.guide.read(words), past, noisy, 1000 * level).float()
                          for words in (lesson.words, torch.zeros_like(lesson.words)))
         said = (asked - silent).square().mean(2, keepdim=True)

@@ -1,8 +1,9 @@
-"""The eye's stage: clips of the little world and prompts learn to point the same way, whatever the pictures have been through.
+"""The eye's stage: clips of the little world and prompts learn to point the same way, whatever the pictures have been
+through.
 
-Two contrasts: every clip with the other clips' prompts, and with its own prompt said wrong in one aspect, for each other
-concept of that aspect. Half of the clips have been through the codec, and all through blurs, noise and colour shifts,
-because films are softer than the world. Everything a step draws follows from the seed and the step's number.
+Two contrasts: every clip with the other clips' prompts, and with its own prompt said wrong in one aspect, for each
+other concept of that aspect. Half of the clips have been through the codec, and all through blurs, noise and colour
+shifts, because films are softer than the world. Everything a step draws follows from the seed and the step's number.
 """
 
 from collections import deque
@@ -13,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from echo_cli.models.eye import ASPECTS, GAP, HEIGHT, REACH, VIEWS, WIDTH, Eye
-from echo_cli.models.tiny_codec import TinyCodec
+from echo_cli.models.tiny.codec import TinyCodec
 from echo_cli.training.loop import Learner, rate_at
 from echo_cli.training.muon import Muon
-from echo_cli.training.world import LEFT, RIGHT, STILL, Stories, StoryKind, first_picture, sample_stories
+from echo_cli.world.eye import ASPECTS, GAP, HEIGHT, REACH, VIEWS, WIDTH, Eye
+from echo_cli.world.stories import LEFT, RIGHT, STILL, Stories, StoryKind, first_picture, sample_stories
 
 _FIRST = 1 << 44  # codec and pool drew from seeds below
 _LENGTH = 21  # latent frames of the stories that clips are cut from
@@ -61,7 +62,9 @@ class EyeStage:
         torch.manual_seed(seed)
         self.eye = Eye().to(device).train()
         apart = [p for module in (self.eye.words, self.eye.look[1], self.eye.gather[-1]) for p in module.parameters()]
-        self.learner = Learner(self.eye, Muon(self.eye.parameters(), plan.rate, plan.small_rate, small=apart, rounds=3), plan.ema)
+        self.learner = Learner(
+            self.eye, Muon(self.eye.parameters(), plan.rate, plan.small_rate, small=apart, rounds=3), plan.ema
+        )
         self._chapters: deque[tuple[int, Clips]] = deque(maxlen=plan.chapters)
 
     def advance(self, step: int, spent: float) -> dict[str, Tensor]:
@@ -73,7 +76,9 @@ class EyeStage:
         self.learner.descend(loss, rate_at(step, spent))
         return figures
 
-    def loss(self, views: Tensor, truth: Tensor, seen: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, views: Tensor, truth: Tensor, seen: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Both contrasts, and the share of prompts said wrong in one aspect that the right one was ranked above."""
         said = (torch.rand(truth.shape, generator=generator) >= self.plan.dropped).to(truth.device)
         scale = self.eye.sharpness.exp().clamp(max=self.plan.sharpest)
@@ -82,9 +87,13 @@ class EyeStage:
         together = scale * pictures @ words.T
         # A prompt that also fits another's clip, because it says less or the same, is no contrast there.
         fits = ((truth[:, None] == truth[None]) | ~said[None]).all(-1)  # [clip, prompt]
-        together = together.masked_fill(fits & ~torch.eye(len(truth), dtype=torch.bool, device=truth.device), -torch.inf)
+        together = together.masked_fill(
+            fits & ~torch.eye(len(truth), dtype=torch.bool, device=truth.device), -torch.inf
+        )
         right = torch.arange(len(truth), device=truth.device)
-        pairs = (F.cross_entropy(together, right, reduction="none") + F.cross_entropy(together.T, right, reduction="none")) / 2
+        pairs = (
+            F.cross_entropy(together, right, reduction="none") + F.cross_entropy(together.T, right, reduction="none")
+        ) / 2
         figures, total = {"pairs": pairs.mean()}, (pairs * seen).mean()
         better = []
         for number, size in enumerate(_SIZES):
@@ -92,14 +101,18 @@ class EyeStage:
             others[..., number] = torch.arange(size, device=truth.device)
             also = said[:, None].repeat(1, size, 1)
             also[..., number] = True
-            cosines = torch.einsum("nd,nsd->ns", pictures, self.eye.read(bags_of(others, also).flatten(0, 1)).unflatten(0, (-1, size)))
+            cosines = torch.einsum(
+                "nd,nsd->ns", pictures, self.eye.read(bags_of(others, also).flatten(0, 1)).unflatten(0, (-1, size))
+            )
             # A subject out of sight may be any.
             sure = seen[:, None] if _OF_SUBJECT[number] else torch.ones_like(seen[:, None])
             aim = sure * F.one_hot(truth[:, number], size) + (1 - sure) / size
             wrong = -(aim * (scale * cosines).log_softmax(1)).sum(1).mean()
             figures[list(ASPECTS)[number]] = wrong
             total = total + wrong
-            better.append((cosines.gather(1, truth[:, number, None]) > cosines).sum(1)[seen > 0.7].float().mean() / (size - 1))
+            better.append(
+                (cosines.gather(1, truth[:, number, None]) > cosines).sum(1)[seen > 0.7].float().mean() / (size - 1)
+            )
         figures["ranked"] = torch.stack(better).mean()
         return total, {"loss": total.detach(), **{name: value.detach() for name, value in figures.items()}}
 
@@ -119,8 +132,14 @@ class EyeStage:
         open_clips = [clips for _, clips in self._chapters]
         chosen = torch.randint(sum(len(clips.seen) for clips in open_clips), (self.plan.batch,), generator=generator)
         shelf, place = chosen // len(open_clips[0].seen), chosen % len(open_clips[0].seen)
-        return Clips(*(torch.stack([getattr(open_clips[a], name)[b] for a, b in zip(shelf.tolist(), place.tolist(), strict=True)])
-                       for name in ("views", "truth", "seen")))
+        return Clips(
+            *(
+                torch.stack(
+                    [getattr(open_clips[a], name)[b] for a, b in zip(shelf.tolist(), place.tolist(), strict=True)]
+                )
+                for name in ("views", "truth", "seen")
+            )
+        )
 
     @torch.inference_mode()
     def _chapter(self, number: int) -> Clips:
@@ -130,7 +149,9 @@ class EyeStage:
         parts = []
         for group in range(self.plan.groups):
             first = _FIRST + (self.seed << 28) + (number * self.plan.groups + group) * _TOGETHER
-            told = sample_stories(torch.arange(first, first + _TOGETHER), _LENGTH, _KINDS[group // 2 % len(_KINDS)], str(self.device))
+            told = sample_stories(
+                torch.arange(first, first + _TOGETHER), _LENGTH, _KINDS[group // 2 % len(_KINDS)], str(self.device)
+            )
             for _ in range(2):
                 opens = dice.randrange(_LENGTH - VIEWS + 1)
                 pictures = told.render(opens, opens + VIEWS)[:, -REACH:]
@@ -142,12 +163,15 @@ class EyeStage:
                 # Sometimes a clip is as short as a film's first block.
                 at = torch.arange(VIEWS) * GAP if dice.random() < 0.75 else torch.tensor([0, 3, 5, 8])
                 small = F.adaptive_avg_pool2d(pictures[:, at].flatten(0, 1), (HEIGHT, WIDTH)).unflatten(0, (-1, VIEWS))
-                parts.append(Clips((small * 255).round().byte().cpu(), *(part.cpu() for part in truth_of(told, opens, at))))
+                parts.append(
+                    Clips((small * 255).round().byte().cpu(), *(part.cpu() for part in truth_of(told, opens, at)))
+                )
         return Clips(*(torch.cat([getattr(part, name) for part in parts]) for name in ("views", "truth", "seen")))
 
 
 def truth_of(told: Stories, opens: int, at: Tensor) -> tuple[Tensor, Tensor]:
-    """Indices [story, ASPECTS] and the subject's share in sight [story], for the clip whose first latent frame is `opens`."""
+    """Indices [story, ASPECTS] and the subject's share in sight [story], for the clip whose first latent frame is
+    `opens`."""
     truth = torch.stack([getattr(told.truth, aspect)[:, opens] for aspect in ASPECTS], 1)
     last = first_picture(opens + VIEWS) - 1
     views = last - (REACH - 1) + at.to(truth.device)

@@ -1,7 +1,8 @@
 """What one training step looks at: sequences of blocks from the pool, and what each block may see of the ones before.
 
 The rules of sight copy what memory policies show at inference: a full window, anchors and the latest block, a lone
-recalled frame, a faded frame across a cut, positions that jump. Host integers and small tensors; no network is known here.
+recalled frame, a faded frame across a cut, positions that jump. Host integers and small tensors; no network is known
+here.
 """
 
 from dataclasses import dataclass
@@ -10,9 +11,8 @@ from random import Random
 import torch
 from torch import Tensor
 
-from echo_cli.models.tiny_words import TEXT_LENGTH
 from echo_cli.training.pool import LENGTH
-from echo_cli.training.world import BLOCK
+from echo_cli.world.stories import BLOCK
 
 TRUTHS = ("seen", "shape", "colour", "motion", "cover", "velocity", "depths")
 _CUT_JUMP = 45  # positions that the policy `echo-forcing` puts between a hard cut and what was before
@@ -52,7 +52,8 @@ class Library:
         self._changes: list[tuple[int, int, int]] = []  # where the prompt changes
 
     def add(self, shard: dict[str, Tensor]) -> None:
-        whole = shard["seen"].unflatten(1, (-1, BLOCK)).amin(-1) > 0.9  # [story, block] the subject is all in the picture
+        # [story, block] the subject is all in the picture
+        whole = shard["seen"].unflatten(1, (-1, BLOCK)).amin(-1) > 0.9
         found = [(len(self.shards), story, block) for story, block in whole.nonzero().tolist()]
         self._starts += found
         self._first += [start for start in found if start[2] == 0]
@@ -63,8 +64,14 @@ class Library:
     def draw(self, blocks: int, batch: int, dice: Random) -> Lesson:
         """A lesson of sequences of `blocks` blocks; a lone block is drawn where a scene may open."""
         chosen = [self._start(blocks, dice) for _ in range(batch)]
-        rows = [{name: tensor[story, block * BLOCK:(block + blocks) * BLOCK] for name, tensor in self.shards[shard].items()
-                 if name != "words"} for shard, story, block in chosen]
+        rows = [
+            {
+                name: tensor[story, block * BLOCK : (block + blocks) * BLOCK]
+                for name, tensor in self.shards[shard].items()
+                if name != "words"
+            }
+            for shard, story, block in chosen
+        ]
         words = [self.shards[shard]["words"][story, row["segment"][::BLOCK].long()]
                  for (shard, story, _), row in zip(chosen, rows, strict=True)]
         sights = [look(row["segment"].tolist(), row["slot"].tolist(), dice) for row in rows]

@@ -25,15 +25,17 @@ def orthogonal(matrix: Tensor, rounds: int = ROUNDS) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """`rate` is Muon's, in orthonormal steps; `small_rate` is AdamW's, for parameters of fewer than two dimensions and for
-    those in `small`: tables, and the first and last matrices, whose rows mean something by themselves. `dtype` is what steps are
-    made orthogonal in: they need not be so to the last digit."""
+    """`rate` is Muon's, in orthonormal steps; `small_rate` is AdamW's, for parameters of fewer than two dimensions and
+    for those in `small`: tables, and the first and last matrices, whose rows mean something by themselves. `dtype` is
+    what steps are made orthogonal in: they need not be so to the last digit."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], rate: float = 0.02, small_rate: float = 1e-3,
                  momentum: float = 0.95, decay: float = 0.0, small: Iterable[nn.Parameter] = (),
                  rounds: int = ROUNDS, dtype: torch.dtype = torch.float32) -> None:
         self.rounds, self.dtype, self._turned = rounds, dtype, set()
-        super().__init__(self._groups(parameters, rate, small_rate, momentum, decay, small), {"scale": 1.0, "share": 1.0})
+        super().__init__(
+            self._groups(parameters, rate, small_rate, momentum, decay, small), {"scale": 1.0, "share": 1.0}
+        )
 
     def include(self, parameters: Iterable[nn.Parameter], rate: float, small_rate: float, momentum: float = 0.95,
                 decay: float = 0.0, small: Iterable[nn.Parameter] = ()) -> None:

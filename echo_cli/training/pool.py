@@ -4,6 +4,7 @@ A shard is a function of the seed and its number alone, so whoever needs one tha
 process may run ahead and make them all. Knows nothing of what is learned from them.
 """
 
+import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,10 @@ import torch
 from torch import Tensor
 
 from echo_cli.files import told_as_output
-from echo_cli.models.loading import read_safetensors
-from echo_cli.models.tiny_codec import TinyCodec
-from echo_cli.models.tiny_words import TEXT_LENGTH, rows_of
-from echo_cli.training.world import SEGMENTS, Stories, first_picture, sample_stories
+from echo_cli.models.files.loading import read_safetensors
+from echo_cli.models.tiny.codec import TinyCodec
+from echo_cli.models.tiny.words import TEXT_LENGTH, rows_of
+from echo_cli.world.stories import SEGMENTS, Stories, first_picture, sample_stories
 
 LENGTH = 21  # latent frames of a story: as long as the window
 _FIRST = 1 << 40  # the codec learned from seeds below
@@ -47,7 +48,9 @@ class Pool:
         device = self.codec.mean.device
         first = _FIRST + (self.seed << 28) + number * self.stories
         seeds = torch.arange(first, first + self.stories)
-        parts = [encoded(sample_stories(some, LENGTH, device=str(device)), self.codec) for some in seeds.split(_TOGETHER)]
+        parts = [
+            encoded(sample_stories(some, LENGTH, device=str(device)), self.codec) for some in seeds.split(_TOGETHER)
+        ]
         shard = {name: torch.cat([part[name] for part in parts]).cpu().contiguous() for name in parts[0]}
         self.folder.mkdir(parents=True, exist_ok=True)
         # Two processes may make one shard at once: the same bytes, under a name of each one's own until they are whole.
@@ -67,7 +70,10 @@ def encoded(told: Stories, codec: TinyCodec) -> dict[str, Tensor]:
         for segment, (_, prompt) in enumerate(prompts):
             words[story, segment] = torch.tensor(rows_of(prompt))
     opens = [first_picture(frame) for frame in range(told.latent_frames + 1)]
-    seen = torch.stack([truth.visible[:, a:b].amin(1) for a, b in zip(opens, opens[1:], strict=False)], 1)
-    small = {name: getattr(truth, name).to(torch.int8) for name in ("segment", "slot", "place", "time", "shape", "colour", "motion")}
+    seen = torch.stack([truth.visible[:, a:b].amin(1) for a, b in itertools.pairwise(opens)], 1)
+    small = {
+        name: getattr(truth, name).to(torch.int8)
+        for name in ("segment", "slot", "place", "time", "shape", "colour", "motion")
+    }
     tokens = {name: getattr(truth, f"token_{name}").flatten(2, 3).half() for name in ("cover", "velocity", "depths")}
     return {"latents": codec.encode(told.pictures).half(), "words": words, "seen": seen.half(), **small, **tokens}

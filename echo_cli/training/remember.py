@@ -1,10 +1,11 @@
 """The memory stage: queries learn to keep what comes back, from films whose frames leave the window.
 
-A film is made once, block by block, by the policy and the few steps that users run, with the queries as they are, or read
-from a clip of the world; then several lessons are drawn from it. A lesson goes back some updates, absorbs again what left
-since then, with gradients, and asks for one block: what the transformer says beside the queries shall be what it says
-beside the very frames that were worth keeping. The transformer is frozen and hands the gradient through. Clips are of
-cameras that pan away and return, of subjects that leave and come back, of places seen again: only there memory pays.
+A film is made once, block by block, by the policy and the few steps that users run, with the queries as they are, or
+read from a clip of the world; then several lessons are drawn from it. A lesson goes back some updates, absorbs again
+what left since then, with gradients, and asks for one block: what the transformer says beside the queries shall be what
+it says beside the very frames that were worth keeping. The transformer is frozen and hands the gradient through. Clips
+are of cameras that pan away and return, of subjects that leave and come back, of places seen again: only there memory
+pays.
 """
 
 from dataclasses import dataclass, field, replace
@@ -17,12 +18,12 @@ from torch import Tensor
 from echo_cli.context import BlockContext
 from echo_cli.memory.policies import make_policy
 from echo_cli.memory.policies.echo_infinity import EchoInfinity
-from echo_cli.memory.queries import FRAMES, MemoryQueries, QueryState
 from echo_cli.memory.settings import EchoInfinity as Settings
 from echo_cli.memory.settings import read_settings
 from echo_cli.memory.store import CleanPass
 from echo_cli.models.backend import Backend
-from echo_cli.models.tiny_codec import TinyCodec
+from echo_cli.models.queries.model import FRAMES, MemoryQueries, QueryState
+from echo_cli.models.tiny.codec import TinyCodec
 from echo_cli.rollout.sampling import clean_pass, denoise, schedule
 from echo_cli.rope import RopeTable, rotate
 from echo_cli.runtime import KeyedNoise
@@ -31,7 +32,7 @@ from echo_cli.training.chart import losses
 from echo_cli.training.loop import Learner, rate_at
 from echo_cli.training.muon import Muon
 from echo_cli.training.teacher import noise_like
-from echo_cli.training.world import BLOCK, StoryKind, sample_stories
+from echo_cli.world.stories import BLOCK, StoryKind, sample_stories
 
 NAME = "echo-infinity"  # the policy whose queries are trained
 _FIRST = 1 << 44  # stories of other seeds than every other stage's
@@ -86,9 +87,9 @@ def plot(dice: Random) -> Plot:
 
 @dataclass
 class Film:
-    """Films of one plot as memory met them: frames [layer, film, frame, token, head, dim], of which the first so many never
-    leave, and block by block which of the others stood in the window, which left after it, and what the queries held
-    before it (None: nothing had left)."""
+    """Films of one plot as memory met them: frames [layer, film, frame, token, head, dim], of which the first so many
+    never leave, and block by block which of the others stood in the window, which left after it, and what the queries
+    held before it (None: nothing had left)."""
 
     latents: Tensor  # [film, frame, channel, height, width]
     rows: list[Tensor]  # text [film, row, dim] of each block
@@ -111,7 +112,12 @@ class Remembering:
     def __init__(self, plan: MemoryPlan, seed: int, backend: Backend, device: torch.device) -> None:
         assert isinstance(backend.codec, TinyCodec), "clips of the little world are encoded by its own codec"
         self.plan, self.seed, self.backend, self.device = plan, seed, backend, device
-        self.net, self.codec, self.spec, self.grid = backend.transformer, backend.codec, backend.spec, backend.spec.grid()
+        self.net, self.codec, self.spec, self.grid = (
+            backend.transformer,
+            backend.codec,
+            backend.spec,
+            backend.spec.grid(),
+        )
         self.levels = schedule(self.spec.steps, self.spec.shift)
         self.rope = RopeTable(self.spec, self.grid, device)
         self.queries = MemoryQueries(self.spec, plan.queries).to(device)
@@ -152,8 +158,13 @@ class Remembering:
         if clip:
             with torch.inference_mode():
                 latents = self.codec.encode(told.pictures.to(self.device))
-            said = [[next(prompt for frame, prompt in reversed(prompts) if frame <= block * BLOCK) for prompts in told.prompts]
-                    for block in range(len(places))]
+            said = [
+                [
+                    next(prompt for frame, prompt in reversed(prompts) if frame <= block * BLOCK)
+                    for prompts in told.prompts
+                ]
+                for block in range(len(places))
+            ]
             return self.remember(step, said, story.recent, None, latents.clone(), generator)
         scenes = list(zip(*([prompt for _, prompt in prompts] for prompts in told.prompts), strict=True))
         if story.opens_elsewhere:
@@ -190,7 +201,9 @@ class Remembering:
             film.held.append(policy.memory.state if policy.memory.awake else None)
             context, text = store.prepare(layout), net.read(rows[block.index])
             if clip is None:
-                *_, x0 = denoise(net, text, context, self.levels, lambda step: noise(block, step, shape).to(self.device))
+                *_, x0 = denoise(
+                    net, text, context, self.levels, lambda step: noise(block, step, shape).to(self.device)
+                )
                 latents.append(x0)
             else:
                 x0 = shaken[:, block.frames.start:block.frames.stop]
@@ -230,7 +243,9 @@ class Remembering:
 
         def guess(keys: Tensor, values: Tensor) -> Tensor:
             context = self.context(film, block, keys, values)
-            velocity = self.net(noisy, (1000 * sigma)[:, None].expand(-1, BLOCK), self.net.read(film.rows[block]), context)
+            velocity = self.net(
+                noisy, (1000 * sigma)[:, None].expand(-1, BLOCK), self.net.read(film.rows[block]), context
+            )
             return noisy - level * velocity
 
         said = guess(*memory)
@@ -245,8 +260,8 @@ class Remembering:
         return loss, parts
 
     def aim(self, film: Film, block: int, dice: Random) -> Tensor:
-        """The block that is noised and asked for: the one that was made, or, where a place has come back and may have been
-        made wrongly, one of the first visit."""
+        """The block that is noised and asked for: the one that was made, or, where a place has come back and may have
+        been made wrongly, one of the first visit."""
         if film.places and film.places[block] in film.places[:block] and film.places[block] != film.places[block - 1] \
                 and dice.random() < 0.5:
             block = dice.choice([other for other in range(block) if film.places[other] == film.places[block]])
@@ -260,34 +275,54 @@ class Remembering:
         state = self.queries.start(len(film.latents), self.grid.tokens) if held is None else held
         for at in range(start, block):
             frames = slice(film.left[at][0], film.left[at][-1] + 1)
-            state, _ = self.queries.absorb(state, film.keys[:, :, frames], film.values[:, :, frames], self.grid, at == first)
+            state, _ = self.queries.absorb(
+                state, film.keys[:, :, frames], film.values[:, :, frames], self.grid, at == first
+            )
         return state
 
     def worth_keeping(self, film: Film, block: int) -> tuple[Tensor, Tensor]:
-        """Of all frames that have left before a block, those that would help most, as many as there are query frames: in
-        films, the beginning of the first visit to its place; in clips, where the truth is known, those most like it."""
+        """Of all frames that have left before a block, those that would help most, as many as there are query frames:
+        in films, the beginning of the first visit to its place; in clips, where the truth is known, those most like
+        it."""
         wanted = self.plan.queries
         gone = range(film.anchors, film.recent[block][0])
         if film.places is not None:
             same = [frame for frame in gone if film.places[frame // BLOCK] == film.places[block]][:2 * wanted]
-            chosen = [same[round(at * (len(same) - 1) / (wanted - 1))] for at in range(wanted)] if len(same) > wanted > 1 else same[:wanted]
+            chosen = (
+                [same[round(at * (len(same) - 1) / (wanted - 1))] for at in range(wanted)]
+                if len(same) > wanted > 1
+                else same[:wanted]
+            )
             return film.keys[:, :, chosen], film.values[:, :, chosen]
-        past, here = film.latents[:, gone.start:gone.stop].flatten(2), film.latents[:, block * BLOCK:(block + 1) * BLOCK].mean(1).flatten(1)
+        past, here = (
+            film.latents[:, gone.start : gone.stop].flatten(2),
+            film.latents[:, block * BLOCK : (block + 1) * BLOCK].mean(1).flatten(1),
+        )
         far = (past - here[:, None]).square().mean(2)
-        index = film.anchors + far.topk(min(wanted, len(gone)), largest=False).indices.sort(1).values[None, :, :, None, None, None]
+        index = (
+            film.anchors
+            + far.topk(min(wanted, len(gone)), largest=False).indices.sort(1).values[None, :, :, None, None, None]
+        )
         return torch.take_along_dim(film.keys, index, 2), torch.take_along_dim(film.values, index, 2)
 
     def context(self, film: Film, block: int, keys: Tensor, values: Tensor) -> BlockContext:
-        """A window from place 0: anchors, memory [layer, film, frame, token, head, dim], the frames that stood there, the block."""
+        """A window from place 0: anchors, memory [layer, film, frame, token, head, dim], the frames that stood there,
+        the block."""
         spec, tokens, first = self.spec, self.grid.tokens, film.anchors + self.plan.queries
         recent = slice(film.recent[block][0], film.recent[block][-1] + 1)
         count = recent.stop - recent.start
         pieces = [(film.keys[:, :, :film.anchors], film.values[:, :, :film.anchors], 0), (keys, values, film.anchors),
                   (film.keys[:, :, recent], film.values[:, :, recent], first)]
-        parts = [torch.cat([rotate(key.flatten(2, 3), self.rope.frames(place, key.shape[2])) for key, _, place in pieces], 2),
-                 torch.cat([value.flatten(2, 3) for _, value, _ in pieces], 2)]
+        parts = [
+            torch.cat(
+                [rotate(key.flatten(2, 3), self.rope.frames(place, key.shape[2])) for key, _, place in pieces], 2
+            ),
+            torch.cat([value.flatten(2, 3) for _, value, _ in pieces], 2),
+        ]
         past = parts[0].shape[2]
-        room = torch.zeros(*parts[0].shape[:2], BLOCK * tokens, *parts[0].shape[3:], device=self.device, dtype=parts[0].dtype)
+        room = torch.zeros(
+            *parts[0].shape[:2], BLOCK * tokens, *parts[0].shape[3:], device=self.device, dtype=parts[0].dtype
+        )
         own = self.rope.frames(first + count, BLOCK)
         assert first + count + BLOCK <= spec.window, "no lesson may use a position beyond the trained window"
         return BlockContext(*(list(torch.cat((part, room), 2).unbind(0)) for part in parts), past, own, own)
@@ -297,4 +332,8 @@ def figures(path: Path) -> dict[str, float]:
     """Of the last quarter of a run's losses: how much of what the right frames tell is told by the queries."""
     columns = (losses(path, name) for name in ("with memory", "without memory"))
     told, blank = (sum(late) / len(late) for late in (column[-max(1, len(column) // 4):] for column in columns))
-    return {"with memory": round(told, 6), "without memory": round(blank, 6), "share told": round(1 - told / blank, 3) if blank else 0.0}
+    return {
+        "with memory": round(told, 6),
+        "without memory": round(blank, 6),
+        "share told": round(1 - told / blank, 3) if blank else 0.0,
+    }

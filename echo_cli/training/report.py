@@ -1,6 +1,7 @@
 """What a trained `tiny` is worth: its films of held-out stories before the judges, and what memory adds to them.
 
-Figures are shares and decibels, as they are; contact sheets lie beside them. Knows nothing of how the weights were trained.
+Figures are shares and decibels, as they are; contact sheets lie beside them. Knows nothing of how the weights were
+trained.
 """
 
 import json
@@ -20,10 +21,10 @@ from echo_cli.models.backend import Backend
 from echo_cli.storyboard.matching import Recall
 from echo_cli.storyboard.nouns import Kind
 from echo_cli.training.codec_stage import codec_figures
-from echo_cli.training.probes import judge, probe_accuracy, score
 from echo_cli.training.sheets import LENGTH, as_image, film_sheet, films, held_out, stream
-from echo_cli.training.world import BLOCK, FPS, HELD_OUT, PICTURES, StoryKind, pictures_of, sample_stories
 from echo_cli.video.contact import write_sheet
+from echo_cli.world.probes import judge, probe_accuracy, score
+from echo_cli.world.stories import BLOCK, FPS, HELD_OUT, PICTURES, StoryKind, pictures_of, sample_stories
 
 _SECONDS = 300  # of the long film
 _COLD = 30  # of films that are timed
@@ -33,7 +34,11 @@ def report(backend: Backend, folder: Path, stories: int, told: Callable[[str], N
     """All figures, written to `folder`/report.json with contact sheets beside it; `told` hears each part as it is done."""
     folder.mkdir(parents=True, exist_ok=True)
     parts: dict[str, Callable[[], dict]] = {
-        "codec": lambda: {name: value for name, value in asdict(codec_figures(backend.codec, stories)).items() if isinstance(value, float)},
+        "codec": lambda: {
+            name: value
+            for name, value in asdict(codec_figures(backend.codec, stories)).items()
+            if isinstance(value, float)
+        },
         "judges on real clips": lambda: asdict(probe_accuracy(backend.codec, stories)),
         "attributes": lambda: attributes(backend, stories, folder),
         "variety": lambda: variety(backend, folder),
@@ -46,7 +51,9 @@ def report(backend: Backend, folder: Path, stories: int, told: Callable[[str], N
     for name, part in parts.items():
         began = time.perf_counter()
         figures[name] = rounded(part())
-        told(f"{name} ({time.perf_counter() - began:.0f} s): " + ", ".join(f"{k} {v}" for k, v in figures[name].items()))
+        told(
+            f"{name} ({time.perf_counter() - began:.0f} s): " + ", ".join(f"{k} {v}" for k, v in figures[name].items())
+        )
         write_whole(folder / "report.json", json.dumps(figures, indent=2) + "\n")
     return figures
 
@@ -59,7 +66,9 @@ def attributes(backend: Backend, stories: int, folder: Path) -> dict:
     """Shares of films in which the judges see what the prompt asks for."""
     parts = []
     for number, told in enumerate(held_out(stories, StoryKind.HOLD)):
-        made = films(backend, [[story[0][1]] for story in told.prompts], [LENGTH // BLOCK], [None], "echo-forcing", number)
+        made = films(
+            backend, [[story[0][1]] for story in told.prompts], [LENGTH // BLOCK], [None], "echo-forcing", number
+        )
         parts.append((len(made), asdict(score(judge(made), told))))
     film_sheet(backend, folder / "attributes.png", 20)
     total = sum(count for count, _ in parts)
@@ -71,7 +80,11 @@ def variety(backend: Backend, folder: Path, films_each: int = 8) -> dict:
     told = sample_stories(torch.arange(512) + HELD_OUT, 1)
     shares, shown = [], []
     for place, where in enumerate(("a meadow", "the city", "the desert", "the beach", "the mountains", "the forest")):
-        made = background(films(backend, [[f"A red ball stands still in {where} by day"]] * films_each, [3], [None], "echo-forcing", 7))
+        made = background(
+            films(
+                backend, [[f"A red ball stands still in {where} by day"]] * films_each, [3], [None], "echo-forcing", 7
+            )
+        )
         same = ((told.truth.place[:, 0] == place) & (told.truth.time[:, 0] == 0)).nonzero()[:films_each, 0]
         real = told.panoramas[same, 0, :, :, :made.shape[-1]]
         shares.append((made.std(0).square().mean().sqrt() / real.std(0).square().mean().sqrt()).item())
@@ -87,7 +100,9 @@ def recall(backend: Backend, stories: int, folder: Path, blocks: int = 5) -> dic
     for number, told in enumerate(held_out(stories, StoryKind.RETURN)):
         prompts = [[prompt for _, prompt in story] for story in told.prompts]
         counts = [blocks] * 3
-        memory = films(backend, prompts, counts, kinds, "echo-forcing", number, {2: Recall(0, 1.0, ((0, 1.0), (1, 0.0)))})
+        memory = films(
+            backend, prompts, counts, kinds, "echo-forcing", number, {2: Recall(0, 1.0, ((0, 1.0), (1, 0.0)))}
+        )
         blank = films(backend, prompts, counts, (None, Kind.HARD_CUT, Kind.HARD_CUT), "none", number)
         parts = pictures_of(blocks * BLOCK), PICTURES * BLOCK * blocks  # the first scene is three pictures shorter
         first, cut, back = memory.split([parts[0], parts[1], parts[1]], 1)
@@ -110,8 +125,11 @@ def recall(backend: Backend, stories: int, folder: Path, blocks: int = 5) -> dic
 def speed(runs: int = 5) -> dict:
     """Of `generate` in a process of its own, the package's model on this machine: the median of a few runs."""
     made = [cold_run(_COLD) for _ in range(runs)]
-    return {"pictures a second": median(run.pictures_a_second for run in made),
-            "first picture s": median(run.first_picture_s for run in made), "worst first picture s": max(run.first_picture_s for run in made)}
+    return {
+        "pictures a second": median(run.pictures_a_second for run in made),
+        "first picture s": median(run.first_picture_s for run in made),
+        "worst first picture s": max(run.first_picture_s for run in made),
+    }
 
 
 def switch(backend: Backend, stories: int) -> dict:
@@ -124,11 +142,15 @@ def switch(backend: Backend, stories: int) -> dict:
         verdict = judge(after[:, 2 * BLOCK * PICTURES:])
         right.append((verdict.shape == told.truth.shape[:, -1]) & (verdict.colour == told.truth.colour[:, -1]))
         stays.append(decibels(background(after), background(before)))
-    return {"new subject after two blocks": torch.cat(right).float().mean().item(), "place stays dB": torch.cat(stays).mean().item()}
+    return {
+        "new subject after two blocks": torch.cat(right).float().mean().item(),
+        "place stays dB": torch.cat(stays).mean().item(),
+    }
 
 
 def long_film(backend: Backend, folder: Path) -> dict:
-    """One scene for five minutes: motion, colour, contrast and sharpness of its last half minute against its first ten seconds."""
+    """One scene for five minutes: motion, colour, contrast and sharpness of its last half minute against its first ten
+    seconds."""
     prompt = "A red ball bounces up and down in a green meadow by day"
     first, last, shown = [], [], []
     blocks = _SECONDS * FPS // (BLOCK * PICTURES)
@@ -148,6 +170,9 @@ def long_film(backend: Backend, folder: Path) -> dict:
     def sharpness(film: Tensor) -> Tensor:
         return film.diff(dim=-1).abs().mean()
 
-    return {"motion kept": (motion(late) / motion(early)).item(),
-            "colour moved": (late.mean((0, 2, 3)) - early.mean((0, 2, 3))).abs().max().item(),
-            "contrast kept": (late.std() / early.std()).item(), "sharpness kept": (sharpness(late) / sharpness(early)).item()}
+    return {
+        "motion kept": (motion(late) / motion(early)).item(),
+        "colour moved": (late.mean((0, 2, 3)) - early.mean((0, 2, 3))).abs().max().item(),
+        "contrast kept": (late.std() / early.std()).item(),
+        "sharpness kept": (sharpness(late) / sharpness(early)).item(),
+    }

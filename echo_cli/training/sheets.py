@@ -13,13 +13,13 @@ from torch import Tensor
 from echo_cli.memory.policies import make_policy
 from echo_cli.memory.settings import settings_type
 from echo_cli.models.backend import Backend
-from echo_cli.models.tiny_codec import TinyCodec
+from echo_cli.models.tiny.codec import TinyCodec
 from echo_cli.rollout.rollout import rollout
 from echo_cli.runtime import KeyedNoise
 from echo_cli.storyboard.matching import Recall
 from echo_cli.storyboard.nouns import Kind, Scene, timeline_of
-from echo_cli.training.world import BLOCK, HELD_OUT, Stories, StoryKind, sample_stories
 from echo_cli.video.contact import write_sheet
+from echo_cli.world.stories import BLOCK, HELD_OUT, Stories, StoryKind, sample_stories
 
 LENGTH = 21  # latent frames of a film that is shown or judged
 _TOGETHER = 8  # films made at once
@@ -27,22 +27,40 @@ _VIEWS = 6  # pictures of each film on a sheet
 
 
 @torch.inference_mode()
-def stream(backend: Backend, prompts: Sequence[Sequence[str]], counts: Sequence[int], kinds: Sequence[Kind | None], policy: str,
-           seed: int, recalls: dict[int, Recall] | None = None) -> Iterator[Tensor]:
+def stream(
+    backend: Backend,
+    prompts: Sequence[Sequence[str]],
+    counts: Sequence[int],
+    kinds: Sequence[Kind | None],
+    policy: str,
+    seed: int,
+    recalls: dict[int, Recall] | None = None,
+) -> Iterator[Tensor]:
     """Pictures [film, picture, 3, y, x] of many films with the same cuts, a block at a time; `prompts` [film][scene]."""
-    scenes = [Scene(id=f"scene {n}", prompt=prompts[0][n], seconds=1.0, transition=kind) for n, kind in enumerate(kinds)]
+    scenes = [
+        Scene(id=f"scene {n}", prompt=prompts[0][n], seconds=1.0, transition=kind) for n, kind in enumerate(kinds)
+    ]
     timeline = timeline_of(scenes, list(counts), backend.spec.geometry)
     plan = make_policy(policy, settings_type(policy)(), backend.spec, timeline, recalls or {}, backend.queries)
     rows = [backend.text.encode([film[n] for film in prompts]) for n in range(len(kinds))]
-    blocks = rollout(backend.transformer, rows, plan, KeyedNoise(seed, timeline.scenes), backend.spec.grid(), batch=len(prompts))
+    blocks = rollout(
+        backend.transformer, rows, plan, KeyedNoise(seed, timeline.scenes), backend.spec.grid(), batch=len(prompts)
+    )
     state = None
     for block in blocks:
         pictures, state = backend.codec.decode(block.latents, state)
         yield pictures.float().cpu()
 
 
-def films(backend: Backend, prompts: Sequence[Sequence[str]], counts: Sequence[int], kinds: Sequence[Kind | None], policy: str,
-          seed: int, recalls: dict[int, Recall] | None = None) -> Tensor:
+def films(
+    backend: Backend,
+    prompts: Sequence[Sequence[str]],
+    counts: Sequence[int],
+    kinds: Sequence[Kind | None],
+    policy: str,
+    seed: int,
+    recalls: dict[int, Recall] | None = None,
+) -> Tensor:
     """All pictures of `stream` together."""
     return torch.cat(list(stream(backend, prompts, counts, kinds, policy, seed, recalls)), 1)
 
@@ -69,7 +87,11 @@ def codec_sheet(codec: TinyCodec, path: Path, stories: int = 4) -> None:
     device = codec.mean.device
     told = sample_stories(torch.arange(stories) + HELD_OUT, LENGTH, device=str(device))
     decoded = codec.decode(codec.encode(told.pictures))[0]
-    write_sheet(path, [view for pair in zip(told.pictures, decoded, strict=True) for film in pair for view in views(film.cpu())], _VIEWS)
+    write_sheet(
+        path,
+        [view for pair in zip(told.pictures, decoded, strict=True) for film in pair for view in views(film.cpu())],
+        _VIEWS,
+    )
 
 
 def views(film: Tensor) -> list[np.ndarray]:

@@ -10,16 +10,16 @@ from random import Random
 import torch
 from torch import Tensor, nn
 
-from echo_cli.models.spec import ModelSpec
+from echo_cli.models.tiny.text import WordTextEncoder
 from echo_cli.models.transformer import Transformer
-from echo_cli.models.words import WordTextEncoder
 from echo_cli.rollout.sampling import schedule
+from echo_cli.spec import ModelSpec
 from echo_cli.training.lessons import Lesson, Library
 from echo_cli.training.loop import Learner, rate_at
 from echo_cli.training.muon import Muon
 from echo_cli.training.pool import Pool
 from echo_cli.training.teaching import Class
-from echo_cli.training.truth import TruthHead
+from echo_cli.world.truth import TruthHead
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ def noise_like(latents: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class Teacher:
-    """One step at a time: `advance` draws a lesson and descends. Polishing is teaching one who has been `taught` before."""
+    """One step at a time: `advance` draws a lesson and descends. Polishing is teaching one who has been `taught`
+    before."""
 
     def __init__(self, spec: ModelSpec, plan: TeacherPlan, seed: int, pool: Pool, device: torch.device,
                  dtype: torch.dtype = torch.float32, taught: Pupil | None = None) -> None:
@@ -124,7 +125,9 @@ class Teacher:
     def levels(self, lesson: Lesson, generator: torch.Generator) -> Tensor:
         """A noise level for each block, spread evenly over the batch: [sequence, block]."""
         shape = (len(lesson.words), lesson.blocks)
-        even = (torch.randperm(shape[0] * shape[1], generator=generator).view(shape) + torch.rand(shape, generator=generator))
+        even = torch.randperm(shape[0] * shape[1], generator=generator).view(shape) + torch.rand(
+            shape, generator=generator
+        )
         share = even / (shape[0] * shape[1])
         smooth = self.shift * share / (1 + (self.shift - 1) * share)
         exact = self.sigmas[torch.randint(len(self.sigmas), shape, generator=generator)]
@@ -133,7 +136,9 @@ class Teacher:
     def loss(self, lesson: Lesson, sigma: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         plan, x0 = self.plan, lesson.latents
         each = (len(x0), 1, 1, 1, 1)
-        shake = plan.shake * torch.rand(each, generator=generator) * (torch.rand(each, generator=generator) < plan.shaken)
+        shake = (
+            plan.shake * torch.rand(each, generator=generator) * (torch.rand(each, generator=generator) < plan.shaken)
+        )
         shake = shake.to(self.device)
         clean = (1 - shake) * x0 + shake * noise_like(x0, generator)
         spoken = (torch.rand(len(x0), 1, 1, generator=generator) >= plan.empty).to(self.device)
@@ -151,8 +156,8 @@ class Teacher:
     def importance(self, lesson: Lesson, level: Tensor) -> Tensor:
         """What each place of the latents counts for, 1 on average: subjects are small, and what people look at.
 
-        Only as far as the noise lets one see where they are. What counts more where a subject may be would be seen there
-        more often than it is.
+        Only as far as the noise lets one see where they are. What counts more where a subject may be would be seen
+        there more often than it is.
         """
         grid = self.school.grid
         cover = lesson.truth["cover"].float().unflatten(-1, (grid.rows, grid.cols))

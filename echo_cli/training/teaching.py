@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from echo_cli.models.spec import ModelSpec
+from echo_cli.models.tiny.text import WordTextEncoder
 from echo_cli.models.transformer import Text, Transformer
-from echo_cli.models.words import WordTextEncoder
 from echo_cli.rope import RopeTable, rotate
+from echo_cli.spec import ModelSpec
 from echo_cli.training.lessons import Lesson
-from echo_cli.training.world import BLOCK
-
+from echo_cli.world.stories import BLOCK
 
 Past = list[tuple[Tensor, Tensor]]  # keys and values [sequence, token, head, dim] of clean frames, layer by layer
 
@@ -30,7 +29,9 @@ class TeachingContext:
     past: Past = field(default_factory=list)
     kept: Past | None = None  # filled with what came in, if given
 
-    def extend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    def extend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         query, key = rotate(query, self.rotation), rotate(key, self.rotation)
         if self.weight is not None:
             key, value = key * self.weight, value * self.weight
@@ -59,7 +60,9 @@ class Class:
         """Of the noisy frames [sequence, F, c, h, w] at times [sequence, block], given the clean frames before them."""
         blocks, seen = lesson.blocks, (lesson.blocks - 1) * BLOCK
         order = [*range(blocks - 1), *range(blocks)]
-        context = TeachingContext(self._rotation(lesson, order), self._joint_bias(lesson), self._weight(lesson, order, blocks - 1))
+        context = TeachingContext(
+            self._rotation(lesson, order), self._joint_bias(lesson), self._weight(lesson, order, blocks - 1)
+        )
         every = torch.cat((torch.zeros_like(times[:, :-1]), times), 1).repeat_interleave(BLOCK, 1)
         both = text_rows(text, order, blocks)
         return self.transformer(torch.cat((clean[:, :seen], noisy), 1), every, both, context)[:, seen:]
@@ -70,19 +73,36 @@ class Class:
         if not blocks:
             return past
         kept: Past = []
-        self._ahead(lesson, text, past, clean, torch.zeros(clean.shape[:2], device=clean.device), blocks, kept, causal=True)
+        self._ahead(
+            lesson, text, past, clean, torch.zeros(clean.shape[:2], device=clean.device), blocks, kept, causal=True
+        )
         if not past:
             return kept
-        return [tuple(torch.cat(pair, 1) for pair in zip(old, new, strict=True)) for old, new in zip(past, kept, strict=True)]
+        return [
+            tuple(torch.cat(pair, 1) for pair in zip(old, new, strict=True))
+            for old, new in zip(past, kept, strict=True)
+        ]
 
-    def velocity_given(self, lesson: Lesson, text: Text, past: Past, noisy: Tensor, times: Tensor, first: int = 0) -> Tensor:
+    def velocity_given(
+        self, lesson: Lesson, text: Text, past: Past, noisy: Tensor, times: Tensor, first: int = 0
+    ) -> Tensor:
         """As `velocity`, with the clean frames already read; the noisy frames begin with block `first`."""
         blocks = range(first, first + noisy.shape[1] // BLOCK)
         return self._ahead(lesson, text, past, noisy, times.repeat_interleave(BLOCK, 1), blocks, None, causal=False)
 
-    def _ahead(self, lesson: Lesson, text: Text, past: Past, frames: Tensor, times: Tensor, blocks: range, kept: Past | None,
-               causal: bool) -> Tensor:
-        """A pass over some blocks beside the past. Causal blocks see each other as the lesson lets them, others only themselves."""
+    def _ahead(
+        self,
+        lesson: Lesson,
+        text: Text,
+        past: Past,
+        frames: Tensor,
+        times: Tensor,
+        blocks: range,
+        kept: Past | None,
+        causal: bool,
+    ) -> Tensor:
+        """A pass over some blocks beside the past. Causal blocks see each other as the lesson lets them, others only
+        themselves."""
         known = past[0][0].shape[1] // self.grid.tokens if past else 0  # frames
         here = slice(blocks.start * BLOCK, blocks.stop * BLOCK)
         sees = _same_block(len(blocks), lesson.sight)

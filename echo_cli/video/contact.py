@@ -45,11 +45,13 @@ def write_sheet(path: Path, pictures: Sequence[np.ndarray], columns: int = 4, la
 
 
 def of_film(path: Path, count: int = 12, width: int | None = None) -> tuple[list[np.ndarray], list[str]]:
-    """`count` pictures at even distances, shrunk to `width`, and the second of each. One pass, holding only what is kept."""
+    """`count` pictures at even distances, shrunk to `width`, and the second of each. One pass, holding only what is
+    kept."""
     film = read.facts(path)
     length = round(film.seconds * film.fps)
     count = min(count, length)
-    wanted = {(2 * place + 1) * length // (2 * count) for place in range(count)}  # the middles of `count` equal stretches
+    # the middles of `count` equal stretches
+    wanted = {(2 * place + 1) * length // (2 * count) for place in range(count)}
     chosen = [(number, shrunk(picture, width or film.width)) for number, picture in enumerate(read.pictures(path))
               if number in wanted]
     return [picture for _, picture in chosen], [f"{number / film.fps:.1f} s" for number, _ in chosen]

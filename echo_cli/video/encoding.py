@@ -1,4 +1,5 @@
-"""How a film is encoded: the person's choices as ffmpeg's arguments, tried before they are needed. Knows no pictures."""
+"""How a film is encoded: the person's choices as ffmpeg's arguments, tried before they are needed. Knows no
+pictures."""
 
 from dataclasses import dataclass
 
@@ -6,7 +7,18 @@ from echo_cli.errors import UsageError
 from echo_cli.video import ffmpeg
 
 # what the numbers of the film mean; without it players guess by size, and greens and reds shift
-COLOUR = ["-pix_fmt", "yuv420p", "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
+COLOUR = [
+    "-pix_fmt",
+    "yuv420p",
+    "-colorspace",
+    "bt709",
+    "-color_primaries",
+    "bt709",
+    "-color_trc",
+    "bt709",
+    "-color_range",
+    "tv",
+]
 DEFAULTS = {"libx264": ("18", "veryfast"), "libx265": ("20", "veryfast")}  # codec → crf, preset
 
 
@@ -32,5 +44,7 @@ class Encoding:
                             *self.arguments(), "-pix_fmt", "yuv420p", "-f", "null", "-"])
         if trial.returncode:
             complaint = trial.stderr.decode(errors="replace")
-            raise UsageError(f"ffmpeg cannot encode with {' '.join(self.arguments())}: {ffmpeg.cause(complaint)}",
-                             "leave out --codec, --crf and --preset, or see `ffmpeg -encoders` and `ffmpeg -h encoder=NAME`")
+            raise UsageError(
+                f"ffmpeg cannot encode with {' '.join(self.arguments())}: {ffmpeg.cause(complaint)}",
+                "leave out --codec, --crf and --preset, or see `ffmpeg -encoders` and `ffmpeg -h encoder=NAME`",
+            )

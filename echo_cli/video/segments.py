@@ -1,9 +1,9 @@
 """A film in segments: every so many pictures a new encoder begins, and what an encoder holds in its head is never lost.
 
 An encoder's state cannot be kept, so that of an interrupted film is made again: the pictures of the segment in progress
-lie beside it as they came (`.raw`) until it is whole. Where segments begin depends on nothing but the count of pictures,
-and each is encoded by itself, so a film comes out the same however often it was interrupted. Segments of an MP4 are
-joined without encoding again; the pictures of a sequence are files of their own.
+lie beside it as they came (`.raw`) until it is whole. Where segments begin depends on nothing but the count of
+pictures, and each is encoded by itself, so a film comes out the same however often it was interrupted. Segments of an
+MP4 are joined without encoding again; the pictures of a sequence are files of their own.
 
 Knows pictures and files. What else a run needs to go on, and when to keep it, is not known here.
 """
@@ -49,13 +49,24 @@ class Written:
 
 
 class SegmentedFilm:
-    """Takes pictures in order and makes one film of them, as a FilmWriter does. To go on from some place, `mark` it, let
-    any thread say what it takes (`Mark.written`), and `rely` on that once it has been noted; one mark at a time. `folder`
-    is the film's own, and leaving the `with` keeps what lies there."""
+    """Takes pictures in order and makes one film of them, as a FilmWriter does. To go on from some place, `mark` it,
+    let any thread say what it takes (`Mark.written`), and `rely` on that once it has been noted; one mark at a time.
+    `folder` is the film's own, and leaving the `with` keeps what lies there."""
 
-    def __init__(self, target: Mp4 | Images, folder: Path, width: int, height: int, fps: float, encoding: Encoding = Encoding(),
-                 *, scale: int = 1, burn: Sequence[Caption] = (), title: str | None = None,
-                 written: Written | None = None) -> None:
+    def __init__(
+        self,
+        target: Mp4 | Images,
+        folder: Path,
+        width: int,
+        height: int,
+        fps: float,
+        encoding: Encoding = Encoding(),
+        *,
+        scale: int = 1,
+        burn: Sequence[Caption] = (),
+        title: str | None = None,
+        written: Written | None = None,
+    ) -> None:
         self.target, self.pictures = target, 0
         self._folder, self._shape, self._fps, self._encoding = folder, (height, width, 3), fps, encoding
         self._scale, self._burn, self._title = scale, burn, title
@@ -157,8 +168,17 @@ class SegmentedFilm:
 
     def _encoder(self, number: int) -> FilmWriter:
         height, width, _ = self._shape
-        return FilmWriter(self._segment(number), width, height, self._fps, self._encoding, scale=self._scale, burn=self._burn,
-                          first=number * LENGTH, folder=self._folder)
+        return FilmWriter(
+            self._segment(number),
+            width,
+            height,
+            self._fps,
+            self._encoding,
+            scale=self._scale,
+            burn=self._burn,
+            first=number * LENGTH,
+            folder=self._folder,
+        )
 
     def _raw(self, number: int) -> Path:
         return self._folder / f"pictures-{number:06d}.raw"
@@ -207,7 +227,9 @@ class SegmentedFilm:
         assert 0 <= rest < LENGTH, f"{written.pictures} pictures in {written.segments} whole segments"
         self._relied = self._raw(self._whole) if rest else None
         with told_as_output(self.target.path):
-            stay = {self._segment(number).path.name for number in range(self._whole)} | {self._relied and self._relied.name}
+            stay = {self._segment(number).path.name for number in range(self._whole)} | {
+                self._relied and self._relied.name
+            }
             for path in list(self._folder.iterdir()):
                 if path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)  # an encoder that outlives its run may still write there
@@ -234,7 +256,9 @@ class SegmentedFilm:
         try:
             return sha256(*paths)
         except OSError as error:
-            raise Damaged(f"{error.filename} is gone" if isinstance(error, FileNotFoundError) else str(error)) from error
+            raise Damaged(
+                f"{error.filename} is gone" if isinstance(error, FileNotFoundError) else str(error)
+            ) from error
 
 
 class _Segment:

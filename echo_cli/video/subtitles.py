@@ -13,7 +13,8 @@ from pathlib import Path
 from echo_cli.errors import MissingError
 from echo_cli.video import ffmpeg
 
-BURN_FILTER = "subtitles=captions.srt:charenc=UTF-8"  # found in the folder where ffmpeg runs, so no name is ever escaped
+# found in the folder where ffmpeg runs, so no name is ever escaped
+BURN_FILTER = "subtitles=captions.srt:charenc=UTF-8"
 
 
 class Subtitles(StrEnum):

@@ -92,10 +92,10 @@ class Mp4:
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Numbered images from 0, the number the trace and the timeline give a picture. Each appears whole under its name soon
-    after it is made (`collect`); that the sequence is whole, its manifest says. A part of the sequence begins with number
-    `first`. Pictures grow in the folder `growing`, beside their names when left out: an encoder that outlives its killed run
-    never has another one's pictures in its hands."""
+    """Numbered images from 0, the number the trace and the timeline give a picture. Each appears whole under its name
+    soon after it is made (`collect`); that the sequence is whole, its manifest says. A part of the sequence begins with
+    number `first`. Pictures grow in the folder `growing`, beside their names when left out: an encoder that outlives
+    its killed run never has another one's pictures in its hands."""
 
     path: Path  # with one %d or %06d in its name
     first: int = 0

@@ -32,21 +32,39 @@ class FilmWriter:
     def __init__(self, target: Target, width: int, height: int, fps: float, encoding: Encoding = Encoding(), *,
                  scale: int = 1, burn: Sequence[Caption] = (), title: str | None = None, first: int = 0,
                  folder: Path | None = None) -> None:
-        """`first` is the film's number of the first picture, by which captions are timed. Where ffmpeg runs is a folder of
-        its own in `folder`, or among the system's temporary files."""
+        """`first` is the film's number of the first picture, by which captions are timed. Where ffmpeg runs is a folder
+        of its own in `folder`, or among the system's temporary files."""
         self.target, self.width, self.height, self.pictures = target, width, height, 0
         self._shape = (height, width, 3)
         with told_as_output(target.path):
-            self._folder = tempfile.TemporaryDirectory(prefix="echo-film-", dir=folder)  # ffmpeg finds the captions there
+            # ffmpeg finds the captions there
+            self._folder = tempfile.TemporaryDirectory(prefix="echo-film-", dir=folder)
             if burn:
                 Path(self._folder.name, "captions.srt").write_text(srt(burn), encoding="utf-8")
             target.prepare()
-        command = [ffmpeg.executable(), *ffmpeg.QUIET, "-f", "rawvideo", "-pixel_format", "rgb24",
-                   "-video_size", f"{width}x{height}", "-framerate", str(Fraction(fps).limit_denominator(1001)), "-i", "pipe:0",
-                   "-vf", _filters(width * scale, height * scale, first if burn else None, target.encoder is not None),
-                   "-fps_mode", "passthrough", "-map_metadata", "-1", *(["-metadata", f"title={title}"] if title else []),
-                   *(target.encoder or [*encoding.arguments(), *COLOUR]),
-                   *target.arguments()]
+        command = [
+            ffmpeg.executable(),
+            *ffmpeg.QUIET,
+            "-f",
+            "rawvideo",
+            "-pixel_format",
+            "rgb24",
+            "-video_size",
+            f"{width}x{height}",
+            "-framerate",
+            str(Fraction(fps).limit_denominator(1001)),
+            "-i",
+            "pipe:0",
+            "-vf",
+            _filters(width * scale, height * scale, first if burn else None, target.encoder is not None),
+            "-fps_mode",
+            "passthrough",
+            "-map_metadata",
+            "-1",
+            *(["-metadata", f"title={title}"] if title else []),
+            *(target.encoder or [*encoding.arguments(), *COLOUR]),
+            *target.arguments(),
+        ]
         # a session of its own: a Ctrl-C in the terminal is for us, and we decide when the encoder stops
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE,
                                          stdout=None if isinstance(target, Stdout) else subprocess.DEVNULL,

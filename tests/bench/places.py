@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from echo_cli.training.dice import uniform
-from echo_cli.training.draw import WIDTH
-from echo_cli.training.places import LAYOUT, paint_places
+from echo_cli.world.dice import uniform
+from echo_cli.world.draw import WIDTH
+from echo_cli.world.places import LAYOUT, paint_places
 
 
 def layouts(place: int, time: int, count: int, seed: int = 0) -> Tensor:

@@ -18,25 +18,69 @@ SCRIPT = Path(sysconfig.get_path("scripts")) / "echo-cli"
 SEEDS = range(12)
 
 
-def memory(shift: float = 0.0, policies: tuple[str, ...] = ("window", "echo-forcing"), scenarios: tuple[str, ...] = ("cuts", "recall-1"),
-           seed: int = 0) -> dict:
+def memory(
+    shift: float = 0.0,
+    policies: tuple[str, ...] = ("window", "echo-forcing"),
+    scenarios: tuple[str, ...] = ("cuts", "recall-1"),
+    seed: int = 0,
+) -> dict:
     """Stories that differ much, of which each is shifted a little in `recall`."""
     dice, stories = np.random.default_rng(seed), np.random.default_rng(9)
     hard = {(scenario, number): stories.normal(20, 5) for scenario in scenarios for number in SEEDS}
-    rows = [Row(scenario, policy, number, {"recall": hard[scenario, number] + shift + dice.normal(0, 0.1), "memory": 12.0},
-                {"left over": [(2.0, 1.0), (6.0, float(number))]}) for scenario in scenarios for policy in policies for number in SEEDS]
-    about = {"version": "1", "model": "tiny", "weights": f"w{shift}", "seeds": list(SEEDS), "lacking": {}, "films": len(rows), "seconds": 1.0}
-    return Report(about, {name: {"words": name} for name in scenarios}, {name: {"settings": {}} for name in policies}, "echo-forcing",
-                  tuple(rows)).as_dict()
+    rows = [
+        Row(
+            scenario,
+            policy,
+            number,
+            {"recall": hard[scenario, number] + shift + dice.normal(0, 0.1), "memory": 12.0},
+            {"left over": [(2.0, 1.0), (6.0, float(number))]},
+        )
+        for scenario in scenarios
+        for policy in policies
+        for number in SEEDS
+    ]
+    about = {
+        "version": "1",
+        "model": "tiny",
+        "weights": f"w{shift}",
+        "seeds": list(SEEDS),
+        "lacking": {},
+        "films": len(rows),
+        "seconds": 1.0,
+    }
+    return Report(
+        about,
+        {name: {"words": name} for name in scenarios},
+        {name: {"settings": {}} for name in policies},
+        "echo-forcing",
+        tuple(rows),
+    ).as_dict()
 
 
 def speed(block: float, spread: float = 1.0) -> dict:
-    row = {"policy": "window", "block_ms": block, "spread_ms": spread, "processor_ms": block, "parts_ms": {"linear": block / 2},
-           "stages_ms": {"denoise": block}, "pictures_per_second": 1000 / block, "whole_pictures_per_second": None, "share_of_peak": 0.4,
-           "bytes_last": 1_000_000}
+    row = {
+        "policy": "window",
+        "block_ms": block,
+        "spread_ms": spread,
+        "processor_ms": block,
+        "parts_ms": {"linear": block / 2},
+        "stages_ms": {"denoise": block},
+        "pictures_per_second": 1000 / block,
+        "whole_pictures_per_second": None,
+        "share_of_peak": 0.4,
+        "bytes_last": 1_000_000,
+    }
     film = {"policy": "window", "pictures": 100, "wall_s": block / 10, "first_picture_s": 0.5}
-    return {"kind": "bench speed", "format": 1, "version": "1", "policies": [row], "films": [film], "decode_ms": 5.0, "encode_ms": 6.0,
-            "peak_flops": 1e9}
+    return {
+        "kind": "bench speed",
+        "format": 1,
+        "version": "1",
+        "policies": [row],
+        "films": [film],
+        "decode_ms": 5.0,
+        "encode_ms": 6.0,
+        "peak_flops": 1e9,
+    }
 
 
 def verdict(found, policy: str, metric: str) -> Verdict | None:
@@ -56,7 +100,11 @@ def test_a_small_change_is_seen_among_stories_that_differ_much():
 def test_only_what_both_have_is_compared():
     found = compare(memory(scenarios=("cuts", "recall-1")), memory(0.5, ("window",), ("recall-1", "chain"), 1))
     assert {change.policy for change in found.changes} == {"window"}
-    assert set(found.left_out) == {"scenario cuts, only in the first", "scenario chain, only in the second", "policy echo-forcing, only in the first"}
+    assert set(found.left_out) == {
+        "scenario cuts, only in the first",
+        "scenario chain, only in the second",
+        "policy echo-forcing, only in the first",
+    }
     with pytest.raises(UsageError, match="no film in common"):
         compare(memory(scenarios=("cuts",)), memory(scenarios=("chain",)))
 
@@ -79,7 +127,12 @@ def test_a_report_comes_back_from_its_json_with_the_same_figures():
 
 def test_a_film_that_nobody_made_twice_counts_for_both():
     rows = filled([Row("long", "sink", seed, {"drift": seed}, {}) for seed in (1, 2)], {("long", "none"): "sink"})
-    assert [(row.policy, row.seed, row.same_as) for row in rows] == [("sink", 1, None), ("sink", 2, None), ("none", 1, "sink"), ("none", 2, "sink")]
+    assert [(row.policy, row.seed, row.same_as) for row in rows] == [
+        ("sink", 1, None),
+        ("sink", 2, None),
+        ("none", 1, "sink"),
+        ("none", 2, "sink"),
+    ]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -101,12 +154,21 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
         return tmp_path / name
 
     good, newer = written("memory.json", json.dumps(memory())), copy.deepcopy(memory()) | {"format": 99}
-    for bad, said in ((written("speed.json", json.dumps(speed(1))), "one is 'bench memory', the other 'bench speed'"),
-                      (tmp_path / "no.json", "no such file"), (written("half.json", '{"kind": '), "not the JSON of a bench"),
-                      (written("list.json", "[]"), "not a bench's"), (written("newer.json", json.dumps(newer)), "newer version"),
-                      (written("other.json", '{"kind": "x"}'), "cannot be compared"),
-                      (written("hollow.json", '{"kind": "bench memory"}'), "not whole")):
+    for bad, said in (
+        (written("speed.json", json.dumps(speed(1))), "one is 'bench memory', the other 'bench speed'"),
+        (tmp_path / "no.json", "no such file"),
+        (written("half.json", '{"kind": '), "not the JSON of a bench"),
+        (written("list.json", "[]"), "not a bench's"),
+        (written("newer.json", json.dumps(newer)), "newer version"),
+        (written("other.json", '{"kind": "x"}'), "cannot be compared"),
+        (written("hollow.json", '{"kind": "bench memory"}'), "not whole"),
+    ):
         with pytest.raises(UsageError, match=said):
             compare(read(good), read(bad))
     done = run(str(good), str(bad))
-    assert done.returncode == 2 and "not whole" in done.stderr and "hint:" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 2
+        and "not whole" in done.stderr
+        and "hint:" in done.stderr
+        and "Traceback" not in done.stderr
+    )

@@ -52,7 +52,10 @@ def test_every_policy_and_every_setting_beyond_the_release_takes_part():
 
 def test_settings_can_be_joined():
     joined = contestant("+jump_by_gap+suppress")
-    assert joined.settings == {"jump_by_gap": True, "forgetting": "suppress"} and joined.parts == ("jump_by_gap", "suppress")
+    assert joined.settings == {"jump_by_gap": True, "forgetting": "suppress"} and joined.parts == (
+        "jump_by_gap",
+        "suppress",
+    )
     assert joined.differs(SCENARIOS["cuts"], SPEC) and not joined.differs(SCENARIOS["long"], SPEC)
     with pytest.raises(UsageError, match="no policy or setting is called"):
         contestant("+jump_by_gap+nothing")
@@ -61,9 +64,14 @@ def test_settings_can_be_joined():
 def test_any_setting_may_follow_a_policy():
     made = contestant("echo-infinity:update=initial,anchor_frames=3")
     assert (made.policy, made.settings, made.parts) == ("echo-infinity", {"update": "initial", "anchor_frames": 3}, ())
-    assert made.differs(SCENARIOS["long"], SPEC) and contestant("echo-forcing:smooth.clear_after=2").settings == {"smooth": {"clear_after": 2}}
-    for name, wrong in (("echo-infinity:updat=initial", "no setting 'memory.updat'"), ("echo-infinity:update=never", "must be one of"),
-                        ("echo-infinite:update=initial", "no policy or setting is called")):
+    assert made.differs(SCENARIOS["long"], SPEC) and contestant("echo-forcing:smooth.clear_after=2").settings == {
+        "smooth": {"clear_after": 2}
+    }
+    for name, wrong in (
+        ("echo-infinity:updat=initial", "no setting 'memory.updat'"),
+        ("echo-infinity:update=never", "must be one of"),
+        ("echo-infinite:update=initial", "no policy or setting is called"),
+    ):
         with pytest.raises(UsageError, match=wrong):
             contestant(name)
 

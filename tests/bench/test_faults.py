@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from echo_cli.bench.faults import Strike, _finished, _whole, measure, table
-from echo_cli.bench.struck import MOMENTS
+from echo_cli.bench.victim import MOMENTS
 from tests.render.stage import job
 from tests.render.test_resume import made
 
@@ -14,7 +14,11 @@ STRIKE = Strike(1, "film.mp4", "SIGKILL", "block", -9, "block 3 of 42", True, Tr
 
 
 def test_the_table_adds_up() -> None:
-    rows = list(table([STRIKE, replace(STRIKE, code=75, kept=None, same=None), replace(STRIKE, film=2, whole=False, same=False)]))
+    rows = list(
+        table(
+            [STRIKE, replace(STRIKE, code=75, kept=None, same=None), replace(STRIKE, film=2, whole=False, same=False)]
+        )
+    )
     assert "SIGKILL" in rows[1] and rows[1].endswith("the same") and "exit 75" in rows[2] and "nothing" in rows[2]
     assert "NOT WHOLE" in rows[3] and rows[3].endswith("OTHER")
     assert rows[-1].startswith("3 interruptions of 2 films: 1 of 2 came out") and "2 of 3 times every file" in rows[-1]
@@ -40,4 +44,6 @@ def test_a_film_that_is_not_whole_is_seen(tmp_path: Path, shape: str) -> None:
 @pytest.mark.slow
 def test_films_survive_being_struck() -> None:
     strikes = list(measure(6, seed=7))
-    assert len(strikes) >= 6 and all(strike.whole and strike.same is not False for strike in strikes), "\n".join(table(strikes))
+    assert len(strikes) >= 6 and all(strike.whole and strike.same is not False for strike in strikes), "\n".join(
+        table(strikes)
+    )

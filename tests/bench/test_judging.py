@@ -106,12 +106,17 @@ def test_a_long_scene_is_measured_by_how_it_ends():
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_every_scenario_is_judged_from_the_blocks_it_asked_for(name, world):
     scenario = SCENARIOS[name]
-    letters = {letter: list(world)[index % len(world)] for index, letter in enumerate(dict.fromkeys(act.place for act in scenario.acts))}
+    letters = {
+        letter: list(world)[index % len(world)]
+        for index, letter in enumerate(dict.fromkeys(act.place for act in scenario.acts))
+    }
     made = take(scenario, [world[letters[act.place]] for act in scenario.acts])
     found = judge(scenario, ["" for _ in scenario.acts], made, made, GEOMETRY, None)
     asked = {"long": "drift", "chain": "seam", "cuts": "left over"}.get(name, "return")
     assert asked in found.figures and found.figures["memory"] == 1 and found.figures["block"] == pytest.approx(50)
     assert max(wanted(scenario)) == scenario.blocks - 1
     shown = moments(scenario, made)
-    assert [scene for scene, *_ in shown] == sorted(scene for scene, *_ in shown) and shown[-1][0] == len(scenario.acts) - 1
+    assert [scene for scene, *_ in shown] == sorted(scene for scene, *_ in shown) and shown[-1][0] == len(
+        scenario.acts
+    ) - 1
     assert all(picture.dtype == torch.uint8 and picture.shape == (3, 64, 96) for *_, picture in shown)

@@ -18,21 +18,41 @@ from echo_cli.bench.filming import EachItsOwn, takes
 from echo_cli.bench.memory import Order
 from echo_cli.bench.scenarios import SCENARIOS, story, timeline_for
 from echo_cli.bench.statistics import least_pairs
-from echo_cli.cli.bench_memory import SEEDS
+from echo_cli.cli.bench.memory import SEEDS
 from echo_cli.memory.settings import read_settings
-from echo_cli.models.spec import TINY
-from echo_cli.rollout.film import film, plan_policy
+from echo_cli.rollout.plan import film, plan_policy
 from echo_cli.runtime import KeyedNoise
+from echo_cli.spec import TINY
 from tests.render import stage
 
 SCRIPT = Path(sysconfig.get_path("scripts")) / "echo-cli"
-RUN = ("--scenario", "cuts", "--scenario", "long", "--long", "7", "--policy", "none", "--policy", "sink", "--policy", "+suppress",
-       "--seeds", "2", "--jobs", "1")
+RUN = (
+    "--scenario",
+    "cuts",
+    "--scenario",
+    "long",
+    "--long",
+    "7",
+    "--policy",
+    "none",
+    "--policy",
+    "sink",
+    "--policy",
+    "+suppress",
+    "--seeds",
+    "2",
+    "--jobs",
+    "1",
+)
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "tests.render.stage", "bench", "memory", *arguments], capture_output=True, text=True,
-                          cwd=Path(__file__).parents[2])
+    return subprocess.run(
+        [sys.executable, "-m", "tests.render.stage", "bench", "memory", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +82,14 @@ def test_the_json_has_every_film_and_what_follows(run):
     same = {(row["scenario"], row["policy"]): row["same_as"] for row in told["rows"] if row["same_as"]}
     assert same == {("long", "none"): "sink", ("long", "+suppress"): "echo-forcing"}
     assert told["about"]["films"] == 12
-    cell = next(cell for cell in told["summary"] if (cell["scenario"], cell["policy"], cell["metric"]) == ("cuts", "sink", "left over"))
-    values = [row["figures"]["left over"] for row in told["rows"] if (row["scenario"], row["policy"]) == ("cuts", "sink")]
+    cell = next(
+        cell
+        for cell in told["summary"]
+        if (cell["scenario"], cell["policy"], cell["metric"]) == ("cuts", "sink", "left over")
+    )
+    values = [
+        row["figures"]["left over"] for row in told["rows"] if (row["scenario"], row["policy"]) == ("cuts", "sink")
+    ]
     assert cell["mean"] == pytest.approx(sum(values) / 2) and cell["low"] <= cell["mean"] <= cell["high"]
     assert "pictures until" in told["metrics"]["response"]["words"]
 
@@ -72,7 +98,12 @@ def test_the_csv_has_a_line_a_figure(run):
     _, folder = run
     told = json.loads((folder / "found.json").read_text())
     lines = list(csv.DictReader(io.StringIO((folder / "found.csv").read_text())))
-    assert len(lines) == len(told["summary"]) and {line["policy"] for line in lines} == {"none", "sink", "echo-forcing", "+suppress"}
+    assert len(lines) == len(told["summary"]) and {line["policy"] for line in lines} == {
+        "none",
+        "sink",
+        "echo-forcing",
+        "+suppress",
+    }
     assert all(float(line["low"]) <= float(line["mean"]) <= float(line["high"]) for line in lines)
 
 
@@ -100,7 +131,11 @@ def test_the_page_is_whole_in_itself_and_shows_the_films(run):
     text = (folder / "found.html").read_text()
     page = Page()
     page.feed(text)
-    assert not page.open and len(page.images) == 8 and all(each.startswith("data:image/jpeg;base64,") for each in page.images)
+    assert (
+        not page.open
+        and len(page.images) == 8
+        and all(each.startswith("data:image/jpeg;base64,") for each in page.images)
+    )
     assert text.count('class="line ') == 4 * 1 + 4 * 4  # left over; drift and its three parts
     assert "url(" not in text and "@import" not in text
     for sentence in ("Too few seeds", "three places, a hard cut between them"):
@@ -113,7 +148,12 @@ def test_a_film_is_what_generate_makes_whoever_is_filmed_beside_it():
     together = takes(backend, scenario, CONTESTANTS["echo-forcing"], stories, {0, 18})
     alone = takes(backend, scenario, CONTESTANTS["echo-forcing"], {4: stories[4]}, {0, 18})
     assert set(together) == set(seeds)
-    policy = plan_policy("echo-forcing", read_settings("echo-forcing"), backend, timeline_for(scenario, stories[4], backend.spec.geometry))
+    policy = plan_policy(
+        "echo-forcing",
+        read_settings("echo-forcing"),
+        backend,
+        timeline_for(scenario, stories[4], backend.spec.geometry),
+    )
     latents = torch.cat([block.latents for block in film(backend, policy, 4)], 1)
     whole, _ = backend.codec.decode(latents, None)
     for made in (together[4], alone[4]):
@@ -135,21 +175,44 @@ def test_what_is_ordered_reaches_other_processes():
 def test_as_many_processes_as_one_likes_find_the_same():
     found = []
     for jobs in ("1", "2"):
-        done = subprocess.run([SCRIPT, "bench", "memory", "--scenario", "cuts", "--policy", "none", "--against", "sink", "--seeds", "2",
-                               "--jobs", jobs, "--json"], capture_output=True, text=True, check=True)
-        found.append({(row["policy"], row["seed"]): row["figures"]["left over"] for row in json.loads(done.stdout)["rows"]})
+        done = subprocess.run(
+            [
+                SCRIPT,
+                "bench",
+                "memory",
+                "--scenario",
+                "cuts",
+                "--policy",
+                "none",
+                "--against",
+                "sink",
+                "--seeds",
+                "2",
+                "--jobs",
+                jobs,
+                "--json",
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found.append(
+            {(row["policy"], row["seed"]): row["figures"]["left over"] for row in json.loads(done.stdout)["rows"]}
+        )
     assert found[0] == pytest.approx(found[1], abs=0.05)
 
 
 def test_the_default_has_seeds_enough_to_call_a_difference():
-    assert SEEDS == least_pairs(len(CONTESTANTS) - 1)
+    assert least_pairs(len(CONTESTANTS) - 1) == SEEDS
 
 
 def test_each_film_has_noise_of_its_own():
     timeline = timeline_for(SCENARIOS["cuts"], story(SCENARIOS["cuts"], 0), stage.SPEC.geometry)
     block = timeline.blocks[4]
     noise = EachItsOwn((7, 8), timeline.scenes)(block, 1, (2, 3, 4))
-    assert torch.equal(noise[1:], KeyedNoise(8, timeline.scenes)(block, 1, (1, 3, 4))) and not torch.equal(noise[0], noise[1])
+    assert torch.equal(noise[1:], KeyedNoise(8, timeline.scenes)(block, 1, (1, 3, 4))) and not torch.equal(
+        noise[0], noise[1]
+    )
 
 
 @pytest.mark.parametrize(("arguments", "said"), [

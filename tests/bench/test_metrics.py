@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from echo_cli.bench import metrics
-from echo_cli.training.world import BLOCK, HELD_OUT, PICTURES, StoryKind, first_picture, sample_stories
+from echo_cli.world.stories import BLOCK, HELD_OUT, PICTURES, StoryKind, first_picture, sample_stories
 
 from .places import grain, layouts, still
 
@@ -72,7 +72,9 @@ def test_what_is_the_same_is_the_same():
     place = layouts(0, 0, 2)
     assert metrics.ssim(place, place).tolist() == pytest.approx([1, 1], abs=1e-4)
     assert metrics.perceptual(place, place).tolist() == [0, 0]
-    assert metrics.perceptual(place[:1], place[1:]).item() == pytest.approx(metrics.perceptual(place[1:], place[:1]).item())
+    assert metrics.perceptual(place[:1], place[1:]).item() == pytest.approx(
+        metrics.perceptual(place[1:], place[:1]).item()
+    )
 
 
 def test_decibels_count_each_picture():
@@ -87,7 +89,9 @@ def test_decibels_count_each_picture():
 def test_a_tenth_of_the_old_place_is_seen_as_a_tenth(cuts):
     found = []
     for old, new, alone in cuts:
-        shares = metrics.left_of(old, alone, torch.stack((new, 0.9 * new + 0.1 * old, 0.5 * new + 0.5 * old, old))).tolist()
+        shares = metrics.left_of(
+            old, alone, torch.stack((new, 0.9 * new + 0.1 * old, 0.5 * new + 0.5 * old, old))
+        ).tolist()
         assert shares[1] - shares[0] == pytest.approx(0.1, abs=0.02)
         assert shares[2] - shares[0] == pytest.approx(0.5, abs=0.08)
         assert shares[3] == pytest.approx(1, abs=0.02)

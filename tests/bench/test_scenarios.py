@@ -4,8 +4,8 @@ import pytest
 
 from echo_cli.bench.scenarios import CUT, RECALL, SCENARIOS, SMOOTH, story, timeline_for, with_length
 from echo_cli.memory.settings import SETTINGS
-from echo_cli.models.spec import TINY
-from echo_cli.models.tiny_words import concepts_of, unknown_words
+from echo_cli.models.tiny.words import concepts_of, unknown_words
+from echo_cli.spec import TINY
 from echo_cli.storyboard.matching import plan_recalls, similarities
 
 SEEDS = range(30)
@@ -23,7 +23,11 @@ def test_stories_are_told_by_the_seed_in_words_that_the_model_knows(scenario):
     assert len({tuple(prompts) for prompts in told}) == len(SEEDS)
     for prompts in told:
         assert not any(unknown_words(prompt) for prompt in prompts)
-        assert all(len(concepts_of(prompt)[kind]) == 1 for prompt in prompts for kind in ("place", "time", "subject", "colour", "motion"))
+        assert all(
+            len(concepts_of(prompt)[kind]) == 1
+            for prompt in prompts
+            for kind in ("place", "time", "subject", "colour", "motion")
+        )
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)

@@ -7,13 +7,28 @@ SEEDS = range(10)
 
 
 def report(seeds: range = SEEDS) -> Report:
-    """`window` recalls worse, `+suppress` leaves less over and recalls as well, `+true_places` wins here and loses there."""
+    """`window` recalls worse, `+suppress` leaves less over and recalls as well, `+true_places` wins here and loses
+    there."""
     shifts = {"window": (-3.0, 20.0), "echo-forcing": (0.0, 0.0), "+suppress": (0.0, -2.0), "+true_places": (2.0, 3.0)}
-    rows = [Row("mixed", policy, seed, {"recall": 20 + seed % 5 + recall, "left over": 10 + seed % 2 + left, "memory": 12.0}, {})
-            for policy, (recall, left) in shifts.items() for seed in seeds]
+    rows = [
+        Row(
+            "mixed",
+            policy,
+            seed,
+            {"recall": 20 + seed % 5 + recall, "left over": 10 + seed % 2 + left, "memory": 12.0},
+            {},
+        )
+        for policy, (recall, left) in shifts.items()
+        for seed in seeds
+    ]
     settings = {"+suppress": {"forgetting": "suppress"}, "+true_places": {"true_places": True}}
-    return Report({"seeds": list(seeds)}, {"mixed": {"words": "all"}}, {name: {"settings": settings.get(name, {})} for name in shifts},
-                  "echo-forcing", tuple(rows))
+    return Report(
+        {"seeds": list(seeds)},
+        {"mixed": {"words": "all"}},
+        {name: {"settings": settings.get(name, {})} for name in shifts},
+        "echo-forcing",
+        tuple(rows),
+    )
 
 
 def test_the_table_marks_what_is_better_and_what_is_worse():
@@ -21,7 +36,9 @@ def test_the_table_marks_what_is_better_and_what_is_worse():
     assert "19.0 ±" in lines["window"] and lines["window"].count("▼") == 2
     assert lines["+suppress"].count("▲") == 1 and "▼" not in lines["+suppress"]
     assert not set("▲▼?") & set(lines["echo-forcing"])
-    assert "20 " not in lines["+true_places"] and lines["+true_places"].count("▲") == lines["+true_places"].count("▼") == 1
+    assert (
+        "20 " not in lines["+true_places"] and lines["+true_places"].count("▲") == lines["+true_places"].count("▼") == 1
+    )
 
 
 def test_sentences_say_who_is_better_and_which_settings_win():
@@ -40,10 +57,18 @@ def test_too_few_seeds_call_nobody_better():
 
 def test_intervals_that_overlap_are_told():
     assert "(intervals overlap)" not in "\n".join(sentences(report()))
-    rows = [Row("mixed", policy, seed, {"recall": 5.0 * seed + shift}, {}) for policy, shift in (("window", 0.0), ("echo-forcing", 0.5))
-            for seed in SEEDS]
-    near = Report({"seeds": list(SEEDS)}, {"mixed": {"words": ""}}, {"window": {"settings": {}}, "echo-forcing": {"settings": {}}},
-                  "echo-forcing", tuple(rows))
+    rows = [
+        Row("mixed", policy, seed, {"recall": 5.0 * seed + shift}, {})
+        for policy, shift in (("window", 0.0), ("echo-forcing", 0.5))
+        for seed in SEEDS
+    ]
+    near = Report(
+        {"seeds": list(SEEDS)},
+        {"mixed": {"words": ""}},
+        {"window": {"settings": {}}, "echo-forcing": {"settings": {}}},
+        "echo-forcing",
+        tuple(rows),
+    )
     assert "better than window 22.5 (intervals overlap)" in "\n".join(sentences(near))
 
 

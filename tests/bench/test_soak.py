@@ -14,11 +14,11 @@ from echo_cli.bench import soak
 from echo_cli.bench.soak import REPORT, Soak, film_of, hours
 from echo_cli.errors import MissingError, UsageError
 from echo_cli.models.backend import Backend
-from echo_cli.models.loading import random_transformer
-from echo_cli.models.spec import TINY
-from echo_cli.models.tiny_codec import TinyCodec
-from echo_cli.models.words import WordTextEncoder
+from echo_cli.models.files.loading import random_transformer
+from echo_cli.models.tiny.codec import TinyCodec
+from echo_cli.models.tiny.text import WordTextEncoder
 from echo_cli.runtime import Runtime
+from echo_cli.spec import TINY
 
 SCRIPT = Path(sysconfig.get_path("scripts")) / "echo-cli"
 SPEC = replace(TINY, depth=1, width=24, heads=2, ffn=24, channels=4, text_dim=16, steps=(1000,))
@@ -34,7 +34,9 @@ def backend() -> Backend:
 
 
 def soaked(folder: Path, backend: Backend, pictures: int = 400, policy: str = "echo-infinity", **settings) -> Soak:
-    return Soak(folder, backend, CPU, policy, settings or (UNTRAINED if policy == "echo-infinity" else {}), 0, pictures, 6.0)
+    return Soak(
+        folder, backend, CPU, policy, settings or (UNTRAINED if policy == "echo-infinity" else {}), 0, pictures, 6.0
+    )
 
 
 def quietly(blocks: int, milliseconds: float) -> None: ...
@@ -42,8 +44,22 @@ def quietly(blocks: int, milliseconds: float) -> None: ...
 
 def looks(run: Soak) -> list[tuple]:
     """All that a run found, but times and the process's memory."""
-    return [(each.scene, each.prompt, each.blocks, each.pictures, each.bytes, each.place, each.colour, each.colourfulness, each.contrast,
-             each.sharpness, each.moving) for each in run.chapters]
+    return [
+        (
+            each.scene,
+            each.prompt,
+            each.blocks,
+            each.pictures,
+            each.bytes,
+            each.place,
+            each.colour,
+            each.colourfulness,
+            each.contrast,
+            each.sharpness,
+            each.moving,
+        )
+        for each in run.chapters
+    ]
 
 
 def test_a_film_has_at_least_its_pictures_and_goes_round(backend: Backend) -> None:
@@ -69,7 +85,10 @@ def test_sittings_make_the_film_that_one_would(tmp_path: Path, backend: Backend)
     assert len(list((tmp_path / "parts").glob("state-*"))) == 1
     assert [row.bytes for row in whole.chapters] == [whole.chapters[0].bytes] * len(whole.chapters)
     told = json.loads((tmp_path / "whole" / REPORT).read_text())
-    assert told["hours"] == json.loads(json.dumps(hours(whole.chapters))) and sum(row["blocks"] for row in told["hours"]) == 34
+    assert (
+        told["hours"] == json.loads(json.dumps(hours(whole.chapters)))
+        and sum(row["blocks"] for row in told["hours"]) == 34
+    )
     assert all(0 < chapter.update_share < 1 and chapter.block_ms > 0 for chapter in whole.chapters)
     assert whole.sheet().is_file()
 
@@ -83,10 +102,19 @@ def test_hours_are_laid_beside_the_first(tmp_path: Path, backend: Backend) -> No
     run = soaked(tmp_path, backend, 100)
     run.sit(lambda: False, quietly)
     one = run.chapters[0]
-    later = replace(one, hour=2, sharpness=0.5 * one.sharpness, place=not one.place, blocks=2 * one.blocks, block_ms=3 * one.block_ms)
+    later = replace(
+        one,
+        hour=2,
+        sharpness=0.5 * one.sharpness,
+        place=not one.place,
+        blocks=2 * one.blocks,
+        block_ms=3 * one.block_ms,
+    )
     first, second = hours([one, later])
     assert first["sharpness_kept"] == 1.0 and second["sharpness_kept"] == 0.5 and second["contrast_kept"] == 1.0
-    assert second["place_right"] == 1 - first["place_right"] and second["block_ms"] == pytest.approx(3 * first["block_ms"], rel=1e-3)
+    assert second["place_right"] == 1 - first["place_right"] and second["block_ms"] == pytest.approx(
+        3 * first["block_ms"], rel=1e-3
+    )
 
 
 def test_the_judges_say_nothing_of_a_world_they_do_not_know(tmp_path: Path, backend: Backend) -> None:
@@ -114,8 +142,26 @@ def test_what_cannot_be_gone_on_with_is_refused(tmp_path: Path, backend: Backend
 
 def test_the_command_sits_and_goes_on(tmp_path: Path) -> None:
     def typed(*more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([SCRIPT, "bench", "soak", "--out", tmp_path / "run", "--policy", "window", "--pictures", "145",
-                               "--scene", "5", "--threads", "1", *more], capture_output=True, text=True)
+        return subprocess.run(
+            [
+                SCRIPT,
+                "bench",
+                "soak",
+                "--out",
+                tmp_path / "run",
+                "--policy",
+                "window",
+                "--pictures",
+                "145",
+                "--scene",
+                "5",
+                "--threads",
+                "1",
+                *more,
+            ],
+            capture_output=True,
+            text=True,
+        )
 
     first, second = typed("--minutes", "0"), typed("--json")
     assert first.returncode == second.returncode == 0, first.stderr + second.stderr

@@ -44,10 +44,24 @@ def test_in_columns_of_nothing_hardly_anything_is_found():
 
 
 def test_a_verdict_knows_which_way_is_good():
-    more, less, noise = [0.5 + 0.01 * n for n in range(16)], [-0.5 - 0.01 * n for n in range(16)], [(-1) ** n for n in range(16)]
+    more, less, noise = (
+        [0.5 + 0.01 * n for n in range(16)],
+        [-0.5 - 0.01 * n for n in range(16)],
+        [(-1) ** n for n in range(16)],
+    )
     pairs = {"more": more, "less": less, "noise": noise, "same": [0.0] * 16}
-    assert verdicts(pairs, True) == {"more": Verdict.BETTER, "less": Verdict.WORSE, "noise": Verdict.SAME, "same": Verdict.SAME}
-    assert verdicts(pairs, False) == {"more": Verdict.WORSE, "less": Verdict.BETTER, "noise": Verdict.SAME, "same": Verdict.SAME}
+    assert verdicts(pairs, True) == {
+        "more": Verdict.BETTER,
+        "less": Verdict.WORSE,
+        "noise": Verdict.SAME,
+        "same": Verdict.SAME,
+    }
+    assert verdicts(pairs, False) == {
+        "more": Verdict.WORSE,
+        "less": Verdict.BETTER,
+        "noise": Verdict.SAME,
+        "same": Verdict.SAME,
+    }
     assert verdicts(pairs, None)["more"] is Verdict.DIFFERENT
 
 

@@ -14,7 +14,7 @@ import typer
 
 from echo_cli import __version__
 from echo_cli.cli import app
-from echo_cli.cli.commands import COMMANDS
+from echo_cli.commands import COMMANDS
 from echo_cli.errors import Exit, Interrupted, MissingError, OutOfMemory, OutputError, UsageError
 
 
@@ -80,7 +80,8 @@ def test_help_is_in_words_for_people(capfd: pytest.CaptureFixture[str]) -> None:
     for command, told in found.items():
         assert not re.search(r"<(str|path|int|float|list)\b", told), command  # names of Python's types
         assert not re.search(r"\{[A-Z]", told.partition("\n")[0]), command
-        assert not re.search(r"\.\.\.$", told.partition("\nCommands:\n")[2], re.MULTILINE), command  # a summary cut short
+        # a summary cut short
+        assert not re.search(r"\.\.\.$", told.partition("\nCommands:\n")[2], re.MULTILINE), command
         assert not re.search(r"\[default: \(|\bx[<>]=|=x\b", told), command
     assert "[default: 20; at least 1]" in found["bench speed"]
     assert "[default: 1; 0 to 65535]" in " ".join(found["train"].split())

@@ -1,4 +1,5 @@
-"""The real command over many storyboards: what is made, skipped, failed and left, in shares and again, with its exit code."""
+"""The real command over many storyboards: what is made, skipped, failed and left, in shares and again, with its exit
+code."""
 
 import io
 import json
@@ -16,9 +17,8 @@ from pathlib import Path
 import pytest
 
 from echo_cli.cli.app import run
-from echo_cli.models import backend as backends
-from echo_cli.models import told
-from echo_cli.models.spec import SPECS
+from echo_cli.models import loaders
+from echo_cli.spec import SPECS
 from tests.render import stage
 
 ROOT = Path(__file__).parents[2]
@@ -31,8 +31,8 @@ HOW = ("--scale", "1", "--preset", "ultrafast")
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to work in, and the small model under the name `tiny`."""
     monkeypatch.setitem(SPECS, "tiny", stage.SPEC)
-    monkeypatch.setitem(backends.LOADERS, "tiny", stage.load)
-    monkeypatch.setitem(told.HASHES, "tiny", lambda folder: "0" * 64)
+    monkeypatch.setitem(loaders.LOADERS, "tiny", stage.load)
+    monkeypatch.setitem(loaders.HASHES, "tiny", lambda folder: "0" * 64)
     folder = tmp_path / "here"
     (folder / "night").mkdir(parents=True)
     monkeypatch.chdir(folder)
@@ -64,7 +64,9 @@ def hashes(folder: str) -> dict[str, str]:
             for path in Path(folder).rglob("*.manifest.json")}
 
 
-def test_one_bad_storyboard_does_not_stop_the_rest_and_what_is_done_is_skipped(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_bad_storyboard_does_not_stop_the_rest_and_what_is_done_is_skipped(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     write("a.yaml", "b.yaml", "c.yml")
     write("bad.yaml", text="scenes: [{id: a, prompt: a red ball}]")
     code, lines, err = batch("night", "missing.yaml", "--out-dir", "films", capsys=capsys)
@@ -101,7 +103,11 @@ def test_names_say_what_they_are_made_of_and_may_not_meet(capsys: pytest.Capture
     assert (code, lines) == (2, []) and "day/a.yaml and night/a.yaml would both become a.mp4" in err
     assert not list(Path().glob("*.mp4"))
     code, lines, _ = batch("day", "night", "--name", "{folder}/{stem}-{seed:03}", "--out-dir", "o", capsys=capsys)
-    assert code == 0 and [line["film"] for line in lines] == ["o/day/a-009.mp4", "o/night/a-000.mp4", "o/night/b-001.mp4"]
+    assert code == 0 and [line["film"] for line in lines] == [
+        "o/day/a-009.mp4",
+        "o/night/a-000.mp4",
+        "o/night/b-001.mp4",
+    ]
     code, lines, _ = batch("night", "--name", "{stem}-{seed}", "--seed", "7", "--out-dir", "o", capsys=capsys)
     assert [line["film"] for line in lines] == ["o/a-7.mp4", "o/b-7.mp4"]
     # a collision is seen in every share, also in those that would not make both
@@ -109,20 +115,27 @@ def test_names_say_what_they_are_made_of_and_may_not_meet(capsys: pytest.Capture
     assert code == 2 and "would both become" in err
 
 
-@pytest.mark.parametrize(("arguments", "code", "told"), [
-    ([], 2, "no storyboard to make"), (["*.yaml"], 2, "no storyboard matches"),
-    (["night", "--shard", "0/3"], 2, "numbered from 1 to 3"),
-    (["night", "--shard", "auto"], 2, "no scheduler says"), (["night", "--name", "{sted}"], 2, "did you mean 'stem'"),
-    (["night", "--address", "x:1"], 2, "--address is for --engine ray"),
-    (["night", "--actors", "2"], 2, "--actors is for --engine ray"),
-    (["night", "--progress", "openjd"], 2, "both write to standard output"), (["night", "--retries", "-1"], 2, "--retries"),
-    (["night", "--memory", "echo"], 2, "echo-forcing"),
-    (["night", "--model", "tinny"], 2, "did you mean 'tiny'"), (["night", "--engine", "slurm"], 2, "slurm"),
-    (["night", "--size", "big"], 2, "WIDTHxHEIGHT"),
-    (["night", "--dtype", "float8", "--plan"], 2, "no dtype is called 'float8'"),
-    (["night", "--device", "abacus", "--plan"], 2, "no device is called 'abacus'"),
-    (["night", "--engine", "ray", "--dtype", "float8"], 2, "no dtype is called 'float8'"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        ([], 2, "no storyboard to make"),
+        (["*.yaml"], 2, "no storyboard matches"),
+        (["night", "--shard", "0/3"], 2, "numbered from 1 to 3"),
+        (["night", "--shard", "auto"], 2, "no scheduler says"),
+        (["night", "--name", "{sted}"], 2, "did you mean 'stem'"),
+        (["night", "--address", "x:1"], 2, "--address is for --engine ray"),
+        (["night", "--actors", "2"], 2, "--actors is for --engine ray"),
+        (["night", "--progress", "openjd"], 2, "both write to standard output"),
+        (["night", "--retries", "-1"], 2, "--retries"),
+        (["night", "--memory", "echo"], 2, "echo-forcing"),
+        (["night", "--model", "tinny"], 2, "did you mean 'tiny'"),
+        (["night", "--engine", "slurm"], 2, "slurm"),
+        (["night", "--size", "big"], 2, "WIDTHxHEIGHT"),
+        (["night", "--dtype", "float8", "--plan"], 2, "no dtype is called 'float8'"),
+        (["night", "--device", "abacus", "--plan"], 2, "no device is called 'abacus'"),
+        (["night", "--engine", "ray", "--dtype", "float8"], 2, "no dtype is called 'float8'"),
+    ],
+)
 def test_what_the_whole_batch_has_wrong_is_told_before_anything(arguments: list[str], code: int, told: str,
                                                                 capsys: pytest.CaptureFixture[str]) -> None:
     write("a.yaml")
@@ -136,7 +149,12 @@ def test_each_failure_has_its_code_and_one_speaks_for_all(capsys: pytest.Capture
     Path("b.mp4").write_text("mine")
     Path("c.mp4").mkdir()
     code, lines, err = batch("night", "--retries", "2", capsys=capsys)
-    assert code == 5 and {Path(line["storyboard"]).stem: line["exit_code"] for line in lines} == {"d": 2, "a": 0, "b": 5, "c": 0}
+    assert code == 5 and {Path(line["storyboard"]).stem: line["exit_code"] for line in lines} == {
+        "d": 2,
+        "a": 0,
+        "b": 5,
+        "c": 0,
+    }
     assert Path("b.mp4").read_text() == "mine" and Path("c.mp4/c.mp4").exists()
     assert "exit code 5: night/b.yaml\nexit code 2: night/d.yaml" in err
 
@@ -152,7 +170,9 @@ def test_progress_for_a_farm_is_the_batchs(capsys: pytest.CaptureFixture[str]) -
     write("c.yaml", text="nonsense")
     assert run(["batch", "night", "--progress", "openjd", *HOW]) == 2
     out = capsys.readouterr().out
-    assert "openjd_progress: 50.0\nopenjd_status: film 1/3 a.yaml | block 1/1" in out and "openjd_progress: 100.0\n" in out
+    assert (
+        "openjd_progress: 50.0\nopenjd_status: film 1/3 a.yaml | block 1/1" in out and "openjd_progress: 100.0\n" in out
+    )
     assert out.endswith("openjd_fail: 3 storyboards: 1 failed, 2 made\n")
 
 
@@ -172,7 +192,8 @@ def test_a_plan_is_commands_that_make_the_same_films(capsys: pytest.CaptureFixtu
     capsys.readouterr()
     assert run(["batch", "night", "--out-dir", "films", "--plan", "--seed", "3", *HOW]) == 2
     out, err = capsys.readouterr()
-    assert len(out.splitlines()) == 4 and "night/bad.yaml: failed, exit code 2" in err  # another seed: a.yaml is not done
+    # another seed: a.yaml is not done
+    assert len(out.splitlines()) == 4 and "night/bad.yaml: failed, exit code 2" in err
     assert run(["batch", "night", "--out-dir", "films", "--plan", *HOW]) == 2
     plan = capsys.readouterr().out
     assert len(plan.splitlines()) == 3 and "a.yaml" not in plan
@@ -185,8 +206,11 @@ def test_a_plan_is_commands_that_make_the_same_films(capsys: pytest.CaptureFixtu
     for line in plan.splitlines():
         if line != odd:
             assert run(shlex.split(line)[1:]) == 0
-    code, lines, _ = batch("night", "--out-dir", "films", capsys=capsys)
-    assert by_status(lines) == {"failed": ["bad.yaml"], "skipped": ["-n.yaml", "a.yaml", "it's.yaml", "two\nlines.yaml"]}
+    _code, lines, _ = batch("night", "--out-dir", "films", capsys=capsys)
+    assert by_status(lines) == {
+        "failed": ["bad.yaml"],
+        "skipped": ["-n.yaml", "a.yaml", "it's.yaml", "two\nlines.yaml"],
+    }
 
 
 def test_fast_reaches_every_film_its_manifest_a_plan_and_the_actors(capsys: pytest.CaptureFixture[str],
@@ -194,9 +218,11 @@ def test_fast_reaches_every_film_its_manifest_a_plan_and_the_actors(capsys: pyte
     from echo_cli.render.batch import ray_engine
 
     runs = []
-    monkeypatch.setitem(backends.LOADERS, "tiny", lambda runtime, folder, running:
+    monkeypatch.setitem(loaders.LOADERS, "tiny", lambda runtime, folder, running:
                         runs.append(running) or stage.load(runtime, folder, running))
-    monkeypatch.setattr(ray_engine, "make_films", lambda films, *_: runs.extend(film.job.running for film in films) or ())
+    monkeypatch.setattr(
+        ray_engine, "make_films", lambda films, *_: runs.extend(film.job.running for film in films) or ()
+    )
     write("a.yaml")
     assert run(["batch", "night", "--out-dir", "films", "--fast", "--plan", *HOW]) == 0
     assert "--fast" in shlex.split(capsys.readouterr().out)
@@ -217,7 +243,8 @@ def test_a_plan_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def in_shards(count: int, storyboards: int, capsys: pytest.CaptureFixture[str]) -> list[float]:
-    """Sequential films and those of shares in any order are the same, and a second time nothing is made; how long that took."""
+    """Sequential films and those of shares in any order are the same, and a second time nothing is made; how long that
+    took."""
     write(*(f"{number}.yaml" for number in range(storyboards)))
     batch("night", "--out-dir", "alone", capsys=capsys)
     spent, shares = [], [f"{number}/{count}" for number in range(1, count + 1)]
@@ -235,7 +262,9 @@ def in_shards(count: int, storyboards: int, capsys: pytest.CaptureFixture[str]) 
     return spent[count:]
 
 
-def test_shares_make_the_same_films_and_then_none(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shares_make_the_same_films_and_then_none(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     in_shards(5, 20, capsys)
     monkeypatch.setenv("AWS_BATCH_JOB_ARRAY_INDEX", "6")
     monkeypatch.setenv("AWS_BATCH_JOB_ARRAY_SIZE", "7")
@@ -249,28 +278,37 @@ def test_shares_make_the_same_films_and_then_none(capsys: pytest.CaptureFixture[
 def test_two_hundred_in_five_shares_twice(capsys: pytest.CaptureFixture[str]) -> None:
     again = in_shards(5, 200, capsys)
     with capsys.disabled():
-        print(f"\n200 storyboards in 5 shares, all done already: {sum(again):.1f} s together, {max(again):.1f} s the longest")
+        print(
+            f"\n200 storyboards in 5 shares, all done already: {sum(again):.1f} s together, {max(again):.1f} s the longest"
+        )
 
 
 def test_what_is_done_needs_no_torch(capsys: pytest.CaptureFixture[str]) -> None:
     write("a.yaml", "b.yaml")
     batch("night", capsys=capsys)
-    program = ("import sys; from echo_cli.models import told; from echo_cli.models.spec import SPECS; "
-               "from dataclasses import replace;"
-               f"told.HASHES['tiny'] = lambda folder: '0' * 64; SPECS['tiny'] = replace(SPECS['tiny'], size={stage.SPEC.size}, "
-               f"strides={stage.SPEC.strides});"
-               f"from echo_cli.cli.app import run; code = run(['batch', 'night', '--json', *{HOW!r}]); "
-               "sys.exit(code or 'torch' in sys.modules)")
+    program = (
+        "import sys; from echo_cli.models import loaders; from echo_cli.spec import SPECS; "
+        "from dataclasses import replace;"
+        f"loaders.HASHES['tiny'] = lambda folder: '0' * 64; SPECS['tiny'] = replace(SPECS['tiny'], size={stage.SPEC.size}, "
+        f"strides={stage.SPEC.strides});"
+        f"from echo_cli.cli.app import run; code = run(['batch', 'night', '--json', *{HOW!r}]); "
+        "sys.exit(code or 'torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0 and [json.loads(line)["status"] for line in done.stdout.splitlines()] == ["skipped"] * 2
 
 
-def test_a_signal_ends_the_film_at_a_block_leaves_the_rest_and_the_next_run_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_signal_ends_the_film_at_a_block_leaves_the_rest_and_the_next_run_goes_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     write("a.yaml", "c.yaml")
     write("b.yaml", text=LONG.replace("10m", "60s"))
 
     def stop() -> None:
-        while not Path("b.trace.json.partial").exists() or Path("b.trace.json.partial").read_text().count('"kind":"block"') < 3:
+        while (
+            not Path("b.trace.json.partial").exists()
+            or Path("b.trace.json.partial").read_text().count('"kind":"block"') < 3
+        ):
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -279,13 +317,19 @@ def test_a_signal_ends_the_film_at_a_block_leaves_the_rest_and_the_next_run_goes
     assert code == 75 and by_status(lines) == {"made": ["a.yaml"], "interrupted": ["b.yaml"], "left": ["c.yaml"]}
     assert lines[1]["exit_code"] == 75 and lines[2]["exit_code"] is None and "the same command goes on" in err
     code, lines, _ = batch("night", capsys=capsys)
-    assert code == 0 and by_status(lines) == {"skipped": ["a.yaml"], "made": ["b.yaml", "c.yaml"]} and lines[1]["sittings"] == 2
+    assert (
+        code == 0
+        and by_status(lines) == {"skipped": ["a.yaml"], "made": ["b.yaml", "c.yaml"]}
+        and lines[1]["sittings"] == 2
+    )
     resumed = hashes(".")["b.manifest.json"]
     batch("night/b.yaml", "--out-dir", "whole", capsys=capsys)
     assert hashes("whole") == {"b.manifest.json": resumed}
 
 
-def test_the_list_may_come_from_another_program(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_list_may_come_from_another_program(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     write("a.yaml", "two\nlines.yaml")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"night/a.yaml\0night/two\nlines.yaml\0")))
     code, lines, _ = batch("-", capsys=capsys)

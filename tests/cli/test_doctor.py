@@ -9,7 +9,7 @@ import pytest
 from echo_cli.cli import app, doctor
 from echo_cli.cli.doctor import Finding
 from echo_cli.errors import MissingError
-from echo_cli.models import tiny
+from echo_cli.models.tiny import model as tiny
 from echo_cli.video import ffmpeg
 
 
@@ -70,7 +70,11 @@ def test_an_extra_names_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "EXTRAS", {"here": ("json",), "away": ("json", "no_such_module")})
     here, away = doctor._extras()
     assert (here.found, here.text) == (True, "installed")
-    assert (away.found, away.text, away.remedy) == (False, "not installed: no_such_module", "pip install 'echo-cli[away]'")
+    assert (away.found, away.text, away.remedy) == (
+        False,
+        "not installed: no_such_module",
+        "pip install 'echo-cli[away]'",
+    )
 
 
 def test_a_card_that_torch_cannot_use_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -79,7 +83,12 @@ def test_a_card_that_torch_cannot_use_is_told(monkeypatch: pytest.MonkeyPatch, t
     (tmp_path / "version").write_text("driver")
     monkeypatch.setattr(doctor, "DRIVER", tmp_path / "version")
     _, device = doctor._torch()
-    assert not device.found and not device.needed and "a CUDA driver is here" in device.text and "pytorch.org" in device.remedy
+    assert (
+        not device.found
+        and not device.needed
+        and "a CUDA driver is here" in device.text
+        and "pytorch.org" in device.remedy
+    )
     monkeypatch.setattr(doctor, "DRIVER", tmp_path / "nothing")
     _, device = doctor._torch()
     assert device.found and device.text.startswith("cpu; ")
@@ -95,7 +104,9 @@ def test_what_compiling_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor._compiler().text == "Triton not found"
 
 
-def test_large_models_are_told_with_the_command_that_fetches_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_large_models_are_told_with_the_command_that_fetches_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("ECHO_MODELS", str(tmp_path))
     lack = found(doctor._models())
     assert (lack.found, lack.needed, lack.text) == (False, False, "wan2.1-t2v-1.3b: not here")

@@ -15,7 +15,9 @@ SCRIPTS = Path(sysconfig.get_path("scripts"))
 OURS = SCRIPTS / "echo"
 SYSTEM = Path(entry.LAST_RESORT)
 
-pytestmark = pytest.mark.skipif(not (OURS.exists() and SYSTEM.exists()), reason="needs the installed script and /bin/echo")
+pytestmark = pytest.mark.skipif(
+    not (OURS.exists() and SYSTEM.exists()), reason="needs the installed script and /bin/echo"
+)
 
 
 def call(*arguments: str | bytes, program: Path = OURS, **settings: object) -> tuple[int, bytes, bytes]:
@@ -81,5 +83,5 @@ def test_nothing_but_the_standard_library_is_imported_for_the_systems_echo() -> 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert {name for name in loaded if name.startswith("echo_cli")} == {
-        "echo_cli", "echo_cli.cli", "echo_cli.cli.commands", "echo_cli.entry"}
+        "echo_cli", "echo_cli.cli", "echo_cli.commands", "echo_cli.entry"}
     assert {name.partition(".")[0] for name in loaded} - {"echo_cli"} <= sys.stdlib_module_names

@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from echo_cli.cli.app import run
-from echo_cli.models import backend as backends
-from echo_cli.models import told
-from echo_cli.models.spec import SPECS
+from echo_cli.models import loaders
+from echo_cli.spec import SPECS
 from echo_cli.trace.reader import read_trace
 from echo_cli.video import read
 from tests.render import stage
@@ -29,8 +28,8 @@ FINAL = ("film.mp4", "film.trace.json", "film.manifest.json", "film.srt")
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a storyboard in it, and the small model under the name `tiny`."""
     monkeypatch.setitem(SPECS, "tiny", stage.SPEC)
-    monkeypatch.setitem(backends.LOADERS, "tiny", stage.load)
-    monkeypatch.setitem(told.HASHES, "tiny", lambda folder: stage.WEIGHTS)
+    monkeypatch.setitem(loaders.LOADERS, "tiny", stage.load)
+    monkeypatch.setitem(loaders.HASHES, "tiny", lambda folder: stage.WEIGHTS)
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -59,7 +58,9 @@ def test_a_storyboard_becomes_three_files_and_its_subtitles(capsys: pytest.Captu
 def test_the_same_again_is_skipped_another_is_refused_and_force_makes_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert generate("-o", "film.mp4", "--json") == 0
     made = json.loads(capsys.readouterr().out)
-    assert made["status"] == "made" and made["pictures"] == 66 and set(made["outputs"]) == {"film", "trace", "subtitles"}
+    assert (
+        made["status"] == "made" and made["pictures"] == 66 and set(made["outputs"]) == {"film", "trace", "subtitles"}
+    )
     before = {path: path.stat().st_mtime_ns for path in Path(".").iterdir()}
 
     assert generate("-o", "film.mp4", "--json") == 0
@@ -75,8 +76,9 @@ def test_the_same_again_is_skipped_another_is_refused_and_force_makes_it(capsys:
 
 
 @pytest.mark.parametrize(("option", "name"), [("--device", "abacus"), ("--dtype", "float8")])
-def test_a_device_or_dtype_that_does_not_exist_is_wrong_whatever_stands_there(option: str, name: str,
-                                                                             capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_device_or_dtype_that_does_not_exist_is_wrong_whatever_stands_there(
+    option: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     Path("story.mp4").write_bytes(b"precious")
     for more in ((), ("--dry-run",)):
         assert generate(option, name, *more) == 2
@@ -88,7 +90,7 @@ def test_the_devices_and_dtypes_that_the_command_line_knows_are_the_engines() ->
     from echo_cli.cli.options import DTYPES, check_running
     from echo_cli.runtime import DTYPES as COMPUTED
 
-    assert DTYPES == ("auto", *COMPUTED)
+    assert ("auto", *COMPUTED) == DTYPES
     for device in ("auto", "cpu", "cuda", "cuda:0", "cuda:13"):
         check_running(device, "auto")
 
@@ -100,22 +102,37 @@ def test_a_film_without_a_manifest_is_never_overwritten(capsys: pytest.CaptureFi
     assert names() == {"film.mp4"}
 
 
-@pytest.mark.parametrize(("arguments", "code", "told"), [
-    (["--model", "tinny"], 2, "did you mean 'tiny'"), (["--memory", "echo"], 2, "echo-forcing"),
-    (["--set", "memory.recent=3"], 2, "did you mean 'memory.recent_frames'"),
-    (["--set", "recent_frames=3"], 2, "did you mean 'memory.recent_frames'"), (["--set", "memory.zzz=3"], 2, "memory.smooth.…"),
-    (["--set", "memory.recent_frames"], 2, "it has no '='"),
-    (["--set", "memory.recent_frames=many"], 2, "must be a whole number"), (["--set", "memory.recent_frames=4"], 2, "22 frames"),
-    (["--memory", "sink", "--set", "memory.recent_frames=3"], 2, "no setting 'memory.recent_frames' of sink"),
-    (["--size", "100x64"], 2, "multiple of 32"), (["--size", "big"], 2, "WIDTHxHEIGHT"), (["--scale", "0"], 2, "1 to 16"),
-    (["--codec", "nope"], 2, "Unknown encoder 'nope'"), (["--preset", "warp"], 2, "warp"), (["-o", "film.mkv"], 2, ".mkv"),
-    (["-o", "-", "--json"], 2, "standard output"), (["-o", "-", "--subtitles", "srt"], 2, "subtitles"),
-    (["--progress", "openjd", "--json"], 2, "standard output"), (["--progress", "loud"], 2, "loud"),
-    (["--seed", "-1"], 2, "--seed"),
-    (["--device", "abc"], 2, "abc"), (["--device", "cuda:99"], 3, "cuda:99"), (["--dtype", "int3"], 2, "int3"),
-    (["--model", "wan2.1-t2v-1.3b"], 3, "wan2.1-t2v-1.3b"), (["-o", "story.yaml/film.mp4"], 5, "not a folder"),
-    (["-o", "x" * 252], 5, "too long"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["--model", "tinny"], 2, "did you mean 'tiny'"),
+        (["--memory", "echo"], 2, "echo-forcing"),
+        (["--set", "memory.recent=3"], 2, "did you mean 'memory.recent_frames'"),
+        (["--set", "recent_frames=3"], 2, "did you mean 'memory.recent_frames'"),
+        (["--set", "memory.zzz=3"], 2, "memory.smooth.…"),
+        (["--set", "memory.recent_frames"], 2, "it has no '='"),
+        (["--set", "memory.recent_frames=many"], 2, "must be a whole number"),
+        (["--set", "memory.recent_frames=4"], 2, "22 frames"),
+        (["--memory", "sink", "--set", "memory.recent_frames=3"], 2, "no setting 'memory.recent_frames' of sink"),
+        (["--size", "100x64"], 2, "multiple of 32"),
+        (["--size", "big"], 2, "WIDTHxHEIGHT"),
+        (["--scale", "0"], 2, "1 to 16"),
+        (["--codec", "nope"], 2, "Unknown encoder 'nope'"),
+        (["--preset", "warp"], 2, "warp"),
+        (["-o", "film.mkv"], 2, ".mkv"),
+        (["-o", "-", "--json"], 2, "standard output"),
+        (["-o", "-", "--subtitles", "srt"], 2, "subtitles"),
+        (["--progress", "openjd", "--json"], 2, "standard output"),
+        (["--progress", "loud"], 2, "loud"),
+        (["--seed", "-1"], 2, "--seed"),
+        (["--device", "abc"], 2, "abc"),
+        (["--device", "cuda:99"], 3, "cuda:99"),
+        (["--dtype", "int3"], 2, "int3"),
+        (["--model", "wan2.1-t2v-1.3b"], 3, "wan2.1-t2v-1.3b"),
+        (["-o", "story.yaml/film.mp4"], 5, "not a folder"),
+        (["-o", "x" * 252], 5, "too long"),
+    ],
+)
 def test_what_cannot_be_is_told_with_its_exit_code_and_leaves_nothing(
         capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, told: str) -> None:
     assert generate(*arguments) == code
@@ -127,7 +144,9 @@ def test_what_cannot_be_is_told_with_its_exit_code_and_leaves_nothing(
 def test_a_wrong_storyboard_is_told_by_line(capsys: pytest.CaptureFixture[str]) -> None:
     Path("story.yaml").write_text(stage.STORY.replace("recall:meadow", "recall:meadov"))
     assert generate() == 2
-    assert re.search(r"story.yaml:8:\d+: scene 'again': recall of 'meadov'.*did you mean 'meadow'", capsys.readouterr().err)
+    assert re.search(
+        r"story.yaml:8:\d+: scene 'again': recall of 'meadov'.*did you mean 'meadow'", capsys.readouterr().err
+    )
     assert run(["generate", "nothing.yaml"]) == 2
 
 
@@ -145,7 +164,10 @@ def test_storyboards_of_any_name(name: str, capsys: pytest.CaptureFixture[str]) 
     manifest = json.loads(Path(name).with_suffix(".manifest.json").read_text())
     assert manifest["source"] == name and manifest["outputs"]["film"]["name"] == Path(name).with_suffix(".mp4").name
     assert sum(1 for _ in read.pictures(Path(name).with_suffix(".mp4"))) == 66
-    assert run(["generate", "--scale", "1", "--preset", "ultrafast", "--", name]) == 0 and "skipped" in capsys.readouterr().err
+    assert (
+        run(["generate", "--scale", "1", "--preset", "ultrafast", "--", name]) == 0
+        and "skipped" in capsys.readouterr().err
+    )
 
 
 def test_words_the_model_never_met_are_told_unless_quiet(capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,7 +182,11 @@ def test_words_the_model_never_met_are_told_unless_quiet(capsys: pytest.CaptureF
 def test_a_dry_run_makes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert generate("--dry-run", "--set", "memory.smooth.clear_after=2", "--json") == 0
     plan = json.loads(capsys.readouterr().out)
-    assert plan["status"] == "planned" and plan["pictures"] == 66 and plan["settings"]["memory"]["smooth"]["clear_after"] == 2
+    assert (
+        plan["status"] == "planned"
+        and plan["pictures"] == 66
+        and plan["settings"]["memory"]["smooth"]["clear_after"] == 2
+    )
     assert names() == set()
     assert generate("--dry-run", "-o", "a.mp4") == 0
     assert "a.mp4: 66 pictures of 96x64 at 16 fps, 4.125 s in 3 scenes and 6 blocks" in capsys.readouterr().out
@@ -184,7 +210,10 @@ def test_a_dry_run_needs_no_torch() -> None:
 
 def test_the_command_line_wins_over_the_storyboard() -> None:
     Path("story.yaml").write_text("memory: {policy: echo-forcing, anchor_frames: 9, recent_frames: 6}\n" + stage.STORY)
-    assert generate("-o", "a.mp4", "--memory", "sink", "--size", "64x64", "--seed", "1", "--set", "memory.anchor_frames=6") == 0
+    assert (
+        generate("-o", "a.mp4", "--memory", "sink", "--size", "64x64", "--seed", "1", "--set", "memory.anchor_frames=6")
+        == 0
+    )
     settings = json.loads(Path("a.manifest.json").read_text())["identity"]
     assert settings["seed"] == 1 and settings["settings"]["size"] == [64, 64]
     assert settings["settings"]["memory"] == {"policy": "sink", "window": None, "anchor_frames": 6}
@@ -225,7 +254,9 @@ def test_every_storyboard_that_teaches_becomes_a_film(name: str) -> None:
     assert run(["generate", str(ROOT / "storyboards" / name), "-o", "film", "--scale", "1", "--preset", "ultrafast",
                 "--quiet"]) == 0
     facts = json.loads(Path("film.manifest.json").read_text())["film"]
-    assert sum(1 for _ in read.pictures(Path("film.mp4"))) == facts["pictures"] == round(facts["seconds"] * facts["fps"])
+    assert (
+        sum(1 for _ in read.pictures(Path("film.mp4"))) == facts["pictures"] == round(facts["seconds"] * facts["fps"])
+    )
 
 
 # Faults and signals, in the middle of a run
@@ -312,7 +343,17 @@ def test_a_locked_disk_is_told_before_the_first_block(locked_disk: Path, capsys:
 
 
 def start(*arguments: str, **options) -> subprocess.Popen:
-    command = [sys.executable, "-m", "tests.render.stage", "generate", *arguments, "--scale", "1", "--preset", "ultrafast"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.render.stage",
+        "generate",
+        *arguments,
+        "--scale",
+        "1",
+        "--preset",
+        "ultrafast",
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}, **options)
 
 

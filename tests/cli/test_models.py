@@ -1,4 +1,5 @@
-"""`models` as it is typed: what is here, whether it is whole, converting it, and fetching it from a publisher on loopback."""
+"""`models` as it is typed: what is here, whether it is whole, converting it, and fetching it from a publisher on
+loopback."""
 
 import json
 import os
@@ -12,12 +13,13 @@ import pytest
 import torch
 
 from echo_cli.cli.app import run
-from echo_cli.models import download
-from echo_cli.models.convert import convert
-from echo_cli.models.tiny_words import TABLES
-from echo_cli.models.wan_weights import open_weights
-from tests.models import hub, wan_folders
+from echo_cli.models.files import download
+from echo_cli.models.files.convert import convert
+from echo_cli.models.tiny.words import TABLES
+from echo_cli.models.wan.weights import open_weights
+from tests.models import hub
 from tests.models.hub import Hub
+from tests.models.wan import wan_folders
 
 EXTRA = "needs the extra: pip install 'echo-cli[wan]'"
 pytest.importorskip("diffusers", reason=EXTRA)
@@ -84,7 +86,7 @@ def test_a_list_tells_what_is_here_and_what_it_lacks(models: Path, capfd: pytest
 
 
 def test_what_can_be_fetched_is_named_where_one_looks(capfd: pytest.CaptureFixture[str]) -> None:
-    from echo_cli.models.download import RELEASES
+    from echo_cli.models.files.download import RELEASES
 
     assert run(["models", "get", "--help"]) == 0
     told = capfd.readouterr().out
@@ -144,9 +146,24 @@ def test_a_conversion_by_name_and_by_folder(models: Path, tmp_path: Path, capfd:
     assert "transformer: " in err
     torch.save(wan_folders.adapter(), tmp_path / "lora.pt")
     generator = models / "from" / "mine.pt"
-    out, err = told(capfd, "convert", f"{models}/from", "-o", "merged", "--generator", str(generator), "--branch", "generator",
-                    "--lora",
-                    "lora.pt", "--lora-scale", "0.5", "--dtype", "bfloat16", "--json")
+    out, err = told(
+        capfd,
+        "convert",
+        f"{models}/from",
+        "-o",
+        "merged",
+        "--generator",
+        str(generator),
+        "--branch",
+        "generator",
+        "--lora",
+        "lora.pt",
+        "--lora-scale",
+        "0.5",
+        "--dtype",
+        "bfloat16",
+        "--json",
+    )
     assert json.loads(out) == {"folder": "merged"}
     merged = open_weights(tmp_path / "merged").transformer
     for name, tensor in wan_folders.merged(0.5).items():
@@ -326,8 +343,12 @@ def test_a_publisher_that_cannot_be_had_is_exit_3(publisher: Hub, fetch: Callabl
 
 def test_the_environment_names_the_publisher_and_forbids_the_network(models: Path, publisher: Hub) -> None:
     def get(**environment: str) -> tuple[int, str]:
-        done = subprocess.run([sys.executable, "-c", "from echo_cli.cli.app import main; main()", "models", "get", WAN, "--json"],
-                              capture_output=True, text=True, env={**os.environ, "HF_ENDPOINT": publisher.address, **environment})
+        done = subprocess.run(
+            [sys.executable, "-c", "from echo_cli.cli.app import main; main()", "models", "get", WAN, "--json"],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "HF_ENDPOINT": publisher.address, **environment},
+        )
         return done.returncode, done.stdout or done.stderr
 
     code, said = get(HF_HUB_OFFLINE="1")
@@ -356,13 +377,22 @@ def test_without_the_extra_its_name_is_told(models: Path, capfd: pytest.CaptureF
     told(capfd, "info", "from")
 
 
-@pytest.mark.parametrize(("name", "proper"), [("google/umt5-xxl/spiece.model", True), ("google/umt5-xxl/../../../.bashrc", False),
-                                              ("/etc/passwd", False), ("..", False)])
+@pytest.mark.parametrize(
+    ("name", "proper"),
+    [
+        ("google/umt5-xxl/spiece.model", True),
+        ("google/umt5-xxl/../../../.bashrc", False),
+        ("/etc/passwd", False),
+        ("..", False),
+    ],
+)
 def test_a_publisher_cannot_name_files_elsewhere(name: str, proper: bool) -> None:
     assert download._proper(name) is proper
 
 
-def test_a_fetch_that_is_interrupted_keeps_its_half_and_is_alone(models: Path, publisher: Hub, fetch: Callable[..., str]) -> None:
+def test_a_fetch_that_is_interrupted_keeps_its_half_and_is_alone(
+    models: Path, publisher: Hub, fetch: Callable[..., str]
+) -> None:
     class Impatient(download.Silent):
         def progress(self, wanted: download.Wanted, done: int, whole_done: int, whole: int) -> None:
             if done and wanted.name == "Wan2.1_VAE.pth":

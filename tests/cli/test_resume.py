@@ -12,10 +12,9 @@ import pytest
 
 from echo_cli.cli.app import run
 from echo_cli.files import sha256
-from echo_cli.models import backend as backends
-from echo_cli.models import told
-from echo_cli.models.spec import SPECS
+from echo_cli.models import loaders
 from echo_cli.render.keeper import Keeper
+from echo_cli.spec import SPECS
 from echo_cli.video import read
 from tests.cli.test_generate import LONG, encoders, gone, names, start
 from tests.render import stage
@@ -26,7 +25,11 @@ OPTIONS = ("--scale", "1", "--preset", "ultrafast")
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with a storyboard in it, and the small model under the name `tiny`."""
-    for table, row in ((SPECS, stage.SPEC), (backends.LOADERS, stage.load), (told.HASHES, lambda folder: stage.WEIGHTS)):
+    for table, row in (
+        (SPECS, stage.SPEC),
+        (loaders.LOADERS, stage.load),
+        (loaders.HASHES, lambda folder: stage.WEIGHTS),
+    ):
         monkeypatch.setitem(table, "tiny", row)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -67,7 +70,11 @@ def test_the_same_command_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert re.search(r"stopped by SIGTERM after block [45] of 6; kept [\d.]+ [kM]B in film.resume "
                      r"\(never more than [\d.]+ MB\)", err)
     assert "hint: what was made up to block" in err and "the same command goes on from there" in err
-    assert names() >= {"film.resume", "film.trace.json.partial"} and "film.lock" not in names() and "film.mp4" not in names()
+    assert (
+        names() >= {"film.resume", "film.trace.json.partial"}
+        and "film.lock" not in names()
+        and "film.mp4" not in names()
+    )
     assert generate("-o", "film", "--dry-run") == 0
     assert re.search(r"interrupted after block [45] of 6: goes on from there", capsys.readouterr().out)
     assert generate("-o", "film", "--json") == 0
@@ -81,7 +88,7 @@ def test_another_film_is_refused_until_the_first_is_discarded(monkeypatch: pytes
                                                               capsys: pytest.CaptureFixture[str]) -> None:
     stop(monkeypatch, 2, signal.SIGINT)
     assert generate("-o", "film") == 75
-    monkeypatch.setitem(backends.LOADERS, "tiny", None)  # it is known before a model is loaded
+    monkeypatch.setitem(loaders.LOADERS, "tiny", None)  # it is known before a model is loaded
     for flag in ((), ("--resume",)):
         assert generate("-o", "film", "--seed", "9", *flag) == 2
         assert "seed was 5, now 9" in (err := capsys.readouterr().err) and "--restart" in err
@@ -100,9 +107,11 @@ def test_nothing_to_go_on_from_is_no_mistake() -> None:
     assert generate("-o", "film", "--resume") == 0
 
 
-def test_a_finished_film_is_skipped_without_a_model(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_film_is_skipped_without_a_model(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert generate("-o", "film") == 0
-    monkeypatch.setitem(backends.LOADERS, "tiny", None)
+    monkeypatch.setitem(loaders.LOADERS, "tiny", None)
     assert generate("-o", "film") == 0 and "skipped" in capsys.readouterr().err
 
 
@@ -113,7 +122,9 @@ def test_a_stream_says_that_it_cannot_go_on() -> None:
     process.stdout.read(2000)  # it flows
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate()
-    assert process.returncode == 75 and b"a film on standard output cannot go on: run it again" in err and names() == set()
+    assert (
+        process.returncode == 75 and b"a film on standard output cannot go on: run it again" in err and names() == set()
+    )
 
 
 @pytest.mark.parametrize("name", ["it's \"one\"\n%d;$(x).mp4", "x" * 251 + ".mp4", *(
@@ -129,12 +140,14 @@ def test_any_name_goes_on(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not [left for left in names() if left.endswith((".partial", ".resume", ".lock"))]
 
 
-def test_a_second_process_is_refused_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_process_is_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     Path("story.yaml").write_text(LONG)
     first = start("story.yaml", "-o", "film.mp4", "--quiet", "--checkpoint-every", "0")
     while not Path("film.lock").exists() or not Path("film.lock").read_bytes():
         assert first.poll() is None
-    monkeypatch.setitem(backends.LOADERS, "tiny", None)  # at once: before a model is loaded
+    monkeypatch.setitem(loaders.LOADERS, "tiny", None)  # at once: before a model is loaded
     assert generate("-o", "film.mp4") == 5
     assert f"film.mp4 is being made by process {first.pid} on " in capsys.readouterr().err
     first.kill()
@@ -156,7 +169,9 @@ def test_a_killed_process_is_gone_on_with() -> None:
     assert sha256(Path("film.mp4")) == sha256(Path("whole.mp4")) and "film.lock" not in names()
 
 
-def test_an_encoder_that_dies_costs_a_sitting(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_encoder_that_dies_costs_a_sitting(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert generate("-o", "whole.mp4", "--quiet") == 0
     monkeypatch.setattr("echo_cli.render.keeper.TWICE", -1)
     strike(monkeypatch, 4, lambda: os.kill(encoders(os.getpid())[0], signal.SIGKILL))
@@ -218,7 +233,9 @@ def test_a_disk_that_fills_up_at_any_byte(tmp_path: Path, capsys: pytest.Capture
         disk = tmp_path / f"disk-{number}"
         disk.mkdir()
         room = dice.randrange(most * number // 10, most * (number + 1) // 10) // 4096 * 4096 + 4096
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={room}", "echo-test", disk], capture_output=True).returncode:
+        if subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={room}", "echo-test", disk], capture_output=True
+        ).returncode:
             pytest.skip("needs the right to mount a file system")
         try:
             code = generate("-o", str(disk / "film.mp4"), *options)

@@ -9,16 +9,20 @@ from pathlib import Path
 import pytest
 
 from echo_cli.cli import app
-from echo_cli.cli.commands import COMMANDS, OPTIONS
 from echo_cli.cli.shell_init import Shell, snippet
+from echo_cli.commands import COMMANDS, OPTIONS
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 SHELLS = {shell: shutil.which(shell) for shell in Shell}
 BARE = {Shell.BASH: ["--norc", "--noprofile"], Shell.ZSH: ["-f"], Shell.FISH: ["--no-config"]}
 
-each_shell = pytest.mark.parametrize("shell", [
-    pytest.param(shell, marks=pytest.mark.skipif(path is None, reason=f"no {shell} here")) for shell, path in SHELLS.items()
-])
+each_shell = pytest.mark.parametrize(
+    "shell",
+    [
+        pytest.param(shell, marks=pytest.mark.skipif(path is None, reason=f"no {shell} here"))
+        for shell, path in SHELLS.items()
+    ],
+)
 
 
 def tell(shell: Shell, script: str, home: Path) -> str:
@@ -37,9 +41,14 @@ def tell(shell: Shell, script: str, home: Path) -> str:
 
 @each_shell
 def test_our_commands_go_to_the_tool_word_for_word(shell: Shell, tmp_path: Path) -> None:
-    assert tell(shell, "echo generate 'my film.yaml' '' -o '*'\n", tmp_path) == "tool <generate> <my film.yaml> <> <-o> <*>\n"
+    assert (
+        tell(shell, "echo generate 'my film.yaml' '' -o '*'\n", tmp_path)
+        == "tool <generate> <my film.yaml> <> <-o> <*>\n"
+    )
     ours = (*COMMANDS, *OPTIONS)
-    assert tell(shell, "".join(f"echo {word}\n" for word in ours), tmp_path) == "".join(f"tool <{word}>\n" for word in ours)
+    assert tell(shell, "".join(f"echo {word}\n" for word in ours), tmp_path) == "".join(
+        f"tool <{word}>\n" for word in ours
+    )
 
 
 @each_shell

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from echo_cli.models.tiny import WEIGHTS
+from echo_cli.models.tiny.model import WEIGHTS
 from echo_cli.video.read import facts
 
 SCRIPT = Path(sysconfig.get_path("scripts")) / "echo-cli"
@@ -16,7 +16,9 @@ STORYBOARDS = sorted((Path(__file__).parents[2] / "storyboards").glob("*.yaml"))
 
 
 def generate(storyboard: Path, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([SCRIPT, "generate", storyboard, *options], cwd=folder, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [SCRIPT, "generate", storyboard, *options], cwd=folder, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.slow
@@ -35,7 +37,9 @@ def test_a_storyboard_that_teaches_becomes_a_film(storyboard: Path, tmp_path: Pa
 def test_a_model_is_also_the_folder_of_its_weights(tmp_path: Path) -> None:
     """The same weights by name and by path make the same film."""
     short = tmp_path / "short.yaml"
-    short.write_text(yaml.safe_dump({"scenes": [{"id": "one", "prompt": "a red ball rests on the beach", "duration": "1s"}]}))
+    short.write_text(
+        yaml.safe_dump({"scenes": [{"id": "one", "prompt": "a red ball rests on the beach", "duration": "1s"}]})
+    )
     films = []
     for options in ([], ["--model", str(WEIGHTS)]):
         done = generate(short, tmp_path, "--force", "-o", "film.mp4", *options)
@@ -44,7 +48,9 @@ def test_a_model_is_also_the_folder_of_its_weights(tmp_path: Path) -> None:
     assert films[0] == films[1]
 
 
-@pytest.mark.parametrize(("model", "said"), [("./nowhere", "no model is in this folder"), ("tinny", "did you mean 'tiny'")])
+@pytest.mark.parametrize(
+    ("model", "said"), [("./nowhere", "no model is in this folder"), ("tinny", "did you mean 'tiny'")]
+)
 def test_a_model_that_is_not_there(model: str, said: str, tmp_path: Path) -> None:
     done = generate(STORYBOARDS[0], tmp_path, "--model", model)
     assert done.returncode in (2, 3) and said in done.stderr and "Traceback" not in done.stderr

@@ -38,13 +38,17 @@ def test_what_cannot_be_is_told(tmp_path, arguments, said):
                                      ("bench", "soak", "--device", "cpu")])
 def test_a_file_where_the_folder_should_be_is_told(tmp_path, command):
     (tmp_path / "run").write_text("mine")
-    done = subprocess.run([*TRAIN[:-1], *command, "--out", str(tmp_path / "run" / "of")], capture_output=True, text=True)
+    done = subprocess.run(
+        [*TRAIN[:-1], *command, "--out", str(tmp_path / "run" / "of")], capture_output=True, text=True
+    )
     assert (done.returncode, done.stdout) == (5, "") and "a part of its path is a file" in done.stderr
     assert os.listdir(tmp_path) == ["run"] and "hint:" in done.stderr
 
 
 def test_faults_of_a_model_that_is_not_here_are_not_tried():
-    done = subprocess.run([*TRAIN[:-1], "bench", "faults", "--model", "tinny"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [*TRAIN[:-1], "bench", "faults", "--model", "tinny"], capture_output=True, text=True, timeout=60
+    )
     assert (done.returncode, done.stdout) == (2, "") and "no model is called 'tinny'" in done.stderr
     assert "1 of" not in done.stderr
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from echo_cli.cli import app
-from echo_cli.cli.rules import storyboard_rules
-from echo_cli.models.tiny_words import concepts_of, unknown_words
+from echo_cli.models.tiny.words import concepts_of, unknown_words
+from echo_cli.render.rules import storyboard_rules
 from echo_cli.storyboard.parse import load
 from tests.storyboard.test_document import BROKEN
 from tests.storyboard.test_parse import WRONG, A, scenes
@@ -47,18 +47,38 @@ def test_the_table_says_what_becomes_of_every_scene(film: Path, capfd: pytest.Ca
     lines = told.splitlines()
     assert lines[0] == ("There and back  0:30.312 at 16 fps: 485 pictures, 123 latent frames, 41 blocks; model tiny, "
                         "memory echo-forcing, seed 3")
-    assert lines[3].split() == ["city", "hard", "cut", "0:10", "–", "0:20", "0:10.312", "–", "0:20.062", "+0.312s", "13",
-                                "(14–26)", "39", "(42–80)", "156", "(165–320)"]
+    assert lines[3].split() == [
+        "city",
+        "hard",
+        "cut",
+        "0:10",
+        "–",
+        "0:20",
+        "0:10.312",
+        "–",
+        "0:20.062",
+        "+0.312s",
+        "13",
+        "(14–26)",
+        "39",
+        "(42–80)",
+        "156",
+        "(165–320)",
+    ]
     assert lines[5].startswith("back recalls meadow (likeness 0.") and "; next city, 0.000)" in lines[5]
-    assert lines[6] == ("blocks of 0.75s; boundaries moved by 0.312s at most; the last block gives 4 of its pictures back; "
-                        "the film lasts +0.012s against the 0:30.3 asked")
+    assert lines[6] == (
+        "blocks of 0.75s; boundaries moved by 0.312s at most; the last block gives 4 of its pictures back; "
+        "the film lasts +0.012s against the 0:30.3 asked"
+    )
 
 
 def test_a_recall_by_name_may_be_of_a_place_that_is_less_like_it(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
     film.write_text("scenes:\n- {id: one, prompt: a red ball on a beach, duration: 2s}\n"
                     "- {id: two, prompt: a blue star in the city, duration: 2s}\n"
                     "- {id: three, transition: 'recall:two', prompt: a red ball on a beach, duration: 2s}\n")
-    assert re.search(r"^three recalls two \(likeness 0\.\d+; one is more like it, 1\.000\)$", run(capfd, str(film))[1], re.M)
+    assert re.search(
+        r"^three recalls two \(likeness 0\.\d+; one is more like it, 1\.000\)$", run(capfd, str(film))[1], re.M
+    )
 
 
 def test_the_object_says_the_same(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -163,7 +183,9 @@ def test_the_examples_teach_what_there_is() -> None:
 
 
 def test_settings_are_checked_one_by_one_against_the_policy(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    film.write_text("memory: {policy: echo-forcing, recnt_frames: 3, smooth: {clear_after: -1, positions: tail}}\n" + FILM)
+    film.write_text(
+        "memory: {policy: echo-forcing, recnt_frames: 3, smooth: {clear_after: -1, positions: tail}}\n" + FILM
+    )
     assert run(capfd, str(film))[2].splitlines() == [
         f"{film}:1:32: memory policy 'echo-forcing' has no setting 'recnt_frames' (did you mean 'recent_frames'?)",
         f"{film}:1:58: memory policy 'echo-forcing', 'smooth': 'clear_after' must be a whole number of at least 0, not -1",

@@ -1,5 +1,7 @@
 """Settings beyond the release: off by default, and each does what it says."""
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -37,7 +39,9 @@ def chosen_with_other_noise(settings: dict) -> tuple[list, list, list, list]:
         def noise(block: Block, step: int, shape) -> Tensor:
             return keyed(block, step, shape) * (-1 if other and block.index == 8 else 1)
 
-        results = list(rollout(model(), prompts_for(timeline), policy_for("echo-forcing", timeline, settings), noise, GRID))
+        results = list(
+            rollout(model(), prompts_for(timeline), policy_for("echo-forcing", timeline, settings), noise, GRID)
+        )
         out += [results[8].facts.gate.read(), results[8].facts.chosen.read()]
     return out[0], out[2], out[1], out[3]
 
@@ -109,7 +113,9 @@ def outputs_at_weight(suppress: bool, weight: float) -> tuple[Tensor, Tensor]:
     outputs = []
     for kept in (slice(0, 2), slice(1, 2)):
         held = slots[:2][kept]
-        past = Segment(Role.TRANSITION, 0, (0,) * len(held), len(held) * GRID.tokens, kept.start, None, held, (0, None)[kept])
+        past = Segment(
+            Role.TRANSITION, 0, (0,) * len(held), len(held) * GRID.tokens, kept.start, None, held, (0, None)[kept]
+        )
         current = Segment(Role.CURRENT, 1, (2, 3, 4), 3 * GRID.tokens, 2, None, slots[2:], (None,) * 3)
         outputs.append(attend(*store.prepare(Layout((past, current), 2)).extend(0, query, key, value)))
     return outputs[0], outputs[1]
@@ -118,7 +124,8 @@ def outputs_at_weight(suppress: bool, weight: float) -> tuple[Tensor, Tensor]:
 def test_suppression_gives_a_forgotten_tokens_share_to_the_others() -> None:
     with_it, without = outputs_at_weight(True, 1e-9)
     torch.testing.assert_close(with_it, without, atol=1e-5, rtol=1e-4)
-    scaled, without = outputs_at_weight(False, 1e-9)  # the release: the forgotten token keeps its share, and shrinks the rest
+    # the release: the forgotten token keeps its share, and shrinks the rest
+    scaled, without = outputs_at_weight(False, 1e-9)
     assert (scaled - without).abs().max() > 1e-2
     whole, _ = outputs_at_weight(True, 1.0)
     torch.testing.assert_close(whole, outputs_at_weight(False, 1.0)[0], atol=1e-6, rtol=1e-5)
@@ -173,7 +180,7 @@ def test_candidates_from_the_whole_scene() -> None:
     assert candidate_numbers({}, 14) == [0, 4, 8]
     spread = candidate_numbers({"candidates_from_whole_scene": True}, 14)
     assert 2 <= len(spread) <= 3 and spread[-1] >= 14 * 3 // 2
-    gaps = {after - before for before, after in zip(spread, spread[1:], strict=False)}
+    gaps = {after - before for before, after in itertools.pairwise(spread)}
     assert len(gaps) == 1
     assert len(candidate_numbers({"candidates_from_whole_scene": True}, 40)) <= 3
 

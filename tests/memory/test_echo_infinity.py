@@ -1,5 +1,7 @@
-"""`echo-infinity` and `scene-queries`: nothing leaves unseen, positions stay where they were trained, scenes come back."""
+"""`echo-infinity` and `scene-queries`: nothing leaves unseen, positions stay where they were trained, scenes come
+back."""
 
+import itertools
 import math
 
 import pytest
@@ -8,11 +10,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from echo_cli.errors import UsageError
 from echo_cli.layout import Role
-from echo_cli.memory import queries
 from echo_cli.memory.policies.echo_infinity import COLUMNS, Absorbing, EchoInfinity
 from echo_cli.memory.policies.scene_queries import SceneQueries
-from echo_cli.memory.queries import MemoryQueries
 from echo_cli.memory.store import CleanPass, KVStore
+from echo_cli.models.queries import model as queries
+from echo_cli.models.queries.model import MemoryQueries
 from echo_cli.rollout.rollout import BlockResult, rollout
 from echo_cli.runtime import KeyedNoise
 from echo_cli.storyboard.nouns import Kind, Timeline
@@ -30,7 +32,9 @@ def driven(policy: EchoInfinity, timeline: Timeline, look=lambda block, layout, 
         if block.opens:
             policy.open_scene(block, store)
         layout = policy.arrange(block, store)
-        store.write(layout.current.slots, torch.randn(shape, generator=generator), torch.randn(shape, generator=generator))
+        store.write(
+            layout.current.slots, torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
+        )
         clean = CleanPass(store, layout.current.slots)
         policy.absorb(block, clean, store)
         if block.closes:
@@ -39,8 +43,14 @@ def driven(policy: EchoInfinity, timeline: Timeline, look=lambda block, layout, 
 
 
 @pytest.mark.parametrize("name", ["echo-infinity", "scene-queries"])
-@pytest.mark.parametrize("scenes", [[(None, None, 5000)], [(None, None, 9)] + [(Kind.SMOOTH, None, 9), (Kind.HARD_CUT, None, 4),
-                                                                           (Kind.RECALL, "scene0", 11)] * 60], ids=["long", "many"])
+@pytest.mark.parametrize(
+    "scenes",
+    [
+        [(None, None, 5000)],
+        [(None, None, 9)] + [(Kind.SMOOTH, None, 9), (Kind.HARD_CUT, None, 4), (Kind.RECALL, "scene0", 11)] * 60,
+    ],
+    ids=["long", "many"],
+)
 def test_no_position_beyond_the_trained_window_is_ever_used(name: str, scenes: list) -> None:
     """Anchors and queries stand at the beginning; the newest frame reaches the last trained place and stays there."""
     timeline = story(scenes)
@@ -48,7 +58,11 @@ def test_no_position_beyond_the_trained_window_is_ever_used(name: str, scenes: l
     newest: list[int] = []
 
     def look(block, layout, store: KVStore) -> None:
-        assert layout.jump is None and layout.segments[0].position == 0 and layout.query_position == layout.current.position
+        assert (
+            layout.jump is None
+            and layout.segments[0].position == 0
+            and layout.query_position == layout.current.position
+        )
         assert layout.tokens <= SPEC.window * GRID.tokens
         newest.append(layout.current.position + len(layout.current.frames) - 1)
 
@@ -82,7 +96,9 @@ def states(settings: dict, blocks: int = 12) -> list[torch.Tensor]:
 
 
 def test_the_ablations_do_what_they_say() -> None:
-    gated, initial, frozen, ungated = (states({"update": update}) for update in ("gated", "initial", "frozen", "ungated"))
+    gated, initial, frozen, ungated = (
+        states({"update": update}) for update in ("gated", "initial", "frozen", "ungated")
+    )
     assert all(torch.equal(initial[0], later) for later in initial[1:])
     assert not torch.equal(frozen[3], frozen[4]) and all(torch.equal(frozen[4], later) for later in frozen[5:])
     assert torch.equal(gated[4], frozen[4]) and not torch.equal(gated[5], gated[6])
@@ -127,10 +143,16 @@ def test_anchors_stand_before_the_queries() -> None:
 def test_shares_say_what_is_in_the_queries() -> None:
     for result in run("echo-infinity"):
         facts = result.facts
-        assert (facts.gates is not None) == (result.block.index >= 4) and (facts.left is not None) == (result.block.index >= 5)
+        assert (facts.gates is not None) == (result.block.index >= 4) and (facts.left is not None) == (
+            result.block.index >= 5
+        )
         if facts.left is not None:
             left = torch.tensor(facts.left.read())  # [query frame, scene]
-            assert left.shape == (QUERIES, len(facts.left_scenes)) and (left >= 0).all() and (left.sum(1) <= 1 + 1e-5).all()
+            assert (
+                left.shape == (QUERIES, len(facts.left_scenes))
+                and (left >= 0).all()
+                and (left.sum(1) <= 1 + 1e-5).all()
+            )
             assert set(facts.left_scenes) <= set(range(result.block.scene + 1))
     # The queries were made to follow at different paces: the first keeps more of the film's beginning than the last.
     at = facts.left_scenes.index(0)
@@ -150,13 +172,22 @@ def test_the_shares_of_many_scenes_are_followed_in_the_same_space() -> None:
     driven(policy, timeline, look)
     assert policy.memory.scenes[0] is None and policy.memory.scenes[-1] in (13, 14)
     # Joining columns loses nothing: what is taken in only ever grows towards one.
-    assert all((later >= before - 1e-5).all() and (later <= 1 + 1e-5).all() for before, later in zip(sums, sums[1:], strict=False))
+    assert all(
+        (later >= before - 1e-5).all() and (later <= 1 + 1e-5).all()
+        for before, later in itertools.pairwise(sums)
+    )
 
 
 # ---------------------------------------------------------------- scenes with queries of their own
 
 
-RETURN = [(None, None, 8), (Kind.HARD_CUT, None, 3), (Kind.RECALL, "scene0", 7), (Kind.SMOOTH, None, 3), (Kind.RECALL, "scene0", 2)]
+RETURN = [
+    (None, None, 8),
+    (Kind.HARD_CUT, None, 3),
+    (Kind.RECALL, "scene0", 7),
+    (Kind.SMOOTH, None, 3),
+    (Kind.RECALL, "scene0", 2),
+]
 
 
 def test_a_recall_brings_back_the_queries_of_its_scene() -> None:
@@ -187,12 +218,15 @@ def test_how_each_kind_of_scene_begins() -> None:
     opened = {result.block.scene: result for result in results if result.block.opens}
     assert [segment.role for segment in opened[1].layout.segments] == [Role.CURRENT]
     back = opened[2]
-    assert [(segment.role, len(segment.frames), segment.scene, segment.position) for segment in back.layout.segments] == [
-        (Role.TRANSITION, 1, 0, 0), (Role.QUERY, 6, 0, 1), (Role.CURRENT, 3, 2, 7)]
+    assert [
+        (segment.role, len(segment.frames), segment.scene, segment.position) for segment in back.layout.segments
+    ] == [(Role.TRANSITION, 1, 0, 0), (Role.QUERY, 6, 0, 1), (Role.CURRENT, 3, 2, 7)]
     assert back.layout.segments[0].expires == back.block.index + 4 and back.transition.source == "both"
     assert back.transition.source_scene == 0 and back.transition.recall.scene == 0
     smooth = opened[3].layout
-    assert [(segment.role, segment.frames) for segment in smooth.segments if segment.role is Role.RECENT] == [(Role.RECENT, (52, 53))]
+    assert [(segment.role, segment.frames) for segment in smooth.segments if segment.role is Role.RECENT] == [
+        (Role.RECENT, (52, 53))
+    ]
     gone = results[back.block.index + 4].layout
     assert not list(gone.of(Role.TRANSITION)) and list(gone.of(Role.QUERY))
 
@@ -207,7 +241,10 @@ def test_anchors_are_of_the_scene_or_of_the_one_that_it_smoothly_follows() -> No
 def test_queries_may_stand_for_a_scene_alone() -> None:
     results = run("scene-queries", story(RETURN), {"recall_frame": False})
     back = next(result for result in results if result.block.scene == 2)
-    assert [segment.role for segment in back.layout.segments] == [Role.QUERY, Role.CURRENT] and back.transition.source == "queries"
+    assert [segment.role for segment in back.layout.segments] == [
+        Role.QUERY,
+        Role.CURRENT,
+    ] and back.transition.source == "queries"
 
 
 def test_a_scene_shorter_than_the_window_is_remembered_too() -> None:
@@ -222,7 +259,7 @@ def test_the_recall_frame_fades_where_it_disagrees() -> None:
     rates = torch.tensor(back[0].facts.decay_map.read())
     assert rates.min() >= 0.55 - 1e-6 and rates.max() <= 0.9 + 1e-6 and rates.max() > rates.min()
     means = [result.facts.weights.read()[0][1] for result in back]
-    assert means[0] == 1.0 and all(later < before for before, later in zip(means, means[1:], strict=False))
+    assert means[0] == 1.0 and all(later < before for before, later in itertools.pairwise(means))
 
 
 @pytest.mark.parametrize("settings", [{"clear_after": 0}, {"clear_after": 5}])
@@ -283,8 +320,12 @@ def test_a_large_model_is_absorbed_piece_by_piece_into_the_same_queries(
         policy, timeline = policy_for(name, story(RETURN)), story(RETURN)
         driven(policy, timeline)
         # Views of the whole store are no memory of their own; what is made of them is.
-        largest = max(math.prod(shape) for each in counted for call, shape in each if shape and "select" not in call and "slice" not in call
-                      and "view" not in call and "copy_" not in call)
+        largest = max(
+            math.prod(shape)
+            for each in counted
+            for call, shape in each
+            if shape and "select" not in call and "slice" not in call and "view" not in call and "copy_" not in call
+        )
         return *policy.memory.state, largest
 
     *whole, at_once = final()

@@ -44,7 +44,11 @@ def test_layouts_match_the_store(name: str) -> None:
         slots = [slot for segment in layout.segments for slot in segment.slots]
         past = [slot for segment in layout.past for slot in segment.slots]  # anchors may repeat a frame, as released
         assert set(slots) <= store.used and not set(past) & set(layout.current.slots)
-        assert context.past == sum(segment.tokens for segment in layout.past) == GRID.tokens * (len(slots) - SPEC.block_frames)
+        assert (
+            context.past
+            == sum(segment.tokens for segment in layout.past)
+            == GRID.tokens * (len(slots) - SPEC.block_frames)
+        )
         seen.append(layout)
         return context
 
@@ -211,7 +215,7 @@ def test_every_setting_is_read_somewhere() -> None:
     import echo_cli.memory.policies as policies
 
     code = "".join(path.read_text() for path in Path(policies.__file__).parent.glob("*.py"))
-    for other in ("memory/settings.py", "memory/history.py", "rollout/film.py"):
+    for other in ("memory/settings.py", "memory/history.py", "rollout/plan.py"):
         code += (Path(policies.__file__).parents[2] / other).read_text()
     for name in SETTINGS:
         for item in fields(settings_type(name)):

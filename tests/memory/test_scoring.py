@@ -13,7 +13,8 @@ HEADS, DIM = SPEC.heads, SPEC.head_dim
 
 
 def test_phase_scores_are_the_mean_of_cosines() -> None:
-    """The linear form equals the sum it stands for, term by term: Σ |μ||K| cos(ωΔ + arg μK̄), mean over offsets and heads."""
+    """The linear form equals the sum it stands for, term by term: Σ |μ||K| cos(ωΔ + arg μK̄), mean over offsets and
+    heads."""
     key, query = torch.randn(5, HEADS, DIM), torch.randn(HEADS, DIM)
     mean = scoring.complex_pairs(query)
     phases = scoring.phase_table(SPEC, 21, torch.device("cpu"))
@@ -30,7 +31,11 @@ def test_phase_scores_are_the_mean_of_cosines() -> None:
 
 
 def test_loudness_is_what_the_mean_query_hides() -> None:
-    key, mean, absolute = torch.randn(5, HEADS, DIM), torch.randn(HEADS, DIM // 2) * (1 + 0j), torch.rand(HEADS, DIM // 2) + 5
+    key, mean, absolute = (
+        torch.randn(5, HEADS, DIM),
+        torch.randn(HEADS, DIM // 2) * (1 + 0j),
+        torch.rand(HEADS, DIM // 2) + 5,
+    )
     explicit = ((absolute - mean.abs()) * scoring.complex_pairs(key).abs()).sum(-1).mean(-1)
     torch.testing.assert_close(scoring.loudness(key, mean, absolute), explicit)
     assert scoring.loudness(key, mean, mean.abs()).abs().max() == 0
@@ -86,7 +91,10 @@ VECTORS = json.loads((Path(__file__).parents[1] / "golden" / "rope_jump_vectors.
 
 @pytest.mark.parametrize("vector", VECTORS, ids=range(len(VECTORS)))
 def test_golden_position_jumps(vector: dict) -> None:
-    assert scoring.position_jump(vector["similarity"], vector["pool"], vector["min_value"], vector["max_value"]) == vector["jump"]
+    assert (
+        scoring.position_jump(vector["similarity"], vector["pool"], vector["min_value"], vector["max_value"])
+        == vector["jump"]
+    )
 
 
 def test_a_jump_by_gap_is_its_own_measure() -> None:

@@ -10,8 +10,14 @@ from tests.small import GRID, SHORT, SPEC, policy_for, run, story
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize(("name", "settings"), [*((name, {}) for name in POLICIES), ("echo-forcing", {"true_places": True}),
-                                                ("echo-forcing", {"fold": "token_select", "nearest_anchor": True})])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        *((name, {}) for name in POLICIES),
+        ("echo-forcing", {"true_places": True}),
+        ("echo-forcing", {"fold": "token_select", "nearest_anchor": True}),
+    ],
+)
 @torch.inference_mode()
 def test_a_film_that_remembers_on_the_host_is_the_same_bits(name: str, settings: dict) -> None:
     timeline = story(SHORT)

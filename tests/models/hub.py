@@ -1,4 +1,5 @@
-"""A publisher of models on loopback: as much of the real one's manners as a fetch needs, and some bad ones on request."""
+"""A publisher of models on loopback: as much of the real one's manners as a fetch needs, and some bad ones on
+request."""
 
 import hashlib
 import json
@@ -13,8 +14,8 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub(ThreadingHTTPServer):
-    """`repositories` are folders by name. `asked` lists what was asked for; `breaks` names files whose answer ends after
-    so many bytes, each time; `changed` names files that arrive with other bytes than were published."""
+    """`repositories` are folders by name. `asked` lists what was asked for; `breaks` names files whose answer ends
+    after so many bytes, each time; `changed` names files that arrive with other bytes than were published."""
 
     daemon_threads = True
 
@@ -71,8 +72,22 @@ class _Answer(BaseHTTPRequestHandler):
             if path.suffix in (".pt", ".pth", ".safetensors", ".model"):
                 told["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
             siblings.append(told)
-        self._send(200, json.dumps({"id": repository, "modelId": repository, "sha": COMMIT, "private": False, "tags": [],
-                                    "downloads": 0, "likes": 0, "cardData": {"license": "test-licence"}, "siblings": siblings}).encode())
+        self._send(
+            200,
+            json.dumps(
+                {
+                    "id": repository,
+                    "modelId": repository,
+                    "sha": COMMIT,
+                    "private": False,
+                    "tags": [],
+                    "downloads": 0,
+                    "likes": 0,
+                    "cardData": {"license": "test-licence"},
+                    "siblings": siblings,
+                }
+            ).encode(),
+        )
 
     def _file(self, repository: str, name: str) -> None:
         path = self.server.repositories.get(repository, Path("nowhere")) / name

@@ -22,7 +22,9 @@ class Device(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name, kwargs = func.overloadpacket.__name__, kwargs or {}
-        places = {leaf.device.type for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor) and leaf.dim()}
+        places = {
+            leaf.device.type for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor) and leaf.dim()
+        }
         if len(places) > 1 and name not in _JOINING:
             raise AssertionError(f"{name} joins tensors of the host and of the device")
         if name == "copy_" and args[0].device.type == "cpu" and args[1].is_meta:

@@ -55,7 +55,10 @@ def test_eight_bits_may_visit_and_be_compiled() -> None:
     keep_layers_on_host(visiting, CPU)
     compile_passes(compiled, "aot_eager")
     wanted = run("window", timeline, transformer=fast)
-    assert all(torch.equal(one.latents, two.latents) for one, two in zip(wanted, run("window", timeline, transformer=visiting), strict=True))
+    assert all(
+        torch.equal(one.latents, two.latents)
+        for one, two in zip(wanted, run("window", timeline, transformer=visiting), strict=True)
+    )
     for one, two in zip(wanted, run("window", timeline, transformer=compiled), strict=True):
         torch.testing.assert_close(one.latents, two.latents, atol=2e-2, rtol=0)
 
@@ -63,7 +66,9 @@ def test_eight_bits_may_visit_and_be_compiled() -> None:
 def test_the_bench_says_how_far(capfd: pytest.CaptureFixture[str]) -> None:
     from echo_cli.cli import app
 
-    assert app.run(["bench", "fast", "--spec", "tiny", "--layers", "2", "--size", "32x32", "--blocks", "2", "--json"]) == 0
+    assert (
+        app.run(["bench", "fast", "--spec", "tiny", "--layers", "2", "--size", "32x32", "--blocks", "2", "--json"]) == 0
+    )
     told = json.loads(capfd.readouterr().out)
     assert len(told["moved"]) == 2 and all(0 < share < 0.2 for share in told["moved"]) and told["rounding"] is None
     assert told["block_s"] > 0 and told["fast_block_s"] > 0

@@ -18,7 +18,9 @@ LONGER = replace(SPEC, depth=3)
 def test_a_film_with_visiting_layers_is_the_same_bits() -> None:
     timeline, visiting = story(SHORT), model()
     keep_layers_on_host(visiting, CPU)
-    for stayed, visited in zip(run("echo-forcing", timeline), run("echo-forcing", timeline, transformer=visiting), strict=True):
+    for stayed, visited in zip(
+        run("echo-forcing", timeline), run("echo-forcing", timeline, transformer=visiting), strict=True
+    ):
         assert torch.equal(stayed.latents, visited.latents)
 
 
@@ -30,7 +32,9 @@ def test_at_most_one_layer_is_there_ahead_of_the_one_that_computes() -> None:
     seen = []
     for block in visiting.blocks:
         ask = block.ask
-        block.ask = lambda *args, ask=ask: seen.append([block.self_attn.q.weight.data_ptr() for block in visiting.blocks]) or ask(*args)
+        block.ask = lambda *args, ask=ask: (
+            seen.append([block.self_attn.q.weight.data_ptr() for block in visiting.blocks]) or ask(*args)
+        )
     next(iter(run("window", story(SHORT), transformer=visiting)))
     away = [[at != home for at, home in zip(now, homes, strict=True)] for now in seen]
     assert away[:2] == [[True, False], [False, True]]

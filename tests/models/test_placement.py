@@ -9,14 +9,14 @@ import torch
 from echo_cli.errors import MissingError
 from echo_cli.memory.policies import POLICIES
 from echo_cli.memory.policies.base import Policy
-from echo_cli.models.fast_decoder import FastDecoder
 from echo_cli.models.fp8 import use_eight_bits
 from echo_cli.models.running import Offload, Running
-from echo_cli.models.spec import ModelSpec
 from echo_cli.models.transformer import Transformer
-from echo_cli.render.room import room_for
+from echo_cli.models.wan.fast_decoder import FastDecoder
+from echo_cli.render.budget import room_for
 from echo_cli.rollout.rollout import rollout
 from echo_cli.runtime import KeyedNoise, Runtime, upload
+from echo_cli.spec import ModelSpec
 from echo_cli.storyboard.nouns import Kind, Timeline
 from tests import small
 from tests.models.pretended import META, Device, pretended
@@ -52,7 +52,9 @@ def test_the_guard_sees_a_tensor_on_the_wrong_side() -> None:
         torch.zeros(3, device=META)[torch.tensor([0, 1])]
 
 
-@pytest.mark.parametrize(("name", "home"), [*((name, None) for name in POLICIES), ("echo-forcing", CPU), ("scene-queries", CPU)])
+@pytest.mark.parametrize(
+    ("name", "home"), [*((name, None) for name in POLICIES), ("echo-forcing", CPU), ("scene-queries", CPU)]
+)
 def test_no_policy_mixes_the_host_with_the_device(name: str, home: torch.device | None) -> None:
     timeline = story(SHORT)
     policy = policy_for(name, timeline, untrained(name), SPEC)
@@ -63,8 +65,13 @@ def test_no_policy_mixes_the_host_with_the_device(name: str, home: torch.device 
 
 def test_no_setting_mixes_the_host_with_the_device() -> None:
     timeline = story(SHORT)
-    settings = {"forgetting": "suppress", "true_places": True, "gate_on_clean": True, "candidates_from_whole_scene": True,
-                "fold": "token_select"}
+    settings = {
+        "forgetting": "suppress",
+        "true_places": True,
+        "gate_on_clean": True,
+        "candidates_from_whole_scene": True,
+        "fold": "token_select",
+    }
     with pretended() as device:
         film(device, transformer(), policy_for("echo-forcing", timeline, settings, SPEC), timeline)
 
@@ -79,7 +86,7 @@ def test_eight_bits_stay_where_the_layer_was() -> None:
 @torch.inference_mode()
 def test_decoders_decode_where_they_are() -> None:
     pytest.importorskip("diffusers", reason="needs the extra: pip install 'echo-cli[wan]'")
-    from echo_cli.models.wan_codec import WanCodec
+    from echo_cli.models.wan.codec import WanCodec
 
     sizes = {"base_dim": 8, "z_dim": 4, "num_res_blocks": 1, "latents_mean": [0.0] * 4, "latents_std": [1.0] * 4}
     with META:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from echo_cli.errors import MissingError, UsageError
-from echo_cli.models.folders import Layout, part_bytes
+from echo_cli.models.files.folders import Layout, part_bytes
 from echo_cli.models.registry import Family, cache_folder, find, models_folder, names
-from echo_cli.models.spec import SPECS, TINY, WAN_1_3B
+from echo_cli.spec import SPECS, TINY, WAN_1_3B
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,9 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def ours(folder: Path, **sizes: object) -> Path:
     folder.mkdir(parents=True)
     config = {"depth": 30, "width": 1536, "heads": 12, "ffn": 8960, **sizes}
-    (folder / "model.json").write_text(json.dumps({"format": "echo-model", "version": 1, "parts": {"transformer": {"config": config}}}))
+    (folder / "model.json").write_text(
+        json.dumps({"format": "echo-model", "version": 1, "parts": {"transformer": {"config": config}}})
+    )
     (folder / "codec.safetensors").write_bytes(b"12345")
     return folder
 
@@ -35,7 +37,12 @@ def test_where_models_and_caches_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.delenv("ECHO_CACHE", raising=False)
     for platform, variables, data, cache in (
         ("linux", {"XDG_DATA_HOME": "", "XDG_CACHE_HOME": ""}, ".local/share/echo-cli/models", ".cache/echo-cli"),
-        ("linux", {"XDG_DATA_HOME": str(tmp_path / "d"), "XDG_CACHE_HOME": str(tmp_path / "c")}, "d/echo-cli/models", "c/echo-cli"),
+        (
+            "linux",
+            {"XDG_DATA_HOME": str(tmp_path / "d"), "XDG_CACHE_HOME": str(tmp_path / "c")},
+            "d/echo-cli/models",
+            "c/echo-cli",
+        ),
         ("darwin", {}, "Library/Application Support/echo-cli/models", "Library/Caches/echo-cli"),
         ("win32", {"LOCALAPPDATA": str(tmp_path / "local")}, "local/echo-cli/models", "local/echo-cli"),
     ):

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from echo_cli.errors import MissingError
-from echo_cli.models.loading import load_transformer, read_safetensors
-
+from echo_cli.models.files.loading import load_transformer, read_safetensors
 from echo_cli.rope import RopeTable, rotate
 from tests.small import GRID, SPEC, model
 

@@ -30,7 +30,9 @@ def test_a_compiled_film_is_the_same_and_all_layers_share_what_was_compiled(back
     counters.clear()
     timeline, compiled = story(SHORT), model()
     compile_passes(compiled, backend)
-    for plain, made in zip(run("echo-forcing", timeline), run("echo-forcing", timeline, transformer=compiled), strict=True):
+    for plain, made in zip(
+        run("echo-forcing", timeline), run("echo-forcing", timeline, transformer=compiled), strict=True
+    ):
         torch.testing.assert_close(made.latents, plain.latents, atol=1e-5, rtol=0)
     # Before memory, after it, and rotation: of a block's tokens, and of a remembered frame's. Not once for each layer.
     assert counters["stats"]["unique_graphs"] == 4 and SPEC.depth > 1
@@ -55,7 +57,11 @@ def test_a_kernel_that_is_installed_is_taken_and_given_no_bias(monkeypatch: pyte
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     name, attend = tuning._best(*HOPPER)
     query, keys = tokens(3), tokens(8)
-    assert name == "FlashAttention 3" and torch.equal(attend(query, keys, keys, None), (query + 1).flatten(2)) and len(calls) == 1
+    assert (
+        name == "FlashAttention 3"
+        and torch.equal(attend(query, keys, keys, None), (query + 1).flatten(2))
+        and len(calls) == 1
+    )
     bias = torch.randn(1, 1, 1, 8)
     assert torch.equal(attend(query, keys, keys, bias), layers.attend(query, keys, keys, bias)) and len(calls) == 1
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (10, 0))

@@ -8,17 +8,16 @@ from pathlib import Path
 
 import torch
 
-from echo_cli.models import backend as backends
-from echo_cli.models import told
+from echo_cli.models import loaders
 from echo_cli.models.backend import Backend
-from echo_cli.models.loading import random_transformer
+from echo_cli.models.files.loading import random_transformer
 from echo_cli.models.running import Running
-from echo_cli.models.spec import SPECS, ModelSpec
-from echo_cli.models.tiny_codec import TinyCodec
-from echo_cli.models.words import WordTextEncoder
+from echo_cli.models.tiny.codec import TinyCodec
+from echo_cli.models.tiny.text import WordTextEncoder
 from echo_cli.render.job import Choices, Job, job_of, with_choices
 from echo_cli.render.outputs import outputs_of
 from echo_cli.runtime import Runtime
+from echo_cli.spec import SPECS, ModelSpec
 from echo_cli.storyboard.parse import parse
 from echo_cli.storyboard.timeline import timeline
 from echo_cli.video.encoding import Encoding
@@ -61,8 +60,8 @@ def job(folder: Path, story: str = STORY, name: str | None = "film.mp4", **choic
 def install() -> None:
     """The command will find this model under the name `tiny`."""
     SPECS["tiny"] = SPEC
-    backends.LOADERS["tiny"] = load
-    told.HASHES["tiny"] = lambda folder: WEIGHTS
+    loaders.LOADERS["tiny"] = load
+    loaders.HASHES["tiny"] = lambda folder: WEIGHTS
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Films made whole: the right pictures in the right number, whatever their length, and files that agree with each other."""
+"""Films made whole: the right pictures in the right number, whatever their length, and files that agree with each
+other."""
 
 import json
 from importlib.resources import files
@@ -18,7 +19,7 @@ from echo_cli.render.job import Job
 from echo_cli.render.manifest import Standing, standing
 from echo_cli.render.progress import Progress, Step
 from echo_cli.render.signals import Interruption
-from echo_cli.rollout.film import film, plan_policy
+from echo_cli.rollout.plan import film, plan_policy
 from echo_cli.runtime import Runtime
 from echo_cli.trace.reader import read_trace
 from echo_cli.trace.records import Calibration
@@ -48,7 +49,9 @@ def pngs(folder: Path) -> np.ndarray:
     return np.stack([np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))])
 
 
-@pytest.mark.parametrize(("duration", "pictures"), [("0.1s", 2), ("62.5ms", 1), ("3.3s", 53), ("0.75s", 12), ("5.0625s", 81)])
+@pytest.mark.parametrize(
+    ("duration", "pictures"), [("0.1s", 2), ("62.5ms", 1), ("3.3s", 53), ("0.75s", 12), ("5.0625s", 81)]
+)
 def test_a_film_has_exactly_the_asked_length(tmp_path: Path, duration: str, pictures: int) -> None:
     done = made(job(tmp_path, one_scene(duration)))
     assert done.pictures == pictures
@@ -231,7 +234,9 @@ def test_a_failed_run_over_an_old_film_keeps_it_as_it_was(tmp_path: Path) -> Non
 
 def test_a_disk_that_fills_up_before_the_manifest_is_written_leaves_no_film(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("echo_cli.render.manifest.write_partial", lambda path, text: fail(OutputError("the disk is full"))())
+    monkeypatch.setattr(
+        "echo_cli.render.manifest.write_partial", lambda path, text: fail(OutputError("the disk is full"))()
+    )
     with pytest.raises(OutputError):
         made(job(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["film.trace.json.partial"]

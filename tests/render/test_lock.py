@@ -115,7 +115,9 @@ def test_who_stood_still_looks_before_he_goes_on(path: Path, monkeypatch: pytest
     assert path.exists()
 
 
-def test_a_file_system_that_does_not_answer_for_a_moment_takes_nothing_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_that_does_not_answer_for_a_moment_takes_nothing_away(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lock, "BEAT", 0.01)
     asked = []
 

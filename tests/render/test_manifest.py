@@ -32,13 +32,23 @@ def test_the_same_run_is_done(outputs: Outputs) -> None:
     assert standing(outputs, IDENTITY) is Standing.DONE
 
 
-@pytest.mark.parametrize(("change", "told"), [
-    ({"seed": 8}, "seed was 7, now 8"), ({"storyboard": "e" * 64}, "another storyboard"),
-    ({"weights": "f" * 64}, "other weights"),
-    ({"version": "1.1"}, "version was 1.0, now 1.1"),
-    ({"settings": {"size": [96, 64], "memory": {"policy": "sink", "window": 9}}}, "memory.window was not set, now 9"),
-    ({"settings": {"size": [192, 128], "memory": {"policy": "sink", "window": None}}}, "size was [96, 64], now [192, 128]"),
-])
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"seed": 8}, "seed was 7, now 8"),
+        ({"storyboard": "e" * 64}, "another storyboard"),
+        ({"weights": "f" * 64}, "other weights"),
+        ({"version": "1.1"}, "version was 1.0, now 1.1"),
+        (
+            {"settings": {"size": [96, 64], "memory": {"policy": "sink", "window": 9}}},
+            "memory.window was not set, now 9",
+        ),
+        (
+            {"settings": {"size": [192, 128], "memory": {"policy": "sink", "window": None}}},
+            "size was [96, 64], now [192, 128]",
+        ),
+    ],
+)
 def test_another_run_is_refused_and_told_why(outputs: Outputs, change: dict, told: str) -> None:
     other = replace(IDENTITY, **change)
     assert standing(outputs, other) is Standing.TAKEN

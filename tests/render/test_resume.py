@@ -1,4 +1,5 @@
-"""What an interrupted run leaves: noted whole or not at all, believed only to the letter, and never taken for another film's."""
+"""What an interrupted run leaves: noted whole or not at all, believed only to the letter, and never taken for another
+film's."""
 
 import errno
 import json
@@ -16,11 +17,11 @@ import torch
 from echo_cli.errors import Damaged, EchoError, Interrupted, OutOfMemory, OutputError, UsageError
 from echo_cli.files import sha256
 from echo_cli.render import resume
+from echo_cli.render.decide import Keeping, Told, needed
 from echo_cli.render.film import Made, make
 from echo_cli.render.job import Job
 from echo_cli.render.keeper import Keeper
 from echo_cli.render.lock import OneWriter
-from echo_cli.render.needed import Keeping, Told, needed
 from echo_cli.render.progress import Progress, Step
 from echo_cli.render.resume import Cadence, Work
 from echo_cli.render.signals import Interruption
@@ -66,7 +67,9 @@ def made(task: Job, keeping: Keeping = NEVER, progress: Progress | None = None, 
 def stopped(task: Job, block: int, keeping: Keeping = NEVER) -> Interrupted:
     """A run that a signal stops when it has written so many blocks, one block later."""
     with Interruption(lambda text: None) as interruption, pytest.raises(Interrupted) as caught:
-        make(task, backend(), CPU, Stopping(block, lambda: setattr(interruption, "by", "SIGTERM")), interruption, keeping)
+        make(
+            task, backend(), CPU, Stopping(block, lambda: setattr(interruption, "by", "SIGTERM")), interruption, keeping
+        )
     return caught.value
 
 
@@ -108,9 +111,14 @@ def test_a_film_that_was_stopped_three_times_is_the_film(tmp_path: Path, choices
     place, keeping = folder(tmp_path), Keeping(every=0, tell=told.append)
     for block in (2, 4, 6):
         error = stopped(job(place, **choices), 1, keeping)
-        assert re.search(rf"after block {block} of 6; kept [1-9][\d.]* kB in .*film.resume \(never more than", error.message)
+        assert re.search(
+            rf"after block {block} of 6; kept [1-9][\d.]* kB in .*film.resume \(never more than", error.message
+        )
         assert "the same command goes on" in error.hint
-        assert files(place) >= {"film.resume/checkpoint.json", "film.trace.json.partial"} and not (place / "film.mp4").exists()
+        assert (
+            files(place) >= {"film.resume/checkpoint.json", "film.trace.json.partial"}
+            and not (place / "film.mp4").exists()
+        )
     done = made(job(place, **choices), keeping)
     assert done.outputs["film"].sha256 == made(job(whole, **choices)).outputs["film"].sha256
     assert done.sittings == 4 and done.pictures == 66 and files(place) == files(whole)
@@ -127,7 +135,10 @@ def test_a_film_that_was_stopped_three_times_is_the_film(tmp_path: Path, choices
 def test_a_sequence_goes_on_too(tmp_path: Path) -> None:
     whole, place = tmp_path / "whole" / "film", folder(tmp_path)
     stopped(job(place, name="%03d.png"), 3)
-    assert made(job(place, name="%03d.png")).outputs["film"].sha256 == made(job(whole, name="%03d.png")).outputs["film"].sha256
+    assert (
+        made(job(place, name="%03d.png")).outputs["film"].sha256
+        == made(job(whole, name="%03d.png")).outputs["film"].sha256
+    )
     assert files(place) == files(whole)
 
 
@@ -155,15 +166,22 @@ def test_it_is_kept_as_often_as_asked(tmp_path: Path, unstruck: str, waiting: No
     (place / "film.mp4").unlink()
     for block in (1, 2, 3):
         error = failed(job(place), 2, OutputError("the disk is full", "free some space"), Keeping(every=1e-9))
-        assert error.hint == (f"free some space; what was made up to block {block} of 6 is kept in film.resume, and the same "
-                              "command goes on from there")
+        assert error.hint == (
+            f"free some space; what was made up to block {block} of 6 is kept in film.resume, and the same "
+            "command goes on from there"
+        )
         assert len(list(place.glob("film.resume/state-*"))) == 1
     assert made(job(place)).outputs["film"].sha256 == unstruck
 
 
 def test_out_of_memory_tells_what_to_lower_and_what_is_kept(tmp_path: Path, waiting: None) -> None:
     error = failed(job(folder(tmp_path)), 3, MemoryError(), Keeping(every=1e-9))
-    assert isinstance(error, OutOfMemory) and "--size" in error.hint and "--dtype" in error.hint and "memory.window" in error.hint
+    assert (
+        isinstance(error, OutOfMemory)
+        and "--size" in error.hint
+        and "--dtype" in error.hint
+        and "memory.window" in error.hint
+    )
     assert "up to block 2 of 6 is kept" in error.hint
 
 
@@ -243,7 +261,9 @@ def test_another_film_is_refused_with_its_reason(tmp_path: Path, choices: dict, 
     before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
     other = job(place, **choices)
     for attempt in (lambda: needed(other, Told(WEIGHTS)), lambda: made(other)):
-        with pytest.raises(UsageError, match="was begun as something else, and interrupted after block 4 of 6") as caught:
+        with pytest.raises(
+            UsageError, match="was begun as something else, and interrupted after block 4 of 6"
+        ) as caught:
             attempt()
         assert why in caught.value.message and "--restart" in caught.value.hint and caught.value.exit_code == 2
     assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
@@ -260,8 +280,12 @@ def test_other_weights_version_device_or_shape_are_refused(tmp_path: Path, monke
         made(job(place), model=replace(backend(), weights_hash="1" * 64))
     with pytest.raises(UsageError, match=r"it was film.mp4, now film_%d.png"):
         needed(job(place, name="film_%d.png"), Told(WEIGHTS))
-    for fact, value, why in (("torch", "9.9", "torch was 9.9, now"), ("dtype", "bfloat16", "dtype was bfloat16, now float32"),
-                             ("device", "cuda", "device was cuda, now cpu"), ("compiled", True, "compiled was True, now False")):
+    for fact, value, why in (
+        ("torch", "9.9", "torch was 9.9, now"),
+        ("dtype", "bfloat16", "dtype was bfloat16, now float32"),
+        ("device", "cuda", "device was cuda, now cpu"),
+        ("compiled", True, "compiled was True, now False"),
+    ):
         rewrite(place, lambda note: note["machine"].update({fact: value}))
         with pytest.raises(UsageError, match=why):
             made(job(place))
@@ -323,9 +347,18 @@ def test_a_note_that_was_cut_or_changed_anywhere_is_refused(tmp_path: Path) -> N
     assert needed(job(place), Told(WEIGHTS), keeping=Keeping(restart=True))
 
 
-@pytest.mark.parametrize("name", [
-    "film.resume/state-*", "film.resume/segment-000001.mp4", "film.resume/pictures-000002.raw", "film.trace.json.partial"])
-def test_whatever_else_was_cut_or_changed_is_refused_and_nothing_is_spoiled(tmp_path: Path, unstruck: str, name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "film.resume/state-*",
+        "film.resume/segment-000001.mp4",
+        "film.resume/pictures-000002.raw",
+        "film.trace.json.partial",
+    ],
+)
+def test_whatever_else_was_cut_or_changed_is_refused_and_nothing_is_spoiled(
+    tmp_path: Path, unstruck: str, name: str
+) -> None:
     place = folder(tmp_path)
     stopped(job(place), 3)
     path, = place.glob(name)
@@ -368,20 +401,29 @@ def test_a_film_that_is_made_anew_stays_until_the_new_one_is_whole(tmp_path: Pat
     assert {name: (place / name).read_bytes() for name in before} == before
     with pytest.raises(OutputError, match="seed was 9, now 5"):
         needed(job(place), Told(WEIGHTS))
-    assert not needed(job(place, seed=9), Told(WEIGHTS))  # it is there; what was begun over it is of another film and stays
+    # it is there; what was begun over it is of another film and stays
+    assert not needed(job(place, seed=9), Told(WEIGHTS))
     assert (place / "film.resume").exists()
     assert needed(job(place), Told(WEIGHTS), force=True) and made(job(place)).sittings == 2
     assert files(place) == set(before) and not needed(job(place), Told(WEIGHTS))
 
 
 @pytest.mark.parametrize("name", ["film.mp4", "%d.png"])
-@pytest.mark.parametrize("moment", [
-    "echo_cli.video.segments.SegmentedFilm.publish", "echo_cli.trace.writer.TraceWriter.publish", "echo_cli.render.film.publish",
-    "echo_cli.render.resume.Work.discard", "echo_cli.render.lock._is"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "echo_cli.video.segments.SegmentedFilm.publish",
+        "echo_cli.trace.writer.TraceWriter.publish",
+        "echo_cli.render.film.publish",
+        "echo_cli.render.resume.Work.discard",
+        "echo_cli.render.lock._is",
+    ],
+)
 @pytest.mark.parametrize("keeping", [NEVER, Keeping(every=1e-9)], ids=["nothing kept", "kept"])
 def test_a_run_killed_as_it_ended_is_finished_when_it_is_asked_for_again(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, moment: str, keeping: Keeping) -> None:
-    """Before the film's name, before the trace's, before the subtitles', before the tidying up, and before the lock's end."""
+    """Before the film's name, before the trace's, before the subtitles', before the tidying up, and before the lock's
+    end."""
     whole, place = tmp_path / "whole" / "film", folder(tmp_path)
     made(job(whole, name=name))
 
@@ -408,7 +450,9 @@ def test_a_run_killed_as_it_ended_is_finished_when_it_is_asked_for_again(
         made(job(place, name=name))
     assert not needed(job(place, name=name), Told(WEIGHTS))
     assert files(place) == files(whole)
-    assert all(sha256(place / each) == sha256(whole / each) for each in files(whole) if each.endswith((".png", ".mp4", ".srt")))
+    assert all(
+        sha256(place / each) == sha256(whole / each) for each in files(whole) if each.endswith((".png", ".mp4", ".srt"))
+    )
 
 
 def also(called, then):
@@ -461,7 +505,12 @@ def test_who_was_counted_as_dead_touches_nothing_of_his_successor(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waiting: None, name: str, keeping: Keeping) -> None:
     """A machine that stood still for too long goes on when another one makes the film already."""
     place = folder(tmp_path)
-    theirs = {"film.lock", "film.resume/checkpoint.json", "film.resume/state-000001-9.safetensors", "film.trace.json.partial"}
+    theirs = {
+        "film.lock",
+        "film.resume/checkpoint.json",
+        "film.resume/state-000001-9.safetensors",
+        "film.trace.json.partial",
+    }
 
     def take_over() -> None:
         monkeypatch.setattr("echo_cli.render.lock.STALE", 0)  # as if it had stood still just now
@@ -475,7 +524,9 @@ def test_who_was_counted_as_dead_touches_nothing_of_his_successor(
     assert isinstance(error, OutputError) and "belongs to somebody else" in error.message and "kept" not in error.hint
     assert all((place / each).read_text() == "theirs" for each in theirs)
     # a segment that an encoder has just ended may appear: it is to the byte the one that the successor makes
-    assert not {each for each in files(place) - theirs if "state-" in each or each.endswith(("film.mp4", ".json", ".partial"))}
+    assert not {
+        each for each in files(place) - theirs if "state-" in each or each.endswith(("film.mp4", ".json", ".partial"))
+    }
 
 
 def test_a_trace_that_is_gone_on_with_is_out_of_its_former_writers_reach(tmp_path: Path, unstruck: str) -> None:
@@ -495,7 +546,9 @@ def test_a_folder_that_vanishes_stops_the_run(tmp_path: Path, monkeypatch: pytes
     assert "is gone" in caught.value.message or "does not exist any more" in caught.value.message
 
 
-def test_a_clock_that_goes_backwards_is_nobodys_clock(tmp_path: Path, unstruck: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_that_goes_backwards_is_nobodys_clock(
+    tmp_path: Path, unstruck: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = [2e9]
 
     def back() -> float:

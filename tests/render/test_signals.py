@@ -59,12 +59,13 @@ def test_what_a_signal_will_do_is_told_at_once(capsys: pytest.CaptureFixture[str
 
 
 def test_a_block_that_takes_too_long_is_not_waited_for() -> None:
-    with pytest.raises(Interrupted, match=r"by SIGTERM in the middle of a block, which was not done within 0\.1 seconds"):
-        with Interruption(lambda text: None, grace=0.1):
-            os.kill(os.getpid(), signal.SIGTERM)
-            for _ in range(500):
-                time.sleep(0.01)
-            pytest.fail("went on")
+    with pytest.raises(
+        Interrupted, match=r"by SIGTERM in the middle of a block, which was not done within 0\.1 seconds"
+    ), Interruption(lambda text: None, grace=0.1):
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(500):
+            time.sleep(0.01)
+        pytest.fail("went on")
 
 
 DEEP = """
@@ -83,7 +84,11 @@ def test_a_run_that_does_not_hear_ends_all_the_same() -> None:
     began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", DEEP], capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 75 and time.monotonic() - began < 15
-    assert "within 0.1 seconds" in done.stderr and "in the middle of a block" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        "within 0.1 seconds" in done.stderr
+        and "in the middle of a block" in done.stderr
+        and "Traceback" not in done.stderr
+    )
 
 
 def test_nothing_of_it_is_left() -> None:

@@ -18,9 +18,9 @@ from echo_cli.memory import scoring
 from echo_cli.memory.policies.base import Held
 from echo_cli.memory.policies.echo_forcing import EchoForcing
 from echo_cli.memory.settings import Cut, read_settings
-from echo_cli.models.loading import load_transformer
-from echo_cli.models.spec import ModelSpec
+from echo_cli.models.files.loading import load_transformer
 from echo_cli.rollout.rollout import BlockResult, rollout
+from echo_cli.spec import ModelSpec
 from echo_cli.storyboard.matching import plan_recalls, similarities
 from echo_cli.storyboard.nouns import AUTO, Block, Geometry, Kind, Scene, timeline_of
 
@@ -99,15 +99,24 @@ class Scenario:
         decay, jump, plain = settings["decay"], settings["rope_jump"], Cut()
         return {
             "source": {"compress": "recall"}.get(settings["old_memory_source"], settings["old_memory_source"])
-            if settings["use_old_memory"] else "none",
-            "recent_frames": settings.get("old_recent_frames", 0) if mode == "smooth" and settings["use_old_recent"] else 0,
+            if settings["use_old_memory"]
+            else "none",
+            "recent_frames": settings.get("old_recent_frames", 0)
+            if mode == "smooth" and settings["use_old_recent"]
+            else 0,
             "positions": settings.get("rope_position_mode", "local"),
             "scene_timing": settings.get("use_scene_local_timing", True),
-            "target": decay["target"], "strategy": decay["strategy"], "fixed_rate": decay.get("fixed_rate", 1.0),
-            "min_rate": decay.get("min_rate", plain.min_rate), "max_rate": decay.get("max_rate", plain.max_rate),
-            "first_weight": decay.get("first_block_weight", 1.0), "clear_after": decay["clear_after_blocks"],
-            "jump": jump["strategy"], "jump_value": jump.get("value", 0),
-            "jump_min": jump.get("min_value", 0), "jump_max": jump.get("max_value", 6),
+            "target": decay["target"],
+            "strategy": decay["strategy"],
+            "fixed_rate": decay.get("fixed_rate", 1.0),
+            "min_rate": decay.get("min_rate", plain.min_rate),
+            "max_rate": decay.get("max_rate", plain.max_rate),
+            "first_weight": decay.get("first_block_weight", 1.0),
+            "clear_after": decay["clear_after_blocks"],
+            "jump": jump["strategy"],
+            "jump_value": jump.get("value", 0),
+            "jump_min": jump.get("min_value", 0),
+            "jump_max": jump.get("max_value", 6),
         }
 
     def likeness(self) -> list[list[float]]:

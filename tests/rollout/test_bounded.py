@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from echo_cli.memory.policies import POLICIES
-from echo_cli.models.loading import random_transformer
+from echo_cli.models.files.loading import random_transformer
 from echo_cli.rollout.rollout import rollout
 from echo_cli.runtime import KeyedNoise
 from echo_cli.storyboard.nouns import Kind

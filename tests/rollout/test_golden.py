@@ -177,7 +177,7 @@ def test_frames_in_the_window(name: str) -> None:
             continue  # carried frames have ids of their own there
         groups = settings["anchor_frames"] // 3
         for place, held in enumerate(record.window):
-            stale = 3 * (groups - 1) <= place < 3 * groups or record.result.block.index >= 7 and place < 3 * groups
+            stale = 3 * (groups - 1) <= place < 3 * groups or (record.result.block.index >= 7 and place < 3 * groups)
             if held.role is Role.HISTORY or stale or held.frame is None:
                 continue
             assert (recorded[place * tokens:(place + 1) * tokens] == held.frame).all(), f"place {place}"

@@ -44,11 +44,25 @@ def nothing_waits() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("read", [
-    lambda x: x.sum().item(), lambda x: bool(x.sum()), lambda x: x.nonzero(), lambda x: x[x > 0], lambda x: x.tolist(),
-    lambda x: f"{x}", lambda x: float(x[0]), lambda x: x.numpy(), lambda x: x.masked_select(x > 0), lambda x: torch.equal(x, x),
-    lambda x: x.__setitem__(x > 0, 1.0), lambda x: 1 if x[0] > 0 else 2, lambda x: x.unique(), lambda x: [0, 1][x[0].long()],
-])
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda x: x.sum().item(),
+        lambda x: bool(x.sum()),
+        lambda x: x.nonzero(),
+        lambda x: x[x > 0],
+        lambda x: x.tolist(),
+        lambda x: f"{x}",
+        lambda x: float(x[0]),
+        lambda x: x.numpy(),
+        lambda x: x.masked_select(x > 0),
+        lambda x: torch.equal(x, x),
+        lambda x: x.__setitem__(x > 0, 1.0),
+        lambda x: 1 if x[0] > 0 else 2,
+        lambda x: x.unique(),
+        lambda x: [0, 1][x[0].long()],
+    ],
+)
 def test_the_guard_sees_every_kind_of_wait(read) -> None:
     x = torch.arange(3.0)
     with pytest.raises(HostRead), nothing_waits():
@@ -74,7 +88,9 @@ def test_no_setting_waits(settings: dict) -> None:
     timeline = story(SHORT)
     policy = policy_for("echo-forcing", timeline, settings)
     with nothing_waits():
-        assert sum(1 for _ in rollout(model(), prompts_for(timeline), policy, KeyedNoise(1, timeline.scenes), GRID)) == 14
+        assert (
+            sum(1 for _ in rollout(model(), prompts_for(timeline), policy, KeyedNoise(1, timeline.scenes), GRID)) == 14
+        )
 
 
 @pytest.mark.gpu

@@ -1,4 +1,5 @@
-"""Mistakes planted on purpose: for each, the recorded scenarios no longer come out. A test that cannot fail proves nothing."""
+"""Mistakes planted on purpose: for each, the recorded scenarios no longer come out. A test that cannot fail proves
+nothing."""
 
 from collections.abc import Callable
 
@@ -96,7 +97,9 @@ def worst(name: str) -> float:
     apart = 0.0
     for result in scenario.run(scenario.policy()):
         frames = result.block.frames
-        apart = max(apart, (result.latents - scenario.tensors["latents"][:, frames.start:frames.stop]).abs().max().item())
+        apart = max(
+            apart, (result.latents - scenario.tensors["latents"][:, frames.start : frames.stop]).abs().max().item()
+        )
         if apart > NOTICED:
             break
     return apart
@@ -111,6 +114,8 @@ def worst(name: str) -> float:
     (jump_on_the_remembered_frames, "s3_hardcut"),
     (recall_frame_of_the_wrong_scene, "s4_recall_idf"),
 ])
-def test_a_planted_mistake_is_noticed(plant: Callable[[MonkeyPatch], None], name: str, monkeypatch: MonkeyPatch) -> None:
+def test_a_planted_mistake_is_noticed(
+    plant: Callable[[MonkeyPatch], None], name: str, monkeypatch: MonkeyPatch
+) -> None:
     plant(monkeypatch)
     assert worst(name) > NOTICED

@@ -1,7 +1,7 @@
 """The geometry of Wan 2.1: 1,560 tokens a frame, heads of 128, a window of 21 frames, the released positions.
 
-A narrow transformer of two layers with random weights, against one that keeps no rotated window: every block's raw tokens
-are rotated again, in every layer and pass, from the formula and not from the table.
+A narrow transformer of two layers with random weights, against one that keeps no rotated window: every block's raw
+tokens are rotated again, in every layer and pass, from the formula and not from the table.
 """
 
 from dataclasses import replace
@@ -12,11 +12,11 @@ from torch import Tensor
 
 from echo_cli.memory.policies import make_policy
 from echo_cli.memory.settings import read_settings
-from echo_cli.models.loading import random_transformer
-from echo_cli.models.spec import WAN_1_3B
+from echo_cli.models.files.loading import random_transformer
 from echo_cli.rollout.rollout import rollout
 from echo_cli.rollout.sampling import schedule
 from echo_cli.runtime import KeyedNoise
+from echo_cli.spec import WAN_1_3B
 from echo_cli.storyboard.nouns import Scene, timeline_of
 
 SPEC = replace(WAN_1_3B, depth=2, width=128, heads=1, ffn=128, text_dim=32, steps=(1000,))
@@ -24,13 +24,20 @@ ROWS, COLS = 30, 52
 
 
 def turned(x: Tensor, first: int) -> Tensor:
-    """Rotate [batch, frame * token, head, 128] from temporal position `first` on: 22 pairs by time, 21 by row, 21 by column."""
+    """Rotate [batch, frame * token, head, 128] from temporal position `first` on: 22 pairs by time, 21 by row, 21 by
+    column."""
     frames = x.shape[1] // (ROWS * COLS)
-    places = torch.stack(torch.meshgrid(torch.arange(first, first + frames), torch.arange(ROWS), torch.arange(COLS), indexing="ij"), -1)
+    places = torch.stack(
+        torch.meshgrid(torch.arange(first, first + frames), torch.arange(ROWS), torch.arange(COLS), indexing="ij"), -1
+    )
     angles = torch.cat([places[..., axis, None] * 10_000.0 ** -(torch.arange(pairs, dtype=torch.float64) / pairs)
                         for axis, pairs in enumerate((22, 21, 21))], -1).flatten(0, 2)[:, None]
     even, odd = x.double().unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack((even * angles.cos() - odd * angles.sin(), even * angles.sin() + odd * angles.cos()), -1).flatten(-2).float()
+    return (
+        torch.stack((even * angles.cos() - odd * angles.sin(), even * angles.sin() + odd * angles.cos()), -1)
+        .flatten(-2)
+        .float()
+    )
 
 
 class Recomputed:
@@ -40,7 +47,7 @@ class Recomputed:
         self.blocks, self.fresh = blocks[-6:], []
 
     def extend(self, layer: int, query: Tensor, key: Tensor, value: Tensor):
-        self.fresh = self.fresh[:layer] + [(key, value)]
+        self.fresh = [*self.fresh[:layer], (key, value)]
         keys = torch.cat([block[layer][0] for block in self.blocks] + [key], 1)
         values = torch.cat([block[layer][1] for block in self.blocks] + [value], 1)
         return turned(query, 3 * len(self.blocks)), turned(keys, 0), values, None

@@ -14,11 +14,17 @@ from echo_cli.storyboard.nouns import Kind
 from tests.small import GRID, STORY, model, policy_for, prompts_for, story
 
 TRANSFORMER = model()
-BRIEF = [(None, None, 9), (Kind.SMOOTH, None, 2), (Kind.HARD_CUT, None, 1), (Kind.RECALL, "scene0", 8)]  # every border, full twice
+# every border, full twice
+BRIEF = [(None, None, 9), (Kind.SMOOTH, None, 2), (Kind.HARD_CUT, None, 1), (Kind.RECALL, "scene0", 8)]
 SETTINGS = [
-    {"gate_on_clean": True, "no_duplicates": True, "true_places": True}, {"forgetting": "suppress", "candidates_from_whole_scene": True},
-    {"smooth": {"clear_after": 0, "recent_frames": 1}}, {"nearest_anchor": True}, {"fold": "token_select"}, {"max_reuse": 2},
-    {"compression": False}, {"hard_cut": {"source": "select"}, "smooth": {"source": "resink"}},
+    {"gate_on_clean": True, "no_duplicates": True, "true_places": True},
+    {"forgetting": "suppress", "candidates_from_whole_scene": True},
+    {"smooth": {"clear_after": 0, "recent_frames": 1}},
+    {"nearest_anchor": True},
+    {"fold": "token_select"},
+    {"max_reuse": 2},
+    {"compression": False},
+    {"hard_cut": {"source": "select"}, "smooth": {"source": "resink"}},
 ]
 
 
@@ -30,8 +36,14 @@ def written(nest: Nest) -> Nest:
 
 def run(name: str, settings: dict, begun: Begun | None = None, scenes: list = BRIEF) -> list[tuple[BlockResult, Nest]]:
     timeline = story(scenes)
-    loop = rollout(TRANSFORMER, prompts_for(timeline), policy_for(name, timeline, settings), KeyedNoise(1, timeline.scenes), GRID,
-                   begun=begun)
+    loop = rollout(
+        TRANSFORMER,
+        prompts_for(timeline),
+        policy_for(name, timeline, settings),
+        KeyedNoise(1, timeline.scenes),
+        GRID,
+        begun=begun,
+    )
     return [(result, written(result.state())) for result in loop]
 
 
@@ -61,7 +73,9 @@ def test_a_stopped_rollout_goes_on_as_if_nothing_had_happened(name: str) -> None
     same(name, {}, STOPS if name == "echo-forcing" else [13])
 
 
-@pytest.mark.parametrize("settings", [*SETTINGS[:3], *(pytest.param(each, marks=pytest.mark.slow) for each in SETTINGS[3:])], ids=str)
+@pytest.mark.parametrize(
+    "settings", [*SETTINGS[:3], *(pytest.param(each, marks=pytest.mark.slow) for each in SETTINGS[3:])], ids=str
+)
 def test_with_every_setting(settings: dict) -> None:
     same("echo-forcing", settings, [10])
 

@@ -42,7 +42,9 @@ def test_cached_equals_uncached() -> None:
         for step, (sigma, time) in enumerate(zip(levels.sigmas, levels.times, strict=True)):
             clean = noisy - sigma * transformer(noisy, torch.full(shape[:2], time), text, context)
             if step < 3:
-                noisy = (1 - levels.sigmas[step + 1]) * clean + levels.sigmas[step + 1] * noise(result.block, step + 1, shape)
+                noisy = (1 - levels.sigmas[step + 1]) * clean + levels.sigmas[step + 1] * noise(
+                    result.block, step + 1, shape
+                )
         transformer(clean, torch.zeros(shape[:2]), text, context)
         blocks.append(context.fresh)
         torch.testing.assert_close(result.latents, clean, atol=2e-5, rtol=1e-4)
@@ -127,7 +129,11 @@ def test_shapes_and_buffers_stand_still_once_the_window_is_full() -> None:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(KVStore, "prepare", prepared)
-            list(rollout(model(), prompts_for(timeline), policy_for(name, timeline), KeyedNoise(1, timeline.scenes), GRID))
+            list(
+                rollout(
+                    model(), prompts_for(timeline), policy_for(name, timeline), KeyedNoise(1, timeline.scenes), GRID
+                )
+            )
         assert len(set(seen[7:])) == 1
 
 

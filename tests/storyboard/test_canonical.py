@@ -30,9 +30,19 @@ def test_spellings_and_comments_do_not_change_the_hash() -> None:
 
 
 def test_every_change_of_the_film_changes_the_hash() -> None:
-    changes = [("seed: 7", "seed: 8"), ("A rooftop\n", "A roof\n"), ("hard cut", "smooth"), ("fps: 16", "fps: 15"),
-               ("duration: 10\n", "duration: 11\n"), ("recall:rooftop", "recall:auto"), ("frames: 3", "frames: 4"),
-               ("Static", "Moving"), ("192x128", "96x64"), ("decay: 0.5", "decay: 0.6"), ("model: tiny", "model: other")]
+    changes = [
+        ("seed: 7", "seed: 8"),
+        ("A rooftop\n", "A roof\n"),
+        ("hard cut", "smooth"),
+        ("fps: 16", "fps: 15"),
+        ("duration: 10\n", "duration: 11\n"),
+        ("recall:rooftop", "recall:auto"),
+        ("frames: 3", "frames: 4"),
+        ("Static", "Moving"),
+        ("192x128", "96x64"),
+        ("decay: 0.5", "decay: 0.6"),
+        ("model: tiny", "model: other"),
+    ]
     hashes = {storyboard_hash(parse(GOOD.replace(*change))) for change in changes}
     assert len(hashes | {storyboard_hash(parse(GOOD))}) == len(changes) + 1
 

@@ -18,13 +18,32 @@ def test_spellings(written: object, seconds: object) -> None:
     assert read_duration(written) == seconds
 
 
-@pytest.mark.parametrize(("written", "why"), [
-    ("-3s", "is negative"), (-0.5, "is negative"), ("inf", "not a finite"), (float("inf"), "not a finite"),
-    (float("nan"), "not a finite"), ("nan", "not a finite"), (LONGEST + 1, "longer than 168h"),
-    ("9" * 39, "longer than"), ("9" * 50, "not a time"), ("", "not a time"), ("s", "not a time"), ("1:90", "not a time"),
-    ("1:2:3", "not a time"), ("1:60:00", "not a time"), ("5 s", "not a time"), ("1e3", "not a time"), ("10x", "not a time"),
-    ("١٠s", "not a time"), (None, "not a time"), (True, "not a time"), ("1s30m", "not a time"),
-])
+@pytest.mark.parametrize(
+    ("written", "why"),
+    [
+        ("-3s", "is negative"),
+        (-0.5, "is negative"),
+        ("inf", "not a finite"),
+        (float("inf"), "not a finite"),
+        (float("nan"), "not a finite"),
+        ("nan", "not a finite"),
+        (LONGEST + 1, "longer than 168h"),
+        ("9" * 39, "longer than"),
+        ("9" * 50, "not a time"),
+        ("", "not a time"),
+        ("s", "not a time"),
+        ("1:90", "not a time"),
+        ("1:2:3", "not a time"),
+        ("1:60:00", "not a time"),
+        ("5 s", "not a time"),
+        ("1e3", "not a time"),
+        ("10x", "not a time"),
+        ("١٠s", "not a time"),
+        (None, "not a time"),
+        (True, "not a time"),
+        ("1s30m", "not a time"),
+    ],
+)
 def test_refusals(written: object, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         read_duration(written)

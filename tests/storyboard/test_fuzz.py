@@ -11,10 +11,58 @@ from echo_cli.storyboard.parse import parse
 from echo_cli.storyboard.timeline import timeline
 from tests.storyboard.test_parse import GOOD, RULES
 
-SCRAPS = ["\t", ":", " ", "\n", "-", "[", "]", "{", "}", "&a ", "*a", "!", "!!int ", "|", ">", "'", '"', "#", "%", "@", "`",
-          "?", "<<: ", "null", "yes", "0x1F", "1:30", ".inf", "-", "---\n", "...\n", "2020-01-01", "\x00", "\ufeff", "é", "🎬",
-          "9" * 50, "recall:", "at: 5\n", "duration: 5\n", "length: 9\n", "scenes:\n", "- id: a\n", "- {}\n", "=", "~", "\r"]
-EDITS = st.lists(st.tuples(st.integers(0, len(GOOD)), st.integers(0, 12), st.sampled_from(SCRAPS)), min_size=1, max_size=6)
+SCRAPS = [
+    "\t",
+    ":",
+    " ",
+    "\n",
+    "-",
+    "[",
+    "]",
+    "{",
+    "}",
+    "&a ",
+    "*a",
+    "!",
+    "!!int ",
+    "|",
+    ">",
+    "'",
+    '"',
+    "#",
+    "%",
+    "@",
+    "`",
+    "?",
+    "<<: ",
+    "null",
+    "yes",
+    "0x1F",
+    "1:30",
+    ".inf",
+    "-",
+    "---\n",
+    "...\n",
+    "2020-01-01",
+    "\x00",
+    "\ufeff",
+    "é",
+    "🎬",
+    "9" * 50,
+    "recall:",
+    "at: 5\n",
+    "duration: 5\n",
+    "length: 9\n",
+    "scenes:\n",
+    "- id: a\n",
+    "- {}\n",
+    "=",
+    "~",
+    "\r",
+]
+EDITS = st.lists(
+    st.tuples(st.integers(0, len(GOOD)), st.integers(0, 12), st.sampled_from(SCRAPS)), min_size=1, max_size=6
+)
 RELAXED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 

@@ -39,11 +39,21 @@ def test_a_day_is_inspected_in_three_seconds_and_half_a_gigabyte(day: Path, ques
     assert len(read_trace(day)) == BLOCKS
     began, before = time.monotonic(), _processor()
     # VmHWM, not ru_maxrss: the latter begins at what this process held when it forked.
-    done = subprocess.run([sys.executable, "-c", "import re, sys; from echo_cli.cli.app import run\n"
-                           "code = run(['inspect-cache', *sys.argv[1:]])\n"
-                           "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1], file=sys.stderr)\n"
-                           "sys.exit(code)",
-                           str(day), *question], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import re, sys; from echo_cli.cli.app import run\n"
+            "code = run(['inspect-cache', *sys.argv[1:]])\n"
+            "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1], file=sys.stderr)\n"
+            "sys.exit(code)",
+            str(day),
+            *question,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     seconds = time.monotonic() - began
     cpu = _processor() - before
     kilobytes = int(done.stderr.split()[-1])

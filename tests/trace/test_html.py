@@ -34,9 +34,26 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The made-up story beside a grey film of its length."""
     folder = tmp_path_factory.mktemp("run")
     pictures = timeline().pictures
-    made = subprocess.run([ffmpeg.executable(), *ffmpeg.QUIET, "-f", "rawvideo", "-pix_fmt", "gray", "-s", "48x32", "-r",
-                           "16", "-i", "-", "-pix_fmt", "yuv420p", str(folder / "film.mp4")],
-                          input=np.repeat(np.arange(pictures) // 4, 48 * 32).astype(np.uint8).tobytes())
+    made = subprocess.run(
+        [
+            ffmpeg.executable(),
+            *ffmpeg.QUIET,
+            "-f",
+            "rawvideo",
+            "-pix_fmt",
+            "gray",
+            "-s",
+            "48x32",
+            "-r",
+            "16",
+            "-i",
+            "-",
+            "-pix_fmt",
+            "yuv420p",
+            str(folder / "film.mp4"),
+        ],
+        input=np.repeat(np.arange(pictures) // 4, 48 * 32).astype(np.uint8).tobytes(),
+    )
     assert made.returncode == 0
     return write_story(folder / "film.trace.json")
 
@@ -150,7 +167,9 @@ def middles(trace: Trace) -> list[float]:
 @NEEDS_BROWSER
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_a_browser_has_no_complaint_and_nothing_sticks_out(browser: Browser, report: Path, width: int, dark: bool) -> None:
+def test_a_browser_has_no_complaint_and_nothing_sticks_out(
+    browser: Browser, report: Path, width: int, dark: bool
+) -> None:
     browser.open(report, width, dark=dark)
     assert browser.complaints == []
     assert browser.requests == [report.absolute().as_uri()]

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from rich.console import Console
 
 from echo_cli.layout import Role
-from echo_cli.render.records import block_record, measured, recall_frame_record, scene_record
+from echo_cli.render.trace_records import block_record, measured, recall_frame_record, scene_record
 from echo_cli.storyboard.nouns import Kind
 from echo_cli.trace.html import page
 from echo_cli.trace.inspect import QUERY_STEPS, Cell, column_of, csv_rows, lingering, survey
@@ -67,9 +67,13 @@ def test_queries_are_divided_among_the_scenes_in_them(trace: Trace) -> None:
 
 def test_shares_become_tokens_in_steps_and_what_was_learned_weighs_nothing() -> None:
     segment = {"role": "query", "scene": 2, "tokens": 48, "frames": [None, None], "position": 0}
-    row = {"layout": {"segments": [segment]},
-           "measured": {"weights": [[1, 1, 1]],
-                         "queries": [{"left": [[0, 0.5], [2, 0.24]]}, {"left": [[None, 0.25], [2, 0.26]], "gate": 0.5}]}}
+    row = {
+        "layout": {"segments": [segment]},
+        "measured": {
+            "weights": [[1, 1, 1]],
+            "queries": [{"left": [[0, 0.5], [2, 0.24]]}, {"left": [[None, 0.25], [2, 0.26]], "gate": 0.5}],
+        },
+    }
     assert column_of(row) == (Cell(Role.QUERY, 0, 18, 100), Cell(Role.QUERY, 2, 12, 100), Cell(Role.QUERY, 2, 18, 0))
     assert 48 % QUERY_STEPS == 0
     row["measured"]["queries"] = []
@@ -78,7 +82,11 @@ def test_shares_become_tokens_in_steps_and_what_was_learned_weighs_nothing() -> 
 
 def test_page_terminal_and_table_tell_of_them(trace: Trace) -> None:
     html = page(trace)
-    assert 'class="lane query"' in html and "How far the queries opened" in html and "learned tokens that sum up the past" in html
+    assert (
+        'class="lane query"' in html
+        and "How far the queries opened" in html
+        and "learned tokens that sum up the past" in html
+    )
     console = Console(width=140, record=True, file=StringIO())
     console.print(block_detail(trace, trace.block(8)))
     said = console.export_text()

@@ -110,7 +110,9 @@ def test_values_that_are_not_finite_become_null(tmp_path: Path) -> None:
 
 def test_where_frames_lie_in_the_store_is_not_told(tmp_path: Path) -> None:
     layout = BLOCKS[0].layout
-    placed = replace(layout, segments=tuple(replace(each, slots=(3, 4, 5), fades=(None,) * 3) for each in layout.segments))
+    placed = replace(
+        layout, segments=tuple(replace(each, slots=(3, 4, 5), fades=(None,) * 3) for each in layout.segments)
+    )
     with TraceWriter(tmp_path / "film.trace.json", header(FILM)) as writer:
         writer.block(replace(BLOCKS[0], layout=placed))
     assert read_trace(tmp_path / "film.trace.json.partial").block(0).layout == layout

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from echo_cli.models.spec import TINY
-from echo_cli.models.tiny_codec import TinyCodec
+from echo_cli.models.tiny.codec import TinyCodec
+from echo_cli.spec import TINY
 from echo_cli.training.pool import Pool
 
 SMALL = replace(TINY, name="small", depth=2, width=48, heads=2, ffn=64, freq_dim=16, text_dim=8)

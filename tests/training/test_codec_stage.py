@@ -1,14 +1,15 @@
-"""The codec's training: the seed decides every loss, a run that was stopped goes on as if it had not been, and motion is told."""
+"""The codec's training: the seed decides every loss, a run that was stopped goes on as if it had not been, and motion
+is told."""
 
 from pathlib import Path
 
 import torch
 
-from echo_cli.models.tiny import WEIGHTS, load_codec, part_path
-from echo_cli.models.tiny_codec import KEY
+from echo_cli.models.tiny.codec import KEY
+from echo_cli.models.tiny.model import WEIGHTS, load_codec, part_path
 from echo_cli.training.codec_stage import CodecPlan, CodecStage, codec_figures, flow_errors, motion_of, roughness
 from echo_cli.training.loop import Budget, run
-from echo_cli.training.world import StoryKind, first_picture, sample_stories
+from echo_cli.world.stories import StoryKind, first_picture, sample_stories
 
 PLAN = CodecPlan(batch=2)
 CPU = torch.device("cpu")
@@ -17,8 +18,15 @@ CPU = torch.device("cpu")
 def trained(folder: Path, until: int | None = None, seed: int = 3) -> tuple[CodecStage, list[float]]:
     stage = CodecStage(PLAN, seed, CPU)
     losses: list[float] = []
-    run("codec", stage.learner, stage.advance, Budget(5), folder, lambda progress: losses.append(progress.losses["loss"]),
-        lambda: until is not None and stage.learner.step >= until)
+    run(
+        "codec",
+        stage.learner,
+        stage.advance,
+        Budget(5),
+        folder,
+        lambda progress: losses.append(progress.losses["loss"]),
+        lambda: until is not None and stage.learner.step >= until,
+    )
     return stage, losses
 
 

@@ -1,4 +1,5 @@
-"""The eye's stage: what a damaged clip then shows, which prompts are contrasts, and runs that follow from their seed."""
+"""The eye's stage: what a damaged clip then shows, which prompts are contrasts, and runs that follow from their
+seed."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,11 +8,11 @@ from random import Random
 import pytest
 import torch
 
-from echo_cli.models.eye import ASPECTS, VIEWS, bag
-from echo_cli.models.tiny_codec import TinyCodec
+from echo_cli.models.tiny.codec import TinyCodec
 from echo_cli.training.eye_stage import EyePlan, EyeStage, bags_of, damaged, truth_of
 from echo_cli.training.loop import Budget, run
-from echo_cli.training.world import LEFT, RIGHT, STILL, StoryKind, sample_stories
+from echo_cli.world.eye import ASPECTS, VIEWS, bag
+from echo_cli.world.stories import LEFT, RIGHT, STILL, StoryKind, sample_stories
 
 PLAN = EyePlan(batch=4, groups=2, chapters=2, steps_each=2)
 CPU = torch.device("cpu")
@@ -50,7 +51,8 @@ def test_a_killed_run_ends_like_an_unbroken_one_and_another_seed_does_not(tmp_pa
 
 def test_the_eye_learns():
     one = EyeStage(replace(PLAN, batch=12, steps_each=1000), 1, GLASS, CPU)
-    figures = [{name: value.item() for name, value in one.advance(40 + step, 0.0).items()} for step in range(16)]  # warm already
+    # warm already
+    figures = [{name: value.item() for name, value in one.advance(40 + step, 0.0).items()} for step in range(16)]
     assert sum(f["loss"] for f in figures[-4:]) < 0.75 * sum(f["loss"] for f in figures[:4])
     assert figures[-1]["ranked"] > 0.6
 

@@ -1,4 +1,5 @@
-"""Lessons show a block what memory would show it: nothing later, nothing forgotten, positions as policies count them."""
+"""Lessons show a block what memory would show it: nothing later, nothing forgotten, positions as policies count
+them."""
 
 from random import Random
 
@@ -6,7 +7,7 @@ import pytest
 import torch
 
 from echo_cli.training.lessons import Library, look
-from echo_cli.training.world import BLOCK
+from echo_cli.world.stories import BLOCK
 
 from .pupils import small_pool
 

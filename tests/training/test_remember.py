@@ -1,4 +1,5 @@
-"""The memory stage: lessons are what inference does, the seed decides them, and queries learn while the transformer stays."""
+"""The memory stage: lessons are what inference does, the seed decides them, and queries learn while the transformer
+stays."""
 
 from pathlib import Path
 from random import Random
@@ -8,12 +9,12 @@ import torch
 
 from echo_cli.memory.store import KVStore
 from echo_cli.models.backend import Backend
-from echo_cli.models.loading import random_transformer
-from echo_cli.models.words import WordTextEncoder
+from echo_cli.models.files.loading import random_transformer
+from echo_cli.models.tiny.text import WordTextEncoder
 from echo_cli.rope import RopeTable
 from echo_cli.training.loop import Budget, run
 from echo_cli.training.remember import Film, MemoryPlan, Plot, Remembering, figures, plot
-from echo_cli.training.world import StoryKind
+from echo_cli.world.stories import StoryKind
 
 from .pupils import SMALL, Squares
 
@@ -25,7 +26,9 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def backend() -> Backend:
     torch.manual_seed(0)
-    return Backend(SMALL, random_transformer(SMALL, 0), WordTextEncoder(SMALL.text_dim).requires_grad_(False), Squares(), "0")
+    return Backend(
+        SMALL, random_transformer(SMALL, 0), WordTextEncoder(SMALL.text_dim).requires_grad_(False), Squares(), "0"
+    )
 
 
 def stage(backend: Backend, plan: MemoryPlan = PLAN, seed: int = 1) -> Remembering:
@@ -79,7 +82,13 @@ def test_lessons_show_the_window_that_the_policy_shows(backend: Backend, monkeyp
 
     def prepared(store, layout):
         context = prepare(store, layout)
-        shown.append((context.keys[:, :, :context.past].clone(), context.values[:, :, :context.past].clone(), context.query_rotation))
+        shown.append(
+            (
+                context.keys[:, :, : context.past].clone(),
+                context.values[:, :, : context.past].clone(),
+                context.query_rotation,
+            )
+        )
         return context
 
     monkeypatch.setattr(KVStore, "prepare", prepared)
@@ -125,7 +134,9 @@ def test_training_uses_no_position_beyond_the_window(backend: Backend, monkeypat
     assert max(ends) == SMALL.window
 
 
-def trained(backend: Backend, folder: Path, steps: int, until: int | None = None, seed: int = 1) -> tuple[Remembering, list[float]]:
+def trained(
+    backend: Backend, folder: Path, steps: int, until: int | None = None, seed: int = 1
+) -> tuple[Remembering, list[float]]:
     one = stage(backend, seed=seed)
     told: list[float] = []
     assert run("memory", one.learner, one.advance, Budget(steps), folder, lambda p: told.append(p.losses["loss"]),
@@ -151,7 +162,10 @@ def test_queries_learn_and_nothing_else_does(backend: Backend) -> None:
 
     def loss() -> float:
         with torch.no_grad():
-            parts = [one.lesson(film, 11, Random(0), torch.Generator().manual_seed(number), False)[1]["loss"] for number in range(4)]
+            parts = [
+                one.lesson(film, 11, Random(0), torch.Generator().manual_seed(number), False)[1]["loss"]
+                for number in range(4)
+            ]
         return torch.stack(parts).mean().item()
 
     untrained = loss()

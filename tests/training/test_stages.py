@@ -1,4 +1,5 @@
-"""Teacher and distillation: the seed decides the losses, a killed run goes on as if it had not been, and learning happens."""
+"""Teacher and distillation: the seed decides the losses, a killed run goes on as if it had not been, and learning
+happens."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -24,17 +25,28 @@ def pool(tmp_path_factory) -> Pool:
     return small_pool(tmp_path_factory.mktemp("pool"), stories=8)
 
 
-def trained(pool: Pool, folder: Path, steps: int, until: int | None = None, seed: int = 1) -> tuple[Teacher, list[float]]:
+def trained(
+    pool: Pool, folder: Path, steps: int, until: int | None = None, seed: int = 1
+) -> tuple[Teacher, list[float]]:
     teacher = Teacher(SMALL, PLAN, seed, pool, CPU)
     losses: list[float] = []
-    done = run("teacher", teacher.learner, teacher.advance, Budget(steps), folder, lambda p: losses.append(p.losses["loss"]),
-               lambda: until is not None and teacher.learner.step >= until)
+    done = run(
+        "teacher",
+        teacher.learner,
+        teacher.advance,
+        Budget(steps),
+        folder,
+        lambda p: losses.append(p.losses["loss"]),
+        lambda: until is not None and teacher.learner.step >= until,
+    )
     assert done is (until is None)
     return teacher, losses
 
 
 def test_the_same_seed_gives_the_same_losses(pool, tmp_path):
-    (_, one), (_, same), (_, other) = (trained(pool, tmp_path / name, 6, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
+    (_, one), (_, same), (_, other) = (
+        trained(pool, tmp_path / name, 6, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
     assert one == same and one != other
 
 
@@ -47,7 +59,9 @@ def test_a_killed_run_ends_like_an_unbroken_one(pool, tmp_path):
         assert torch.equal(value, resumed.learner.average[name]), name
     kept = (tmp_path / "broken" / "teacher.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in kept[1:]] == [str(step) for step in range(1, 9)]
-    assert [row.split(",")[2] for row in kept] == [row.split(",")[2] for row in (tmp_path / "whole" / "teacher.csv").read_text().splitlines()]
+    assert [row.split(",")[2] for row in kept] == [
+        row.split(",")[2] for row in (tmp_path / "whole" / "teacher.csv").read_text().splitlines()
+    ]
 
 
 def test_losses_after_the_last_checkpoint_are_forgotten(pool, tmp_path):
@@ -97,8 +111,11 @@ def test_gradients_reach_what_only_memory_reads(pool):
     lesson = teacher.lessons.draw(3, 4, Random(0))
     loss, _ = teacher.loss(lesson, torch.full((4, 3), 0.8), generator)
     loss.backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in teacher.pupil.transformer.blocks[0].self_attn.parameters()
-               if p.dim() == 2)
+    assert all(
+        p.grad is not None and p.grad.abs().sum() > 0
+        for p in teacher.pupil.transformer.blocks[0].self_attn.parameters()
+        if p.dim() == 2
+    )
 
 
 def test_distillation_follows_from_the_seed_and_moves_the_student(pool):
@@ -106,7 +123,9 @@ def test_distillation_follows_from_the_seed_and_moves_the_student(pool):
     taught = Pupil(SMALL)
     torch.nn.init.normal_(taught.transformer.head.head.weight, std=0.1)
     runs = [Distiller(SMALL, DistillPlan(batch=2, shards=1), 1, pool, taught, CPU) for _ in range(2)]
-    first, second = ([one.advance(step, spent)["loss"].item() for step, spent in enumerate((0.0, 0.5, 0.9, 0.9))] for one in runs)
+    first, second = (
+        [one.advance(step, spent)["loss"].item() for step, spent in enumerate((0.0, 0.5, 0.9, 0.9))] for one in runs
+    )
     assert first == second
     after = runs[0].pair.student.state_dict()
     assert any(not torch.equal(value, after[name]) for name, value in taught.state_dict().items())
@@ -123,7 +142,9 @@ def test_the_critic_waits_while_the_student_imitates(pool):
     fresh = Distiller(SMALL, DistillPlan(batch=2, shards=1), 1, pool, taught, CPU)
     fresh.advance(0, 0.0)
     assert all(torch.equal(value, taught.state_dict()[name]) for name, value in fresh.pair.critic.state_dict().items())
-    assert any(not torch.equal(value, taught.state_dict()[name]) for name, value in fresh.pair.student.state_dict().items())
+    assert any(
+        not torch.equal(value, taught.state_dict()[name]) for name, value in fresh.pair.student.state_dict().items()
+    )
 
 
 def test_a_budget_is_spent_by_steps_or_minutes():

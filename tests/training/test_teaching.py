@@ -1,4 +1,5 @@
-"""Many blocks at once under one mask equal the blocks one after the other through the context that films are made with."""
+"""Many blocks at once under one mask equal the blocks one after the other through the context that films are made
+with."""
 
 from random import Random
 
@@ -6,13 +7,13 @@ import pytest
 import torch
 
 from echo_cli.context import BlockContext
-from echo_cli.models.loading import random_transformer
+from echo_cli.models.files.loading import random_transformer
+from echo_cli.models.tiny.text import WordTextEncoder
 from echo_cli.models.transformer import Text
-from echo_cli.models.words import WordTextEncoder
 from echo_cli.rope import RopeTable, rotate
 from echo_cli.training.lessons import Lesson, Library
 from echo_cli.training.teaching import Class, text_rows
-from echo_cli.training.world import BLOCK
+from echo_cli.world.stories import BLOCK
 
 from .pupils import SMALL, small_pool
 
@@ -37,7 +38,9 @@ def faded_lesson(library: Library, blocks: int) -> Lesson:
     return next(lesson for lesson in (library.draw(blocks, 3, Random(number)) for number in range(99)) if lesson.fades)
 
 
-def as_films_are_made(school: Class, lesson: Lesson, row: int, text: Text, noisy: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+def as_films_are_made(
+    school: Class, lesson: Lesson, row: int, text: Text, noisy: torch.Tensor, times: torch.Tensor
+) -> torch.Tensor:
     """One sequence, block by block: a gathered, rotated and weighted past, then the block, in a BlockContext."""
     table = RopeTable(SMALL, school.grid)
     raw: list[list[tuple[torch.Tensor, torch.Tensor]]] = [[] for _ in range(SMALL.depth)]  # per layer, one a block
@@ -50,14 +53,19 @@ def as_films_are_made(school: Class, lesson: Lesson, row: int, text: Text, noisy
         values = torch.zeros_like(keys)
         for layer in range(SMALL.depth):
             for place, frame in enumerate(seen):
-                key, value = (part[:, (frame % BLOCK) * TOKENS:(frame % BLOCK + 1) * TOKENS] for part in raw[layer][frame // BLOCK])
+                key, value = (
+                    part[:, (frame % BLOCK) * TOKENS : (frame % BLOCK + 1) * TOKENS]
+                    for part in raw[layer][frame // BLOCK]
+                )
                 weight, span = lesson.weight[row, frame], slice(place * TOKENS, (place + 1) * TOKENS)
                 keys[layer, :, span] = rotate(key, table.frames(int(lesson.slots[row, frame]), 1)) * weight
                 values[layer, :, span] = value * weight
         context = BlockContext(keys, values, len(seen) * TOKENS, own, own)
         here = slice(block * BLOCK, (block + 1) * BLOCK)
-        prompt = Text(tuple((k[row * lesson.blocks + block][None], v[row * lesson.blocks + block][None]) for k, v in text.layers),
-                      text.pooled[row * lesson.blocks + block][None])
+        prompt = Text(
+            tuple((k[row * lesson.blocks + block][None], v[row * lesson.blocks + block][None]) for k, v in text.layers),
+            text.pooled[row * lesson.blocks + block][None],
+        )
         made.append(school.transformer(noisy[row:row + 1, here], times[row, block].expand(1, BLOCK), prompt, context))
         context.observer = lambda layer, query, key, value: raw[layer].append((key, value))
         school.transformer(lesson.latents[row:row + 1, here], torch.zeros(1, BLOCK), prompt, context)
@@ -67,7 +75,9 @@ def as_films_are_made(school: Class, lesson: Lesson, row: int, text: Text, noisy
 def test_taught_together_equals_filmed_one_by_one(school, library):
     # A faded frame fades for its own block too when taught together; in films it never does, so nothing fades here.
     for number in range(6):
-        lesson = next(found for found in (library.draw(5, 2, Random(100 * number + n)) for n in range(99)) if not found.fades)
+        lesson = next(
+            found for found in (library.draw(5, 2, Random(100 * number + n)) for n in range(99)) if not found.fades
+        )
         noisy, times = torch.randn(lesson.latents.shape), 1000 * torch.rand(2, 5)
         text = school.read(lesson.words)
         together = school.velocity(lesson, text, lesson.latents, noisy, times)
@@ -107,7 +117,11 @@ def test_every_block_reads_its_own_prompt(school, library):
     noisy, times = torch.randn(lesson.latents.shape), 1000 * torch.rand(2, 3)
     words = lesson.words.clone()
     words[:, 2] = 0
-    before, after = (school.velocity(lesson, school.read(said), lesson.latents, noisy, times) for said in (lesson.words, words))
-    assert torch.equal(before[:, :2 * BLOCK], after[:, :2 * BLOCK]) and not torch.allclose(before[:, 2 * BLOCK:], after[:, 2 * BLOCK:])
+    before, after = (
+        school.velocity(lesson, school.read(said), lesson.latents, noisy, times) for said in (lesson.words, words)
+    )
+    assert torch.equal(before[:, : 2 * BLOCK], after[:, : 2 * BLOCK]) and not torch.allclose(
+        before[:, 2 * BLOCK :], after[:, 2 * BLOCK :]
+    )
     chosen = text_rows(school.read(lesson.words), [2, 0], 3)
     assert torch.equal(chosen.pooled[0], school.read(lesson.words).pooled[2])

@@ -39,7 +39,13 @@ def test_every_picture_comes_back_in_order_and_none_besides(tmp_path: Path, coun
     path = film(tmp_path / "film.mp4", count)
     assert [number_of(seen) for seen in read.pictures(path)] == list(range(count))
     facts = read.facts(path)
-    assert (facts.codec, facts.pixel_format, facts.width, facts.height, facts.fps) == ("h264", "yuv420p", WIDTH, HEIGHT, 16)
+    assert (facts.codec, facts.pixel_format, facts.width, facts.height, facts.fps) == (
+        "h264",
+        "yuv420p",
+        WIDTH,
+        HEIGHT,
+        16,
+    )
     assert facts.seconds == pytest.approx(count / 16, abs=0.01)
     assert sorted(tmp_path.iterdir()) == [path]
 

@@ -9,9 +9,9 @@ from echo_cli.memory.policies.echo_infinity import EchoInfinity
 from echo_cli.memory.policies.flush import Flushing
 from echo_cli.memory.policies.recache import Recaching
 from echo_cli.memory.policies.scene_queries import SceneQueries
-from echo_cli.memory.queries import MemoryQueries
 from echo_cli.memory.settings import Window, settings_type
-from echo_cli.models.spec import ModelSpec
+from echo_cli.models.queries.model import MemoryQueries
+from echo_cli.spec import ModelSpec
 from echo_cli.storyboard.matching import Recall
 from echo_cli.storyboard.nouns import Timeline
 
@@ -29,8 +29,8 @@ POLICIES: dict[str, type[Policy]] = {
 
 def make_policy(name: str, settings: Window, spec: ModelSpec, timeline: Timeline,
                 recalls: Mapping[int, Recall] = MappingProxyType({}), queries: MemoryQueries | None = None) -> Policy:
-    """A policy for one run, or a UsageError that says which settings cannot be. `queries` are those learned for the model;
-    policies that live by them begin with unlearned ones where there are none."""
+    """A policy for one run, or a UsageError that says which settings cannot be. `queries` are those learned for the
+    model; policies that live by them begin with unlearned ones where there are none."""
     assert type(settings) is settings_type(name), f"settings of '{name}' are {settings_type(name).__name__}"
     policy = POLICIES[name](name, settings, spec, timeline, recalls)
     policy.queries = queries

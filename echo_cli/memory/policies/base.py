@@ -15,11 +15,11 @@ import torch
 from echo_cli.context import BlockContext, Observer
 from echo_cli.errors import UsageError
 from echo_cli.layout import Layout, Role, Segment
-from echo_cli.memory.queries import MemoryQueries
 from echo_cli.memory.settings import Sink, Window
 from echo_cli.memory.store import CleanPass, KVStore
-from echo_cli.models.spec import Grid, ModelSpec
+from echo_cli.models.queries.model import MemoryQueries
 from echo_cli.runtime import Later
+from echo_cli.spec import Grid, ModelSpec
 from echo_cli.state import Nest
 from echo_cli.storyboard.matching import Recall
 from echo_cli.storyboard.nouns import Block, Kind, Timeline
@@ -179,8 +179,18 @@ def layout_of(past: Sequence[Held], roles: Sequence[Role], block: Block, current
                                 tuple(item.slot for item in held), tuple(item.fade for item in held)))
         at += len(held)
     leap = jump or 0
-    segments.append(Segment(Role.CURRENT, block.scene, tuple(item.frame for item in current), len(current) * tokens, at + leap, None,
-                            tuple(item.slot for item in current), (None,) * len(current)))
+    segments.append(
+        Segment(
+            Role.CURRENT,
+            block.scene,
+            tuple(item.frame for item in current),
+            len(current) * tokens,
+            at + leap,
+            None,
+            tuple(item.slot for item in current),
+            (None,) * len(current),
+        )
+    )
     return Layout(tuple(segments), (at if query is None else query) + leap, jump)
 
 

@@ -17,16 +17,27 @@ from echo_cli.memory import scoring
 from echo_cli.memory.history import History, Places
 from echo_cli.memory.policies.base import Facts, Held, Policy, Transition, held_block, held_from, layout_of, told_held
 from echo_cli.memory.recall import Keepsake, SceneLibrary, most_at_once
-from echo_cli.memory.settings import Cut, EchoForcing as Settings, changed
+from echo_cli.memory.settings import Cut, changed
+from echo_cli.memory.settings import EchoForcing as Settings
 from echo_cli.memory.store import CleanPass, KVStore
-from echo_cli.models.spec import Grid, ModelSpec
 from echo_cli.runtime import Later
+from echo_cli.spec import Grid, ModelSpec
 from echo_cli.state import Nest
 from echo_cli.storyboard.matching import Recall
 from echo_cli.storyboard.nouns import Block, Kind, Timeline
 
 # What a scene's clock and countdowns stand at, between two blocks.
-PLAIN = ("scene_start", "offset", "scene_timing", "tail", "end", "candidate_step", "query_tokens", "carried", "clear_in")
+PLAIN = (
+    "scene_start",
+    "offset",
+    "scene_timing",
+    "tail",
+    "end",
+    "candidate_step",
+    "query_tokens",
+    "carried",
+    "clear_in",
+)
 
 
 class EchoForcing(Policy):
@@ -37,9 +48,12 @@ class EchoForcing(Policy):
         super().__init__(name, settings, spec, timeline, recalls)
         parts = settings.anchor_frames + settings.history_frames + settings.recent_frames + self.block
         if settings.compression and parts != self.window:
-            self.refuse(f"{settings.anchor_frames} anchor, {settings.history_frames} history and "
-                        f"{settings.recent_frames} recent frames and a block of {self.block} are {parts} frames, but the "
-                        f"window has {self.window}", f"Choose them so that they add up to {self.window}.")
+            self.refuse(
+                f"{settings.anchor_frames} anchor, {settings.history_frames} history and "
+                f"{settings.recent_frames} recent frames and a block of {self.block} are {parts} frames, but the "
+                f"window has {self.window}",
+                f"Choose them so that they add up to {self.window}.",
+            )
         self.wave = self.block * settings.rolling_cycle  # scene frames that the anchors roll over
         if self.wave > self.window:
             self.refuse(f"a rolling cycle of {settings.rolling_cycle} needs {self.wave} frames, more than the window's "
@@ -52,8 +66,10 @@ class EchoForcing(Policy):
         self.last_wanted = {keepsake: index for index, keepsake in self.wanted.items()}
         at_once = most_at_once(self.last_wanted)
         if at_once > settings.library:
-            self.refuse(f"this storyboard needs {at_once} scenes in the library at once, but it holds {settings.library}",
-                        f"Set library to {at_once} or more.")
+            self.refuse(
+                f"this storyboard needs {at_once} scenes in the library at once, but it holds {settings.library}",
+                f"Set library to {at_once} or more.",
+            )
         self._library_size = at_once
         self.uncleared = any(self._misaligned(cut) for cut in self.cuts.values())
         self.jumps = {index: self._jump(index) for index in self.cuts}
@@ -103,13 +119,17 @@ class EchoForcing(Policy):
         recall = self.recalls[index]
         if self.settings.jump_by_gap:
             return scoring.gap_jump(recall.similarity, cut.jump_min, cut.jump_max)
-        return scoring.position_jump(recall.similarity, [score for _, score in recall.scores], cut.jump_min, cut.jump_max)
+        return scoring.position_jump(
+            recall.similarity, [score for _, score in recall.scores], cut.jump_min, cut.jump_max
+        )
 
     def _misaligned(self, cut: Cut) -> bool:
         """Whether the window may fill up with a remainder of a block. Rolling then moves frames that lie behind its
         end, so that those of the old scene must not be dropped."""
         counts = {count for memory in (0, 1) for count in range(memory, memory + cut.recent_frames + 1)}
-        return any(count % self.block and not 0 < cut.clear_after <= (self.window - count) // self.block for count in counts)
+        return any(
+            count % self.block and not 0 < cut.clear_after <= (self.window - count) // self.block for count in counts
+        )
 
     # Tensors, allocated once
 
@@ -123,8 +143,9 @@ class EchoForcing(Policy):
                  + 2 * settings.candidate_frames // settings.candidate_stride + 3)
         if not settings.compression:
             slots += self.window
-        store = KVStore(spec, grid, slots, self.window, carried, batch, device, dtype, settings.forgetting == "suppress",
-                        self.home)
+        store = KVStore(
+            spec, grid, slots, self.window, carried, batch, device, dtype, settings.forgetting == "suppress", self.home
+        )
         frame = (spec.depth, batch, grid.tokens, spec.heads, spec.head_dim)
         self.library = SceneLibrary(self._library_size, frame, device, dtype)
         self.blank = Held(store.take(1)[0], 0, None)
@@ -239,7 +260,9 @@ class EchoForcing(Policy):
         if self.history.ready and chosen and eligible:
             places = Places(store.take(chosen), tuple(held.slot for held in old[anchors:tail]), anchors,
                             anchors + (self.window - self.end if self.tail else 0))
-            self.window_frames[anchors:tail] = [Held(slot, eligible[-1][1].scene, None, Role.HISTORY) for slot in places.slots]
+            self.window_frames[anchors:tail] = [
+                Held(slot, eligible[-1][1].scene, None, Role.HISTORY) for slot in places.slots
+            ]
             self.choice = (eligible, places)
 
     def _wave_at(self, phase: int) -> list[int]:
@@ -313,7 +336,9 @@ class EchoForcing(Policy):
         rows = sorted({held.fade for held in self.window_frames[:self.end] if held.fade is not None})
         if rows:
             weights = store.weights[:, :, rows[0]:rows[-1] + 1]
-            self.facts.weights = Later(torch.stack((weights.amin((0, 1, 3)), weights.mean((0, 1, 3)), weights.amax((0, 1, 3))), -1))
+            self.facts.weights = Later(
+                torch.stack((weights.amin((0, 1, 3)), weights.mean((0, 1, 3)), weights.amax((0, 1, 3))), -1)
+            )
 
     def _clear(self) -> None:
         """What the transition carried leaves: by place, not by name, as in the release."""
@@ -352,10 +377,14 @@ class EchoForcing(Policy):
     def state(self) -> Nest:
         return {
             "clock": {name: getattr(self, name) for name in PLAIN},
-            "window": told_held(self.window_frames), "origins": told_held(self.origins), "candidates": told_held(self.candidates),
+            "window": told_held(self.window_frames),
+            "origins": told_held(self.origins),
+            "candidates": told_held(self.candidates),
             "first": told_held([self.first] if self.first else []),
             "fading": [self.fading.start, self.fading.stop] if self.fading is not None else None,
-            "scene_query_sum": self.scene_query_sum, "history": self.history.state(), "library": self.library.state(),
+            "scene_query_sum": self.scene_query_sum,
+            "history": self.history.state(),
+            "library": self.library.state(),
         }
 
     def restore(self, state: Nest) -> None:

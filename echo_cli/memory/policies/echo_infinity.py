@@ -1,9 +1,9 @@
-"""`echo-infinity`: the film's first frames stay as anchors, learned queries absorb every frame that leaves the window after
-them, and the last frames fill the rest of it.
+"""`echo-infinity`: the film's first frames stay as anchors, learned queries absorb every frame that leaves the window
+after them, and the last frames fill the rest of it.
 
-Positions are those of unified relative rotation: the window begins at 0, grows with the film until its newest frame stands
-at the last place of the trained window, and stays there for ever. Queries take their places when the first frames leave:
-until then nothing is forgotten. A change of prompt changes the text alone, as in `window`.
+Positions are those of unified relative rotation: the window begins at 0, grows with the film until its newest frame
+stands at the last place of the trained window, and stays there for ever. Queries take their places when the first
+frames leave: until then nothing is forgotten. A change of prompt changes the text alone, as in `window`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,12 @@ from torch import Tensor
 
 from echo_cli.layout import Layout, Role
 from echo_cli.memory.policies.base import Facts, Held, Sliding, held_block, layout_of, told_held
-from echo_cli.memory.queries import FRAMES, MemoryQueries, QueryState
-from echo_cli.memory.settings import EchoInfinity as Settings, Update
+from echo_cli.memory.settings import EchoInfinity as Settings
+from echo_cli.memory.settings import Update
 from echo_cli.memory.store import CleanPass, KVStore
-from echo_cli.models.spec import Grid, ModelSpec
+from echo_cli.models.queries.model import FRAMES, MemoryQueries, QueryState
 from echo_cli.runtime import Later
+from echo_cli.spec import Grid, ModelSpec
 from echo_cli.state import Nest
 from echo_cli.storyboard.matching import Recall
 from echo_cli.storyboard.nouns import Block, Timeline
@@ -72,11 +73,17 @@ class Absorbing:
             facts.gates = Later(gate.mean((0, 1, 3)))
 
     def _absorb(self, slots: Sequence[int], first: bool) -> Tensor:
-        """What lies in these slots is taken in, and told how far gates were open; some layers at a time, so that a large
-        model's queries are never held twice."""
+        """What lies in these slots is taken in, and told how far gates were open; some layers at a time, so that a
+        large model's queries are never held twice."""
         store, gates = self.store, []
-        spare = None if self.update == "ungated" else self.queries.spare(
-            torch.stack([store.value(slot, slice(layer, layer + 1))[0] for slot in self.slots], 1) for layer in range(store.spec.depth))
+        spare = (
+            None
+            if self.update == "ungated"
+            else self.queries.spare(
+                torch.stack([store.value(slot, slice(layer, layer + 1))[0] for slot in self.slots], 1)
+                for layer in range(store.spec.depth)
+            )
+        )
         frame = self.batch * store.grid.tokens * store.spec.width
         for layers in self.queries.steps(frame * (len(self.slots) + len(slots))):
             held, leaving = (store.frames(which, layers) for which in (self.slots, slots))
@@ -113,7 +120,12 @@ class Absorbing:
 
     def keep(self) -> Nest:
         """What goes on without the store: between two blocks, or in the library of scenes."""
-        return {"shares": self.shares.clone(), "scenes": list(self.scenes), "absorbed": self.absorbed, "scene": self.scene}
+        return {
+            "shares": self.shares.clone(),
+            "scenes": list(self.scenes),
+            "absorbed": self.absorbed,
+            "scene": self.scene,
+        }
 
     def take_back(self, kept: Nest) -> None:
         """What `keep` told."""
@@ -141,7 +153,9 @@ class EchoInfinity(Sliding):
     def allocate(self, grid: Grid, device: torch.device, dtype: torch.dtype, batch: int = 1) -> KVStore:
         return self.allocate_for(grid, device, dtype, batch)
 
-    def allocate_for(self, grid: Grid, device: torch.device, dtype: torch.dtype, batch: int, slots: int = 0, fades: int = 0) -> KVStore:
+    def allocate_for(
+        self, grid: Grid, device: torch.device, dtype: torch.dtype, batch: int, slots: int = 0, fades: int = 0
+    ) -> KVStore:
         """The store, with room for some more frames and rows of weights."""
         learned = learned_or_not(self.queries, self.settings.trained, self.spec, self.settings.query_frames, device)
         frames = self.settings.query_frames or learned.frames
@@ -150,10 +164,22 @@ class EchoInfinity(Sliding):
                         f"Use at most {learned.frames}, or train more: echo-cli train --memory echo-infinity.")
         self.room = self.window - self.block - frames
         if self.room <= self.anchors:
-            self.refuse(f"{frames} query frames and {self.anchors} anchor frames leave no room for recent ones in a window "
-                        f"of {self.window}", "Take fewer (query_frames, anchor_frames), or a larger window.")
-        store = KVStore(self.spec, grid, self.room + self.block + frames + slots, self.window, fades, batch, device, dtype,
-                        home=self.home)
+            self.refuse(
+                f"{frames} query frames and {self.anchors} anchor frames leave no room for recent ones in a window "
+                f"of {self.window}",
+                "Take fewer (query_frames, anchor_frames), or a larger window.",
+            )
+        store = KVStore(
+            self.spec,
+            grid,
+            self.room + self.block + frames + slots,
+            self.window,
+            fades,
+            batch,
+            device,
+            dtype,
+            home=self.home,
+        )
         self.memory = Absorbing(learned, frames, self.settings.update, store)
         return store
 

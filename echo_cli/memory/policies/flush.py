@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from echo_cli.memory.policies.base import Sliding, Transition
 from echo_cli.memory.settings import Flush
 from echo_cli.memory.store import KVStore
-from echo_cli.models.spec import ModelSpec
+from echo_cli.spec import ModelSpec
 from echo_cli.storyboard.matching import Recall
 from echo_cli.storyboard.nouns import Block, Kind, Timeline
 

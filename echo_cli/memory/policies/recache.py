@@ -6,7 +6,7 @@ from echo_cli.layout import Role
 from echo_cli.memory.policies.base import Held, Replay, Sliding, Transition, layout_of
 from echo_cli.memory.settings import Recache
 from echo_cli.memory.store import KVStore
-from echo_cli.models.spec import ModelSpec
+from echo_cli.spec import ModelSpec
 from echo_cli.storyboard.matching import Recall
 from echo_cli.storyboard.nouns import Block, Timeline
 

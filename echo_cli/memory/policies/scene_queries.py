@@ -1,9 +1,9 @@
 """`scene-queries`: learned queries that belong to a scene, kept in the library of scenes and brought back with it.
 
-What echo-infinity learns and what echo-forcing knows of scenes, together. Inside a scene everything that leaves the window
-is absorbed. A smooth transition keeps the queries, the anchors and the last frames; a hard cut begins with an empty window
-and queries that know nothing; a recall brings back the queries of the scene as they were when it closed, beside the one
-frame folded from it, which fades where it disagrees with the new scene and then leaves.
+What echo-infinity learns and what echo-forcing knows of scenes, together. Inside a scene everything that leaves the
+window is absorbed. A smooth transition keeps the queries, the anchors and the last frames; a hard cut begins with an
+empty window and queries that know nothing; a recall brings back the queries of the scene as they were when it closed,
+beside the one frame folded from it, which fades where it disagrees with the new scene and then leaves.
 """
 
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ from echo_cli.memory.policies.echo_infinity import EchoInfinity
 from echo_cli.memory.recall import Keepsake, SceneLibrary, most_at_once
 from echo_cli.memory.settings import SceneQueries as Settings
 from echo_cli.memory.store import CleanPass, KVStore
-from echo_cli.models.spec import Grid, ModelSpec
 from echo_cli.runtime import Later
+from echo_cli.spec import Grid, ModelSpec
 from echo_cli.state import Nest
 from echo_cli.storyboard.matching import Recall
 from echo_cli.storyboard.nouns import Block, Kind, Timeline
@@ -33,8 +33,10 @@ class SceneQueries(EchoInfinity):
         self.last_wanted = {recall.scene: index for index, recall in sorted(recalls.items())}
         self.at_once = most_at_once({Keepsake("queries", scene): last for scene, last in self.last_wanted.items()})
         if self.at_once > settings.library:
-            self.refuse(f"this storyboard needs {self.at_once} scenes in the library at once, but it holds {settings.library}",
-                        f"Set library to {self.at_once} or more.")
+            self.refuse(
+                f"this storyboard needs {self.at_once} scenes in the library at once, but it holds {settings.library}",
+                f"Set library to {self.at_once} or more.",
+            )
         self.scene_start = 0
         self.candidates: list[Held] = []
         self.query_tokens = 0
@@ -47,10 +49,14 @@ class SceneQueries(EchoInfinity):
         candidates = -(-settings.candidate_frames // settings.candidate_stride)
         store = self.allocate_for(grid, device, dtype, batch, slots=candidates + 1, fades=1)
         if settings.recall_frame and not 1 <= settings.clear_after <= self.room // self.block:
-            self.refuse(f"a recall frame cannot stay for {settings.clear_after} blocks beside the queries in a window of {self.window}",
-                        f"Set clear_after to 1, or more, up to {self.room // self.block}.")
+            self.refuse(
+                f"a recall frame cannot stay for {settings.clear_after} blocks beside the queries in a window of {self.window}",
+                f"Set clear_after to 1, or more, up to {self.room // self.block}.",
+            )
         frames = len(self.memory.slots) + settings.recall_frame
-        self.library = SceneLibrary(self.at_once * frames, (spec.depth, batch, grid.tokens, spec.heads, spec.head_dim), device, dtype)
+        self.library = SceneLibrary(
+            self.at_once * frames, (spec.depth, batch, grid.tokens, spec.heads, spec.head_dim), device, dtype
+        )
         self.scene_query_sum = torch.zeros(spec.depth, batch, spec.heads, spec.head_dim, device=device)
         return store
 
@@ -89,8 +95,15 @@ class SceneQueries(EchoInfinity):
         self._bring_back(source, store)
         if self.last_wanted[source] == scene:
             self._forget(source)
-        return Transition(kind, len(self.recalled) + len(self.memory.slots), "both" if self.recalled else "queries", source,
-                          self.recalls[scene], None, self.clear_in or None)
+        return Transition(
+            kind,
+            len(self.recalled) + len(self.memory.slots),
+            "both" if self.recalled else "queries",
+            source,
+            self.recalls[scene],
+            None,
+            self.clear_in or None,
+        )
 
     def _bring_back(self, source: int, store: KVStore) -> None:
         for slot, keepsake in zip(self.memory.slots, self._keepsakes(source), strict=True):
@@ -99,7 +112,10 @@ class SceneQueries(EchoInfinity):
         if self.settings.recall_frame:
             slot, = store.take(1)
             store.write([slot], *self.library.get(Keepsake("recall", source)))
-            self.recalled, self.clear_in = [Held(slot, source, None, Role.TRANSITION, fade=0)], self.settings.clear_after
+            self.recalled, self.clear_in = (
+                [Held(slot, source, None, Role.TRANSITION, fade=0)],
+                self.settings.clear_after,
+            )
             store.fade(slice(0, 1), 1.0)
 
     def _forget(self, source: int) -> None:
@@ -144,7 +160,9 @@ class SceneQueries(EchoInfinity):
             store.rates[:, :, 0] = rates
             facts.decay_map = Later(rates.mean((0, 1)))
         weights = store.weights[:, :, :1]
-        facts.weights = Later(torch.stack((weights.amin((0, 1, 3)), weights.mean((0, 1, 3)), weights.amax((0, 1, 3))), -1))
+        facts.weights = Later(
+            torch.stack((weights.amin((0, 1, 3)), weights.mean((0, 1, 3)), weights.amax((0, 1, 3))), -1)
+        )
         store.weights[:, :, 0] *= store.rates[:, :, 0]
         self.clear_in -= 1
         if self.clear_in == 0:
@@ -152,8 +170,8 @@ class SceneQueries(EchoInfinity):
             store.keep(self.alive())
 
     def close_scene(self, block: Block, store: KVStore) -> None:
-        """A scene that will be wanted is kept: what its window still holds is absorbed first. A smooth successor goes on
-        with the queries as they were."""
+        """A scene that will be wanted is kept: what its window still holds is absorbed first. A smooth successor goes
+        on with the queries as they were."""
         scene = block.scene
         if scene not in self.last_wanted:
             return
@@ -170,22 +188,35 @@ class SceneQueries(EchoInfinity):
     def _fold(self, scene: int, store: KVStore) -> None:
         slots = [held.slot for held in self.candidates]
         self.facts.folded = tuple(held.frame for held in self.candidates if held.frame is not None)
-        keys, values, shares = scoring.fold(*store.frames(slots), self.scene_query_sum / self.query_tokens, self.settings.base_weight,
-                                            self.settings.fold == "score_weighted")
+        keys, values, shares = scoring.fold(
+            *store.frames(slots),
+            self.scene_query_sum / self.query_tokens,
+            self.settings.base_weight,
+            self.settings.fold == "score_weighted",
+        )
         self.facts.shares = Later(shares.mean((0, 1, 3)))
         self.library.put(Keepsake("recall", scene), keys, values)
 
     # Between two blocks
 
     def state(self) -> Nest:
-        return {**super().state(), "scene_start": self.scene_start, "candidates": told_held(self.candidates),
-                "query_tokens": self.query_tokens, "scene_query_sum": self.scene_query_sum, "recalled": told_held(self.recalled),
-                "clear_in": self.clear_in, "shelf": {str(scene): kept for scene, kept in self.shelf.items()},
-                "library": self.library.state()}
+        return {
+            **super().state(),
+            "scene_start": self.scene_start,
+            "candidates": told_held(self.candidates),
+            "query_tokens": self.query_tokens,
+            "scene_query_sum": self.scene_query_sum,
+            "recalled": told_held(self.recalled),
+            "clear_in": self.clear_in,
+            "shelf": {str(scene): kept for scene, kept in self.shelf.items()},
+            "library": self.library.state(),
+        }
 
     def restore(self, state: Nest) -> None:
         super().restore(state)
-        self.scene_start, self.query_tokens, self.clear_in = (state[name] for name in ("scene_start", "query_tokens", "clear_in"))
+        self.scene_start, self.query_tokens, self.clear_in = (
+            state[name] for name in ("scene_start", "query_tokens", "clear_in")
+        )
         self.candidates, self.recalled = held_from(state["candidates"]), held_from(state["recalled"])
         self.scene_query_sum.copy_(state["scene_query_sum"])
         self.shelf = {int(scene): kept for scene, kept in state["shelf"].items()}

@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 
 from echo_cli.errors import EchoError
-from echo_cli.models.told import told_hash
+from echo_cli.models.loaders import told_hash
 from echo_cli.render.batch.outcome import Film, Outcome, skipped
+from echo_cli.render.decide import Told, needed
 from echo_cli.render.job import Job
 from echo_cli.render.manifest import Standing, standing
-from echo_cli.render.needed import Told, needed
 
 
 def split(films: Iterable[Film], force: bool) -> tuple[list[Outcome], list[Film]]:

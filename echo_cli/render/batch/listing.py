@@ -23,7 +23,9 @@ def storyboards(paths: Iterable[str]) -> list[str]:
         for one in named:
             found.setdefault(os.path.abspath(one), one if one != STDIN else os.path.join(os.curdir, one))
     if not found:
-        raise UsageError("there is no storyboard to make", "name files, folders, globs, or - for a list on standard input")
+        raise UsageError(
+            "there is no storyboard to make", "name files, folders, globs, or - for a list on standard input"
+        )
     return [found[key] for key in sorted(found, key=os.fsencode)]
 
 
@@ -33,7 +35,9 @@ def _named(path: str) -> Iterator[str]:
         yield from _under(path)
         return
     matches = glob(path, recursive=True)
-    kept = [one for match in matches for one in (_under(match) if os.path.isdir(match) else [match] * _is_storyboard(match))]
+    kept = [
+        one for match in matches for one in (_under(match) if os.path.isdir(match) else [match] * _is_storyboard(match))
+    ]
     if not kept:
         raise UsageError(f"{path}: no storyboard matches", f"storyboards end in {' or '.join(SUFFIXES)}")
     yield from kept
@@ -60,6 +64,7 @@ def _is_storyboard(path: str) -> bool:
 
 
 def _lines() -> list[str]:
-    """The list on standard input: a path a line, or ended by NULs, as `find -print0` writes names that have line breaks."""
+    """The list on standard input: a path a line, or ended by NULs, as `find -print0` writes names that have line
+    breaks."""
     data = sys.stdin.buffer.read()
     return [os.fsdecode(name) for name in (data.split(b"\0") if b"\0" in data else data.splitlines()) if name.strip()]

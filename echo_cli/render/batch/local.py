@@ -1,13 +1,13 @@
-"""The engine of one process: films one after another, model by model and the largest pictures first, so that each model is
-loaded once.
+"""The engine of one process: films one after another, model by model and the largest pictures first, so that each model
+is loaded once.
 """
 
 from collections.abc import Iterator, Sequence
 
 from echo_cli.models.running import Running
 from echo_cli.render.batch.outcome import Film, Orders, Outcome, Status, left
-from echo_cli.render.batch.studio import Studio
 from echo_cli.render.batch.tally import Tally
+from echo_cli.render.session import Studio
 from echo_cli.render.signals import Interruption
 
 

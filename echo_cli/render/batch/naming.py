@@ -1,7 +1,7 @@
 """Names of films in a batch: `--name '{stem}-{seed}'`, and no two films under one name.
 
-A field is filled from the storyboard's path or from the storyboard itself; `needs_reading` says which, for the names of a
-whole batch are only known when all that they are made of is.
+A field is filled from the storyboard's path or from the storyboard itself; `needs_reading` says which, for the names of
+a whole batch are only known when all that they are made of is.
 """
 
 import os
@@ -24,9 +24,11 @@ def check_name(name: str) -> None:
     """Whether a template can name films at all."""
     for field in _fields(name):
         if field not in OF_PATH + OF_STORYBOARD:
-            raise UsageError(f"--name {name}: there is no field {{{field}}}{did_you_mean(field, OF_PATH + OF_STORYBOARD)}",
-                             f"fields are {', '.join(f'{{{known}}}' for known in OF_PATH + OF_STORYBOARD)}")
-    _filled(name, dict.fromkeys(OF_PATH + ("model", "memory", "hash"), "x") | {"seed": 1})
+            raise UsageError(
+                f"--name {name}: there is no field {{{field}}}{did_you_mean(field, OF_PATH + OF_STORYBOARD)}",
+                f"fields are {', '.join(f'{{{known}}}' for known in OF_PATH + OF_STORYBOARD)}",
+            )
+    _filled(name, dict.fromkeys((*OF_PATH, "model", "memory", "hash"), "x") | {"seed": 1})
 
 
 def needs_reading(name: str) -> bool:
@@ -44,7 +46,9 @@ def outputs_for(source: str, board: Storyboard | None, name: str, folder: str) -
         filled += ".mp4"
     path = Path(filled)
     if path.is_absolute() or ".." in path.parts or path.stem.startswith(".") or not path.stem.strip():
-        raise UsageError(f"--name {name}: '{filled}' is not a name inside the folder of the films", "--out-dir names the folder")
+        raise UsageError(
+            f"--name {name}: '{filled}' is not a name inside the folder of the films", "--out-dir names the folder"
+        )
     return outputs_of(os.path.join(folder, filled), path.stem)
 
 
@@ -78,4 +82,6 @@ def _filled(name: str, values: Mapping[str, object]) -> str:
 
 
 def _not_understood(name: str, error: Exception) -> UsageError:
-    return UsageError(f"--name {name}: not understood ({error})", "write fields as in '{stem}-{seed:04}', and {{ for a brace")
+    return UsageError(
+        f"--name {name}: not understood ({error})", "write fields as in '{stem}-{seed:04}', and {{ for a brace"
+    )

@@ -9,7 +9,8 @@ from echo_cli.errors import EchoError, Exit
 from echo_cli.render.job import Job
 from echo_cli.render.signals import GRACE
 
-# The exit codes of failures, the one that speaks for a batch first: what running again will mend before what it never will.
+# The exit codes of failures, the one that speaks for a batch first: what running again will mend before what it never
+# will.
 WORST_FIRST = (Exit.INTERRUPTED, Exit.OUTPUT, Exit.MISSING, Exit.MEMORY, Exit.FAULT, Exit.USAGE)
 WORTH_RETRYING = (Exit.OUTPUT, Exit.MEMORY, Exit.FAULT)  # a full disk is emptied, memory is given back
 

@@ -17,21 +17,32 @@ _ODD = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\udc80-\udcff]")  # what would 
 
 def command(source: str, film: str, choices: Choices, assignments: Sequence[str], orders: Orders,
             progress: Style = Style.AUTO) -> list[str]:
-    """The words of it. Paths are absolute: it means the same in any folder, and on any machine that sees the same files."""
+    """The words of it. Paths are absolute: it means the same in any folder, and on any machine that sees the same
+    files."""
     default, encoding, running = Choices(), choices.encoding, choices.running
     model = choices.model
-    options = [("--seed", choices.seed), ("--model", os.path.abspath(model) if model and os.path.isdir(model) else model),
-               ("--memory", choices.memory), *(("--set", assignment) for assignment in assignments),
-               ("--size", "x".join(map(str, choices.size)) if choices.size else None), ("--scale", choices.scale),
-               ("--subtitles", choices.subtitles), ("--crf", encoding.crf), ("--preset", encoding.preset),
-               ("--codec", encoding.codec if encoding.codec != Encoding().codec else None),
-               *((f"--{name}", getattr(choices, name)) for name in ("device", "dtype")
-                 if getattr(choices, name) != getattr(default, name)),
-               ("--decoder", running.pictures.value if running.pictures is not default.running.pictures else None),
-               ("--offload", running.offload.value if running.offload is not default.running.offload else None),
-               ("--checkpoint-every", orders.checkpoint_every),
-               ("--grace", orders.grace if orders.grace != Orders().grace else None),
-               ("--progress", progress if progress is not Style.AUTO else None)]
+    options = [
+        ("--seed", choices.seed),
+        ("--model", os.path.abspath(model) if model and os.path.isdir(model) else model),
+        ("--memory", choices.memory),
+        *(("--set", assignment) for assignment in assignments),
+        ("--size", "x".join(map(str, choices.size)) if choices.size else None),
+        ("--scale", choices.scale),
+        ("--subtitles", choices.subtitles),
+        ("--crf", encoding.crf),
+        ("--preset", encoding.preset),
+        ("--codec", encoding.codec if encoding.codec != Encoding().codec else None),
+        *(
+            (f"--{name}", getattr(choices, name))
+            for name in ("device", "dtype")
+            if getattr(choices, name) != getattr(default, name)
+        ),
+        ("--decoder", running.pictures.value if running.pictures is not default.running.pictures else None),
+        ("--offload", running.offload.value if running.offload is not default.running.offload else None),
+        ("--checkpoint-every", orders.checkpoint_every),
+        ("--grace", orders.grace if orders.grace != Orders().grace else None),
+        ("--progress", progress if progress is not Style.AUTO else None),
+    ]
     said = [word for name, value in options if value is not None for word in (name, str(value))]
     return ["echo-cli", "generate", os.path.abspath(source), "-o", os.path.abspath(film), *said,
             *({None: [], True: ["--compile"], False: ["--no-compile"]}[running.compiled]),

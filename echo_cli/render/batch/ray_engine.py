@@ -1,9 +1,9 @@
 """The engine of a cluster: Ray places an actor on every GPU, or on every so many CPUs, and each keeps its model loaded.
 
-An actor gets its next film when it is free. Another takes the place of one that is lost, elsewhere if its machine is gone, and
-goes on with its film; the manifest decides what is done, so a film that was finished in that moment is not made twice. Ray is
-not left to repeat films itself: it counts every failed call to a machine that is gone, and gives up before it knows that it
-is. All machines see the same files. Ray itself is imported only when a batch asks for it.
+An actor gets its next film when it is free. Another takes the place of one that is lost, elsewhere if its machine is
+gone, and goes on with its film; the manifest decides what is done, so a film that was finished in that moment is not
+made twice. Ray is not left to repeat films itself: it counts every failed call to a machine that is gone, and gives up
+before it knows that it is. All machines see the same files. Ray itself is imported only when a batch asks for it.
 """
 
 import os
@@ -40,7 +40,7 @@ class Hand:
     def __init__(self, orders: Orders, threads: int, folder: str, version: str) -> None:
         import torch
 
-        from echo_cli.render.batch.studio import Studio
+        from echo_cli.render.session import Studio
 
         if version != __version__:
             raise RuntimeError(f"echo-cli {__version__} is installed here, and {version} where the batch was called")
@@ -79,13 +79,23 @@ class _Latest(Progress):
         self.said.append(text)
 
 
-def make_films(films: Sequence[Film], orders: Orders, tally: Tally, interruption: Interruption, address: str | None = None,
-               actors: int | None = None, cpus: int | None = None) -> Iterator[Outcome]:
+def make_films(
+    films: Sequence[Film],
+    orders: Orders,
+    tally: Tally,
+    interruption: Interruption,
+    address: str | None = None,
+    actors: int | None = None,
+    cpus: int | None = None,
+) -> Iterator[Outcome]:
     """An outcome for every film, in the order in which they end. `cpus` are those of an actor."""
     ray = _ray()
     if orders.device.startswith("cuda:"):
-        raise UsageError(f"--device {orders.device}: with --engine ray, Ray says which GPU an actor has", "use --device cuda")
-    with redirect_stdout(sys.stderr), _cluster(ray, address):  # Ray tells of losses on standard output, which is for results
+        raise UsageError(
+            f"--device {orders.device}: with --engine ray, Ray says which GPU an actor has", "use --device cuda"
+        )
+    # Ray tells of losses on standard output, which is for results
+    with redirect_stdout(sys.stderr), _cluster(ray, address):
         room, needs = _room(ray, orders, cpus)
         crew = _Crew(ray, orders, needs)
         try:
@@ -148,7 +158,8 @@ class _Crew:
         self.busy[actor.make.remote(film)] = actor, film
 
     def ended(self, seconds: float, waiting: deque[Film] | None) -> Iterator[Outcome]:
-        """What has come to an end by then. A film whose actor was lost waits again, before the others, where any may wait."""
+        """What has come to an end by then. A film whose actor was lost waits again, before the others, where any may
+        wait."""
         ready, _ = self._ray.wait(list(self.busy), num_returns=1, timeout=seconds) if self.busy else ([], [])
         for promise in ready:
             actor, film = self.busy.pop(promise)
@@ -169,8 +180,11 @@ class _Crew:
                 yield outcome
 
     def looks(self) -> Iterator[tuple[int, Step | None, list[str]]]:
-        """How far films are, and what was said: what was asked last time and is answered by now; then all are asked again."""
-        ready, _ = self._ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0) if self._asked else ([], [])
+        """How far films are, and what was said: what was asked last time and is answered by now; then all are asked
+        again."""
+        ready, _ = (
+            self._ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0) if self._asked else ([], [])
+        )
         making = {film.number for _, film in self.busy.values()}
         for answer in ready:
             film = self._asked.pop(answer)
@@ -194,7 +208,9 @@ class _Crew:
 
     def abandon(self, message: str) -> Iterator[Outcome]:
         for _, film in self.busy.values():
-            yield failed(film.number, film.source, Interrupted(f"{film.source}: {message}"), film=str(film.job.outputs.film.path))
+            yield failed(
+                film.number, film.source, Interrupted(f"{film.source}: {message}"), film=str(film.job.outputs.film.path)
+            )
         self.dismiss()
 
     def dismiss(self) -> None:
@@ -214,7 +230,9 @@ def _ray() -> ModuleType:
         import ray
         import ray.exceptions
     except ImportError:
-        raise MissingError("--engine ray needs Ray, which is not installed here", "pip install 'echo-cli[farm]'") from None
+        raise MissingError(
+            "--engine ray needs Ray, which is not installed here", "pip install 'echo-cli[farm]'"
+        ) from None
     return ray
 
 
@@ -235,9 +253,11 @@ def _cluster(ray: ModuleType, address: str | None) -> Iterator[None]:
         if address == "local":
             raise MissingError(f"Ray does not start here: {reason}",
                                "see its logs, in the folder ray of the temporary files") from None
-        raise MissingError(f"no Ray cluster answers at {address}: {reason}",
-                           "start one with `ray start --head`, or leave out --address to have one here; a cluster that wants "
-                           "its token is asked with RAY_AUTH_MODE=token") from None
+        raise MissingError(
+            f"no Ray cluster answers at {address}: {reason}",
+            "start one with `ray start --head`, or leave out --address to have one here; a cluster that wants "
+            "its token is asked with RAY_AUTH_MODE=token",
+        ) from None
     try:
         yield
     finally:
@@ -256,7 +276,9 @@ def _room(ray: ModuleType, orders: Orders, cpus: int | None) -> tuple[int, dict[
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     most = {kind: max((int(node.get(kind, 0)) for node in nodes), default=0) for kind in ("CPU", "GPU")}
     if orders.device == "cuda" and not most["GPU"]:
-        raise MissingError("no machine of the Ray cluster has a GPU", "use --device auto, or join machines that have one")
+        raise MissingError(
+            "no machine of the Ray cluster has a GPU", "use --device auto, or join machines that have one"
+        )
     needs = {"CPU": cpus or max(1, min(CPUS, most["CPU"])), "GPU": int(orders.device != "cpu" and most["GPU"] > 0)}
     room = sum(min(int(node.get(kind, 0)) // need for kind, need in needs.items() if need) for node in nodes)
     if not room:

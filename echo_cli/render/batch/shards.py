@@ -40,8 +40,10 @@ def read_shard(text: str, environment: Mapping[str, str]) -> Shard:
         raise UsageError(f"--shard {text}: not a share", "write I/N, such as 2/5 for the second of five, or auto")
     number, count = int(match[1]), int(match[2])
     if not 1 <= number <= count:
-        raise UsageError(f"--shard {text}: shares are numbered from 1 to {count}" if count else f"--shard {text}: no shares",
-                         "write I/N, such as 2/5 for the second of five")
+        raise UsageError(
+            f"--shard {text}: shares are numbered from 1 to {count}" if count else f"--shard {text}: no shares",
+            "write I/N, such as 2/5 for the second of five",
+        )
     return Shard(number, count)
 
 
@@ -58,7 +60,9 @@ def _of_scheduler(environment: Mapping[str, str]) -> Shard:
         return read(environment)
     except (KeyError, ValueError) as error:
         reason = f"{error.args[0]} is not set" if isinstance(error, KeyError) else str(error)
-        raise UsageError(f"--shard auto: {name} does not say which share this is: {reason}", "write --shard I/N") from None
+        raise UsageError(
+            f"--shard auto: {name} does not say which share this is: {reason}", "write --shard I/N"
+        ) from None
 
 
 def _slurm(environment: Mapping[str, str]) -> Shard:

@@ -50,10 +50,16 @@ def test_a_list_on_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     assert storyboards(["-"]) == ["two\nlines.yaml", os.fsdecode(b"\xff.yaml")]
 
 
-@pytest.mark.parametrize(("paths", "told"), [
-    ([], "no storyboard to make"), (["*.yaaml"], "no storyboard matches"), (["night/.git"], None), (["empty"], "in this folder"),
-    (["empty/*"], "no storyboard matches"),
-])
+@pytest.mark.parametrize(
+    ("paths", "told"),
+    [
+        ([], "no storyboard to make"),
+        (["*.yaaml"], "no storyboard matches"),
+        (["night/.git"], None),
+        (["empty"], "in this folder"),
+        (["empty/*"], "no storyboard matches"),
+    ],
+)
 def test_naming_none_is_a_mistake(paths: list[str], told: str | None) -> None:
     Path("empty").mkdir()
     if told is None:

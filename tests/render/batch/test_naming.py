@@ -16,11 +16,19 @@ def film(name: str, source: str = "shots/s1.yaml", folder: str = "out") -> str:
     return str(outputs_for(source, BOARD, name, folder).film.path)
 
 
-@pytest.mark.parametrize(("name", "path"), [
-    ("{stem}", "out/s1.mp4"), ("{stem}-{seed}", "out/s1-7.mp4"), ("{stem}-{seed:04}.mp4", "out/s1-0007.mp4"),
-    ("{folder}/{stem}", "out/shots/s1.mp4"), ("{model}_{memory}", "out/own_sink.mp4"), ("{stem}.{seed}", "out/s1.7.mp4"),
-    ("frames/{stem}/%06d.png", "out/frames/s1/%06d.png"), ("{{x}}{stem}", "out/{x}s1.mp4"),
-])
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("{stem}", "out/s1.mp4"),
+        ("{stem}-{seed}", "out/s1-7.mp4"),
+        ("{stem}-{seed:04}.mp4", "out/s1-0007.mp4"),
+        ("{folder}/{stem}", "out/shots/s1.mp4"),
+        ("{model}_{memory}", "out/own_sink.mp4"),
+        ("{stem}.{seed}", "out/s1.7.mp4"),
+        ("frames/{stem}/%06d.png", "out/frames/s1/%06d.png"),
+        ("{{x}}{stem}", "out/{x}s1.mp4"),
+    ],
+)
 def test_fields_are_filled(name: str, path: str) -> None:
     check_name(name)
     assert film(name) == path
@@ -38,12 +46,21 @@ def test_the_hash_tells_storyboards_apart() -> None:
     assert str(other) != film("{hash}") and len(other.stem) == 8
 
 
-@pytest.mark.parametrize(("name", "told"), [
-    ("{sead}", "did you mean 'seed'"), ("{}", "no field"), ("{0}", "no field"), ("{stem", "not understood"),
-    ("stem}", "not understood"),
-    ("{stem.__class__}", "no field"), ("{stem[0]}", "no field"), ("{seed:zz}", "not understood"), ("{stem!x}", "not understood"),
-    ("{stem:{seed}}", "not understood"),
-])
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("{sead}", "did you mean 'seed'"),
+        ("{}", "no field"),
+        ("{0}", "no field"),
+        ("{stem", "not understood"),
+        ("stem}", "not understood"),
+        ("{stem.__class__}", "no field"),
+        ("{stem[0]}", "no field"),
+        ("{seed:zz}", "not understood"),
+        ("{stem!x}", "not understood"),
+        ("{stem:{seed}}", "not understood"),
+    ],
+)
 def test_what_is_no_name_is_refused(name: str, told: str) -> None:
     with pytest.raises(UsageError, match="--name") as caught:
         check_name(name)

@@ -39,16 +39,66 @@ def test_everything_that_was_chosen_is_in_it() -> None:
     here = os.getcwd()
     assert command("a.yaml", "out/a.mp4", Choices(), [], Orders()) == [
         "echo-cli", "generate", f"{here}/a.yaml", "-o", f"{here}/out/a.mp4"]
-    chosen = Choices(3, "tiny", "sink", {}, (96, 64), 2, Subtitles.BURN, Encoding("libx265", 20.5, "slow"), "cuda:1", "float16",
-                     Running(Pictures.FAST, offload=Offload.LAYERS, compiled=False))
-    words = command("a.yaml", "/out/a.mp4", chosen, ["memory.anchor_frames=6"],
-                    Orders("cuda:1", "float16", force=True, restart=True, checkpoint_every=5.0, grace=10.0), Style.DEADLINE)
-    assert words[5:] == ["--seed", "3", "--model", "tiny", "--memory", "sink", "--set", "memory.anchor_frames=6",
-                         "--size", "96x64",
-                         "--scale", "2", "--subtitles", "burn", "--crf", "20.5", "--preset", "slow", "--codec", "libx265",
-                         "--device", "cuda:1", "--dtype", "float16", "--decoder", "fast", "--offload", "layers",
-                         "--checkpoint-every", "5.0", "--grace", "10.0",
-                         "--progress", "deadline", "--no-compile", "--force", "--restart"]
+    chosen = Choices(
+        3,
+        "tiny",
+        "sink",
+        {},
+        (96, 64),
+        2,
+        Subtitles.BURN,
+        Encoding("libx265", 20.5, "slow"),
+        "cuda:1",
+        "float16",
+        Running(Pictures.FAST, offload=Offload.LAYERS, compiled=False),
+    )
+    words = command(
+        "a.yaml",
+        "/out/a.mp4",
+        chosen,
+        ["memory.anchor_frames=6"],
+        Orders("cuda:1", "float16", force=True, restart=True, checkpoint_every=5.0, grace=10.0),
+        Style.DEADLINE,
+    )
+    assert words[5:] == [
+        "--seed",
+        "3",
+        "--model",
+        "tiny",
+        "--memory",
+        "sink",
+        "--set",
+        "memory.anchor_frames=6",
+        "--size",
+        "96x64",
+        "--scale",
+        "2",
+        "--subtitles",
+        "burn",
+        "--crf",
+        "20.5",
+        "--preset",
+        "slow",
+        "--codec",
+        "libx265",
+        "--device",
+        "cuda:1",
+        "--dtype",
+        "float16",
+        "--decoder",
+        "fast",
+        "--offload",
+        "layers",
+        "--checkpoint-every",
+        "5.0",
+        "--grace",
+        "10.0",
+        "--progress",
+        "deadline",
+        "--no-compile",
+        "--force",
+        "--restart",
+    ]
 
 
 def test_a_models_folder_is_absolute_too(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
-"""The engine of a cluster: room and refusals with a stand-in for Ray; losses with a real cluster of two machines here."""
+"""The engine of a cluster: room and refusals with a stand-in for Ray; losses with a real cluster of two machines
+here."""
 
 import os
 import signal
@@ -75,8 +76,13 @@ def test_a_cluster_that_is_not_there_is_told_at_once() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-        quiet = SimpleNamespace(is_initialized=lambda: False, init=lambda **options: pytest.fail("Ray would try for minutes"))
-        with pytest.raises(MissingError, match=f"no Ray cluster answers at {address}"), ray_engine._cluster(quiet, address):
+        quiet = SimpleNamespace(
+            is_initialized=lambda: False, init=lambda **options: pytest.fail("Ray would try for minutes")
+        )
+        with (
+            pytest.raises(MissingError, match=f"no Ray cluster answers at {address}"),
+            ray_engine._cluster(quiet, address),
+        ):
             pass
 
 
@@ -104,6 +110,7 @@ class Fault(Unanswered):
 
 def ray_that(answers: list[Outcome | Exception]) -> SimpleNamespace:
     """A stand-in for Ray that gives these, one for every film an actor is handed; `hired` and `killed` are its actors."""
+
     def hire(*given: object) -> Mock:
         actor = Mock()
         actor.make.remote = lambda film: answers.pop(0)
@@ -115,9 +122,14 @@ def ray_that(answers: list[Outcome | Exception]) -> SimpleNamespace:
             raise answer
         return answer
 
-    ray = SimpleNamespace(hired=[], killed=[], get=get, remote=lambda **needs: lambda hand: SimpleNamespace(remote=hire),
-                          wait=lambda promises, **how: (promises[:1] if isinstance(promises[0], Outcome | Exception) else [], []),
-                          exceptions=SimpleNamespace(RayError=Unanswered, RayTaskError=Fault, OutOfMemoryError=MemoryError))
+    ray = SimpleNamespace(
+        hired=[],
+        killed=[],
+        get=get,
+        remote=lambda **needs: lambda hand: SimpleNamespace(remote=hire),
+        wait=lambda promises, **how: (promises[:1] if isinstance(promises[0], Outcome | Exception) else [], []),
+        exceptions=SimpleNamespace(RayError=Unanswered, RayTaskError=Fault, OutOfMemoryError=MemoryError),
+    )
     ray.kill = ray.killed.append
     return ray
 
@@ -133,8 +145,13 @@ def handed_out(ray: SimpleNamespace, wanted: list[Film]) -> list[Outcome]:
 
 def test_a_film_whose_actor_was_lost_goes_on_with_another(tmp_path: Path) -> None:
     wanted = films(tmp_path / "films", 2)
-    ray = ray_that([Unanswered("a"), Unanswered("b"), Unanswered("c"), made(wanted[0]), Unanswered("d"), made(wanted[1])])
-    assert [(outcome.number, outcome.status) for outcome in handed_out(ray, wanted)] == [(1, Status.MADE), (2, Status.MADE)]
+    ray = ray_that(
+        [Unanswered("a"), Unanswered("b"), Unanswered("c"), made(wanted[0]), Unanswered("d"), made(wanted[1])]
+    )
+    assert [(outcome.number, outcome.status) for outcome in handed_out(ray, wanted)] == [
+        (1, Status.MADE),
+        (2, Status.MADE),
+    ]
     assert len(ray.hired) == 5 and ray.killed[:3] == ray.hired[:3]
 
 
@@ -202,7 +219,9 @@ def when_at_work(machine: object, strike: Callable[[int], object], struck: list[
 
 
 @pytest.mark.slow
-def test_a_lost_actor_and_a_lost_machine_cost_no_film(cluster: object, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_lost_actor_and_a_lost_machine_cost_no_film(
+    cluster: object, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     wanted = films(tmp_path / "cluster", 12)
     outcomes: list[Outcome] = []
     struck: list[int] = []
@@ -221,8 +240,12 @@ def test_a_lost_actor_and_a_lost_machine_cost_no_film(cluster: object, tmp_path:
     alone = films(tmp_path / "alone", 12)
     stage.install()
     sequential = list(local.make_films(alone, Orders("cpu"), Tally(alone, 12, Progress()), Interruption()))
-    assert {outcome.number: outcome.sha256 for outcome in outcomes} == {outcome.number: outcome.sha256 for outcome in sequential}
-    assert {path.name for path in (tmp_path / "cluster").iterdir()} == {path.name for path in (tmp_path / "alone").iterdir()}
+    assert {outcome.number: outcome.sha256 for outcome in outcomes} == {
+        outcome.number: outcome.sha256 for outcome in sequential
+    }
+    assert {path.name for path in (tmp_path / "cluster").iterdir()} == {
+        path.name for path in (tmp_path / "alone").iterdir()
+    }
 
 
 @pytest.mark.slow

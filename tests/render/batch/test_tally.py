@@ -25,7 +25,10 @@ class Told(Progress):
 
 @pytest.fixture
 def films(tmp_path: Path) -> Iterator[list[Film]]:
-    yield [Film(number, f"shots/two\nlines {number}.yaml", stage.job(tmp_path, name=f"{number}.mp4")) for number in (2, 3, 5)]
+    yield [
+        Film(number, f"shots/two\nlines {number}.yaml", stage.job(tmp_path, name=f"{number}.mp4"))
+        for number in (2, 3, 5)
+    ]
 
 
 def step(picture: int) -> Step:
@@ -56,6 +59,9 @@ def test_lines_name_the_film_and_keep_their_form(films: list[Film], capsys: pyte
     import sys
 
     JsonLines(sys.stdout).tell(told.steps[0], 1.0, 2.0)
-    assert '"percent": 16.7, "film": 3, "films": 9, "storyboard": "two\\nlines 3.yaml", "block": 3' in capsys.readouterr().out
+    assert (
+        '"percent": 16.7, "film": 3, "films": 9, "storyboard": "two\\nlines 3.yaml", "block": 3'
+        in capsys.readouterr().out
+    )
     WholePercents(sys.stdout).tell(told.steps[0], 1.0, 2.0)
     assert capsys.readouterr().out.startswith("Progress: 16% | film 3/9")

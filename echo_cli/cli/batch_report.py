@@ -1,0 +1,91 @@
+"""What is said of a batch: a line a film on standard output, the rest for eyes on standard error."""
+
+import json
+import sys
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from echo_cli.errors import Exit
+from echo_cli.faults import write_log
+from echo_cli.render.progress import Progress, clock
+
+if TYPE_CHECKING:
+    from echo_cli.render.batch.outcome import Outcome
+    from echo_cli.render.log import Log
+
+NAMED = 10  # films that the summary names for an exit code
+
+
+class Report:
+    """Told of every outcome once, as it comes; at the end it says what they were together."""
+
+    def __init__(
+        self, teller: Progress, count: int, as_json: bool, quiet: bool, verbose: bool, log: "Log | None" = None
+    ) -> None:
+        self.as_json = as_json
+        self._out = sys.stdout  # kept, for an engine may lend that name to others
+        self._teller = teller
+        self._count = count
+        self._quiet = quiet
+        self._log = log
+        self._verbose = verbose
+        self._outcomes: list[Outcome] = []
+        self._began = time.monotonic()
+
+    def __call__(self, outcome: "Outcome") -> None:
+        self._outcomes.append(outcome)
+        if self.as_json:
+            print(json.dumps(outcome.plain(self._count), ensure_ascii=False), file=self._out, flush=True)
+        elif outcome.exit_code is Exit.DONE and not self._out.isatty():  # on a terminal it is told already
+            print(outcome.film, file=self._out, flush=True)
+        self.tell(outcome)
+
+    def tell(self, outcome: "Outcome") -> None:
+        """For eyes; failures also where the rest is quiet."""
+        from echo_cli.render.batch.outcome import Status
+
+        where = f"[{outcome.number}/{self._count}] {outcome.source}"
+        if outcome.status in (Status.FAILED, Status.INTERRUPTED):
+            hint = outcome.hint
+            if outcome.fault:
+                hint = write_log(outcome.fault, sys.argv[1:])
+                if self._log:
+                    self._log.line(outcome.fault)
+            self._teller.say(f"{where}: {outcome.status}, exit code {outcome.exit_code}\n{outcome.message}"
+                             + (f"\nhint: {hint}" if hint else ""))
+        elif self._quiet:
+            return
+        elif outcome.status is Status.MADE:
+            self._teller.say(f"{where}: {outcome.film}, {outcome.pictures} pictures, {outcome.seconds:g} s of film in "
+                             f"{outcome.wall_seconds:.1f} s")
+            if outcome.unknown_words:
+                self._teller.say(f"warning: {outcome.source}: the model has never met these words: "
+                                 + ", ".join(outcome.unknown_words))
+        elif self._verbose:
+            self._teller.say(
+                f"{where}: {outcome.film} is there already: skipped"
+                if outcome.status is Status.SKIPPED
+                else f"{where}: left"
+            )
+
+    def summary(self) -> Exit:
+        """Says how many became what, and which failed; the exit code that speaks for all."""
+        from echo_cli.render.batch.outcome import WORST_FIRST, exit_code
+
+        code = exit_code(self._outcomes)
+        counts = Counter(outcome.status.value for outcome in self._outcomes)
+        told = f"{self._count} storyboard{'' if self._count == 1 else 's'}: " + (
+            ", ".join(f"{count} {what}" for what, count in counts.items()) or "none in this share")
+        lines = [f"{told}, in {clock(time.monotonic() - self._began)}"]
+        for failure in WORST_FIRST:
+            if sources := [outcome.source for outcome in self._outcomes if outcome.exit_code is failure]:
+                more = f" and {len(sources) - NAMED} more" if len(sources) > NAMED else ""
+                lines.append(f"exit code {failure}: {', '.join(sources[:NAMED])}{more}")
+        if code is Exit.INTERRUPTED:
+            lines.append("hint: the same command goes on where this one stopped")
+        if not self._quiet or code is not Exit.DONE:
+            self._teller.say("\n".join(lines))
+        if code is not Exit.DONE:
+            self._teller.failed(told)
+        return code

@@ -1,0 +1,307 @@
+"""`bench`: measures what memory costs. Results go to standard output, everything for eyes to standard error."""
+
+import json as json_text
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from echo_cli.cli.bench.faults import faults
+from echo_cli.cli.bench.memory import compare, memory
+from echo_cli.cli.bench.soak import soak
+from echo_cli.cli.options import Debug, picture_size
+from echo_cli.errors import UsageError
+
+bench = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True,
+                    help="Measure memory and speed, policies side by side in one run.")
+
+
+@bench.callback()
+def _bench() -> None:
+    """Measure memory and speed, policies side by side in one run."""
+
+
+bench.command()(memory)
+bench.command()(compare)
+bench.command()(faults)
+bench.command()(soak)
+
+
+@bench.command()
+def speed(
+    spec: Annotated[str, typer.Option(help="The model whose sizes to use; its weights are random.")] = "tiny",
+    layers: Annotated[int | None, typer.Option(min=1, help="Build only so many layers.")] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Picture size, such as 832x480; the model's own when left out.")
+    ] = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(help="A memory policy; may be given several times. Default: window and echo-forcing."),
+    ] = None,
+    blocks: Annotated[int, typer.Option(min=1, help="Blocks to time, after the window is full.")] = 20,
+    warmup: Annotated[int, typer.Option(min=0, help="Blocks to run before timing.")] = 2,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch's choice when left out.")] = None,
+    window: Annotated[
+        int | None, typer.Option(min=4, help="Frames that attention sees; the model's own when left out.")
+    ] = None,
+    compiled: Annotated[
+        bool | None,
+        typer.Option("--compile/--no-compile", help="Compile the passes; left out, on a GPU.", show_default=False),
+    ] = None,
+    decode: Annotated[
+        bool | None,
+        typer.Option("--decode/--no-decode", help="Time the codec, too; left out, that of tiny.", show_default=False),
+    ] = None,
+    film: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="Length of a whole film under each policy, from storyboard to MP4, where the model's "
+            "weights are here; 0: none.",
+        ),
+    ] = 10,
+    json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Where a block's time goes: linear layers, attention, memory, the rest; then decoding, encoding, whole films.
+
+    Times are medians over blocks with a full window. The slope says how much slower the last block is than the first,
+    as a share of a block and by processor time: that of a bounded memory is nothing but noise. The share of the peak
+    compares the operations of linear layers and attention with the quickest product of large matrices, measured in the
+    same run.
+    """
+    import torch
+
+    from echo_cli.bench.speed import Wish, measure
+    from echo_cli.memory.settings import SETTINGS
+    from echo_cli.models.registry import spec_named
+    from echo_cli.runtime import Runtime
+    from echo_cli.spec import TINY
+    from echo_cli.trace.look import or_dash
+
+    if threads:
+        torch.set_num_threads(threads)
+    runtime, sizes = Runtime.choose(device, dtype), spec_named(spec)
+    names = tuple(SETTINGS) if policy == ["all"] else tuple(policy or ("window", "echo-forcing"))
+    report = measure(sizes, runtime, Wish(
+        names, spec, layers, picture_size(size), window, blocks, warmup,
+        runtime.device.type == "cuda" if compiled is None else compiled,
+        sizes.name == TINY.name if decode is None else decode, film))
+    if json:
+        print(json_text.dumps(report.as_dict()))
+        return
+    print(
+        f"{report.spec}, {report.layers} layers, {report.tokens_a_frame} tokens a frame, window {report.window}, "
+        f"{report.dtype}, {report.threads} threads, {'compiled' if report.compiled else 'not compiled'}, attention by "
+        f"{report.attention}; {report.machine}; torch {report.torch}"
+    )
+    print(f"{'policy':<15}{'block':>12}{'spread':>8}{'linear':>9}{'attention':>11}{'memory':>9}{'other':>8}"
+          f"{'of peak':>9}{'slope':>18}{'memory held':>24}")
+    for row in report.policies:
+        share = {part: f"{time / row.block_ms:.1%}" for part, time in row.parts_ms.items()}
+        held = f"{row.bytes_last / 2**20:,.1f} MiB" + (
+            ", constant" if row.bytes_first == row.bytes_last else ", CHANGED"
+        )
+        print(f"{row.policy:<15}{row.block_ms:>9,.1f} ms{row.spread_ms / row.block_ms:>8.1%}{share['linear']:>9}"
+              f"{share['attention']:>11}{share['memory']:>9}{share['other']:>8}{row.share_of_peak:>9.1%}"
+              f"{row.slope:>+9.2%} ±{row.slope_error:>6.2%}{held:>24}")
+    films = {film.policy: film for film in report.films}
+    print(
+        f"\n{'policy':<15}{'denoise':>11}{'clean pass':>12}{'memory':>10}{'decode':>10}{'encode':>10}{'pictures/s':>12}"
+        f"{'decoded':>9}{'whole film':>12}{'first picture':>15}"
+    )
+    for row in report.policies:
+        stage, film_row = row.stages_ms, films.get(row.policy)
+        print(
+            f"{row.policy:<15}{stage['denoise']:>8,.1f} ms{stage['clean']:>9,.1f} ms{stage['memory']:>7,.1f} ms"
+            f"{or_dash(report.decode_ms, ',.1f', ' ms'):>10}{report.encode_ms:>7,.1f} ms{row.pictures_per_second:>12,.2f}"
+            f"{or_dash(row.whole_pictures_per_second, ',.2f'):>9}"
+            f"{or_dash(film_row and film_row.pictures_a_second, ',.2f'):>12}"
+            f"{or_dash(film_row and film_row.first_picture_s, '.2f', ' s'):>15}"
+        )
+    print(f"peak {report.peak_flops / 1e9:,.0f} GFLOP/s; encode is processor time, in a process beside"
+          + (f"; model loaded in {report.load_s:.2f} s" if report.load_s is not None else ""))
+    for reason in report.left_out:
+        print(f"left out: {reason}")
+
+
+@bench.command()
+def fast(
+    spec: Annotated[str, typer.Option(help="The model whose sizes to use; its weights are random.")] = "wan-1.3b",
+    layers: Annotated[int | None, typer.Option(min=1, help="Build only so many layers.")] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Picture size, such as 832x480; the model's own when left out.")
+    ] = None,
+    blocks: Annotated[int, typer.Option(min=1, help="Blocks to compare.")] = 10,
+    policy: Annotated[str, typer.Option(help="The memory policy.")] = "window",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    compiled: Annotated[
+        bool | None,
+        typer.Option("--compile/--no-compile", help="Compile the passes; left out, on a GPU.", show_default=False),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+    debug: Debug = False,
+) -> None:
+    """How far --fast moves latents, and how much quicker a block is.
+
+    Distances are shares of the latents' own length, block by block, between the same film with linear layers in eight
+    bits and without; beside them, what the dtype itself moves against float32.
+    """
+    from echo_cli.bench.fastness import measure
+    from echo_cli.models.registry import spec_named
+    from echo_cli.runtime import Runtime
+
+    runtime = Runtime.choose(device, dtype)
+    found = measure(spec_named(spec), runtime, depth=layers, size=picture_size(size), blocks=blocks, policy=policy,
+                    compiled=runtime.device.type == "cuda" if compiled is None else compiled)
+    if json:
+        print(json_text.dumps(found.as_dict()))
+        return
+    print(f"{found.spec}, {found.layers} layers, {found.dtype}, memory {policy}")
+    print("fast moves the latents by " + ", ".join(f"{share:.2%}" for share in found.moved) + " of their length")
+    if found.rounding:
+        print(f"{found.dtype} itself by " + ", ".join(f"{share:.2%}" for share in found.rounding))
+    print(f"the last block took {found.block_s:.3f} s, and {found.fast_block_s:.3f} s with --fast")
+
+
+@bench.command()
+def rehearsal(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write the model.", show_default=False)],
+    spec: Annotated[str, typer.Option(help="The model whose sizes to use.")] = "wan2.1-t2v-1.3b",
+    layers: Annotated[int | None, typer.Option(min=1, help="Write only so many layers.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Write a model of the real size with random weights, to rehearse a machine before the real weights are on it.
+
+    Every part is there, the text encoder too: 15 GB. Films made with --model FOLDER/ show noise, and need the time and
+    the memory of real ones.
+    """
+    from dataclasses import replace
+
+    from echo_cli.models.registry import Family, find
+    from echo_cli.models.wan import rehearsal as rehearsals
+    from echo_cli.render.progress import size
+
+    found = find(spec)
+    if found.family is not Family.WAN:
+        raise UsageError(f"model '{found.name}' travels with its weights",
+                         hint="Large models can be rehearsed: --spec wan-1.3b.")
+    told: set[str] = set()
+
+    def tell(part: str, done: int, whole: int) -> None:
+        if part not in told:
+            told.add(part)
+            print(f"{part}: {size(whole)}", file=sys.stderr)
+
+    sizes = found.spec if layers is None else replace(found.spec, depth=layers, name=f"{found.spec.name}-{layers}")
+    rehearsals.write(folder, sizes, told=tell)
+    print(f"{folder}/")
+
+
+@bench.command()
+def footprint(
+    seconds: Annotated[list[float] | None, typer.Argument(metavar="SECONDS", min=0.1, show_default="10 60 600",
+                                                          help="Lengths of film after which to look.")] = None,
+    model: Annotated[str, typer.Option(help="The model to make it with.")] = "tiny",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Resident memory while a film grows: of this process and of its ffmpeg.
+
+    Makes one film as long as the longest of SECONDS, with every kind of transition, and throws it away. Memory after
+    ten seconds and after ten minutes should be the same.
+    """
+    from echo_cli.bench.footprint import measure
+    from echo_cli.models.loaders import load_backend
+    from echo_cli.render.progress import size
+    from echo_cli.runtime import Runtime
+
+    runtime = Runtime.choose(device, dtype)
+    readings = measure(load_backend(model, runtime), runtime, seconds or [10, 60, 600])
+    if json:
+        print(json_text.dumps({"readings": [{"seconds": found.seconds, "generate_bytes": found.own,
+                                             "ffmpeg_bytes": found.ffmpeg} for found in readings]}))
+        return
+    print(f"{'film':>8}{'generate':>12}{'ffmpeg':>12}{'change':>9}")
+    first = readings[0].own + readings[0].ffmpeg
+    for found in readings:
+        print(f"{found.seconds:>6g} s{size(found.own):>12}{size(found.ffmpeg):>12}"
+              f"{(found.own + found.ffmpeg) / first - 1:>+9.1%}")
+
+
+@bench.command()
+def tracing(
+    seconds: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Length of each film.")] = 20.0,
+    pairs: Annotated[int, typer.Option(min=1, help="How many pairs to make.")] = 5,
+    model: Annotated[str, typer.Option(help="The model to make them with.")] = "tiny",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+    debug: Debug = False,
+) -> None:
+    """What being traced costs: the same film with and without a trace, in turns.
+
+    Compares processor time within each pair. A trace that costs nothing measurable has a median ratio of 1 within the
+    spread of the pairs.
+    """
+    from echo_cli.bench.tracing import measure
+    from echo_cli.models.loaders import load_backend
+    from echo_cli.runtime import Runtime
+
+    runtime = Runtime.choose(device, dtype)
+    cost = measure(load_backend(model, runtime), runtime, seconds, pairs)
+    if json:
+        print(json_text.dumps({"traced_s": cost.traced, "untraced_s": cost.untraced, "median_ratio": cost.median}))
+        return
+    print(f"with a trace / without: median {cost.median:.4f}, from {cost.ratios[0]:.4f} to {cost.ratios[-1]:.4f} over "
+          f"{pairs} pairs of {seconds:g} s of film")
+
+
+@bench.command()
+def meaning(
+    scenes: Annotated[int, typer.Option(min=1, help="How many held-out scenes to look at.")] = 64,
+    codec: Annotated[Path | None, typer.Option(
+        help="Folder of weights whose codec the scenes go through.", show_default="the package's")] = None,
+    eye: Annotated[Path | None, typer.Option(help="Folder of the eye.", show_default="the package's")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+    debug: Debug = False,
+) -> None:
+    """How far the eye, which judges what films mean, can be trusted: on scenes of the little world that it never met.
+
+    Shares of scenes in which each check is right; of prompts wrong in one thing that were ranked below the right one;
+    the mean alignment of right prompts, of such wrong ones, and of those wrong in everything. Then damages, and how
+    often the alignment falls with each.
+    """
+    from echo_cli.bench.eyesight import eyesight
+    from echo_cli.models.tiny.model import load_codec
+    from echo_cli.models.tiny.parts import WEIGHTS, part_path
+    from echo_cli.runtime import Runtime
+    from echo_cli.world import eye as eyes
+    from echo_cli.world.meaning import load_meaning
+
+    where = Runtime.choose(device, "float32").device
+    judge = load_meaning(where, eye or eyes.WEIGHTS)
+    figures = eyesight(judge, load_codec(part_path(codec or WEIGHTS, "codec"), where), scenes)
+    if json:
+        print(json_text.dumps({"eye": judge.weights_hash, "scenes": scenes, **figures}))
+        return
+    for title, rows in (("shown", figures["shown"]), ("damaged", figures["damaged"])):
+        names = list(next(iter(rows.values())))
+        print(f"{title:<36}" + "".join(f"{name:>8}" for name in names))
+        for way, row in rows.items():
+            print(f"{way:<36}" + "".join(f"{_figure(name, row[name]):>8}" for name in names))
+
+
+def _figure(name: str, value: float) -> str:
+    """Shares in percent; cosines and counts as they are."""
+    if name == "scenes":
+        return f"{value:d}"
+    return f"{value:.3f}" if name in ("right", "wrong", "strange", "by") else f"{value:.1%}"

@@ -1,0 +1,188 @@
+"""`bench memory` and `bench compare`: memories side by side, and two results side by side. Parses, measures, prints."""
+
+import csv
+import io
+import json as json_text
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from echo_cli.cli.options import Debug
+from echo_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from echo_cli.bench.memory import Bench
+    from echo_cli.bench.results import Report
+    from echo_cli.bench.scenarios import Scenario
+    from echo_cli.spec import ModelSpec
+
+SEEDS = 10  # the fewest that can tell all contestants apart
+_QUICK_SEEDS, _QUICK_BLOCKS = 4, 15
+_QUICK_SCENARIOS = ("long", "chain", "cuts", "recall-1")
+
+
+def memory(
+    scenario: Annotated[
+        list[str] | None, typer.Option(help="A scenario; may be given several times. Default: all.")
+    ] = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A policy, POLICY:NAME=VALUE, or +SETTING for echo-forcing with a setting beyond the release, or +ONE+OTHER; may "
+            "be given several times. Default: all."
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, show_default=str(SEEDS), help="How many stories of each scenario.")
+    ] = None,
+    first_seed: Annotated[int, typer.Option(min=0, help="The first of them; other seeds are other stories.")] = 0,
+    long: Annotated[
+        float | None, typer.Option(min=6, metavar="SECONDS", help="Length of the long scene; 18 when left out.")
+    ] = None,
+    against: Annotated[str, typer.Option(help="The policy that all others are compared with.")] = "echo-forcing",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Four seeds of four scenarios, a shorter long scene, no single settings.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="NAME", help="Write NAME.json, NAME.csv and NAME.html as well."),
+    ] = None,
+    html: Annotated[Path | None, typer.Option(metavar="REPORT.html", help="Write the page alone.")] = None,
+    sheets: Annotated[int, typer.Option(min=0, help="How many seeds the page shows in pictures.")] = 1,
+    detail: Annotated[bool, typer.Option("--detail", help="Print the figures of every scenario, too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print a line a figure instead.")] = False,
+    model: Annotated[str, typer.Option(help="The model to film with: a name, or the folder of its weights.")] = "tiny",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes; as many as there are cores when left out, one on a GPU.")
+    ] = None,
+    together: Annotated[int, typer.Option(min=1, help="Films that one process makes at once.")] = 10,
+    debug: Debug = False,
+) -> None:
+    """Measure memories side by side: scenarios x policies x seeds.
+
+    Each scenario is filmed under each policy with the same stories and the same noise. Intervals are of 95 % by
+    bootstrap over seeds; a policy is called better or worse where its films are so seed by seed, with chance ruled out
+    for a whole column.
+    """
+    from echo_cli.bench.contestants import CONTESTANTS, TOGETHER, contestant
+    from echo_cli.bench.scenarios import SCENARIOS
+    from echo_cli.memory.settings import SETTINGS
+    from echo_cli.models.registry import spec_named
+
+    if as_json and as_csv:
+        raise UsageError("--json and --csv ask for different things", "Give one of them at a time.")
+    if html is not None and html.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--html: '{html}' is no name for a page", f"Try --html {html.with_suffix('.html')}.")
+    spec = spec_named(model)
+    names = scenario or (_QUICK_SCENARIOS if quick else tuple(SCENARIOS))
+    chosen = tuple(_scenario(name, _QUICK_BLOCKS if quick and long is None else None, long, spec)
+                   for name in dict.fromkeys(names))
+    listed = policy or ((*SETTINGS, f"+{TOGETHER}") if quick else tuple(CONTESTANTS))
+    places = {name: place for place, name in enumerate(CONTESTANTS)}
+    contestants = tuple(sorted(map(contestant, dict.fromkeys((*listed, against))),
+                               key=lambda each: places.get(each.name, len(places))))
+
+    from echo_cli.bench.memory import Order, measure
+    from echo_cli.runtime import Runtime
+
+    runtime = Runtime.choose(device, dtype)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = seeds or (_QUICK_SEEDS if quick else SEEDS)
+    order = Order(model, chosen, contestants, tuple(range(first_seed, first_seed + count)), against, device, dtype,
+                  jobs or (1 if runtime.device.type == "cuda" else cores), together, sheets)
+    bench = measure(order, spec, lambda line: print(line, file=sys.stderr, flush=True))
+    _write(bench, out, html, spec)
+    if as_json:
+        print(json_text.dumps(bench.report.as_dict(), ensure_ascii=False))
+    elif as_csv:
+        print(_csv(bench.report), end="")
+    else:
+        _print(bench.report, detail)
+
+
+def _scenario(name: str, short: int | None, long: float | None, spec: "ModelSpec") -> "Scenario":
+    from echo_cli.bench.scenarios import SCENARIOS, with_length
+    from echo_cli.errors import did_you_mean
+
+    if name not in SCENARIOS:
+        raise UsageError(f"no scenario is called '{name}'{did_you_mean(name, tuple(SCENARIOS))}",
+                         hint=f"The scenarios are: {', '.join(SCENARIOS)}.")
+    found = SCENARIOS[name]
+    if len(found.acts) > 1:
+        return found
+    blocks = round(long * spec.fps / spec.geometry.block_pictures) if long is not None else short
+    return with_length(found, blocks) if blocks else found
+
+
+def _write(bench: "Bench", out: Path | None, html: Path | None, spec: "ModelSpec") -> None:
+    from echo_cli.files import write_whole
+
+    if out is not None:
+        write_whole(out.with_name(out.name + ".json"),
+                    json_text.dumps(bench.report.as_dict(), ensure_ascii=False, indent=1) + "\n")
+        write_whole(out.with_name(out.name + ".csv"), _csv(bench.report))
+    for path in filter(None, (html, out and out.with_name(out.name + ".html"))):
+        from echo_cli.bench.memory import strips
+        from echo_cli.bench.page import page
+
+        write_whole(path, page(bench.report, strips(bench, spec.geometry)))
+        print(path, file=sys.stderr)
+
+
+def _csv(report: "Report") -> str:
+    from echo_cli.bench.results import CSV_COLUMNS, csv_rows
+
+    held = io.StringIO()
+    lines = csv.DictWriter(held, CSV_COLUMNS, lineterminator="\n")
+    lines.writeheader()
+    lines.writerows(csv_rows(report))
+    return held.getvalue()
+
+
+def _print(report: "Report", detail: bool) -> None:
+    from echo_cli.bench.sentences import LEGEND, sentences, table
+
+    about = report.about
+    print(
+        f"{about['model']}, weights {about['weights'][:12]}; {len(report.scenarios)} scenarios, {len(about['seeds'])} seeds, "
+        f"{about['films']} films in {about['seconds']:.0f} s on {about['machine']}, {about['device'].rpartition(', ')[2]}"
+    )
+    for name, why in about["lacking"].items():
+        print(f"{name} was left out: {why}")
+    print(*table(report), sep="\n")
+    print(LEGEND.format(against=report.against))
+    if detail:
+        for scenario in report.scenarios:
+            print(f"\n{scenario}", *table(report, scenario, report.measured(scenario)), sep="\n")
+    print()
+    print(*sentences(report), sep="\n")
+
+
+def compare(
+    before: Annotated[Path, typer.Argument(
+        metavar="A.json", show_default=False, help="What `bench memory` or `bench speed` found.")],
+    after: Annotated[Path, typer.Argument(metavar="B.json", show_default=False,
+                                          help="The same bench, of another version, model or machine.")],
+    as_json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+    debug: Debug = False,
+) -> None:
+    """What changed from one result to another, policy by policy.
+
+    Memories are compared film by film of the same story, with an interval of 95 % for each mean change. A block is
+    called quicker or slower when the quartiles of its times do not touch.
+    """
+    from echo_cli.bench.compare import compare as compared
+    from echo_cli.bench.compare import lines
+    from echo_cli.bench.results import read
+
+    found = compared(read(before), read(after))
+    if as_json:
+        print(json_text.dumps(found.as_dict(), ensure_ascii=False))
+        return
+    print(*lines(found), sep="\n")

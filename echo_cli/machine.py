@@ -1,0 +1,51 @@
+"""What this machine is called, and the most that it can do: figures of speed mean nothing without both."""
+
+import os
+import platform
+import time
+from pathlib import Path
+
+import torch
+
+from echo_cli.runtime import Runtime
+
+_SIDE = {"cpu": 1024, "cuda": 8192}  # of the square matrices whose product is timed
+_SECONDS = 0.6
+
+
+def name() -> str:
+    """The processor, how many cores of it we may use, and the system."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return f"{_processor()}, {cores} core{'s' * (cores != 1)}, {platform.system()}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+def device_name(runtime: Runtime) -> str:
+    return torch.cuda.get_device_name(runtime.device) if runtime.device.type == "cuda" else _processor()
+
+
+@torch.inference_mode()
+def peak(runtime: Runtime) -> float:
+    """Floating-point operations a second in the runtime's dtype: the best of many products of large matrices, measured
+    now and with as many threads as everything else gets."""
+    side, cuda = _SIDE[runtime.device.type], runtime.device.type == "cuda"
+    one, other = (torch.randn(side, side, device=runtime.device, dtype=runtime.dtype) for _ in range(2))
+    out = torch.empty_like(one)
+    best, began = float("inf"), time.perf_counter()
+    while time.perf_counter() - began < _SECONDS:
+        if cuda:
+            torch.cuda.synchronize(runtime.device)
+        start = time.perf_counter()
+        torch.mm(one, other, out=out)
+        if cuda:
+            torch.cuda.synchronize(runtime.device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * side**3 / best

@@ -1,0 +1,1 @@
+"""Weights on disk: folders, tensors, hashes, downloads and conversion."""

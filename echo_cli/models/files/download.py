@@ -1,0 +1,384 @@
+"""Released weights, fetched from where they are published into the models folder: each file resumed where it stopped,
+and given its name only when its hash is the publisher's.
+
+huggingface_hub knows the way (its endpoint, its login, its offline mode). What the files mean is `folders`.
+"""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from echo_cli.errors import EchoError, Interrupted, MissingError, OutputError, UsageError, did_you_mean
+from echo_cli.files import REASONS, output_error, partial, publish, told_as_output, write_whole
+from echo_cli.models.files.folders import RELEASED_CODEC, RELEASED_TEXT, RELEASED_TOKENIZER
+from echo_cli.models.files.hashes import forget, known_sha256, remember
+from echo_cli.models.registry import folders, models_folder
+from echo_cli.spec import SPECS, WAN_1_3B
+
+RECEIPT = "download.json"  # what was fetched into a folder: written last
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Files of one repository; a name that ends in a slash is all that is in that folder."""
+
+    repository: str
+    files: tuple[str, ...]
+
+
+_BASE = Source("Wan-AI/Wan2.1-T2V-1.3B", ("config.json", RELEASED_CODEC, RELEASED_TEXT, f"{RELEASED_TOKENIZER}/"))
+RELEASES: dict[str, tuple[Source, ...]] = {
+    WAN_1_3B.name: (_BASE, Source("gdhe17/Self-Forcing", ("checkpoints/self_forcing_dmd.pt",))),
+    f"{WAN_1_3B.name}-longlive": (
+        _BASE,
+        Source("Efficient-Large-Model/LongLive-1.3B", ("models/longlive_base.pt", "models/lora.pt")),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One file as its publisher describes it. Large files have a sha256, small ones git's own hash."""
+
+    repository: str
+    commit: str
+    name: str
+    bytes: int
+    sha256: str | None
+    git: str | None
+
+    @property
+    def mark(self) -> str:
+        """Tells one version of the file from another in the name of its half."""
+        return (self.sha256 or self.git or self.commit)[:8]
+
+    def fits(self, path: Path) -> bool:
+        if path.stat().st_size != self.bytes:
+            return False
+        return known_sha256(path) == self.sha256 if self.sha256 else _git_hash(path) == self.git
+
+
+class Teller(Protocol):
+    """Told of what happens."""
+
+    def licence(self, repository: str, licence: str) -> None: ...
+
+    def file(self, wanted: Wanted, how: str) -> None:
+        """`how` is one of: here, linked, fetched, resumed."""
+
+    def progress(self, wanted: Wanted, done: int, whole_done: int, whole: int) -> None: ...
+
+
+class Silent(Teller):
+    """Says nothing of it."""
+
+
+def release_named(name: str) -> str:
+    full = {known.replace("2.1-t2v", ""): known for known in RELEASES}.get(name, name)
+    if full not in RELEASES:
+        known = tuple(RELEASES)
+        why = "is in the package" if full in SPECS else f"is not one that can be fetched{did_you_mean(name, known)}"
+        raise UsageError(f"model '{name}' {why}", hint=f"These can be fetched: {', '.join(known)}.")
+    return full
+
+
+def get(name: str, models: Path | None = None, teller: Teller = Silent()) -> Path:
+    """Fetch what is lacking of a released model; its folder, in which then everything is whole."""
+    release = release_named(name)
+    folder = models_folder(models) / release
+    try:
+        from huggingface_hub import constants
+        from huggingface_hub.utils import disable_progress_bars, logging
+    except ImportError as error:
+        raise MissingError(
+            f"fetching weights needs huggingface_hub ({error})", hint="pip install 'echo-cli[wan]'"
+        ) from None
+    if constants.HF_HUB_OFFLINE:
+        return _offline(release, folder)
+    disable_progress_bars()
+    logging.set_verbosity_error()
+    with told_as_output(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder), _told(release, folder):
+        licences, wanted = _published(RELEASES[release])
+        for repository, licence in licences.items():
+            teller.licence(repository, licence)
+        _fetch_all(wanted, folder, models, teller)
+        write_whole(
+            folder / RECEIPT,
+            json.dumps(
+                {
+                    "model": release,
+                    "licences": licences,
+                    "files": {
+                        one.name: {
+                            "repository": one.repository,
+                            "commit": one.commit,
+                            "bytes": one.bytes,
+                            "sha256": one.sha256,
+                            "git": one.git,
+                        }
+                        for one in wanted
+                    },
+                },
+                indent=2,
+            )
+            + "\n",
+        )
+    return folder
+
+
+def receipt(folder: Path) -> Mapping[str, Any]:
+    """What was fetched into a folder: nothing, where somebody else put its files."""
+    try:
+        told = json.loads((folder / RECEIPT).read_text(encoding="utf-8"))
+        return told if isinstance(told["files"], dict) else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def halves(folder: Path) -> list[Path]:
+    """Files that were begun and not finished."""
+    return sorted(folder.rglob("*.partial"))
+
+
+def check_receipt(folder: Path) -> None:
+    """Every fetched file against the hash its publisher told; a MissingError for the first that differs."""
+    for name, told in receipt(folder).get("files", {}).items():
+        wanted = Wanted(told["repository"], told["commit"], name, told["bytes"], told["sha256"], told["git"])
+        path = folder / name
+        if not path.is_file():
+            raise MissingError(
+                f"{path}: a fetched file is missing",
+                hint="Fetch it again: echo-cli models get goes on where it stopped.",
+            )
+        if not wanted.fits(path):
+            raise MissingError(f"{path}: not the file that was fetched: it is damaged or was exchanged",
+                               hint="Remove it and fetch it again with echo-cli models get.")
+
+
+def _offline(release: str, folder: Path) -> Path:
+    told = receipt(folder).get("files", {})
+    if told and all(
+        (folder / name).is_file() and (folder / name).stat().st_size == file["bytes"] for name, file in told.items()
+    ):
+        return folder
+    raise MissingError(
+        f"model '{release}' is not whole in {folder}, and nothing can be fetched in offline mode",
+        hint="Unset HF_HUB_OFFLINE (and TRANSFORMERS_OFFLINE), or copy the folder from a machine that has it.",
+    )
+
+
+def _published(sources: tuple[Source, ...]) -> tuple[dict[str, str], list[Wanted]]:
+    """What the publishers say of the files now: their licences, and each file."""
+    from huggingface_hub import HfApi
+
+    licences, wanted = {}, []
+    for source in sources:
+        info = HfApi().model_info(source.repository, files_metadata=True)
+        licences[source.repository] = str((info.card_data or {}).get("license") or "not told")
+        found = {sibling.rfilename: sibling for sibling in info.siblings or ()}
+        for pattern in source.files:
+            names = [name for name in found if name == pattern or (pattern.endswith("/") and name.startswith(pattern))]
+            if not names or not all(_proper(name) for name in names):
+                raise MissingError(
+                    f"{source.repository} has no {pattern} any more", hint="Fetch it by hand, then use --model FOLDER/."
+                )
+            for name in names:
+                file = found[name]
+                wanted.append(Wanted(source.repository, str(info.sha), name, int(file.size or 0),
+                                     file.lfs.sha256 if file.lfs else None, file.blob_id))
+    return licences, wanted
+
+
+def _proper(name: str) -> bool:
+    """Whether a published name stays inside its folder."""
+    return not Path(name).is_absolute() and ".." not in Path(name).parts
+
+
+def _fetch_all(wanted: list[Wanted], folder: Path, models: Path | None, teller: Teller) -> None:
+    whole, before = sum(one.bytes for one in wanted), 0
+    lacking = []
+    for one in wanted:
+        path = folder / one.name
+        if path.is_file() and one.fits(path):
+            teller.file(one, "here")
+        elif other := _elsewhere(one, folder, models):
+            _link(other, path)
+            teller.file(one, "linked")
+        else:
+            lacking.append(one)
+            continue
+        before += one.bytes
+    _check_room(folder, sum(one.bytes - _size(_half(folder, one)) for one in lacking))
+    for one in lacking:
+        _fetch(
+            one, folder, teller, lambda done, one=one, before=before: teller.progress(one, done, before + done, whole)
+        )
+        before += one.bytes
+
+
+def _fetch(wanted: Wanted, folder: Path, teller: Teller, progress: Callable[[int], None]) -> None:
+    """One file, from where an earlier fetch of it stopped."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    path, half = folder / wanted.name, _half(folder, wanted)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if _size(half) > wanted.bytes:
+        half.unlink()
+    begun = _size(half)
+    teller.file(wanted, "resumed" if begun else "fetched")
+    with _Growing(half, progress) as file:
+        progress(begun)
+        http_get(hf_hub_url(wanted.repository, wanted.name, revision=wanted.commit), file, resume_size=begun,
+                 headers=build_hf_headers(), expected_size=wanted.bytes)
+    fits = wanted.fits(half)
+    forget(half)  # it is about to go, or to have another name
+    if not fits:
+        half.unlink()
+        raise MissingError(
+            f"{wanted.name} of {wanted.repository}: what arrived is not what was published (its hash is another); thrown away",
+            hint="Run the command again; if this goes on, something between you and the publisher changes files.",
+        )
+    half.replace(partial(path))
+    publish(path)
+    if wanted.sha256:
+        remember(path, wanted.sha256)
+
+
+class _Growing(io.BufferedWriter):
+    """A file at whose end is written, and that tells how long it has become."""
+
+    def __init__(self, path: Path, progress: Callable[[int], None]) -> None:
+        super().__init__(io.FileIO(path, "a"))
+        self._progress = progress
+
+    def write(self, data: Any) -> int:
+        written = super().write(data)
+        self._progress(self.tell())
+        return written
+
+
+def _half(folder: Path, wanted: Wanted) -> Path:
+    path = folder / wanted.name
+    return path.with_name(f"{path.name}.{wanted.mark}.partial")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _elsewhere(wanted: Wanted, folder: Path, models: Path | None) -> Path | None:
+    """The very same large file in the folder of another model."""
+    for name in folders(models):
+        other = models_folder(models) / name
+        told = receipt(other).get("files", {}).get(wanted.name)
+        if (
+            other != folder
+            and wanted.sha256
+            and told
+            and told["sha256"] == wanted.sha256
+            and _size(other / wanted.name) == wanted.bytes
+        ):
+            return other / wanted.name
+    return None
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or a file system without links
+        shutil.copyfile(source, partial(target))
+        publish(target)
+
+
+def _check_room(folder: Path, wanted: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if wanted > free:
+        raise OutputError(
+            f"{folder}: {wanted / 1e9:.1f} GB are to be fetched, but {free / 1e9:.1f} GB are free on that disk",
+            "make room, or name another place with --models-dir or ECHO_MODELS",
+        )
+
+
+def _git_hash(path: Path) -> str:
+    data = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two fetches into one folder would write the same halves."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".get.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise MissingError(
+            f"{folder}: another echo-cli models get is at work here", hint="Wait for it, or run it again later."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+        with suppress(OSError):
+            (folder / ".get.lock").unlink()
+
+
+# whichever the installed huggingface_hub speaks by
+_TRANSPORT = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
+
+
+@contextmanager
+def _told(release: str, folder: Path) -> Iterator[None]:
+    """What a fetch may end in, in words; half a file stays where it is."""
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+
+    again = f"echo-cli models get {release} goes on where it stopped."
+    try:
+        yield
+    except EchoError:
+        raise
+    except KeyboardInterrupt:
+        raise Interrupted(f"fetching '{release}' was interrupted", hint=again) from None
+    except GatedRepoError as error:
+        raise MissingError(
+            f"the publisher of '{release}' wants you to accept its terms first ({_short(error)})",
+            hint="Accept them on the repository's page, log in with `hf auth login`, and run the command again.",
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise MissingError(
+            f"a repository of '{release}' is not there, or not for you ({_short(error)})",
+            hint="If HF_ENDPOINT names a mirror, it may lack it; else log in with `hf auth login`.",
+        ) from error
+    except HfHubHTTPError as error:
+        refused = getattr(error.response, "status_code", None) in (401, 403)
+        raise MissingError(
+            f"fetching '{release}' failed: {_short(error)}",
+            hint=f"{'Log in with `hf auth login`' if refused else 'Try again later'}: {again}",
+        ) from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in REASONS:
+            raise output_error(error, Path(error.filename or folder)) from error
+        if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _TRANSPORT:
+            raise MissingError(
+                f"fetching '{release}' failed: {_short(error)}",
+                hint=f"Look at the network (HF_ENDPOINT, HTTPS_PROXY); {again}",
+            ) from error
+        raise
+
+
+def _short(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,286 @@
+"""What stands in the folder of a model, told from the names in it and its small files: no weights are opened here.
+
+Four layouts are known: ours (`model.json`), that of `echo-cli train` (`index.json`), the one Wan 2.1 was released in
+with a generator's checkpoint beside it, and that of diffusers. Needs no torch, so that a command line may ask.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from echo_cli.errors import MissingError
+from echo_cli.spec import INDEX, SPECS, WAN_1_3B, ModelSpec
+
+DESCRIPTION = "model.json"  # of a folder in our layout
+FORMAT, VERSION = "echo-model", 1
+
+RELEASED_BASE = "diffusion_pytorch_model"
+RELEASED_CODEC = "Wan2.1_VAE.pth"
+RELEASED_TEXT = "models_t5_umt5-xxl-enc-bf16.pth"
+RELEASED_TOKENIZER = "google/umt5-xxl"
+RELEASED_GENERATORS = {  # a checkpoint and, where it needs one, the adapter that is merged into it
+    "self_forcing_dmd.pt": None,
+    "longlive_base.pt": "lora.pt",
+}
+_PLACES = ("", "checkpoints", "models")  # where a generator may lie in the folder
+FAST_DECODERS = ("fast_decoder.safetensors", "taew2_1.safetensors", "taew2_1.pth")
+
+
+class Layout(StrEnum):
+    TRAINED = "tiny"
+    OURS = "echo"
+    RELEASED = "original"
+    DIFFUSERS = "diffusers"
+
+
+def layout_of(folder: Path) -> Layout | None:
+    """How a folder keeps its weights; None where there are none that we know."""
+    if (folder / DESCRIPTION).is_file():
+        return Layout.OURS
+    if (folder / INDEX).is_file():
+        return Layout.TRAINED
+    if (folder / "model_index.json").is_file() or (folder / "transformer" / "config.json").is_file():
+        return Layout.DIFFUSERS
+    marks = (RELEASED_CODEC, RELEASED_TEXT, f"{RELEASED_BASE}.safetensors", f"{RELEASED_BASE}.safetensors.index.json",
+             *RELEASED_GENERATORS)
+    if any((folder / name).is_file() for name in marks):
+        return Layout.RELEASED
+    try:  # the first file that a fetch brings
+        return Layout.RELEASED if read_json(folder / "config.json").get("_class_name") == "WanModel" else None
+    except MissingError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where the parts of a model of Wan's family lie. A part without files is lacking."""
+
+    transformer: tuple[Path, ...]
+    codec: tuple[Path, ...]
+    text: tuple[Path, ...]
+    tokenizer: Path
+    adapter: Path | None = None
+    fast_decoder: Path | None = None
+
+    def lacking(self) -> list[str]:
+        """The parts that are not there, each as what is looked for and where."""
+        return [
+            f"{part} ({what})"
+            for part, files, what in (
+                ("transformer", self.transformer, "no generator"),
+                ("codec", self.codec, "no weights"),
+                ("text", self.text, "no weights"),
+                ("tokenizer", tokenizer_files(self.tokenizer), f"no files in {self.tokenizer.name}/"),
+            )
+            if not files
+        ]
+
+    def all(self) -> Iterator[Path]:
+        yield from (*self.transformer, *([self.adapter] if self.adapter else ()), *self.codec, *self.text,
+                    *tokenizer_files(self.tokenizer))
+
+
+def files_in(folder: Path, layout: Layout, generator: Path | None = None, adapter: Path | None = None) -> Files:
+    """The files of a folder's parts, as far as they are there; `generator` and `adapter` are taken from elsewhere."""
+    fast = next((path for name in FAST_DECODERS if (path := folder / name).is_file()), None)
+    if layout is Layout.DIFFUSERS:
+        own, codec, text = (
+            (folder / "transformer", RELEASED_BASE),
+            (folder / "vae", RELEASED_BASE),
+            (folder / "text_encoder", "model"),
+        )
+        files = Files(
+            shards(*own) if generator is None else (), shards(*codec), shards(*text), folder / "tokenizer", None, fast
+        )
+    elif layout is Layout.RELEASED:
+        found, beside = generator_in(folder) if generator is None else ((), None)
+        files = Files(
+            found,
+            _there(folder / RELEASED_CODEC),
+            _there(folder / RELEASED_TEXT),
+            folder / RELEASED_TOKENIZER,
+            beside,
+            fast,
+        )
+    else:
+        files = Files(
+            *(_there(folder / f"{part}.safetensors") for part in ("transformer", "codec", "text")),
+            folder / "tokenizer",
+            None,
+            fast,
+        )
+    return files if generator is None else replace(files, transformer=_checkpoint(generator), adapter=adapter)
+
+
+def _checkpoint(path: Path) -> tuple[Path, ...]:
+    """A generator's file, or the shards that an index names."""
+    if path.name.endswith(".safetensors.index.json"):
+        return shards(path.parent, path.name.removesuffix(".safetensors.index.json"))
+    return (path,)
+
+
+def generator_in(folder: Path) -> tuple[tuple[Path, ...], Path | None]:
+    """The checkpoint of a few-step generator in a released folder, and the adapter to merge into it.
+
+    The release's own transformer is not one: it was made for fifty steps over a whole clip, and draws noise in four.
+    """
+    found = _generators(folder)
+    if len(found) > 1:
+        raise MissingError(
+            f"{folder}: more than one generator is here: {', '.join(path.name for path in found)}",
+            hint="Leave one of them in the folder, or name it: echo-cli models convert … --generator FILE.",
+        )
+    if not found:
+        return (), None
+    name = RELEASED_GENERATORS.get(found[0].name)
+    adapter = found[0].with_name(name) if name else None
+    if adapter and not adapter.is_file():
+        raise MissingError(
+            f"{found[0]}: the adapter that is merged into it is not beside it ({adapter.name})",
+            hint=f"Put {adapter.name} there, or name it: echo-cli models convert … --generator FILE --lora FILE.",
+        )
+    return (found[0],), adapter
+
+
+def _generators(folder: Path) -> list[Path]:
+    adapters = {name for name in RELEASED_GENERATORS.values() if name}
+    return [path for place in _PLACES for path in sorted((folder / place).glob("*.pt")) if path.name not in adapters]
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    return (
+        sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+        if folder.is_dir()
+        else []
+    )
+
+
+def part_bytes(folder: Path, layout: Layout | None = None) -> dict[str, int]:
+    """How large each part of a model of Wan's family is on the disk."""
+    files = files_in(folder, layout or layout_of(folder) or Layout.OURS)
+    return {part: sum(path.stat().st_size for path in paths)
+            for part, paths in (("transformer", files.transformer), ("codec", files.codec), ("text", files.text))}
+
+
+def _there(path: Path) -> tuple[Path, ...]:
+    return (path,) if path.is_file() else ()
+
+
+def shards(folder: Path, stem: str) -> tuple[Path, ...]:
+    """One file, or the shards that the index beside them names."""
+    index = folder / f"{stem}.safetensors.index.json"
+    if not index.is_file():
+        return _there(folder / f"{stem}.safetensors")
+    told = read_json(index)
+    shards = sorted(set(told.get("weight_map", {}).values())) if isinstance(told.get("weight_map"), Mapping) else []
+    for name in shards:
+        if not isinstance(name, str) or Path(name).name != name:
+            raise MissingError(f"{index}: the index of the shards is damaged", hint="Fetch it again.")
+        if not (folder / name).is_file():
+            raise MissingError(f"{folder / name}: a shard is missing, of {len(shards)} in all", hint="Fetch it again.")
+    return tuple(folder / name for name in shards)
+
+
+def spec_in(folder: Path, layout: Layout) -> ModelSpec:
+    """The sizes that a folder's own files tell."""
+    if layout is Layout.TRAINED:
+        name = str(read_json(folder / INDEX).get("model"))
+        if name not in SPECS:
+            raise MissingError(f"{folder}: {INDEX} names a model that this version does not know: '{name}'",
+                               hint=f"The models are: {', '.join(SPECS)}.")
+        return SPECS[name]
+    if layout is Layout.OURS:
+        path = folder / DESCRIPTION
+        try:
+            sizes = description(folder)["parts"]["transformer"]["config"]
+        except (KeyError, TypeError) as error:
+            raise damaged(path, f"no sizes: {error}") from None
+        return _spec(sizes, path)
+    path = folder / "transformer" / "config.json" if layout is Layout.DIFFUSERS else folder / "config.json"
+    if not path.is_file():
+        if layout is Layout.RELEASED:
+            return WAN_1_3B  # whose generator will be compared with it, name by name
+        raise MissingError(f"{path}: the transformer's sizes are not here", hint="Fetch it again.")
+    told = read_json(path)
+    if told.get("model_type", "t2v") != "t2v":
+        raise MissingError(f"{path}: this is not a text-to-video model, but '{told['model_type']}'",
+                           hint="Of Wan 2.1, this program runs T2V.")
+    try:
+        return _spec(_from_diffusers(told) if layout is Layout.DIFFUSERS else _from_release(told), path)
+    except KeyError as error:
+        raise damaged(path, f"it does not tell {error}") from None
+
+
+def description(folder: Path) -> dict[str, Any]:
+    """What `model.json` tells of a folder in our layout."""
+    path = folder / DESCRIPTION
+    told = read_json(path)
+    if told.get("format") != FORMAT:
+        raise damaged(path, f"not a description of a model: its format is {told.get('format')!r}")
+    if told.get("version") != VERSION:
+        raise MissingError(
+            f"{path}: written by another version of this program (format {told.get('version')}, not {VERSION})",
+            hint="Update this program, or convert the model again.",
+        )
+    if not isinstance(told.get("parts"), Mapping):
+        raise damaged(path, "it names no parts")
+    return told
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise damaged(path, error) from None
+    if not isinstance(told, dict):
+        raise damaged(path, "not an object")
+    return told
+
+
+def damaged(path: Path, why: object) -> MissingError:
+    return MissingError(
+        f"{path}: damaged ({why})",
+        hint="Fetch or convert the model again; echo-cli models check says what else is wrong.",
+    )
+
+
+def sizes_of(spec: ModelSpec) -> dict[str, Any]:
+    """The sizes that a description tells; everything else is the same for all of Wan 2.1."""
+    return {name: getattr(spec, name) for name in _SIZES}
+
+
+_SIZES = ("depth", "width", "heads", "ffn", "channels", "text_dim", "text_len", "freq_dim", "eps")
+
+
+def _spec(sizes: Mapping[str, Any], path: Path) -> ModelSpec:
+    wrong = [name for name in sizes if name not in _SIZES or not isinstance(sizes[name], int | float)]
+    if wrong:
+        raise damaged(path, f"{', '.join(wrong)}: not a size")
+    spec = replace(WAN_1_3B, **sizes)
+    return spec if spec == WAN_1_3B else replace(spec, name=f"wan2.1-t2v-{spec.width}x{spec.depth}")
+
+
+def _from_release(told: Mapping[str, Any]) -> dict[str, Any]:
+    # What the released file leaves to the code that reads it is left to our own default.
+    sizes = {"depth": told["num_layers"], "width": told["dim"], "heads": told["num_heads"], "ffn": told["ffn_dim"]}
+    return sizes | {
+        ours: told[theirs]
+        for ours, theirs in (
+            ("channels", "in_dim"),
+            ("text_dim", "text_dim"),
+            ("text_len", "text_len"),
+            ("freq_dim", "freq_dim"),
+            ("eps", "eps"),
+        )
+        if theirs in told
+    }
+
+
+def _from_diffusers(told: Mapping[str, Any]) -> dict[str, Any]:
+    heads, dim = told["num_attention_heads"], told["attention_head_dim"]
+    sizes = {"depth": told["num_layers"], "width": heads * dim, "heads": heads, "ffn": told["ffn_dim"]}
+    return sizes | {ours: told[theirs] for ours, theirs in (("channels", "in_channels"), ("text_dim", "text_dim"),
+                                                            ("freq_dim", "freq_dim"), ("eps", "eps")) if theirs in told}

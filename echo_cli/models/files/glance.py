@@ -1,0 +1,86 @@
+"""Whether a model looks whole, told by the names, sizes and ends of its files: no weights are read. What they are made
+of is known to those who open them.
+"""
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from echo_cli.errors import EchoError
+from echo_cli.models.files.download import halves, receipt
+from echo_cli.models.files.folders import Files, Layout, damaged, description, files_in
+from echo_cli.models.tiny.parts import check
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """`lacks` is empty where nothing seems to be missing."""
+
+    bytes: int
+    lacks: str
+    hint: str = ""
+
+    @property
+    def whole(self) -> bool:
+        return not self.lacks
+
+
+def glance(folder: Path, layout: Layout) -> Glance:
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    try:
+        if layout is Layout.TRAINED:
+            check(folder)
+            return Glance(size, "")
+        if half := halves(folder):
+            return Glance(
+                size,
+                f"half a file: {half[0].name}",
+                "echo-cli models get goes on where it stopped; a conversion is begun anew",
+            )
+        files = files_in(folder, layout)
+        if lacking := files.lacking():
+            again = "echo-cli models get fetches the rest" if receipt(folder) or layout is Layout.RELEASED else ""
+            return Glance(size, f"lacks {', '.join(lacking)}", again)
+        _look(files)
+        if layout is Layout.OURS:
+            _compare_sizes(folder)
+    except EchoError as error:
+        return Glance(size, error.message, error.hint or "")
+    return Glance(size, "")
+
+
+def _look(files: Files) -> None:
+    for path in files.all():
+        if path.suffix == ".safetensors":
+            _look_at_safetensors(path)
+        elif (
+            path.suffix in (".pt", ".pth")
+            and path.stat().st_size > 4
+            and _begins_zipped(path)
+            and not zipfile.is_zipfile(path)
+        ):
+            raise damaged(path, "cut short")
+
+
+def _look_at_safetensors(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            table = json.loads(file.read(min(length, path.stat().st_size)))
+        ends = [entry["data_offsets"][1] for name, entry in table.items() if name != "__metadata__"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise damaged(path, f"not a safetensors file: {error}") from None
+    if 8 + length + max(ends, default=0) != path.stat().st_size:
+        raise damaged(path, "cut short")
+
+
+def _begins_zipped(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
+def _compare_sizes(folder: Path) -> None:
+    for part, told in description(folder)["parts"].items():
+        if "bytes" in told and (folder / told["file"]).stat().st_size != told["bytes"]:
+            raise damaged(folder / told["file"], f"another size than model.json tells of the {part}")

@@ -1,0 +1,339 @@
+"""Weights as they lie in files: names, shapes and dtypes at once, values one tensor at a time.
+
+A part of a model may be more than half of a machine's memory, so nobody here reads a whole one. What reads is `read`;
+whatever renames or merges is laid over it. Pickled files are opened as bare tensors and nothing else, ever.
+"""
+
+import pickle
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from echo_cli.errors import MissingError
+from echo_cli.models.wan.names import adapter_of
+
+_AGAIN = "Fetch it again, or check the model: echo-cli models check."
+_SHOWN = 20  # names of a list that are told
+
+
+class Tensors(Protocol):
+    """Named tensors on the host. `where` says whence, for messages."""
+
+    where: str
+
+    def names(self) -> Sequence[str]: ...
+
+    def shape(self, name: str) -> tuple[int, ...]: ...
+
+    def dtype(self, name: str) -> torch.dtype: ...
+
+    def read(self, name: str) -> Tensor: ...
+
+
+class Given:
+    """Tensors that are there already, or that the system brings from their file when they are touched."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], where: str) -> None:
+        self._tensors, self.where = tensors, where
+
+    def names(self) -> Sequence[str]:
+        return tuple(self._tensors)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._tensors[name].shape)
+
+    def dtype(self, name: str) -> torch.dtype:
+        return self._tensors[name].dtype
+
+    def read(self, name: str) -> Tensor:
+        return self._tensors[name]
+
+
+class Safetensors:
+    """One safetensors file, or the shards of one."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        self.where = str(paths[0]) if len(paths) == 1 else f"{paths[0].parent} ({len(paths)} shards)"
+        self._slices: dict[str, Any] = {}
+        self._files: dict[str, Any] = {}
+        for path in paths:
+            try:
+                file = safe_open(path, framework="pt")
+                slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            except FileNotFoundError:
+                raise MissingError(f"{path}: no such weights file", hint=_AGAIN) from None
+            except (SafetensorError, OSError, ValueError) as error:
+                raise MissingError(
+                    f"{path}: the weights file is damaged or cut short ({error})", hint=_AGAIN
+                ) from error
+            if twice := self._slices.keys() & slices.keys():
+                raise MissingError(f"{path}: {min(twice)} is in another shard too", hint=_AGAIN)
+            self._slices |= slices
+            self._files |= dict.fromkeys(slices, file)
+
+    def names(self) -> Sequence[str]:
+        return tuple(self._slices)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._slices[name].get_shape())
+
+    def dtype(self, name: str) -> torch.dtype:
+        return SAFETENSORS_DTYPES[self._slices[name].get_dtype()]
+
+    def read(self, name: str) -> Tensor:
+        return self._files[name].get_tensor(name)
+
+
+SAFETENSORS_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+
+
+def unpickled(path: Path) -> Mapping[str, Any]:
+    """What a `.pt` or `.pth` file holds, its tensors left in the file until they are touched."""
+    try:
+        held = _bare(path)
+    except FileNotFoundError:
+        raise MissingError(f"{path}: no such weights file", hint=_AGAIN) from None
+    except pickle.UnpicklingError as error:
+        raise MissingError(
+            f"{path}: {_refusal(str(error))}: refused",
+            hint="Open it with nothing else. Take the weights from their publisher, best as safetensors.",
+        ) from None
+    except _DAMAGES as error:
+        raise MissingError(
+            f"{path}: the weights file is damaged or cut short ({_first_line(error)})", hint=_AGAIN
+        ) from error
+    if not isinstance(held, Mapping):
+        raise MissingError(f"{path}: no weights by name are in this file, but a {type(held).__name__}", hint=_AGAIN)
+    return held
+
+
+# What the reader of pickles stumbles over when a file is not one, or is not whole.
+_DAMAGES = (
+    RuntimeError,
+    ValueError,
+    EOFError,
+    OSError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    ImportError,
+    AssertionError,
+)
+
+
+def _bare(path: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pickle protocols; whether the file can be read is told by reading it
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError as error:
+            if "mmap" not in str(error):
+                raise
+            return torch.load(path, map_location="cpu", weights_only=True)  # a file older than its format's zip
+
+
+def _refusal(said: str) -> str:
+    """Why a pickle was not opened. torch's own words end with how to open it nevertheless: they stay out."""
+    if wanted := re.search(r"GLOBAL ([\w.]+)|(?:but got|class|function) <[a-z -]*'?([\w.]+)'?>", said):
+        return f"this file is not bare weights, for it wants to call {wanted[1] or wanted[2]}"
+    reason = re.search(r"WeightsUnpickler error:\s*(.+)", said)
+    return f"this file is not bare weights, or damaged ({reason[1] if reason else 'it cannot be read'})"
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def opened(paths: Sequence[Path]) -> Tensors:
+    """The weights in one file of either kind, or in shards."""
+    if all(path.suffix == ".safetensors" for path in paths):
+        return Safetensors(paths)
+    path, = paths
+    return flat(unpickled(path), str(path))
+
+
+def flat(held: Mapping[str, Any], where: str) -> Given:
+    """A mapping from names to tensors; anything else in it is an error."""
+    if strange := [
+        str(name) for name, value in held.items() if not isinstance(name, str) or not isinstance(value, Tensor)
+    ]:
+        raise MissingError(f"{where}: not only weights are here: {shown(strange)}", hint=_AGAIN)
+    if not held:
+        raise MissingError(f"{where}: no weights are in this file", hint=_AGAIN)
+    return Given(held, where)
+
+
+BRANCHES = ("generator_ema", "generator", "model")
+
+
+def checkpoint(path: Path, branch: str | None = None, merged_with: bool = False) -> tuple[Tensors, str]:
+    """A generator in a training checkpoint, and the branch of the checkpoint that it stood in: empty if it has none.
+
+    The average over training is taken before the last step; where an adapter is to be merged, the last step, since that
+    is what the adapter was trained on.
+    """
+    held = unpickled(path)
+    branches = [name for name in BRANCHES if isinstance(held.get(name), Mapping) and held[name]]
+    if merged_with and "generator" in branches:
+        branches = ["generator"]
+    if branch is not None:
+        if branch not in held or not isinstance(held[branch], Mapping):
+            raise MissingError(
+                f"{path}: no '{branch}' is in this checkpoint, but {shown([str(name) for name in held])}",
+                hint=f"Usual are {', '.join(BRANCHES)}.",
+            )
+        branches = [branch]
+    if not branches:
+        return flat(held, str(path)), ""
+    return flat(held[branches[0]], f"{path} ({branches[0]})"), branches[0]
+
+
+class Renamed:
+    """Tensors under other names."""
+
+    def __init__(self, tensors: Tensors, rename: Callable[[str], str]) -> None:
+        self._tensors, self.where = tensors, tensors.where
+        self._names: dict[str, str] = {}
+        for name in tensors.names():
+            if (ours := rename(name)) in self._names:
+                raise MissingError(
+                    f"{self.where}: {self._names[ours]} and {name} are the same weight, {ours}", hint=_AGAIN
+                )
+            self._names[ours] = name
+
+    def names(self) -> Sequence[str]:
+        return tuple(self._names)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._tensors.shape(self._names[name])
+
+    def dtype(self, name: str) -> torch.dtype:
+        return self._tensors.dtype(self._names[name])
+
+    def read(self, name: str) -> Tensor:
+        return self._tensors.read(self._names[name])
+
+
+class Without(Renamed):
+    """Tensors without some of their names."""
+
+    def __init__(self, tensors: Tensors, left_out: Iterable[str]) -> None:
+        super().__init__(tensors, str)
+        for name in left_out:
+            self._names.pop(name, None)
+
+
+class Merged:
+    """Weights with a low-rank adapter added: W + scale · B A, in float32, as each tensor is read."""
+
+    def __init__(self, base: Tensors, adapter: Tensors, scale: float = 1.0) -> None:
+        self._base, self._scale = base, scale
+        self.where = f"{base.where} with {adapter.where}"
+        sides: dict[str, dict[str, str]] = {}
+        strange = []
+        for name in adapter.names():
+            if found := adapter_of(name):
+                sides.setdefault(f"{found[0]}.weight", {})[found[1]] = name
+            else:
+                strange.append(f"unexpected: {name}")
+        names = set(base.names())
+        for target, pair in sides.items():
+            if target not in names:
+                strange.append(f"of no linear layer: {min(pair.values())}")
+            elif len(pair) < 2:
+                strange.append(f"half of a pair: {min(pair.values())}")
+            elif self._product(adapter, pair) != base.shape(target):
+                strange.append(
+                    f"another shape: {pair['B']} {adapter.shape(pair['B'])} and {pair['A']} {adapter.shape(pair['A'])} "
+                    f"for {base.shape(target)}"
+                )
+        if strange or not sides:
+            raise MissingError(
+                f"{adapter.where}: this adapter does not fit the generator:\n  {lines(strange or ['it is empty'])}",
+                hint="Check that the two belong together.",
+            )
+        self._adapter, self._sides = adapter, sides
+
+    @staticmethod
+    def _product(adapter: Tensors, pair: Mapping[str, str]) -> tuple[int, ...] | None:
+        down, up = adapter.shape(pair["A"]), adapter.shape(pair["B"])
+        return (up[0], down[1]) if len(up) == len(down) == 2 and up[1] == down[0] else None
+
+    def names(self) -> Sequence[str]:
+        return self._base.names()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._base.shape(name)
+
+    def dtype(self, name: str) -> torch.dtype:
+        return self._base.dtype(name)
+
+    def read(self, name: str) -> Tensor:
+        weight = self._base.read(name)
+        if name not in self._sides:
+            return weight
+        pair = self._sides[name]
+        change = self._adapter.read(pair["B"]).float() @ self._adapter.read(pair["A"]).float()
+        return (weight.float() + self._scale * change).to(weight.dtype)
+
+
+def adapter(path: Path) -> Tensors:
+    """The adapter of a generator in a checkpoint: its own branch, or the whole file."""
+    if path.suffix == ".safetensors":
+        return Safetensors([path])
+    held = unpickled(path)
+    inside = held.get("generator_lora", held)
+    if not isinstance(inside, Mapping):
+        raise MissingError(f"{path}: no adapter is in this file", hint=_AGAIN)
+    return flat(inside, str(path))
+
+
+def misfits(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """A line for every name that is missing, unexpected or of another shape."""
+    return [*(f"missing: {name} {shape}" for name, shape in wanted.items() if name not in found),
+            *(f"unexpected: {name} {shape}" for name, shape in found.items() if name not in wanted),
+            *(f"another shape: {name} is {found[name]}, not {shape}" for name, shape in wanted.items()
+              if name in found and found[name] != shape)]
+
+
+def check(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], where: str) -> None:
+    """Raise a MissingError that lists every name missing, unexpected or of another shape."""
+    if wrong := misfits(wanted, found):
+        raise MissingError(
+            f"{where}: these weights do not fit the model ({len(wrong)} of {len(wanted)} names):\n  {lines(wrong)}",
+            hint="Check that the file belongs to this model and is whole.",
+        )
+
+
+def shapes(tensors: Tensors) -> dict[str, tuple[int, ...]]:
+    return {name: tensors.shape(name) for name in tensors.names()}
+
+
+def lines(told: Sequence[str]) -> str:
+    more = [f"… and {len(told) - _SHOWN} more"] if len(told) > _SHOWN else []
+    return "\n  ".join([*told[:_SHOWN], *more])
+
+
+def shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

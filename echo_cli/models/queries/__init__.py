@@ -1,0 +1,1 @@
+"""Memory queries: the network, and its file beside a transformer."""

@@ -1,0 +1,1 @@
+"""The embedded model: its networks, its words and its files."""

@@ -1,0 +1,76 @@
+"""The codec of Wan 2.1: the library's network, driven latent by latent with caches that belong to the caller.
+
+A stream is decoded in pieces of any length, may be forked, saved and gone on with: all it remembers is the state that
+`decode` hands out. Names and sizes are the library's. Knows nothing of files.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from echo_cli.errors import MissingError
+
+# one item a causal convolution: its last frames; True: it has seen one latent, no more
+State = list[Tensor | bool | None]
+
+_SKIPPED = "Rep"  # the library's word for True
+
+
+class WanCodec(nn.Module):
+    """`decode` and `encode` take and give normalised latents [batch, frame, channel, y, x], and pictures in [0, 1].
+    `config` is the library's; left out, the released sizes."""
+
+    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        try:
+            from diffusers import AutoencoderKLWan
+        except ImportError as error:
+            raise MissingError(
+                f"the codec of Wan needs diffusers ({error})", hint="pip install 'echo-cli[wan]'"
+            ) from None
+        self.vae = AutoencoderKLWan(**config or {})
+        # The release multiplies and divides by one over the deviation, and rounding can tell.
+        for name, values in (("mean", self.vae.config.latents_mean), ("scale", self.vae.config.latents_std)):
+            found = torch.tensor(values, dtype=torch.float32, device="cpu")[:, None, None]
+            self.register_buffer(name, found if name == "mean" else 1.0 / found, persistent=False)
+        # Counted as the release does: the 1x1 shortcut has a place that it never uses.
+        self.places = sum(type(module) is type(self.vae.post_quant_conv) for module in self.vae.decoder.modules())
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Pictures [batch, picture, 3, y, x], and the state to go on with: the first latent of a stream (state None)
+        gives one picture, every other four. The state that came in is not changed."""
+        raw = (latents.float() / self.scale + self.mean).to(self.vae.dtype)
+        caches = [_SKIPPED if item is True else item for item in state or [None] * self.places]
+        pictures = []
+        for index, latent in enumerate(raw.unbind(1)):
+            features = self.vae.post_quant_conv(latent.unsqueeze(2))
+            pictures.append(
+                self.vae.decoder(features, feat_cache=caches, feat_idx=[0], first_chunk=state is None and not index)
+            )
+        told = [True if isinstance(item, str) else item for item in caches]
+        return torch.cat(pictures, 2).transpose(1, 2).float().add(1).div(2).clamp(0, 1), told
+
+    @torch.no_grad()
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Pictures [batch, 1 + 4 (n - 1), 3, y, x] → n latent frames; surplus pictures at the end are dropped."""
+        moments = self.vae.encode((pictures * 2 - 1).transpose(1, 2).to(self.vae.dtype)).latent_dist
+        return (moments.mode().transpose(1, 2).float() - self.mean) * self.scale
+
+
+@torch.no_grad()
+def room(config: Mapping[str, Any], height: int, width: int, size: int) -> tuple[int, int]:
+    """Bytes that weights and a stream's state take for latents of this height and width at `size` bytes a value, and an
+    estimate of what decoding one latent needs for a moment: eight times its largest features, as was measured."""
+    with torch.device("meta"):
+        codec = WanCodec(config)
+        state: list[Any] = [None] * codec.places
+        for first in (True, False):
+            latent = torch.empty(1, codec.vae.config.z_dim, 1, height, width)
+            codec.vae.decoder(codec.vae.post_quant_conv(latent), feat_cache=state, feat_idx=[0], first_chunk=first)
+    kept = sum(weight.numel() for weight in codec.vae.parameters()) + sum(
+        item.numel() for item in state if isinstance(item, Tensor)
+    )
+    return kept * size, 8 * 4 * 64 * codec.vae.config.base_dim * height * width * size

@@ -1,0 +1,68 @@
+"""What the weights of a model of Wan's family are called: a hash for each part, and one for all that a film depends on.
+No torch.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from echo_cli.errors import MissingError
+from echo_cli.models.files.download import check_receipt
+from echo_cli.models.files.folders import DESCRIPTION, Files, Layout, description, files_in, layout_of, tokenizer_files
+from echo_cli.models.files.hashes import known_sha256
+from echo_cli.models.queries.files import QUERIES, made_for, queries_path
+
+PARTS = ("transformer", "codec", "text")
+
+
+def paths_of(files: Files, part: str) -> tuple[Path, ...]:
+    """The files that a part is read from."""
+    own: tuple[Path, ...] = getattr(files, part)
+    return (*own, files.adapter) if part == "transformer" and files.adapter else own
+
+
+def part_hashes(folder: Path, layout: Layout, files: Files, branch: str = "", scale: float = 1.0) -> dict[str, str]:
+    """The sha256 of each part, found to be what the folder's description says, or its publisher; of queries, where some
+    belong to this transformer. `branch` of a checkpoint and `scale` of an adapter: the same files read in another way
+    are other weights."""
+    check_receipt(folder)
+    found = {part: _together(*map(known_sha256, paths_of(files, part))) for part in PARTS}
+    if branch or files.adapter:
+        found["transformer"] = _together(found["transformer"], branch, str(scale))
+    elif layout is Layout.OURS:
+        _compare(folder, found)
+    if made_for(queries_path(folder)) == found["transformer"]:
+        found[QUERIES] = known_sha256(queries_path(folder))
+    return {
+        **found,
+        "tokenizer": _together(*(f"{path.name} {known_sha256(path)}" for path in tokenizer_files(files.tokenizer))),
+    }
+
+
+def digest(hashes: Mapping[str, str]) -> str:
+    return _together(*(f"{part} {sha}" for part, sha in sorted(hashes.items())))
+
+
+def told_digest(folder: Path | None) -> str | None:
+    """The digest of a model in our layout; None for one whose weights must be opened to know how they are read."""
+    if folder is None or layout_of(folder) is not Layout.OURS:
+        return None
+    files = files_in(folder, Layout.OURS)
+    return None if files.lacking() else digest(part_hashes(folder, Layout.OURS, files))
+
+
+def _together(*told: str) -> str:
+    """One hash for several; a single one is itself."""
+    return told[0] if len(told) == 1 else hashlib.sha256("\n".join(told).encode()).hexdigest()
+
+
+def _compare(folder: Path, found: Mapping[str, str]) -> None:
+    parts = description(folder)["parts"]
+    for part, sha in found.items():
+        told = parts.get(part, {}).get("sha256")
+        if told != sha:
+            raise MissingError(
+                f"{folder / f'{part}.safetensors'}: not the weights that {DESCRIPTION} names; the file is damaged or was "
+                f"exchanged (sha256 {sha[:12]}…, not {str(told)[:12]}…)",
+                hint="Convert or copy the model again.",
+            )

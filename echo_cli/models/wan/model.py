@@ -1,0 +1,78 @@
+"""A model of Wan's family, put together from the files of its folder. Which names they go by there is not known
+here."""
+
+from pathlib import Path
+
+import torch
+
+from echo_cli.errors import MissingError
+from echo_cli.models.backend import Backend, Codec
+from echo_cli.models.files.loading import stream_into
+from echo_cli.models.fp8 import use_eight_bits
+from echo_cli.models.offload import keep_layers_on_host
+from echo_cli.models.queries.files import QUERIES
+from echo_cli.models.queries.weights import load_queries
+from echo_cli.models.registry import cache_folder
+from echo_cli.models.running import Offload, Pictures, Running
+from echo_cli.models.transformer import Transformer
+from echo_cli.models.tuning import choose_attention, compile_passes
+from echo_cli.models.wan.codec import WanCodec
+from echo_cli.models.wan.fast_decoder import FastDecoder, decoder_alone
+from echo_cli.models.wan.text import WanText
+from echo_cli.models.wan.weights import Weights, open_weights
+from echo_cli.runtime import Runtime
+
+
+def load(runtime: Runtime, folder: Path, running: Running = Running()) -> Backend:
+    """Transformer and codec on the device; the text encoder stays in its file until there are prompts."""
+    weights = open_weights(folder)
+    hashes = weights.hashes
+    text = WanText(lambda: open_weights(folder).text, weights.text_config, weights.tokenizer, runtime,
+                   f"{hashes['text']} {hashes['tokenizer']}", cache_folder() / "text")
+    queries = load_queries(folder, weights.spec, runtime.device) if QUERIES in hashes else None
+    return Backend(
+        weights.spec,
+        _transformer(weights, runtime, running),
+        text,
+        _codec(weights, runtime, running.pictures),
+        weights.digest,
+        queries,
+        home=torch.device("cpu") if running.offload in (Offload.MEMORY, Offload.LAYERS) else None,
+    )
+
+
+def _transformer(weights: Weights, runtime: Runtime, running: Running) -> Transformer:
+    with torch.device("meta"):
+        transformer = Transformer(weights.spec)
+    visiting = running.offload is Offload.LAYERS
+    stream_into(transformer, weights.transformer, "cpu" if visiting else runtime.device, runtime.dtype)
+    if running.fast:
+        use_eight_bits(transformer, runtime.device)
+    if visiting:
+        keep_layers_on_host(transformer, runtime.device)
+        _move_all_but_layers(transformer, runtime.device)
+    choose_attention(transformer)
+    wanted = runtime.device.type == "cuda" if running.compiled is None else running.compiled
+    if wanted and not visiting:  # a compiler wants weights that stay where they are
+        compile_passes(transformer)
+    return transformer
+
+
+def _move_all_but_layers(transformer: Transformer, device: torch.device) -> None:
+    for name, module in transformer.named_children():
+        if name != "blocks":
+            module.to(device)
+
+
+def _codec(weights: Weights, runtime: Runtime, pictures: Pictures) -> Codec:
+    if pictures is Pictures.FAST:
+        if weights.fast_decoder is None:
+            raise MissingError(f"{weights.folder}: no fast decoder is here",
+                               hint="Put taew2_1.safetensors or taew2_1.pth into the folder, or take --decoder full.")
+        with torch.device("meta"):
+            fast = FastDecoder(weights.spec.channels)
+        return stream_into(fast, decoder_alone(weights.fast_decoder), runtime.device, runtime.dtype)
+    with torch.device("meta"):
+        codec = WanCodec(weights.codec_config)
+    stream_into(codec.vae, weights.codec, runtime.device, runtime.dtype)
+    return codec.to(runtime.device).eval()

@@ -1,0 +1,183 @@
+"""The text encoder of Wan 2.1: UMT5, read from its file layer by layer, so that it never stands anywhere as a whole.
+
+All prompts go through a layer before the next one is read: eleven gigabytes of weights need the room of one layer, and
+a film's prompts are encoded in one reading. What was encoded once is kept on disk. Knows nothing of the transformer.
+"""
+
+import hashlib
+import html
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from itertools import accumulate, groupby
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from echo_cli.errors import MissingError
+from echo_cli.runtime import Runtime, upload
+
+ROWS = 512
+AT_ONCE = 1 << 16  # tokens that go through the encoder together: half a gigabyte of them
+EMBEDDING, NORM = "shared.weight", "encoder.final_layer_norm.weight"
+
+
+class Weights(Protocol):
+    """Tensors that are read one at a time."""
+
+    def read(self, name: str) -> Tensor: ...
+
+
+def cleaned(prompt: str) -> str:
+    """A prompt as the release reads it: mended, without HTML's escapes, with single spaces."""
+    try:
+        from ftfy import fix_text
+    except ImportError as error:
+        raise _lacking(error) from None
+    return re.sub(r"\s+", " ", html.unescape(html.unescape(fix_text(prompt))).strip()).strip()
+
+
+def empty_encoder(config: Mapping[str, Any]) -> nn.Module:
+    """The library's encoder of these sizes, without weights; its attention is the one that rounds as the release does."""
+    try:
+        from transformers import AutoModelForTextEncoding, UMT5Config
+    except ImportError as error:
+        raise _lacking(error) from None
+    with torch.device("meta"):
+        return AutoModelForTextEncoding.from_config(UMT5Config(**config), attn_implementation="eager").eval()
+
+
+class Stack:
+    """UMT5's layers, one at a time. `config` is the library's."""
+
+    def __init__(self, weights: Weights, config: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:
+        self.weights, self.device, self.dtype = weights, device, dtype
+        self._mould = empty_encoder({**config, "num_layers": 1}).encoder  # one layer is the mould for all
+        self.layers, self._eps = config["num_layers"], self._mould.config.layer_norm_epsilon
+        self._mould.final_layer_norm = nn.Identity()
+
+    @torch.no_grad()
+    def __call__(self, prompts: Sequence[Tensor]) -> list[Tensor]:
+        """Indices [token] of each prompt, on the host → rows [token, dim]. No padding is ever computed."""
+        embedding = self.weights.read(EMBEDDING)
+        hidden = [embedding[indices].to(self.device, self.dtype).unsqueeze(0) for indices in prompts]
+        del embedding
+        for layer in range(self.layers):
+            self._pour(layer)
+            hidden = [self._mould(inputs_embeds=rows).last_hidden_state for rows in hidden]
+        norm = self.weights.read(NORM).to(self.device, self.dtype)
+        return [self._normed(rows[0], norm) for rows in hidden]
+
+    def _pour(self, layer: int) -> None:
+        """One layer's weights into the mould; those of the layer before go."""
+        names = [name for name in self._mould.state_dict() if name.startswith("block.0.")]
+        self._mould.load_state_dict({name: self.weights.read(f"encoder.block.{layer}.{name.removeprefix('block.0.')}")
+                                    .to(self.device, self.dtype) for name in names}, strict=False, assign=True)
+
+    def _normed(self, rows: Tensor, weight: Tensor) -> Tensor:
+        wide = rows.float()
+        return weight * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self._eps)).to(weight.dtype)
+
+
+class WanText:
+    """Rows of prompts, from memory, from the folder `kept`, or from the encoder, in this order. `opened` opens the
+    encoder's file, which is closed again when all have been read; `digest` names its weights and the tokenizer: rows of
+    another encoder are never taken."""
+
+    def __init__(
+        self,
+        opened: Callable[[], Weights],
+        config: Mapping[str, Any],
+        tokenizer: Path,
+        runtime: Runtime,
+        digest: str,
+        kept: Path | None,
+    ) -> None:
+        self._opened, self._config, self._tokenizer, self._kept = opened, config, tokenizer, kept
+        self._device = runtime.device
+        # In float16 the network overflows; the release runs it in bfloat16.
+        self._dtype = torch.float32 if runtime.dtype is torch.float16 else runtime.dtype
+        self._digest = digest
+        self._rows: dict[str, Tensor] = {}  # cleaned prompt → [token, dim], on the host, where no disk keeps them
+
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        """[prompt, ROWS, dim]; rows past a prompt's end are zero."""
+        self.prepare(prompts)
+        rows = [self._found(cleaned(prompt)) for prompt in prompts]
+        return upload(
+            torch.stack([nn.functional.pad(found, (0, 0, 0, ROWS - len(found))) for found in rows]), self._device
+        )
+
+    def prepare(self, prompts: Sequence[str]) -> None:
+        """Encode whatever of these was never encoded before, all in one reading of the encoder; a storyboard of
+        thousands of scenes in several."""
+        lacking = [prompt for prompt in dict.fromkeys(map(cleaned, prompts)) if self._found(prompt) is None]
+        if not lacking:
+            return
+        stack, indices = Stack(self._opened(), self._config, self._device, self._dtype), self._indices(lacking)
+        tokens = list(accumulate(map(len, indices)))
+        for _, group in groupby(range(len(lacking)), key=lambda index: tokens[index] // AT_ONCE):
+            chosen = list(group)
+            for index, rows in zip(chosen, stack([indices[index] for index in chosen]), strict=True):
+                self._keep(lacking[index], rows.cpu())
+
+    def unknown_words(self, prompt: str) -> Sequence[str]:
+        return ()
+
+    def _indices(self, prompts: Sequence[str]) -> list[Tensor]:
+        try:
+            from transformers import AutoTokenizer
+        except ImportError as error:
+            raise _lacking(error) from None
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self._tokenizer, local_files_only=True)
+        except (OSError, ValueError, ImportError) as error:
+            raise MissingError(f"{self._tokenizer}: no tokenizer can be read here ({error})",
+                               hint="Fetch the model again, or check it: echo-cli models check.") from None
+        return [torch.tensor(tokenizer(prompt, truncation=True, max_length=ROWS).input_ids) for prompt in prompts]
+
+    def _place(self, prompt: str) -> Path | None:
+        if self._kept is None:
+            return None
+        key = hashlib.sha256("\0".join((self._digest, str(self._dtype), prompt)).encode()).hexdigest()
+        return self._kept / key[:2] / f"{key[2:]}.safetensors"
+
+    def _found(self, prompt: str) -> Tensor | None:
+        """Rows that were kept; what cannot be read is encoded again."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        path = self._place(prompt)
+        if prompt in self._rows or path is None or not path.is_file():
+            return self._rows.get(prompt)
+        try:
+            return load_file(path)["rows"]
+        except (SafetensorError, OSError, ValueError, KeyError):
+            return None
+
+    def _keep(self, prompt: str, rows: Tensor) -> None:
+        """For later, and for the next run; where no disk takes them, in memory for this one."""
+        from safetensors.torch import save
+
+        path = self._place(prompt)
+        if path is None:
+            self._rows[prompt] = rows
+            return
+        growing = path.with_name(f"{path.name}.{os.getpid()}")  # several runs may keep the same prompt at once
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            growing.write_bytes(save({"rows": rows.contiguous()}))
+            growing.replace(path)
+        except OSError:
+            self._rows[prompt] = rows
+            with suppress(OSError):
+                growing.unlink()
+
+
+def _lacking(error: ImportError) -> MissingError:
+    return MissingError(
+        f"the text encoder of Wan needs transformers and ftfy ({error})", hint="pip install 'echo-cli[wan]'"
+    )

@@ -1,0 +1,185 @@
+"""What a film will need of the device's memory: told before anything is loaded, and refused if it cannot fit.
+
+Counts what will be allocated, by allocating it on the device that has no memory. What passes while a block is computed
+or decoded is estimated from above, and said to be.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from echo_cli.errors import OutOfMemory
+from echo_cli.memory.policies import make_policy
+from echo_cli.memory.settings import RECALLING, EchoInfinity, SceneQueries
+from echo_cli.models.queries.model import FRAMES, SCORES_AT_ONCE, layers_at_once
+from echo_cli.models.registry import Family, find
+from echo_cli.models.running import Offload, Pictures, Running
+from echo_cli.models.transformer import Transformer
+from echo_cli.render.job import Job
+from echo_cli.render.progress import size as said
+from echo_cli.runtime import Runtime
+from echo_cli.spec import Grid, ModelSpec
+from echo_cli.storyboard.matching import plan_recalls, similarities
+
+WORTH_TELLING = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Bytes of the device, by what they are for. `frames`, `layers` and part of the rest may be offloaded."""
+
+    layers: int  # the transformer's
+    visiting: int  # those of them that are there at once, if the others wait on the host
+    rest: int  # of the transformer
+    frames: int  # remembered, as they were made
+    window: int  # the same frames as attention sees them, and what memory keeps beside them
+    codec: int  # its weights, and what it remembers of a stream
+    passing: int  # what a block's computing needs for a moment
+
+    def on_device(self, offload: Offload) -> int:
+        layers = self.visiting if offload is Offload.LAYERS else self.layers
+        frames = 0 if offload in (Offload.MEMORY, Offload.LAYERS) else self.frames
+        return layers + self.rest + frames + self.window + self.codec + self.passing
+
+    def told(self, offload: Offload) -> str:
+        parts = {
+            "the transformer": self.layers + self.rest,
+            "remembered frames": self.frames,
+            "the window": self.window,
+            "the codec": self.codec,
+            "computing": self.passing,
+        }
+        away = {Offload.MEMORY: "; remembered frames wait on the host",
+                Offload.LAYERS: "; remembered frames and the transformer's layers wait on the host"}.get(offload, "")
+        return ", ".join(f"{said(count)} {what}" for what, count in parts.items()) + away
+
+
+def room_for(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> Room:
+    size, grid = runtime.dtype.itemsize, spec.grid(job.size)
+    with torch.device("meta"):
+        transformer = Transformer(spec)
+    total, layers = (sum(weight.numel() for weight in part.parameters()) * size
+                     for part in (transformer, transformer.blocks))
+    prompts = [scene.prompt for scene in job.timeline.scenes]
+    settings = replace(job.settings, trained=False) if isinstance(job.settings, EchoInfinity) else job.settings
+    policy = make_policy(job.policy, settings, spec, job.timeline,
+                         plan_recalls(job.timeline.scenes, similarities(prompts), len(prompts)))
+    store = policy.allocate(grid, torch.device("meta"), runtime.dtype)
+    window = store.bytes - store.frame_bytes + policy.bytes - policy.host_bytes
+    prompt = 4 * spec.depth * spec.text_len * spec.width * size  # the old scene's keys and values, and the new one's
+    block = spec.block_frames * grid.tokens * (3 * spec.ffn + 20 * spec.width) * size
+    passing = prompt + max(block, _remembering(job, spec, grid, size))
+    codec, decoding = _codec(job, spec, grid, size, running.pictures)
+    return Room(
+        layers,
+        min(2 * layers // spec.depth, layers),
+        total - layers,
+        store.frame_bytes,
+        window,
+        codec,
+        passing + decoding,
+    )
+
+
+def _remembering(job: Job, spec: ModelSpec, grid: Grid, size: int) -> int:
+    """What memory needs for a moment at the most: to turn a frame to its place, to fold the candidates of a scene that
+    closes into one, to let queries absorb what leaves the window. Sums are taken in float32."""
+    settings, frame = job.settings, spec.depth * grid.tokens * spec.width  # the keys of one, in all layers
+    needed = [(8 + 3 * size) * frame]
+    if isinstance(settings, RECALLING) and len(job.timeline.scenes) > 1:
+        candidates = -(-settings.candidate_frames // settings.candidate_stride)
+        needed.append((12 * candidates + 5 * size) * frame)
+    if isinstance(settings, EchoInfinity):
+        queries, keeps = settings.query_frames or FRAMES, isinstance(settings, SceneQueries)
+        leaving = (settings.window or spec.window) - queries if keeps else spec.block_frames
+        values = (queries + leaving) * grid.tokens * spec.width  # of a layer
+        at_once = layers_at_once(spec, values)
+        scores = min(SCORES_AT_ONCE, at_once * spec.heads * queries * leaving * grid.tokens**2)
+        # of queries that go on as they were when their scene closed
+        copied = 2 * queries * frame * size if keeps else 0
+        needed.append(copied + at_once * 64 * values + 8 * scores)
+    return max(needed)
+
+
+def _codec(job: Job, spec: ModelSpec, grid: Grid, size: int, pictures: Pictures) -> tuple[int, int]:
+    """What the codec keeps, and what it needs for a moment; nothing worth a word for a small model's."""
+    found = find(job.storyboard.model)
+    if found.family is Family.TINY or found.folder is None:
+        return 0, 0
+    from echo_cli.models.wan.codec import room as full_room
+    from echo_cli.models.wan.fast_decoder import room as fast_room
+    from echo_cli.models.wan.weights import open_weights
+
+    if pictures is Pictures.FAST:
+        return fast_room(spec.channels, grid.height, grid.width, size)
+    return full_room(open_weights(found.folder).codec_config, grid.height, grid.width, size)
+
+
+def choose(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> tuple[Running, str | None]:
+    """How to run so that the film fits, and what to say of it; an OutOfMemory if it cannot."""
+    found = find(job.storyboard.model)
+    if found.family is not Family.TINY and found.folder is None:
+        return running, None  # what is not here needs nothing; loading it will say so
+    room, free = room_for(job, spec, runtime, running), free_bytes(runtime.device)
+    where = "this machine" if runtime.device.type == "cpu" else str(runtime.device)
+    for offload in _tried(runtime, running.offload):
+        needed = room.on_device(offload)
+        if free is None or needed <= free:
+            known = f" of {said(free)} free" if free is not None else ""
+            told = f"memory: needs about {said(needed)}{known} on {where} ({room.told(offload)})"
+            return replace(running, offload=offload), told if needed >= WORTH_TELLING else None
+    raise OutOfMemory(
+        f"this film needs about {said(needed)} on {where}, which has {said(free)} free ({room.told(offload)})",
+        f"take a smaller --size{_remedies(runtime, running)}, or remember less "
+        "(--set memory.window=…, --memory window)",
+    )
+
+
+def _tried(runtime: Runtime, wanted: Offload) -> Iterator[Offload]:
+    if wanted is not Offload.AUTO:
+        yield wanted
+    else:
+        yield Offload.NONE
+        if runtime.device.type != "cpu":
+            yield from (Offload.MEMORY, Offload.LAYERS)
+
+
+def _remedies(runtime: Runtime, running: Running) -> str:
+    words = [", --dtype bfloat16"] if runtime.dtype is torch.float32 else []
+    words += [", --decoder fast"] if running.pictures is Pictures.FULL else []
+    words += (
+        [", --offload auto"]
+        if running.offload in (Offload.NONE, Offload.MEMORY) and runtime.device.type != "cpu"
+        else []
+    )
+    return "".join(words)
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """What a device has left, ours included if torch holds it unused; None where nobody tells."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return free_host()
+
+
+def free_host(proc: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """What the machine has left, or the container that we are in if that is less."""
+    found = []
+    try:
+        lines = dict(line.split(":", 1) for line in proc.read_text().splitlines())
+        found.append(int(lines["MemAvailable"].split()[0]) * 1024)
+    except (OSError, ValueError, KeyError, IndexError):
+        pass
+    try:
+        most, now = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        reclaimable = dict(line.split() for line in (group / "memory.stat").read_text().splitlines()).get(
+            "inactive_file", "0"
+        )
+        if most != "max":
+            found.append(int(most) - int(now) + int(reclaimable))
+    except (OSError, ValueError):
+        pass
+    return min(found, default=None)

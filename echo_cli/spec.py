@@ -1,0 +1,120 @@
+"""The numbers a model is made of, and nothing that computes.
+
+A `ModelSpec` says everything about a transformer that its weights do not; a `Grid` says how many tokens a latent frame
+of a given picture size has. Both refuse what cannot be.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from echo_cli.errors import UsageError
+from echo_cli.storyboard.nouns import Geometry
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One latent frame: `height` x `width` latents, `rows` x `cols` tokens."""
+
+    height: int
+    width: int
+    rows: int
+    cols: int
+
+    @property
+    def tokens(self) -> int:
+        return self.rows * self.cols
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model's sizes. `positions` counts the temporal RoPE positions that its weights may meet."""
+
+    name: str
+    depth: int
+    width: int
+    heads: int
+    ffn: int
+    channels: int = 16
+    patch: tuple[int, int, int] = (1, 2, 2)
+    text_dim: int = 4096
+    text_len: int = 512
+    freq_dim: int = 256
+    eps: float = 1e-6
+    window: int = 21  # latent frames that attention sees, the block itself included
+    block_frames: int = 3
+    positions: int = 1024
+    strides: tuple[int, int, int] = (4, 8, 8)  # pictures, rows and columns of pixels in one latent
+    fps: float = 16.0
+    size: tuple[int, int] = (832, 480)  # pixels, width x height
+    shift: float = 5.0
+    steps: tuple[int, ...] = (1000, 750, 500, 250)
+    pooled_text: bool = False  # the prompt also reaches the modulation, not cross-attention alone
+
+    def __post_init__(self) -> None:
+        problems = []
+        for field in ("depth", "width", "heads", "ffn", "channels", "text_dim", "text_len", "freq_dim", "window",
+                      "block_frames", "positions"):
+            if getattr(self, field) < 1:
+                problems.append(f"{field} is {getattr(self, field)}, but must be at least 1")
+        if not problems:
+            if self.width % self.heads:
+                problems.append(f"width {self.width} is not divisible by {self.heads} heads")
+            elif (self.width // self.heads) % 2 or self.width // self.heads < 6:
+                problems.append(f"a head has {self.width // self.heads} dimensions, but rotation in time, height and "
+                                "width needs an even number, at least 6")
+            if self.freq_dim % 2:
+                problems.append(f"freq_dim {self.freq_dim} is odd")
+            if self.patch[0] != 1:
+                problems.append(f"a patch of {self.patch[0]} latent frames would straddle blocks; it must be 1")
+            if self.window <= self.block_frames:
+                problems.append(
+                    f"a window of {self.window} frames leaves no room beside a block of {self.block_frames}"
+                )
+            if self.positions < self.window:
+                problems.append(f"{self.positions} temporal positions cannot hold a window of {self.window}")
+            if not self.steps or any(not 0 < step <= 1000 for step in self.steps):
+                problems.append(f"steps {self.steps} must lie between 1 and 1000")
+            elif list(self.steps) != sorted(set(self.steps), reverse=True):
+                problems.append(f"steps {self.steps} must fall")
+        if problems:
+            raise UsageError(f"model '{self.name}' cannot be built: " + "; ".join(problems),
+                             hint="Correct these numbers in the model's description.")
+
+    @property
+    def head_dim(self) -> int:
+        return self.width // self.heads
+
+    @cached_property
+    def pairs(self) -> tuple[int, int, int]:
+        """How many rotated pairs of a head serve time, height and width."""
+        half = self.head_dim // 2
+        return half - 2 * (half // 3), half // 3, half // 3
+
+    @property
+    def geometry(self) -> Geometry:
+        return Geometry(self.block_frames, self.strides[0], self.fps)
+
+    def grid(self, size: tuple[int, int] | None = None) -> Grid:
+        """The grid for pictures of `size` (width, height) pixels; an error names the sizes nearby that fit."""
+        width, height = size or self.size
+        step_x, step_y = self.strides[2] * self.patch[2], self.strides[1] * self.patch[1]
+        if width < step_x or height < step_y or width % step_x or height % step_y:
+            near = f"{max(1, round(width / step_x)) * step_x}x{max(1, round(height / step_y)) * step_y}"
+            raise UsageError(f"model '{self.name}' cannot make pictures of {width}x{height}: width must be a multiple "
+                             f"of {step_x} and height of {step_y}", hint=f"The nearest size that fits is {near}.")
+        return self.grid_of_latents(height // self.strides[1], width // self.strides[2])
+
+    def grid_of_latents(self, height: int, width: int) -> Grid:
+        return Grid(height, width, height // self.patch[1], width // self.patch[2])
+
+
+WAN_1_3B = ModelSpec(name="wan2.1-t2v-1.3b", depth=30, width=1536, heads=12, ffn=8960)
+
+# The embedded model: small enough to travel with the package and to make films on any CPU.
+TINY = ModelSpec(name="tiny", depth=6, width=256, heads=4, ffn=768, channels=24, text_dim=128, text_len=16,
+                 positions=96, strides=(4, 16, 16), size=(192, 128), pooled_text=True)
+
+SPECS: dict[str, ModelSpec] = {spec.name: spec for spec in (TINY, WAN_1_3B)}
+DEFAULT_MODEL = TINY.name
+
+INDEX = "index.json"  # names the model in a folder of weights

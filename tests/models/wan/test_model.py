@@ -1,0 +1,156 @@
+"""A whole model of Wan's family, small and with random weights, from its folder to a film by the real command."""
+
+import json
+import os
+import subprocess
+import sysconfig
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+for extra in ("diffusers", "transformers", "ftfy"):
+    pytest.importorskip(extra, reason="needs the extra: pip install 'echo-cli[wan]'")
+
+from echo_cli.models.wan import model as wan
+from echo_cli.models.wan import rehearsal
+from echo_cli.runtime import Runtime
+from echo_cli.spec import WAN_1_3B
+from echo_cli.video.read import pictures
+
+CPU = Runtime(torch.device("cpu"), torch.float32)
+SPEC = replace(WAN_1_3B, depth=2, width=96, heads=4, ffn=128, text_dim=32)
+CODEC = {"base_dim": 4}
+TEXT = {"vocab_size": 300, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
+SCRIPT = Path(sysconfig.get_path("scripts")) / "echo-cli"
+
+STORY = """
+version: 1
+size: 96x64
+scenes:
+  - {id: rooftop, prompt: A woman stands on a windswept rooftop, duration: 1.5s}
+  - {id: subway, transition: hard cut, prompt: The same woman walks along a subway platform, duration: 1s}
+  - {id: back, transition: "recall:rooftop", prompt: Back on the rooftop she turns her head, duration: 1s}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("models") / "rehearsal"
+    rehearsal.write(made, SPEC, CODEC, TEXT)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECHO_CACHE", str(tmp_path / "cache"))
+
+
+def test_the_parts_come_from_the_folder_frozen_and_on_the_device(folder: Path) -> None:
+    backend = wan.load(CPU, folder)
+    assert replace(backend.spec, name=WAN_1_3B.name) == SPEC
+    for module in (backend.transformer, backend.codec):
+        assert not module.training and not any(weight.requires_grad for weight in module.parameters())
+        assert {weight.device.type for weight in module.parameters()} == {"cpu"}
+    rows = backend.text.encode(["A woman", ""])
+    assert rows.shape == (2, 512, 32) and int((rows[0] != 0).any(-1).sum()) == len("A woman") + 1
+    assert backend.text.unknown_words("anything") == ()
+
+
+def test_a_film_from_the_folder(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "story.yaml").write_text(STORY)
+    done = subprocess.run(
+        [SCRIPT, "generate", tmp_path / "story.yaml", "-o", tmp_path / "film.mp4", "--model", f"{folder}/", "--json"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["pictures"] == 56 == sum(1 for _ in pictures(tmp_path / "film.mp4"))
+    trace = json.loads((tmp_path / "film.trace.json").read_text())
+    assert trace["header"]["policy"]["name"] == "echo-forcing"
+    assert len([record for record in trace["records"] if record["kind"] == "block"]) == 5
+
+
+def test_every_prompt_of_a_film_is_encoded_in_one_reading(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from echo_cli.memory.settings import read_settings
+    from echo_cli.rollout.plan import film, plan_policy
+    from echo_cli.storyboard.parse import parse
+    from echo_cli.storyboard.timeline import timeline
+
+    backend, readings = wan.load(CPU, folder), []
+    monkeypatch.setattr(
+        "echo_cli.models.wan.text.Stack.__call__",
+        lambda stack, prompts: readings.append(len(prompts)) or [torch.ones(len(rows), 32) for rows in prompts],
+    )
+    board = parse(STORY)
+    lines = timeline(board, backend.spec.geometry)
+    with torch.inference_mode():
+        next(film(backend, plan_policy("window", read_settings("window"), backend, lines), 0, board.size))
+    assert readings == [3]
+
+
+def test_a_rehearsal_is_written_by_the_command_and_fits_the_real_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                       capfd: pytest.CaptureFixture[str]) -> None:
+    from echo_cli.cli import app
+    from echo_cli.models.wan.weights import open_weights
+
+    monkeypatch.setitem(rehearsal.TEXT, "num_layers", 1)
+    small = {"d_model": 32, "d_kv": 8, "d_ff": 16, "num_heads": 4, "vocab_size": 300}
+    written = rehearsal.write
+    monkeypatch.setattr(rehearsal, "write", lambda folder, spec, told: written(
+        folder, replace(spec, width=96, heads=4, ffn=64, text_dim=32), CODEC, small, told))
+    assert app.run(["bench", "rehearsal", str(tmp_path / "model"), "--layers", "3"]) == 0
+    out, err = capfd.readouterr()
+    assert out == f"{tmp_path / 'model'}/\n" and [line.split(":")[0] for line in err.splitlines()] == [
+        "transformer",
+        "codec",
+        "text",
+    ]
+    weights = open_weights(tmp_path / "model")
+    assert weights.spec.depth == 3 == len(wan.load(CPU, tmp_path / "model").transformer.blocks)
+    assert app.run(["bench", "rehearsal", str(tmp_path / "tiny"), "--spec", "tiny"]) == 2
+    assert "travels with its weights" in capfd.readouterr().err
+
+
+def test_whatever_waits_on_the_host_the_latents_are_the_same(folder: Path) -> None:
+    from echo_cli.memory.settings import read_settings
+    from echo_cli.models.running import Offload, Running
+    from echo_cli.rollout.plan import film, plan_policy
+    from echo_cli.storyboard.parse import parse
+    from echo_cli.storyboard.timeline import timeline
+
+    board, films = parse(STORY), {}
+    for offload in (Offload.NONE, Offload.MEMORY, Offload.LAYERS):
+        backend = wan.load(CPU, folder, Running(offload=offload))
+        policy = plan_policy(
+            "echo-forcing", read_settings("echo-forcing"), backend, timeline(board, backend.spec.geometry)
+        )
+        with torch.inference_mode():
+            films[offload] = torch.cat([result.latents for result in film(backend, policy, 0, (64, 32))], 1)
+        assert (backend.home is None) == (offload is Offload.NONE)
+    assert torch.equal(films[Offload.NONE], films[Offload.MEMORY]) and torch.equal(
+        films[Offload.NONE], films[Offload.LAYERS]
+    )
+
+
+def test_a_fast_decoder_lies_beside_the_model_or_is_missed(folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from safetensors.torch import save_file
+
+    from echo_cli.errors import MissingError
+    from echo_cli.models.running import Pictures, Running
+    from echo_cli.models.wan.fast_decoder import FastDecoder
+
+    with pytest.raises(MissingError, match="no fast decoder is here"):
+        wan.load(CPU, folder, Running(Pictures.FAST))
+    shutil.copytree(folder, tmp_path / "model")
+    save_file(
+        {**FastDecoder().state_dict(), "encoder.0.weight": torch.zeros(1)}, tmp_path / "model" / "taew2_1.safetensors"
+    )
+    codec = wan.load(CPU, tmp_path / "model", Running(Pictures.FAST)).codec
+    assert isinstance(codec, FastDecoder) and codec.decode(torch.zeros(1, 2, 16, 2, 3))[0].shape == (1, 5, 3, 16, 24)

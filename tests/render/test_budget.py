@@ -1,0 +1,122 @@
+"""What a film needs of a device is told before it begins: counted, not guessed, and refused when it cannot fit."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from echo_cli.cli import app
+from echo_cli.errors import Exit, OutOfMemory
+from echo_cli.memory.policies import POLICIES, make_policy
+from echo_cli.models.running import Offload, Running
+from echo_cli.render import budget as room
+from echo_cli.runtime import Runtime
+from echo_cli.spec import WAN_1_3B
+from tests.render import stage
+
+CPU = Runtime(torch.device("cpu"), torch.float32)
+GPU = Runtime(torch.device("cuda"), torch.bfloat16)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    from echo_cli import spec
+    from echo_cli.models import loaders
+
+    monkeypatch.setitem(spec.SPECS, "tiny", stage.SPEC)
+    monkeypatch.setitem(loaders.LOADERS, "tiny", stage.load)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_memory_is_counted_as_it_will_be_allocated(name: str, tmp_path: Path) -> None:
+    trained = {"trained": False} if name in ("echo-infinity", "scene-queries") else {}
+    job = stage.job(tmp_path, memory=name, settings=trained)
+    counted = room.room_for(job, stage.SPEC, CPU, Running())
+    policy = make_policy(name, job.settings, stage.SPEC, job.timeline, {2: room.plan_recalls(
+        job.timeline.scenes, room.similarities([scene.prompt for scene in job.timeline.scenes]), 9)[2]})
+    store = policy.allocate(stage.SPEC.grid(job.size), CPU.device, CPU.dtype)
+    assert counted.frames == store.frame_bytes
+    assert counted.frames + counted.window == store.bytes + policy.bytes - policy.host_bytes
+    weights = sum(weight.numel() * 4 for weight in stage.backend().transformer.parameters())
+    assert counted.layers + counted.rest == weights
+
+
+def test_the_real_size_needs_what_its_numbers_say(tmp_path: Path) -> None:
+    job = stage.job(tmp_path, memory="echo-forcing", size=(832, 480))
+    found = room.room_for(job, WAN_1_3B, GPU, Running())
+    frame = 2 * 30 * 1560 * 1536 * 2  # keys and values of every layer in bfloat16
+    assert found.layers + found.rest == 2 * 1_418_996_800
+    assert found.frames % frame == 0 and 40 * frame < found.frames < 80 * frame
+    assert 21 * frame < found.window < 1.2 * 21 * frame
+    steps = [found.on_device(offload) for offload in (Offload.NONE, Offload.MEMORY, Offload.LAYERS)]
+    assert steps[0] - steps[1] == found.frames and steps[1] > steps[2]
+    assert steps[1] < 20e9 < steps[0] - 2e9, (
+        "a device of 24 GB holds the film when frames wait on the host, and not before"
+    )
+
+
+@pytest.mark.parametrize(("free", "chosen"), [(40e9, Offload.NONE), (18e9, Offload.MEMORY), (11e9, Offload.LAYERS)])
+def test_as_little_waits_on_the_host_as_fits(
+    free: float, chosen: Offload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "free_bytes", lambda device: int(free))
+    running, told = room.choose(stage.job(tmp_path, size=(832, 480)), WAN_1_3B, GPU, Running())
+    assert running == Running(offload=chosen)
+    assert f"of {free / 1e9:.1f} GB free on cuda" in told and ("wait on the host" in told) == (
+        chosen is not Offload.NONE
+    )
+
+
+def test_what_cannot_fit_is_refused_with_what_to_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "free_bytes", lambda device: 2 * 10**9)
+    with pytest.raises(OutOfMemory, match=r"needs about \d.* on cuda, which has 2.0 GB free") as caught:
+        room.choose(stage.job(tmp_path, size=(832, 480)), WAN_1_3B, GPU, Running(offload=Offload.NONE))
+    for remedy in ("--size", "--offload auto", "--decoder fast", "memory.window"):
+        assert remedy in caught.value.hint
+    with pytest.raises(OutOfMemory) as caught:
+        room.choose(stage.job(tmp_path, size=(832, 480)), WAN_1_3B, CPU, Running())
+    assert "--dtype bfloat16" in caught.value.hint and "offload" not in caught.value.hint
+
+
+def test_a_small_film_says_nothing_of_memory_and_a_large_one_ends_with_exit_4(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "story.yaml").write_text(stage.STORY)
+    arguments = ["generate", str(tmp_path / "story.yaml"), "-o", str(tmp_path / "film.mp4"), "--progress", "none"]
+    monkeypatch.setattr(room, "free_bytes", lambda device: 10**5)
+    assert app.run(arguments) == Exit.MEMORY
+    said = capfd.readouterr().err
+    assert (
+        "this film needs about" in said and "which has 100.0 kB free" in said and not (tmp_path / "film.mp4").exists()
+    )
+    monkeypatch.setattr(room, "free_bytes", lambda device: None)
+    assert app.run(arguments) == Exit.DONE
+    assert "needs about" not in capfd.readouterr().err
+
+
+def test_a_container_has_less_than_its_machine(tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:  4000 kB\n")
+    assert room.free_host(tmp_path / "meminfo", tmp_path) == 4_096_000
+    for name, text in (
+        ("memory.max", "2000000\n"),
+        ("memory.current", "1500000\n"),
+        ("memory.stat", "anon 1\ninactive_file 300000\n"),
+    ):
+        (tmp_path / name).write_text(text)
+    assert room.free_host(tmp_path / "meminfo", tmp_path) == 800_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert room.free_host(tmp_path / "meminfo", tmp_path) == 4_096_000
+    assert room.free_host(tmp_path / "nothing", tmp_path / "nothing") is None
+
+
+def test_the_embedded_model_has_one_decoder(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from echo_cli.models import loaders
+
+    monkeypatch.setitem(loaders.LOADERS, "tiny", loaders._tiny)
+    (tmp_path / "story.yaml").write_text(stage.STORY)
+    assert (
+        app.run(["generate", str(tmp_path / "story.yaml"), "-o", str(tmp_path / "film.mp4"), "--decoder", "fast"])
+        == Exit.USAGE
+    )
+    assert "model 'tiny' is as fast as it can be" in capfd.readouterr().err
