@@ -98,7 +98,7 @@ def write_partial(path: Path, text: str) -> None:
 
 
 def own(path: Path) -> None:
-    """The same bytes in a file that nobody has open: a process that still writes to the old one no longer writes here."""
+    """Copy the file onto itself, so that a process that still has the old one open no longer writes here."""
     with told_as_output(path):
         try:
             shutil.copyfile(path, partial(path))

@@ -202,8 +202,8 @@ def lines(found: Comparison) -> Iterator[str]:
         )
         said = change.verdict.value if change.verdict else ""
         yield (
-            f"{change.policy:<16}{change.metric:<27}{_short(change.before, digits):>14}{_short(change.after, digits):>14}"
-            f"{far:>10}  {said}{held}"
+            f"{change.policy:<16}{change.metric:<27}{_short(change.before, digits):>14}"
+            f"{_short(change.after, digits):>14}{far:>10}  {said}{held}"
         ).rstrip()
     for name in found.left_out:
         yield f"left out: {name}"

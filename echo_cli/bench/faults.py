@@ -27,7 +27,11 @@ seed: 5
 scenes:
   - {id: meadow, prompt: a red ball rolls left across a green meadow, duration: 12s, subtitle: Meadow}
   - {id: desert, transition: hard cut, prompt: a blue star in the desert, duration: 8s}
-  - {id: again, transition: "recall:meadow", prompt: the red ball in the meadow at night, duration: 11s, subtitle: Again}
+  - id: again
+    transition: "recall:meadow"
+    prompt: the red ball in the meadow at night
+    duration: 11s
+    subtitle: Again
 """
 # Of each moment: how often it comes at most, and how many seconds it lasts.
 MOMENTS_OF = {"block": (42, 0.03), "checkpoint": (4, 0.05), "join": (1, 0.08), "naming": (1, 0.004)}
@@ -175,7 +179,10 @@ def _finished(folder: Path, shape: str, unstruck: Path) -> bool:
 
 def table(strikes: Sequence[Strike]) -> Iterator[str]:
     """A row a strike, and what they come to."""
-    yield f"{'':>4}{'film':>6}  {'what':<16}{'signal':<9}{'moment':<12}{'ended with':<12}{'kept':<18}{'final names':<13}pictures"
+    yield (
+        f"{'':>4}{'film':>6}  {'what':<16}{'signal':<9}{'moment':<12}"
+        f"{'ended with':<12}{'kept':<18}{'final names':<13}pictures"
+    )
     for number, strike in enumerate(strikes, 1):
         code = signal.Signals(-strike.code).name if strike.code < 0 else f"exit {strike.code}"
         pictures = {True: "the same", False: "OTHER", None: "struck again"}[strike.same]
@@ -184,6 +191,6 @@ def table(strikes: Sequence[Strike]) -> Iterator[str]:
     films = [strike for strike in strikes if strike.same is not None]
     same, whole = sum(bool(strike.same) for strike in films), sum(strike.whole for strike in strikes)
     yield (
-        f"{len(strikes)} interruptions of {len(films)} films: {same} of {len(films)} came out as if nothing had happened; "
-        f"{whole} of {len(strikes)} times every file under a final name was whole"
+        f"{len(strikes)} interruptions of {len(films)} films: {same} of {len(films)} came out as if nothing had "
+        f"happened; {whole} of {len(strikes)} times every file under a final name was whole"
     )

@@ -108,7 +108,8 @@ def measure(order: Order, spec: ModelSpec, told: Callable[[str], None]) -> Bench
         spent = time.monotonic() - began
         told(
             f"{each.piece.scenario.name}, seeds {each.piece.seeds[0]} to {each.piece.seeds[-1]}: "
-            f"{len(each.rows)} films; {done / share:.0%}, {spent:.0f} s gone, about {spent / done * (share - done):.0f} s left"
+            f"{len(each.rows)} films; {done / share:.0%}, {spent:.0f} s gone, "
+            f"about {spent / done * (share - done):.0f} s left"
         )
     lacking = {name: why for each in found for name, why in each.lacking.items()}
     same = {(scenario.name, each.name): source_of(each) for scenario in order.scenarios for each in order.contestants

@@ -116,7 +116,8 @@ def _mark(verdict: Verdict | None) -> str:
 def _table(report: Report, scenario: str, title: str) -> str:
     metrics = report.measured(scenario)
     head = "".join(
-        f'<th title="{escape(METRICS[metric].words)}">{escape(metric)}<br><small>{escape(METRICS[metric].unit)}</small></th>'
+        f'<th title="{escape(METRICS[metric].words)}">{escape(metric)}<br>'
+        f"<small>{escape(METRICS[metric].unit)}</small></th>"
         for metric in metrics
     )
     rows = "".join(
@@ -205,7 +206,8 @@ def _curve(report: Report, scenario: str, name: str) -> str:
     return (
         f'<figure class="panel plot"><figcaption><b>{escape(name)}</b>, {low:.0f} to {high:.0f} %</figcaption>'
         f"{svg(100, 100, drawn, f'{name} in the course of {scenario}, a line a policy', 'curves')}"
-        f'<div class="ticks">{axis}</div><p class="note">{unit}; variations are grey</p><p class="key">{legend}</p></figure>'
+        f'<div class="ticks">{axis}</div><p class="note">{unit}; variations are grey</p>'
+        f'<p class="key">{legend}</p></figure>'
     )
 
 

@@ -140,7 +140,7 @@ def saved(told: Mapping[str, Any]) -> Report:
 
 
 def filled(rows: Iterable[Row], same: Mapping[tuple[str, str], str]) -> list[Row]:
-    """The rows, and for each (scenario, policy) that could make no other film than somebody's, that one's rows again."""
+    """The rows, and for each (scenario, policy) that can only make another policy's film, its rows again."""
     rows = list(rows)
     return rows + [Row(row.scenario, policy, row.seed, row.figures, row.curves, source)
                    for (scenario, policy), source in same.items() for row in rows

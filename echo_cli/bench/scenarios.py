@@ -57,7 +57,7 @@ class Scenario:
 
 
 def _acts(told: str) -> tuple[Act, ...]:
-    """`P4 |A3 ~A3 @A3`: place and blocks, a bar for a hard cut, a tilde for a smooth change, an at sign for a recall."""
+    """`P4 |A3 ~A3 @A3`: place and blocks; a bar is a hard cut, a tilde a smooth transition, an at sign a recall."""
     kinds = {"|": CUT, "~": SMOOTH, "@": RECALL}
     return tuple(Act(word.lstrip("|~@")[0], int(word.lstrip("|~@")[1:]), kinds.get(word[0])) for word in told.split())
 

@@ -64,7 +64,10 @@ def sentences(report: Report) -> Iterator[str]:
     alone = [name for name in report.policies if name.startswith("+") and len(report.policies[name]["settings"]) == 1]
     if alone:
         winners = [name for name in alone if won(report, name)]
-        yield f"Settings beyond the release that win, better in something and worse in nothing: {', '.join(winners) or 'none'}."
+        yield (
+            "Settings beyond the release that win, better in something and worse in nothing: "
+            f"{', '.join(winners) or 'none'}."
+        )
     least = least_pairs(len(report.policies) - 1) if len(report.policies) > 1 else 0
     if len(report.about["seeds"]) < least:
         yield (f"Too few seeds to call anything different: with {len(report.policies) - 1} comparisons in a column, "

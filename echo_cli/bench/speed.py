@@ -95,7 +95,7 @@ class SpeedReport:
 
 @dataclass(frozen=True)
 class Wish:
-    """What to measure. `model` names the weights of whole films, of `film_seconds` each; `decode` asks for the codec."""
+    """What to measure. `model` names the weights for whole films of `film_seconds`; `decode` includes the codec."""
 
     policies: tuple[str, ...]
     model: str
@@ -313,7 +313,7 @@ def _warm(model: Filling, name: str, grid: Grid) -> None:
 
 
 def _whole(model: Filling, name: str, grid: Grid, runtime: Runtime, wish: Wish, codec: Codec) -> float:
-    """Pictures a second, decoded beside the generation of the block after and fetched to the host, by the wall clock."""
+    """Pictures a second by the wall clock, each block decoded and fetched while the next one is generated."""
     loop, full = _blocks(model, name, grid, 1, wish.blocks)
     decode, behind = Decoder(codec, runtime.device), None
     for _ in range(full):

@@ -135,7 +135,8 @@ def generate(
             due = backend.weights_hash == known or needed(job, backend, force, keeping)
         if not due:
             tell(
-                f"{job.outputs.film.path} is there already, made from the same storyboard, weights and settings: skipped"
+                f"{job.outputs.film.path} is there already, made from the same storyboard, weights and settings: "
+                "skipped"
             )
             _print_result({"status": "skipped", "film": str(job.outputs.film.path)}, job, as_json)
             return
@@ -218,9 +219,9 @@ def _plan(job: "Job") -> str:
     geometry = job.timeline.geometry
     return (
         f"{job.outputs.film.path}: {job.timeline.pictures} pictures of {width}x{height}{enlarged} at "
-        f"{geometry.fps:g} fps, {job.timeline.pictures / geometry.fps:g} s in {plural(len(job.timeline.spans), 'scene')} and "
-        f"{plural(len(job.timeline.blocks), 'block')}; model {job.storyboard.model}, memory {job.policy}, "
-        f"seed {job.storyboard.seed}, subtitles {job.subtitles}"
+        f"{geometry.fps:g} fps, {job.timeline.pictures / geometry.fps:g} s in "
+        f"{plural(len(job.timeline.spans), 'scene')} and {plural(len(job.timeline.blocks), 'block')}; "
+        f"model {job.storyboard.model}, memory {job.policy}, seed {job.storyboard.seed}, subtitles {job.subtitles}"
     )
 
 

@@ -196,8 +196,8 @@ def convert(
     weights = open_weights(found.folder, Choice(generator, lora, lora_scale, branch))
     if found.layout is Layout.DIFFUSERS and generator is None:
         print(
-            "note: the transformer is taken to be a few-step generator's; that of Wan 2.1's own release draws noise in four "
-            "steps (--generator names another)",
+            "note: the transformer is assumed to be a few-step generator's; that of Wan 2.1's own release makes only "
+            "noise in four steps (--generator names another)",
             file=sys.stderr,
         )
     lines = _Lines()

@@ -17,7 +17,7 @@ from echo_cli.spec import ModelSpec
 
 class TextEncoder(Protocol):
     def prepare(self, prompts: Sequence[str]) -> None:
-        """All that will be asked for, before the first of it is: an encoder that is costly to have may go after this."""
+        """Encode every prompt that will be asked for; an encoder that takes much memory may be released afterwards."""
         ...
 
     def encode(self, prompts: Sequence[str]) -> Tensor:

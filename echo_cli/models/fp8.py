@@ -37,11 +37,11 @@ class EightBitLinear(nn.Module):
 
 
 def use_eight_bits(transformer: Transformer, device: torch.device) -> None:
-    """The linear layers of all blocks, but those that read a prompt once a scene; `device` is where they will compute."""
+    """Replace the linear layers of all blocks, except those that read a prompt once a scene, to compute on `device`."""
     if device.type == "cuda" and torch.cuda.get_device_capability(device) < (9, 0):
         raise MissingError(
-            f"--fast needs a device that multiplies eight-bit numbers row by row, and {torch.cuda.get_device_name(device)} "
-            "does not",
+            "--fast needs a device that multiplies eight-bit numbers row by row, and "
+            f"{torch.cuda.get_device_name(device)} does not",
             hint="Leave --fast out; it needs Hopper or newer.",
         )
     for block in transformer.blocks:

@@ -87,7 +87,7 @@ def _on_host(tensor: Tensor, pinned: bool) -> Tensor:
 
 
 def keep_layers_on_host(transformer: Transformer, device: torch.device) -> None:
-    """The layers go to the host and visit the device from now on; everything else of the transformer stays where it is."""
+    """Keep the layers on the host and fetch each for its turn; everything else of the transformer stays where it is."""
     visitors = [Visitor(block, device.type == "cuda") for block in transformer.blocks]
     room = Guestroom(visitors[0].home, device)
     for block, visitor, ahead in zip(transformer.blocks, visitors, visitors[1:] + visitors[:1], strict=True):

@@ -84,7 +84,7 @@ def _finish(work: Work, outputs: Outputs, identity: Identity) -> bool:
 
 
 def _clear(work: Work, identity: Identity) -> None:
-    """The film is whole: what is left by a run of it that was killed as it ended, or that began it anew, serves nobody."""
+    """The film is whole: remove what a run that was killed at its end, or that started over, left behind."""
     if not work.folder.exists() and not work.lock.exists():
         return
     with suppress(EchoError), OneWriter(work.lock, work.film):

@@ -85,8 +85,8 @@ class Keeper:
                     self.work.discard()
                 elif isinstance(error, EchoError):
                     kept = (
-                        f"what was made up to {last.told} is kept in {self.work.folder.name}, and the same command goes "
-                        "on from there"
+                        f"what was made up to {last.told} is kept in {self.work.folder.name}, "
+                        "and the same command goes on from there"
                     )
                     error.hint = f"{error.hint}; {kept}" if error.hint else kept
 
@@ -218,7 +218,7 @@ class Keeper:
 
 
 def _machine(job: Job, runtime: Runtime) -> dict[str, Any]:
-    """What decides a film's bits beside its identity: the first four must be the same, for the others a way is found."""
+    """What affects a film's bits beside its identity: the first four must match; the others can be adapted to."""
     cuda = runtime.device.type == "cuda"
     return {
         "device": runtime.device.type,

@@ -126,7 +126,7 @@ class OneWriter:
             self._look()
 
     def _look(self) -> None:
-        """One beat, if the lock is still ours. A file system that does not answer for a moment has not taken it away."""
+        """Renew the lock if it is still ours. A file system that does not answer for a moment has not taken it away."""
         with suppress(OSError):
             if not _is(self.path, self._holder):
                 self._lost = True

@@ -20,7 +20,7 @@ from echo_cli.storyboard.timeline import timeline
 def chosen_storyboard(
     source: str, assignments: Sequence[str], choices: Choices
 ) -> tuple[Storyboard, ModelSpec, Choices]:
-    """The storyboard with the choices in it, the sizes of its model, and the choices with the `--set` assignments read."""
+    """The storyboard with the choices in it, its model's sizes, and the choices with the `--set` assignments read."""
     rules = storyboard_rules(choices.model)
     if choices.memory is not None:
         settings_type(choices.memory)

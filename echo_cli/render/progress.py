@@ -236,13 +236,10 @@ def clock(seconds: float) -> str:
 
 def size(count: int) -> str:
     """Bytes as people say them."""
-    value, unit = float(count), "B"
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            break
-        value /= 1000
-    else:
-        unit = "TB"
+    value, units = float(count), iter(("kB", "MB", "GB", "TB"))
+    unit = "B"
+    while value >= 1000 and (larger := next(units, None)):
+        value, unit = value / 1000, larger
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
 
 

@@ -24,7 +24,8 @@ def plan_policy(name: str, settings: Window, backend: Backend, timeline: Timelin
         raise MissingError(
             f"memory policy '{name}' lives by learned queries, but nobody has trained any for these weights of "
             f"model '{backend.spec.name}'",
-            hint="Train them (echo-cli train --memory echo-infinity), or see what unlearned ones do: --set memory.trained=false.",
+            hint="Train them (echo-cli train --memory echo-infinity), or see what unlearned ones do: "
+            "--set memory.trained=false.",
         )
     prompts = [scene.prompt for scene in timeline.scenes]
     by_embedding = isinstance(settings, RECALLING) and settings.match == "embedding"
@@ -54,7 +55,7 @@ class Rows(Sequence[Tensor]):
 
 def film(backend: Backend, policy: Policy, seed: int, size: tuple[int, int] | None = None,
          noise: Noise | None = None, begun: Begun | None = None) -> Iterator[BlockResult]:
-    """The blocks of the policy's timeline, at `size` pixels or the model's own; with `begun`, those that are missing."""
+    """The blocks of the policy's timeline, at `size` pixels or the model's own; with `begun`, the missing ones."""
     scenes = policy.timeline.scenes
     policy.home = backend.home
     rows = Rows(backend.text, [scene.prompt for scene in scenes])

@@ -76,7 +76,7 @@ def rollout(transformer: Transformer, prompts: Sequence[Tensor], policy: Policy,
             context = store.prepare(layout)
             context.observer = policy.look(block, store, context)
         with watch("denoise"):
-            def drawn(step: int) -> Tensor:
+            def drawn(step: int, block: Block = block) -> Tensor:
                 return upload(noise(block, step, shape), device).to(dtype)
 
             for step, latents in enumerate(denoise(transformer, text, context, levels, drawn)):

@@ -15,7 +15,10 @@ from echo_cli.storyboard.nouns import AUTO, Kind, Scene
 
 _WORD = re.compile(r"[a-z][a-z']+")
 _STOP = frozenset(
-    ["a", "an", "and", "are", "as", "at", "back", "be", "been", "before", "by", "for", "from", "has", "have", "he", "her", "his", "in", "into", "is", "it", "its", "of", "on", "or", "over", "same", "she", "shot", "static", "the", "their", "them", "this", "to", "under", "while", "with", "wearing", "young", "now", "seen"]
+    """
+    a an and are as at back be been before by for from has have he her his in into is it its of on or over same she
+    shot static the their them this to under while with wearing young now seen
+    """.split()  # noqa: SIM905 (words read better as text)
 )
 
 Feature = dict[str, float]  # word → weight, of unit length; empty for a prompt without a telling word
@@ -81,7 +84,7 @@ def similarities(prompts: Sequence[str]) -> Sequence[Sequence[float]]:
 
 
 def plan_recalls(scenes: Sequence[Scene], similarities: Sequence[Sequence[float]], pool: int) -> dict[int, Recall]:
-    """The partner of every recalling scene: the one it names, else the likest of the last `pool`; the first wins ties."""
+    """The partner of each recalling scene: the one it names, else the best of the last `pool`, the first on ties."""
     places = {scene.id: index for index, scene in reversed(list(enumerate(scenes)))}
     plan = {}
     for index, scene in enumerate(scenes):

@@ -25,7 +25,7 @@ def any_setting(policy: str, kind: Kind | None, values: Mapping[str, Any]) -> li
 
 @dataclass(frozen=True)
 class Rules:
-    """`setting_problems(policy, kind, values)` says what is wrong with settings of a policy, or of its `kind` of cut."""
+    """`setting_problems(policy, kind, values)` lists what is wrong with a policy's settings or its `kind` of cut."""
 
     models: Mapping[str, Model] = field(default_factory=dict)
     policies: Sequence[str] = ()

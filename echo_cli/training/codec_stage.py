@@ -134,7 +134,7 @@ class CodecStage:
 
 
 def motion_of(truth: Truth, frame: int) -> Tensor:
-    """The camera's column, the subject's centre and its radius on each picture of a latent frame: [story, PICTURES, 4]."""
+    """Camera column, subject centre and radius on each picture of a latent frame: [story, PICTURES, 4]."""
     pictures = slice(first_picture(frame), first_picture(frame + 1))
     motion = torch.cat((truth.pan[:, pictures, None], truth.centre[:, pictures], truth.radius[:, pictures, None]), -1)
     return motion.expand(-1, PICTURES, -1)  # a film's first latent frame has one picture

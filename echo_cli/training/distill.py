@@ -183,7 +183,7 @@ class Distiller:
         return noisy - spread(level) * said.float()
 
     def match(self, lesson: Lesson, again: Tensor, past: Tensor, generator: torch.Generator) -> Tensor:
-        """A loss whose gradient is where the critic's and the guided teacher's opinions of the student's blocks differ."""
+        """A loss whose gradient is the difference between the critic's and the guided teacher's scores."""
         with torch.no_grad():
             level = self.levels(lesson, generator)
             noisy = noised(again, level, generator)

@@ -129,7 +129,7 @@ def look(segments: list[int], places: list[int], dice: Random) -> _Sight:
 
 def _transition(segments: list[int], places: list[int], first: int, dice: Random,
                 weight: list[float]) -> tuple[list[int], int, int]:
-    """At a scene's first frame: which old frames it sees, until which block, and the jump. May fade a frame's weight."""
+    """At a scene's first frame: the old frames it sees, until which block, and the jump. May fade a frame's weight."""
     block, before = first // BLOCK, range(first)
     if dice.random() < 0.15:  # the plainest memories forget nothing at a change of prompt
         return list(before), 1 << 30, 0

@@ -202,7 +202,8 @@ class Remembering:
             context, text = store.prepare(layout), net.read(rows[block.index])
             if clip is None:
                 *_, x0 = denoise(
-                    net, text, context, self.levels, lambda step: noise(block, step, shape).to(self.device)
+                    net, text, context, self.levels,
+                    lambda step, block=block: noise(block, step, shape).to(self.device),
                 )
                 latents.append(x0)
             else:

@@ -31,7 +31,7 @@ _COLD = 30  # of films that are timed
 
 
 def report(backend: Backend, folder: Path, stories: int, told: Callable[[str], None]) -> dict:
-    """All figures, written to `folder`/report.json with contact sheets beside it; `told` hears each part as it is done."""
+    """Write all figures to `folder`/report.json, with contact sheets beside it; `told` hears each part when done."""
     folder.mkdir(parents=True, exist_ok=True)
     parts: dict[str, Callable[[], dict]] = {
         "codec": lambda: {

@@ -36,7 +36,7 @@ def stream(
     seed: int,
     recalls: dict[int, Recall] | None = None,
 ) -> Iterator[Tensor]:
-    """Pictures [film, picture, 3, y, x] of many films with the same cuts, a block at a time; `prompts` [film][scene]."""
+    """Pictures [film, picture, 3, y, x] of films with the same cuts, a block at a time; `prompts` is [film][scene]."""
     scenes = [
         Scene(id=f"scene {n}", prompt=prompts[0][n], seconds=1.0, transition=kind) for n, kind in enumerate(kinds)
     ]

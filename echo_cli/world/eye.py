@@ -43,7 +43,7 @@ _CUT = 4  # pixels, side of the squares that views are cut into at the door
 
 
 class Eye(nn.Module):
-    """`see` and `read` give directions of one length, so that a product is a cosine; `sharpness` belongs to training."""
+    """`see` and `read` give unit vectors, so that a product is a cosine; only training uses `sharpness`."""
 
     def __init__(self, dim: int = 96, widths: tuple[int, int] = (64, 128)) -> None:
         super().__init__()

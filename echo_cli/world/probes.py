@@ -68,7 +68,7 @@ def _bands(pictures: Tensor) -> Tensor:
 
 @cache
 def _portraits() -> tuple[Tensor, Tensor]:
-    """Mean of each place at each hour [place * time, feature] and the whitening of their spread, from painted places."""
+    """Mean of each place at each hour [place * time, feature], and the whitening of their spread; painted, not made."""
     layouts, kinds = 12, len(PLACES) * len(TIMES)
     kind = torch.arange(kinds).repeat_interleave(layouts)
     chance = uniform(torch.arange(len(kind)) + (1 << 40), 0, LAYOUT)
@@ -109,7 +109,7 @@ def _templates() -> Tensor:
 
 
 def _fit(pictures: Tensor, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """For each picture and colour: the best overlap of an outline with the mask, its shape, and its centre in pixels."""
+    """For each picture and colour: an outline's best overlap with the mask, its shape, and its centre in pixels."""
     masks = _masks(pictures, time)
     count, colours, _rows, _columns = masks.shape
     device = pictures.device

@@ -97,7 +97,7 @@ def draw_subject(
 
 
 def cover(shape: Tensor, radius: Tensor, centre: Tensor, step: int) -> Tensor:
-    """Share of each square of `step` pixels that the subject covers, by points four pixels apart: [n, rows, columns]."""
+    """Share of each square of `step` pixels covered by the subject, sampled every four pixels: [n, rows, columns]."""
     x, y = (torch.arange(2, size, 4, device=shape.device).float() for size in (WIDTH, HEIGHT))
     x = (x - centre[:, 0, None])[:, None, :].expand(-1, len(y), -1)
     y = (y - centre[:, 1, None])[:, :, None].expand(-1, -1, x.shape[2])

@@ -79,7 +79,7 @@ def test_sittings_make_the_film_that_one_would(tmp_path: Path, backend: Backend)
     left = 1
     while not (run := soaked(tmp_path / "parts", backend)).done:
         made = []
-        run.sit(lambda: len(made) >= 7, lambda blocks, _: made.append(blocks))
+        run.sit(lambda made=made: len(made) >= 7, lambda blocks, _, made=made: made.append(blocks))
         left += 1
     assert left > 3 and run.sittings == left - 1 and looks(run) == looks(whole)
     assert len(list((tmp_path / "parts").glob("state-*"))) == 1

@@ -279,7 +279,8 @@ def test_two_hundred_in_five_shares_twice(capsys: pytest.CaptureFixture[str]) ->
     again = in_shards(5, 200, capsys)
     with capsys.disabled():
         print(
-            f"\n200 storyboards in 5 shares, all done already: {sum(again):.1f} s together, {max(again):.1f} s the longest"
+            f"\n200 storyboards in 5 shares, all done already: {sum(again):.1f} s together, "
+            f"{max(again):.1f} s the longest"
         )
 
 
@@ -289,8 +290,8 @@ def test_what_is_done_needs_no_torch(capsys: pytest.CaptureFixture[str]) -> None
     program = (
         "import sys; from echo_cli.models import loaders; from echo_cli.spec import SPECS; "
         "from dataclasses import replace;"
-        f"loaders.HASHES['tiny'] = lambda folder: '0' * 64; SPECS['tiny'] = replace(SPECS['tiny'], size={stage.SPEC.size}, "
-        f"strides={stage.SPEC.strides});"
+        "loaders.HASHES['tiny'] = lambda folder: '0' * 64; "
+        f"SPECS['tiny'] = replace(SPECS['tiny'], size={stage.SPEC.size}, strides={stage.SPEC.strides});"
         f"from echo_cli.cli.app import run; code = run(['batch', 'night', '--json', *{HOW!r}]); "
         "sys.exit(code or 'torch' in sys.modules)"
     )

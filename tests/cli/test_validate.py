@@ -188,7 +188,8 @@ def test_settings_are_checked_one_by_one_against_the_policy(film: Path, capfd: p
     )
     assert run(capfd, str(film))[2].splitlines() == [
         f"{film}:1:32: memory policy 'echo-forcing' has no setting 'recnt_frames' (did you mean 'recent_frames'?)",
-        f"{film}:1:58: memory policy 'echo-forcing', 'smooth': 'clear_after' must be a whole number of at least 0, not -1",
+        f"{film}:1:58: memory policy 'echo-forcing', 'smooth': "
+        "'clear_after' must be a whole number of at least 0, not -1",
     ]
     own = FILM.replace("transition: cut", "transition: cut, memory: {first_weight: 2, jump_value: 3}")
     film.write_text(own)

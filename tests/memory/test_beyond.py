@@ -36,7 +36,7 @@ def chosen_with_other_noise(settings: dict) -> tuple[list, list, list, list]:
         timeline = story(LONG)
         keyed = KeyedNoise(1, timeline.scenes)
 
-        def noise(block: Block, step: int, shape) -> Tensor:
+        def noise(block: Block, step: int, shape, keyed: KeyedNoise = keyed, other: bool = other) -> Tensor:
             return keyed(block, step, shape) * (-1 if other and block.index == 8 else 1)
 
         results = list(
@@ -65,7 +65,7 @@ def test_the_gate_on_clean_queries_is_that_of_the_last_clean_pass() -> None:
 
 
 def chosen_keys(settings: dict) -> tuple[Tensor, Tensor, Tensor, EchoForcing]:
-    """Of the first roll: what attention saw in the history places of layer 0, the raw history, and which were chosen."""
+    """From the first roll: what attention saw in layer 0's history, the raw history, and the chosen tokens."""
     timeline = story(LONG)
     policy = policy_for("echo-forcing", timeline, settings)
     seen: dict[str, Tensor] = {}

@@ -30,7 +30,7 @@ def test_the_tables_agree() -> None:
 
 @every_policy
 def test_layouts_match_the_store(name: str) -> None:
-    """Every slot a layout names is in use and its own, the tokens are those that attention gets, and the bound holds."""
+    """Every slot in a layout is in use and named once, its tokens are what attention gets, and the bound holds."""
     timeline = story()
     policy, seen, stores = policy_for(name, timeline), [], []
     allocate, prepare = policy.allocate, KVStore.prepare

@@ -100,5 +100,8 @@ def test_how_large_parts_are(models: Path) -> None:
 
 def test_asking_needs_no_torch(models: Path) -> None:
     ours(models / "mine")
-    code = "import sys; from echo_cli.models.registry import find, names; find('mine'); names(); assert 'torch' not in sys.modules"
+    code = (
+        "import sys; from echo_cli.models.registry import find, names; "
+        "find('mine'); names(); assert 'torch' not in sys.modules"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -33,7 +33,11 @@ seed: 5
 scenes:
   - {id: meadow, prompt: a red ball rolls left across a green meadow, duration: 1.5s, subtitle: Meadow}
   - {id: desert, transition: hard cut, prompt: a blue star in the desert, duration: 1s}
-  - {id: again, transition: "recall:meadow", prompt: the red ball in the meadow at night, duration: 1.6s, subtitle: Again}
+  - id: again
+    transition: "recall:meadow"
+    prompt: the red ball in the meadow at night
+    duration: 1.6s
+    subtitle: Again
 """
 
 

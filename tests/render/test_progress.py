@@ -37,7 +37,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_the_plain_line_keeps_its_form() -> None:
     assert plain_line(STEP, 31.24, 3723.4) == (
-        "Progress: 42.5% | block 17/40 | scene 2/5 subway | picture 204/480 | 31.2 pictures/s | left 1:02:03 | memory 1.2 MB"
+        "Progress: 42.5% | block 17/40 | scene 2/5 subway | picture 204/480 | "
+        "31.2 pictures/s | left 1:02:03 | memory 1.2 MB"
     )
     assert re.search(r"Progress: (\d+)", plain_line(STEP, 0, 0))[1] == "42"
 
@@ -93,7 +94,8 @@ def test_open_job_description_has_a_line_each(clock: list[float]) -> None:
         raise OutputError("the disk\nis full")
     assert stream.getvalue().splitlines() == [
         "openjd_progress: 42.5",
-        "openjd_status: block 17/40 | scene 2/5 subway | picture 204/480 | 20.4 pictures/s | left 0:00:14 | memory 1.2 MB",
+        "openjd_status: block 17/40 | scene 2/5 subway | picture 204/480 | "
+        "20.4 pictures/s | left 0:00:14 | memory 1.2 MB",
         "openjd_fail: the disk is full",
     ]
 

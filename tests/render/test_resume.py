@@ -286,7 +286,7 @@ def test_other_weights_version_device_or_shape_are_refused(tmp_path: Path, monke
         ("device", "cuda", "device was cuda, now cpu"),
         ("compiled", True, "compiled was True, now False"),
     ):
-        rewrite(place, lambda note: note["machine"].update({fact: value}))
+        rewrite(place, lambda note, change={fact: value}: note["machine"].update(change))
         with pytest.raises(UsageError, match=why):
             made(job(place))
     monkeypatch.setattr("echo_cli.render.job.__version__", "0.9.9")

@@ -15,7 +15,7 @@ from tests.small import GRID, SHORT, SPEC, model, policy_for, prompts_for, run, 
 
 
 class Recomputed:
-    """A context without a cache: keeps every block's raw tokens and rotates the whole window in every layer and pass."""
+    """A context without a cache: keeps every block's raw tokens and rotates the window in every layer and pass."""
 
     def __init__(self, blocks: list[list[tuple[Tensor, Tensor]]]) -> None:
         self.blocks, self.fresh = blocks, []
@@ -121,7 +121,7 @@ def test_shapes_and_buffers_stand_still_once_the_window_is_full() -> None:
         seen: list[tuple] = []
         prepare = KVStore.prepare
 
-        def prepared(store: KVStore, layout):
+        def prepared(store: KVStore, layout, prepare=prepare, seen=seen):
             context = prepare(store, layout)
             seen.append((context.past, context.keys.data_ptr(), context.values.data_ptr(), context.keys.shape,
                          context.query_rotation.shape))

@@ -74,7 +74,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 class Elements(HTMLParser):
     """Counts elements and checks that each is closed in its turn."""
 
-    VOID = {"meta", "img"}
+    VOID = frozenset({"meta", "img"})
 
     def __init__(self, text: str) -> None:
         super().__init__()

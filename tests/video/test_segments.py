@@ -233,7 +233,10 @@ SEEN = """
 new Promise(async done => {
   const video = document.createElement('video'), canvas = document.createElement('canvas');
   video.src = 'data:video/mp4;base64,%s';
-  await new Promise((ready, failed) => { video.onloadeddata = ready; video.onerror = () => done(String(video.error.message)); });
+  await new Promise((ready, failed) => {
+    video.onloadeddata = ready;
+    video.onerror = () => done(String(video.error.message));
+  });
   canvas.width = %d; canvas.height = %d;
   const draw = canvas.getContext('2d'), bars = [];
   for (const number of %s) {

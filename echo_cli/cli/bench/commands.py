@@ -118,8 +118,8 @@ def speed(
         stage, film_row = row.stages_ms, films.get(row.policy)
         print(
             f"{row.policy:<15}{stage['denoise']:>8,.1f} ms{stage['clean']:>9,.1f} ms{stage['memory']:>7,.1f} ms"
-            f"{or_dash(report.decode_ms, ',.1f', ' ms'):>10}{report.encode_ms:>7,.1f} ms{row.pictures_per_second:>12,.2f}"
-            f"{or_dash(row.whole_pictures_per_second, ',.2f'):>9}"
+            f"{or_dash(report.decode_ms, ',.1f', ' ms'):>10}{report.encode_ms:>7,.1f} ms"
+            f"{row.pictures_per_second:>12,.2f}{or_dash(row.whole_pictures_per_second, ',.2f'):>9}"
             f"{or_dash(film_row and film_row.pictures_a_second, ',.2f'):>12}"
             f"{or_dash(film_row and film_row.first_picture_s, '.2f', ' s'):>15}"
         )

@@ -31,8 +31,8 @@ def memory(
     policy: Annotated[
         list[str] | None,
         typer.Option(
-            help="A policy, POLICY:NAME=VALUE, or +SETTING for echo-forcing with a setting beyond the release, or +ONE+OTHER; may "
-            "be given several times. Default: all."
+            help="A policy, POLICY:NAME=VALUE, or +SETTING for echo-forcing with a setting beyond the release, or "
+            "+ONE+OTHER; may be given several times. Default: all."
         ),
     ] = None,
     seeds: Annotated[
@@ -150,8 +150,9 @@ def _print(report: "Report", detail: bool) -> None:
 
     about = report.about
     print(
-        f"{about['model']}, weights {about['weights'][:12]}; {len(report.scenarios)} scenarios, {len(about['seeds'])} seeds, "
-        f"{about['films']} films in {about['seconds']:.0f} s on {about['machine']}, {about['device'].rpartition(', ')[2]}"
+        f"{about['model']}, weights {about['weights'][:12]}; {len(report.scenarios)} scenarios, "
+        f"{len(about['seeds'])} seeds, {about['films']} films in {about['seconds']:.0f} s "
+        f"on {about['machine']}, {about['device'].rpartition(', ')[2]}"
     )
     for name, why in about["lacking"].items():
         print(f"{name} was left out: {why}")

@@ -100,6 +100,6 @@ def _print(run: Any, json: bool) -> None:
         rights = "".join(f"{or_dash(row[f'{name}_right'], '.0%'):>{width}}" for name, width in _RIGHT)
         kept = "".join(f"{row[f'{name}_kept']:>{width}.0%}" for name, width in _KEPT)
         print(
-            f"{row['hour']:>4}{row['block_ms']:>7.1f} ms{row['processor_ms']:>8.1f} ms{update:>8}{size(row['bytes']):>10}"
-            f"{size(row['resident']):>10}{rights}{kept}{row['colour_moved']:>7.3f}"
+            f"{row['hour']:>4}{row['block_ms']:>7.1f} ms{row['processor_ms']:>8.1f} ms{update:>8}"
+            f"{size(row['bytes']):>10}{size(row['resident']):>10}{rights}{kept}{row['colour_moved']:>7.3f}"
         )

@@ -141,7 +141,7 @@ class Policy(ABC):
     def absorb(self, block: Block, clean: CleanPass, store: KVStore) -> Facts:
         """The block is finished: what stays, what fades, what leaves."""
 
-    def close_scene(self, block: Block, store: KVStore) -> None:
+    def close_scene(self, block: Block, store: KVStore) -> None:  # noqa: B027 (most policies have nothing to do here)
         """The scene's last block has been absorbed."""
 
     @abstractmethod

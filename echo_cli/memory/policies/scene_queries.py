@@ -50,7 +50,8 @@ class SceneQueries(EchoInfinity):
         store = self.allocate_for(grid, device, dtype, batch, slots=candidates + 1, fades=1)
         if settings.recall_frame and not 1 <= settings.clear_after <= self.room // self.block:
             self.refuse(
-                f"a recall frame cannot stay for {settings.clear_after} blocks beside the queries in a window of {self.window}",
+                f"a recall frame cannot stay for {settings.clear_after} blocks beside the queries "
+                f"in a window of {self.window}",
                 f"Set clear_after to 1, or more, up to {self.room // self.block}.",
             )
         frames = len(self.memory.slots) + settings.recall_frame

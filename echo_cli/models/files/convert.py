@@ -3,6 +3,7 @@
 Reads and writes a piece of one tensor at a time, so that a model larger than memory converts in a corner of it.
 """
 
+import functools
 import hashlib
 import json
 import shutil
@@ -40,7 +41,7 @@ def convert(weights: Weights, out: Path, dtype: torch.dtype | None = None, force
     parts: dict[str, Any] = {}
     for part in PARTS:
         path = out / f"{part}.safetensors"
-        written = write_safetensors(path, weights.part(part), dtype, lambda done, whole: told(part, done, whole))
+        written = write_safetensors(path, weights.part(part), dtype, functools.partial(told, part))
         sources = [{"file": source.name, "sha256": known_sha256(source)} for source in weights.paths(part)]
         parts[part] = {"file": path.name, **written, "config": config[part], "from": sources}
     parts["transformer"] |= {"branch": weights.branch} if weights.branch else {}
@@ -147,7 +148,8 @@ def _pieces(tensors: Tensors, name: str, dtype: torch.dtype | None) -> Iterator[
             raise MissingError(
                 f"{tensors.where}: {name} holds values that are not finite"
                 + (f" in {str(kind).removeprefix('torch.')}" if kind != tensors.dtype(name) else ""),
-                hint="The file is damaged, or the dtype too narrow for it: fetch it again, or convert with another --dtype.",
+                hint="The file is damaged, or the dtype is too narrow for it: "
+                "fetch it again, or convert with another --dtype.",
             )
         yield piece.contiguous()
 

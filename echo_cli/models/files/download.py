@@ -246,7 +246,8 @@ def _fetch(wanted: Wanted, folder: Path, teller: Teller, progress: Callable[[int
     if not fits:
         half.unlink()
         raise MissingError(
-            f"{wanted.name} of {wanted.repository}: what arrived is not what was published (its hash is another); thrown away",
+            f"{wanted.name} of {wanted.repository}: what arrived is not what was published (its hash is another); "
+            "thrown away",
             hint="Run the command again; if this goes on, something between you and the publisher changes files.",
         )
     half.replace(partial(path))

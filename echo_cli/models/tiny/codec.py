@@ -81,7 +81,7 @@ class TinyCodec(nn.Module):
 
     @staticmethod
     def frames(pictures: Tensor, started: bool = False) -> Tensor:
-        """Pictures [b, p, 3, y, x] grouped as the encoder reads them, [b, n, TIME * 3, y, x]; a stream's first repeats."""
+        """Pictures [b, p, 3, y, x] grouped for the encoder: [b, n, TIME * 3, y, x]; a stream's first is repeated."""
         if not started:
             pictures = torch.cat((pictures[:, :1].expand(-1, _TIME, -1, -1, -1), pictures[:, 1:]), 1)
         return pictures.unflatten(1, (-1, _TIME)).flatten(2, 3)

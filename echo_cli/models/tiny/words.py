@@ -75,7 +75,13 @@ TABLES = {"place": PLACES, "time": TIMES, "subject": SUBJECTS, "colour": COLOURS
 
 # Known, and without a picture of their own.
 FILLERS = frozenset(
-    ["a", "an", "the", "to", "of", "in", "on", "at", "by", "before", "with", "and", "is", "it", "its", "this", "that", "same", "again", "back", "now", "here", "there", "into", "over", "across", "through", "along", "under", "between", "while", "as", "for", "from", "then", "where", "there's", "grassy", "sandy", "wide", "tall", "large", "big", "quiet", "vast", "calm", "deep", "bright", "clear", "warm", "dark", "full", "moon", "sun", "light", "rolls", "roll", "rolling", "moves", "move", "moving", "slides", "slide", "sliding", "drifts", "drift", "drifting", "travels", "travel", "travelling", "goes", "going", "glides", "gliding", "side", "camera", "shot", "static", "holds", "hold", "view", "scene", "place", "during", "cinematic", "realism", "style", "film", "comes", "returns"]
+    """
+    a an the to of in on at by before with and is it its this that same again back now here there into over across
+    through along under between while as for from then where there's grassy sandy wide tall large big quiet vast
+    calm deep bright clear warm dark full moon sun light rolls roll rolling moves move moving slides slide sliding
+    drifts drift drifting travels travel travelling goes going glides gliding side camera shot static holds hold
+    view scene place during cinematic realism style film comes returns
+    """.split()  # noqa: SIM905 (words read better as text)
 )
 BUCKETS = 64  # rows shared by all the words never met
 TEXT_LENGTH = 16  # rows the transformer attends to; a longer prompt is cut there

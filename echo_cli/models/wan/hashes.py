@@ -62,7 +62,7 @@ def _compare(folder: Path, found: Mapping[str, str]) -> None:
         told = parts.get(part, {}).get("sha256")
         if told != sha:
             raise MissingError(
-                f"{folder / f'{part}.safetensors'}: not the weights that {DESCRIPTION} names; the file is damaged or was "
-                f"exchanged (sha256 {sha[:12]}…, not {str(told)[:12]}…)",
+                f"{folder / f'{part}.safetensors'}: not the weights that {DESCRIPTION} names; the file is damaged or "
+                f"was exchanged (sha256 {sha[:12]}…, not {str(told)[:12]}…)",
                 hint="Convert or copy the model again.",
             )

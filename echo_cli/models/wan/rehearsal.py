@@ -4,6 +4,7 @@ Every part is there, under its own names and sizes, and the tokenizer spells: fi
 the time and the memory of real ones. Knows nothing of films.
 """
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -76,9 +77,7 @@ def write(folder: Path, spec: ModelSpec, codec: Mapping[str, Any] | None = None,
     parts: dict[str, Any] = {}
     for seed, (part, (module, dtype, config)) in enumerate(empty.items()):
         path = folder / f"{part}.safetensors"
-        written = write_safetensors(
-            path, Random(module, dtype, seed), None, lambda done, whole: told(part, done, whole)
-        )
+        written = write_safetensors(path, Random(module, dtype, seed), None, functools.partial(told, part))
         parts[part] = {"file": path.name, **written, "config": config, "from": []}
     speller().save_pretrained(folder / "tokenizer")
     parts["tokenizer"] = {

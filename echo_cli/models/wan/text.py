@@ -41,7 +41,7 @@ def cleaned(prompt: str) -> str:
 
 
 def empty_encoder(config: Mapping[str, Any]) -> nn.Module:
-    """The library's encoder of these sizes, without weights; its attention is the one that rounds as the release does."""
+    """The library's encoder with these sizes and no weights; its attention rounds as the release's does."""
     try:
         from transformers import AutoModelForTextEncoding, UMT5Config
     except ImportError as error:

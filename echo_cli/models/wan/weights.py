@@ -153,8 +153,8 @@ def _codec(files: Files) -> Tensors:
 def _remedy(layout: Layout, files: Files) -> str:
     if layout is Layout.RELEASED and not files.transformer and files.codec and files.text:
         return (
-            "Wan's own transformer needs fifty steps; put a few-step generator beside it, such as self_forcing_dmd.pt, or name "
-            "one: echo-cli models convert … --generator FILE."
+            "Wan's own transformer needs fifty steps; put a few-step generator beside it, such as self_forcing_dmd.pt, "
+            "or name one: echo-cli models convert … --generator FILE."
         )
     return "Fetch what is missing (echo-cli models get goes on where it stopped), or convert the model again."
 

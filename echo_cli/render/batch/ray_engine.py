@@ -272,7 +272,7 @@ def _knock(address: str) -> None:
 
 
 def _room(ray: ModuleType, orders: Orders, cpus: int | None) -> tuple[int, dict[str, int]]:
-    """For how many actors there is room, and what each needs: a GPU where there are some, unless the CPU is asked for."""
+    """How many actors fit, and what each needs: a GPU where the cluster has any, unless the CPU is asked for."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     most = {kind: max((int(node.get(kind, 0)) for node in nodes), default=0) for kind in ("CPU", "GPU")}
     if orders.device == "cuda" and not most["GPU"]:

@@ -211,7 +211,8 @@ GENERATOR = "self_forcing_dmd.pt"
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a key of the generator is missing": (
         lambda folder: change(folder / GENERATOR, lambda held: held.pop("blocks.1.ffn.0.bias"), "generator_ema"),
-        r"self_forcing_dmd.pt \(generator_ema\): these weights do not fit the model \(1 of 69 names\):\n  missing: blocks.1.ffn.0.bias \(32,\)",
+        r"self_forcing_dmd.pt \(generator_ema\): these weights do not fit the model \(1 of 69 names\):\n"
+        r"  missing: blocks.1.ffn.0.bias \(32,\)",
     ),
     "a key too many": (
         lambda folder: change(folder / GENERATOR, lambda held: held.update(extra=torch.ones(2)), "generator_ema"),

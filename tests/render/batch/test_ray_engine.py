@@ -91,7 +91,10 @@ def test_an_actor_of_another_version_does_not_begin() -> None:
         ray_engine.Hand(Orders(), 1, ".", "0.0.0")
 
 
-STORY = "seed: {seed}\nscenes: [{{id: a, prompt: a red ball, duration: {scene}s}}, {{id: b, prompt: a blue box, duration: {scene}s}}]"
+STORY = (
+    "seed: {seed}\nscenes: [{{id: a, prompt: a red ball, duration: {scene}s}}, "
+    "{{id: b, prompt: a blue box, duration: {scene}s}}]"
+)
 
 
 def films(folder: Path, count: int, scene: int = 10) -> list[Film]:
@@ -109,7 +112,7 @@ class Fault(Unanswered):
 
 
 def ray_that(answers: list[Outcome | Exception]) -> SimpleNamespace:
-    """A stand-in for Ray that gives these, one for every film an actor is handed; `hired` and `killed` are its actors."""
+    """A stand-in for Ray that gives one answer a film; `hired` and `killed` are its actors."""
 
     def hire(*given: object) -> Mock:
         actor = Mock()
