@@ -14,3 +14,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 # First words that are not commands, yet ours when the tool is called as `echo`.
 OPTIONS = ("--help", "--version", "--install-completion", "--show-completion")
+
+ALWAYS_ECHOED = "train"  # an everyday word, and a command that would run for hours
+
+# How a shell's own `echo` asks the tool whether a call is meant for it: a variable set for the tool alone, and the exit
+# code that says no.
+ASKED = "_ECHO_CLI_ASKED"
+NOT_OURS = 113

@@ -16,31 +16,36 @@ from typer.core import TyperCommand, TyperGroup
 from echo_cli import __version__
 from echo_cli.cli.messages import tell
 from echo_cli.cli.plain_help import plain
-from echo_cli.commands import COMMANDS
+from echo_cli.commands import ASKED, COMMANDS, NOT_OURS
+from echo_cli.entry import is_ours
 from echo_cli.errors import EchoError, Exit, Interrupted, OutputError
 from echo_cli.faults import details, known, write_log
 
 NAME = "echo-cli"
 _LOOK = {"help_option_names": ["-h", "--help"]}
 # Errors of the command line's own grammar; typer carries them under a name that depends on its version.
-_GrammarError = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+GrammarError = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+
+def command_named(name: str) -> Any:
+    """The command itself, its module imported."""
+    module, _, attribute = COMMANDS[name][0].partition(":")
+    found = getattr(importlib.import_module(module), attribute)
+    if not isinstance(found, typer.Typer):
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        single.command(name, context_settings=_LOOK)(found)
+        found = single
+    return plain(typer.main.get_command(found))
 
 
 class _Later(TyperCommand):
     """A command known by name and summary; its module is imported when it is called."""
 
     def __init__(self, name: str) -> None:
-        self.target, summary = COMMANDS[name]
-        super().__init__(name, help=summary, callback=None)
+        super().__init__(name, help=COMMANDS[name][1], callback=None)
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        module, _, attribute = self.target.partition(":")
-        found = getattr(importlib.import_module(module), attribute)
-        if not isinstance(found, typer.Typer):
-            single = typer.Typer(add_completion=False, rich_markup_mode=None)
-            single.command(self.name, context_settings=_LOOK)(found)
-            found = single
-        command = plain(typer.main.get_command(found))
+        command = command_named(self.name)
         if not args and isinstance(command, TyperGroup):
             args = ["--help"]  # as the tool itself, called without a command
         return command.make_context(info_name, args, parent, **extra)
@@ -104,6 +109,9 @@ def _root(
 
 
 def main() -> NoReturn:
+    """Runs the tool; called by a shell's `echo`, only if the call is certainly meant for it."""
+    if os.environ.pop(ASKED, None) and not is_ours(sys.argv[1:]):
+        sys.exit(NOT_OURS)
     sys.exit(run(sys.argv[1:]))
 
 
@@ -143,7 +151,7 @@ def _tell(error: BaseException, arguments: list[str]) -> int:
     """Says what went wrong and what to do; the exit code."""
     if "--debug" in arguments:
         print(details(error), end="", file=sys.stderr)
-    if isinstance(error, _GrammarError):
+    if isinstance(error, GrammarError):
         where = error.ctx.command_path if getattr(error, "ctx", None) else NAME
         problem: EchoError | None = EchoError(f"{where}: {error.format_message().replace(': Value error, ', ': ')}",
                                               hint=f"'{where} --help' shows what it takes.")

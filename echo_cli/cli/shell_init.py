@@ -1,4 +1,6 @@
-"""`shell-init`: the lines a shell reads so that its own `echo` passes our commands on, and completes them."""
+"""`shell-init`: the lines a shell reads so that its own `echo` passes our calls on, and completes them.
+
+The shell knows our commands by name; whether a call is one of ours, by the rule of the `echo` script, the tool says."""
 
 import os
 from enum import StrEnum
@@ -7,7 +9,7 @@ from typing import Annotated
 import typer
 
 from echo_cli.cli.options import Debug
-from echo_cli.commands import COMMANDS, OPTIONS
+from echo_cli.commands import ALWAYS_ECHOED, ASKED, COMMANDS, NOT_OURS, OPTIONS
 from echo_cli.errors import UsageError
 
 
@@ -17,13 +19,20 @@ class Shell(StrEnum):
     FISH = "fish"
 
 
-# `@ours@` stands for the words that are ours, `@words@` for the same between spaces.
+# `@commands@` and `@options@` stand for the words that are ours as a pattern, `@words@` for all of them between spaces.
+# A command's name alone is evidence of nothing; with more words after it, the tool is asked, and echoes by `@no@`.
 _FUNCTION = """\
 echo() {
-  case "${1-}" in
-    @ours@) command echo-cli "$@" ;;
-    *) builtin echo "$@" ;;
+  case "${#}:${1-}" in
+    1:@options@) command echo-cli "$@"; return ;;
+    1:*) ;;
+    *:@commands@)
+      @asked@=1 command echo-cli "$@" && return
+      set -- $? "$@"
+      [ "$1" -eq @no@ ] || return "$1"
+      shift ;;
   esac
+  builtin echo "$@"
 }
 """
 
@@ -55,12 +64,16 @@ compdef _echo_cli_complete echo echo-cli
 
 _FISH = """\
 function echo
-    switch "$argv[1]"
-        case @words@
-            command echo-cli $argv
-        case '*'
-            builtin echo $argv
+    if test (count $argv) -eq 1; and contains -- $argv[1] @options@
+        command echo-cli $argv
+        return
     end
+    if test (count $argv) -gt 1; and contains -- $argv[1] @commands@
+        @asked@=1 command echo-cli $argv
+        set -l code $status
+        test $code -eq @no@; or return $code
+    end
+    builtin echo $argv
 end
 function __echo_cli_complete
     set -l line (commandline -cp)
@@ -87,9 +100,13 @@ _SNIPPETS = {
 def snippet(shell: Shell) -> str:
     """What `shell` should read at its start."""
     text, line, file = _SNIPPETS[shell]
-    ours = (*COMMANDS, *OPTIONS)
-    return f"# echo-cli for {shell}. In {file}:  {line}\n" + text.replace("@ours@", "|".join(ours)).replace(
-        "@words@", " ".join(ours))
+    commands = [command for command in COMMANDS if command != ALWAYS_ECHOED]
+    between = " " if shell is Shell.FISH else "|"
+    words = {"options": between.join(OPTIONS).replace("|", "|1:"), "commands": between.join(commands).replace("|", "|*:"),
+             "words": " ".join((*commands, *OPTIONS)), "asked": ASKED, "no": str(NOT_OURS)}
+    for name, value in words.items():
+        text = text.replace(f"@{name}@", value)
+    return f"# echo-cli for {shell}. In {file}:  {line}\n{text}"
 
 
 def shell_init(
@@ -99,8 +116,10 @@ def shell_init(
 ) -> None:
     """Print what makes a shell's echo reach this tool.
 
-    In bash, zsh and fish, echo is built in and would print our commands. The printed function sends them here, leaves
-    every other echo alone, and adds completion. Put this line into the shell's start file:
+    In bash, zsh and fish, echo is built in and would print our commands. The printed function sends a call here if its
+    first word is a command and the rest are that command's arguments and name a storyboard, trace, film or folder, or
+    an option; it leaves every other echo alone, and `echo train` always. It adds completion. Put this line into the
+    shell's start file:
 
     \b
     bash, zsh:  eval "$(echo-cli shell-init)"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from echo_cli import __version__, entry
+from tests.cli.echoes import CALLS, FILES, FOLDERS
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 OURS = SCRIPTS / "echo"
@@ -33,6 +34,51 @@ def call(*arguments: str | bytes, program: Path = OURS, **settings: object) -> t
 ], ids=lambda arguments: repr(arguments)[:30])
 def test_everything_else_is_byte_for_byte_the_systems(arguments: list[str | bytes]) -> None:
     assert call(*arguments) == call(*arguments, program=SYSTEM)
+
+
+@pytest.fixture
+def everyday(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose files and folders have everyday names, some of them those of our commands."""
+    for name in FOLDERS:
+        (tmp_path / name).mkdir()
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_two_hundred_ordinary_uses_stay_byte_for_byte(part: int, everyday: Path) -> None:
+    for words in CALLS[part::4]:
+        assert call(*words) == call(*words, program=SYSTEM), words
+
+
+def test_a_listing_that_begins_with_a_command_starts_nothing(everyday: Path) -> None:
+    listing = "\n".join(sorted([*FOLDERS[:1], *FILES], key=lambda name: name != "train")).encode()
+    assert call("echo", program=Path("/usr/bin/xargs"), input=listing) == (0, b" ".join(listing.split()) + b"\n", b"")
+    assert list((everyday / "train").iterdir()) == []
+    done = subprocess.run(["make", "-s", "-f", "-"], input=b"all:\n\t@exec echo train finished\n", capture_output=True,
+                          env={**os.environ, "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"})
+    assert (done.returncode, done.stdout) == (0, b"train finished\n")
+
+
+@pytest.mark.parametrize("words", [
+    ["validate", "story.yaml"], ["validate", "missing.yml"], ["validate", "-"], ["validate", "told.txt"],
+    ["validate", "--schema"], ["generate", "story.yaml", "-o", "out.mp4", "--seed", "3"], ["generate", "--help"],
+    ["generate", "-"], ["batch", "films"], ["batch", "a.yaml", "b.yaml", "films"], ["models", "--help"],
+    ["models", "list", "--json"], ["models", "info", "tiny", "--json"], ["bench", "memory", "--help"],
+    ["inspect-cache", "film.trace.json", "--json"], ["inspect-cache", "film.mp4"], ["doctor", "--json"],
+    ["shell-init", "bash", "--help"], ["--help"], ["--version"],
+], ids=" ".join)
+def test_what_names_something_of_ours_is_for_the_tool(words: list[str], everyday: Path) -> None:
+    (everyday / "told.txt").write_text("version: 1\nscenes:\n  - id: a\n")
+    (everyday / "film.mp4").write_bytes(b"")
+    assert entry.is_ours(words)
+
+
+def test_a_pipe_is_not_opened_to_see_what_it_is(everyday: Path) -> None:
+    os.mkfifo(everyday / "pipe")
+    assert call("validate", "pipe", timeout=20) == (0, b"validate pipe\n", b"")
 
 
 def test_xargs_and_env_look_it_up_on_path() -> None:
@@ -83,5 +129,5 @@ def test_nothing_but_the_standard_library_is_imported_for_the_systems_echo() -> 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert {name for name in loaded if name.startswith("echo_cli")} == {
-        "echo_cli", "echo_cli.cli", "echo_cli.commands", "echo_cli.entry"}
+        "echo_cli", "echo_cli.commands", "echo_cli.entry"}
     assert {name.partition(".")[0] for name in loaded} - {"echo_cli"} <= sys.stdlib_module_names

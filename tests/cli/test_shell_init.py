@@ -10,7 +10,7 @@ import pytest
 
 from echo_cli.cli import app
 from echo_cli.cli.shell_init import Shell, snippet
-from echo_cli.commands import COMMANDS, OPTIONS
+from echo_cli.commands import ALWAYS_ECHOED, COMMANDS, OPTIONS
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 SHELLS = {shell: shutil.which(shell) for shell in Shell}
@@ -26,10 +26,14 @@ each_shell = pytest.mark.parametrize(
 
 
 def tell(shell: Shell, script: str, home: Path) -> str:
-    """What `shell` prints for `script` after the snippet; echo-cli is replaced by a script that shows its arguments."""
+    """What `shell` prints for `script` after the snippet; echo-cli is replaced by a script that shows its arguments, and
+    that says of calls which name no storyboard and no option that they are not for it."""
     fake = home / "bin" / "echo-cli"
     fake.parent.mkdir(exist_ok=True)
-    fake.write_text('#!/bin/sh\nprintf "tool"; for word; do printf " <%s>" "$word"; done; printf "\\n"\n')
+    fake.write_text("#!/bin/sh\n"
+                    'case "${_ECHO_CLI_ASKED-}:$*" in 1:*.yaml*|1:*--*|:*) ;; *) exit 113 ;; esac\n'
+                    'printf "tool"; for word; do printf " <%s>" "$word"; done; printf "\\n"\n'
+                    'case "$2" in lacking.yaml) exit 2 ;; esac\n')
     fake.chmod(0o755)
     (fake.parent / "echo").write_text("#!/bin/sh\nprintf 'not the builtin'\n")
     (fake.parent / "echo").chmod(0o755)
@@ -45,16 +49,36 @@ def test_our_commands_go_to_the_tool_word_for_word(shell: Shell, tmp_path: Path)
         tell(shell, "echo generate 'my film.yaml' '' -o '*'\n", tmp_path)
         == "tool <generate> <my film.yaml> <> <-o> <*>\n"
     )
-    ours = (*COMMANDS, *OPTIONS)
-    assert tell(shell, "".join(f"echo {word}\n" for word in ours), tmp_path) == "".join(
-        f"tool <{word}>\n" for word in ours
+    assert tell(shell, "".join(f"echo {word}\n" for word in OPTIONS), tmp_path) == "".join(
+        f"tool <{word}>\n" for word in OPTIONS
     )
+    commands = [command for command in COMMANDS if command != ALWAYS_ECHOED]
+    assert tell(shell, "".join(f"echo {word} --help\n" for word in commands), tmp_path) == "".join(
+        f"tool <{word}> <--help>\n" for word in commands
+    )
+    code = "$status" if shell is Shell.FISH else "$?"
+    assert tell(shell, f"echo validate lacking.yaml\necho {code}\n", tmp_path) == "tool <validate> <lacking.yaml>\n2\n"
 
 
 @each_shell
 def test_every_other_echo_is_the_shells_own(shell: Shell, tmp_path: Path) -> None:
     script = "echo hi there\necho\necho -n x\necho 'generate it'\necho Generate\necho '' generate\n"
     assert tell(shell, script, tmp_path) == "hi there\n\nxgenerate it\nGenerate\n generate\n"
+    for word in COMMANDS:
+        said = f"{word}\n{word} finished\n"
+        assert tell(shell, f"echo {word}\necho {word} finished\n", tmp_path) == said
+    said = "echo train --help\necho train a.yaml\necho --help me\n"
+    assert tell(shell, said, tmp_path) == said.replace("echo ", "")
+
+
+@pytest.mark.skipif(not SHELLS[Shell.BASH], reason="no bash here")
+def test_the_tool_tells_a_shell_what_is_not_for_it() -> None:
+    script = (f"{snippet(Shell.BASH)}set -eu\necho validate finished\necho -n doctor who\necho train --help\n"
+              "echo validate missing.yaml || echo code $?\n")
+    done = subprocess.run(["bash", "--norc", "-c", script], capture_output=True, text=True,
+                          env={**os.environ, "PATH": f"{SCRIPTS}:{os.environ['PATH']}"})
+    assert done.stdout == "validate finished\ndoctor whotrain --help\ncode 2\n"
+    assert "missing.yaml" in done.stderr and "not for" not in done.stderr
 
 
 @pytest.mark.skipif(not SHELLS[Shell.BASH], reason="no bash here")

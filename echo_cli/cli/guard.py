@@ -1,0 +1,52 @@
+"""Whether the words after a command are that command's own arguments: what the `echo` script asks before it takes a call.
+
+Looks at names and numbers of options and arguments; whether their values make sense is for the command to say. Runs
+nothing and prints nothing.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from typer.core import TyperGroup
+
+from echo_cli.cli.app import GrammarError, command_named
+from echo_cli.entry import names_ours
+
+STDIN = "-"
+READ_STDIN = ("generate", "validate", "batch")  # commands whose arguments may be `-`
+
+
+def takes(command: str, words: list[str]) -> bool:
+    """Whether `words` parse as the command's arguments, and an option is among them or all they name is ours."""
+    try:
+        named, asked = _parsed(command_named(command), words)
+    except GrammarError:
+        return False
+    ours = (names_ours(word) or (word == STDIN and command in READ_STDIN) for word in named)
+    return asked or (bool(named) and all(ours))
+
+
+def _parsed(command: Any, words: list[str]) -> tuple[list[str], bool]:
+    """What the words name, and whether an option of the command is among them; a GrammarError if they do not fit."""
+    context = command.context_class(command, info_name=command.name)
+    values, rest, order = command.make_parser(context).parse_args(list(words))
+    asked = any(param.param_type_name == "option" for param in order)
+    if isinstance(command, TyperGroup) and rest:
+        inner = command.get_command(context, rest[0])
+        if inner is None:
+            raise GrammarError(f"no command is called {rest[0]!r}")
+        named, inside = _parsed(inner, rest[1:])
+        return named, asked or inside
+    arguments = [param for param in command.params if param.param_type_name == "argument"]
+    lacking = any(param.required and not list(_words(values.get(param.name))) for param in arguments)
+    if rest or (lacking and "help" not in values):
+        raise GrammarError("too many arguments, or too few")
+    return [word for param in arguments for word in _words(values.get(param.name))], asked
+
+
+def _words(value: Any) -> Iterator[str]:
+    """The words that the parser found for an argument."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, tuple | list):
+        yield from (word for word in value if isinstance(word, str))
