@@ -106,7 +106,7 @@ def snippet(shell: Shell) -> str:
              "words": " ".join((*commands, *OPTIONS)), "asked": ASKED, "no": str(NOT_OURS)}
     for name, value in words.items():
         text = text.replace(f"@{name}@", value)
-    return f"# echo-cli for {shell}. In {file}:  {line}\n{text}"
+    return f"# Makes {shell}'s echo reach echo-cli. In {file}:  {line}\n{text}"
 
 
 def shell_init(

@@ -301,7 +301,7 @@ def _told(ray: ModuleType, film: Film, error: Exception, losses: int) -> EchoErr
                            "lower the size, remember less, or give each actor more of the machine (--cpus-per-actor)")
     if getattr(error, "actor_init_failed", False):
         return MissingError(f"{film.source}: its actor cannot start: {reason}",
-                            "the same echo-cli must be installed on every machine")
+                            "Every machine needs the same version of `echo-cli`.")
     if isinstance(error, ray.exceptions.RayTaskError):
         return EchoError(f"{film.source}: its actor failed: {reason}", "see the logs of Ray on that machine")
     often = f" {losses} times" if losses > 1 else ""
