@@ -5,7 +5,7 @@ never learns what memory is; memory never learns what a layer is.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -25,13 +25,13 @@ class Context(Protocol):
         ...
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class BlockContext:
     """What one block attends to: the past, rotated and weighted once for all layers and passes, then the block itself.
 
     `keys` and `values` [layer, batch, token, head, dim] hold `past` remembered tokens and room for the block's own.
-    Every pass overwrites that room; the past is never touched, but by an `observer`, which sees a layer's raw tokens
-    before the layer attends (memory uses it to choose history by the queries, and to collect the clean pass).
+    Every pass overwrites that room. Only an `observer` may change the past: it sees a layer's raw tokens before the
+    layer attends (memory uses it to choose history by the queries, and to collect the clean pass).
     """
 
     keys: Tensor | list[Tensor]  # a tensor a layer under gradients
@@ -42,6 +42,10 @@ class BlockContext:
     bias: Tensor | None = None  # [layer, batch, token]
     observer: Observer | None = None
     turn: Turn = rotate
+
+    def observed_by(self, observer: Observer | None) -> "BlockContext":
+        """The same context, over the same tensors, for passes that `observer` watches."""
+        return replace(self, observer=observer)
 
     def extend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor

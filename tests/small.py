@@ -9,6 +9,7 @@ from echo_cli.memory.policies import make_policy
 from echo_cli.memory.policies.base import Policy
 from echo_cli.memory.settings import read_settings
 from echo_cli.models.files.loading import random_transformer
+from echo_cli.models.queries.model import MemoryQueries
 from echo_cli.models.transformer import Transformer
 from echo_cli.rollout.rollout import BlockResult, rollout
 from echo_cli.runtime import KeyedNoise
@@ -41,12 +42,11 @@ def story(scenes: list[tuple[Kind | None, str | None, int]] = STORY, **memory: A
     return timeline_of(made, [count for *_, count in scenes], SPEC.geometry)
 
 
-def policy_for(
-    name: str, timeline: Timeline, settings: Mapping[str, Any] | None = None, spec: ModelSpec = SPEC
-) -> Policy:
+def policy_for(name: str, timeline: Timeline, settings: Mapping[str, Any] | None = None, spec: ModelSpec = SPEC,
+               queries: MemoryQueries | None = None) -> Policy:
     prompts = [scene.prompt for scene in timeline.scenes]
     return make_policy(name, read_settings(name, settings or {}), spec, timeline,
-                       plan_recalls(timeline.scenes, similarities(prompts), 64))
+                       plan_recalls(timeline.scenes, similarities(prompts), 64), queries)
 
 
 def model(seed: int = 0, spec: ModelSpec = SPEC) -> Transformer:
@@ -59,7 +59,9 @@ def prompts_for(timeline: Timeline, spec: ModelSpec = SPEC, batch: int = 1) -> l
 
 
 def run(name: str, timeline: Timeline | None = None, settings: Mapping[str, Any] | None = None, *, seed: int = 1,
-        transformer: Transformer | None = None, policy: Policy | None = None) -> list[BlockResult]:
+        transformer: Transformer | None = None, policy: Policy | None = None,
+        home: torch.device | None = None) -> list[BlockResult]:
     timeline = timeline or story()
     policy = policy or policy_for(name, timeline, settings)
-    return list(rollout(transformer or model(), prompts_for(timeline), policy, KeyedNoise(seed, timeline.scenes), GRID))
+    noise = KeyedNoise(seed, timeline.scenes)
+    return list(rollout(timeline, transformer or model(), prompts_for(timeline), policy, noise, GRID, home=home))

@@ -85,7 +85,7 @@ def _film(transformer: Transformer, runtime: Runtime, size: tuple[int, int] | No
     rows = [torch.randn(1, spec.text_len, spec.text_dim, generator=torch.Generator().manual_seed(0))]
     policy = make_policy(name, read_settings(name), spec, timeline)
     made, began = [], time.perf_counter()
-    for result in rollout(transformer, rows, policy, KeyedNoise(0, timeline.scenes), spec.grid(size)):
+    for result in rollout(timeline, transformer, rows, policy, KeyedNoise(0, timeline.scenes), spec.grid(size)):
         made.append(result.latents.float().cpu())  # waits for the device: what follows is timed
         ended, began = time.perf_counter() - began, time.perf_counter()
     return made, ended

@@ -19,7 +19,7 @@ from echo_cli.models.backend import Backend
 from echo_cli.rollout.plan import plan_policy
 from echo_cli.rollout.rollout import rollout
 from echo_cli.runtime import KeyedNoise
-from echo_cli.storyboard.nouns import Block, Scene
+from echo_cli.storyboard.nouns import Block, Scene, Timeline
 
 
 @dataclass(frozen=True)
@@ -50,30 +50,29 @@ class EachItsOwn:
 def takes(backend: Backend, scenario: Scenario, contestant: Contestant, stories: Mapping[int, Sequence[str]],
           wanted: Collection[int]) -> dict[int, Take]:
     """A take of the story of each seed, with the pictures of the `wanted` blocks."""
-    alike: dict[tuple[int | None, ...], dict[int, Policy]] = {}
+    alike: dict[tuple[int | None, ...], dict[int, tuple[Timeline, Policy]]] = {}
     settings = read_settings(contestant.policy, contestant.settings)
     for seed, prompts in stories.items():
-        policy = plan_policy(
-            contestant.policy, settings, backend, timeline_for(scenario, prompts, backend.spec.geometry)
-        )
+        timeline = timeline_for(scenario, prompts, backend.spec.geometry)
+        policy = plan_policy(contestant.policy, settings, backend, timeline)
         # where a batch stands is decided once for all
-        alike.setdefault(tuple(policy.jumps.values()), {})[seed] = policy
+        alike.setdefault(tuple(policy.jumps.values()), {})[seed] = timeline, policy
     found: dict[int, Take] = {}
     for policies in alike.values():
-        found |= _together(backend, next(iter(policies.values())), {seed: stories[seed] for seed in policies}, wanted)
+        timeline, policy = next(iter(policies.values()))
+        found |= _together(backend, timeline, policy, {seed: stories[seed] for seed in policies}, wanted)
     return {seed: found[seed] for seed in stories}
 
 
 @torch.inference_mode()
-def _together(
-    backend: Backend, policy: Policy, stories: Mapping[int, Sequence[str]], wanted: Collection[int]
-) -> dict[int, Take]:
+def _together(backend: Backend, timeline: Timeline, policy: Policy, stories: Mapping[int, Sequence[str]],
+              wanted: Collection[int]) -> dict[int, Take]:
     rows = [backend.text.encode(list(prompts)) for prompts in zip(*stories.values(), strict=True)]
-    noise = EachItsOwn(tuple(stories), policy.timeline.scenes)
+    noise = EachItsOwn(tuple(stories), timeline.scenes)
     pictures: list[dict[int, Tensor]] = [{} for _ in stories]
     held, spent, began = 0, [], time.process_time()
     state, before, cuda = None, None, backend.transformer.device.type == "cuda"
-    for result in rollout(backend.transformer, rows, policy, noise, backend.spec.grid(), batch=len(stories)):
+    for result in rollout(timeline, backend.transformer, rows, policy, noise, backend.spec.grid(), len(stories)):
         spent.append(sum(result.times.read().values()) / 1000 if cuda else time.process_time() - began)
         held = max(held, result.bytes)
         index = result.block.index

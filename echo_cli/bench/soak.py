@@ -185,8 +185,8 @@ class Soak:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.sittings += 1
         rows = Rows(self.backend.text, [scene.prompt for scene in self.timeline.scenes])
-        loop = rollout(self.backend.transformer, rows, self.policy, KeyedNoise(self.seed, self.timeline.scenes),
-                       self.backend.spec.grid(), begun=self.begun)
+        loop = rollout(self.timeline, self.backend.transformer, rows, self.policy,
+                       KeyedNoise(self.seed, self.timeline.scenes), self.backend.spec.grid(), begun=self.begun)
         self.begun = None  # its tensors were taken back; the film grows from here
         last, shown = time.monotonic(), list[Tensor]()
         for result, wall, processor, update in self._timed(loop):

@@ -247,7 +247,7 @@ def _blocks(model: Filling, name: str, grid: Grid, warmup: int, blocks: int) -> 
     policy = make_policy(name, read_settings(name), spec, timeline)
     rows = [torch.randn(1, spec.text_len, spec.text_dim, generator=torch.Generator().manual_seed(0))]
     model.filling = True
-    return rollout(model, rows, policy, KeyedNoise(0, timeline.scenes), grid), full
+    return rollout(timeline, model, rows, policy, KeyedNoise(0, timeline.scenes), grid), full
 
 
 @torch.inference_mode()

@@ -6,6 +6,7 @@ every write makes a new tensor instead, since autograd still needs the old one.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,17 +18,30 @@ from echo_cli.spec import Grid, ModelSpec
 from echo_cli.state import Nest
 
 
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The run that memory's tensors are allocated for: their grid, batch and dtype, and where they lie. `home` is where
+    remembered frames are kept, if not on the device; `turn` is how keys are rotated."""
+
+    grid: Grid
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
+    batch: int = 1
+    home: torch.device | None = None
+    turn: Turn = rotate
+
+
 class KVStore:
     """`keys`, `values` [layer, batch, slot, token, head, dim]: raw (unrotated, unweighted) frames, on the device or,
-    where that is too small for them, at `home` on the host; whoever wants one asks for it, and gets it on the device.
+    if that is too small for them, on the host; `frame` and its kin bring them to the device.
     `weights`, `rates` [layer, batch, row, token]: what fading frames are worth, and what they lose each block."""
 
-    def __init__(self, spec: ModelSpec, grid: Grid, slots: int, window: int, fades: int = 0, batch: int = 1,
-                 device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, suppress: bool = False,
-                 home: torch.device | None = None) -> None:
-        self.spec, self.grid, self.device = spec, grid, torch.device(device)
+    def __init__(self, spec: ModelSpec, place: Placement, slots: int, window: int, fades: int = 0,
+                 suppress: bool = False) -> None:
+        grid, batch, device, dtype, home = place.grid, place.batch, place.device, place.dtype, place.home
+        self.spec, self.grid, self.device = spec, grid, device
         self.rope = RopeTable(spec, grid, device)
-        self.turn: Turn = rotate
+        self.turn = place.turn
         self.suppress = suppress  # a weight w adds log w to the logits, in place of scaling keys and values
         frames = (spec.depth, batch, slots, grid.tokens, spec.heads, spec.head_dim)
         past = (spec.depth, batch, window * grid.tokens, spec.heads, spec.head_dim)

@@ -13,6 +13,7 @@ import torch
 from echo_cli.errors import OutOfMemory
 from echo_cli.memory.policies import make_policy
 from echo_cli.memory.settings import RECALLING, EchoInfinity, SceneQueries
+from echo_cli.memory.store import Placement
 from echo_cli.models.queries.model import FRAMES, SCORES_AT_ONCE, layers_at_once
 from echo_cli.models.registry import Family, find
 from echo_cli.models.running import Offload, Pictures, Running
@@ -66,7 +67,7 @@ def room_for(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> R
     settings = replace(job.settings, trained=False) if isinstance(job.settings, EchoInfinity) else job.settings
     policy = make_policy(job.policy, settings, spec, job.timeline,
                          plan_recalls(job.timeline.scenes, similarities(prompts), len(prompts)))
-    store = policy.allocate(grid, torch.device("meta"), runtime.dtype)
+    store = policy.allocate(Placement(grid, torch.device("meta"), runtime.dtype))
     window = store.bytes - store.frame_bytes + policy.bytes - policy.host_bytes
     prompt = 4 * spec.depth * spec.text_len * spec.width * size  # the old scene's keys and values, and the new one's
     block = spec.block_frames * grid.tokens * (3 * spec.ffn + 20 * spec.width) * size

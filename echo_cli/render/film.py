@@ -210,12 +210,12 @@ def _write_blocks(
 
     behind: tuple[BlockResult, Later] | None = None
     for result in blocks_of_film(
-        backend, policy, job.storyboard.seed, job.size, begun=keeper.begun if keeper else None
+        backend, timeline, policy, job.storyboard.seed, job.size, begun=keeper.begun if keeper else None
     ):
         pictures = decode(result)
         if trace:
             if result.block.opens:
-                trace.scene(scene_record(result, policy))
+                trace.scene(scene_record(result, timeline))
             trace.block(block_record(result, timeline))
         if behind:
             totals = write(*behind)

@@ -4,14 +4,12 @@ The only place that knows both sides. It reads and translates; it decides nothin
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import zip_longest
 
 import numpy as np
 
 from echo_cli.layout import Layout
 from echo_cli.memory.policies.base import Facts, Policy
-from echo_cli.memory.policies.echo_forcing import EchoForcing
 from echo_cli.memory.settings import RECALLING
 from echo_cli.rollout.rollout import BlockResult
 from echo_cli.spec import Grid
@@ -38,12 +36,11 @@ CARRIED = {"recall": "its recall frame", "select": "its first frame", "resink": 
            "queries": "its queries", "both": "its queries and its recall frame"}
 
 
-def scene_record(result: BlockResult, policy: Policy) -> SceneRecord:
+def scene_record(result: BlockResult, timeline: Timeline) -> SceneRecord:
     """How the scene that this block opens began."""
     block, transition = result.block, result.transition
     assert transition is not None
-    scene, recall = policy.timeline.scenes[block.scene], transition.recall
-    settings = asdict(policy.cuts[block.scene]) if isinstance(policy, EchoForcing) and block.scene else {}
+    scene, recall = timeline.scenes[block.scene], transition.recall
     return SceneRecord(
         block.scene,
         block.index,
@@ -52,7 +49,7 @@ def scene_record(result: BlockResult, policy: Policy) -> SceneRecord:
         _why(scene, transition.source),
         tuple(Candidate(*score) for score in recall.scores) if recall else (),
         transition.position_jump,
-        settings,
+        dict(transition.settings),
     )
 
 

@@ -53,12 +53,9 @@ class Rows(Sequence[Tensor]):
         return self._text.encode([self._prompts[scene]])
 
 
-def film(backend: Backend, policy: Policy, seed: int, size: tuple[int, int] | None = None,
+def film(backend: Backend, timeline: Timeline, policy: Policy, seed: int, size: tuple[int, int] | None = None,
          noise: Noise | None = None, begun: Begun | None = None) -> Iterator[BlockResult]:
-    """The blocks of the policy's timeline, at `size` pixels or the model's own; with `begun`, the missing ones."""
-    scenes = policy.timeline.scenes
-    policy.home = backend.home
-    rows = Rows(backend.text, [scene.prompt for scene in scenes])
-    return rollout(
-        backend.transformer, rows, policy, noise or KeyedNoise(seed, scenes), backend.spec.grid(size), begun=begun
-    )
+    """The blocks of a timeline, at `size` pixels or the model's own; with `begun`, those that are missing."""
+    rows = Rows(backend.text, [scene.prompt for scene in timeline.scenes])
+    return rollout(timeline, backend.transformer, rows, policy, noise or KeyedNoise(seed, timeline.scenes),
+                   backend.spec.grid(size), home=backend.home, begun=begun)

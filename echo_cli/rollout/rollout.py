@@ -11,14 +11,14 @@ from torch import Tensor
 
 from echo_cli.layout import Layout
 from echo_cli.memory.policies.base import Facts, Policy, Transition
-from echo_cli.memory.store import CleanPass, KVStore
+from echo_cli.memory.store import CleanPass, KVStore, Placement
 from echo_cli.models.transformer import Text, Transformer
 from echo_cli.rollout.sampling import clean_pass, denoise, schedule
 from echo_cli.rollout.stopwatch import Stopwatch
 from echo_cli.runtime import Noise, upload
 from echo_cli.spec import Grid
 from echo_cli.state import Nest, moved
-from echo_cli.storyboard.nouns import Block
+from echo_cli.storyboard.nouns import Block, Timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +43,18 @@ class Begun:
     state: Nest
 
 
-def rollout(transformer: Transformer, prompts: Sequence[Tensor], policy: Policy, noise: Noise, grid: Grid,
-            batch: int = 1, guesses: Callable[[Block, int, Tensor], None] | None = None,
+def rollout(timeline: Timeline, transformer: Transformer, prompts: Sequence[Tensor], policy: Policy, noise: Noise,
+            grid: Grid, batch: int = 1, home: torch.device | None = None,
+            guesses: Callable[[Block, int, Tensor], None] | None = None,
             begun: Begun | None = None) -> Iterator[BlockResult]:
-    """Generate the policy's timeline, block by block. `prompts` are the scenes' text rows [1 or batch, row, dim];
-    `guesses` may watch every step's x0; with `begun` it goes on where another run stopped, and makes what that would
-    have made. Gradients flow if the transformer's parameters ask for them."""
+    """Generate the timeline that `policy` was made for, block by block. `prompts` are the scenes' text rows
+    [1 or batch, row, dim]; `home` is where remembered frames are kept, if not on the device; `guesses` is called with
+    the x0 of every step; `begun` resumes a run that stopped, with the same results. Gradients flow if the
+    transformer's parameters require them."""
     spec, device, dtype = transformer.spec, transformer.device, transformer.dtype
     levels = schedule(spec.steps, spec.shift)
     shape = (batch, spec.block_frames, spec.channels, grid.height, grid.width)
-    store = policy.allocate(grid, device, dtype, batch)
-    store.turn = transformer.turn
+    store = policy.allocate(Placement(grid, device, dtype, batch, home, transformer.turn))
     remembered = LatentMemory(policy.replays)
     text: Text | None = None
 
@@ -64,7 +65,7 @@ def rollout(transformer: Transformer, prompts: Sequence[Tensor], policy: Policy,
         store.restore(begun.state["store"])
         policy.restore(moved(begun.state["policy"], device))
         remembered.restore(moved(begun.state["latents"], device))
-    for block in policy.timeline.blocks[begun.blocks if begun else 0:]:
+    for block in timeline.blocks[begun.blocks if begun else 0:]:
         watch, transition = Stopwatch(device), None
         with watch("memory"):
             if block.opens or text is None:
@@ -74,18 +75,17 @@ def rollout(transformer: Transformer, prompts: Sequence[Tensor], policy: Policy,
                 replay(transition, transformer, text, remembered, store)
             layout = policy.arrange(block, store)
             context = store.prepare(layout)
-            context.observer = policy.look(block, store, context)
+            first = context.observed_by(policy.look(block, store, context))  # memory watches the first pass alone
         with watch("denoise"):
             def drawn(step: int, block: Block = block) -> Tensor:
                 return upload(noise(block, step, shape), device).to(dtype)
 
-            for step, latents in enumerate(denoise(transformer, text, context, levels, drawn)):
-                context.observer = None  # memory watches the first pass alone
+            for step, latents in enumerate(denoise(transformer, text, context, levels, drawn, first)):
                 if guesses is not None:
                     guesses(block, step, latents)
         with watch("clean"):
-            context.observer = clean = CleanPass(store, layout.current.slots)
-            clean_pass(transformer, text, context, latents)
+            clean = CleanPass(store, layout.current.slots)
+            clean_pass(transformer, text, context.observed_by(clean), latents)
             clean.finish()
         with watch("memory"):
             facts = policy.absorb(block, clean, store)
@@ -123,7 +123,6 @@ def replay(
 ) -> None:
     """Encode remembered frames again under the new prompt, run by run, each into its own slots."""
     for run in transition.replay:
-        context = store.prepare(run.layout)
-        context.observer = clean = CleanPass(store, run.layout.current.slots)
-        clean_pass(transformer, text, context, remembered.of(run.frames))
+        clean = CleanPass(store, run.layout.current.slots)
+        clean_pass(transformer, text, store.prepare(run.layout).observed_by(clean), remembered.of(run.frames))
         clean.finish()

@@ -34,15 +34,16 @@ def schedule(steps: tuple[int, ...], shift: float) -> Schedule:
 
 
 def denoise(transformer: Transformer, text: Text, context: Context, levels: Schedule,
-            noise: Callable[[int], Tensor]) -> Iterator[Tensor]:
+            noise: Callable[[int], Tensor], first: Context | None = None) -> Iterator[Tensor]:
     """Ever cleaner guesses of a block's latents [batch, frame, channel, height, width]; the last is the block.
 
-    `noise(step)` gives the ε of each step, on the device; step 0 is what the block starts from.
+    `noise(step)` gives the ε of each step, on the device; step 0 is what the block starts from. The first step attends
+    through `first` instead of `context`, if it is given.
     """
     noisy = noise(0)
     for step, (sigma, time) in enumerate(zip(levels.sigmas, levels.times, strict=True)):
         times = torch.full(noisy.shape[:2], time, device=noisy.device)
-        velocity = transformer(noisy, times, text, context)
+        velocity = transformer(noisy, times, text, context if step or first is None else first)
         # float64: x_t and σv nearly cancel at high noise, and their difference is all that is left.
         clean = (noisy.double() - sigma * velocity.double()).to(noisy.dtype)
         yield clean

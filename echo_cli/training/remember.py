@@ -20,7 +20,7 @@ from echo_cli.memory.policies import make_policy
 from echo_cli.memory.policies.echo_infinity import EchoInfinity
 from echo_cli.memory.settings import EchoInfinity as Settings
 from echo_cli.memory.settings import read_settings
-from echo_cli.memory.store import CleanPass
+from echo_cli.memory.store import CleanPass, Placement
 from echo_cli.models.backend import Backend
 from echo_cli.models.queries.model import FRAMES, MemoryQueries, QueryState
 from echo_cli.models.tiny.codec import TinyCodec
@@ -185,7 +185,7 @@ class Remembering:
         settings = replace(settings, window=min(spec.window, anchors + self.plan.queries + recent + BLOCK))
         policy = make_policy(NAME, settings, spec, timeline, queries=self.queries)
         assert isinstance(policy, EchoInfinity)
-        store = policy.allocate(self.grid, self.device, net.dtype, batch)
+        store = policy.allocate(Placement(self.grid, self.device, net.dtype, batch))
         noise = KeyedNoise(self.seed, timeline.scenes)
         shape = (batch, BLOCK, spec.channels, self.grid.height, self.grid.width)
         rows = [self.backend.text.encode(prompts) for prompts in said]
@@ -208,8 +208,8 @@ class Remembering:
                 latents.append(x0)
             else:
                 x0 = shaken[:, block.frames.start:block.frames.stop]
-            context.observer = clean = CleanPass(store, layout.current.slots)
-            clean_pass(net, text, context, x0)
+            clean = CleanPass(store, layout.current.slots)
+            clean_pass(net, text, context.observed_by(clean), x0)
             clean.finish()
             made = store.frames(layout.current.slots)
             keys.append(made[0])

@@ -43,9 +43,8 @@ def stream(
     timeline = timeline_of(scenes, list(counts), backend.spec.geometry)
     plan = make_policy(policy, settings_type(policy)(), backend.spec, timeline, recalls or {}, backend.queries)
     rows = [backend.text.encode([film[n] for film in prompts]) for n in range(len(kinds))]
-    blocks = rollout(
-        backend.transformer, rows, plan, KeyedNoise(seed, timeline.scenes), backend.spec.grid(), batch=len(prompts)
-    )
+    noise = KeyedNoise(seed, timeline.scenes)
+    blocks = rollout(timeline, backend.transformer, rows, plan, noise, backend.spec.grid(), batch=len(prompts))
     state = None
     for block in blocks:
         pictures, state = backend.codec.decode(block.latents, state)

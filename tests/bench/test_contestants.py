@@ -23,7 +23,8 @@ def film(name: str, scenario: Scenario) -> Tensor:
     made = CONTESTANTS[name]
     timeline = timeline_for(scenario, story(scenario, 4), SPEC.geometry)
     policy = small.policy_for(made.policy, timeline, made.settings, SPEC)
-    blocks = rollout(TRANSFORMER, small.prompts_for(timeline, SPEC), policy, KeyedNoise(4, timeline.scenes), GRID)
+    noise = KeyedNoise(4, timeline.scenes)
+    blocks = rollout(timeline, TRANSFORMER, small.prompts_for(timeline, SPEC), policy, noise, GRID)
     return torch.cat([block.latents for block in blocks], 1)
 
 

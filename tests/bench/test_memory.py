@@ -148,13 +148,9 @@ def test_a_film_is_what_generate_makes_whoever_is_filmed_beside_it():
     together = takes(backend, scenario, CONTESTANTS["echo-forcing"], stories, {0, 18})
     alone = takes(backend, scenario, CONTESTANTS["echo-forcing"], {4: stories[4]}, {0, 18})
     assert set(together) == set(seeds)
-    policy = plan_policy(
-        "echo-forcing",
-        read_settings("echo-forcing"),
-        backend,
-        timeline_for(scenario, stories[4], backend.spec.geometry),
-    )
-    latents = torch.cat([block.latents for block in film(backend, policy, 4)], 1)
+    timeline = timeline_for(scenario, stories[4], backend.spec.geometry)
+    policy = plan_policy("echo-forcing", read_settings("echo-forcing"), backend, timeline)
+    latents = torch.cat([block.latents for block in film(backend, timeline, policy, 4)], 1)
     whole, _ = backend.codec.decode(latents, None)
     for made in (together[4], alone[4]):
         assert (made.of([0]) - whole[0, :9]).abs().max() < 0.01

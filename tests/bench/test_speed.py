@@ -68,7 +68,7 @@ def test_what_is_not_here_is_left_out_with_its_reason(tmp_path, monkeypatch) -> 
 
 def test_operations_are_those_that_torch_counts() -> None:
     timeline = small.story([(None, None, 4)])
-    loop = rollout(small.model(), small.prompts_for(timeline), small.policy_for("window", timeline),
+    loop = rollout(timeline, small.model(), small.prompts_for(timeline), small.policy_for("window", timeline),
                    KeyedNoise(1, timeline.scenes), small.GRID)
     next(loop)  # the first block also reads the prompt
     for _ in range(2):

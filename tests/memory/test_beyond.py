@@ -11,7 +11,7 @@ from echo_cli.layout import Layout, Role, Segment
 from echo_cli.memory import scoring
 from echo_cli.memory.policies.echo_forcing import EchoForcing
 from echo_cli.memory.settings import EchoForcing as Settings
-from echo_cli.memory.store import KVStore
+from echo_cli.memory.store import KVStore, Placement
 from echo_cli.models.layers import attend
 from echo_cli.rollout.rollout import BlockResult, rollout
 from echo_cli.rope import rotate
@@ -40,7 +40,9 @@ def chosen_with_other_noise(settings: dict) -> tuple[list, list, list, list]:
             return keyed(block, step, shape) * (-1 if other and block.index == 8 else 1)
 
         results = list(
-            rollout(model(), prompts_for(timeline), policy_for("echo-forcing", timeline, settings), noise, GRID)
+            rollout(
+                timeline, model(), prompts_for(timeline), policy_for("echo-forcing", timeline, settings), noise, GRID
+            )
         )
         out += [results[8].facts.gate.read(), results[8].facts.chosen.read()]
     return out[0], out[2], out[1], out[3]
@@ -57,7 +59,7 @@ def test_the_gate_on_clean_queries_is_that_of_the_last_clean_pass() -> None:
     timeline = story(LONG)
     policy = policy_for("echo-forcing", timeline, {"gate_on_clean": True})
     before = None
-    for result in rollout(model(), prompts_for(timeline), policy, KeyedNoise(1, timeline.scenes), GRID):
+    for result in rollout(timeline, model(), prompts_for(timeline), policy, KeyedNoise(1, timeline.scenes), GRID):
         if result.facts.gate is not None:
             _, wanted = scoring.drift_gate(before, policy.history.query_sum / policy.history.tokens, 3.0)
             assert result.facts.gate.read() == pytest.approx(wanted[:, 0].tolist(), abs=1e-6)
@@ -86,7 +88,7 @@ def chosen_keys(settings: dict) -> tuple[Tensor, Tensor, Tensor, EchoForcing]:
         return chosen
 
     policy.look = watched
-    results = list(rollout(model(), prompts_for(timeline), policy, KeyedNoise(1, timeline.scenes), GRID))
+    results = list(rollout(timeline, model(), prompts_for(timeline), policy, KeyedNoise(1, timeline.scenes), GRID))
     first = next(result for result in results if result.facts.chosen is not None)
     return seen["shown"], seen["raw"], torch.tensor(first.facts.chosen.read())[0], seen["rope"]
 
@@ -104,7 +106,7 @@ def test_true_places_turn_a_token_by_its_own_row_and_column(true_places: bool) -
 def outputs_at_weight(suppress: bool, weight: float) -> tuple[Tensor, Tensor]:
     """Attention over two remembered frames, the first of which is worth `weight`; and over the second alone."""
     torch.manual_seed(3)
-    store = KVStore(SPEC, GRID, slots=5, window=21, fades=1, suppress=suppress)
+    store = KVStore(SPEC, Placement(GRID), slots=5, window=21, fades=1, suppress=suppress)
     slots = store.take(5)
     shape = (SPEC.depth, 1, 2 * GRID.tokens, SPEC.heads, SPEC.head_dim)
     store.write(slots[:2], torch.randn(shape), torch.randn(shape))
@@ -172,7 +174,7 @@ def candidate_numbers(settings: dict, blocks: int) -> list[int]:
         close(block, store)
 
     policy.close_scene = closing
-    list(rollout(model(), prompts_for(timeline), policy, KeyedNoise(1, timeline.scenes), GRID))
+    list(rollout(timeline, model(), prompts_for(timeline), policy, KeyedNoise(1, timeline.scenes), GRID))
     return taken
 
 

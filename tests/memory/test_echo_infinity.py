@@ -12,7 +12,7 @@ from echo_cli.errors import UsageError
 from echo_cli.layout import Role
 from echo_cli.memory.policies.echo_infinity import COLUMNS, Absorbing, EchoInfinity
 from echo_cli.memory.policies.scene_queries import SceneQueries
-from echo_cli.memory.store import CleanPass, KVStore
+from echo_cli.memory.store import CleanPass, KVStore, Placement
 from echo_cli.models.queries import model as queries
 from echo_cli.models.queries.model import MemoryQueries
 from echo_cli.rollout.rollout import BlockResult, rollout
@@ -25,7 +25,7 @@ QUERIES, ANCHORS = 6, 9
 
 def driven(policy: EchoInfinity, timeline: Timeline, look=lambda block, layout, store: None) -> None:
     """The policy's own work for every block, without a network: frames are random numbers."""
-    store = policy.allocate(GRID, torch.device("cpu"), torch.float32)
+    store = policy.allocate(Placement(GRID))
     generator = torch.Generator().manual_seed(3)
     shape = (SPEC.depth, 1, 3 * GRID.tokens, SPEC.heads, SPEC.head_dim)
     for block in timeline.blocks:
@@ -112,8 +112,7 @@ def test_learned_queries_are_used_unless_untrained_ones_are_asked_for() -> None:
     timeline = story([(None, None, 6)])
     shown = {}
     for trained in (True, False):
-        policy = policy_for("echo-infinity", timeline, {"trained": trained})
-        policy.queries = learned
+        policy = policy_for("echo-infinity", timeline, {"trained": trained}, queries=learned)
         driven(policy, timeline)
         shown[trained] = policy.memory.queries
     assert shown[True] is learned and shown[False].frames == 2 and not torch.equal(shown[False].values, learned.values)
@@ -127,9 +126,8 @@ def test_learned_queries_are_used_unless_untrained_ones_are_asked_for() -> None:
 ])
 def test_settings_that_cannot_be(settings: dict, said: str) -> None:
     with pytest.raises(UsageError, match=said) as caught:
-        policy = policy_for("echo-infinity", story([(None, None, 2)]), settings)
-        policy.queries = MemoryQueries(SPEC, 6)
-        policy.allocate(GRID, torch.device("cpu"), torch.float32)
+        policy = policy_for("echo-infinity", story([(None, None, 2)]), settings, queries=MemoryQueries(SPEC, 6))
+        policy.allocate(Placement(GRID))
     assert caught.value.hint
 
 
@@ -265,7 +263,7 @@ def test_the_recall_frame_fades_where_it_disagrees() -> None:
 @pytest.mark.parametrize("settings", [{"clear_after": 0}, {"clear_after": 5}])
 def test_a_recall_frame_must_leave_before_the_window_is_full(settings: dict) -> None:
     with pytest.raises(UsageError, match="cannot stay"):
-        policy_for("scene-queries", story(RETURN), settings).allocate(GRID, torch.device("cpu"), torch.float32)
+        policy_for("scene-queries", story(RETURN), settings).allocate(Placement(GRID))
 
 
 def test_scenes_that_nobody_wants_are_not_kept_and_the_library_is_bounded() -> None:
@@ -342,6 +340,7 @@ def test_a_large_model_is_absorbed_piece_by_piece_into_the_same_queries(
 def test_a_rollout_with_half_precision_memory_runs() -> None:
     timeline = story(RETURN[:3])
     transformer = model().to(torch.bfloat16)
-    results: list[BlockResult] = list(rollout(transformer, prompts_for(timeline), policy_for("scene-queries", timeline),
+    results: list[BlockResult] = list(rollout(timeline, transformer,
+                                              prompts_for(timeline), policy_for("scene-queries", timeline),
                                               KeyedNoise(1, timeline.scenes), GRID))
     assert results[-1].latents.dtype == torch.bfloat16 and results[-1].latents.isfinite().all()

@@ -55,7 +55,7 @@ def test_layouts_match_the_store(name: str) -> None:
     policy.allocate = kept
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(KVStore, "prepare", prepared)
-        results = list(rollout(model(), prompts_for(timeline), policy, KeyedNoise(1, timeline.scenes), GRID))
+        results = list(rollout(timeline, model(), prompts_for(timeline), policy, KeyedNoise(1, timeline.scenes), GRID))
     assert len(results) == len(timeline.blocks)
     for layout in seen:
         assert layout.tokens <= policy.window * GRID.tokens
@@ -101,7 +101,8 @@ def test_a_batch_is_its_members(name: str) -> None:
 
     def films(member: slice, size: int) -> Iterator[torch.Tensor]:
         return (result.latents for result in rollout(
-            transformer, [row[member] for row in rows], policy_for(name, timeline), noise(member), GRID, batch=size))
+            timeline, transformer, [row[member] for row in rows], policy_for(name, timeline), noise(member), GRID,
+            batch=size))
 
     for both, first, second in zip(films(slice(0, 2), 2), films(slice(0, 1), 1), films(slice(1, 2), 1), strict=True):
         torch.testing.assert_close(both, torch.cat((first, second)), atol=2e-5, rtol=1e-4)
@@ -135,7 +136,7 @@ def test_recache_encodes_what_it_remembers_under_the_new_prompt() -> None:
     allocate = policy.allocate
     policy.allocate = lambda *args: stores.append(allocate(*args)) or stores[0]
     rows = prompts_for(timeline)
-    loop = rollout(model(), rows, policy, KeyedNoise(1, timeline.scenes), GRID)
+    loop = rollout(timeline, model(), rows, policy, KeyedNoise(1, timeline.scenes), GRID)
     made = [next(loop).latents for _ in range(3)]
     old = stores[0].keys[:, :, [held.slot for held in policy.past]].clone()
     opened = next(loop)
@@ -152,7 +153,7 @@ def test_recache_encodes_what_it_remembers_under_the_new_prompt() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("echo_cli.rollout.rollout.denoise", lambda *args: iter([made[len(done)]]))
         done: list = []
-        for result in rollout(model(), rows[1:], wanted, KeyedNoise(1, same.scenes), GRID):
+        for result in rollout(same, model(), rows[1:], wanted, KeyedNoise(1, same.scenes), GRID):
             done.append(result)
     torch.testing.assert_close(new, shown[0].keys[:, :, [held.slot for held in wanted.past]], atol=1e-5, rtol=1e-4)
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from echo_cli.memory.policies import POLICIES
-from echo_cli.memory.store import KVStore
-from tests.small import GRID, SHORT, SPEC, policy_for, run, story
+from echo_cli.memory.store import KVStore, Placement
+from tests.small import GRID, SHORT, SPEC, run, story
 
 CPU = torch.device("cpu")
 
@@ -22,15 +22,13 @@ CPU = torch.device("cpu")
 def test_a_film_that_remembers_on_the_host_is_the_same_bits(name: str, settings: dict) -> None:
     timeline = story(SHORT)
     settings = {**settings, "trained": False} if name in ("echo-infinity", "scene-queries") else settings
-    away = policy_for(name, timeline, settings)
-    away.home = CPU
-    for here, there in zip(run(name, timeline, settings), run(name, timeline, settings, policy=away), strict=True):
+    for here, there in zip(run(name, timeline, settings), run(name, timeline, settings, home=CPU), strict=True):
         assert torch.equal(here.latents, there.latents) and here.bytes == there.bytes
 
 
 @pytest.mark.parametrize("home", [None, CPU])
 def test_what_is_written_is_what_is_read(home: torch.device | None) -> None:
-    store = KVStore(SPEC, GRID, 5, 6, home=home)
+    store = KVStore(SPEC, Placement(GRID, home=home), 5, 6)
     slots = store.take(3)
     keys, values = torch.randn(2, SPEC.depth, 1, 3 * GRID.tokens, SPEC.heads, SPEC.head_dim)
     store.write(slots, keys, values)
@@ -46,7 +44,7 @@ def test_what_is_written_is_what_is_read(home: torch.device | None) -> None:
     chosen = store.layer_tokens(1, slots, index, source)
     assert torch.equal(chosen[0], in_layer[0][:, index[0]]) and torch.equal(chosen[1], in_layer[1][:, index[0]])
     kept = store.state()
-    other = KVStore(SPEC, GRID, 5, 6, home=CPU if home is None else None)
+    other = KVStore(SPEC, Placement(GRID, home=CPU if home is None else None), 5, 6)
     other.restore(kept)
     assert all(torch.equal(one, two) for one, two in zip(store.frames(slots), other.frames(slots), strict=True))
     assert store.frame_bytes == 2 * store.keys.numel() * 4 < store.bytes

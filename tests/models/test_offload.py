@@ -52,7 +52,7 @@ def test_layers_take_turns_in_two_places_however_many_they_are(depth: int) -> No
         ask = block.ask
         # held, so that no address is used again
         block.ask = lambda *args, ask=ask, block=block: seen.append(block.ffn[0].weight) or ask(*args)
-    films = [[result.latents for result in rollout(transformer, prompts_for(timeline, spec),
+    films = [[result.latents for result in rollout(timeline, transformer, prompts_for(timeline, spec),
                                                    policy_for("window", timeline, None, spec),
                                                    KeyedNoise(1, timeline.scenes), GRID)]
              for transformer in (stayed, visiting)]

@@ -36,10 +36,11 @@ def transformer(spec: ModelSpec = SPEC, dtype: torch.dtype = torch.bfloat16) -> 
 
 
 @torch.inference_mode()
-def film(device: Device, model: Transformer, policy: Policy, timeline: Timeline) -> None:
+def film(device: Device, model: Transformer, policy: Policy, timeline: Timeline,
+         home: torch.device | None = None) -> None:
     spec = model.spec
-    made = rollout(model, prompts_for(timeline, spec), policy, KeyedNoise(1, timeline.scenes),
-                   GRID if spec is SPEC else spec.grid())
+    made = rollout(timeline, model, prompts_for(timeline, spec), policy, KeyedNoise(1, timeline.scenes),
+                   GRID if spec is SPEC else spec.grid(), home=home)
     assert all(result.latents.is_meta for result in made)
 
 
@@ -58,9 +59,8 @@ def test_the_guard_sees_a_tensor_on_the_wrong_side() -> None:
 def test_no_policy_mixes_the_host_with_the_device(name: str, home: torch.device | None) -> None:
     timeline = story(SHORT)
     policy = policy_for(name, timeline, untrained(name), SPEC)
-    policy.home = home
     with pretended() as device:
-        film(device, transformer(), policy, timeline)
+        film(device, transformer(), policy, timeline, home)
 
 
 def test_no_setting_mixes_the_host_with_the_device() -> None:

@@ -8,6 +8,7 @@ import torch
 from echo_cli.cli import app
 from echo_cli.errors import Exit, OutOfMemory
 from echo_cli.memory.policies import POLICIES, make_policy
+from echo_cli.memory.store import Placement
 from echo_cli.models.running import Offload, Running
 from echo_cli.render import budget as room
 from echo_cli.runtime import Runtime
@@ -34,7 +35,7 @@ def test_memory_is_counted_as_it_will_be_allocated(name: str, tmp_path: Path) ->
     counted = room.room_for(job, stage.SPEC, CPU, Running())
     policy = make_policy(name, job.settings, stage.SPEC, job.timeline, {2: room.plan_recalls(
         job.timeline.scenes, room.similarities([scene.prompt for scene in job.timeline.scenes]), 9)[2]})
-    store = policy.allocate(stage.SPEC.grid(job.size), CPU.device, CPU.dtype)
+    store = policy.allocate(Placement(stage.SPEC.grid(job.size), CPU.device, CPU.dtype))
     assert counted.frames == store.frame_bytes
     assert counted.frames + counted.window == store.bytes + policy.bytes - policy.host_bytes
     weights = sum(weight.numel() * 4 for weight in stage.backend().transformer.parameters())

@@ -64,7 +64,7 @@ def test_pictures_are_what_the_codec_makes_of_the_whole_film(tmp_path: Path) -> 
     task = job(tmp_path, name="%04d.png")
     policy = plan_policy(task.policy, task.settings, backend(), task.timeline)
     with torch.inference_mode():
-        latents = torch.cat([result.latents for result in film(backend(), policy, 5)], 1)
+        latents = torch.cat([result.latents for result in film(backend(), task.timeline, policy, 5)], 1)
         whole, _ = backend().codec.decode(latents, None)
     expected = (whole[0] * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()[:task.timeline.pictures]
     seen = lossless(tmp_path)
@@ -82,7 +82,7 @@ def test_a_stream_of_its_own_changes_no_picture(tmp_path: Path) -> None:
     task = job(tmp_path, name="%04d.png")
     policy = plan_policy(task.policy, task.settings, backend(cuda), task.timeline)
     with torch.inference_mode():
-        latents = torch.cat([result.latents for result in film(backend(cuda), policy, 5)], 1)
+        latents = torch.cat([result.latents for result in film(backend(cuda), task.timeline, policy, 5)], 1)
         whole, _ = backend(cuda).codec.decode(latents, None)
     expected = (whole[0] * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()[:task.timeline.pictures]
     assert np.abs(pngs(tmp_path).astype(int) - expected).max() <= 1

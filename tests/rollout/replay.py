@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from echo_cli.memory import scoring
-from echo_cli.memory.policies.base import Held
+from echo_cli.memory.policies.base import Held, Plan
 from echo_cli.memory.policies.echo_forcing import EchoForcing
 from echo_cli.memory.settings import Cut, read_settings
 from echo_cli.models.files.loading import load_transformer
@@ -130,8 +130,8 @@ class Scenario:
     def policy(self, cls: type[EchoForcing] = EchoForcing) -> EchoForcing:
         timeline = timeline_of(self.scenes(), self.counts(), Geometry(self.spec.block_frames))
         settings = read_settings("echo-forcing", self.settings())
-        return cls("echo-forcing", settings, self.spec, timeline,
-                   plan_recalls(timeline.scenes, self.likeness(), settings.library))
+        recalls = plan_recalls(timeline.scenes, self.likeness(), settings.library)
+        return cls("echo-forcing", settings, Plan(self.spec, timeline, recalls))
 
     def noise(self, block: Block, step: int, shape: tuple[int, ...]) -> Tensor:
         if step == 0:
@@ -143,8 +143,8 @@ class Scenario:
         weights = load_file(FOLDER / self.facts["weights_file"])
         transformer = load_transformer(spec, weights, self.facts["weights_file"])
         prompts = [rows[None].float() for rows in self.tensors["prompt_embeds"]]
-        return rollout(transformer, prompts, policy, self.noise, spec.grid_of_latents(tiny["height"], tiny["width"]),
-                       guesses=watch)
+        grid = spec.grid_of_latents(tiny["height"], tiny["width"])
+        return rollout(policy.plan.timeline, transformer, prompts, policy, self.noise, grid, guesses=watch)
 
 
 @dataclass

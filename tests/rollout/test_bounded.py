@@ -26,7 +26,7 @@ def bytes_of(name: str, blocks: int) -> list[int]:
     timeline = story(scenes)
     policy = policy_for(name, timeline, spec=SMALLEST)
     with torch.inference_mode():
-        loop = rollout(random_transformer(SMALLEST, 0), prompts_for(timeline, SMALLEST), policy,
+        loop = rollout(timeline, random_transformer(SMALLEST, 0), prompts_for(timeline, SMALLEST), policy,
                        KeyedNoise(1, timeline.scenes), GRID)
         return [result.bytes for _, result in zip(range(blocks), loop, strict=False)]
 

@@ -72,7 +72,8 @@ def test_the_guard_sees_every_kind_of_wait(read) -> None:
 @pytest.mark.parametrize("name", POLICIES)
 def test_no_policy_waits(name: str) -> None:
     timeline = story()
-    loop = rollout(model(), prompts_for(timeline), policy_for(name, timeline), KeyedNoise(1, timeline.scenes), GRID)
+    noise = KeyedNoise(1, timeline.scenes)
+    loop = rollout(timeline, model(), prompts_for(timeline), policy_for(name, timeline), noise, GRID)
     blocks = 0
     with nothing_waits():
         for _ in loop:
@@ -86,11 +87,9 @@ def test_no_policy_waits(name: str) -> None:
 ])
 def test_no_setting_waits(settings: dict) -> None:
     timeline = story(SHORT)
-    policy = policy_for("echo-forcing", timeline, settings)
+    policy, noise = policy_for("echo-forcing", timeline, settings), KeyedNoise(1, timeline.scenes)
     with nothing_waits():
-        assert (
-            sum(1 for _ in rollout(model(), prompts_for(timeline), policy, KeyedNoise(1, timeline.scenes), GRID)) == 14
-        )
+        assert sum(1 for _ in rollout(timeline, model(), prompts_for(timeline), policy, noise, GRID)) == 14
 
 
 @pytest.mark.gpu
@@ -105,7 +104,7 @@ def test_cuda_never_synchronises(name: str) -> None:
     def pinned(block, step, shape):
         return noise(block, step, shape).pin_memory()
 
-    loop = rollout(transformer, rows, policy_for(name, timeline), pinned, GRID)
+    loop = rollout(timeline, transformer, rows, policy_for(name, timeline), pinned, GRID)
     next(loop)  # kernels load and libraries set up in the first block
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -59,7 +59,7 @@ def test_a_film_is_the_seeds() -> None:
     def latents(seed: int) -> torch.Tensor:
         made = backend()
         policy = plan_policy("sink", read_settings("sink"), made, story(PLAN))
-        return torch.cat([result.latents for result in film(made, policy, seed, (48, 32))], 1)
+        return torch.cat([result.latents for result in film(made, story(PLAN), policy, seed, (48, 32))], 1)
 
     assert torch.equal(latents(3), latents(3)) and not torch.equal(latents(3), latents(4))
 
@@ -84,4 +84,4 @@ def test_queries_that_nobody_trained_are_told_before_any_frame(name: str) -> Non
     with pytest.raises(MissingError, match="nobody has trained") as caught:
         plan_policy(name, read_settings(name), backend(), story(PLAN))
     assert "echo-cli train" in caught.value.hint
-    assert plan_policy(name, read_settings(name, {"trained": False}), backend(), story(PLAN)).queries is None
+    assert plan_policy(name, read_settings(name, {"trained": False}), backend(), story(PLAN)).plan.queries is None

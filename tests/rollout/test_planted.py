@@ -86,7 +86,7 @@ def recall_frame_of_the_wrong_scene(patch: MonkeyPatch) -> None:
 
     def wrong(self, index: int, chains: list[int]):
         wanted = right(self, index, chains)
-        recalls = self.timeline.scenes[index].transition is Kind.RECALL
+        recalls = self.scenes[index].transition is Kind.RECALL
         return Keepsake(wanted.kind, index - 1) if recalls else wanted
 
     patch.setattr(EchoForcing, "_wanted", wrong)

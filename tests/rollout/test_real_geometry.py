@@ -63,7 +63,7 @@ def test_a_window_of_the_real_size_fills_and_rolls() -> None:
     text, blocks = transformer.read(rows[0]), []
     (sigma,), (time,) = schedule(SPEC.steps, SPEC.shift).sigmas, schedule(SPEC.steps, SPEC.shift).times
     policy = make_policy("window", read_settings("window"), SPEC, timeline)
-    for result in rollout(transformer, rows, policy, noise, grid):
+    for result in rollout(timeline, transformer, rows, policy, noise, grid):
         context, shape = Recomputed(blocks), result.latents.shape
         noisy = noise(result.block, 0, shape)
         clean = noisy - sigma * transformer(noisy, torch.full(shape[:2], time), text, context)

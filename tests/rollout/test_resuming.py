@@ -37,6 +37,7 @@ def written(nest: Nest) -> Nest:
 def run(name: str, settings: dict, begun: Begun | None = None, scenes: list = BRIEF) -> list[tuple[BlockResult, Nest]]:
     timeline = story(scenes)
     loop = rollout(
+        timeline,
         TRANSFORMER,
         prompts_for(timeline),
         policy_for(name, timeline, settings),

@@ -36,7 +36,7 @@ def test_cached_equals_uncached() -> None:
     timeline, transformer = story([(None, None, 10)]), model()
     noise, rows = KeyedNoise(1, timeline.scenes), prompts_for(timeline)
     levels, text, blocks = schedule(SPEC.steps, SPEC.shift), transformer.read(rows[0]), []
-    for result in rollout(transformer, rows, policy_for("window", timeline), noise, GRID):
+    for result in rollout(timeline, transformer, rows, policy_for("window", timeline), noise, GRID):
         context, shape = Recomputed(blocks), result.latents.shape
         noisy = noise(result.block, 0, shape)
         for step, (sigma, time) in enumerate(zip(levels.sigmas, levels.times, strict=True)):
@@ -97,7 +97,7 @@ def test_gradients_change_no_number_and_flow_through_memory(name: str) -> None:
     transformer = model().requires_grad_(True)
     rows = [row.requires_grad_(True) for row in prompts_for(timeline)]
     policy = policy_for(name, timeline)
-    results = list(rollout(transformer, rows, policy, KeyedNoise(1, timeline.scenes), GRID))
+    results = list(rollout(timeline, transformer, rows, policy, KeyedNoise(1, timeline.scenes), GRID))
     for without, with_gradients in zip(plain, results, strict=True):
         torch.testing.assert_close(without.latents, with_gradients.latents.detach(), atol=1e-5, rtol=1e-4)
     # The last block never reads the first scene's prompt: only memory can carry its gradient there.
@@ -108,7 +108,7 @@ def test_gradients_change_no_number_and_flow_through_memory(name: str) -> None:
 def test_forgetting_everything_carries_no_gradient() -> None:
     timeline = story([(None, None, 2), (Kind.SMOOTH, None, 2)])
     rows = [row.requires_grad_(True) for row in prompts_for(timeline)]
-    results = list(rollout(model().requires_grad_(True), rows, policy_for("none", timeline),
+    results = list(rollout(timeline, model().requires_grad_(True), rows, policy_for("none", timeline),
                            KeyedNoise(1, timeline.scenes), GRID))
     gradient, = torch.autograd.grad(results[-1].latents.sum(), rows[0], allow_unused=True)
     assert gradient is None or gradient.abs().max() == 0
@@ -129,11 +129,8 @@ def test_shapes_and_buffers_stand_still_once_the_window_is_full() -> None:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(KVStore, "prepare", prepared)
-            list(
-                rollout(
-                    model(), prompts_for(timeline), policy_for(name, timeline), KeyedNoise(1, timeline.scenes), GRID
-                )
-            )
+            noise = KeyedNoise(1, timeline.scenes)
+            list(rollout(timeline, model(), prompts_for(timeline), policy_for(name, timeline), noise, GRID))
         assert len(set(seen[7:])) == 1
 
 
@@ -142,7 +139,7 @@ def test_bfloat16_runs_and_stays_near(name: str) -> None:
     timeline = story(SHORT)
     small = model().to(torch.bfloat16)
     policy = policy_for(name, timeline)
-    for whole, half in zip(run(name, timeline), rollout(small, prompts_for(timeline), policy,
+    for whole, half in zip(run(name, timeline), rollout(timeline, small, prompts_for(timeline), policy,
                                                         KeyedNoise(1, timeline.scenes), GRID), strict=True):
         assert half.latents.dtype is torch.bfloat16 and half.latents.isfinite().all()
         apart = (whole.latents - half.latents.float()).norm() / whole.latents.norm()

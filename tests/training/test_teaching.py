@@ -67,8 +67,8 @@ def as_films_are_made(
             text.pooled[row * lesson.blocks + block][None],
         )
         made.append(school.transformer(noisy[row:row + 1, here], times[row, block].expand(1, BLOCK), prompt, context))
-        context.observer = lambda layer, query, key, value: raw[layer].append((key, value))
-        school.transformer(lesson.latents[row:row + 1, here], torch.zeros(1, BLOCK), prompt, context)
+        clean = context.observed_by(lambda layer, query, key, value: raw[layer].append((key, value)))
+        school.transformer(lesson.latents[row:row + 1, here], torch.zeros(1, BLOCK), prompt, clean)
     return torch.cat(made, 1)[0]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from echo_cli.memory.policies.base import Policy, Sliding
+from echo_cli.memory.policies.base import Plan, Policy, Sliding
 from echo_cli.memory.policies.echo_forcing import EchoForcing
 from echo_cli.memory.policies.echo_infinity import EchoInfinity
 from echo_cli.memory.policies.flush import Flushing
@@ -32,6 +32,4 @@ def make_policy(name: str, settings: Window, spec: ModelSpec, timeline: Timeline
     """A policy for one run, or a UsageError that says which settings cannot be. `queries` are those learned for the
     model; policies that live by them begin with unlearned ones where there are none."""
     assert type(settings) is settings_type(name), f"settings of '{name}' are {settings_type(name).__name__}"
-    policy = POLICIES[name](name, settings, spec, timeline, recalls)
-    policy.queries = queries
-    return policy
+    return POLICIES[name](name, settings, Plan(spec, timeline, recalls, queries))

@@ -7,19 +7,19 @@ moments of a block's life (`open_scene`, `arrange`, `absorb`, `close_scene`) and
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
-
-import torch
+from types import MappingProxyType
+from typing import Any
 
 from echo_cli.context import BlockContext, Observer
 from echo_cli.errors import UsageError
 from echo_cli.layout import Layout, Role, Segment
 from echo_cli.memory.settings import Sink, Window
-from echo_cli.memory.store import CleanPass, KVStore
+from echo_cli.memory.store import CleanPass, KVStore, Placement
 from echo_cli.models.queries.model import MemoryQueries
 from echo_cli.runtime import Later
-from echo_cli.spec import Grid, ModelSpec
+from echo_cli.spec import ModelSpec
 from echo_cli.state import Nest
 from echo_cli.storyboard.matching import Recall
 from echo_cli.storyboard.nouns import Block, Kind, Timeline
@@ -57,6 +57,7 @@ class Transition:
     position_jump: int | None = None
     clear_after: int | None = None
     replay: tuple[Replay, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))  # of this kind of transition
 
 
 @dataclass(slots=True)
@@ -81,17 +82,25 @@ class Facts:
     left_scenes: tuple[int | None, ...] = ()  # which scenes; None stands for all earlier ones together
 
 
-class Policy(ABC):
-    """One run's memory decisions. Subclasses override hooks; `settings` is frozen, all other state is the run's.
-    `recalls` says which scene each recalling scene was matched with; `queries` are the learned ones, if there are any;
-    `home` is where remembered frames are kept, if not on the device."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is known of a film before its first block. `recalls` gives the earlier scene that each recalling scene was
+    matched with; `queries` are those learned for the model, if there are any."""
 
+    spec: ModelSpec
+    timeline: Timeline
+    recalls: Mapping[int, Recall] = field(default_factory=lambda: MappingProxyType({}))
     queries: MemoryQueries | None = None
-    home: torch.device | None = None
 
-    def __init__(self, name: str, settings: Window, spec: ModelSpec, timeline: Timeline,
-                 recalls: Mapping[int, Recall]) -> None:
-        self.name, self.settings, self.spec, self.timeline, self.recalls = name, settings, spec, timeline, recalls
+
+class Policy(ABC):
+    """One run's memory decisions. Subclasses override hooks; `settings` and `plan` are frozen, all other state is the
+    run's."""
+
+    def __init__(self, name: str, settings: Window, plan: Plan) -> None:
+        self.name, self.settings, self.plan = name, settings, plan
+        self.spec, self.scenes, self.recalls = plan.spec, plan.timeline.scenes, plan.recalls
+        spec = plan.spec
         self.window = spec.window if settings.window is None else settings.window
         self.block = spec.block_frames
         self.jumps: dict[int, int | None] = {}  # how far a scene's first block leaps, where prompts decide it
@@ -113,7 +122,7 @@ class Policy(ABC):
         return False
 
     @abstractmethod
-    def allocate(self, grid: Grid, device: torch.device, dtype: torch.dtype, batch: int = 1) -> KVStore:
+    def allocate(self, place: Placement) -> KVStore:
         """The store that this policy needs, all of it at once."""
 
     @property
@@ -127,7 +136,7 @@ class Policy(ABC):
         return 0
 
     def open_scene(self, block: Block, store: KVStore) -> Transition:
-        return Transition(self.timeline.scenes[block.scene].transition)
+        return Transition(self.scenes[block.scene].transition)
 
     @abstractmethod
     def arrange(self, block: Block, store: KVStore) -> Layout:
@@ -197,9 +206,8 @@ def layout_of(past: Sequence[Held], roles: Sequence[Role], block: Block, current
 class Sliding(Policy):
     """`window` and `sink`: the first `anchors` frames stay, the last ones fill the rest, positions from slot order."""
 
-    def __init__(self, name: str, settings: Window, spec: ModelSpec, timeline: Timeline,
-                 recalls: Mapping[int, Recall]) -> None:
-        super().__init__(name, settings, spec, timeline, recalls)
+    def __init__(self, name: str, settings: Window, plan: Plan) -> None:
+        super().__init__(name, settings, plan)
         self.anchors = settings.anchor_frames if isinstance(settings, Sink) else 0
         self.room = self.window - self.block  # remembered frames
         if self.anchors >= self.room:
@@ -210,9 +218,8 @@ class Sliding(Policy):
         self.current: list[Held] = []
         self.jump: int | None = None
 
-    def allocate(self, grid: Grid, device: torch.device, dtype: torch.dtype, batch: int = 1) -> KVStore:
-        return KVStore(self.spec, grid, self.room + self.block, self.window, batch=batch, device=device, dtype=dtype,
-                       home=self.home)
+    def allocate(self, place: Placement) -> KVStore:
+        return KVStore(self.spec, place, self.room + self.block, self.window)
 
     def arrange(self, block: Block, store: KVStore) -> Layout:
         self.current = held_block(block, store.take(self.block))

@@ -5,8 +5,8 @@ Faithful to the released method, slot for slot; where it is odd, it is odd here 
 first `end` are in use, and what stands behind them is what was there before, as in a buffer that is never cleared.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 
 import torch
 from torch import Tensor
@@ -15,16 +15,24 @@ from echo_cli.context import BlockContext, Observer
 from echo_cli.layout import Layout, Role
 from echo_cli.memory import scoring
 from echo_cli.memory.history import History, Places
-from echo_cli.memory.policies.base import Facts, Held, Policy, Transition, held_block, held_from, layout_of, told_held
+from echo_cli.memory.policies.base import (
+    Facts,
+    Held,
+    Plan,
+    Policy,
+    Transition,
+    held_block,
+    held_from,
+    layout_of,
+    told_held,
+)
 from echo_cli.memory.recall import Keepsake, SceneLibrary, most_at_once
 from echo_cli.memory.settings import Cut, changed
 from echo_cli.memory.settings import EchoForcing as Settings
-from echo_cli.memory.store import CleanPass, KVStore
+from echo_cli.memory.store import CleanPass, KVStore, Placement
 from echo_cli.runtime import Later
-from echo_cli.spec import Grid, ModelSpec
 from echo_cli.state import Nest
-from echo_cli.storyboard.matching import Recall
-from echo_cli.storyboard.nouns import Block, Kind, Timeline
+from echo_cli.storyboard.nouns import Block, Kind
 
 # What a scene's clock and countdowns stand at, between two blocks.
 PLAIN = (
@@ -43,9 +51,8 @@ PLAIN = (
 class EchoForcing(Policy):
     settings: Settings
 
-    def __init__(self, name: str, settings: Settings, spec: ModelSpec, timeline: Timeline,
-                 recalls: Mapping[int, Recall]) -> None:
-        super().__init__(name, settings, spec, timeline, recalls)
+    def __init__(self, name: str, settings: Settings, plan: Plan) -> None:
+        super().__init__(name, settings, plan)
         parts = settings.anchor_frames + settings.history_frames + settings.recent_frames + self.block
         if settings.compression and parts != self.window:
             self.refuse(
@@ -58,9 +65,9 @@ class EchoForcing(Policy):
         if self.wave > self.window:
             self.refuse(f"a rolling cycle of {settings.rolling_cycle} needs {self.wave} frames, more than the window's "
                         f"{self.window}", f"Use a rolling cycle of at most {self.window // self.block}.")
-        self.cuts = {index: self._cut(index) for index in range(1, len(timeline.scenes))}
+        self.cuts = {index: self._cut(index) for index in range(1, len(self.scenes))}
         chains = [0]  # for each scene, the one that opened its chain of smooth transitions
-        for index, scene in enumerate(timeline.scenes[1:], start=1):
+        for index, scene in enumerate(self.scenes[1:], start=1):
             chains.append(chains[-1] if scene.transition is Kind.SMOOTH else index)
         self.wanted = {index: keepsake for index in self.cuts if (keepsake := self._wanted(index, chains))}
         self.last_wanted = {keepsake: index for index, keepsake in self.wanted.items()}
@@ -93,7 +100,7 @@ class EchoForcing(Policy):
     # What the film will ask for, decided before it begins
 
     def _cut(self, index: int) -> Cut:
-        scene = self.timeline.scenes[index]
+        scene = self.scenes[index]
         problems: list[str] = []
         cut = changed(self.settings.cut(scene.transition or Kind.SMOOTH), scene.memory, f"scene '{scene.id}'", problems)
         if problems:
@@ -104,7 +111,7 @@ class EchoForcing(Policy):
         return cut
 
     def _wanted(self, index: int, chains: Sequence[int]) -> Keepsake | None:
-        cut, kind = self.cuts[index], self.timeline.scenes[index].transition
+        cut, kind = self.cuts[index], self.scenes[index].transition
         if cut.source in ("none", "resink"):
             return None
         if kind is Kind.RECALL:
@@ -133,7 +140,7 @@ class EchoForcing(Policy):
 
     # Tensors, allocated once
 
-    def allocate(self, grid: Grid, device: torch.device, dtype: torch.dtype, batch: int = 1) -> KVStore:
+    def allocate(self, place: Placement) -> KVStore:
         settings, spec = self.settings, self.spec
         carried = 1 + max((cut.recent_frames for cut in self.cuts.values()), default=0)
         capacity = max(settings.history_capacity, self.window)
@@ -143,16 +150,14 @@ class EchoForcing(Policy):
                  + 2 * settings.candidate_frames // settings.candidate_stride + 3)
         if not settings.compression:
             slots += self.window
-        store = KVStore(
-            spec, grid, slots, self.window, carried, batch, device, dtype, settings.forgetting == "suppress", self.home
-        )
-        frame = (spec.depth, batch, grid.tokens, spec.heads, spec.head_dim)
-        self.library = SceneLibrary(self._library_size, frame, device, dtype)
+        store = KVStore(spec, place, slots, self.window, carried, settings.forgetting == "suppress")
+        frame = (spec.depth, place.batch, place.grid.tokens, spec.heads, spec.head_dim)
+        self.library = SceneLibrary(self._library_size, frame, place.device, place.dtype)
         self.blank = Held(store.take(1)[0], 0, None)
         self.window_frames, self.origins = [self.blank] * self.window, [self.blank] * self.window
 
         self.history = History(settings, spec, store, slots, capacity, self.window)
-        self.scene_query_sum = torch.zeros(spec.depth, batch, spec.heads, spec.head_dim, device=device)
+        self.scene_query_sum = torch.zeros(spec.depth, place.batch, spec.heads, spec.head_dim, device=place.device)
         return store
 
     @property
@@ -200,9 +205,9 @@ class EchoForcing(Policy):
         self.clear_in, self.jump = cut.clear_after, self.jumps[block.scene]
         if wanted and self.last_wanted[wanted] == block.scene:
             self.library.forget(wanted)
-        return Transition(self.timeline.scenes[block.scene].transition, self.carried,
+        return Transition(self.scenes[block.scene].transition, self.carried,
                           cut.source if memory else None, memory[0].scene if memory else None,
-                          self.recalls.get(block.scene), self.jump, cut.clear_after or None)
+                          self.recalls.get(block.scene), self.jump, cut.clear_after or None, settings=asdict(cut))
 
     # A block takes its place
 

@@ -6,7 +6,7 @@ stands at the last place of the trained window, and stays there for ever. Querie
 frames leave: until then nothing is forgotten. A change of prompt changes the text alone, as in `window`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -14,16 +14,15 @@ import torch
 from torch import Tensor
 
 from echo_cli.layout import Layout, Role
-from echo_cli.memory.policies.base import Facts, Held, Sliding, held_block, layout_of, told_held
+from echo_cli.memory.policies.base import Facts, Held, Plan, Sliding, held_block, layout_of, told_held
 from echo_cli.memory.settings import EchoInfinity as Settings
 from echo_cli.memory.settings import Update
-from echo_cli.memory.store import CleanPass, KVStore
+from echo_cli.memory.store import CleanPass, KVStore, Placement
 from echo_cli.models.queries.model import FRAMES, MemoryQueries, QueryState
 from echo_cli.runtime import Later
-from echo_cli.spec import Grid, ModelSpec
+from echo_cli.spec import ModelSpec
 from echo_cli.state import Nest
-from echo_cli.storyboard.matching import Recall
-from echo_cli.storyboard.nouns import Block, Timeline
+from echo_cli.storyboard.nouns import Block
 
 COLUMNS = 8  # scenes whose share in the queries is followed one by one; what is older is followed together
 
@@ -144,20 +143,19 @@ def learned_or_not(queries: MemoryQueries | None, trained: bool, spec: ModelSpec
 class EchoInfinity(Sliding):
     settings: Settings
 
-    def __init__(self, name: str, settings: Settings, spec: ModelSpec, timeline: Timeline,
-                 recalls: Mapping[int, Recall]) -> None:
-        super().__init__(name, settings, spec, timeline, recalls)
+    def __init__(self, name: str, settings: Settings, plan: Plan) -> None:
+        super().__init__(name, settings, plan)
         self.memory: Absorbing
         self.facts = Facts()
 
-    def allocate(self, grid: Grid, device: torch.device, dtype: torch.dtype, batch: int = 1) -> KVStore:
-        return self.allocate_for(grid, device, dtype, batch)
+    def allocate(self, place: Placement) -> KVStore:
+        return self.allocate_for(place)
 
-    def allocate_for(
-        self, grid: Grid, device: torch.device, dtype: torch.dtype, batch: int, slots: int = 0, fades: int = 0
-    ) -> KVStore:
+    def allocate_for(self, place: Placement, slots: int = 0, fades: int = 0) -> KVStore:
         """The store, with room for some more frames and rows of weights."""
-        learned = learned_or_not(self.queries, self.settings.trained, self.spec, self.settings.query_frames, device)
+        learned = learned_or_not(
+            self.plan.queries, self.settings.trained, self.spec, self.settings.query_frames, place.device
+        )
         frames = self.settings.query_frames or learned.frames
         if frames > learned.frames:
             self.refuse(f"{frames} query frames are wanted, but {learned.frames} were learned",
@@ -169,17 +167,7 @@ class EchoInfinity(Sliding):
                 f"of {self.window}",
                 "Take fewer (query_frames, anchor_frames), or a larger window.",
             )
-        store = KVStore(
-            self.spec,
-            grid,
-            self.room + self.block + frames + slots,
-            self.window,
-            fades,
-            batch,
-            device,
-            dtype,
-            home=self.home,
-        )
+        store = KVStore(self.spec, place, self.room + self.block + frames + slots, self.window, fades)
         self.memory = Absorbing(learned, frames, self.settings.update, store)
         return store
 

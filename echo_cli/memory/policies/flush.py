@@ -1,13 +1,9 @@
 """`flush` and `none`: at every change of prompt the window is emptied but for its ends."""
 
-from collections.abc import Mapping
-
-from echo_cli.memory.policies.base import Sliding, Transition
+from echo_cli.memory.policies.base import Plan, Sliding, Transition
 from echo_cli.memory.settings import Flush
 from echo_cli.memory.store import KVStore
-from echo_cli.spec import ModelSpec
-from echo_cli.storyboard.matching import Recall
-from echo_cli.storyboard.nouns import Block, Kind, Timeline
+from echo_cli.storyboard.nouns import Block, Kind
 
 
 class Flushing(Sliding):
@@ -15,13 +11,12 @@ class Flushing(Sliding):
 
     settings: Flush
 
-    def __init__(self, name: str, settings: Flush, spec: ModelSpec, timeline: Timeline,
-                 recalls: Mapping[int, Recall]) -> None:
-        super().__init__(name, settings, spec, timeline, recalls)
+    def __init__(self, name: str, settings: Flush, plan: Plan) -> None:
+        super().__init__(name, settings, plan)
         self.need_positions(settings.hard_cut_jump)
 
     def open_scene(self, block: Block, store: KVStore) -> Transition:
-        kind = self.timeline.scenes[block.scene].transition
+        kind = self.scenes[block.scene].transition
         first = self.past[:self.settings.kept_first]
         rest = self.past[self.settings.kept_first:]
         self.keep_only(first + rest[max(0, len(rest) - self.settings.kept_last):], store)

@@ -1,22 +1,17 @@
 """`recache`: at every change of prompt the remembered frames are encoded again under the new one (LongLive)."""
 
-from collections.abc import Mapping
-
 from echo_cli.layout import Role
-from echo_cli.memory.policies.base import Held, Replay, Sliding, Transition, layout_of
+from echo_cli.memory.policies.base import Held, Plan, Replay, Sliding, Transition, layout_of
 from echo_cli.memory.settings import Recache
 from echo_cli.memory.store import KVStore
-from echo_cli.spec import ModelSpec
-from echo_cli.storyboard.matching import Recall
-from echo_cli.storyboard.nouns import Block, Timeline
+from echo_cli.storyboard.nouns import Block
 
 
 class Recaching(Sliding):
     settings: Recache
 
-    def __init__(self, name: str, settings: Recache, spec: ModelSpec, timeline: Timeline,
-                 recalls: Mapping[int, Recall]) -> None:
-        super().__init__(name, settings, spec, timeline, recalls)
+    def __init__(self, name: str, settings: Recache, plan: Plan) -> None:
+        super().__init__(name, settings, plan)
         wanted = settings.anchor_frames + settings.recent_frames
         if settings.recent_frames < 1 or wanted > self.room:
             self.refuse(f"{settings.anchor_frames} anchor and {settings.recent_frames} recent frames do not fit beside "
@@ -28,7 +23,7 @@ class Recaching(Sliding):
         return True
 
     def open_scene(self, block: Block, store: KVStore) -> Transition:
-        kind = self.timeline.scenes[block.scene].transition
+        kind = self.scenes[block.scene].transition
         start = 0 if self.settings.recache_anchors else self.anchors
         runs = [self.past[at:at + self.block] for at in range(start, len(self.past), self.block)]
         return Transition(kind, carried=len(self.past),

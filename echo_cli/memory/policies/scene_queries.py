@@ -6,31 +6,26 @@ empty window and queries that know nothing; a recall brings back the queries of 
 beside the one frame folded from it, which fades where it disagrees with the new scene and then leaves.
 """
 
-from collections.abc import Mapping
-
 import torch
 
 from echo_cli.layout import Role
 from echo_cli.memory import scoring
-from echo_cli.memory.policies.base import Facts, Held, Transition, held_from, told_held
+from echo_cli.memory.policies.base import Facts, Held, Plan, Transition, held_from, told_held
 from echo_cli.memory.policies.echo_infinity import EchoInfinity
 from echo_cli.memory.recall import Keepsake, SceneLibrary, most_at_once
 from echo_cli.memory.settings import SceneQueries as Settings
-from echo_cli.memory.store import CleanPass, KVStore
+from echo_cli.memory.store import CleanPass, KVStore, Placement
 from echo_cli.runtime import Later
-from echo_cli.spec import Grid, ModelSpec
 from echo_cli.state import Nest
-from echo_cli.storyboard.matching import Recall
-from echo_cli.storyboard.nouns import Block, Kind, Timeline
+from echo_cli.storyboard.nouns import Block, Kind
 
 
 class SceneQueries(EchoInfinity):
     settings: Settings
 
-    def __init__(self, name: str, settings: Settings, spec: ModelSpec, timeline: Timeline,
-                 recalls: Mapping[int, Recall]) -> None:
-        super().__init__(name, settings, spec, timeline, recalls)
-        self.last_wanted = {recall.scene: index for index, recall in sorted(recalls.items())}
+    def __init__(self, name: str, settings: Settings, plan: Plan) -> None:
+        super().__init__(name, settings, plan)
+        self.last_wanted = {recall.scene: index for index, recall in sorted(self.recalls.items())}
         self.at_once = most_at_once({Keepsake("queries", scene): last for scene, last in self.last_wanted.items()})
         if self.at_once > settings.library:
             self.refuse(
@@ -44,10 +39,10 @@ class SceneQueries(EchoInfinity):
         self.clear_in = 0
         self.shelf: dict[int, Nest] = {}  # what the queries of kept scenes consist of
 
-    def allocate(self, grid: Grid, device: torch.device, dtype: torch.dtype, batch: int = 1) -> KVStore:
+    def allocate(self, place: Placement) -> KVStore:
         settings, spec = self.settings, self.spec
         candidates = -(-settings.candidate_frames // settings.candidate_stride)
-        store = self.allocate_for(grid, device, dtype, batch, slots=candidates + 1, fades=1)
+        store = self.allocate_for(place, slots=candidates + 1, fades=1)
         if settings.recall_frame and not 1 <= settings.clear_after <= self.room // self.block:
             self.refuse(
                 f"a recall frame cannot stay for {settings.clear_after} blocks beside the queries "
@@ -55,10 +50,9 @@ class SceneQueries(EchoInfinity):
                 f"Set clear_after to 1, or more, up to {self.room // self.block}.",
             )
         frames = len(self.memory.slots) + settings.recall_frame
-        self.library = SceneLibrary(
-            self.at_once * frames, (spec.depth, batch, grid.tokens, spec.heads, spec.head_dim), device, dtype
-        )
-        self.scene_query_sum = torch.zeros(spec.depth, batch, spec.heads, spec.head_dim, device=device)
+        frame = (spec.depth, place.batch, place.grid.tokens, spec.heads, spec.head_dim)
+        self.library = SceneLibrary(self.at_once * frames, frame, place.device, place.dtype)
+        self.scene_query_sum = torch.zeros(spec.depth, place.batch, spec.heads, spec.head_dim, device=place.device)
         return store
 
     @property
@@ -74,7 +68,7 @@ class SceneQueries(EchoInfinity):
     # A scene opens
 
     def open_scene(self, block: Block, store: KVStore) -> Transition:
-        scene, kind = block.scene, self.timeline.scenes[block.scene].transition
+        scene, kind = block.scene, self.scenes[block.scene].transition
         self.scene_start, self.candidates, self.query_tokens = block.frames.start, [], 0
         self.scene_query_sum.zero_()
         self.recalled, self.clear_in = [], 0

@@ -89,7 +89,7 @@ def test_every_prompt_of_a_film_is_encoded_in_one_reading(
     board = parse(STORY)
     lines = timeline(board, backend.spec.geometry)
     with torch.inference_mode():
-        next(film(backend, plan_policy("window", read_settings("window"), backend, lines), 0, board.size))
+        next(film(backend, lines, plan_policy("window", read_settings("window"), backend, lines), 0, board.size))
     assert readings == [3]
 
 
@@ -126,11 +126,10 @@ def test_whatever_waits_on_the_host_the_latents_are_the_same(folder: Path) -> No
     board, films = parse(STORY), {}
     for offload in (Offload.NONE, Offload.MEMORY, Offload.LAYERS):
         backend = wan.load(CPU, folder, Running(offload=offload))
-        policy = plan_policy(
-            "echo-forcing", read_settings("echo-forcing"), backend, timeline(board, backend.spec.geometry)
-        )
+        lines = timeline(board, backend.spec.geometry)
+        policy = plan_policy("echo-forcing", read_settings("echo-forcing"), backend, lines)
         with torch.inference_mode():
-            films[offload] = torch.cat([result.latents for result in film(backend, policy, 0, (64, 32))], 1)
+            films[offload] = torch.cat([result.latents for result in film(backend, lines, policy, 0, (64, 32))], 1)
         assert (backend.home is None) == (offload is Offload.NONE)
     assert torch.equal(films[Offload.NONE], films[Offload.MEMORY]) and torch.equal(
         films[Offload.NONE], films[Offload.LAYERS]

@@ -45,5 +45,5 @@ def test_queries_are_loaded_beside_their_own_transformer_and_make_films(
     timeline = timeline_of(scenes, [7, 2], backend.spec.geometry)
     policy = plan_policy("scene-queries", read_settings("scene-queries"), backend, timeline)
     with torch.inference_mode():
-        made = [result.latents for result in film(backend, policy, 0, (32, 32))]
+        made = [result.latents for result in film(backend, timeline, policy, 0, (32, 32))]
     assert len(made) == 9 and all(latents.isfinite().all() for latents in made)

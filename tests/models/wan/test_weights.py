@@ -138,7 +138,7 @@ def latents(weights: Weights) -> Tensor:
         plan_recalls(timeline.scenes, [[1.0]], 64),
     )
     results = rollout(
-        transformer, [rows[None]], policy, KeyedNoise(1, timeline.scenes), weights.spec.grid_of_latents(4, 6)
+        timeline, transformer, [rows[None]], policy, KeyedNoise(1, timeline.scenes), weights.spec.grid_of_latents(4, 6)
     )
     return torch.cat([result.latents for result in results], 1)
 
