@@ -13,13 +13,16 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from echo_cli.errors import EchoError
 from echo_cli.files import sha256
 from echo_cli.render.outputs import Outputs, outputs_of
 from echo_cli.render.resume import Work
 from echo_cli.trace.reader import read_trace
+
+if TYPE_CHECKING:
+    from echo_cli.bench.victim import Blow, Command
 
 STORY = """
 version: 1
@@ -58,13 +61,14 @@ class Strike:
     told: str
 
 
-def measure(interruptions: int, seed: int, model: str = "random") -> Iterator[Strike]:
-    """Strikes, as they are dealt. The same seed strikes at the same moments, as far as clocks let it."""
+def measure(run: "Command", interruptions: int, seed: int, model: str = "random") -> Iterator[Strike]:
+    """Strikes, as they are dealt, at processes in which `run` runs a command line. The same seed strikes at the same
+    moments, as far as clocks let it."""
     from echo_cli.bench.victim import Blow
 
     dice = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="echo-faults-") as place:
-        studio = _Studio(Path(place), model)
+        studio = _Studio(Path(place), run, model)
         models = {shape: studio.unstruck(shape) for shape in set(SHAPES)}
         dealt, film, moments = 0, 0, list(MOMENTS_OF)
         while dealt < interruptions:
@@ -99,10 +103,10 @@ def measure(interruptions: int, seed: int, model: str = "random") -> Iterator[St
 class _Studio:
     """Runs `generate`, each time in a new process forked from one that has everything loaded."""
 
-    def __init__(self, place: Path, model: str) -> None:
-        self._place, self._model = place, model
+    def __init__(self, place: Path, command: "Command", model: str) -> None:
+        self._place, self._command, self._model = place, command, model
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["echo_cli.bench.victim"])
+        self._context.set_forkserver_preload(["echo_cli.bench.victim", command.__module__])
         (place / "story.yaml").write_text(STORY)
 
     def folder(self, name: str) -> Path:
@@ -118,25 +122,13 @@ class _Studio:
             )
         return folder
 
-    def run(self, folder: Path, shape: str, blow: Any) -> int:
+    def run(self, folder: Path, shape: str, blow: "Blow | None") -> int:
         from echo_cli.bench.victim import make
 
-        arguments = [
-            str(self._place / "story.yaml"),
-            "-o",
-            str(folder / shape),
-            "--scale",
-            "1",
-            "--preset",
-            "ultrafast",
-            "--checkpoint-every",
-            str(EVERY),
-            "--progress",
-            "none",
-            "--device",
-            "cpu",
-        ]
-        child = self._context.Process(target=make, args=(arguments, folder / "words.txt", self._model, blow))
+        quick = f"--scale 1 --preset ultrafast --checkpoint-every {EVERY} --progress none --device cpu"
+        arguments = [str(self._place / "story.yaml"), "-o", str(folder / shape), *quick.split()]
+        given = (self._command, arguments, folder / "words.txt", self._model, blow)
+        child = self._context.Process(target=make, args=given)
         child.start()
         child.join()
         assert child.exitcode is not None

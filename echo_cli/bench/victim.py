@@ -1,6 +1,7 @@
-"""The process that makes a film and is struck while it does: the real command, with a moment armed at which it dies.
+"""The process that makes a film and is struck while it does so: the real command, armed with a moment at which it dies.
 
-Runs in a child of its own, forked from one that has torch loaded. What is struck, when and how, `faults` decides.
+Runs in a child of its own, forked from one that has torch loaded. `faults` decides what is struck, when and how; the
+caller says which function runs a command line.
 """
 
 import os
@@ -14,7 +15,6 @@ from typing import Any
 
 import torch
 
-from echo_cli.cli.app import run
 from echo_cli.models import loaders
 from echo_cli.models.backend import Backend
 from echo_cli.models.files.loading import random_transformer
@@ -37,6 +37,9 @@ MOMENTS: dict[str, tuple[type, str]] = {
 }
 
 
+Command = Callable[[list[str]], int]  # runs a command line; its exit code
+
+
 @dataclass(frozen=True, slots=True)
 class Blow:
     """A signal, so many seconds after a moment has come for the nth time."""
@@ -47,8 +50,8 @@ class Blow:
     signal: str
 
 
-def make(arguments: list[str], words: Path, model: str, blow: Blow | None) -> None:
-    """Run `generate` with these arguments; what it says goes to `words`. Ends the process."""
+def make(run: Command, arguments: list[str], words: Path, model: str, blow: Blow | None) -> None:
+    """Run `generate` with these arguments; its output goes to `words`. Ends the process."""
     torch.set_num_threads(1)
     said = os.open(words, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(said, 1)

@@ -72,8 +72,8 @@ def train(
     from echo_cli.training.course import PRESETS, STAGES, Course, Watch
 
     if report:
+        from echo_cli.bench.trained import report as judged
         from echo_cli.models.tiny.model import INDEX, WEIGHTS, load, save_measured
-        from echo_cli.training.report import report as judged
 
         runtime = Runtime.choose(device, "float32")
         with told_as_output(out):

@@ -7,6 +7,7 @@ import pytest
 
 from echo_cli.bench.faults import Strike, _finished, _whole, measure, table
 from echo_cli.bench.victim import MOMENTS
+from echo_cli.cli.app import run
 from tests.render.stage import job
 from tests.render.test_resume import made
 
@@ -43,7 +44,7 @@ def test_a_film_that_is_not_whole_is_seen(tmp_path: Path, shape: str) -> None:
 
 @pytest.mark.slow
 def test_films_survive_being_struck() -> None:
-    strikes = list(measure(6, seed=7))
+    strikes = list(measure(run, 6, seed=7))
     assert len(strikes) >= 6 and all(strike.whole and strike.same is not False for strike in strikes), "\n".join(
         table(strikes)
     )

@@ -9,14 +9,12 @@ import torch
 
 from echo_cli.memory.store import KVStore
 from echo_cli.models.backend import Backend
-from echo_cli.models.files.loading import random_transformer
-from echo_cli.models.tiny.text import WordTextEncoder
 from echo_cli.rope import RopeTable
 from echo_cli.training.loop import Budget, run
 from echo_cli.training.remember import Film, MemoryPlan, Plot, Remembering, figures, plot
 from echo_cli.world.stories import StoryKind
 
-from .pupils import SMALL, Squares
+from .pupils import SMALL, Squares, small_backend
 
 PLAN = MemoryPlan(queries=3, batch=2, lessons=2)
 RETURN = Plot(StoryKind.RETURN, ((0, 7), (1, 3), (0, 2)))
@@ -25,10 +23,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def backend() -> Backend:
-    torch.manual_seed(0)
-    return Backend(
-        SMALL, random_transformer(SMALL, 0), WordTextEncoder(SMALL.text_dim).requires_grad_(False), Squares(), "0"
-    )
+    return small_backend(0, Squares())
 
 
 def stage(backend: Backend, plan: MemoryPlan = PLAN, seed: int = 1) -> Remembering:

@@ -26,12 +26,13 @@ def faults(
     differs.
     """
     from echo_cli.bench.faults import measure, table
+    from echo_cli.cli.app import run
     from echo_cli.models.registry import find
 
     if model != "random":
         find(model)
     strikes = []
-    for strike in measure(interruptions, seed, model):
+    for strike in measure(run, interruptions, seed, model):
         strikes.append(strike)
         print(f"{len(strikes)} of {interruptions}", file=sys.stderr)
         if strike.told:

@@ -1,7 +1,6 @@
-"""What a trained `tiny` is worth: its films of held-out stories before the judges, and what memory adds to them.
+"""What trained weights of `tiny` are worth: films of held-out stories are judged, with and without memory.
 
-Figures are shares and decibels, as they are; contact sheets lie beside them. Knows nothing of how the weights were
-trained.
+Figures are shares and decibels; contact sheets lie beside them. Knows nothing of how the weights were trained.
 """
 
 import json
