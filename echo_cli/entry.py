@@ -1,62 +1,27 @@
 """The `echo` on PATH: what is certainly meant for the tool goes to it, everything else to the system's echo, unchanged.
 
-Standard library only until there is evidence, and as little of it as possible: this runs whenever a program looks `echo`
-up on PATH. Which options a command has is not known here; `cli.guard` is asked, once something of ours is named.
+Standard library only until there is evidence, and as little of it as possible: this runs whenever a program looks
+`echo` up on PATH. Once something of ours is named, `cli.guard` decides.
 """
 
 import os
 import sys
 
-from echo_cli.commands import ALWAYS_ECHOED, COMMANDS, OPTIONS
+from echo_cli.evidence import may_be_ours
 
-ENDINGS = (".yaml", ".yml", ".json")
-FILMS = (".mp4", ".mov", ".mkv", ".webm", ".gif")
-INSIDE = (b"scenes:", b'"scenes"')  # a storyboard's opening lines, whatever the file is called
 LAST_RESORT = "/bin/echo"
 _HANDED_OVER = "ECHO_CLI_HANDED_OVER"  # our process number: a launcher that leads back here is passed by
 
 
 def main() -> None:
     """Runs the tool or becomes the system's echo; returns in neither case."""
-    if is_ours(sys.argv[1:]):
+    if may_be_ours(sys.argv[1:]):
         from echo_cli.cli.app import main as tool
+        from echo_cli.cli.guard import is_ours
 
-        tool()
+        if is_ours(sys.argv[1:]):
+            tool()
     hand_over(sys.argv[1:])
-
-
-def is_ours(arguments: list[str]) -> bool:
-    """Whether a call of `echo` is certainly meant for the tool: one of its commands, whose arguments the rest are, and
-    which name something of ours."""
-    command, *rest = arguments or [""]
-    if not rest:
-        return command in OPTIONS
-    if command not in COMMANDS or command == ALWAYS_ECHOED or not any(map(hints_at_us, rest)):
-        return False
-    from echo_cli.cli.guard import takes
-
-    return takes(command, rest)
-
-
-def hints_at_us(word: str) -> bool:
-    """Whether a word might be an option, or names something of ours."""
-    return word.startswith("-") or names_ours(word)
-
-
-def names_ours(word: str) -> bool:
-    """Whether a word names a storyboard, a trace, a film or a folder."""
-    if word.lower().endswith(ENDINGS) or os.path.isdir(word):
-        return True
-    return os.path.isfile(word) and (word.lower().endswith(FILMS) or _reads_as_storyboard(word))
-
-
-def _reads_as_storyboard(path: str) -> bool:
-    try:
-        with open(path, "rb") as file:
-            start = file.read(4096)
-    except OSError:
-        return False
-    return any(mark in start for mark in INSIDE)
 
 
 def hand_over(arguments: list[str]) -> None:

@@ -1,17 +1,20 @@
 """The house stands: a module imports its own floor or a lower one, no two need each other, few need torch."""
 
 import ast
+import shutil
 import subprocess
 import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 # Packages and top-level modules, from the ground up; "" is the door, echo_cli/__init__.py. Within a floor anything may
 # import anything, but never in a circle. A trace names the storyboard's nouns, and so stands above it; `machine`
 # measures a device, and so stands beside `runtime`.
 FLOORS = (
-    ("layout", "state", "files", "text", "errors", "faults", "commands"),
+    ("layout", "state", "files", "text", "errors", "faults", "commands", "evidence"),
     ("storyboard", "formats"),
     ("trace", "video"),
     ("runtime", "spec", "rope", "state_files", "machine"),
@@ -76,3 +79,10 @@ def test_the_lower_floors_need_no_torch() -> None:
         "    assert 'torch' not in sys.modules, name\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.skipif(not shutil.which("ruff"), reason="needs ruff, of the dev extra")
+def test_ruff_finds_nothing() -> None:
+    done = subprocess.run(["ruff", "check", "--no-cache", "--quiet", "--output-format=concise", "."], cwd=ROOT,
+                          capture_output=True, text=True)
+    assert done.stdout + done.stderr == ""

@@ -3,7 +3,6 @@
 A command's module is imported when that command runs, and torch inside its function, so that help answers at once.
 """
 
-import importlib
 import os
 import sys
 from collections.abc import Iterator
@@ -14,28 +13,14 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from echo_cli import __version__
+from echo_cli.cli.grammar import LOOK, GrammarError, command_named
+from echo_cli.cli.guard import is_ours
 from echo_cli.cli.messages import tell
-from echo_cli.cli.plain_help import plain
 from echo_cli.commands import ASKED, COMMANDS, NOT_OURS
-from echo_cli.entry import is_ours
 from echo_cli.errors import EchoError, Exit, Interrupted, OutputError
 from echo_cli.faults import details, known, write_log
 
 NAME = "echo-cli"
-_LOOK = {"help_option_names": ["-h", "--help"]}
-# Errors of the command line's own grammar; typer carries them under a name that depends on its version.
-GrammarError = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
-
-
-def command_named(name: str) -> Any:
-    """The command itself, its module imported."""
-    module, _, attribute = COMMANDS[name][0].partition(":")
-    found = getattr(importlib.import_module(module), attribute)
-    if not isinstance(found, typer.Typer):
-        single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(name, context_settings=_LOOK)(found)
-        found = single
-    return plain(typer.main.get_command(found))
 
 
 class _Later(TyperCommand):
@@ -90,7 +75,7 @@ app = typer.Typer(
     help="Turns a storyboard of timed prompts into one long video, and shows what its memory did on the way.",
     epilog=f"{NAME} COMMAND --help tells more of a command. Exit codes: 0 done, 1 a fault of ours, 2 wrong input, "
            "3 the machine lacks something, 4 out of memory, 5 output not written, 75 interrupted.",
-    context_settings=_LOOK,
+    context_settings=LOOK,
 )
 
 

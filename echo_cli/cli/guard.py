@@ -1,4 +1,4 @@
-"""Whether the words after a command are that command's own arguments: what the `echo` script asks before it takes a call.
+"""Whether a call is meant for the tool: whether the words after a command are arguments that the command takes.
 
 Looks at names and numbers of options and arguments; whether their values make sense is for the command to say. Runs
 nothing and prints nothing.
@@ -9,14 +9,20 @@ from typing import Any
 
 from typer.core import TyperGroup
 
-from echo_cli.cli.app import GrammarError, command_named
-from echo_cli.entry import names_ours
+from echo_cli.cli.grammar import GrammarError, command_named
+from echo_cli.evidence import may_be_ours, names_ours
 
 STDIN = "-"
 READ_STDIN = ("generate", "validate", "batch")  # commands whose arguments may be `-`
 
 
-def takes(command: str, words: list[str]) -> bool:
+def is_ours(arguments: list[str]) -> bool:
+    """Whether a call of `echo` is certainly meant for the tool: one of its commands, whose arguments the rest are, and
+    which name something of ours."""
+    return may_be_ours(arguments) and (len(arguments) == 1 or _takes(arguments[0], arguments[1:]))
+
+
+def _takes(command: str, words: list[str]) -> bool:
     """Whether `words` parse as the command's arguments, and an option is among them or all they name is ours."""
     try:
         named, asked = _parsed(command_named(command), words)

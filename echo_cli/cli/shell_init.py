@@ -102,7 +102,8 @@ def snippet(shell: Shell) -> str:
     text, line, file = _SNIPPETS[shell]
     commands = [command for command in COMMANDS if command != ALWAYS_ECHOED]
     between = " " if shell is Shell.FISH else "|"
-    words = {"options": between.join(OPTIONS).replace("|", "|1:"), "commands": between.join(commands).replace("|", "|*:"),
+    words = {"options": between.join(OPTIONS).replace("|", "|1:"),
+             "commands": between.join(commands).replace("|", "|*:"),
              "words": " ".join((*commands, *OPTIONS)), "asked": ASKED, "no": str(NOT_OURS)}
     for name, value in words.items():
         text = text.replace(f"@{name}@", value)

@@ -1,4 +1,4 @@
-"""Two hundred and more ordinary uses of echo, as Makefiles, installers, CI files and people write them: none of them is ours.
+"""Two hundred and more ordinary uses of echo in Makefiles, installers, CI files and by hand: none of them is ours.
 
 One call a line, its words as a shell would split them. The folder that they run in holds files and folders whose names
 are everyday words, some of them the names of our commands.

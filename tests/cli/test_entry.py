@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from echo_cli import __version__, entry
+from echo_cli.cli.guard import is_ours
 from tests.cli.echoes import CALLS, FILES, FOLDERS
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -73,7 +74,7 @@ def test_a_listing_that_begins_with_a_command_starts_nothing(everyday: Path) -> 
 def test_what_names_something_of_ours_is_for_the_tool(words: list[str], everyday: Path) -> None:
     (everyday / "told.txt").write_text("version: 1\nscenes:\n  - id: a\n")
     (everyday / "film.mp4").write_bytes(b"")
-    assert entry.is_ours(words)
+    assert is_ours(words)
 
 
 def test_a_pipe_is_not_opened_to_see_what_it_is(everyday: Path) -> None:
@@ -129,5 +130,5 @@ def test_nothing_but_the_standard_library_is_imported_for_the_systems_echo() -> 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert {name for name in loaded if name.startswith("echo_cli")} == {
-        "echo_cli", "echo_cli.commands", "echo_cli.entry"}
+        "echo_cli", "echo_cli.commands", "echo_cli.entry", "echo_cli.evidence"}
     assert {name.partition(".")[0] for name in loaded} - {"echo_cli"} <= sys.stdlib_module_names

@@ -26,8 +26,8 @@ each_shell = pytest.mark.parametrize(
 
 
 def tell(shell: Shell, script: str, home: Path) -> str:
-    """What `shell` prints for `script` after the snippet; echo-cli is replaced by a script that shows its arguments, and
-    that says of calls which name no storyboard and no option that they are not for it."""
+    """What `shell` prints for `script` after the snippet; echo-cli is replaced by a script that shows its arguments, or
+    declines a call that names no storyboard and no option."""
     fake = home / "bin" / "echo-cli"
     fake.parent.mkdir(exist_ok=True)
     fake.write_text("#!/bin/sh\n"

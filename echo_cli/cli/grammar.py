@@ -1,0 +1,24 @@
+"""The command line's grammar: a command by its name, and the error of a call that does not fit it."""
+
+import importlib
+from typing import Any
+
+import typer
+
+from echo_cli.cli.plain_help import plain
+from echo_cli.commands import COMMANDS
+
+LOOK = {"help_option_names": ["-h", "--help"]}
+# typer carries these errors under a name that depends on its version
+GrammarError = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+
+def command_named(name: str) -> Any:
+    """The command itself, its module imported."""
+    module, _, attribute = COMMANDS[name][0].partition(":")
+    found = getattr(importlib.import_module(module), attribute)
+    if not isinstance(found, typer.Typer):
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        single.command(name, context_settings=LOOK)(found)
+        found = single
+    return plain(typer.main.get_command(found))
