@@ -199,13 +199,14 @@ def _write_blocks(
     def write(result: BlockResult, pictures: Later) -> Times:
         if keeper:
             keeper.check()
-        film.write(pictures.array()[:timeline.pictures - film.pictures])
+        before = film.pictures
+        film.write(pictures.array()[:timeline.pictures - before])
         facts = measured(result, grid)
         if trace:
             trace.measure(result.block.index, facts)
             if kept := recall_frame_record(result, policy):
                 trace.recall_frame(kept)
-        progress.step(_step(job, result, film.pictures))
+        progress.step(_step(job, result, film.pictures, film.pictures - before, facts.times))
         return Times(*map(sum, zip(totals, facts.times, strict=True)))
 
     behind: tuple[BlockResult, Later] | None = None
@@ -287,10 +288,10 @@ def _device(runtime: Runtime) -> DeviceFacts:
     return DeviceFacts(name, str(runtime.dtype).removeprefix("torch."))
 
 
-def _step(job: Job, result: BlockResult, pictures: int) -> Step:
+def _step(job: Job, result: BlockResult, pictures: int, new: int, times: Times) -> Step:
     block, timeline = result.block, job.timeline
     return Step(block.index + 1, len(timeline.blocks), block.scene + 1, len(timeline.spans),
-                timeline.spans[block.scene].scene.id, pictures, timeline.pictures, result.bytes)
+                timeline.spans[block.scene].scene.id, pictures, timeline.pictures, result.bytes, new, sum(times) / 1000)
 
 
 def _remove(path: Path) -> None:

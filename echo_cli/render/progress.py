@@ -47,7 +47,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A block is done. Counts are of things finished; `scene` counts from 1."""
+    """A block is done. Counts are of things finished; `scene` counts from 1. `new` pictures came of the block, and it
+    took `seconds`."""
 
     block: int
     blocks: int
@@ -57,6 +58,8 @@ class Step:
     picture: int
     pictures: int
     memory_bytes: int
+    new: int
+    seconds: float
     place: Place | None = None
 
     @property
@@ -66,22 +69,32 @@ class Step:
 
     @property
     def percent(self) -> float:
+        """To a tenth, never rounded up: 100 means that every picture is there."""
         made, wanted = self.done
-        return 100 * made / wanted
+        return 1000 * made // wanted / 10
 
 
 class Pace:
-    """Pictures a second over the last while, so that one slow block does not shake the time left."""
+    """Pictures per second over the last while, so that one slow block does not shake the time left.
+
+    It counts from the beginning of the first block: neither loading, nor pictures that an earlier run made, nor the
+    block that is generated while the first is written, tell how fast pictures come.
+    """
 
     def __init__(self) -> None:
-        self._marks: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+        self._marks: deque[tuple[float, int]] = deque()
+        self._made = 0
 
-    def mark(self, picture: int) -> float:
-        self._marks.append((time.monotonic(), picture))
+    def mark(self, new: int, seconds: float) -> float:
+        now = time.monotonic()
+        if not self._marks:
+            self._marks.append((now - seconds, 0))
+        self._made += new
+        self._marks.append((now, self._made))
         while len(self._marks) > 2 and self._marks[-1][0] - self._marks[1][0] > RECENT:
             self._marks.popleft()
         (since, before), (now, _) = self._marks[0], self._marks[-1]
-        return (picture - before) / max(now - since, 1e-6)
+        return (self._made - before) / max(now - since, 1e-6)
 
 
 class Progress:
@@ -103,7 +116,7 @@ class Progress:
     def step(self, step: Step) -> None:
         """A block is done; lines come a few seconds apart, the last one always."""
         made, wanted = step.done
-        rate = self._pace.mark(made)
+        rate = self._pace.mark(step.new, step.seconds)
         now = time.monotonic()
         if now - self._told >= self.every or made >= wanted:
             self._told = now
@@ -146,8 +159,9 @@ class JsonLines(Plain):
     def tell(self, step: Step, rate: float, left: float) -> None:
         film = asdict(step)
         place = film.pop("place")
+        del film["new"], film["seconds"]
         batch = {"film": place["film"], "films": place["films"], "storyboard": place["name"]} if place else {}
-        self._print({"event": "progress", "percent": round(step.percent, 1), **batch, **film,
+        self._print({"event": "progress", "percent": step.percent, **batch, **film,
                      "pictures_per_second": round(rate, 2), "seconds_left": round(left, 1)})
 
     def failed(self, message: str) -> None:
@@ -183,9 +197,9 @@ class Bar(Progress):
 
         self._bar = progress.Progress(
             progress.TextColumn("{task.description}"), progress.BarColumn(bar_width=None),
-            progress.TextColumn("{task.percentage:>3.0f} %"), progress.TextColumn("{task.fields[rest]}", style="dim"),
+            progress.TextColumn("{task.fields[percent]:>3} %"), progress.TextColumn("{task.fields[rest]}", style="dim"),
             console=Console(file=stream, soft_wrap=False), expand=True, transient=True)
-        self._task = self._bar.add_task("first block", total=100, rest="")
+        self._task = self._bar.add_task("first block", total=100, percent=0, rest="")
 
     def __enter__(self) -> Self:
         super().__enter__()
@@ -204,7 +218,7 @@ class Bar(Progress):
             if step.place
             else ""
         )
-        self._bar.update(self._task, completed=step.percent,
+        self._bar.update(self._task, completed=step.percent, percent=int(step.percent),
                          description=f"{film}scene {step.scene}/{step.scenes} [bold]{_escaped(step.scene_id)}[/]",
                          rest=f"block {step.block}/{step.blocks}  {rate:.0f} pictures/s  {clock(left)} left  "
                               f"memory {size(step.memory_bytes)}")

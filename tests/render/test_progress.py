@@ -24,7 +24,8 @@ from echo_cli.render.progress import (
 )
 
 STEP = Step(
-    block=17, blocks=40, scene=2, scenes=5, scene_id="subway", picture=204, pictures=480, memory_bytes=1_234_567
+    block=17, blocks=40, scene=2, scenes=5, scene_id="subway", picture=204, pictures=480, memory_bytes=1_234_567,
+    new=12, seconds=0.5,
 )
 
 
@@ -48,7 +49,7 @@ def test_lines_come_seconds_apart_and_the_last_always(clock: list[float]) -> Non
     with Plain(stream) as teller:
         for block in range(1, 41):
             clock[0] += 1
-            teller.step(replace(STEP, block=block, picture=12 * block))
+            teller.step(replace(STEP, block=block, picture=12 * block, seconds=1.0))
     told = [int(re.search(r"block (\d+)", line)[1]) for line in stream.getvalue().splitlines()]
     assert told == [1, 6, 11, 16, 21, 26, 31, 36, 40]
     assert "12.0 pictures/s | left 0:00:00" in stream.getvalue().splitlines()[-1]
@@ -58,8 +59,29 @@ def test_time_left_follows_the_recent_speed(clock: list[float]) -> None:
     pace = Pace()
     for second in range(1, 101):
         clock[0] += 1
-        rate = pace.mark(second * 10 if second <= 60 else 600 + (second - 60) * 2)
+        rate = pace.mark(10 if second <= 60 else 2, 1.0)
     assert rate == pytest.approx(2)
+
+
+def test_neither_loading_nor_an_earlier_run_count_as_speed(clock: list[float]) -> None:
+    stream = io.StringIO()
+    with Plain(stream) as teller:
+        clock[0] += 60  # torch and the weights, then two blocks, the second of which is not written yet
+        teller.step(replace(STEP, picture=412, new=12, seconds=0.5))
+        for picture in (424, 436, 448, 460, 472, 480):
+            clock[0] += 0.5
+            teller.step(replace(STEP, picture=picture, new=12))
+    first, *_, last = stream.getvalue().splitlines()
+    assert "24.0 pictures/s | left 0:00:03" in first and "24.0 pictures/s | left 0:00:00" in last
+
+
+def test_the_percentage_is_never_rounded_up(clock: list[float]) -> None:
+    stream = io.StringIO()
+    with JsonLines(stream) as teller:
+        for picture in (99_999, 100_000):
+            clock[0] += 10
+            teller.step(replace(STEP, picture=picture, pictures=100_000))
+    assert [json.loads(line)["percent"] for line in stream.getvalue().splitlines()] == [99.9, 100.0]
 
 
 def test_json_lines_are_objects_with_these_keys(clock: list[float]) -> None:
@@ -71,7 +93,7 @@ def test_json_lines_are_objects_with_these_keys(clock: list[float]) -> None:
     first, last = map(json.loads, stream.getvalue().splitlines())
     assert first == {"event": "progress", "percent": 42.5, "block": 17, "blocks": 40, "scene": 2, "scenes": 5,
                      "scene_id": "subway", "picture": 204, "pictures": 480, "memory_bytes": 1_234_567,
-                     "pictures_per_second": 20.4, "seconds_left": 13.5}
+                     "pictures_per_second": 24.0, "seconds_left": 11.5}
     assert last == {"event": "failed", "message": "the disk\nis full"}
 
 
@@ -95,7 +117,7 @@ def test_open_job_description_has_a_line_each(clock: list[float]) -> None:
     assert stream.getvalue().splitlines() == [
         "openjd_progress: 42.5",
         "openjd_status: block 17/40 | scene 2/5 subway | picture 204/480 | "
-        "20.4 pictures/s | left 0:00:14 | memory 1.2 MB",
+        "24.0 pictures/s | left 0:00:12 | memory 1.2 MB",
         "openjd_fail: the disk is full",
     ]
 
@@ -114,7 +136,7 @@ def test_the_bar_shows_scene_block_speed_time_and_memory(clock: list[float], mon
             bar.step(replace(STEP, scene_id="[red]x"))
             bar._bar.refresh()
         shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())
-        for word in ("scene 2/5 [red]x", "42 %", "block 17/40", "20 pictures/s", "0:00:14 left", "memory 1.2 MB"):
+        for word in ("scene 2/5 [red]x", "42 %", "block 17/40", "24 pictures/s", "0:00:12 left", "memory 1.2 MB"):
             assert word in shown
         assert bool(re.search(r"\x1b\[[0-9;]*[39][0-7]m", stream.getvalue())) is escape
 

@@ -22,7 +22,7 @@ class Tally:
 
     def step(self, number: int, step: Step) -> None:
         """A block of film `number` is done."""
-        self._made[number] = step.picture
+        self._made[number] = max(self._made[number], step.picture)  # a film that is made again does not take any back
         place = Place(number, self._count, self._names[number], sum(self._made.values()), sum(self._wanted.values()))
         self._teller.step(replace(step, place=place))
 
