@@ -47,7 +47,7 @@ def needed(job: Job, weights: Weights, force: bool = False, keeping: Keeping = K
     there."""
     identity, outputs = job.identity(weights.weights_hash), job.outputs
     if outputs.base is None:
-        job.check_tools()
+        job.check_tools(keeping.tell)
         return True
     work = Work(outputs)
     if _finish(work, outputs, identity) or (not force and manifest.standing(outputs, identity) is Standing.DONE):
@@ -61,7 +61,7 @@ def needed(job: Job, weights: Weights, force: bool = False, keeping: Keeping = K
     ):
         raise manifest.refuse(outputs, identity)
     outputs.check_writable()
-    job.check_tools()
+    job.check_tools(keeping.tell)
     return True
 
 

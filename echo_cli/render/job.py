@@ -5,7 +5,7 @@ be made is `manifest`.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from echo_cli.render.manifest import Identity
 from echo_cli.render.outputs import Outputs
 from echo_cli.storyboard.canonical import storyboard_hash
 from echo_cli.storyboard.nouns import Storyboard, Timeline
+from echo_cli.text import listed
 from echo_cli.video.encoding import Encoding
 from echo_cli.video.subtitles import Caption, Subtitles, check_burning
 from echo_cli.video.target import Stdout
@@ -78,12 +79,13 @@ class Job:
                          "size": list(self.size), "scale": self.scale, "dtype": self.dtype,
                          "subtitles": self.subtitles.value, **encoding, **fast}, __version__)
 
-    def check_tools(self) -> None:
+    def check_tools(self, tell: Callable[[str], None]) -> None:
         """Whether ffmpeg can do what is asked: a moment now instead of a failure after the last block."""
         if not self.outputs.film.encoder:
             self.encoding.check(self.size[0] * self.scale, self.size[1] * self.scale)
-        if self.subtitles is Subtitles.BURN and self.captions:
-            check_burning()
+        if self.subtitles is Subtitles.BURN and self.captions and (absent := check_burning(self.captions)):
+            letters = listed([f"{letter} (U+{ord(letter):04X})" for letter in absent])
+            tell(f"warning: no font here has these characters of the subtitles, and boxes are drawn instead: {letters}")
 
 
 def with_choices(storyboard: Storyboard, choices: Choices, default_model: str) -> Storyboard:

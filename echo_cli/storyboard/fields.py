@@ -53,6 +53,11 @@ class Fields:
 
     def text(self, key: str, why: str = "it wants text") -> str | None:
         """Text with its white space evened out."""
+        text = self.lines(key, why)
+        return text and " ".join(text.split())
+
+    def lines(self, key: str, why: str = "it wants text") -> str | None:
+        """Text that keeps its line breaks; within a line, and around the lines, white space is evened out."""
 
         def read(value: object) -> str:
             if not isinstance(value, str):
@@ -60,7 +65,7 @@ class Fields:
                 if value is None:
                     raise ValueError(f"is empty; {why}, or leave the line out")
                 raise ValueError(f"is {kind_of(node)}, not text; put it in quotes: '{node.value}'")
-            return " ".join(value.split())
+            return "\n".join(" ".join(line.split()) for line in value.strip().splitlines())
 
         return self.value(key, read)
 

@@ -225,7 +225,7 @@ class _SceneReader:
             seconds=float(seconds),
             transition=transition,
             recall=recall,
-            subtitle=fields.text("subtitle") or None,
+            subtitle=fields.lines("subtitle") or None,
             seed=fields.whole("seed", *SEEDS),
             memory=self._read_memory(transition, rules, policy),
             line=fields.mark.line,

@@ -38,6 +38,11 @@ class Encoding:
         return ["-c:v", self.codec, "-threads", "4", *(["-crf", crf] if crf is not None else []),
                 *(["-preset", preset] if preset is not None else [])]
 
+    @property
+    def tag(self) -> list[str]:
+        """What an MP4 calls the codec, where not every player takes ffmpeg's choice: Apple's want hvc1."""
+        return ["-tag:v", "hvc1"] if "265" in self.codec or "hevc" in self.codec else []
+
     def check(self, width: int, height: int) -> None:
         """Encode one black picture, so that a wrong name is known before anything is generated."""
         trial = ffmpeg.run(["-f", "lavfi", "-i", f"color=black:size={width}x{height}:rate=16:duration=0.05",

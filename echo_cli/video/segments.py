@@ -64,12 +64,13 @@ class SegmentedFilm:
         *,
         scale: int = 1,
         burn: Sequence[Caption] = (),
+        font: Path | None = None,
         title: str | None = None,
         written: Written | None = None,
     ) -> None:
         self.target, self.pictures = target, 0
         self._folder, self._shape, self._fps, self._encoding = folder, (height, width, 3), fps, encoding
-        self._scale, self._burn, self._title = scale, burn, title
+        self._scale, self._burn, self._font, self._title = scale, burn, font, title
         self._token = secrets.token_hex(4)  # an encoder that outlives a killed run does not write where this one does
         self._whole, self._chain = 0, hashlib.sha256()  # segments
         self._current: _Segment | None = None
@@ -176,6 +177,7 @@ class SegmentedFilm:
             self._encoding,
             scale=self._scale,
             burn=self._burn,
+            font=self._font,
             first=number * LENGTH,
             folder=self._folder,
         )
@@ -207,7 +209,8 @@ class SegmentedFilm:
             names.write_text("ffconcat version 1.0\n" + "".join(f"file {self._segment(number).path.name}\n"
                                                                for number in range(self._whole)))
         # by their names alone, in their folder: nothing that a person named is ever read by ffmpeg's rules
-        done = ffmpeg.run(["-f", "concat", "-i", names.name, "-map", "0:v", "-c", "copy", "-map_metadata", "-1",
+        done = ffmpeg.run(["-f", "concat", "-i", names.name, "-map", "0:v", "-c", "copy", *self._encoding.tag,
+                           "-map_metadata", "-1",
                            *(["-metadata", f"title={self._title}"] if self._title else []),
                            "-movflags", "+faststart", "-f", "mp4", "-y", film.grows.name], cwd=self._folder)
         if done.returncode or done.stderr:  # it goes on after a packet that does not fit, but says so

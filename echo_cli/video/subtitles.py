@@ -1,20 +1,29 @@
 """Captions of a film: as an SRT file, or drawn into the pictures by ffmpeg's `subtitles` filter.
 
-Knows seconds and words only. Times are floored to milliseconds on both sides, as the filter floors a picture's own
-time: a caption covers exactly its pictures.
+Knows seconds and words only; what looks like markup is words too. Times are floored to milliseconds on both sides, as
+the filter floors a picture's own time: a caption covers exactly its pictures.
 """
 
+import re
+import shutil
 import tempfile
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from echo_cli.errors import MissingError
+from echo_cli.errors import MissingError, UsageError
 from echo_cli.video import ffmpeg
 
-# found in the folder where ffmpeg runs, so no name is ever escaped
-BURN_FILTER = "subtitles=captions.srt:charenc=UTF-8"
+JOINER = "\N{WORD JOINER}"  # has no width: it keeps players from reading `{\an8}` and `<i>` as markup
+PLAIN_STYLES = ("Regular", "Book", "Roman", "Normal", "Medium")  # a full name does not say these
+
+# found in the folder where ffmpeg runs, so no name of a person's is ever escaped
+_CAPTIONS, _FONTS = "captions.vtt", "fonts"
+_MARKUP = re.compile(r"\{(?=\\)|<(?=[/a-zA-Z])")
+_ABSENT = re.compile(r"failed to find any fallback with glyph 0x([0-9A-F]+)")
+_SELECTED = re.compile(r"fontselect: \(.*\) -> /")  # a font of this machine: one from a file has no path
 
 
 class Subtitles(StrEnum):
@@ -35,29 +44,88 @@ class Caption:
 
 
 def srt(captions: Sequence[Caption]) -> str:
-    """SubRip text; an empty line would end a caption early, so lines without words are dropped."""
-    entries = []
-    for number, caption in enumerate(captions, 1):
-        lines = [line.strip() for line in caption.text.splitlines() if line.strip()]
-        entries.append("\n".join([str(number), f"{_clock(caption.start)} --> {_clock(caption.stop)}", *lines, ""]))
-    return "\n".join(entries)
+    """SubRip text, which has no escapes: a character without width parts what players would read as markup."""
+    return "\n".join(
+        f"{number}\n{_clock(caption.start, ',')} --> {_clock(caption.stop, ',')}\n"
+        f"{_lines(_MARKUP.sub(lambda opening: opening[0] + JOINER, caption.text))}"
+        for number, caption in enumerate(captions, 1)
+    )
 
 
-def _clock(seconds: float) -> str:
+def _vtt(captions: Sequence[Caption]) -> str:
+    """WebVTT text; ffmpeg escapes what it draws of it."""
+    return "WEBVTT\n\n" + "\n".join(
+        f"{_clock(caption.start, '.')} --> {_clock(caption.stop, '.')}\n{_lines(_escaped_markup(caption.text))}"
+        for caption in captions
+    )
+
+
+def _escaped_markup(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _lines(text: str) -> str:
+    """The lines that have words; an empty one would end a caption early."""
+    return "".join(f"{line.strip()}\n" for line in text.splitlines() if line.strip())
+
+
+def _clock(seconds: float, point: str) -> str:
     milliseconds = int(seconds * 1000 + 1e-6)
     minutes, rest = divmod(milliseconds, 60_000)
-    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // 1000:02d},{rest % 1000:03d}"
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // 1000:02d}{point}{rest % 1000:03d}"
 
 
-def check_burning() -> None:
-    """Draw one word on black and look: a build without the filter, or a machine without fonts, would leave no mark."""
+def burning(folder: Path, captions: Sequence[Caption], font: Path | None = None) -> str:
+    """The filter that draws captions, for an ffmpeg that runs in `folder`; what it reads is put there."""
+    (folder / _CAPTIONS).write_text(_vtt(captions), encoding="utf-8")
+    if font is None:
+        return f"subtitles={_CAPTIONS}"
+    # escaped for the filter's option, then for the list of filters
+    name = re.sub(r"([\\',;\[\]])", r"\\\1", re.sub(r"([\\':])", r"\\\1", font_name(font)))
+    (folder / _FONTS).mkdir()
+    shutil.copyfile(font, folder / _FONTS / "font")
+    return f"subtitles={_CAPTIONS}:fontsdir={_FONTS}:force_style=Fontname={name}"
+
+
+def font_name(font: Path) -> str:
+    """What a font's file calls itself in full."""
+    from PIL import ImageFont
+
+    try:
+        with font.open("rb") as file:
+            family, style = ImageFont.truetype(file).getname()
+    except OSError as error:
+        reason = error.strerror or "it is not a font that can be read"
+        raise UsageError(f"--font {font}: {reason}", "Name a TrueType or OpenType file.") from None
+    if not family or "," in family:
+        raise UsageError(f"--font {font}: the font's name, {family!r}, cannot be used", "Choose another font.")
+    return family if not style or style in PLAIN_STYLES else f"{family} {style}"
+
+
+def check_burning(captions: Sequence[Caption], font: Path | None = None) -> str:
+    """Draw every character of the captions on black and look: the characters that no font here has.
+
+    A build without the filter, or a machine without fonts, would leave no mark at all.
+    """
+    characters = sorted({letter for caption in captions for letter in caption.text if _is_drawn(letter)})
     with tempfile.TemporaryDirectory(prefix="echo-captions-") as folder:
-        Path(folder, "captions.srt").write_text(srt([Caption(0, 1, "echo")]), encoding="utf-8")
-        drawn = ffmpeg.run(["-f", "lavfi", "-i", "color=black:size=192x128:rate=1:duration=1", "-vf", BURN_FILTER,
-                            "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"], cwd=Path(folder))
+        filters = burning(Path(folder), [Caption(0, 1, "echo " + "".join(characters))], font)
+        drawn = ffmpeg.run(["-loglevel", "info", "-f", "lavfi", "-i", "color=black:size=192x128:rate=1:duration=1",
+                            "-vf", filters, "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"], cwd=Path(folder))
+    told = drawn.stderr.decode(errors="replace")
     if drawn.returncode:
-        raise MissingError(f"this ffmpeg cannot draw subtitles: {ffmpeg.cause(drawn.stderr.decode(errors='replace'))}",
-                           "use --subtitles srt, or set IMAGEIO_FFMPEG_EXE to an ffmpeg built with libass")
+        raise MissingError(f"this ffmpeg cannot draw subtitles: {ffmpeg.cause(told)}",
+                           "Use --subtitles srt, or set IMAGEIO_FFMPEG_EXE to an ffmpeg built with libass.")
+    if font and _SELECTED.search(told):
+        raise UsageError(f"--font {font}: ffmpeg does not find the font under its name, '{font_name(font)}'",
+                         "Choose another font, or install this one.")
     if not any(drawn.stdout):
         raise MissingError("this machine has no font to draw subtitles with",
-                           "install one (for example the package fonts-dejavu-core), or use --subtitles srt")
+                           "Install one (for example the package fonts-dejavu-core), or use --subtitles srt.")
+    return "".join(sorted({chr(int(code, 16)) for code in _ABSENT.findall(told)}))
+
+
+def _is_drawn(letter: str) -> bool:
+    """Whether a character leaves a mark by itself: no space, no control, no mark that only changes its neighbour."""
+    return (unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Zs", "Zl", "Zp")
+            and not 0xFE00 <= ord(letter) <= 0xFE0F)

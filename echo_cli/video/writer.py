@@ -20,7 +20,7 @@ from echo_cli.errors import EchoError
 from echo_cli.files import told_as_output
 from echo_cli.video import ffmpeg
 from echo_cli.video.encoding import COLOUR, Encoding
-from echo_cli.video.subtitles import BURN_FILTER, Caption, srt
+from echo_cli.video.subtitles import Caption, burning
 from echo_cli.video.target import Output, Stdout, Target
 
 WAITING = 3  # writes that may wait for the encoder; a write is a block's pictures
@@ -30,17 +30,15 @@ class FilmWriter:
     """Takes pictures in order; `close` makes the film final, leaving the `with` by an exception makes it go away."""
 
     def __init__(self, target: Target, width: int, height: int, fps: float, encoding: Encoding = Encoding(), *,
-                 scale: int = 1, burn: Sequence[Caption] = (), title: str | None = None, first: int = 0,
-                 folder: Path | None = None) -> None:
+                 scale: int = 1, burn: Sequence[Caption] = (), font: Path | None = None, title: str | None = None,
+                 first: int = 0, folder: Path | None = None) -> None:
         """`first` is the film's number of the first picture, by which captions are timed. Where ffmpeg runs is a folder
         of its own in `folder`, or among the system's temporary files."""
         self.target, self.width, self.height, self.pictures = target, width, height, 0
         self._shape = (height, width, 3)
         with told_as_output(target.path):
-            # ffmpeg finds the captions there
             self._folder = tempfile.TemporaryDirectory(prefix="echo-film-", dir=folder)
-            if burn:
-                Path(self._folder.name, "captions.srt").write_text(srt(burn), encoding="utf-8")
+            captions = burning(Path(self._folder.name), burn, font) if burn else ""
             target.prepare()
         command = [
             ffmpeg.executable(),
@@ -56,13 +54,13 @@ class FilmWriter:
             "-i",
             "pipe:0",
             "-vf",
-            _filters(width * scale, height * scale, first if burn else None, target.encoder is not None),
+            _filters(width * scale, height * scale, captions, first, target.encoder is not None),
             "-fps_mode",
             "passthrough",
             "-map_metadata",
             "-1",
             *(["-metadata", f"title={title}"] if title else []),
-            *(target.encoder or [*encoding.arguments(), *COLOUR]),
+            *(target.encoder or [*encoding.arguments(), *encoding.tag, *COLOUR]),
             *target.arguments(),
         ]
         # a session of its own: a Ctrl-C in the terminal is for us, and we decide when the encoder stops
@@ -151,12 +149,12 @@ class FilmWriter:
             self._complaint.extend(line.decode(errors="replace") for line in lines)
 
 
-def _filters(width: int, height: int, burn: int | None, images: bool) -> str:
-    """Enlarge, and change colour space with the matrix that is declared, in one step; captions are drawn on RGB before,
-    with pictures counted from `burn` if they are drawn at all."""
+def _filters(width: int, height: int, captions: str, first: int, images: bool) -> str:
+    """Enlarge, and change colour space with the matrix that is declared, in one step; the filter `captions` draws on
+    RGB before, if there is one, with pictures counted from `first`."""
     size = f"scale={width}:{height}:flags=lanczos"
     colours = "out_color_matrix=bt709:out_range=tv,format=yuv420p"
-    captions = "" if burn is None else f",setpts=PTS+{burn},{BURN_FILTER},setpts=PTS-{burn}"
+    captions = captions and f",setpts=PTS+{first},{captions},setpts=PTS-{first}"
     if images:
         return f"{size},format=gbrp{captions}"
     return f"{size},format=gbrp{captions},scale={colours}" if captions else f"{size}:{colours}"

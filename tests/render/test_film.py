@@ -14,6 +14,7 @@ from PIL import Image
 from echo_cli.errors import EchoError, OutOfMemory, OutputError, UsageError
 from echo_cli.files import sha256
 from echo_cli.layout import Role
+from echo_cli.render.decide import Keeping, Told, needed
 from echo_cli.render.film import make
 from echo_cli.render.job import Job
 from echo_cli.render.manifest import Standing, standing
@@ -26,7 +27,7 @@ from echo_cli.trace.records import Calibration
 from echo_cli.video import read
 from echo_cli.video.subtitles import Subtitles
 
-from .stage import SPEC, backend, job
+from .stage import SPEC, STORY, backend, job
 
 CPU = Runtime(torch.device("cpu"), torch.float32)
 
@@ -257,6 +258,14 @@ def test_burned_subtitles_are_in_the_pictures_and_not_beside_them(tmp_path: Path
     changed = [bool((one != other).any()) for one, other in zip(plain, drawn, strict=True)]
     assert changed == [number < 21 or number >= 45 for number in range(66)]
     assert not list((tmp_path / "drawn").glob("*.srt"))
+
+
+def test_characters_that_cannot_be_drawn_are_a_warning(tmp_path: Path) -> None:
+    board = STORY.replace("subtitle: Again", 'subtitle: "\u133f"')
+    told: list[str] = []
+    assert needed(job(tmp_path, board, subtitles=Subtitles.BURN), Told("0" * 64), keeping=Keeping(tell=told.append))
+    assert told == ["warning: no font here has these characters of the subtitles, and boxes are drawn instead: "
+                    "\u133f (U+133F)"]
 
 
 def test_errors_of_the_disk_are_told_in_words(small_disk: Path) -> None:

@@ -115,6 +115,13 @@ def test_a_bare_number_is_a_fine_id() -> None:
     assert [scene.id for scene in board.scenes] == ["1", "2"]
 
 
+def test_a_subtitle_keeps_its_lines_and_a_prompt_does_not() -> None:
+    text = ("scenes:\n- id: a\n  duration: 1\n  prompt: |\n    x\n    y\n"
+            "  subtitle: |\n    \n    One   two\n      three\n")
+    scene = parsed(text).scenes[0]
+    assert (scene.prompt, scene.subtitle) == ("x y", "One two\nthree")
+
+
 def test_scenes_may_begin_at_times() -> None:
     text = scenes("id: a, prompt: x", "id: b, prompt: x, at: 5.1", "id: c, prompt: x, at: 0:08.2")
     assert [scene.seconds for scene in parsed("length: 12\n" + text).scenes] == [5.1, 3.1, 3.8]

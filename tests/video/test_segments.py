@@ -98,6 +98,15 @@ def test_segments_join_without_a_gap(tmp_path: Path, codec: str, preset: str | N
     assert 0 < path.read_bytes().index(b"moov") < path.read_bytes().index(b"mdat")
 
 
+def test_hevc_has_the_tag_that_players_want(tmp_path: Path) -> None:
+    with opened(tmp_path / "a", encoding=Encoding("libx265", preset="ultrafast")) as film:
+        film.write(pictures(0, 25))
+        film.finish()
+        film.publish()
+    content = (tmp_path / "a" / "film.mp4").read_bytes()
+    assert b"hvc1" in content and b"hev1" not in content
+
+
 @pytest.mark.parametrize(("stop", "beyond", "images"), [
     (0, 30, False), (7, 0, False), (20, 25, False), (33, 60, False), (79, 11, False), (90, 0, False),
     (20, 0, True), (33, 60, True)])
