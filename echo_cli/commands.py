@@ -5,6 +5,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "batch": ("echo_cli.cli.batch:batch", "Make the films of many storyboards."),
     "validate": ("echo_cli.cli.validate:validate", "Check storyboards and show their timeline, without a model."),
     "inspect-cache": ("echo_cli.cli.inspect_cache:inspect_cache", "Show what the memory held, block by block."),
+    "import": ("echo_cli.cli.import_:import_", "Make storyboards from other tools' prompt files and timelines."),
+    "export": ("echo_cli.cli.export:export", "Write a timeline for editors, players and other tools."),
     "models": ("echo_cli.cli.models:models", "List, describe, check, convert and fetch models."),
     "train": ("echo_cli.cli.train:train", "Train the embedded model from nothing, reproducibly."),
     "bench": ("echo_cli.cli.bench.commands:bench", "Measure what memory costs, policies side by side."),

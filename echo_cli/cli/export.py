@@ -1,0 +1,103 @@
+"""`export`: a storyboard's or a film's timeline for editors, players and other tools."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from echo_cli.cli.options import Debug, Quiet
+from echo_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from echo_cli.formats.cut import Cut
+
+
+def export(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="A storyboard, or a film's trace or manifest; - reads a storyboard.",
+            show_default=False,
+        ),
+    ],
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="FORMAT",
+            show_default=False,
+            help="otio, edl, fcpxml, srt, vtt, chapters, echo-forcing, longlive or scope; by default, as the "
+            "name after -o ends.",
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "-o", "--output", metavar="OUT", help="The file; by default, standard output.", show_default=False
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that exists.")] = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write the timeline of a storyboard or of a film for an editor, a player or another tool.
+
+    From a storyboard come the times that it asks for; from a trace or a manifest, those that the film really has. What
+    the format cannot say is listed on standard error.
+    """
+    from echo_cli.files import write_whole
+    from echo_cli.formats import longlive
+    from echo_cli.formats.table import named
+
+    row = named(to or _by_suffix(output), reads=False)
+    cut = _cut(source)
+    assert row.write
+    text, left = row.write(cut)
+    if not quiet:
+        for note in (*cut.notes, *left):
+            print(f"left out: {note.place}: {note.what}", file=sys.stderr)
+    if output in (None, "-"):
+        print(text, end="")
+    else:
+        path = Path(output)
+        files = {path: text}
+        if row.name == "longlive":
+            files[path.with_suffix(".yaml")] = longlive.switch_frames(cut)
+        if not force and (there := next((one for one in files if one.exists()), None)):
+            raise UsageError(f"{there} exists", "Use --force to overwrite it, or choose another name with -o.")
+        for one, content in files.items():
+            write_whole(one, content)
+
+
+def _by_suffix(output: str | None) -> str:
+    from echo_cli.formats.table import formats
+
+    suffix = Path(output or "").suffix.lower()
+    found = [row.name for row in formats().values() if row.write and row.suffix == suffix]
+    if len(found) != 1:
+        known = ", ".join(row.name for row in formats().values() if row.write)
+        raise UsageError(
+            "no format was named" if not output else f"{output}: no single format ends in '{suffix}'",
+            f"Name one with --to: {known}.",
+        )
+    return found[0]
+
+
+def _cut(source: str) -> "Cut":
+    """The film that a file describes."""
+    from echo_cli.formats.storyboard import cut_of, cut_of_trace
+    from echo_cli.storyboard.parse import load
+    from echo_cli.trace.reader import read_trace
+
+    if source.endswith(".manifest.json"):
+        trace = Path(source.removesuffix(".manifest.json") + ".trace.json")
+        if not trace.exists():
+            raise UsageError(
+                f"{trace}: there is no such file; it has the film's timeline", "Export from the storyboard instead."
+            )
+        return cut_of_trace(read_trace(trace).header)
+    if source.endswith(".json"):
+        return cut_of_trace(read_trace(Path(source)).header)
+    return cut_of(load(source))

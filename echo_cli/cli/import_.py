@@ -1,0 +1,126 @@
+"""`import`: prompt files and timelines of other tools become storyboards."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from echo_cli.cli.options import Debug, Quiet
+from echo_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from echo_cli.formats.cut import Cut
+
+
+def import_(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE", help="Files, or folders of captions; - reads standard input.", show_default=False
+        ),
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="OUT",
+            show_default=False,
+            help="A storyboard, or a folder/ for many films. By default, one film goes to standard output and many go "
+            "into a folder named after the file.",
+        ),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="FORMAT", help="The format; by default, told by the content.", show_default=False
+        ),
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            "--fps",
+            metavar="N",
+            min=1,
+            max=240,
+            show_default=False,
+            help="Frames a second of a schedule's keys (by default 15) or an EDL's timecodes (by default 24).",
+        ),
+    ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option("--frames", metavar="N", min=1, help="Length of a schedule, in frames.", show_default=False),
+    ] = None,
+    blend: Annotated[
+        str, typer.Option("--blend", metavar="HOW", help="Blended prompts: keep the strongest, or join them.")
+    ] = "strongest",
+    times: Annotated[
+        str | None,
+        typer.Option(
+            "--times", metavar="FILE", help="LongLive's YAML file with the switch frames.", show_default=False
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite storyboards that exist.")] = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Make storyboards from the prompt files and timelines of other tools.
+
+    Reads Echo-Forcing, LongLive, Scope, Deforum, FizzNodes, SRT, WebVTT, OTIO, EDL and FCPXML. What a storyboard cannot
+    say is listed on standard error and at the head of the storyboard.
+    """
+    from echo_cli.formats.table import Options, read_path
+    from echo_cli.storyboard.document import read_source
+
+    if blend not in ("strongest", "join"):
+        raise UsageError(f"--blend {blend}: unknown", "Use strongest or join.")
+    options = Options(fps, frames, blend == "join", read_source(times)[0] if times else None)
+    films: list[tuple[str, str, Cut]] = []
+    for path in files:
+        name, cuts = read_path(path, options, source)
+        films += [
+            (_stem(path, number, len(cuts)), f"Imported from {Path(path).name} ({name}).", cut.named())
+            for number, cut in enumerate(cuts, start=1)
+        ]
+    if not quiet:
+        _report(films)
+    _write(films, output, Path(files[0]).stem if files[0] != "-" else "imported", force, quiet)
+
+
+def _stem(path: str, number: int, count: int) -> str:
+    stem = "imported" if path == "-" else Path(path).stem
+    return stem if count == 1 else f"{stem}-{number:0{len(str(count))}}"
+
+
+def _report(films: "list[tuple[str, str, Cut]]") -> None:
+    """What was left out, a line each."""
+    for name, _, cut in films:
+        for note in cut.notes:
+            print(f"{name}: left out: {note.place}: {note.what}", file=sys.stderr)
+
+
+def _write(films: "list[tuple[str, str, Cut]]", output: str | None, name: str, force: bool, quiet: bool) -> None:
+    from echo_cli.files import write_whole
+    from echo_cli.formats.storyboard import written
+
+    if len(films) == 1 and output in (None, "-"):
+        print(written(films[0][2], [films[0][1]]), end="")
+        return
+    if output == "-":
+        raise UsageError(f"{len(films)} films do not fit into standard output", "Name a folder with -o FOLDER/.")
+    target = Path(output or f"{name}/")
+    many = len(films) > 1 or (output or "").endswith("/") or target.is_dir()
+    if len(films) > 1 and target.suffix in (".yaml", ".yml"):
+        raise UsageError(f"{len(films)} films do not fit into one storyboard", "Name a folder with -o FOLDER/.")
+    paths = [target / f"{stem}.yaml" if many else target for stem, _, _ in films]
+    if doubled := next((path for path in paths if paths.count(path) > 1), None):
+        raise UsageError(f"two of the files would become {doubled}", "Import them one by one, each with its own -o.")
+    if not force and (there := next((path for path in paths if path.exists()), None)):
+        raise UsageError(f"{there} exists", "Use --force to overwrite it, or choose another name with -o.")
+    for path, (_, comment, cut) in zip(paths, films, strict=True):
+        if many:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, written(cut, [comment]))
+    if not quiet:
+        print(f"{paths[0]}" if len(paths) == 1 else f"{len(paths)} storyboards in {paths[0].parent}", file=sys.stderr)

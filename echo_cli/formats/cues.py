@@ -1,0 +1,136 @@
+"""SRT and WebVTT: the text of a cue is a prompt, and lasts until the next cue begins.
+
+Written, the cues hold a film's subtitles, or its prompts where it has none.
+"""
+
+import itertools
+import re
+from fractions import Fraction
+
+from echo_cli.formats.cut import MOST_SHOTS, Cut, Note, Shot, from_starts, refuse, starts_of
+from echo_cli.storyboard.durations import LONGEST
+
+_TIME = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{2})[,.](\d{1,3})"
+_CUE = re.compile(rf"^\s*{_TIME}\s*-->\s*{_TIME}(.*)$")
+_TAG = re.compile(r"</?[a-zA-Z][^<>]{0,40}>|\{\\[^}]{0,40}\}")
+
+
+def is_vtt(text: str) -> bool:
+    return bool(re.match(r"WEBVTT(\s|$)", text))
+
+
+def is_srt(text: str) -> bool:
+    return not is_vtt(text) and any(_CUE.match(line) for line in text.splitlines()[:10])
+
+
+def read(text: str, source: str) -> list[Cut]:
+    """The one film of the cues."""
+    cues, notes = [], []
+    lines = text.splitlines()
+    index = 0
+    while index < len(lines):
+        match = _CUE.match(lines[index])
+        if not match:
+            if "-->" in lines[index]:
+                raise refuse(source, f"not a time: {lines[index].strip()[:60]!r}", index + 1)
+            if re.match(r"(NOTE|STYLE|REGION)\b", lines[index]):
+                notes.append(Note(f"line {index + 1}", f"a {lines[index].split()[0]} block"))
+                while index < len(lines) and lines[index].strip():
+                    index += 1
+            index += 1
+            continue
+        line, start, end = index + 1, _seconds(match.groups()[:4]), _seconds(match.groups()[4:8])
+        if match[9].strip():
+            notes.append(Note(f"line {line}", f"the position '{match[9].strip()}'"))
+        words = []
+        index += 1
+        while index < len(lines) and lines[index].strip():
+            words.append(lines[index])
+            index += 1
+        prompt = " ".join(_TAG.sub("", " ".join(words)).split())
+        if not prompt:
+            raise refuse(source, "the cue has no text", line)
+        if end <= start or end > LONGEST:
+            raise refuse(source, f"the cue lasts from {float(start):g} to {float(end):g} s", line)
+        cues.append((start, end, prompt, line))
+        if len(cues) > MOST_SHOTS:
+            raise refuse(source, f"more than {MOST_SHOTS:,} cues", line)
+    if not cues:
+        raise refuse(source, "no cue is in this file")
+    return [_film(sorted(cues), notes, source)]
+
+
+def _film(cues: list[tuple[Fraction, Fraction, str, int]], notes: list[Note], source: str) -> Cut:
+    if cues[0][0] > 0:
+        notes.append(Note(f"line {cues[0][3]}", f"{float(cues[0][0]):g} s before the first cue; it begins at once"))
+    for (_, end, _, line), (start, _, _, following) in itertools.pairwise(cues):
+        if start > end:
+            notes.append(Note(f"line {line}", f"{float(start - end):g} s without a cue; the scene goes on"))
+        if start < end:
+            notes.append(Note(f"line {following}", f"{float(end - start):g} s that overlap the cue before"))
+    starts = [Fraction(0), *(cue[0] for cue in cues[1:])]
+    if any(later <= earlier for earlier, later in itertools.pairwise(starts)):
+        raise refuse(source, "two cues begin at the same time")
+    return Cut(tuple(from_starts(starts, cues[-1][1], [cue[2] for cue in cues])), notes=tuple(notes))
+
+
+def _seconds(parts: tuple[str | None, ...]) -> Fraction:
+    hours, minutes, seconds, fraction = (part or "0" for part in parts)
+    return int(hours) * 3600 + int(minutes) * 60 + Fraction(f"{int(seconds)}.{fraction}")
+
+
+def srt(cut: Cut) -> tuple[str, list[Note]]:
+    return "\n".join(f"{number}\n{cue}\n" for number, cue in enumerate(_cues(cut, ","), start=1)), _left(cut)
+
+
+def vtt(cut: Cut) -> tuple[str, list[Note]]:
+    return "WEBVTT\n\n" + "\n".join(f"{cue}\n" for cue in _cues(cut, ".")), _left(cut)
+
+
+def _cues(cut: Cut, point: str) -> list[str]:
+    times = starts_of(cut.shots)
+    subtitled = any(shot.subtitle for shot in cut.shots)
+    return [
+        f"{clock(begins, point)} --> {clock(ends, point)}\n{_one_block(shot, subtitled)}"
+        for shot, begins, ends in zip(cut.shots, times, times[1:], strict=False)
+        if shot.subtitle or not subtitled
+    ]
+
+
+def _one_block(shot: Shot, subtitled: bool) -> str:
+    """A cue ends at an empty line, so that none may be inside of it."""
+    text = (shot.subtitle or "") if subtitled else shot.prompt
+    return "\n".join(line.replace("-->", "→") for line in text.splitlines() if line.strip())
+
+
+def clock(seconds: Fraction, point: str) -> str:
+    """00:01:02.345"""
+    milliseconds = round(seconds * 1000)
+    whole, rest = divmod(milliseconds, 1000)
+    return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}{point}{rest:03}"
+
+
+def _left(cut: Cut) -> list[Note]:
+    subtitled = any(shot.subtitle for shot in cut.shots)
+    left = [
+        Note(f"scene '{name}'", f"that it begins as {'a recall' if shot.recall else shot.kind}")
+        for name, shot in zip(cut.ids, cut.shots, strict=True)
+        if shot.kind not in (None, "smooth")
+    ]
+    return [Note("every scene", "its prompt; the film has subtitles"), *left] if subtitled else left
+
+
+def chapters(cut: Cut) -> tuple[str, list[Note]]:
+    """Chapters as video sites read them in a description: a time and a title a line."""
+    times = starts_of(cut.shots)
+    lines = [
+        f"{_short_clock(time)} {' '.join((shot.subtitle or name).split())}"
+        for name, shot, time in zip(cut.ids, cut.shots, times, strict=False)
+    ]
+    return "\n".join(lines) + "\n", [Note("every scene", "its prompt")]
+
+
+def _short_clock(seconds: Fraction) -> str:
+    whole = int(seconds)
+    hours = f"{whole // 3600}:{whole // 60 % 60:02}" if whole >= 3600 else str(whole // 60)
+    return f"{hours}:{whole % 60:02}"

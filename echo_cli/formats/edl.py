@@ -1,0 +1,175 @@
+"""EDL, CMX 3600: one event a shot, record times one after the other, names and prompts in comments.
+
+The file does not say its frame rate; whoever reads it does.
+"""
+
+import re
+import textwrap
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from echo_cli.formats.cut import MOST_SHOTS, Cut, Note, Shot, refuse, starts_of
+from echo_cli.storyboard.nouns import AUTO, Kind
+
+RATE = 24  # frames a second of timecodes when nobody says otherwise
+_RATES = (24, 25, 30, 48, 50, 60)  # that timecodes can count; films of other rates are written at RATE
+_CODE = r"(\d{2}):(\d{2}):(\d{2})[:;](\d{2,3})"
+_EVENT = re.compile(
+    rf"^\s*(\d{{1,6}})\s+(\S+)\s+(\S+)\s+(C|D|W\d{{3}}|K\S*)\s+(?:(\d{{1,3}})\s+)?{_CODE}\s+{_CODE}\s+{_CODE}\s+{_CODE}\s*$"
+)
+_NAME = re.compile(r"^\*\s*(FROM|TO) CLIP NAME:\s*(.*)$", re.IGNORECASE)
+_OURS = re.compile(r"^\*\s*ECHO (PROMPT|SUBTITLE|RECALL):\s?(.*)$")
+_WIDTH = 70
+
+
+@dataclass(slots=True)
+class _Event:
+    line: int
+    number: str
+    kind: str
+    start: int
+    stop: int
+    names: dict[str, str] = field(default_factory=dict)
+    ours: dict[str, str] = field(default_factory=dict)
+
+
+def is_ours(text: str) -> bool:
+    lines = text.splitlines()[:40]
+    return any(line.startswith(("TITLE:", "FCM:")) for line in lines) and any(
+        map(_EVENT.match, text.splitlines()[:200])
+    )
+
+
+def read(text: str, source: str, fps: float | None = None) -> list[Cut]:
+    """The events of the video track, timecodes at `fps`."""
+    rate, notes = fps or _said_rate(text), []
+    if rate is None:
+        rate = RATE
+        notes.append(Note("the file", f"no frame rate is in it; {RATE} is assumed (--fps says otherwise)"))
+    title, events = _events(text, source, rate, notes)
+    if not events:
+        raise refuse(source, "no event is in this file")
+    return [Cut(tuple(_shots(events, source, rate, notes)), title=title, notes=tuple(notes))]
+
+
+def _said_rate(text: str) -> float | None:
+    """The rate that our own files say in a comment."""
+    match = re.search(r"^\* ECHO RATE: (\d{2})$", text, re.MULTILINE)
+    return float(match[1]) if match and int(match[1]) >= 1 else None
+
+
+def _events(text: str, source: str, rate: float, notes: list[Note]) -> tuple[str | None, list[_Event]]:
+    title, events = None, []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if match := _EVENT.match(line):
+            if not match[3].upper().startswith(("V", "B")):
+                notes.append(Note(f"line {number}", f"event {match[1]} on track {match[3]}"))
+                continue
+            codes = [_frames(match.groups()[index : index + 4], rate, source, number) for index in (5, 9, 13, 17)]
+            events.append(_Event(number, match[1], match[4][0], codes[2], codes[3]))
+            if len(events) > MOST_SHOTS:
+                raise refuse(source, f"more than {MOST_SHOTS:,} events", number)
+        elif line.startswith("TITLE:"):
+            title = line.removeprefix("TITLE:").strip() or None
+        elif events and (match := _NAME.match(line)):
+            events[-1].names[match[1].upper()] = match[2].strip()
+        elif events and (match := _OURS.match(line)):
+            said = events[-1].ours
+            said[match[1]] = f"{said[match[1]]} {match[2].strip()}" if match[1] in said else match[2].strip()
+        elif re.match(r"^\s*\d+\s+\S+\s+\S+\s+[CDWK]", line):
+            raise refuse(source, f"not an event: {line.strip()[:60]!r}", number)
+        elif line.strip() and not line.startswith(("FCM:", "* ECHO RATE:")):
+            notes.append(Note(f"line {number}", line.strip()[:80]))
+    return title, events
+
+
+def _shots(events: list[_Event], source: str, rate: float, notes: list[Note]) -> list[Shot]:
+    """Events of no length are the first half of a dissolve, and only name what was there before."""
+    shots: list[Shot] = []
+    end = None
+    for event in events:
+        if event.stop == event.start:
+            continue
+        if event.stop < event.start:
+            raise refuse(source, f"event {event.number} ends before it begins", event.line)
+        if end is not None and event.start != end:
+            gap = (event.start - end) / rate
+            notes.append(
+                Note(f"line {event.line}", f"{abs(gap):g} s {'without a clip' if gap > 0 else 'that overlap'}")
+            )
+        end = event.stop
+        name = (
+            event.names.get("TO" if event.kind != "C" else "FROM") or event.names.get("FROM") or event.names.get("TO")
+        )
+        prompt = event.ours.get("PROMPT") or name
+        if not prompt:
+            raise refuse(
+                source,
+                f"event {event.number} has neither a clip name nor a prompt",
+                event.line,
+                hint="Add '* FROM CLIP NAME: …' below it, or '* ECHO PROMPT: …'.",
+            )
+        if event.kind in "WK":
+            notes.append(Note(f"line {event.line}", "a wipe or key; it is read as a cut"))
+        recall = event.ours.get("RECALL")
+        kind = Kind.RECALL if recall else Kind.SMOOTH if event.kind == "D" else Kind.HARD_CUT
+        shots.append(
+            Shot(
+                prompt,
+                Fraction(event.stop - event.start) / Fraction(repr(rate)),
+                kind if shots else None,
+                recall if shots else None,
+                event.ours.get("SUBTITLE"),
+                name,
+            )
+        )
+    if not shots:
+        raise refuse(source, "every event of this file has no length")
+    return shots
+
+
+def _frames(parts: tuple[str, ...], rate: float, source: str, line: int) -> int:
+    hours, minutes, seconds, frames = map(int, parts)
+    if minutes > 59 or seconds > 59 or frames >= rate:
+        raise refuse(
+            source,
+            f"no timecode at {rate:g} frames a second: {':'.join(parts)}",
+            line,
+            hint="Say the rate of the file with --fps.",
+        )
+    return round((hours * 3600 + minutes * 60 + seconds) * rate) + frames
+
+
+def write(cut: Cut) -> tuple[str, list[Note]]:
+    """Record times begin at one hour, as editors expect; a comment says the rate that timecodes count."""
+    rate = int(cut.fps) if cut.fps in _RATES else RATE
+    lines = [f"TITLE: {' '.join((cut.title or 'film').split())[:_WIDTH]}", "FCM: NON-DROP FRAME", ""]
+    edges = [round(time * rate) for time in starts_of(cut.shots)]
+    for number, (name, shot) in enumerate(zip(cut.ids, cut.shots, strict=True), start=1):
+        start, stop = edges[number - 1], edges[number]
+        half = min(rate // 4, stop - start)
+        effect = f"D    {half:03}" if shot.kind is Kind.SMOOTH else "C       "
+        source, record = (
+            " ".join(code(frame, rate) for frame in pair)
+            for pair in ((0, stop - start), (start + 3600 * rate, stop + 3600 * rate))
+        )
+        lines.append(f"{number:03}  AX       V     {effect} {source} {record}")
+        lines.append(f"* {'TO' if shot.kind is Kind.SMOOTH else 'FROM'} CLIP NAME: {name}")
+        lines += [f"* ECHO RATE: {rate}"] if number == 1 else []
+        lines += [f"* ECHO PROMPT: {part}" for part in _wrapped(shot.prompt)]
+        lines += [f"* ECHO SUBTITLE: {part}" for part in _wrapped(shot.subtitle or "")]
+        lines += [f"* ECHO RECALL: {shot.recall or AUTO}"] if shot.kind is Kind.RECALL else []
+    left = [
+        Note("the film", what) for what, value in (("its seed", cut.seed is not None), ("its size", cut.size)) if value
+    ]
+    return "\n".join(lines) + "\n", left
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(" ".join(text.split()), _WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def code(frame: int, rate: int) -> str:
+    """Frames as a timecode."""
+    seconds, rest = divmod(frame, rate)
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}:{rest:02}"

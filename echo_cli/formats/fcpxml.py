@@ -1,0 +1,162 @@
+"""FCPXML 1.8 and later: the clips of a project's spine, in order; times are rationals.
+
+A clip's prompt stands in its note; without one, its name is the prompt. A transition makes the change smooth.
+"""
+
+import re
+import xml.etree.ElementTree as xml
+from fractions import Fraction
+from xml.sax.saxutils import escape, quoteattr
+
+from echo_cli.formats.cut import MOST_SHOTS, Cut, Note, Shot, refuse
+from echo_cli.storyboard.durations import LONGEST
+from echo_cli.storyboard.nouns import AUTO, Kind
+
+RATE = 16
+_CLIPS = ("clip", "asset-clip", "ref-clip", "sync-clip", "mc-clip", "video", "title", "audition")
+_TIME = re.compile(r"(-?\d{1,15})(?:/(\d{1,12}))?s")
+_RECALL = "recall:"
+
+
+def is_ours(text: str) -> bool:
+    return bool(re.search(r"<fcpxml\b", text[:4000]))
+
+
+def read(text: str, source: str) -> list[Cut]:
+    """One film a project."""
+    root = _tree(text, source)
+    spines = [(project, spine) for project in root.iter("project") for spine in project.iter("spine")]
+    if not spines:
+        spines = [(root, spine) for spine in root.iter("spine")][:1]
+    if not spines:
+        raise refuse(source, "no project with a spine is in this file")
+    return [_film(project, spine, source) for project, spine in spines]
+
+
+def _tree(text: str, source: str) -> xml.Element:
+    if re.search(r"<!ENTITY", text, re.IGNORECASE):
+        raise refuse(source, "the file declares entities, which no editor writes; remove them")
+    try:
+        return xml.fromstring(text)
+    except xml.ParseError as error:
+        line, column = error.position
+        raise refuse(source, f"not valid XML: {str(error).partition(':')[0]}", line, column + 1) from None
+    except (ValueError, RecursionError) as error:
+        raise refuse(source, f"not valid XML: {error}") from None
+
+
+def _film(project: xml.Element, spine: xml.Element, source: str) -> Cut:
+    notes: list[Note] = []
+    shots: list[Shot] = []
+    smooth = False
+    for number, item in enumerate(spine, start=1):
+        place = f"spine item {number}"
+        if item.tag == "transition":
+            smooth = True
+        elif item.tag == "gap":
+            notes.append(Note(place, f"a gap of {float(_seconds(item, source, place)):g} s"))
+        elif item.tag in _CLIPS:
+            shots.append(_shot(item, source, place, Kind.SMOOTH if smooth else Kind.HARD_CUT, bool(shots), notes))
+            smooth = False
+            if len(shots) > MOST_SHOTS:
+                raise refuse(source, f"{place}: more than {MOST_SHOTS:,} clips")
+        else:
+            notes.append(Note(place, f"<{item.tag}>"))
+    if not shots:
+        raise refuse(source, "the spine has no clip")
+    return Cut(tuple(shots), title=project.get("name") or None, notes=tuple(notes))
+
+
+def _shot(item: xml.Element, source: str, place: str, kind: Kind, follows: bool, notes: list[Note]) -> Shot:
+    name = (item.get("name") or "").strip()
+    note = (item.findtext("note") or "").strip()
+    if not (note or name):
+        raise refuse(source, f"{place}: a clip with neither a name nor a note")
+    if not note:
+        notes.append(Note(place, "no note; the clip's name is the prompt"))
+    marks = [marker.get("value", "") for marker in item.iter("marker")]
+    recall = next((mark.removeprefix(_RECALL) for mark in marks if mark.startswith(_RECALL)), None)
+    notes += [Note(place, f"<{child.tag}>") for child in item if child.tag not in ("note", "marker", "chapter-marker")]
+    subtitle = next((marker.get("value") for marker in item.iter("chapter-marker")), None)
+    return Shot(
+        note or name,
+        _seconds(item, source, place),
+        (Kind.RECALL if recall else kind) if follows else None,
+        recall if follows else None,
+        subtitle or None,
+        name or None,
+    )
+
+
+def _seconds(item: xml.Element, source: str, place: str) -> Fraction:
+    text = item.get("duration") or ""
+    match = _TIME.fullmatch(text)
+    if not match or int(match[2] or 1) == 0:
+        raise refuse(source, f"{place}: no duration such as 27120/600s: {text[:40]!r}")
+    seconds = Fraction(int(match[1]), int(match[2] or 1))
+    if not 0 < seconds <= LONGEST:
+        raise refuse(source, f"{place}: lasts {float(seconds):g} s")
+    return seconds
+
+
+def write(cut: Cut) -> tuple[str, list[Note]]:
+    """Version 1.9, with one project."""
+    width, height = cut.size or (832, 480)
+    frame = 1 / Fraction(repr(cut.fps or RATE))
+    offset, items = Fraction(0), []
+    for name, shot in zip(cut.ids, cut.shots, strict=True):
+        length = max(1, round(shot.seconds / frame)) * frame
+        if shot.kind is Kind.SMOOTH:
+            fade = 2 * max(1, round(Fraction(1, 4) / frame)) * frame
+            items.append(
+                f'<transition name="Cross Dissolve" offset="{_time(offset - fade / 2)}" duration="{_time(fade)}"/>'
+            )
+        inside = [f"<note>{_xml(shot.prompt)}</note>"]
+        if shot.subtitle:
+            inside.append(
+                f'<chapter-marker start="0s" duration="{_time(frame)}" value={quoteattr(_plain(shot.subtitle))}/>'
+            )
+        if shot.kind is Kind.RECALL:
+            value = quoteattr(f"{_RECALL}{shot.recall or AUTO}")
+            inside.append(f'<marker start="0s" duration="{_time(frame)}" value={value}/>')
+        items.append(
+            f'<clip name={quoteattr(_plain(name))} offset="{_time(offset)}" duration="{_time(length)}" '
+            f'format="r1" tcFormat="NDF">{"".join(inside)}</clip>'
+        )
+        offset += length
+    body = "\n            ".join(items)
+    title = quoteattr(_plain(cut.title or "film"))
+    text = f'''<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE fcpxml>
+<fcpxml version="1.9">
+  <resources>
+    <format id="r1" frameDuration="{_time(frame)}" width="{width}" height="{height}"/>
+  </resources>
+  <library>
+    <event name={title}>
+      <project name={title}>
+        <sequence format="r1" duration="{_time(offset)}" tcStart="0s" tcFormat="NDF">
+          <spine>
+            {body}
+          </spine>
+        </sequence>
+      </project>
+    </event>
+  </library>
+</fcpxml>
+'''
+    left = [Note("the film", "its seed")] if cut.seed is not None else []
+    return text, left
+
+
+def _time(seconds: Fraction) -> str:
+    return f"{seconds.numerator}/{seconds.denominator}s" if seconds.denominator > 1 else f"{seconds.numerator}s"
+
+
+def _plain(text: str) -> str:
+    """Without the characters that XML cannot hold."""
+    return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "", text)
+
+
+def _xml(text: str) -> str:
+    return escape(_plain(text))

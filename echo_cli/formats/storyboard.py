@@ -1,0 +1,103 @@
+"""A cut as the storyboard that a person would write, and a storyboard as a cut.
+
+YAML is written by hand, so that keys stand in the order people read them; only values are quoted by the library.
+"""
+
+from collections.abc import Iterable
+from fractions import Fraction
+
+import yaml
+
+from echo_cli.formats.cut import Cut, Note, Shot
+from echo_cli.storyboard.durations import describe, exact
+from echo_cli.storyboard.nouns import AUTO, VERSION, Kind, Storyboard
+from echo_cli.trace.records import Header
+
+
+def written(cut: Cut, comments: Iterable[str] = ()) -> str:
+    """The YAML of a cut; `comments` stand at its head, then what was left out."""
+    cut = cut if cut.ids else cut.named()
+    lines = [f"# {line}" for comment in comments for line in comment.splitlines()]
+    lines += [f"# Left out: {note.place}: {note.what}".replace("\n", " ") for note in cut.notes[:20]]
+    if len(cut.notes) > 20:
+        lines.append(f"# Left out: {len(cut.notes) - 20} more")
+    lines.append(f"version: {VERSION}")
+    lines += [f"title: {_scalar(cut.title)}"] if cut.title else []
+    lines += [f"seed: {cut.seed}"] if cut.seed is not None else []
+    lines += [f"size: {cut.size[0]}x{cut.size[1]}"] if cut.size else []
+    lines += [f"fps: {cut.fps:g}"] if cut.fps else []
+    lines.append("scenes:")
+    for name, shot in zip(cut.ids, cut.shots, strict=True):
+        lines.append(f"  - id: {_scalar(name)}")
+        if shot.kind is not None:
+            lines.append(f"    transition: {_scalar(_transition(shot))}")
+        lines.append(f"    prompt: {_scalar(shot.prompt)}")
+        lines.append(f"    duration: {_duration(shot.seconds)}")
+        lines += [f"    subtitle: {_scalar(shot.subtitle)}"] if shot.subtitle else []
+    return "\n".join(lines) + "\n"
+
+
+def _transition(shot: Shot) -> str:
+    return f"recall:{shot.recall or AUTO}" if shot.kind is Kind.RECALL else str(shot.kind)
+
+
+def _duration(seconds: Fraction) -> str:
+    """Exact where milliseconds are; otherwise as many decimals as keep a film of an hour right to the picture."""
+    if (seconds * 1000).denominator == 1:
+        return describe(seconds)
+    return f"{float(seconds):.9f}".rstrip("0") + "s"
+
+
+def _scalar(text: str) -> str:
+    """A text as YAML in one line, quoted where it must be."""
+    return (
+        yaml.safe_dump(text, allow_unicode=True, width=float("inf"), default_style=None).removesuffix("...\n").strip()
+    )
+
+
+def cut_of(board: Storyboard) -> Cut:
+    """The shots of a storyboard; what no other format holds is noted."""
+    shots = tuple(
+        Shot(scene.prompt, exact(scene.seconds), scene.transition, scene.recall, scene.subtitle, scene.id)
+        for scene in board.scenes
+    )
+    left = [
+        Note(f"scene '{scene.id}'", f"its own {what}")
+        for scene in board.scenes
+        for what, value in (("seed", scene.seed is not None), ("memory settings", bool(scene.memory)))
+        if value
+    ]
+    left += [Note("storyboard", what) for what, value in (("model", board.model), ("memory", board.policy)) if value]
+    return Cut(
+        shots,
+        board.title,
+        board.fps,
+        board.seed or None,
+        board.size,
+        tuple(left),
+        tuple(scene.id for scene in board.scenes),
+    )
+
+
+def cut_of_trace(header: Header) -> Cut:
+    """The shots of a film as it was made: from its first picture to its last, scene by scene."""
+    rate = exact(header.film.fps)
+    shots = tuple(
+        Shot(
+            scene.prompt,
+            Fraction(scene.pictures[1] - scene.pictures[0]) / rate,
+            scene.transition,
+            scene.recall,
+            name=scene.id,
+        )
+        for scene in header.timeline
+    )
+    film = header.film
+    return Cut(
+        shots,
+        header.storyboard.title or None,
+        film.fps,
+        header.seed,
+        (film.width, film.height),
+        ids=tuple(shot.name or "" for shot in shots),
+    )

@@ -1,0 +1,183 @@
+"""Every format by name: how it is recognised, read and written. A new format is a module and a row here.
+
+Packages of others add rows through the entry points `echo_cli.formats`: each names a `Format`.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from echo_cli.errors import UsageError, did_you_mean
+from echo_cli.formats import cues, echo_forcing, edl, fcpxml, longlive, otio, schedules, scope
+from echo_cli.formats.cut import Cut, Note, refuse
+from echo_cli.formats.jsons import Value, read_json
+from echo_cli.storyboard.document import STDIN, read_source
+from echo_cli.storyboard.mistakes import StoryboardError
+
+GROUP = "echo_cli.formats"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the one who imports may say: the rate of frames or timecodes, a film's length in frames, how blended prompts
+    become one, and the text of the file of times that LongLive keeps beside its prompts."""
+
+    fps: float | None = None
+    frames: int | None = None
+    join: bool = False
+    times: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """The text of a file and its name. `json` is its value, or None when it is not JSON at all."""
+
+    text: str
+    name: str
+
+    @cached_property
+    def json(self) -> Value | None:
+        if not self.text.lstrip().startswith(("{", "[")):
+            return None
+        try:
+            return read_json(self.text, self.name)
+        except StoryboardError:
+            return None
+
+
+@dataclass(frozen=True)
+class Format:
+    """One row. `recognise` looks at the content, never at the name of the file."""
+
+    name: str
+    summary: str
+    suffix: str
+    recognise: Callable[[Source], bool] | None = None
+    read: Callable[[Source, Options], list[Cut]] | None = None
+    write: Callable[[Cut], tuple[str, list[Note]]] | None = None
+
+
+def _json(source: Source) -> Value:
+    return read_json(source.text, source.name)
+
+
+_ROWS = (
+    Format(
+        "fcpxml",
+        "FCPXML 1.8 and later (Final Cut Pro, Resolve)",
+        ".fcpxml",
+        lambda s: fcpxml.is_ours(s.text),
+        lambda s, o: fcpxml.read(s.text, s.name),
+        fcpxml.write,
+    ),
+    Format(
+        "otio",
+        "OpenTimelineIO",
+        ".otio",
+        lambda s: s.json is not None and otio.is_ours(s.json),
+        lambda s, o: otio.read(_json(s)),
+        otio.write,
+    ),
+    Format(
+        "scope",
+        "Daydream Scope timeline",
+        ".json",
+        lambda s: s.json is not None and scope.is_ours(s.json),
+        lambda s, o: scope.read(_json(s), o.join),
+        scope.write,
+    ),
+    Format(
+        "longlive",
+        "LongLive: JSON lines of prompts, or a folder of captions",
+        ".jsonl",
+        lambda s: longlive.is_lines(s.text),
+        lambda s, o: longlive.read_lines(s.text, s.name, o.times),
+        longlive.write_lines,
+    ),
+    Format("vtt", "WebVTT", ".vtt", lambda s: cues.is_vtt(s.text), lambda s, o: cues.read(s.text, s.name), cues.vtt),
+    Format(
+        "srt",
+        "SubRip subtitles",
+        ".srt",
+        lambda s: cues.is_srt(s.text),
+        lambda s, o: cues.read(s.text, s.name),
+        cues.srt,
+    ),
+    Format(
+        "edl",
+        "EDL, CMX 3600",
+        ".edl",
+        lambda s: edl.is_ours(s.text),
+        lambda s, o: edl.read(s.text, s.name, o.fps),
+        edl.write,
+    ),
+    Format(
+        "schedule",
+        "Deforum or FizzNodes prompt schedule",
+        ".txt",
+        lambda s: schedules.is_ours(s.text),
+        lambda s, o: schedules.read(s.text, s.name, o.fps or schedules.RATE, o.frames),
+    ),
+    Format(
+        "echo-forcing",
+        "Echo-Forcing prompt file, one film a line",
+        ".txt",
+        lambda s: echo_forcing.is_ours(s.text),
+        lambda s, o: echo_forcing.read(s.text, s.name),
+        echo_forcing.write,
+    ),
+    Format("chapters", "chapters for a video's description", ".txt", write=cues.chapters),
+)
+
+
+def formats() -> dict[str, Format]:
+    """Every format, ours and those of other packages."""
+    rows = {row.name: row for row in _ROWS}
+    for point in entry_points(group=GROUP):
+        try:
+            row = point.load()
+        except Exception as error:  # another package's fault must not stop ours
+            raise UsageError(
+                f"the format '{point.name}' of another package cannot be loaded: {error}",
+                f"Update or remove the package that provides it ({point.value}).",
+            ) from error
+        rows.setdefault(row.name, row)
+    return rows
+
+
+def named(name: str, *, reads: bool) -> Format:
+    """The format of that name, among those that can be read (or written)."""
+    known = {row.name: row for row in formats().values() if (row.read if reads else row.write)}
+    if name not in known:
+        raise UsageError(
+            f"no format to {'import' if reads else 'export'} is called '{name}'{did_you_mean(name, tuple(known))}",
+            f"The formats are: {', '.join(known)}.",
+        )
+    return known[name]
+
+
+def read_path(path: str, options: Options = Options(), name: str | None = None) -> tuple[str, list[Cut]]:
+    """(format, films) of a file, a folder of captions, or standard input."""
+    if path != STDIN and Path(path).is_dir():
+        return "longlive", longlive.read_folder(Path(path))
+    text, source = read_source(path)
+    row = named(name, reads=True) if name else recognised(Source(text, source))
+    assert row.read
+    return row.name, row.read(Source(text, source), options)
+
+
+def recognised(source: Source) -> Format:
+    """The format of a text, told by its content."""
+    row = next(_matches(source), None)
+    if row:
+        return row
+    if source.text.lstrip().startswith(("{", "[")):
+        read_json(source.text, source.name)  # where the JSON is broken is the better answer
+    known = ", ".join(row.name for row in formats().values() if row.read)
+    raise refuse(source.name, "no known format", hint=f"Name it with --from: {known}.")
+
+
+def _matches(source: Source) -> Iterator[Format]:
+    return (row for row in formats().values() if row.recognise and row.recognise(source))

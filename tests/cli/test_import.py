@@ -1,0 +1,71 @@
+"""`import` and `export`: real commands, real files."""
+
+from pathlib import Path
+
+import pytest
+
+from echo_cli.cli.app import run
+from echo_cli.storyboard.parse import load
+from tests.formats import files
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_one_film_goes_to_standard_output_and_what_is_left_out_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("take.json").write_text(files.SCOPE)
+    assert run(["import", "take.json"]) == 0
+    out, err = capsys.readouterr()
+    Path("take.yaml").write_text(out)
+    assert [scene.prompt for scene in load("take.yaml").scenes] == ["a fox in snow", "a fox in a forest"]
+    assert "take: left out: prompts[0]: the prompt of weight 40: a hen" in err
+    assert "# Left out: prompts[0]: the prompt of weight 40: a hen" in out
+
+
+def test_many_films_become_a_folder_that_validate_likes(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("prompts.txt").write_text(files.ECHO_FORCING)
+    assert run(["import", "prompts.txt"]) == 0
+    assert sorted(path.name for path in Path("prompts").iterdir()) == ["prompts-1.yaml", "prompts-2.yaml"]
+    assert run(["validate", "prompts/prompts-1.yaml", "prompts/prompts-2.yaml"]) == 0
+    assert run(["import", "prompts.txt"]) == 2
+    assert "exists" in capsys.readouterr().err
+    assert run(["import", "prompts.txt", "--force"]) == 0
+    assert run(["import", "prompts.txt", "-o", "one.yaml"]) == 2
+
+
+def test_a_folder_of_captions(capsys: pytest.CaptureFixture[str]) -> None:
+    shots = Path("shots")
+    shots.mkdir()
+    (shots / "1.json").write_text('{"caption": "A pier at dawn"}')
+    (shots / "2.json").write_text('{"caption": "The scene transitions. A market at noon"}')
+    (shots / "shot_durations.txt").write_text("2, 4")
+    assert run(["import", "shots", "-o", "film.yaml"]) == 0
+    film = load("film.yaml")
+    assert [(scene.prompt, scene.seconds) for scene in film.scenes] == [("A pier at dawn", 1.5), ("A market at noon", 3)]
+    (shots / "shot_durations.txt").write_text("2")
+    assert run(["import", "shots"]) == 2
+    assert "1 lengths for 2 shots" in capsys.readouterr().err
+
+
+def test_errors_name_the_place(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a.otio").write_text(files.OTIO[:300])
+    assert run(["import", "a.otio"]) == 2
+    assert "a.otio:" in capsys.readouterr().err
+    assert run(["import", "a.otio", "--from", "otoi"]) == 2
+    assert "did you mean 'otio'?" in capsys.readouterr().err
+    assert run(["import", "missing.srt"]) == 2
+
+
+def test_export_by_suffix_or_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("prompts.srt").write_text(files.SRT)
+    assert run(["import", "prompts.srt", "-o", "film.yaml", "-q"]) == 0
+    assert run(["export", "film.yaml", "-o", "film.fcpxml"]) == 0
+    assert run(["import", "film.fcpxml", "-o", "again.yaml"]) == 0
+    assert load("again.yaml").scenes[1].prompt == load("film.yaml").scenes[1].prompt == "A dog at the door"
+    assert run(["export", "film.yaml", "-o", "film.fcpxml"]) == 2
+    assert run(["export", "film.yaml"]) == 2
+    assert "Name one with --to" in capsys.readouterr().err
+    assert run(["export", "film.yaml", "--to", "longlive", "-o", "lines.jsonl"]) == 0
+    assert "switch_frame_indices: 16, 40" in Path("lines.yaml").read_text()

@@ -1,0 +1,182 @@
+"""Other tools' files become the storyboards that a person would expect, and damaged ones become clear errors."""
+
+import random
+
+import pytest
+
+from echo_cli.errors import EchoError, Exit
+from echo_cli.formats.cut import Cut
+from echo_cli.formats.schedules import frame_of
+from echo_cli.formats.storyboard import written
+from echo_cli.formats.table import Options, Source, recognised
+from echo_cli.storyboard.canonical import transition_name
+from echo_cli.storyboard.nouns import Storyboard
+from echo_cli.storyboard.parse import parse
+from tests.formats import files
+
+PLAIN = Options()
+
+
+def films(text: str, options: Options = PLAIN) -> tuple[str, list[Cut]]:
+    source = Source(text, "file")
+    row = recognised(source)
+    assert row.read
+    return row.name, row.read(source, options)
+
+
+def board(cut: Cut) -> Storyboard:
+    """What our own parser makes of the YAML."""
+    return parse(written(cut))
+
+
+def told(cut: Cut) -> list[tuple[str, float, str | None, str | None]]:
+    return [(scene.prompt, scene.seconds, transition_name(scene), scene.subtitle) for scene in board(cut).scenes]
+
+
+def left_out(cut: Cut) -> str:
+    return "\n".join(f"{note.place}: {note.what}" for note in cut.named().notes)
+
+
+@pytest.mark.parametrize("name", files.EVERY)
+def test_a_format_is_known_by_its_content_and_its_storyboard_is_valid(name: str) -> None:
+    found, cuts = films(files.EVERY[name], Options(frames=120))
+    assert found == name.split(" ")[0]
+    for cut in cuts:
+        assert len({scene.id for scene in board(cut).scenes}) == len(cut.shots)
+
+
+def test_echo_forcing_keeps_every_word() -> None:
+    first, second = films(files.ECHO_FORCING)[1]
+    assert told(first) == [
+        ("Static shot. A woman on a rooftop garden at sunset", 10, None, "Rooftop"),
+        ("A dim subway platform, a train waits", 5, "hard cut", "Subway"),
+        ("She is back on the rooftop garden", 7.5, "recall:auto", "Call"),
+    ]
+    assert told(second) == [("A cat sleeps on a mat", 3, None, None), ("A dog barks at the door", 2, "smooth", None)]
+
+
+def test_longlive_takes_its_times_from_the_file_beside_it() -> None:
+    cuts = films(files.LONGLIVE, Options(times=files.LONGLIVE_TIMES))[1]
+    assert told(cuts[0]) == [
+        ("a cat sits", 10, None, None),
+        ("a dog runs", 10, "smooth", None),
+        ("a bird sings", 10, "smooth", None),
+    ]
+    assert len(cuts) == 2 and not cuts[0].notes
+    assert "when prompts change" in left_out(films(files.LONGLIVE)[1][0])
+
+
+def test_scope_keeps_the_strongest_prompt_or_joins_them() -> None:
+    (cut,) = films(files.SCOPE)[1]
+    assert told(cut) == [("a fox in snow", 11.5, None, None), ("a fox in a forest", 8.5, "smooth", None)]
+    assert (board(cut).seed, board(cut).size) == (42, (832, 480))
+    assert "weight 40: a hen" in left_out(cut) and "denoisingSteps" in left_out(cut)
+    (joined,) = films(files.SCOPE, Options(join=True))[1]
+    assert told(joined)[0][0] == "a fox in snow. a hen"
+    (newer,) = films(files.SCOPE_WORKFLOW)[1]
+    assert told(newer) == [("rain on glass", 4, None, None), ("sun on glass", 5, "hard cut", None)]
+
+
+def test_schedules_count_frames() -> None:
+    (cut,) = films(files.DEFORUM, Options(fps=10, frames=120))[1]
+    assert told(cut) == [
+        ("tiny cute bunny, vibrant", 6, None, None),
+        ("a (coconut) on a beach", 3, "smooth", None),
+        ('a "quoted" durian', 3, "smooth", None),
+    ]
+    assert "negative prompt: photo, realistic" in left_out(cut) and "0.5*sin(t)" in left_out(cut)
+    (old,) = films(files.DEFORUM_OLD)[1]
+    assert told(old) == [
+        ("a swamp", 2, None, None),
+        ("a city of glass", 1, "smooth", None),
+        ("the sea", 1, "smooth", None),
+    ]
+    (fizz,) = films(files.FIZZNODES, Options(fps=12))[1]
+    assert [seconds for _, seconds, _, _ in told(fizz)] == [2, 3, 3]
+    with pytest.raises(EchoError, match="max_f"):
+        films(files.DEFORUM)
+
+
+@pytest.mark.parametrize(
+    ("key", "frame"), [("7", 7), ("max_f", 100), ("max_f / 3", 33), ("(max_f-10)*1", 90), ("-5+6", 1)]
+)
+def test_keys_may_be_arithmetic(key: str, frame: int) -> None:
+    assert frame_of(key, 100, "file") == frame
+
+
+@pytest.mark.parametrize(
+    "key", ["__import__('os')", "max_f.real", "9**9**9", "1/0", "1e400", "-1", "(" * 90, "f()", "True", ""]
+)
+def test_keys_are_never_executed(key: str) -> None:
+    with pytest.raises(EchoError, match=r"frame"):
+        frame_of(key, 100, "file")
+
+
+def test_cues_last_until_the_next() -> None:
+    (cut,) = films(files.SRT)[1]
+    assert told(cut) == [
+        ("A cat on a mat", 4, None, None),
+        ("A dog at the door", 6, "smooth", None),
+        ("Nobody", 2, "smooth", None),
+    ]
+    assert "1.5 s without a cue" in left_out(cut)
+    (vtt,) = films(files.VTT)[1]
+    assert told(vtt) == [("A cat", 4, None, None), ("A dog", 3596, "smooth", None)]
+    assert "NOTE" in left_out(vtt) and "align:start" in left_out(vtt)
+
+
+def test_timelines_of_editors() -> None:
+    (edl,) = films(files.EDL, Options(fps=24))[1]
+    assert [(prompt, round(seconds * 24), kind) for prompt, seconds, kind, _ in told(edl)] == [
+        ("clip_A", 31, None),
+        ("clip_B", 34, "smooth"),
+    ]
+    assert board(edl).title == "The cut" and "track A" in left_out(edl)
+    (fcp,) = films(files.FCPXML)[1]
+    assert told(fcp) == [
+        ("A rooftop at sunset", 45.2, None, None),
+        ("street", 5, "smooth", None),
+        ("roof again", 4, "recall:roof", None),
+    ]
+    assert "gap of 2 s" in left_out(fcp)
+    (otio,) = films(files.OTIO)[1]
+    assert told(otio) == [("A rooftop at sunset", 10, None, None), ("street", 5, "smooth", None)]
+
+
+def test_a_recall_of_what_is_not_there_becomes_a_match() -> None:
+    (cut,) = films(files.FCPXML.replace("recall:roof", "recall:cellar"))[1]
+    assert told(cut)[-1][2] == "recall:auto" and "cellar" in left_out(cut)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "   \n", "hello world", "{", "[1, 2]", '{"a": 1}', "[" * 100_000, "<fcpxml", "\0\0", "0:"]
+)
+def test_what_is_no_format_says_so(text: str) -> None:
+    with pytest.raises(EchoError) as caught:
+        films(text)
+    assert caught.value.exit_code is Exit.USAGE and "file:1:" in caught.value.message
+
+
+def test_an_entity_bomb_is_refused() -> None:
+    bomb = files.FCPXML.replace("<!DOCTYPE fcpxml>", '<!DOCTYPE fcpxml [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]>')
+    with pytest.raises(EchoError, match="entities"):
+        films(bomb)
+
+
+@pytest.mark.parametrize("name", files.EVERY)
+def test_damaged_files_end_in_a_film_or_in_an_error_with_a_place(name: str) -> None:
+    dice = random.Random(name)
+    for _ in range(170):
+        text = files.EVERY[name]
+        for _ in range(dice.randint(1, 4)):
+            place, length = dice.randrange(len(text) + 1), dice.choice((0, 1, 1, 3, 20, 200))
+            junk = dice.choice(
+                ("", "0", "-1", "NaN", '"', "{", "]", "|", "\n", "\x00", "1e999", "99999999999999999999", "é", "<")
+            )
+            text = text[:place] + junk + text[place + length :]
+        try:
+            for cut in films(text, Options(frames=120))[1]:
+                board(cut)
+        except EchoError as error:
+            assert error.exit_code is Exit.USAGE, (text, error)
+            assert "file:" in error.message or "storyboard:" in error.message or error.hint, text

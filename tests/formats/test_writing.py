@@ -1,0 +1,112 @@
+"""What is written is read back: by ourselves, and by the libraries that editors use."""
+
+import json
+from fractions import Fraction
+
+import pytest
+
+from echo_cli.formats.cut import Cut
+from echo_cli.formats.longlive import switch_frames
+from echo_cli.formats.storyboard import cut_of, written
+from echo_cli.formats.table import Options, Source, formats
+from echo_cli.storyboard.canonical import canonical
+from echo_cli.storyboard.parse import parse
+
+FILM = parse("""
+version: 1
+title: A day & a night
+seed: 7
+size: 192x128
+fps: 16
+scenes:
+  - {id: rooftop, prompt: "A <rooftop> garden, \\"at\\" sunset — & more", duration: 10s, subtitle: Rooftop}
+  - {id: subway_2, transition: hard cut, prompt: "The same woman: a dim subway platform", duration: 5.25s}
+  - {id: walk, transition: smooth, prompt: "She walks on", duration: 3s}
+  - {id: back, transition: "recall:rooftop", prompt: "Back on the rooftop", duration: 7s, subtitle: Home}
+  - {id: end, transition: "recall:auto", prompt: "The platform once more", duration: 2s}
+""")
+
+
+CUT = cut_of(FILM)
+
+
+def written_as(name: str, cut: Cut = CUT) -> str:
+    row = formats()[name]
+    assert row.write
+    return row.write(cut)[0]
+
+
+def read_back(name: str, text: str) -> Cut:
+    row = formats()[name]
+    assert row.read
+    (cut,) = row.read(Source(text, "file"), Options())
+    return cut
+
+
+@pytest.mark.parametrize("name", ["otio", "edl", "fcpxml"])
+def test_an_editors_timeline_comes_back_as_the_same_storyboard(name: str) -> None:
+    back = canonical(parse(written(read_back(name, written_as(name)))))
+    wanted = canonical(FILM)
+    for key in {"otio": (), "edl": ("seed", "size", "fps"), "fcpxml": ("seed", "size", "fps")}[name]:
+        back.pop(key, None)
+        wanted.pop(key)
+    assert back == wanted
+
+
+@pytest.mark.parametrize("name", ["echo-forcing", "scope", "longlive", "srt", "vtt"])
+def test_prompts_or_subtitles_and_times_come_back(name: str) -> None:
+    cut = cut_of(FILM)
+    back = read_back(name, written_as(name, cut))
+    if name in ("srt", "vtt"):
+        assert [shot.prompt for shot in back.shots] == ["Rooftop", "Home"]
+    else:
+        assert [shot.prompt for shot in back.shots] == [shot.prompt for shot in cut.shots]
+    if name in ("echo-forcing", "scope"):
+        assert [shot.seconds for shot in back.shots] == [shot.seconds for shot in cut.shots]
+    if name == "echo-forcing":
+        assert [(shot.kind, shot.subtitle) for shot in back.shots] == [(shot.kind, shot.subtitle) for shot in cut.shots]
+
+
+def test_longlive_has_its_times_in_a_file_beside_it() -> None:
+    cut = cut_of(FILM)
+    row = formats()["longlive"]
+    assert row.read
+    (back,) = row.read(Source(written_as("longlive"), "file"), Options(times=switch_frames(cut)))
+    assert [shot.seconds for shot in back.shots] == [shot.seconds for shot in cut.shots]
+
+
+def test_chapters_begin_at_zero() -> None:
+    assert written_as("chapters").splitlines() == [
+        "0:00 Rooftop",
+        "0:10 subway_2",
+        "0:15 walk",
+        "0:18 Home",
+        "0:25 end",
+    ]
+
+
+def test_what_a_format_cannot_say_is_noted() -> None:
+    row = formats()["scope"]
+    assert row.write
+    left = [f"{note.place} {note.what}" for note in row.write(cut_of(FILM))[1]]
+    assert "scene 'subway_2' its hard cut" in left and "scene 'back' its subtitle" in left
+
+
+def test_the_library_reads_our_timelines() -> None:
+    otio = pytest.importorskip("opentimelineio")
+    timeline = otio.adapters.read_from_string(written_as("otio"), "otio_json")
+    clips = list(timeline.find_clips())
+    assert [clip.name for clip in clips] == ["rooftop", "subway_2", "walk", "back", "end"]
+    assert [clip.duration().to_seconds() for clip in clips] == [10, 5.25, 3, 7, 2]
+    assert [marker.name for clip in clips for marker in clip.markers] == ["recall:rooftop", "recall:auto"]
+    assert json.loads(timeline.to_json_string())["OTIO_SCHEMA"].startswith("Timeline")
+
+
+def test_the_librarys_adapters_read_our_edl_and_fcpxml() -> None:
+    otio = pytest.importorskip("opentimelineio")
+    pytest.importorskip("otio_cmx3600_adapter")
+    edl = otio.adapters.read_from_string(written_as("edl"), "cmx_3600", rate=24)
+    assert sum(Fraction(clip.duration().to_seconds()) for clip in edl.find_clips()) == Fraction(109, 4)
+    pytest.importorskip("otio_fcpx_xml_adapter")
+    fcpx = otio.adapters.read_from_string(written_as("fcpxml"), "fcpx_xml")
+    assert fcpx is not None
