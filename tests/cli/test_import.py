@@ -14,7 +14,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_one_film_goes_to_standard_output_and_what_is_left_out_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_film_goes_to_standard_output_and_what_is_left_out_beside_it(capsys: pytest.CaptureFixture[str]) -> None:
     Path("take.json").write_text(files.SCOPE)
     assert run(["import", "take.json"]) == 0
     out, err = capsys.readouterr()
@@ -43,7 +43,8 @@ def test_a_folder_of_captions(capsys: pytest.CaptureFixture[str]) -> None:
     (shots / "shot_durations.txt").write_text("2, 4")
     assert run(["import", "shots", "-o", "film.yaml"]) == 0
     film = load("film.yaml")
-    assert [(scene.prompt, scene.seconds) for scene in film.scenes] == [("A pier at dawn", 1.5), ("A market at noon", 3)]
+    found = [(scene.prompt, scene.seconds) for scene in film.scenes]
+    assert found == [("A pier at dawn", 1.5), ("A market at noon", 3)]
     (shots / "shot_durations.txt").write_text("2")
     assert run(["import", "shots"]) == 2
     assert "1 lengths for 2 shots" in capsys.readouterr().err
