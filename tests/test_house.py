@@ -11,12 +11,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # Packages and top-level modules, from the ground up; "" is the door, echo_cli/__init__.py. Within a floor anything may
-# import anything, but never in a circle. A trace names the storyboard's nouns, and so stands above it; `machine`
+# import anything, but never in a circle. A trace names the storyboard's nouns, and so stands above it;
+# formats write what a trace says; `machine`
 # measures a device, and so stands beside `runtime`.
 FLOORS = (
     ("layout", "state", "files", "text", "errors", "faults", "commands", "evidence"),
-    ("storyboard", "formats"),
-    ("trace", "video"),
+    ("storyboard",),
+    ("trace", "video", "formats"),
     ("runtime", "spec", "rope", "state_files", "machine"),
     ("context",),
     ("models",),
