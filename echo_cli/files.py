@@ -8,7 +8,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,6 +61,17 @@ def told_as_output(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise output_error(error, path) from error
+
+
+def make_folder(path: Path, ours: Callable[[str], bool], what: str) -> None:
+    """A folder to write `what` into; an OutputError if it holds anything whose name is not `ours`, so that nothing is
+    overwritten that something else made."""
+    with told_as_output(path):
+        path.mkdir(parents=True, exist_ok=True)
+        strange = sorted(name for name in os.listdir(path) if not ours(name.removesuffix(PARTIAL)))
+    if strange:
+        raise OutputError(f"{path} holds something that {what} did not write: {strange[0]}",
+                          "Name another folder, or an empty one.")
 
 
 def publish(path: Path, growing: Path | None = None) -> None:

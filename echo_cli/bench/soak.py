@@ -8,6 +8,7 @@ measured.
 """
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -22,7 +23,7 @@ from torch import Tensor
 from echo_cli import __version__
 from echo_cli.bench.footprint import resident
 from echo_cli.errors import Damaged, MissingError, UsageError
-from echo_cli.files import told_as_output, write_whole
+from echo_cli.files import make_folder, told_as_output, write_whole
 from echo_cli.memory.policies.base import Policy
 from echo_cli.memory.policies.echo_infinity import EchoInfinity
 from echo_cli.memory.settings import read_settings
@@ -44,6 +45,7 @@ ROUND = 3600.0  # seconds of film until the first prompt comes again
 _SAMPLE = 5  # blocks at the end of a scene that are looked at
 _KEEP = 120.0  # seconds between two states on the disk
 REPORT = "soak.json"
+OWN = re.compile(r"soak\.(json|png)|scene-\d{4,}\.png|state-\d{7,}\.safetensors")  # names that a run gives
 JUDGED = ("place", "time", "colour", "shape", "motion")
 
 
@@ -142,7 +144,10 @@ class Soak:
         self.running, self.sittings = Running(), 0
         self.begun: Begun | None = None
         self._state: Path | None = None
-        if (folder / REPORT).exists():
+        begun = (folder / REPORT).exists()
+        # without a report, pictures in the folder are somebody's; states are what a killed first sitting left
+        make_folder(folder, lambda name: bool(OWN.fullmatch(name)) and (begun or not name.endswith(".png")), "a soak")
+        if begun:
             self._go_on()
 
     @property

@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echo_cli.cli import complete
-from echo_cli.cli.messages import tell
+from echo_cli.cli.messages import Lines, tell
 from echo_cli.cli.options import Debug
 from echo_cli.errors import EchoError, Exit, UsageError
 
 if TYPE_CHECKING:
     from echo_cli.models.files.download import Wanted
-
-_EVERY = 5.0  # seconds between lines of progress where there is no terminal
 
 models = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True,
                      help="The weights that films are made with: which are here, are they whole, where to get them.")
@@ -200,7 +198,7 @@ def convert(
             "noise in four steps (--generator names another)",
             file=sys.stderr,
         )
-    lines = _Lines()
+    lines = Lines()
     write(weights, target, DTYPES.get(dtype), force,
           lambda part, done, whole: lines(f"{part}: {_size(done)} of {_size(whole)}", done == whole))
     if json:
@@ -239,26 +237,11 @@ def get(
     )
 
 
-class _Lines:
-    """Progress in one line: redrawn on a terminal, a few seconds apart elsewhere."""
-
-    def __init__(self) -> None:
-        self._told, self._drawn = time.monotonic(), sys.stderr.isatty()
-
-    def __call__(self, text: str, last: bool = False) -> None:
-        now = time.monotonic()
-        if not last and now - self._told < (0.1 if self._drawn else _EVERY):
-            return
-        self._told = now
-        print(f"\r\033[K{text}" if self._drawn else text, end="\n" if last or not self._drawn else "",
-              file=sys.stderr, flush=True)
-
-
 class _Fetching:
     """Tells of files as they come."""
 
     def __init__(self) -> None:
-        self._lines, self._since, self._begun = _Lines(), time.monotonic(), 0
+        self._lines, self._since, self._begun = Lines(), time.monotonic(), 0
 
     def licence(self, repository: str, licence: str) -> None:
         print(f"{repository}: licence {licence}", file=sys.stderr)

@@ -31,8 +31,11 @@ class Stage(StrEnum):
 
 def train(
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder of the run; one that exists is gone on with.")
-    ] = Path("tiny-training"),
+        Path | None,
+        typer.Option("--out", "-o", metavar="FOLDER", show_default=False,
+                     help="Folder of the run; an interrupted run in it is resumed. Left out, nothing is trained: the "
+                     "command says what it would do."),
+    ] = None,
     stage: Annotated[
         Stage | None, typer.Option(help="Only this stage. Without it: all, in order, skipping what is done.")
     ] = None,
@@ -63,29 +66,16 @@ def train(
     stories: Annotated[int, typer.Option(min=4, help="With --report: how many held-out stories are judged.")] = 50,
     debug: Debug = False,
 ) -> None:
-    """Train the embedded model `tiny`, reproducibly, a stage at a time; stop whenever you like and run it again to go
-    on."""
-    from echo_cli.files import told_as_output
+    """Train the embedded model `tiny`, reproducibly, a stage at a time. Stop it any time; the same command resumes."""
     from echo_cli.render.signals import Interruption
     from echo_cli.runtime import Runtime
     from echo_cli.training.chart import curve, losses
     from echo_cli.training.course import PRESETS, STAGES, Course, Watch
 
     if report:
-        from echo_cli.bench.trained import report as judged
-        from echo_cli.models.tiny.model import INDEX, WEIGHTS, load, save_measured
-
-        runtime = Runtime.choose(device, "float32")
-        with told_as_output(out):
-            out.mkdir(parents=True, exist_ok=True)
-        own = out / "weights"
-        trained = (own / INDEX).exists()
-        backend = load(runtime, own if trained else WEIGHTS)
-        figures = judged(backend, out / "report", stories, lambda line: print(line, file=sys.stderr, flush=True))
-        if trained:
-            save_measured(own, figures)
-        print(json.dumps(figures))
-        return
+        return _report(device, out, stories)
+    if out is None:
+        return _say_what_it_would_do()
     runtime = Runtime.choose(device, dtype)
     chosen = ("gpu" if runtime.device.type == "cuda" else "cpu") if preset == "auto" else preset
     if chosen not in PRESETS:
@@ -97,8 +87,7 @@ def train(
             raise UsageError(f"'{memory}' has nothing to learn", hint=f"The memory policy that learns is {NAME}.")
         stage = Stage.memory
     limits = _minutes(minutes or [], STAGES)
-    with told_as_output(out):
-        out.mkdir(parents=True, exist_ok=True)
+    _make_folder(out)
     with Interruption(_stopping, _GRACE) as asked:
         course = Course(out, chosen, seed, runtime, Watch(_Lines(), lambda: asked.by is not None), limits)
         for name in STAGES if stage is None else (stage.value,):
@@ -110,6 +99,52 @@ def train(
             if (out / f"{name}.csv").exists():
                 print("\n".join(curve(losses(out / f"{name}.csv"))), file=sys.stderr)
     print(course.weights)
+
+
+def _report(device: str, out: Path | None, stories: int) -> None:
+    """Judges the weights in the folder, or the package's own; without a folder, no sheets of films are kept."""
+    from tempfile import TemporaryDirectory
+
+    from echo_cli.bench.trained import report
+    from echo_cli.models.tiny.model import INDEX, WEIGHTS, load, save_measured
+    from echo_cli.runtime import Runtime
+
+    runtime = Runtime.choose(device, "float32")
+    if out is not None:
+        _make_folder(out)
+    own = out / "weights" if out and (out / "weights" / INDEX).exists() else None
+    with TemporaryDirectory() as nowhere:
+        sheets = (out or Path(nowhere)) / "report"
+        figures = report(load(runtime, own or WEIGHTS), sheets, stories,
+                         lambda line: print(line, file=sys.stderr, flush=True))
+    if own:
+        save_measured(own, figures)
+    print(json.dumps(figures))
+
+
+def _say_what_it_would_do() -> None:
+    """The work and its time, for somebody who has not said where it should go."""
+    print(f"""\
+train would make the weights of the embedded model 'tiny' from nothing, a stage at a time:
+  {", ".join(Stage)}.
+With --preset cpu --dtype bfloat16 it took 3 hours on one core. --preset mini takes a minute and its weights are good
+for nothing; --preset gpu is several times the work of cpu. The folder of the run grows to a few gigabytes.
+Nothing was done. To begin, name that folder:
+  echo-cli train --out tiny-training""", file=sys.stderr)
+
+
+def _make_folder(out: Path) -> None:
+    """The folder of the run; an OutputError if it holds anything that no training wrote."""
+    from echo_cli.files import make_folder
+    from echo_cli.models.tiny.parts import EXTRAS, PARTS
+    from echo_cli.spec import INDEX
+
+    of_stages = (stage + ending for stage in Stage for ending in (".csv", ".pt", ".png"))
+    ours = {"weights", "pool", "eye", "report", *of_stages}
+    make_folder(out, ours.__contains__, "training")
+    if (out / "weights").exists():
+        parts = {INDEX, *(f"{part}.safetensors" for part in (*PARTS, *EXTRAS))}
+        make_folder(out / "weights", parts.__contains__, "training")
 
 
 def _minutes(said: list[str], stages: tuple[str, ...]) -> dict[str, float]:

@@ -169,7 +169,7 @@ def test_a_conversion_by_name_and_by_folder(models: Path, tmp_path: Path, capfd:
     for name, tensor in wan_folders.merged(0.5).items():
         torch.testing.assert_close(merged.read(name), tensor.bfloat16(), atol=0.01, rtol=0.01)
     wan_folders.diffusers(tmp_path / "pipeline")
-    assert "taken to be a few-step generator's" in told(capfd, "convert", "pipeline", "-o", "third")[1]
+    assert "assumed to be a few-step generator's" in told(capfd, "convert", "pipeline", "-o", "third")[1]
 
     for arguments, code, said in (
         (("from",), 5, "holds a model already"), (("tiny",), 2, "tiny is in our layout already"),

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,27 @@ def test_a_file_where_the_folder_should_be_is_told(tmp_path, command):
     )
     assert (done.returncode, done.stdout) == (5, "") and "a part of its path is a file" in done.stderr
     assert os.listdir(tmp_path) == ["run"] and "hint:" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("--preset", "cpu"), ("--stage", "codec")])
+def test_without_a_folder_it_says_what_it_would_do_and_does_nothing(tmp_path, arguments):
+    done = typed(*arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "") and "Nothing was done" in done.stderr and "--out" in done.stderr
+    assert "3 hours" in done.stderr and os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("command", "name"), [
+    (("train",), "thesis.tex"), (("train",), "weights/model.json"), (("train", "--report"), "codec.safetensors"),
+    (("bench", "soak"), "thesis.tex"), (("bench", "soak"), "scene-0001.png"),
+])
+def test_a_folder_that_holds_something_else_is_refused(tmp_path, command, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    done = subprocess.run([*TRAIN[:-1], *command, "--device", "cpu", "--out", "."], capture_output=True, text=True,
+                          cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (5, "") and Path(name).name in done.stderr
+    assert "hint: Name another folder, or an empty one." in done.stderr
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()] == [name]
 
 
 def test_faults_of_a_model_that_is_not_here_are_not_tried():

@@ -1,7 +1,7 @@
 """`bench`: measures what memory costs. Results go to standard output, everything for eyes to standard error."""
 
 import json as json_text
-import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +10,7 @@ import typer
 from echo_cli.cli.bench.faults import faults
 from echo_cli.cli.bench.memory import compare, memory
 from echo_cli.cli.bench.soak import soak
+from echo_cli.cli.messages import Lines
 from echo_cli.cli.options import Debug, picture_size
 from echo_cli.errors import UsageError
 
@@ -169,17 +170,31 @@ def fast(
     print(f"the last block took {found.block_s:.3f} s, and {found.fast_block_s:.3f} s with --fast")
 
 
+class TextEncoder(StrEnum):
+    """What `rehearsal --text` takes."""
+
+    SMALL = "small"
+    FULL = "full"
+
+
 @bench.command()
 def rehearsal(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write the model.", show_default=False)],
     spec: Annotated[str, typer.Option(help="The model whose sizes to use.")] = "wan2.1-t2v-1.3b",
-    layers: Annotated[int | None, typer.Option(min=1, help="Write only so many layers.")] = None,
+    layers: Annotated[int | None, typer.Option(
+        min=1, show_default="all", help="Write so many layers of the transformer: a smaller file, a quicker film."
+    )] = None,
+    text: Annotated[TextEncoder, typer.Option(
+        help="The text encoder: a small one, since it does not matter to a film's speed, or the full one of 11 GB.",
+    )] = TextEncoder.SMALL,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite weights that no rehearsal wrote.")] = False,
     debug: Debug = False,
 ) -> None:
     """Write a model of the real size with random weights, to rehearse a machine before the real weights are on it.
 
-    Every part is there, the text encoder too: 15 GB. Films made with --model FOLDER/ show noise, and need the time and
-    the memory of real ones.
+    Every part is there: 3.4 GB, or 15 GB with --text full. Films made with --model FOLDER/ show noise, and need the
+    time and the memory of real ones. If it is stopped, the same command resumes with the next part. A folder that holds
+    anything else is refused.
     """
     from dataclasses import replace
 
@@ -191,15 +206,10 @@ def rehearsal(
     if found.family is not Family.WAN:
         raise UsageError(f"model '{found.name}' travels with its weights",
                          hint="Large models can be rehearsed: --spec wan-1.3b.")
-    told: set[str] = set()
-
-    def tell(part: str, done: int, whole: int) -> None:
-        if part not in told:
-            told.add(part)
-            print(f"{part}: {size(whole)}", file=sys.stderr)
-
+    lines = Lines()
     sizes = found.spec if layers is None else replace(found.spec, depth=layers, name=f"{found.spec.name}-{layers}")
-    rehearsals.write(folder, sizes, told=tell)
+    rehearsals.write(folder, sizes, text=rehearsals.SMALL_TEXT if text is TextEncoder.SMALL else None, force=force,
+                     told=lambda part, done, whole: lines(f"{part}: {size(done)} of {size(whole)}", done == whole))
     print(f"{folder}/")
 
 

@@ -47,7 +47,6 @@ def soak(
     import torch
 
     from echo_cli.bench.soak import Soak
-    from echo_cli.files import told_as_output
     from echo_cli.models.loaders import load_backend
     from echo_cli.render.signals import Interruption
     from echo_cli.runtime import Runtime
@@ -55,8 +54,6 @@ def soak(
     if threads:
         torch.set_num_threads(threads)
     runtime = Runtime.choose(device, dtype)
-    with told_as_output(out):
-        out.mkdir(parents=True, exist_ok=True)
     run = Soak(out, load_backend(model, runtime), runtime, policy, {}, seed, pictures, scene)
     began = told = time.monotonic()
     total, before = len(run.timeline.blocks), run.blocks

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from echo_cli import __version__
 from echo_cli.errors import MissingError, OutputError
-from echo_cli.files import partial, publish, sha256, told_as_output, write_whole
+from echo_cli.files import PARTIAL, make_folder, partial, publish, sha256, told_as_output, write_whole
 from echo_cli.models.files.folders import DESCRIPTION, FORMAT, VERSION, sizes_of, tokenizer_files
 from echo_cli.models.files.hashes import known_sha256, remember
 from echo_cli.models.files.tensors import SAFETENSORS_DTYPES, Tensors
@@ -33,6 +33,7 @@ def convert(weights: Weights, out: Path, dtype: torch.dtype | None = None, force
             told: Told = lambda what, done, whole: None) -> None:
     """Write the folder `out`. `dtype` is that of all weights, None each one's own."""
     _make_room(weights, out, force)
+    growing: dict[Path, str] = {}  # whole, but not named yet: what is there keeps its place until all parts are made
     config = {
         "transformer": sizes_of(weights.spec),
         "codec": dict(weights.codec_config),
@@ -46,10 +47,12 @@ def convert(weights: Weights, out: Path, dtype: torch.dtype | None = None, force
         parts[part] = {"file": path.name, **written, "config": config[part], "from": sources}
     parts["transformer"] |= {"branch": weights.branch} if weights.branch else {}
     parts["transformer"] |= {"adapter_scale": weights.scale} if weights.files.adapter else {}
-    parts["tokenizer"] = {"folder": "tokenizer", "files": _copy_tokenizer(weights.tokenizer, out / "tokenizer")}
     if weights.files.fast_decoder and weights.fast_decoder:
         path = out / "fast_decoder.safetensors"
-        parts["fast_decoder"] = {"file": path.name, **write_safetensors(path, weights.fast_decoder, dtype)}
+        parts["fast_decoder"] = {"file": path.name, **grow_safetensors(path, weights.fast_decoder, dtype)}
+        growing[path] = parts["fast_decoder"]["sha256"]
+    name_parts(out, growing)
+    parts["tokenizer"] = {"folder": "tokenizer", "files": _copy_tokenizer(weights.tokenizer, out / "tokenizer")}
     made = {"by": f"echo-cli {__version__}", "layout": weights.layout.value}
     write_whole(
         out / DESCRIPTION,
@@ -67,20 +70,35 @@ def _make_room(weights: Weights, out: Path, force: bool) -> None:
         raise OutputError(
             f"{out}: a model cannot be converted into the folder it is read from", "name another folder with -o"
         )
+    ours = {DESCRIPTION, "tokenizer", *(f"{part}.safetensors" for part in (*PARTS, "fast_decoder"))}
+    make_folder(out, ours.__contains__, "a conversion")
+    there = sorted(path.name for path in out.iterdir() if not path.name.endswith(PARTIAL))
+    if there and not force:
+        what = "a model" if DESCRIPTION in there else f"{there[0]}, which is of no converted model,"
+        raise OutputError(f"{out} holds {what} already", "--force overwrites it; -o writes elsewhere.")
+
+
+def name_parts(out: Path, growing: Mapping[Path, str]) -> None:
+    """Give parts their names, by path and sha256. From here until it is written again, no description tells of them."""
     with told_as_output(out):
-        out.mkdir(parents=True, exist_ok=True)
-        ours = {DESCRIPTION, "tokenizer", *(f"{part}.safetensors" for part in (*PARTS, "fast_decoder"))}
-        there = [path.name for path in out.iterdir() if not path.name.endswith(".partial")]
-        if strange := [name for name in there if name not in ours]:
-            raise OutputError(f"{out} holds something else already ({strange[0]})", "name another folder with -o")
-        if DESCRIPTION in there and not force:
-            raise OutputError(f"{out} holds a model already", "--force converts anew over it; -o writes elsewhere")
-        (out / DESCRIPTION).unlink(missing_ok=True)  # from here on it would lie
+        (out / DESCRIPTION).unlink(missing_ok=True)
+    for path, sha in growing.items():
+        publish(path)
+        remember(path, sha)
 
 
 def write_safetensors(path: Path, tensors: Tensors, dtype: torch.dtype | None = None,
                       told: Callable[[int, int], None] = lambda done, whole: None) -> dict[str, Any]:
     """One file of weights, whole or not at all; its bytes, hash, and what is in it."""
+    facts = grow_safetensors(path, tensors, dtype, told)
+    publish(path)
+    remember(path, facts["sha256"])
+    return facts
+
+
+def grow_safetensors(path: Path, tensors: Tensors, dtype: torch.dtype | None = None,
+                     told: Callable[[int, int], None] = lambda done, whole: None) -> dict[str, Any]:
+    """`write_safetensors`, but the file does not have its name yet."""
     header, whole = _header(tensors, dtype)
     growing, digest = partial(path), hashlib.sha256()
     with told_as_output(path):
@@ -94,14 +112,13 @@ def write_safetensors(path: Path, tensors: Tensors, dtype: torch.dtype | None = 
         except BaseException:
             growing.unlink(missing_ok=True)
             raise
-    publish(path)
-    size = path.stat().st_size
+    size = growing.stat().st_size
     assert size == 8 + len(header) + whole, f"{size} bytes were written"
     kinds = sorted({str(_kind(tensors, name, dtype)).removeprefix("torch.") for name in tensors.names()})
     values = sum(_count(tensors.shape(name)) for name in tensors.names())
     return {
         "bytes": size,
-        "sha256": remember(path, digest.hexdigest()),
+        "sha256": digest.hexdigest(),
         "tensors": len(tensors.names()),
         "values": values,
         "dtype": ", ".join(kinds),

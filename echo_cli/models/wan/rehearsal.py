@@ -13,17 +13,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from echo_cli.files import sha256, told_as_output, write_whole
-from echo_cli.models.files.convert import write_safetensors
-from echo_cli.models.files.folders import DESCRIPTION, FORMAT, VERSION, sizes_of, tokenizer_files
+from echo_cli.errors import MissingError, OutputError
+from echo_cli.files import make_folder, partial, sha256, told_as_output, write_partial, write_whole
+from echo_cli.models.files.convert import grow_safetensors, name_parts
+from echo_cli.models.files.folders import DESCRIPTION, FORMAT, VERSION, read_json, sizes_of, tokenizer_files
+from echo_cli.models.files.hashes import known_sha256
 from echo_cli.models.transformer import Transformer
 from echo_cli.models.wan.codec import WanCodec
+from echo_cli.models.wan.hashes import PARTS
 from echo_cli.models.wan.text import EMBEDDING, empty_encoder
 from echo_cli.spec import ModelSpec
 
 TEXT = {"vocab_size": 256384, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64,
         "relative_attention_num_buckets": 32, "relative_attention_max_distance": 128, "feed_forward_proj": "gated-gelu",
         "layer_norm_epsilon": 1e-6}
+SMALL_TEXT = {"vocab_size": 512, "d_kv": 64, "d_ff": 1024, "num_layers": 1, "num_heads": 4}  # enough to be called
+MADE = {"by": "random weights", "layout": "echo"}
 
 
 class Random:
@@ -61,32 +66,89 @@ class Random:
 
 
 def write(folder: Path, spec: ModelSpec, codec: Mapping[str, Any] | None = None, text: Mapping[str, Any] | None = None,
-          told: Callable[[str, int, int], None] = lambda part, done, whole: None) -> None:
+          told: Callable[[str, int, int], None] = lambda part, done, whole: None, force: bool = False) -> None:
     """The folder, whole: `codec` and `text` are the libraries' sizes, the released ones when left out. `told` hears of
-    bytes done, and in all, of each part."""
-    with told_as_output(folder):
-        (folder / "tokenizer").mkdir(parents=True, exist_ok=True)
-    sizes = {**TEXT, "d_model": spec.text_dim, **(text or {})}
-    with torch.device("meta"):
-        vae = WanCodec(codec).vae
-        empty = {
-            "transformer": (Transformer(spec), torch.bfloat16, sizes_of(spec)),
-            "codec": (vae, torch.float32, {key: value for key, value in vae.config.items() if not key.startswith("_")}),
-            "text": (empty_encoder(sizes), torch.bfloat16, sizes),
-        }
+    bytes done, and in all, of each part. Parts that a stopped rehearsal left whole are kept; files that no rehearsal
+    wrote are overwritten by `force` alone."""
+    begun = _begun(folder)
+    _make_room(folder, begun, force)
     parts: dict[str, Any] = {}
-    for seed, (part, (module, dtype, config)) in enumerate(empty.items()):
-        path = folder / f"{part}.safetensors"
-        written = write_safetensors(path, Random(module, dtype, seed), None, functools.partial(told, part))
-        parts[part] = {"file": path.name, **written, "config": config, "from": []}
-    speller().save_pretrained(folder / "tokenizer")
+    growing: dict[Path, str] = {}
+    for seed, (part, (module, dtype, config)) in enumerate(_modules(spec, codec, text).items()):
+        path, facts = folder / f"{part}.safetensors", begun.get(part, {})
+        if facts.get("config") != config or not (_holds(partial(path), facts) or _is(path, facts)):
+            written = grow_safetensors(path, Random(module, dtype, seed), None, functools.partial(told, part))
+            facts = {"file": path.name, **written, "config": config, "from": []}
+        parts[part] = facts
+        if partial(path).exists():
+            growing[path] = facts["sha256"]
+        write_partial(folder / DESCRIPTION, _described(spec, parts))
+    name_parts(folder, growing)
+    with told_as_output(folder):
+        (folder / "tokenizer").mkdir(exist_ok=True)
+        speller().save_pretrained(folder / "tokenizer")
     parts["tokenizer"] = {
         "folder": "tokenizer",
         "files": {path.name: sha256(path) for path in tokenizer_files(folder / "tokenizer")},
     }
-    description = {"format": FORMAT, "version": VERSION, "model": spec.name, "parts": parts,
-                   "made": {"by": "random weights", "layout": "echo"}}
-    write_whole(folder / DESCRIPTION, json.dumps(description, indent=2, default=list) + "\n")
+    write_whole(folder / DESCRIPTION, _described(spec, parts))
+
+
+def _modules(
+    spec: ModelSpec, codec: Mapping[str, Any] | None, text: Mapping[str, Any] | None
+) -> dict[str, tuple[nn.Module, torch.dtype, dict[str, Any]]]:
+    """Each part without weights, its dtype, and its sizes as plain JSON values."""
+    sizes = {**TEXT, "d_model": spec.text_dim, **(text or {})}
+    with torch.device("meta"):
+        vae = WanCodec(codec).vae
+        told = {key: value for key, value in vae.config.items() if not key.startswith("_")}
+        modules = {
+            "transformer": (Transformer(spec), torch.bfloat16, sizes_of(spec)),
+            "codec": (vae, torch.float32, told),
+            "text": (empty_encoder(sizes), torch.bfloat16, sizes),
+        }
+    return {part: (module, dtype, json.loads(json.dumps(config, default=list)))
+            for part, (module, dtype, config) in modules.items()}
+
+
+def _described(spec: ModelSpec, parts: Mapping[str, Any]) -> str:
+    described = {"format": FORMAT, "version": VERSION, "model": spec.name, "parts": parts, "made": MADE}
+    return json.dumps(described, indent=2) + "\n"
+
+
+def _begun(folder: Path) -> dict[str, Any]:
+    """The parts that a rehearsal has written here, by name, with their bytes and hashes; nothing if none has."""
+    for path in (partial(folder / DESCRIPTION), folder / DESCRIPTION):
+        try:
+            described = read_json(path)
+        except MissingError:
+            continue
+        parts = described.get("parts")
+        if described.get("made") == MADE and isinstance(parts, dict):
+            return {part: facts for part, facts in parts.items() if isinstance(facts, dict)}
+    return {}
+
+
+def _make_room(folder: Path, begun: Mapping[str, Any], force: bool) -> None:
+    files = {f"{part}.safetensors": part for part in PARTS}
+    make_folder(folder, {DESCRIPTION, "tokenizer", *files}.__contains__, "a rehearsal")
+    strange = [name for name, part in files.items()
+               if (folder / name).exists() and not _is(folder / name, begun.get(part, {}))]
+    if not begun and (folder / DESCRIPTION).exists():
+        strange.append(DESCRIPTION)
+    if strange and not force:
+        raise OutputError(f"{folder / strange[0]} was not written by a rehearsal; it may be part of a real model",
+                          "Name another folder, or overwrite it with --force.")
+
+
+def _holds(path: Path, facts: Mapping[str, Any]) -> bool:
+    """Whether a file is there and has the size that was noted."""
+    return path.is_file() and path.stat().st_size == facts.get("bytes")
+
+
+def _is(path: Path, facts: Mapping[str, Any]) -> bool:
+    """Whether a file is the one that was noted, by its hash."""
+    return _holds(path, facts) and known_sha256(path) == facts.get("sha256")
 
 
 def speller() -> Any:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sysconfig
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,12 @@ import torch
 for extra in ("diffusers", "transformers", "ftfy"):
     pytest.importorskip(extra, reason="needs the extra: pip install 'echo-cli[wan]'")
 
+from echo_cli.errors import OutputError
+from echo_cli.files import sha256
 from echo_cli.models.wan import model as wan
 from echo_cli.models.wan import rehearsal
 from echo_cli.runtime import Runtime
-from echo_cli.spec import WAN_1_3B
+from echo_cli.spec import WAN_1_3B, ModelSpec
 from echo_cli.video.read import pictures
 
 CPU = Runtime(torch.device("cpu"), torch.float32)
@@ -101,8 +104,13 @@ def test_a_rehearsal_is_written_by_the_command_and_fits_the_real_names(tmp_path:
     monkeypatch.setitem(rehearsal.TEXT, "num_layers", 1)
     small = {"d_model": 32, "d_kv": 8, "d_ff": 16, "num_heads": 4, "vocab_size": 300}
     written = rehearsal.write
-    monkeypatch.setattr(rehearsal, "write", lambda folder, spec, told: written(
-        folder, replace(spec, width=96, heads=4, ffn=64, text_dim=32), CODEC, small, told))
+    asked = []
+
+    def smaller(folder: Path, spec: ModelSpec, text: dict | None, told: Callable, force: bool) -> None:
+        asked.append(text)
+        written(folder, replace(spec, width=96, heads=4, ffn=64, text_dim=32), CODEC, small, told, force)
+
+    monkeypatch.setattr(rehearsal, "write", smaller)
     assert app.run(["bench", "rehearsal", str(tmp_path / "model"), "--layers", "3"]) == 0
     out, err = capfd.readouterr()
     assert out == f"{tmp_path / 'model'}/\n" and [line.split(":")[0] for line in err.splitlines()] == [
@@ -110,10 +118,59 @@ def test_a_rehearsal_is_written_by_the_command_and_fits_the_real_names(tmp_path:
         "codec",
         "text",
     ]
+    assert app.run(["bench", "rehearsal", str(tmp_path / "model"), "--layers", "3", "--text", "full"]) == 0
+    assert asked == [rehearsal.SMALL_TEXT, None] and capfd.readouterr().err == ""  # all of it was there already
     weights = open_weights(tmp_path / "model")
     assert weights.spec.depth == 3 == len(wan.load(CPU, tmp_path / "model").transformer.blocks)
     assert app.run(["bench", "rehearsal", str(tmp_path / "tiny"), "--spec", "tiny"]) == 2
     assert "travels with its weights" in capfd.readouterr().err
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.name: sha256(path) for path in sorted(folder.glob("*.*"))}
+
+
+def test_a_rehearsal_overwrites_no_real_weights(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from echo_cli.cli import app
+
+    for name in ("transformer.safetensors", "codec.safetensors", "model.json", "notes.txt"):
+        folder = tmp_path / name.partition(".")[0]
+        folder.mkdir()
+        (folder / name).write_bytes(b"mine")
+        assert app.run(["bench", "rehearsal", str(folder), "--layers", "1"]) == 5
+        out, err = capfd.readouterr()
+        assert out == "" and name in err and "hint: Name another folder" in err
+        assert [path.name for path in folder.iterdir()] == [name] and (folder / name).read_bytes() == b"mine"
+    with pytest.raises(OutputError, match="notes.txt"):
+        rehearsal.write(tmp_path / "notes", SPEC, CODEC, TEXT, force=True)
+    rehearsal.write(tmp_path / "transformer", SPEC, CODEC, TEXT, force=True)
+    assert wan.load(CPU, tmp_path / "transformer")
+
+
+def test_a_part_of_a_rehearsal_that_was_exchanged_for_a_real_one_is_kept(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    rehearsal.write(made, SPEC, CODEC, TEXT)
+    rehearsal.write(made, replace(SPEC, depth=1), CODEC, TEXT)  # what a rehearsal wrote, another may overwrite
+    codec = bytearray((made / "codec.safetensors").read_bytes())
+    codec[-1] ^= 1
+    (made / "codec.safetensors").write_bytes(codec)
+    with pytest.raises(OutputError, match=r"codec.safetensors was not written by a rehearsal"):
+        rehearsal.write(made, SPEC, CODEC, TEXT)
+    assert (made / "codec.safetensors").read_bytes() == codec
+
+
+def test_a_stopped_rehearsal_goes_on_and_comes_out_the_same(folder: Path, tmp_path: Path) -> None:
+    def stop_in_text(part: str, done: int, whole: int) -> None:
+        if part == "text":
+            raise KeyboardInterrupt
+
+    made = tmp_path / "made"
+    with pytest.raises(KeyboardInterrupt):
+        rehearsal.write(made, SPEC, CODEC, TEXT, stop_in_text)
+    assert all(path.name.endswith(".partial") for path in made.iterdir())  # nothing has a name that looks whole
+    parts = []
+    rehearsal.write(made, SPEC, CODEC, TEXT, lambda part, done, whole: parts.append(part))
+    assert set(parts) == {"text"} and digests(made) == digests(folder)
 
 
 def test_whatever_waits_on_the_host_the_latents_are_the_same(folder: Path) -> None:

@@ -445,8 +445,14 @@ def test_what_stands_in_the_way_is_not_overwritten(ours: Path, tmp_path: Path) -
     with pytest.raises(OutputError, match="holds a model already"):
         convert(weights, ours)
     convert(weights, ours, force=True)
-    with pytest.raises(OutputError, match="holds something else already"):
+    with pytest.raises(OutputError, match="holds something that a conversion did not write"):
         convert(weights, tmp_path, force=True)
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "codec.safetensors").write_bytes(b"mine")
+    with pytest.raises(OutputError, match="codec.safetensors, which is of no converted model"):
+        convert(weights, theirs)
+    assert [(path.name, path.read_bytes()) for path in theirs.iterdir()] == [("codec.safetensors", b"mine")]
     with pytest.raises(OutputError, match="into the folder it is read from"):
         convert(weights, tmp_path / "released", force=True)
 
