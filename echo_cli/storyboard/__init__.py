@@ -1,1 +1,1 @@
-"""The storyboard: what a person writes, checked line by line, and the frame-exact timeline it becomes."""
+"""The storyboard: what an author writes, checked line by line, and the frame-exact timeline that it becomes."""

@@ -1,4 +1,4 @@
-"""A storyboard said back in one way: every spelling canonical, nothing left out that was understood.
+"""A storyboard in canonical form: one spelling for everything, and every value that was read.
 
 The result is itself a storyboard, and its hash names the film: comments, order of keys and spellings do not change it.
 """
@@ -11,7 +11,7 @@ from echo_cli.storyboard.nouns import VERSION, Kind, Scene, Storyboard
 
 
 def canonical(storyboard: Storyboard) -> dict[str, Any]:
-    """The storyboard as plain JSON values, without what its author left open. Prompts include the style."""
+    """The storyboard as plain JSON values, without what its author left out. Prompts include the style."""
     memory = {"policy": storyboard.policy, **storyboard.memory}
     return _given({
         "version": VERSION,

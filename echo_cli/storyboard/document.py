@@ -16,7 +16,7 @@ from yaml.nodes import Node, ScalarNode, SequenceNode
 from echo_cli.errors import UsageError
 from echo_cli.storyboard.mistakes import Mark, Mistake, StoryboardError
 
-LARGEST = 64 * 1024 * 1024  # bytes; a day of one-second scenes has a sixth of it
+LARGEST = 64 * 1024 * 1024  # bytes; a day of one-second scenes takes a sixth of this
 MOST_NODES = 4_000_000  # after aliases are followed
 STDIN = "-"
 
@@ -44,7 +44,7 @@ def read_source(path: str) -> tuple[str, str]:
 
 
 def _neighbour(path: Path) -> str:
-    """Names the file beside it that was probably meant."""
+    """The name of the neighbouring file that was probably meant, as part of a message."""
     try:
         names = [entry.name for entry in path.parent.iterdir() if entry.suffix in (".yaml", ".yml")]
     except OSError:
@@ -56,8 +56,8 @@ def _neighbour(path: Path) -> str:
 def decode(data: bytes, source: str) -> str:
     """UTF-8 text, a byte order mark removed."""
     if len(data) > LARGEST:
-        raise UsageError(f"{source}: is larger than {LARGEST // 1024**2} MB, which no storyboard is",
-                         hint="Is this the right file?")
+        raise UsageError(f"{source}: is larger than {LARGEST // 1024**2} MB, too large for a storyboard",
+                         hint="Check that this is the right file.")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise StoryboardError(source, [Mistake(Mark(1, 1), "the file is UTF-16; save it as UTF-8")])
     try:
@@ -79,7 +79,7 @@ def read_tree(text: str, source: str) -> Node:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         if root is None:
             raise fail(Mark(1, 1), "the storyboard is empty",
-                       "The least there is: scenes, each with an id, a prompt and a duration.")
+                       "It needs at least one scene, with an id, a prompt and a duration.")
         if _expanded(root, {}, set()) > MOST_NODES:
             raise fail(mark_of(root), "aliases (*name) repeat each other into millions of values",
                        "Write the repeated values out, or put common words under 'style'.")
@@ -107,12 +107,12 @@ def _mark_at(text: str, index: int) -> Mark:
 def _syntax(error: yaml.MarkedYAMLError, text: str, index: int) -> tuple[str, str | None]:
     """(message, hint) for a file that is not YAML."""
     if text[index : index + 1] == "\t":
-        return "a tab; YAML wants spaces", "Replace tabs by spaces; most editors do it by themselves for .yaml files."
+        return "a tab; YAML needs spaces", "Replace tabs with spaces. Most editors do so automatically for .yaml files."
     problem = (error.problem or "").replace("<stream end>", "the end of the file").replace("'\\x00'", "nothing")
     if "another document" in problem:
         return "a second document begins here; a file holds one storyboard", None
     if "mapping values are not allowed" in problem:
-        return ("a ': ' where none can be", "Put text that contains ': ' in quotes, write recall:<scene-id> without "
+        return ("a ': ' is not allowed here", "Put text that contains ': ' in quotes, write recall:<scene-id> without "
                 "a space, and check the indentation.")
     if "undefined alias" in problem:
         return (
@@ -126,7 +126,7 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, index: int) -> tuple[str, st
 
 
 def _expanded(node: Node, known: dict[int, int], open_nodes: set[int]) -> int:
-    """Nodes in the tree once every alias is followed; each node is visited once, and its tag looked at."""
+    """Nodes in the tree once every alias is followed; each node is visited once, and its tag checked."""
     if node.tag.removeprefix(_TAGS) not in _KINDS:
         raise ComposerError(None, None, f"tag {short(node.tag)} is not understood; remove it", node.start_mark)
     if isinstance(node, ScalarNode):

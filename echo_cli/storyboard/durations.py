@@ -7,7 +7,7 @@ import math
 import re
 from fractions import Fraction
 
-LONGEST = 7 * 24 * 3600  # seconds; whoever asks for more has slipped on a key
+LONGEST = 7 * 24 * 3600  # seconds; anything longer is a typing mistake
 
 _DECIMAL = r"\d+(?:\.\d+)?"
 _UNITS = re.compile(rf"(?:({_DECIMAL})h)?(?: ?({_DECIMAL})m)?(?: ?({_DECIMAL})s)?(?: ?({_DECIMAL})ms)?", re.ASCII)
@@ -22,7 +22,7 @@ def exact(seconds: float) -> Fraction:
 
 
 def read_duration(value: object) -> Fraction:
-    """Seconds from a number or a text; ValueError says, for the author, why not."""
+    """Seconds from a number or a text; a ValueError tells the author what is wrong."""
     if isinstance(value, str):
         seconds = _read_text(value.strip())
     elif isinstance(value, int | float) and not isinstance(value, bool):
@@ -47,12 +47,12 @@ def _read_text(text: str) -> Fraction:
     if len(text) <= 40:
         if _BARE.fullmatch(text):
             return Fraction(text)
-        if text and (found := _UNITS.fullmatch(text)):
-            return sum((Fraction(part) * scale for part, scale in zip(found.groups(), _SCALE, strict=True) if part),
+        if text and (match := _UNITS.fullmatch(text)):
+            return sum((Fraction(part) * scale for part, scale in zip(match.groups(), _SCALE, strict=True) if part),
                        Fraction(0))
-        if found := _CLOCK.fullmatch(text):
-            hours, minutes, seconds = (Fraction(part or 0) for part in found.groups())
-            if seconds < 60 and (minutes < 60 or not found[1]):
+        if match := _CLOCK.fullmatch(text):
+            hours, minutes, seconds = (Fraction(part or 0) for part in match.groups())
+            if seconds < 60 and (minutes < 60 or not match[1]):
                 return hours * 3600 + minutes * 60 + seconds
     raise ValueError("is not a time; write it as 10s, 2.5s, 500ms, 1m30s or 00:01:30")
 

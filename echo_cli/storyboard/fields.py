@@ -1,4 +1,4 @@
-"""Reads the values of one mapping, key by key; what is wrong is noted with its place and read as absent.
+"""Reads the values of one mapping, key by key; a wrong value is noted with its place and read as absent.
 
 Knows types and ranges, not what a storyboard is made of.
 """
@@ -41,7 +41,7 @@ class Fields:
         return self.entries[key][1] if key in self.entries else None
 
     def value(self, key: str, read: Callable[[object], Any] = lambda value: value) -> Any:
-        """The scalar at `key` as `read` understands it; None when absent or noted as wrong."""
+        """The scalar at `key` as `read` understands it; None when it is absent or wrong; the latter is noted."""
         node = self.node(key)
         if node is None:
             return None
@@ -51,13 +51,13 @@ class Fields:
             self.note(key, f"{key} {error}")
             return None
 
-    def text(self, key: str, why: str = "it wants text") -> str | None:
-        """Text with its white space evened out."""
+    def text(self, key: str, why: str = "write some text") -> str | None:
+        """Text with runs of white space collapsed."""
         text = self.lines(key, why)
         return text and " ".join(text.split())
 
-    def lines(self, key: str, why: str = "it wants text") -> str | None:
-        """Text that keeps its line breaks; within a line, and around the lines, white space is evened out."""
+    def lines(self, key: str, why: str = "write some text") -> str | None:
+        """Text that keeps its line breaks; white space is collapsed within a line and trimmed around the lines."""
 
         def read(value: object) -> str:
             if not isinstance(value, str):
@@ -132,7 +132,7 @@ def fields_of(node: Node, what: str, where: str, known: Sequence[str] | None, mi
             continue
         key = key_node.value
         if key in entries:
-            mistakes.note(mark, f"{where}{short(key)} is here a second time (first on line {entries[key][0].line})")
+            mistakes.note(mark, f"{where}{short(key)} appears a second time (first on line {entries[key][0].line})")
         elif known is None or key in known:
             entries[key] = (mark, value)
         elif key == MERGE:
@@ -144,7 +144,7 @@ def fields_of(node: Node, what: str, where: str, known: Sequence[str] | None, mi
 
 
 def plain(node: Node) -> Any:
-    """A setting's value: a scalar, a list or a mapping of such; ValueError for what is none."""
+    """A setting's value: a scalar, a list or a mapping of such; ValueError for anything else."""
     if isinstance(node, SequenceNode):
         return [plain(child) for child in node.value]
     if isinstance(node, MappingNode):

@@ -1,4 +1,4 @@
-"""Which earlier scene a prompt resembles: word weights of prompts, their likeness, and the choice of a partner.
+"""Which earlier scene a prompt resembles: word weights of prompts, their similarity, and the choice of a partner.
 
 Pure text, no model and no tensor. Matching by `embedding` needs a text encoder, which lives elsewhere; what belongs
 to it here is `stripped`, the prompts reduced to the words that tell the scenes apart.
@@ -21,7 +21,7 @@ _STOP = frozenset(
     """.split()  # noqa: SIM905 (words read better as text)
 )
 
-Feature = dict[str, float]  # word → weight, of unit length; empty for a prompt without a telling word
+Feature = dict[str, float]  # word → weight, of unit length; empty for a prompt of stop words
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Recall:
 
     @property
     def runner_up(self) -> tuple[int, float] | None:
-        """The best of the candidates that were not taken, if there was any other."""
+        """The best candidate that was not chosen, if there is one."""
         others = [entry for entry in self.scores if entry[0] != self.scene]
         return max(others, key=lambda entry: entry[1]) if others else None
 
@@ -109,7 +109,7 @@ def plan_recalls(scenes: Sequence[Scene], similarities: Sequence[Sequence[float]
 
 
 def stripped(prompts: Sequence[str]) -> list[str]:
-    """Prompts without the words that most of them share, for embedding; a prompt that would be empty stays whole."""
+    """Prompts without the words that most of them share, for embedding; one that would become empty stays whole."""
     kept = [words(prompt) for prompt in prompts]
     spread = Counter(word for row in kept for word in set(row))
     common = max(2, math.floor(0.7 * len(prompts) + 0.999))

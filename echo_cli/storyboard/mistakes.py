@@ -33,14 +33,14 @@ class StoryboardError(UsageError):
 
 @dataclass(slots=True)
 class Mistakes:
-    """The mistakes found so far in `source`."""
+    """The mistakes noted so far in `source`."""
 
     source: str
-    found: list[Mistake] = field(default_factory=list)
+    noted: list[Mistake] = field(default_factory=list)
 
     def note(self, mark: Mark, message: str) -> None:
-        self.found.append(Mistake(mark, message))
+        self.noted.append(Mistake(mark, message))
 
     def raise_if_any(self) -> None:
-        if self.found:
-            raise StoryboardError(self.source, self.found)
+        if self.noted:
+            raise StoryboardError(self.source, self.noted)

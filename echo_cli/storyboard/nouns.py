@@ -1,7 +1,7 @@
 """The nouns of a film: scenes in a storyboard, blocks in a timeline.
 
 Plain frozen data. How YAML becomes a storyboard is `parse`; how seconds become blocks is `timeline`; neither is known
-here, and no model either: a model appears only as `Geometry`, the counts that time is made of.
+here, and no model either: a model appears only as `Geometry`, the counts that divide time.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ AUTO = "auto"  # recall:auto, the partner is chosen by matching prompts
 
 
 class Kind(StrEnum):
-    """How a scene begins. The first scene of a film begins as no kind at all."""
+    """How a scene begins. The first scene of a film has no kind."""
 
     SMOOTH = "smooth"
     HARD_CUT = "hard cut"

@@ -37,7 +37,7 @@ def load(path: str, rules: Rules = Rules()) -> Storyboard:
 
 
 def parse(text: str, source: str = "storyboard", rules: Rules = Rules()) -> Storyboard:
-    """The storyboard that `text` describes; a StoryboardError lists all that is wrong with it."""
+    """The storyboard that `text` describes; a StoryboardError lists every mistake."""
     mistakes = Mistakes(source)
     top = fields_of(read_tree(text, source), "the storyboard", "", TOP_KEYS, mistakes)
     _check_version(top)
@@ -53,11 +53,11 @@ def parse(text: str, source: str = "storyboard", rules: Rules = Rules()) -> Stor
     scenes = [_SceneReader(entry, number) for number, entry in enumerate(_scene_entries(top), start=1)]
     cast = _cast(scenes)
     seconds = resolve([scene.asked for scene in scenes], length, mistakes) if scenes else None
-    found = [scene.read(seconds[index] if seconds else Fraction(0), style, index, cast, rules,
-                        policy or rules.default_policy)
+    read = [scene.read(seconds[index] if seconds else Fraction(0), style, index, cast, rules,
+                       policy or rules.default_policy)
              for index, scene in enumerate(scenes)]
     storyboard = Storyboard(
-        scenes=tuple(found), title=top.text("title") or None, seed=top.whole("seed", *SEEDS) or 0, model=model,
+        scenes=tuple(read), title=top.text("title") or None, seed=top.whole("seed", *SEEDS) or 0, model=model,
         policy=policy, memory=memory, size=size, fps=fps, timing=timing, source=source,
     )
     if seconds and timing is Timing.CUMULATIVE:
@@ -88,7 +88,7 @@ def _check_model(top: Fields, model: str | None, size: tuple[int, int] | None, r
 
 
 def _check_lengths(storyboard: Storyboard, scenes: list["_SceneReader"], rules: Rules) -> None:
-    """Scenes that no block would show, when it is known how long a block is."""
+    """Notes scenes that are shorter than a block can show, if the model is known."""
     model = rules.model_for(storyboard.model)
     if model is not None:
         geometry = model.geometry.at(storyboard.fps)
@@ -183,7 +183,7 @@ def _cast(scenes: list["_SceneReader"]) -> Cast:
 
 
 class _SceneReader:
-    """One entry of `scenes`: its id and its times at once, the rest when its neighbours are known."""
+    """One entry of `scenes`: its id and its times first, the rest when its neighbours are known."""
 
     def __init__(self, fields: Fields, number: int) -> None:
         self.fields = fields
@@ -204,12 +204,12 @@ class _SceneReader:
             if fields.is_mapping:
                 fields.note("id", f"has no id; add a short name, such as 'id: scene-{number}'")
             return None
-        # A bare number is a name here: `id: 3` says what it means.
+        # A bare number is a name here: `id: 3` is clear enough.
         text = node.value if node.tag.endswith((":int", ":float")) else fields.text("id")
         if text is None:
             return None
         if text == AUTO or not _ID.fullmatch(text):
-            why = "means something else in recall:auto" if text == AUTO else (
+            why = "is reserved for recall:auto" if text == AUTO else (
                 f"must have 1 to {LONGEST_ID} characters, and no space, colon or slash")
             fields.note("id", f"id {short(text)} {why}; choose another")
             return None
@@ -236,11 +236,11 @@ class _SceneReader:
         fields = self.fields
         if "prompt" not in fields:
             if fields.is_mapping:
-                fields.note("prompt", "has no prompt; say what is to be seen")
+                fields.note("prompt", "has no prompt; describe what the scene shows")
             return ""
-        prompt = fields.text("prompt", "say what is to be seen") if not self._is_null("prompt") else ""
+        prompt = fields.text("prompt", "describe what the scene shows") if not self._is_null("prompt") else ""
         if prompt == "":
-            fields.note("prompt", "the prompt is empty; say what is to be seen")
+            fields.note("prompt", "the prompt is empty; describe what the scene shows")
         return prompt or ""
 
     def _is_null(self, key: str) -> bool:
@@ -252,12 +252,12 @@ class _SceneReader:
         text = fields.text("transition")
         if index == 0:
             if "transition" in fields:
-                fields.note("transition", "the first scene has nothing to come from; leave its transition out")
+                fields.note("transition", "the first scene has no transition; leave it out")
             return None, None
         if text is None:
             return Kind.SMOOTH, None
-        if found := _RECALL.fullmatch(text):
-            return Kind.RECALL, self._read_recall(found[1], index, cast)
+        if match := _RECALL.fullmatch(text):
+            return Kind.RECALL, self._read_recall(match[1], index, cast)
         kind = _KINDS.get(re.sub(r"[\s_-]+", " ", text.lower()))
         if kind is None:
             self._note_unknown_transition(text, cast)

@@ -1,8 +1,8 @@
 """The one-line prompt format of the reference implementation, read as it reads it.
 
 `first prompt[10s] | second prompt[10s#] | third[5s@]; subtitle | subtitle`: the mark of a scene says how the *next* one
-begins, the last mark says nothing. Subtitles and everything else a storyboard can say are not known here. Each scene is
-rounded down to whole blocks by itself; `timeline` has the better way.
+begins; the last mark has no meaning. Subtitles and everything else in a storyboard are not known here. Each scene is
+rounded down to whole blocks by itself; `timeline` rounds better.
 """
 
 import math
@@ -42,8 +42,8 @@ def parse_reference(text: str) -> list[ReferenceScene]:
 
 
 def _scene(part: str) -> ReferenceScene:
-    found = _MARK.search(part)
-    seconds, mark = (float(found[1]), found[2] or "") if found else (None, "")
+    match = _MARK.search(part)
+    seconds, mark = (float(match[1]), match[2] or "") if match else (None, "")
     return ReferenceScene(_MARK.sub("", part).strip(), seconds, _KINDS[mark])
 
 

@@ -1,4 +1,4 @@
-"""What a storyboard may ask for, handed in from above: names of models and policies, sizes, settings.
+"""What a storyboard may ask for, passed in from above: names of models and policies, sizes, settings.
 
 The parser knows no model and no policy; whoever calls it passes plain tables. `Rules()` accepts every name.
 """
@@ -11,7 +11,7 @@ from echo_cli.storyboard.nouns import Geometry, Kind
 
 
 class Model(Protocol):
-    """What a model tells the parser. `grid` raises an EchoError for pictures that it cannot make."""
+    """What a model tells the parser. `grid` raises an EchoError for sizes that it cannot render."""
 
     @property
     def geometry(self) -> Geometry: ...

@@ -57,8 +57,8 @@ def too_short(marks: Sequence[int], scenes: Sequence[Scene], geometry: Geometry)
     least = describe(geometry.block_pictures / geometry.fps)
     for index, (begin, end) in enumerate(pairwise(marks)):
         if end <= begin:
-            yield index, (f"{describe(scenes[index].seconds)} is too short to be shown here: the film is made in "
-                          f"blocks of {least} and none falls to it; give it at least {least}")
+            yield index, (f"{describe(scenes[index].seconds)} is too short to be shown here: the film is rendered in "
+                          f"blocks of {least} and it gets none; give it at least {least}")
     if _pictures(_ends(scenes)[-1], geometry) < 1:
         yield 0, f"the film is shorter than one picture ({describe(1 / geometry.fps)})"
 
@@ -72,7 +72,7 @@ def _pictures(seconds: Fraction, geometry: Geometry) -> int:
 
 
 def _as_the_reference(scenes: Sequence[Scene], geometry: Geometry) -> Timeline:
-    """Each scene rounded down by itself; what the whole length has over goes to the last scene, nothing is trimmed."""
+    """Each scene rounded down by itself; the remainder of the length goes to the last; nothing is trimmed."""
     counts = [blocks_rounded_down(scene.seconds, geometry) for scene in scenes]
     total = latent_frames(math.fsum(scene.seconds for scene in scenes), geometry) // geometry.block_frames
     counts[-1] += max(0, total - sum(counts))

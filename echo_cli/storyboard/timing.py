@@ -1,6 +1,6 @@
 """How long each scene lasts, from durations or from `at`: one way for the whole storyboard, without contradictions.
 
-Knows exact seconds and the places where they were written; blocks and pictures are the timeline's.
+Knows exact seconds and the places where they were written; blocks and pictures are the business of `timeline`.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a scene says of its time."""
+    """The times that a scene gives."""
 
     scene: Fields
     at: Given | None
@@ -30,13 +30,13 @@ class Asked:
 
 
 def resolve(scenes: Sequence[Asked], length: Given | None, mistakes: Mistakes) -> list[Fraction] | None:
-    """Every scene's seconds; None when they cannot be known, with the reasons noted."""
-    before = len(mistakes.found)
+    """Every scene's seconds; None when they cannot be determined; the reasons are noted."""
+    before = len(mistakes.noted)
     unread = any(given is not None and given.seconds is None
                  for given in (length, *(time for scene in scenes for time in (scene.at, scene.duration))))
     by_at = any(scene.at is not None for scene in scenes)
     times = _from_ats(scenes, length) if by_at else _from_durations(scenes, length)
-    if unread or times is None or len(mistakes.found) > before:
+    if unread or times is None or len(mistakes.noted) > before:
         return None
     if sum(times) > LONGEST:
         mark = length.mark if length else scenes[-1].scene.mark

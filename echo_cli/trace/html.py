@@ -1,7 +1,7 @@
 """The trace as one page for a director: film strip, memory beneath it on the same time axis, then scene by scene.
 
-One file, no script, no network; light and dark; a page for ten thousand blocks has few elements. The drawings are
-made in `svg`, the answers in `inspect`; here they are put in order.
+One file, no script, no network; light and dark; a page for ten thousand blocks has few elements. The drawings
+come from `svg`, the answers from `inspect`; this module arranges them.
 """
 
 from collections.abc import Iterable
@@ -17,19 +17,19 @@ from echo_cli.trace.records import DecayMap
 from echo_cli.trace.rows import to_row
 from echo_cli.trace.thumbnails import thumbnails
 
-BLOCKS = 20_000  # drawn one by one; a longer film in even strides
+BLOCKS = 20_000  # drawn one by one; a longer film is drawn in even strides
 STRIP = 14  # pictures in the film strip
-CARDS = 48  # scenes told at length
-LISTED = 500  # candidates and settings never run longer than this
+CARDS = 48  # scenes with a card of their own
+LISTED = 500  # lists of candidates and settings are cut at this length
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def page(trace: Trace) -> str:
-    found = survey(trace, BLOCKS)
-    summary = summarise(trace, found)
+    surveyed = survey(trace, BLOCKS)
+    summary = summarise(trace, surveyed)
     pictures = Pictures(trace, summary)
-    body = "\n".join((_head(trace, summary), _answers(trace, summary), _film(trace, found, pictures),
+    body = "\n".join((_head(trace, summary), _answers(trace, summary), _film(trace, surveyed, pictures),
                       _scenes(trace, summary, pictures), _costs(summary), _settings(trace)))
     style = files("echo_cli.trace").joinpath("report.css").read_text("utf-8")
     colours = "".join(f".s{index}{{--scene:{colour}}}" for index, colour in enumerate(SCENE_COLOURS))
@@ -41,7 +41,7 @@ def page(trace: Trace) -> str:
 
 
 class Pictures:
-    """Thumbnails of the film beside the trace, when there is one: a strip, and the opening of every told scene."""
+    """Thumbnails of the film beside the trace, if there is one: a strip, and the opening of each scene with a card."""
 
     def __init__(self, trace: Trace, summary: Summary) -> None:
         film = trace.header.film
@@ -65,7 +65,7 @@ def _head(trace: Trace, summary: Summary) -> str:
              f"{film.width} × {film.height} at {film.fps:g} pictures a second", f"memory {header.policy.name}",
              f"model {header.model.name}", f"seed {header.seed}", f"{header.device.name}, {header.device.dtype}")
     notice = "" if not trace.notice else (
-        f'<p class="notice">The run did not end: {summary.blocks:,} of {summary.of_blocks:,} blocks are told.</p>')
+        f'<p class="notice">The run did not end: {summary.blocks:,} of {summary.of_blocks:,} blocks are recorded.</p>')
     return (f"<header><h1>{escape(header.storyboard.title)}</h1><ul class=\"facts\">"
             + "".join(f"<li>{escape(fact)}</li>" for fact in facts) + f"</ul>{notice}</header>")
 
@@ -85,18 +85,18 @@ def _answers(trace: Trace, summary: Summary) -> str:
             "Which scene was recalled?",
             f"{recalls[0].recalled}, in {recalls[0].id}" if recalls else "None",
             "; ".join(f"{each.recalled} in {each.id}" for each in recalls[1:4])
-            or (recalls[0].chosen_by or "" if recalls else "no scene asked for another"),
+            or (recalls[0].chosen_by or "" if recalls else "no scene recalled another"),
         ),
         (
             "What lingered longest?",
             f"{longest[1].source}, in {longest[0].id}" if longest else "Nothing",
-            longest[1].words if longest else "no scene kept anything of another",
+            longest[1].words if longest else "no scene kept anything from another",
         ),
     ]
     if summary.block_times:
         speed = f"{sum(summary.block_times):.0f} ms a block"
         rate = trace.header.film.pictures / summary.wall_seconds if summary.wall_seconds else None
-        cards.append(("How fast was it?", speed, f"{rate:.0f} pictures a second, all told" if rate else
+        cards.append(("How fast was it?", speed, f"{rate:.0f} pictures a second overall" if rate else
                       "denoising, clean pass, memory and decoding"))
     return '<section class="answers" aria-label="At a glance">' + "".join(
         f"<div><h2>{escape(question)}</h2><p class=\"big\">{escape(answer)}</p><p>{escape(more)}</p></div>"
@@ -106,28 +106,28 @@ def _answers(trace: Trace, summary: Summary) -> str:
 # ---------------------------------------------------------------- the film and its memory
 
 
-def _film(trace: Trace, found: Survey, pictures: Pictures) -> str:
-    if not found.columns:
-        return '<section><p class="notice">No block was finished: there is nothing to draw.</p></section>'
+def _film(trace: Trace, surveyed: Survey, pictures: Pictures) -> str:
+    if not surveyed.columns:
+        return '<section><p class="notice">No block was finished, so there is nothing to draw.</p></section>'
     rows = [_row("scenes", "", _scene_bar(trace))]
     if any(at in pictures.uris for at in pictures.strip):
         images = "".join(f'<img src="{pictures.uris[at]}" alt="The film at {clock(at)}">' if at in pictures.uris
                          else "<i></i>" for at in pictures.strip)
         rows.append(_row("film", "", f'<div class="strip">{images}</div>'))
     lanes = "".join(_row(role.value, f"{most:,} tokens", drawing, role.value) for role, most, drawing in
-                    svg.lanes(trace, found))
-    curves = _curves(trace, found)
-    memory = f'<div class="lanes">{lanes}{curves}{_row("", "", svg.hover_columns(trace, found), "over")}</div>'
+                    svg.lanes(trace, surveyed))
+    curves = _curves(trace, surveyed)
+    memory = f'<div class="lanes">{lanes}{curves}{_row("", "", svg.hover_columns(trace, surveyed), "over")}</div>'
     legend = "".join(f"<div><dt>{role.value}</dt><dd>{ROLE_WORDS[role]}</dd></div>" for role in svg.ORDER
-                     if any(cell.role is role for column in set(found.columns) for cell in column))
-    stride = "" if found.stride == 1 else f" Every {found.stride}th block is drawn."
-    return (f'<section class="panel film" aria-label="The film and its memory" data-blocks="{found.blocks}">'
+                     if any(cell.role is role for column in set(surveyed.columns) for cell in column))
+    stride = "" if surveyed.stride == 1 else f" Every {surveyed.stride}th block is drawn."
+    return (f'<section class="panel film" aria-label="The film and its memory" data-blocks="{surveyed.blocks}">'
             f"<h2>The film and its memory</h2>{''.join(rows)}{memory}{_row('', '', _ticks(trace), 'axis')}"
-            f'<p class="note">Colour says which scene a token came from, faintness how far it has faded. Point at a '
-            f"column to read it.{stride}</p><dl class=\"legend\">{legend}</dl></section>"
-            f'<section class="panel"><h2>Where memory looked</h2><p class="note">Upwards is the moment of the film '
-            f"that was remembered: the diagonal is now, what lies below it is the past still in reach.</p>"
-            f"{svg.reach(trace, found)}{_ticks(trace)}</section>")
+            f'<p class="note">Colour shows which scene a token came from; fainter tokens have faded more. Point at a '
+            f"column for details.{stride}</p><dl class=\"legend\">{legend}</dl></section>"
+            f'<section class="panel"><h2>Where memory looked</h2><p class="note">Upwards: the moment of the film '
+            f"that was remembered. The diagonal is the present; below it is the past that is still in memory.</p>"
+            f"{svg.reach(trace, surveyed)}{_ticks(trace)}</section>")
 
 
 def _row(name: str, more: str, drawing: str, of: str = "") -> str:
@@ -144,30 +144,30 @@ def _scene_bar(trace: Trace) -> str:
         words = f"{scene.id}{begins}: {clock(scene.pictures[0] / trace.header.film.fps)}. {scene.prompt}"
         parts.append(f'<span class="s{index % len(SCENE_COLOURS)}" style="left:{left:.3f}%;width:{width:.3f}%" '
                       f'title="{escape(words)}">{escape(scene.id) if width > 2 else ""}</span>')
-    if len(parts) > LISTED:  # too narrow to be told apart: the lanes show their colours
+    if len(parts) > LISTED:  # too narrow to distinguish: the lanes show their colours
         return f'<div class="bar"><em>{plural(len(parts), "scene")}</em></div>'
     return f'<div class="bar">{"".join(parts)}</div>'
 
 
-def _curves(trace: Trace, found: Survey) -> str:
+def _curves(trace: Trace, surveyed: Survey) -> str:
     rows = []
-    drift = [value for value in found.drift if value is not None]
+    drift = [value for value in surveyed.drift if value is not None]
     if drift:
         low = min(0.0, *drift)
         rows.append(_row("drift", f"{number(min(drift))} to {number(max(drift))}", svg.curve(
-            trace, found, found.drift, low, 1.0, "How like the scene's beginning its queries still are"), "thin"))
-    gates = [value for value in found.gates if value is not None]
+            trace, surveyed, surveyed.drift, low, 1.0, "Similarity of the queries to the scene's beginning"), "thin"))
+    gates = [value for value in surveyed.gates if value is not None]
     if gates:
         rows.append(_row("gate", f"{number(min(gates))} to {number(max(gates))}", svg.curve(
-            trace, found, found.gates, 0.0, 1.0, "How far the queries opened for what left the window"), "thin"))
-    spent = [sum(times) if times else None for times in found.times]
+            trace, surveyed, surveyed.gates, 0.0, 1.0, "How far the queries' gates opened"), "thin"))
+    spent = [sum(times) if times else None for times in surveyed.times]
     known = [value for value in spent if value is not None]
     if known:
         rows.append(_row("time", f"{min(known):.0f} to {max(known):.0f} ms", svg.curve(
-            trace, found, spent, 0.0, max(known), "Milliseconds spent on each block"), "thin"))
-    most = max(found.bytes, default=0)
+            trace, surveyed, spent, 0.0, max(known), "Milliseconds spent on each block"), "thin"))
+    most = max(surveyed.bytes, default=0)
     rows.append(
-        _row("bytes", size(most), svg.curve(trace, found, found.bytes, 0.0, most, "Bytes held by memory"), "thin")
+        _row("bytes", size(most), svg.curve(trace, surveyed, surveyed.bytes, 0.0, most, "Bytes held by memory"), "thin")
     )
     return "".join(rows)
 
@@ -195,59 +195,61 @@ def _scenes(trace: Trace, summary: Summary, pictures: Pictures) -> str:
             f"</section>")
 
 
-def _card(trace: Trace, told: SceneAnswer, pictures: Pictures) -> str:
-    facts, record = trace.header.timeline[told.scene], trace.scenes[told.scene]
+def _card(trace: Trace, entry: SceneAnswer, pictures: Pictures) -> str:
+    facts, record = trace.header.timeline[entry.scene], trace.scenes[entry.scene]
     source = record.recalled
     facts_list = []
-    if told.recalled:
-        facts_list.append(("memory from", f"{told.recalled}: {told.chosen_by}" if told.chosen_by else told.recalled))
-    facts_list += [("lingering", f"{left.source}, {left.words}") for left in told.lingering]
-    if told.jump is not None:
-        facts_list.append(("jump", f"{told.jump} positions"))
-    if kept := told.recall_frame:
+    if entry.recalled:
+        why = f": {entry.chosen_by}" if entry.chosen_by else ""
+        facts_list.append(("memory from", entry.recalled + why))
+    facts_list += [("lingering", f"{left.source}, {left.words}") for left in entry.lingering]
+    if entry.jump is not None:
+        facts_list.append(("jump", f"{entry.jump} positions"))
+    if kept := entry.recall_frame:
         made = ", ".join(f"{frame} ({number(share)})" if share is not None else str(frame)
                          for frame, share in zip_longest(kept.frames, kept.shares))
         facts_list.append(("its recall frame", f"{kept.method.replace('_', ' ')} of frames {made}"))
     details = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in facts_list)
-    begins = "opens the film" if told.begins == "start" else told.begins
-    return (f'<article class="card s{told.scene % len(SCENE_COLOURS)}">'
-            f'<div class="look">{pictures.opening(told.scene, f"Opening of {told.id}")}'
-            f"{_decay(trace, told, source, pictures)}</div>"
-            f"<div><h3>{escape(told.id)} <small>{escape(begins)} · {clock(told.start)} · {plural(told.blocks, 'block')}"
-            f'</small></h3><p class="prompt">{escape(facts.prompt)}</p><dl>{details}</dl>'
-            f"{_candidates(told)}</div></article>")
+    begins = "opens the film" if entry.begins == "start" else entry.begins
+    return (f'<article class="card s{entry.scene % len(SCENE_COLOURS)}">'
+            f'<div class="look">{pictures.opening(entry.scene, f"Opening of {entry.id}")}'
+            f"{_decay(trace, entry, source, pictures)}</div>"
+            f"<div><h3>{escape(entry.id)} <small>{escape(begins)} · {clock(entry.start)} · "
+            f"{plural(entry.blocks, 'block')}</small></h3>"
+            f'<p class="prompt">{escape(facts.prompt)}</p><dl>{details}</dl>'
+            f"{_candidates(entry)}</div></article>")
 
 
-def _decay(trace: Trace, told: SceneAnswer, source: int | None, pictures: Pictures) -> str:
-    decay = _decay_of(trace, told)
+def _decay(trace: Trace, entry: SceneAnswer, source: int | None, pictures: Pictures) -> str:
+    decay = _decay_of(trace, entry)
     if decay is None or source is None:
         return ""
-    under = pictures.opening(source, f"Opening of {told.recalled}, the remembered scene")
+    under = pictures.opening(source, f"Opening of {entry.recalled}, the remembered scene")
     known = [rate for rate in decay.rates if rate is not None] or [1.0]
-    said = (f"{told.recalled}, remembered: bright cells keep {max(known):.2f} of their weight a block, veiled ones "
+    said = (f"{entry.recalled}, remembered: bright cells keep {max(known):.2f} of their weight a block, veiled cells "
             f"{min(known):.2f}" if max(known) > min(known) else
-            f"{told.recalled}, remembered: every cell keeps {max(known):.2f} of its weight a block")
+            f"{entry.recalled}, remembered: every cell keeps {max(known):.2f} of its weight a block")
     return (f'<figure class="s{source % len(SCENE_COLOURS)}"><div class="decay" '
             f'style="aspect-ratio:{trace.header.film.width}/{trace.header.film.height}">{under}{svg.decay_cells(decay)}'
             f"</div><figcaption>{escape(said)}</figcaption></figure>")
 
 
-def _decay_of(trace: Trace, told: SceneAnswer) -> DecayMap | None:
-    block = trace.scenes[told.scene].block
+def _decay_of(trace: Trace, entry: SceneAnswer) -> DecayMap | None:
+    block = trace.scenes[entry.scene].block
     measured = trace.block(block).measured if block < len(trace) else None
     return measured.decay if measured else None
 
 
-def _candidates(told: SceneAnswer) -> str:
-    if not told.candidates:
+def _candidates(entry: SceneAnswer) -> str:
+    if not entry.candidates:
         return ""
     rows = "".join(
-        f'<li{" class=chosen" if name == told.recalled else ""}><span>{escape(name)}</span><span class="score">'
+        f'<li{" class=chosen" if name == entry.recalled else ""}><span>{escape(name)}</span><span class="score">'
         f'<i style="width:{100 * max(0.0, min(1.0, score or 0.0)):.1f}%"></i></span><b>{number(score)}</b></li>'
-        for name, score in told.candidates[:6]
+        for name, score in entry.candidates[:6]
     )
-    more = len(told.candidates) - 6
-    return ('<p class="note">How near each earlier prompt is:</p>'
+    more = len(entry.candidates) - 6
+    return ('<p class="note">Similarity of each earlier prompt:</p>'
             f'<ol class="candidates">{rows}</ol>' + (f'<p class="note">and {more:,} lower</p>' if more > 0 else ""))
 
 

@@ -18,7 +18,7 @@ from echo_cli.trace.records import Candidate, RecallFrameRecord, SceneFacts, Sce
 from echo_cli.trace.rows import to_row
 
 QUERY_STEPS = 24  # in which the share of a scene in the queries is drawn
-GLANCE = 4000  # blocks that a glance looks at; a longer film is looked at in even strides
+GLANCE = 4000  # blocks that a glance looks at; a longer film is sampled in even strides
 
 
 class Cell(NamedTuple):
@@ -54,23 +54,23 @@ class Survey:
 def survey(trace: Trace, limit: int = GLANCE) -> Survey:
     stride = max(1, -(-len(trace) // limit))
     seen: dict[Column, Column] = {}
-    found = Survey(stride, len(trace), [], [], [], [], [], [])
+    surveyed = Survey(stride, len(trace), [], [], [], [], [], [])
     for index in range(0, len(trace), stride):
         row = trace.row(index)
         measured = row.get("measured") or {}
         column = column_of(row)
-        found.scenes.append(row["scene"])
-        found.columns.append(seen.setdefault(column, column))
-        found.bytes.append(sum(row["bytes"].values()))
-        found.times.append(Times(*measured["times"]) if measured else None)
-        found.drift.append(measured["drift"][0] if "drift" in measured else None)
-        found.gates.append(gate_of(measured))
-    return found
+        surveyed.scenes.append(row["scene"])
+        surveyed.columns.append(seen.setdefault(column, column))
+        surveyed.bytes.append(sum(row["bytes"].values()))
+        surveyed.times.append(Times(*measured["times"]) if measured else None)
+        surveyed.drift.append(measured["drift"][0] if "drift" in measured else None)
+        surveyed.gates.append(gate_of(measured))
+    return surveyed
 
 
 def column_of(row: Mapping[str, Any]) -> Column:
     """What a block attended to, cells in window order; neighbours of one role, scene and weight are one cell. Queries
-    are divided among the scenes that are in them; what they had learned before the film weighs nothing."""
+    are divided among the scenes that are in them; what they had learned in training weighs nothing."""
     measured = row.get("measured") or {}
     cells: list[Cell] = []
     for segment, weight in zip(
@@ -88,7 +88,7 @@ def column_of(row: Mapping[str, Any]) -> Column:
 
 
 def _divided(segment: Mapping[str, Any], queries: list[Mapping[str, Any]]) -> Iterator[Cell]:
-    """A cell a scene, in steps coarse enough that neighbouring blocks look alike. Scenes too old to be told apart count
+    """A cell a scene, in steps so coarse that neighbouring blocks look alike. Scenes too old to be distinguished count
     as the first."""
     shares: dict[int, float] = {}
     for frame in queries:
@@ -110,11 +110,11 @@ def gate_of(measured: Mapping[str, Any]) -> float | None:
     return sum(gates) / len(gates) if gates else None
 
 
-def most_mixed(found: Survey, begin: int, end: int) -> int:
-    """Which of some columns may stand for all: the one with most of other scenes, else the middle one. A transition
+def most_mixed(surveyed: Survey, begin: int, end: int) -> int:
+    """Which of some columns represents them all: the one with most of other scenes, else the middle one. A transition
     is short, and it is what people look for."""
     def foreign(at: int) -> int:
-        return sum(cell.tokens for cell in found.columns[at] if cell.scene != found.scenes[at])
+        return sum(cell.tokens for cell in surveyed.columns[at] if cell.scene != surveyed.scenes[at])
 
     return max(range(begin, end), key=lambda at: (foreign(at), -abs(2 * at - begin - end)))
 
@@ -123,12 +123,12 @@ def most_mixed(found: Survey, begin: int, end: int) -> int:
 
 
 def block_at(trace: Trace, seconds: float) -> int:
-    """The block whose pictures are on screen at a time."""
+    """The block whose pictures are on screen at that time."""
     film = trace.header.film
     picture = int(seconds * film.fps)
     if not seconds >= 0 or picture >= film.pictures:
         raise UsageError(f"{clock(seconds)} is not in the film, which lasts {clock(film.seconds)}",
-                         "Give a time between 0 and that.")
+                         "Give a time between 0 and the length of the film.")
     # the first latent frame is one picture alone, the others are several each
     index = (0 if picture < 1 else 1 + (picture - 1) // film.frame_pictures) // film.block_frames
     return check_block(trace, index)
@@ -136,8 +136,8 @@ def block_at(trace: Trace, seconds: float) -> int:
 
 def check_block(trace: Trace, block: int) -> int:
     if not 0 <= block < len(trace):
-        raise UsageError(f"there is no block {block}: {trace.path} tells of blocks 0 to {len(trace) - 1}",
-                         "Choose one of these, or a time with --at.")
+        raise UsageError(f"there is no block {block}: {trace.path} holds blocks 0 to {len(trace) - 1}",
+                         "Choose one of these, or give a time with --at.")
     return block
 
 
@@ -229,21 +229,21 @@ class Summary:
         return max(pairs, key=lambda pair: pair[1].blocks, default=None)
 
 
-def summarise(trace: Trace, found: Survey) -> Summary:
+def summarise(trace: Trace, surveyed: Survey) -> Summary:
     totals = trace.totals
-    known = [times for times in found.times if times]
+    known = [times for times in surveyed.times if times]
     mean = Times(*(sum(part) / len(known) for part in zip(*known, strict=True))) if known else None
     return Summary(totals is not None, len(trace), trace.header.timeline[-1].blocks[1], trace.header.film.seconds,
-                   budget(trace, found), totals.wall_seconds if totals else None, mean,
+                   budget(trace, surveyed), totals.wall_seconds if totals else None, mean,
                    tuple(answer(trace, record) for record in trace.scenes))
 
 
-def budget(trace: Trace, found: Survey) -> Budget:
-    tokens = [sum(cell.tokens for cell in column) for column in found.columns]
-    peak_tokens, peak_bytes = max(tokens, default=0), max(found.bytes, default=0)
-    # what grows without end stands at its peak once, in the last block; a ceiling is met again
-    bounded = tokens.count(peak_tokens) > 1 and found.bytes.count(peak_bytes) > 1
-    reached = start_of(trace, tokens.index(peak_tokens) * found.stride) if tokens else 0.0
+def budget(trace: Trace, surveyed: Survey) -> Budget:
+    tokens = [sum(cell.tokens for cell in column) for column in surveyed.columns]
+    peak_tokens, peak_bytes = max(tokens, default=0), max(surveyed.bytes, default=0)
+    # what grows without end reaches its peak once, in the last block; a ceiling is reached again
+    bounded = tokens.count(peak_tokens) > 1 and surveyed.bytes.count(peak_bytes) > 1
+    reached = start_of(trace, tokens.index(peak_tokens) * surveyed.stride) if tokens else 0.0
     if trace.totals:
         peak_tokens, peak_bytes = trace.totals.peak_tokens, trace.totals.peak_bytes
     return Budget(peak_tokens, peak_bytes, reached, bounded)
@@ -271,13 +271,13 @@ def ranked(candidates: tuple[Candidate, ...]) -> list[Candidate]:
 
 
 def lingering(trace: Trace, record: SceneRecord) -> Iterator[Lingering]:
-    """Earlier scenes in a scene's memory. They come in when it opens and only ever leave, so halving finds the end."""
+    """Earlier scenes in a scene's memory. They enter when it opens and then only leave, so bisection finds the end."""
     begin, end = record.block, min(trace.header.timeline[record.scene].blocks[1], len(trace))
     if begin >= end:
         return
     first = _foreign(trace, begin, record.scene)
     for source, (tokens, weight) in first.items():
-        low, high = begin, end  # at low it is there, at high no more
+        low, high = begin, end  # at `low` it is there, at `high` it is gone
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if source in _foreign(trace, middle, record.scene) else (low, middle)
@@ -288,13 +288,13 @@ def lingering(trace: Trace, record: SceneRecord) -> Iterator[Lingering]:
 
 def _foreign(trace: Trace, block: int, scene: int) -> dict[int, tuple[int, float]]:
     """Tokens and mean weight of every other scene that a block remembered."""
-    found: dict[int, tuple[int, float]] = {}
+    remembered: dict[int, tuple[int, float]] = {}
     for cell in column_of(trace.row(block)):
         if cell.scene != scene:
-            tokens, weight = found.get(cell.scene, (0, 0.0))
+            tokens, weight = remembered.get(cell.scene, (0, 0.0))
             both = tokens + cell.tokens
-            found[cell.scene] = both, (weight * tokens + cell.weight / 100 * cell.tokens) / both
-    return found
+            remembered[cell.scene] = both, (weight * tokens + cell.weight / 100 * cell.tokens) / both
+    return remembered
 
 
 # ---------------------------------------------------------------- two runs
@@ -302,7 +302,7 @@ def _foreign(trace: Trace, block: int, scene: int) -> dict[int, tuple[int, float
 
 @dataclass(frozen=True)
 class Change:
-    """Something that two runs do not share."""
+    """A difference between two runs."""
 
     what: str
     this: Any
@@ -314,13 +314,13 @@ class Diff:
     settings: tuple[Change, ...]
     decisions: tuple[Change, ...]
     blocks: int  # compared
-    differing: int  # of these, how many remembered something else, or remembered it at another weight
+    differing: int  # of these, how many remembered something else, or the same at another weight
     first: int | None
     outcome: tuple[Change, ...]
 
 
 def diff(this: Trace, other: Trace) -> Diff:
-    """Settings, decisions, memory and cost of two runs. Weights count from a hundredth on."""
+    """Settings, decisions, memory and cost of two runs. Weights that differ by less than a hundredth are equal."""
     differing = [index for index, (a, b) in enumerate(zip(this.rows(), other.rows(), strict=False))
                  if a["layout"] != b["layout"] or column_of(a) != column_of(b)]
     outcome = [(name, _outcome(this)[name], _outcome(other)[name]) for name in _outcome(this)]
@@ -339,9 +339,9 @@ def _decisions(trace: Trace) -> Iterator[tuple[str, Any]]:
 
 
 def _outcome(trace: Trace) -> dict[str, Any]:
-    found = survey(trace)
-    mean = summarise(trace, found).block_times
-    held = budget(trace, found)
+    surveyed = survey(trace)
+    mean = summarise(trace, surveyed).block_times
+    held = budget(trace, surveyed)
     return {"blocks": len(trace), "peak tokens": held.tokens, "peak bytes": held.bytes,
             "ms a block": round(sum(mean), 1) if mean else None}
 

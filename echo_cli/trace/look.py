@@ -5,17 +5,17 @@ from types import MappingProxyType
 
 from echo_cli.layout import Role
 
-# told apart by eye on black and on white, neighbours most of all
+# distinguishable on black and on white, neighbours most of all
 SCENE_COLOURS = ("#4f7df3", "#e8804b", "#2fa37f", "#b765d6", "#cf9a12", "#e05c8a", "#2fa7c4", "#8b8a3f", "#7a6ff0",
                  "#a8694a")
 
 ROLE_WORDS: Mapping[Role, str] = MappingProxyType({
-    Role.TRANSITION: "brought in when the scene opened, and fading",
+    Role.TRANSITION: "carried in when the scene opened, and fading",
     Role.ANCHOR: "early frames of the scene that hold it together",
-    Role.HISTORY: "tokens chosen from what has left the window",
-    Role.QUERY: "learned tokens that sum up the past",
-    Role.RECENT: "the frames just made",
-    Role.CURRENT: "the block being made",
+    Role.HISTORY: "tokens selected from frames that have left the window",
+    Role.QUERY: "learned tokens that summarise the past",
+    Role.RECENT: "the latest frames",
+    Role.CURRENT: "the block being rendered",
 })
 
 
@@ -24,7 +24,7 @@ def colour_of(scene: int) -> str:
 
 
 def clock(seconds: float) -> str:
-    """0:42, 1:02:03; with a tenth when there is one."""
+    """0:42 or 1:02:03, with a tenth if there is one."""
     tenths = round(seconds * 10)
     minutes, rest = divmod(tenths, 600)
     hours, minutes = divmod(minutes, 60)
@@ -54,7 +54,7 @@ def plural(count: int, word: str) -> str:
 
 
 def ranges(frames: Sequence[int | None]) -> str:
-    """Source frames, runs either way joined: 0–11, 8–6. Those that are no single frame are counted."""
+    """Source frames, runs either way joined: 0–11, 8–6. Those that are not single frames are counted."""
     runs: list[list[int]] = []
     for frame in frames:
         if frame is None:

@@ -1,7 +1,7 @@
-"""Reads a trace: finds its lines at once, decodes a line only when somebody asks for it.
+"""Reads a trace: finds its lines at once and decodes a line only when it is needed.
 
-A trace of a killed run (no totals, perhaps half a last line) is read up to its last whole record and says so in
-`notice`. Anything else that is not a whole trace is refused with a `UsageError` that says what the file is instead.
+A trace of a killed run (no totals, perhaps half a last line) is read up to its last complete record, and `notice` says
+so. Anything else that is not a complete trace is refused with a `UsageError` that says what the file is.
 What the records mean is not known here.
 """
 
@@ -32,7 +32,7 @@ OPENING = re.compile(rb'\{"format":"%s","version":(\d+),"header":' % FORMAT.enco
 RECORDS = b',"records":['
 TOTALS = b'],"totals":'
 KIND = re.compile(rb'\{"kind":"(\w+)"')
-WHITE = b" \t\r\n\xef\xbb\xbf"  # with the mark that some editors put before UTF-8
+WHITE = b" \t\r\n\xef\xbb\xbf"  # including the byte order mark that some editors write
 NOT_OURS = "Give the .trace.json that `echo-cli generate` wrote beside the film."
 
 
@@ -58,7 +58,7 @@ class Trace:
     lines: Sequence[Line]  # of the blocks
 
     def __len__(self) -> int:
-        """How many blocks it tells of."""
+        """How many blocks it holds."""
         return len(self.lines)
 
     def row(self, index: int) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class Trace:
         return _typed(BlockRecord, self.path, self.data, self.lines[index])
 
     def check(self) -> None:
-        """Reads every block to the letter: a UsageError names the first line that cannot be what was written."""
+        """Reads every block strictly; a UsageError names the first line that is damaged."""
         scenes = set(range(len(self.header.timeline)))
         for index, line in enumerate(self.lines):
             record = self.block(index)
@@ -98,12 +98,12 @@ def _open(path: Path) -> Data:
     try:
         with path.open("rb") as file:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except ValueError:  # what mmap says of an empty file
-        raise UsageError(f"{path} is empty", "The run that should have filled it never began: run it again.") from None
+    except ValueError:  # mmap's error for an empty file
+        raise UsageError(f"{path} is empty", "The run ended before it wrote anything. Run it again.") from None
     except FileNotFoundError:
         if partial(path).exists():
-            raise UsageError(f"{path} does not exist, but {partial(path).name} does: its run did not end",
-                             f"See what there is: echo-cli inspect-cache {partial(path)}") from None
+            raise UsageError(f"{path} does not exist, but {partial(path).name} does: its run did not finish",
+                             f"Inspect what was written: echo-cli inspect-cache {partial(path)}.") from None
         raise UsageError(f"{path} does not exist", _hint(path)) from None
     except IsADirectoryError:
         raise UsageError(f"{path} is a folder", NOT_OURS) from None
@@ -123,13 +123,13 @@ def _hint(path: Path) -> str:
 def _check_version(path: Path, version: object) -> None:
     if isinstance(version, int) and version > VERSION:
         raise UsageError(f"{path} was written by a newer echo (trace version {version}, this one reads {VERSION})",
-                         "Upgrade: pip install --upgrade echo-cli")
+                         "Upgrade with: pip install --upgrade echo-cli.")
     if version != VERSION:
         raise UsageError(f"{path} has trace version {version!r}; this echo reads {VERSION}", NOT_OURS)
 
 
 def _lay_out(path: Path, data: Data, begins_as_ours: bool) -> bytes:
-    """A trace that another tool formatted, one record a line again; whatever is no trace is refused by name."""
+    """A trace that another tool reformatted, with one record a line again; anything else is refused."""
     start = data[:4096]
     if start.lstrip(WHITE)[:1] not in (b"{", b"["):
         what = "is a binary file, not a trace" if b"\0" in start else "is not a trace"
@@ -138,9 +138,9 @@ def _lay_out(path: Path, data: Data, begins_as_ours: bool) -> bytes:
         whole = json.loads(data[:])
     except (ValueError, RecursionError):
         if begins_as_ours or start.find(FORMAT.encode(), 0, 64) > 0:
-            raise UsageError(f"{path} was cut off before its first record: there is nothing to show",
-                             "Run it again, or copy it again from where it was whole.") from None
-        raise UsageError(f"{path} is neither a trace nor whole JSON", NOT_OURS) from None
+            raise UsageError(f"{path} was cut off before its first record, so there is nothing to show",
+                             "Run it again, or copy the complete file again.") from None
+        raise UsageError(f"{path} is neither a trace nor valid JSON", NOT_OURS) from None
     if not isinstance(whole, dict) or whole.get("format") != FORMAT:
         raise UsageError(f"{path} is JSON, but not a trace", _hint(path))
     _check_version(path, whole.get("version"))
@@ -187,7 +187,7 @@ def _read_lines(path: Path, data: Data, head: bytes) -> Trace:
 
 
 def _of_scene(record: Any, header: Header, path: Path, line: Line) -> Any:
-    """A record of a scene speaks of scenes that the film has."""
+    """Refuses a record that names a scene which the film does not have."""
     others = (record.recalled, *(each.scene for each in record.candidates)) if isinstance(record, SceneRecord) else ()
     if any(not 0 <= scene < len(header.timeline) for scene in (record.scene, *others) if scene is not None):
         raise _damaged(path, line.number)
@@ -200,7 +200,7 @@ def _line_end(data: Data, begin: int) -> int:
 
 
 def _is_whole(line: bytes) -> bool:
-    """Whether a last line without a line end is all there."""
+    """Whether a last line without a line end is complete."""
     try:
         json.loads(line[len(TOTALS):-1] if line.startswith(TOTALS) else line)
     except ValueError:
@@ -210,7 +210,7 @@ def _is_whole(line: bytes) -> bool:
 
 def _notice(path: Path, header: Header, blocks: int) -> str:
     of = header.timeline[-1].blocks[1]
-    return f"{path} is of a run that did not end: it tells of {blocks} of {of} blocks"
+    return f"{path} belongs to a run that did not finish: it holds {blocks} of {of} blocks"
 
 
 def _decode(path: Path, data: Data, line: Line) -> dict[str, Any]:
@@ -229,4 +229,4 @@ def _typed(cls: type, path: Path, data: Data, line: Line) -> Any:
 
 
 def _damaged(path: Path, number: int) -> UsageError:
-    return UsageError(f"{path}:{number}: this line is damaged", "Copy the trace again from where it was whole.")
+    return UsageError(f"{path}:{number}: this line is damaged", "Copy the complete trace again.")

@@ -1,9 +1,9 @@
-"""What a trace says: the header, a record a scene, a record a block, a record a recall frame, the totals.
+"""The records of a trace: the header, a record a scene, a record a block, a record a recall frame, the totals.
 
 Every record is frozen and made of plain Python values, and its fields are the keys of the JSON file (`rows` turns one
 into the other, `schema.json` describes the result). Nothing here knows a tensor, a file or a terminal.
 
-A block is told in two parts. What the host decided is known before the block is launched; what the device found
+A block has two parts. What the host decided is known before the block is launched; what the device measured
 (`Measured`) arrives about a block later, and the writer waits for it.
 """
 
@@ -106,7 +106,7 @@ def scene_facts(timeline: Timeline) -> tuple[SceneFacts, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """All that is known before the first block."""
+    """Everything that is known before the first block."""
 
     tool: str
     tool_version: str
@@ -123,7 +123,7 @@ class Header:
 
 
 class Candidate(NamedTuple):
-    """An earlier scene that could have been recalled, and how near its prompt was."""
+    """An earlier scene that could have been recalled, and how similar its prompt was."""
 
     scene: int
     score: float | None
@@ -134,8 +134,8 @@ class SceneRecord:
     """How a scene began, written when its first block is about to be made.
 
     `recalled` is the scene whose memory was brought in (for a smooth transition or a cut that carries memory over,
-    the scene it came from); `chosen_by` says in a few words why it was that one. `settings` are the values of the
-    transition that were in force.
+    the scene it came from); `chosen_by` says in a few words why. `settings` are the values of the
+    transition that applied.
     """
 
     scene: int
@@ -164,7 +164,7 @@ class RecallFrameRecord:
 
 
 class Calibration(StrEnum):
-    """Whether the query statistics that choose history are there yet."""
+    """Whether the query statistics that select history are ready."""
 
     OFF = "off"
     COLLECTING = "collecting"
@@ -206,7 +206,7 @@ class Chosen:
 
 
 class Drift(NamedTuple):
-    """How like the calibration the current queries are, and the gate that follows from it."""
+    """How similar the current queries are to the calibration, and the gate that follows from it."""
 
     similarity: float | None
     gate: float | None
@@ -215,7 +215,7 @@ class Drift(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class QueryFrame:
     """One frame of memory queries: how much of each scene was in it while the block looked (None: of all earlier ones
-    together; what is missing to one is what it had learned before the film), and how far its gate then opened for what
+    together; the rest, up to one, is what it had learned in training), and how far its gate then opened for what
     left the window, None when nothing left."""
 
     left: tuple[tuple[int | None, float], ...] = ()
@@ -232,7 +232,7 @@ class LayerMeasured:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the device found: `weights` has one entry a segment of the layout, `layers` one a layer or none at all."""
+    """What the device measured: `weights` has one entry a segment of the layout, `layers` one a layer or none."""
 
     times: Times
     weights: tuple[Spread, ...]
@@ -245,7 +245,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class BlockRecord:
-    """One block: half-open ranges of frames and pictures, the memory it attended to, and what became of memory.
+    """One block: half-open ranges of frames and pictures, the memory it attended to, and what happened to memory.
 
     `bytes` names each part of memory (window, history, scenes, …) and what it held; `evicted` are film frames that
     left the window.
@@ -268,7 +268,7 @@ class BlockRecord:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What a whole run came to. `times` adds up the blocks, in milliseconds."""
+    """The totals of a whole run. `times` adds up the blocks, in milliseconds."""
 
     blocks: int
     scenes: int

@@ -1,7 +1,7 @@
 """Records to JSON and back: a row is a record as plain dicts and lists, ready for one line of the file.
 
 The keys of a row are the fields of its record. A field that has its default is left out, numbers are shortened to what
-a reader can use, and a value that is not finite becomes null, because JSON has no word for it. Knows the record types
+a reader can use, and a value that is not finite becomes null, because JSON cannot express it. Knows the record types
 only through their annotations; knows no file.
 """
 
@@ -18,13 +18,13 @@ from echo_cli.layout import Segment
 from echo_cli.trace.records import KINDS, Record
 
 DIGITS = 6  # after the point, or significant ones of a number below one: more than a float32 knows
-UNTOLD = {Segment: ("slots", "fades")}  # where frames lie in the store is the store's business
+OMITTED = {Segment: ("slots", "fades")}  # where frames lie in the store concerns only the store
 PLAIN = frozenset({int, str, bool, type(None)})
 
 
 def to_row(value: Any) -> Any:
     """A record, or any part of one, as plain JSON values."""
-    return _teller(type(value))(value)
+    return _writer(type(value))(value)
 
 
 def to_line(record: Record) -> str:
@@ -39,14 +39,14 @@ def dump(row: Any) -> str:
 def from_row(hint: Any, row: Any) -> Any:
     """A row as the type it was made from, or a TypeError, ValueError or KeyError when it cannot be one.
 
-    Keys that this version does not know are passed over.
+    Keys that this version does not know are ignored.
     """
     return _maker(hint)(row)
 
 
 @cache
-def _teller(cls: type) -> Callable[[Any], Any]:
-    """What turns values of a type into rows."""
+def _writer(cls: type) -> Callable[[Any], Any]:
+    """The function that turns values of a type into rows."""
     if cls in PLAIN:
         return _as_it_is
     if issubclass(cls, float):
@@ -58,10 +58,10 @@ def _teller(cls: type) -> Callable[[Any], Any]:
     if issubclass(cls, Mapping):
         return lambda items: {str(key): to_row(item) for key, item in items.items()}
     if is_dataclass(cls):
-        told = [(field.name, field.default if field.default_factory is MISSING else field.default_factory())
-                for field in fields(cls) if field.name not in UNTOLD.get(cls, ())]
+        defaults = [(field.name, field.default if field.default_factory is MISSING else field.default_factory())
+                for field in fields(cls) if field.name not in OMITTED.get(cls, ())]
         return lambda record: {
-            name: to_row(item) for name, default in told if (item := getattr(record, name)) != default
+            name: to_row(item) for name, default in defaults if (item := getattr(record, name)) != default
         }
     raise ValueError(f"a trace holds plain values, not {cls.__name__}")
 
@@ -74,7 +74,7 @@ def _short(value: float) -> float | None:
 
 @cache
 def _maker(hint: Any) -> Callable[[Any], Any]:
-    """What turns the row of an annotation into its value."""
+    """The function that turns the row of an annotation into its value."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):  # of one type and None
         some = _maker(next(arg for arg in inner if arg is not type(None)))
@@ -98,7 +98,7 @@ def _maker(hint: Any) -> Callable[[Any], Any]:
 
 
 def _checked(kind: type) -> Callable[[Any], Any]:
-    """Refuses what is of another type."""
+    """Refuses values of another type."""
     def check(row: Any) -> Any:
         if type(row) is not kind:
             raise TypeError(f"{row!r} is not of type {kind.__name__}")
@@ -113,7 +113,7 @@ def _number(row: Any) -> float:
     return float(row)
 
 
-_items = dict.items  # refuses what is no object
+_items = dict.items  # refuses anything but an object
 
 
 def _array_maker(make: Callable[[Any], Any], parts: tuple[Any, ...]) -> Callable[[Any], Any]:

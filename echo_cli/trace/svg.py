@@ -1,8 +1,8 @@
 """Drawings of memory: lanes of what was held, a map of where memory looked, decay as cells, curves.
 
 The horizontal unit is one picture of the film, so that every drawing lies on the film's own time axis. Neighbours that
-look the same become one rectangle and all rectangles of one look one path, so that a film of ten thousand blocks is a
-few dozen elements. Colours are classes (`s0` … by scene); the page's style sheet says what they are.
+look the same become one rectangle, and all rectangles that look the same one path, so a film of ten thousand blocks
+is a few dozen elements. Colours are classes (`s0` … by scene); the page's style sheet says what they are.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,10 +16,10 @@ from echo_cli.trace.reader import Trace
 from echo_cli.trace.records import DecayMap
 
 ORDER = (Role.TRANSITION, Role.QUERY, Role.ANCHOR, Role.HISTORY, Role.RECENT, Role.CURRENT)
-HOVERS = 240  # columns that answer to a pointer
+HOVERS = 240  # columns that respond to a pointer
 REACH_COLUMNS, REACH_ROWS = 700, 300
 MARKS = 24  # scenes whose beginnings are marked
-VEILS = 16  # thicknesses that an eye can tell apart
+VEILS = 16  # thicknesses that an eye can distinguish
 
 Look = tuple[int, int]  # scene, opacity in tenths
 Box = tuple[float, float, float, float]  # x, y, width, height
@@ -31,7 +31,7 @@ def svg(width: float, height: float, inside: str, label: str, of: str = "") -> s
 
 
 def paths(boxes: Iterable[tuple[Look, Box]]) -> str:
-    """One path a look."""
+    """One path for each look."""
     drawn: dict[Look, list[str]] = {}
     for look, (x, y, width, height) in boxes:
         drawn.setdefault(look, []).append(
@@ -46,27 +46,27 @@ def _short(value: float) -> str:
 
 
 class Axis:
-    """Pictures of the film from left to right, and where a surveyed column lies."""
+    """Pictures of the film from left to right, and where a column of the survey lies."""
 
-    def __init__(self, trace: Trace, found: Survey) -> None:
-        self.trace, self.found, self.pictures = trace, found, trace.header.film.pictures
+    def __init__(self, trace: Trace, surveyed: Survey) -> None:
+        self.trace, self.surveyed, self.pictures = trace, surveyed, trace.header.film.pictures
 
     def edge(self, column: int) -> float:
-        block = min(column * self.found.stride, self.found.blocks)
+        block = min(column * self.surveyed.stride, self.surveyed.blocks)
         return min(start_of(self.trace, block) * self.trace.header.film.fps, self.pictures)
 
 
 # ---------------------------------------------------------------- lanes
 
 
-def lanes(trace: Trace, found: Survey) -> Iterator[tuple[Role, int, str]]:
+def lanes(trace: Trace, surveyed: Survey) -> Iterator[tuple[Role, int, str]]:
     """A drawing for every role that memory ever held, and the most tokens it had."""
-    axis = Axis(trace, found)
-    runs = [(column, len(list(same))) for column, same in groupby(found.columns)]
-    present = {cell.role for column in set(found.columns) for cell in column}
+    axis = Axis(trace, surveyed)
+    runs = [(column, len(list(same))) for column, same in groupby(surveyed.columns)]
+    present = {cell.role for column in set(surveyed.columns) for cell in column}
     for role in ORDER:
         if role in present:
-            most = max(sum(cell.tokens for cell in column if cell.role is role) for column in set(found.columns))
+            most = max(sum(cell.tokens for cell in column if cell.role is role) for column in set(surveyed.columns))
             label = f"{role.value}: at most {most} tokens, block by block, coloured by source scene"
             yield (
                 role,
@@ -90,15 +90,15 @@ def _colour(scene: int) -> int:
     return scene % len(SCENE_COLOURS)
 
 
-def hover_columns(trace: Trace, found: Survey) -> str:
-    """Invisible columns over all lanes, each with its words for a pointer or a screen reader."""
-    axis, columns = Axis(trace, found), found.columns
+def hover_columns(trace: Trace, surveyed: Survey) -> str:
+    """Invisible columns over all lanes, each with its text for a pointer or a screen reader."""
+    axis, columns = Axis(trace, surveyed), surveyed.columns
     step = max(1, -(-len(columns) // HOVERS))
     inside = []
     for at in range(0, len(columns), step):
         x, until = axis.edge(at), axis.edge(at + step)
         inside.append(f'<rect x="{_short(x)}" width="{_short(until - x)}" height="1"><title>'
-                      f"{escape(words(trace, at * found.stride, found.scenes[at], columns[at]))}</title></rect>")
+                      f"{escape(words(trace, at * surveyed.stride, surveyed.scenes[at], columns[at]))}</title></rect>")
     return svg(axis.pictures, 1, "".join(inside), "What each block remembered", "hover")
 
 
@@ -110,7 +110,7 @@ def words(trace: Trace, block: int, scene: int, column: Column) -> str:
         faded = f", weight {number(cell.weight / 100)}" if cell.weight != 100 else ""
         said = f"{cell.tokens} tokens of {ids[cell.scene]}{faded}"
         if cell.role is Role.QUERY and not cell.weight:
-            said = f"{cell.tokens} tokens as they were learned"
+            said = f"{cell.tokens} tokens as trained"
         lines.append(f"{cell.role.value}: {said}")
     return "\n".join(lines)
 
@@ -118,9 +118,9 @@ def words(trace: Trace, block: int, scene: int, column: Column) -> str:
 # ---------------------------------------------------------------- where memory looked
 
 
-def reach(trace: Trace, found: Survey) -> str:
+def reach(trace: Trace, surveyed: Survey) -> str:
     """Film time to the right, remembered film time upwards: every source frame that a block could still see."""
-    film, axis, per = trace.header.film, Axis(trace, found), max(1, -(-len(found.columns) // REACH_COLUMNS))
+    film, axis, per = trace.header.film, Axis(trace, surveyed), max(1, -(-len(surveyed.columns) // REACH_COLUMNS))
     least = film.pictures / REACH_ROWS  # a remembered frame of a long film is still a line
     frames_of = {scene: record.frames for scene, record in trace.recall_frames.items()}
 
@@ -128,9 +128,9 @@ def reach(trace: Trace, found: Survey) -> str:
         return min(film.geometry.pictures(frame), film.pictures)
 
     def boxes() -> Iterator[tuple[Look, Box]]:
-        for at in range(0, len(found.columns), per):
-            until = min(at + per, len(found.columns))
-            row = trace.row(most_mixed(found, at, until) * found.stride)
+        for at in range(0, len(surveyed.columns), per):
+            until = min(at + per, len(surveyed.columns))
+            row = trace.row(most_mixed(surveyed, at, until) * surveyed.stride)
             x, width = axis.edge(at), axis.edge(until) - axis.edge(at)
             chosen = [int(frame) for frame, tokens in (row.get("measured") or {}).get("chosen", {}).get("frames", ())]
             for segment in row["layout"]["segments"]:
@@ -147,7 +147,7 @@ def reach(trace: Trace, found: Survey) -> str:
     marks = "".join(f'<path class="mark" d="M{at} 0V{film.pictures}M0 {film.pictures - at}H{film.pictures}"/>'
                     for at in (scene.pictures[0] for scene in trace.header.timeline[1:MARKS + 1]))
     if len(trace.header.timeline) > MARKS:
-        marks = ""  # lines so close that they would hide what they mark
+        marks = ""  # lines this close would hide what they mark
     return svg(
         film.pictures,
         film.pictures,
@@ -169,9 +169,9 @@ def _runs(frames: Sequence[int]) -> Iterator[tuple[int, int]]:
 # ---------------------------------------------------------------- curves and cells
 
 
-def curve(trace: Trace, found: Survey, values: Sequence[float | None], low: float, high: float, label: str) -> str:
+def curve(trace: Trace, surveyed: Survey, values: Sequence[float | None], low: float, high: float, label: str) -> str:
     """A line over the film; it breaks where there is no value. Long films are drawn at most every picture column."""
-    axis = Axis(trace, found)
+    axis = Axis(trace, surveyed)
     step, parts, drawing = max(1, len(values) // 2000), [], False
     for at in range(0, len(values), step):
         value = values[at]
@@ -186,8 +186,8 @@ def curve(trace: Trace, found: Survey, values: Sequence[float | None], low: floa
 
 
 def decay_cells(decay: DecayMap) -> str:
-    """The remembered frame's cells under a veil: the thicker, the faster the cell is forgotten. One path a thickness,
-    so that a grid of thousands is a few elements."""
+    """The remembered frame's cells under a veil: the thicker it is, the faster the cell is forgotten. One path for each
+    thickness, so that a grid of thousands is a few elements."""
     known = [rate for rate in decay.rates if rate is not None] or [1.0]
     low, high = min(known), max(known)
     cells: dict[int, list[str]] = {}

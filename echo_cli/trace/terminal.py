@@ -1,7 +1,7 @@
 """A trace for a terminal: the stacked timeline, the answers at a glance, a scene, a block, two runs.
 
-Makes rich renderables from the answers of `inspect`; decides nothing and prints nothing. Roles are told apart by glyph
-and scenes by colour, so that it also reads without colour.
+Makes rich renderables from the answers of `inspect`; decides nothing and prints nothing. Glyphs distinguish roles and
+colours distinguish scenes, so that it can be read without colour too.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ from echo_cli.trace.records import BlockRecord, SceneRecord
 GLYPHS = {Role.TRANSITION: "╳", Role.ANCHOR: "█", Role.HISTORY: "▒", Role.QUERY: "◆", Role.RECENT: "▓",
           Role.CURRENT: "░"}
 HEIGHT = 12  # rows of the stack
-GUTTER = 6  # columns for the scale at its left
+GUTTER = 6  # columns for the scale on the left
 SHADES = " ░▒▓█"
 SCENES_SHOWN = 24
 
@@ -38,8 +38,8 @@ SCENES_SHOWN = 24
 # ---------------------------------------------------------------- the whole film
 
 
-def overview(trace: Trace, found: Survey, summary: Summary, width: int) -> Group:
-    return Group(_title(trace, summary), "", *timeline(trace, found, width), "", *_answers(trace, summary), "",
+def overview(trace: Trace, surveyed: Survey, summary: Summary, width: int) -> Group:
+    return Group(_title(trace, summary), "", *timeline(trace, surveyed, width), "", *_answers(trace, summary), "",
                  _scenes(summary))
 
 
@@ -52,14 +52,14 @@ def _title(trace: Trace, summary: Summary) -> Text:
     return text
 
 
-def timeline(trace: Trace, found: Survey, width: int) -> Iterator[RenderableType]:
+def timeline(trace: Trace, surveyed: Survey, width: int) -> Iterator[RenderableType]:
     """Scene marks, the stack of what each moment remembered, the clock below."""
-    if not found.columns:
+    if not surveyed.columns:
         yield Text("no block was finished", style="dim")
         return
     across = max(10, width - GUTTER - 1)
-    columns = list(_columns(found, across))
-    peak = found.peak_tokens
+    columns = list(_columns(surveyed, across))
+    peak = surveyed.peak_tokens
     stacks = [_stack(column, peak) for column in columns]
     yield _scene_marks(trace, across)
     for level in reversed(range(HEIGHT)):
@@ -71,19 +71,19 @@ def timeline(trace: Trace, found: Survey, width: int) -> Iterator[RenderableType
             line.append(*stack[level]) if level < len(stack) else line.append(" ")
         yield line
     yield _clock_marks(trace, across)
-    yield legend(found)
+    yield legend(surveyed)
 
 
-def _columns(found: Survey, across: int) -> Iterator[Column]:
+def _columns(surveyed: Survey, across: int) -> Iterator[Column]:
     """The column that each character shows."""
     for index in range(across):
-        begin = index * len(found.columns) // across
-        end = max(begin + 1, (index + 1) * len(found.columns) // across)
-        yield found.columns[most_mixed(found, begin, end)]
+        begin = index * len(surveyed.columns) // across
+        end = max(begin + 1, (index + 1) * len(surveyed.columns) // across)
+        yield surveyed.columns[most_mixed(surveyed, begin, end)]
 
 
 def _stack(column: Column, peak: int) -> list[tuple[str, str]]:
-    """Glyph and style of each row from below; whatever is there gets a row, however small."""
+    """Glyph and style of each row from below; everything gets at least one row."""
     rows = max(len(column), round(HEIGHT * sum(cell.tokens for cell in column) / peak))
     heights = [max(1, int(HEIGHT * cell.tokens / peak)) for cell in column]
     while sum(heights) != rows:
@@ -107,7 +107,7 @@ def _scene_marks(trace: Trace, across: int) -> Text:
 
 
 def _places(trace: Trace, across: int) -> dict[int, tuple[int, int]]:
-    """Characters that each scene takes; of scenes that share one, the last."""
+    """The characters that each scene takes; a character that scenes share goes to the last."""
     total = max(1, len(trace))
     shown = [(scene.blocks[0] * across // total, index) for index, scene in enumerate(trace.header.timeline)
              if scene.blocks[0] < len(trace)]
@@ -126,8 +126,8 @@ def _clock_marks(trace: Trace, across: int) -> Text:
     return Text("".join(marks), style="dim", no_wrap=True)
 
 
-def legend(found: Survey) -> Text:
-    present = {cell.role for column in set(found.columns) for cell in column}
+def legend(surveyed: Survey) -> Text:
+    present = {cell.role for column in set(surveyed.columns) for cell in column}
     text = Text(" " * GUTTER, style="dim")
     for role in GLYPHS:
         if role in present:
@@ -140,11 +140,11 @@ def _answers(trace: Trace, summary: Summary) -> Iterator[RenderableType]:
     share = f"{budget.tokens:,} tokens and {size(budget.bytes)} at most"
     yield _line("memory", f"bounded: {share}, full from {clock(budget.reached_at)}" if budget.bounded
                 else f"still growing when the film ended: {share}")
-    recalls = [f"{each.id} brought back {each.recalled}{_score(each)}" for each in summary.recalls[:6]]
-    yield _line("recalled", "; ".join(recalls) or "no scene asked for another")
+    recalls = [f"{each.id} recalled {each.recalled}{_score(each)}" for each in summary.recalls[:6]]
+    yield _line("recalled", "; ".join(recalls) or "no scene recalled another")
     longest = summary.longest
     yield _line("lingering", f"{longest[1].source} in {longest[0].id}, longest: {longest[1].words}" if longest
-                else "no scene kept anything of another")
+                else "no scene kept anything from another")
     if summary.block_times:
         speed = (
             "" if not summary.wall_seconds else f"; {trace.header.film.pictures / summary.wall_seconds:.0f} pictures/s"
@@ -154,7 +154,7 @@ def _answers(trace: Trace, summary: Summary) -> Iterator[RenderableType]:
 
 
 def _line(name: str, words: str) -> RenderableType:
-    """A name and what there is to say, which keeps to its own column when it is long."""
+    """A name and its text, which keeps to its own column when it is long."""
     line = Table.grid(padding=(0, 1, 0, 0))
     line.add_column(width=12, style="bold", no_wrap=True)
     line.add_column(overflow="fold")
@@ -187,22 +187,22 @@ def _table(*columns: str) -> Table:
 # ---------------------------------------------------------------- one scene, one block
 
 
-def scene_detail(trace: Trace, record: SceneRecord, found: BlockRecord | None) -> Group:
-    """`found` is the scene's first block, if the run got there."""
-    facts, told = trace.header.timeline[record.scene], answer(trace, record)
+def scene_detail(trace: Trace, record: SceneRecord, first: BlockRecord | None) -> Group:
+    """`first` is the scene's first block, if the run reached it."""
+    facts, entry = trace.header.timeline[record.scene], answer(trace, record)
     parts: list[RenderableType] = [
         Text.assemble((facts.id, f"bold {colour_of(record.scene)}"),
-                      (f"  {clock(told.start)} · blocks {facts.blocks[0]}–{facts.blocks[1] - 1}", "dim")),
-        Text(facts.prompt, style="italic"), "", _line("begins", told.begins)]
-    if told.recalled:
-        parts.append(_line("from", f"{told.recalled}{_score(told)}: {told.chosen_by or 'as the policy has it'}"))
+                      (f"  {clock(entry.start)} · blocks {facts.blocks[0]}–{facts.blocks[1] - 1}", "dim")),
+        Text(facts.prompt, style="italic"), "", _line("begins", entry.begins)]
+    if entry.recalled:
+        parts.append(_line("from", f"{entry.recalled}{_score(entry)}: {entry.chosen_by or 'chosen by the policy'}"))
     if record.jump is not None:
         parts.append(_line("jump", plural(record.jump, "position")))
-    for left in told.lingering:
+    for left in entry.lingering:
         parts.append(_line("lingering", f"{left.source}: {left.words}"))
-    if told.recall_frame:
-        made = zip_longest(told.recall_frame.frames, told.recall_frame.shares)
-        parts.append(_line("its frame", f"{told.recall_frame.method.replace('_', ' ')} of frames " + ", ".join(
+    if entry.recall_frame:
+        made = zip_longest(entry.recall_frame.frames, entry.recall_frame.shares)
+        parts.append(_line("its frame", f"{entry.recall_frame.method.replace('_', ' ')} of frames " + ", ".join(
             f"{frame} ({number(share)})" if share is not None else str(frame) for frame, share in made)))
     if record.settings:
         parts.append(_line("settings", ", ".join(f"{name} {value}" for name, value in record.settings.items())))
@@ -210,8 +210,8 @@ def scene_detail(trace: Trace, record: SceneRecord, found: BlockRecord | None) -
         parts += ["", Text("candidates", style="dim")]
         parts += [_bar(trace.header.timeline[each.scene].id, each.score, each.scene == record.recalled)
                   for each in ranked(record.candidates)]
-    if found and found.measured and found.measured.decay:
-        parts += ["", Text("how fast the remembered frame fades, cell by cell", style="dim"), decay_map(found)]
+    if first and first.measured and first.measured.decay:
+        parts += ["", Text("how fast the remembered frame fades, cell by cell", style="dim"), decay_map(first)]
     return Group(*parts)
 
 
@@ -240,10 +240,10 @@ def block_detail(trace: Trace, record: BlockRecord, layer: int | None = None) ->
     table = _table("role", "from", "frames", "tokens", "position", "weight min / mean / max", "leaves")
     weights = measured.weights if measured else ()
     for slot, segment in enumerate(record.layout.segments):
-        told = " / ".join(number(value) for value in weights[slot]) if slot < len(weights) else "–"
+        shown = " / ".join(number(value) for value in weights[slot]) if slot < len(weights) else "–"
         table.add_row(f"{GLYPHS[segment.role]} {segment.role.value}",
                       Text(trace.header.timeline[segment.scene].id, style=colour_of(segment.scene)),
-                      ranges(segment.frames), str(segment.tokens), str(segment.position), told,
+                      ranges(segment.frames), str(segment.tokens), str(segment.position), shown,
                       f"block {segment.expires}" if segment.expires is not None else "")
     begin, end = (edge / trace.header.film.fps for edge in record.pictures)
     jump = "" if record.layout.jump is None else f", jumped by {record.layout.jump}"
@@ -272,13 +272,13 @@ def _block_facts(record: BlockRecord, layer: int | None, ids: list[str]) -> Iter
         yield _line("history", ", ".join(f"frame {frame}: {tokens:g}" for frame, tokens in chosen) + scores)
     drift = of_layer.drift if of_layer else measured.drift if measured else None
     if drift:
-        yield _line("drift", f"queries {number(drift.similarity)} like the calibration, gate {number(drift.gate)}")
+        yield _line("drift", f"similarity to the calibration {number(drift.similarity)}, gate {number(drift.gate)}")
     for index, frame in enumerate(measured.queries if measured else ()):
         held = ", ".join(
             f"{'earlier scenes' if scene is None else ids[scene]} {number(share)}" for scene, share in frame.left
         )
         learned = 1 - sum(share for _, share in frame.left)
-        yield _line(f"query {index + 1}", f"{held or 'nothing yet'}, as learned {number(max(0.0, learned))}"
+        yield _line(f"query {index + 1}", f"{held or 'nothing yet'}, as trained {number(max(0.0, learned))}"
                                           + ("" if frame.gate is None else f"; gate {number(frame.gate)}"))
     if record.evicted:
         yield _line("evicted", f"frames {ranges(record.evicted)}")
@@ -287,26 +287,26 @@ def _block_facts(record: BlockRecord, layer: int | None, ids: list[str]) -> Iter
     if measured:
         yield _line("times", ", ".join(f"{name} {value:.1f} ms" for name, value in measured.times._asdict().items()))
     else:
-        yield _line("measures", "the run ended before they were known")
+        yield _line("measures", "the run ended before they were measured")
 
 
 # ---------------------------------------------------------------- two runs
 
 
-def differences(found: Diff) -> Group:
+def differences(diff: Diff) -> Group:
     parts: list[RenderableType] = []
-    for title, changes in (("settings", found.settings), ("decisions", found.decisions), ("outcome", found.outcome)):
+    for title, changes in (("settings", diff.settings), ("decisions", diff.decisions), ("outcome", diff.outcome)):
         if changes:
             table = _table(title, "this", "other")
             for change in changes[:60]:
                 table.add_row(change.what, str(change.this), str(change.other))
             parts += [table, ""]
-    same = f"the same memory in all {found.blocks:,} blocks"
+    same = f"the same memory in all {diff.blocks:,} blocks"
     parts.append(
         Text(
             same
-            if not found.differing
-            else f"memory differs in {found.differing:,} of {found.blocks:,} blocks, first in block {found.first}"
+            if not diff.differing
+            else f"memory differs in {diff.differing:,} of {diff.blocks:,} blocks, first in block {diff.first}"
         )
     )
     return Group(*parts)

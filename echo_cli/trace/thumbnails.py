@@ -10,11 +10,11 @@ WIDTH = 192  # twice what the page shows, for dense screens
 
 
 def thumbnails(video: Path, times: Iterable[float]) -> dict[float, str]:
-    """JPEGs at some seconds. A time that cannot be decoded is left out: a page without a picture is still a page."""
-    found = {}
+    """JPEGs at some seconds. A time that cannot be decoded is left out: a page works without a picture."""
+    images = {}
     for seconds in dict.fromkeys(times):
         done = ffmpeg.run(["-ss", f"{seconds:.3f}", "-i", str(video.absolute()), "-frames:v", "1", "-vf",
                            f"scale={WIDTH}:-2:flags=area", "-q:v", "5", "-f", "image2pipe", "-c:v", "mjpeg", "pipe:1"])
         if done.returncode == 0 and done.stdout:
-            found[seconds] = "data:image/jpeg;base64," + base64.b64encode(done.stdout).decode()
-    return found
+            images[seconds] = "data:image/jpeg;base64," + base64.b64encode(done.stdout).decode()
+    return images

@@ -1,4 +1,4 @@
-"""Writes a trace as the run goes: one valid JSON object when whole, one record a line so that a cut one can be read.
+"""Writes a trace as the run goes: one valid JSON object when complete, one record a line so that a cut one is readable.
 
     {"format":"echo-trace","version":1,"header":{…},"records":[
     {"kind":"scene",…},
@@ -7,8 +7,8 @@
 
 Each line reaches the system as soon as it is complete, so a killed run leaves everything but its last block or two in
 `OUT.trace.json.partial`; `finish` adds the totals and gives the file its name. A block whose device values have not
-arrived yet holds back the lines after it, so the order of the file is the order of the run. A run that is interrupted
-goes on in the same file, from where `written` said that it was. What the values mean is not known here.
+arrived yet holds back the lines after it, so the order of the file is the order of the run. A run that is
+resumed continues the same file from where `written` says. What the values mean is not known here.
 """
 
 import hashlib
@@ -36,10 +36,10 @@ from echo_cli.trace.rows import dump, to_line, to_row
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """How far a trace has come, and what it has counted so far."""
+    """How far a trace has got, and its counts so far."""
 
     bytes: int
-    sha256: str  # of so many bytes
+    sha256: str  # of these bytes
     blocks: int = 0
     scenes: int = 0
     peak_tokens: int = 0
@@ -48,8 +48,8 @@ class Written:
 
 
 class TraceWriter:
-    """Owns the `.partial` file between its making and `publish` (or `close`, which leaves it as it is). With `written`
-    it goes on in the one that is there; Damaged says that it is not the one."""
+    """Owns the `.partial` file from its creation to `publish` (or `close`, which leaves it as it is). With `written`
+    it continues the existing file, or raises Damaged if that is not the file that was written."""
 
     def __init__(self, path: Path, header: Header, written: Written | None = None) -> None:
         self.path = path
@@ -77,7 +77,7 @@ class TraceWriter:
         self._add(record)
 
     def block(self, record: BlockRecord) -> None:
-        """A block was made. Its line waits for `measure` unless the record brings its measured part along."""
+        """A block was rendered. Its line waits for `measure` unless the record has its measured part already."""
         self._blocks += 1
         self._peak_tokens = max(self._peak_tokens, record.layout.tokens)
         self._peak_bytes = max(self._peak_bytes, sum(record.bytes.values()))
@@ -95,16 +95,16 @@ class TraceWriter:
         raise ValueError(f"block {block} is not waiting to be measured")
 
     def written(self) -> Written:
-        """Where the file stands; every block must have been measured. To rely on it, flush the file first."""
+        """Where the file stands; every block must have been measured. Flush the file before you rely on it."""
         if self._waiting:
-            raise ValueError(f"the trace cannot be left here: still unmeasured is {self._waiting[0]}")
+            raise ValueError(f"the trace cannot be marked here: still unmeasured is {self._waiting[0]}")
         with told_as_output(self.path):
             self._file.flush()
             return Written(self._file.tell(), self._hash.hexdigest(), self._blocks, self._scenes, self._peak_tokens,
                            self._peak_bytes, self._times)
 
     def finish(self, wall_seconds: float) -> Totals:
-        """Every block is in and measured: add the totals. The trace is whole, but has no name yet."""
+        """Every block is in and measured: add the totals. The trace is complete, but has no final name yet."""
         if self._waiting:
             raise ValueError(f"the trace cannot end: still unmeasured is {self._waiting[0]}")
         totals = Totals(self._blocks, self._scenes, self._film_pictures, wall_seconds, self._peak_tokens,
@@ -115,11 +115,11 @@ class TraceWriter:
         return totals
 
     def publish(self) -> None:
-        """Give it its name."""
+        """Give the file its final name."""
         publish(self.path)
 
     def close(self) -> None:
-        """The run ends before the film does: write what is still waiting, and leave the `.partial` for who looks."""
+        """The run ends before the film does: write what is still waiting, and keep the `.partial` file."""
         if self._file.closed:
             return
         with told_as_output(self.path):
@@ -150,7 +150,7 @@ class TraceWriter:
             self._file.flush()
 
     def _write(self, record: Record) -> None:
-        # the comma comes before a record, not after it: a file that stops anywhere stops after a whole line
+        # the comma comes before a record, not after it: a file that is cut anywhere ends with a complete line
         self._put(f"{self._comma}\n{to_line(record)}")
         self._comma = ","
 
@@ -165,7 +165,7 @@ def _unmeasured(record: Record) -> bool:
 
 
 def _reopened(path: Path, written: Written, digest: "hashlib._Hash") -> BinaryIO:
-    """The file cut back to what was written, if that is what it says."""
+    """The file, cut back to what was written; Damaged if the content is different."""
     try:
         file = path.open("r+b")
     except FileNotFoundError:

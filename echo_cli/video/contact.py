@@ -1,6 +1,6 @@
-"""A contact sheet: pictures side by side in one PNG, each with a word below it if wanted.
+"""A contact sheet: pictures side by side in one PNG, each with an optional label below it.
 
-`python -m echo_cli.video.contact FILM.mp4 SHEET.png` makes one of a whole film. Knows pictures and files, nothing of
+`python -m echo_cli.video.contact FILM.mp4 SHEET.png` makes one from a whole film. Knows pictures and files, nothing of
 models or storyboards.
 """
 
@@ -19,7 +19,7 @@ PAPER, INK = (250, 249, 246), (40, 40, 44)
 
 
 def sheet(pictures: Sequence[np.ndarray], columns: int = 4, labels: Sequence[str] = (), gap: int = 8) -> np.ndarray:
-    """Pictures [height, width, 3] uint8 of one size, in reading order, on paper; `labels` none or one a picture."""
+    """Pictures [height, width, 3] uint8 of one size, in reading order; `labels` is empty or has one a picture."""
     if labels and len(labels) != len(pictures):
         raise ValueError(f"{len(labels)} labels for {len(pictures)} pictures")
     height, width, _ = pictures[0].shape
@@ -45,12 +45,12 @@ def write_sheet(path: Path, pictures: Sequence[np.ndarray], columns: int = 4, la
 
 
 def of_film(path: Path, count: int = 12, width: int | None = None) -> tuple[list[np.ndarray], list[str]]:
-    """`count` pictures at even distances, shrunk to `width`, and the second of each. One pass, holding only what is
-    kept."""
+    """`count` pictures at even intervals, shrunk to `width`, and the second of each. One pass, which holds only what it
+    keeps."""
     film = read.facts(path)
     length = round(film.seconds * film.fps)
     count = min(count, length)
-    # the middles of `count` equal stretches
+    # the middles of `count` equal intervals
     wanted = {(2 * place + 1) * length // (2 * count) for place in range(count)}
     chosen = [(number, shrunk(picture, width or film.width)) for number, picture in enumerate(read.pictures(path))
               if number in wanted]
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("sheet", type=Path)
     parser.add_argument("--count", type=int, default=12, help="pictures on the sheet")
     parser.add_argument("--columns", type=int, default=4)
-    parser.add_argument("--width", type=int, help="of one picture on the sheet")
+    parser.add_argument("--width", type=int, help="width of one picture on the sheet")
     given = parser.parse_args()
     pictures, labels = of_film(given.film, given.count, given.width)
     write_sheet(given.sheet, pictures, given.columns, labels)

@@ -1,12 +1,11 @@
-"""How a film is encoded: the person's choices as ffmpeg's arguments, tried before they are needed. Knows no
-pictures."""
+"""How a film is encoded: the user's choices as ffmpeg's arguments, tried before they are needed. Knows no pictures."""
 
 from dataclasses import dataclass
 
 from echo_cli.errors import UsageError
 from echo_cli.video import ffmpeg
 
-# what the numbers of the film mean; without it players guess by size, and greens and reds shift
+# which colour space the film uses; without it players guess by size, and greens and reds shift
 COLOUR = [
     "-pix_fmt",
     "yuv420p",
@@ -24,7 +23,7 @@ DEFAULTS = {"libx264": ("18", "veryfast"), "libx265": ("20", "veryfast")}  # cod
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """What the person said about the encoder; None leaves it to DEFAULTS, or else to the encoder itself."""
+    """The user's choices for the encoder; None means DEFAULTS, or else the encoder's own default."""
 
     codec: str = "libx264"
     crf: float | None = None
@@ -34,7 +33,7 @@ class Encoding:
         crf, preset = DEFAULTS.get(self.codec, (None, None))
         crf = crf if self.crf is None else f"{self.crf:g}"
         preset = preset if self.preset is None else self.preset
-        # a fixed number of threads: x264 cuts its work by threads, and a film must not depend on the machine's cores
+        # a fixed number of threads: x264 divides its work by threads, and a film must not depend on the machine's cores
         return ["-c:v", self.codec, "-threads", "4", *(["-crf", crf] if crf is not None else []),
                 *(["-preset", preset] if preset is not None else [])]
 
@@ -44,12 +43,12 @@ class Encoding:
         return ["-tag:v", "hvc1"] if "265" in self.codec or "hevc" in self.codec else []
 
     def check(self, width: int, height: int) -> None:
-        """Encode one black picture, so that a wrong name is known before anything is generated."""
+        """Encode one black picture, so that a wrong name is noticed before anything is rendered."""
         trial = ffmpeg.run(["-f", "lavfi", "-i", f"color=black:size={width}x{height}:rate=16:duration=0.05",
                             *self.arguments(), "-pix_fmt", "yuv420p", "-f", "null", "-"])
         if trial.returncode:
             complaint = trial.stderr.decode(errors="replace")
             raise UsageError(
                 f"ffmpeg cannot encode with {' '.join(self.arguments())}: {ffmpeg.cause(complaint)}",
-                "leave out --codec, --crf and --preset, or see `ffmpeg -encoders` and `ffmpeg -h encoder=NAME`",
+                "Leave out --codec, --crf and --preset, or see `ffmpeg -encoders` and `ffmpeg -h encoder=NAME`.",
             )

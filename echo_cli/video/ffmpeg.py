@@ -1,4 +1,4 @@
-"""The ffmpeg binary: where it is, how to run it once, what its complaints mean. Knows no film."""
+"""The ffmpeg binary: where it is, how to run it once, what its error messages mean. Knows no film."""
 
 import errno
 import os
@@ -24,10 +24,10 @@ def executable() -> str:
         binary = imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError as error:
         raise MissingError("there is no ffmpeg on this machine",
-                           "pip install imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE to a binary") from error
+                           "Run `pip install imageio-ffmpeg`, or set IMAGEIO_FFMPEG_EXE to a binary.") from error
     if not os.access(binary, os.X_OK):
         raise MissingError(f"ffmpeg at {binary} cannot be run",
-                           "pip install --force-reinstall imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE to a binary")
+                           "Run `pip install --force-reinstall imageio-ffmpeg`, or set IMAGEIO_FFMPEG_EXE to a binary.")
     return binary
 
 
@@ -37,24 +37,24 @@ def run(arguments: Sequence[str], cwd: Path | None = None) -> subprocess.Complet
 
 
 def failure(returncode: int, complaint: str, path: Path) -> EchoError:
-    """Why a writing ffmpeg stopped, for a person: the system's reason if it gave one, else its own last words."""
+    """Why a writing ffmpeg stopped, for a person: the system's reason if it gave one, else ffmpeg's own message."""
     if returncode == -signal.SIGXFSZ:
         return output_error(OSError(errno.EFBIG, ""), path)
     if returncode < 0:
-        return OutputError(f"cannot write {path}: ffmpeg was stopped from outside (signal {-returncode})",
-                           "look whether the machine ran out of memory, then run again")
+        return OutputError(f"cannot write {path}: ffmpeg was killed (signal {-returncode})",
+                           "Check whether the machine ran out of memory, then run again.")
     if os.strerror(errno.EPIPE) in complaint:
-        return OutputError("whoever read the film stopped reading", "let the reader run to the end of the film")
+        return OutputError("the program that read the film stopped reading", "Let it read to the end of the film.")
     for number in REASONS:
         if os.strerror(number) in complaint:
             return output_error(OSError(number, ""), path)
     return OutputError(f"cannot write {path}: ffmpeg stopped: {cause(complaint)}",
-                       "leave out --codec, --crf and --preset, or write elsewhere with -o")
+                       "Leave out --codec, --crf and --preset, or write elsewhere with -o.")
 
 
 def cause(complaint: str) -> str:
-    """The first thing ffmpeg said, which is the reason; what follows are consequences."""
+    """The first line of ffmpeg's message, which is the reason; the rest are consequences."""
     for line in complaint.splitlines():
         if words := re.sub(r"^(\[[^]]*\] *)+", "", line.strip()):
             return words
-    return "it did not say why"
+    return "it gave no reason"

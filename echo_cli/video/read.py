@@ -14,7 +14,7 @@ from echo_cli.video import ffmpeg
 
 @dataclass(frozen=True, slots=True)
 class FilmFacts:
-    """What the container says."""
+    """The facts in the container."""
 
     width: int
     height: int
@@ -26,13 +26,13 @@ class FilmFacts:
 
 def facts(path: Path) -> FilmFacts:
     """From the header alone; nothing is decoded."""
-    # without an output ffmpeg prints what it sees and fails, which is all that is wanted
+    # without an output ffmpeg prints what it finds and fails, which is enough here
     seen = subprocess.run([ffmpeg.executable(), "-hide_banner", "-nostdin", "-i", str(path.absolute())],
                           capture_output=True, stdin=subprocess.DEVNULL).stderr.decode(errors="replace")
     stream = re.search(r"Video: (\w+).*?, (\w+)(?:\(.*?\))?, (\d+)x(\d+).*?([\d.]+) fps", seen)
     length = re.search(r"Duration: (\d+):(\d+):([\d.]+)", seen)
     if not stream or not length:
-        raise UsageError(f"{path} is not a film: {ffmpeg.cause(seen)}", "name an MP4 that echo wrote")
+        raise UsageError(f"{path} is not a film: {ffmpeg.cause(seen)}", "Name an MP4 that echo wrote.")
     codec, pixels, width, height, fps = stream.groups()
     hours, minutes, seconds = length.groups()
     return FilmFacts(int(width), int(height), float(fps), codec, pixels,

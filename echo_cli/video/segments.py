@@ -1,11 +1,11 @@
-"""A film in segments: every so many pictures a new encoder begins, and what an encoder holds in its head is never lost.
+"""A film in segments: every LENGTH pictures a new encoder begins, so that no encoder's state is ever needed again.
 
-An encoder's state cannot be kept, so that of an interrupted film is made again: the pictures of the segment in progress
-lie beside it as they came (`.raw`) until it is whole. Where segments begin depends on nothing but the count of
+An encoder's state cannot be saved, so a resumed film encodes its last segment again: the pictures of that segment
+lie beside it as they came (`.raw`) until it is complete. Where segments begin depends on nothing but the count of
 pictures, and each is encoded by itself, so a film comes out the same however often it was interrupted. Segments of an
 MP4 are joined without encoding again; the pictures of a sequence are files of their own.
 
-Knows pictures and files. What else a run needs to go on, and when to keep it, is not known here.
+Knows pictures and files. What else a run needs to resume, and when to save it, is not known here.
 """
 
 import contextlib
@@ -30,28 +30,28 @@ from echo_cli.video.target import Images, Mp4, Output
 from echo_cli.video.writer import FilmWriter
 
 LENGTH = 240  # pictures in a segment: about as many as an encoder puts between two key pictures anyway
-PIECE = 12  # pictures given to an encoder at once when a segment is made again
+PIECE = 12  # pictures given to an encoder at once when a segment is encoded again
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """How far a film has come: whole segments, and the pictures of the one in progress."""
+    """How far a film has got: complete segments, and the pictures of the one in progress."""
 
     pictures: int
     segments: int
-    segments_sha256: str  # of the hashes of all whole segments
-    raw_sha256: str  # of the pictures that are in no whole segment
+    segments_sha256: str  # of the hashes of all complete segments
+    raw_sha256: str  # of the pictures that are in no complete segment
 
     @property
     def rest(self) -> int:
-        """Pictures that are in no whole segment."""
+        """Pictures that are in no complete segment."""
         return self.pictures - self.segments * LENGTH
 
 
 class SegmentedFilm:
-    """Takes pictures in order and makes one film of them, as a FilmWriter does. To go on from some place, `mark` it,
-    let any thread say what it takes (`Mark.written`), and `rely` on that once it has been noted; one mark at a time.
-    `folder` is the film's own, and leaving the `with` keeps what lies there."""
+    """Takes pictures in order and makes one film, as a FilmWriter does. To make a place resumable, `mark` it, let any
+    thread collect its state (`Mark.written`), and `rely` on it once that is saved; one mark at a time. `folder`
+    belongs to the film, and leaving the `with` keeps its contents."""
 
     def __init__(
         self,
@@ -75,8 +75,8 @@ class SegmentedFilm:
         self._whole, self._chain = 0, hashlib.sha256()  # segments
         self._current: _Segment | None = None
         self._ending: _Segment | None = None
-        self._relied: Path | None = None  # pictures as they came, that an interrupted film would be given again
-        self._marked: Path | None = None  # those of the marked place
+        self._relied: Path | None = None  # pictures as they came, from which a resumed film would start
+        self._marked: Path | None = None  # the same for the marked place
         self._joined: Mp4 | None = None
         with told_as_output(target.path):
             folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ class SegmentedFilm:
                 self._turn()
 
     def mark(self) -> "Mark":
-        """The place that the film has come to. What lies there now stays, whatever is written after it."""
+        """A mark at the current picture. What lies there now stays, whatever is written after it."""
         raw = None
         if self._current:
             with told_as_output(self.target.path):
@@ -120,19 +120,19 @@ class SegmentedFilm:
         return Mark(self.target.path, self._folder, self.pictures, self._whole, self._chain.copy(), self._ending, raw)
 
     def rely(self) -> None:
-        """The marked place is where an interrupted film goes on from: what only an earlier one needed goes away."""
+        """An interrupted film now resumes from the marked place: what only an earlier one needed is removed."""
         before, self._relied = self._relied, self._marked
         if before and before not in self._needed:
             before.unlink(missing_ok=True)
 
     @property
     def _needed(self) -> set[Path]:
-        """Pictures as they came, of segments that are not whole, or that somebody relies on."""
+        """The raw pictures of segments that are incomplete or relied on."""
         raws = {segment.raw.path for segment in (self._current, self._ending) if segment}
         return raws | {path for path in (self._relied, self._marked) if path}
 
     def finish(self) -> Output:
-        """All pictures are in: wait for the encoder, and join what it made. The film is whole, but has no name yet."""
+        """All pictures are in: wait for the encoder, and join the segments. The film is complete, but not yet named."""
         if self._current:
             self._turn()
         self._settle()
@@ -146,7 +146,7 @@ class SegmentedFilm:
         (self._joined or self.target).publish()
 
     def abort(self) -> None:
-        """Stop the encoders; what was made and what is needed to go on stay where they are."""
+        """Stop the encoders; finished segments and everything needed to resume stay."""
         for segment in (self._current, self._ending):
             if segment:
                 segment.abort()
@@ -193,7 +193,7 @@ class SegmentedFilm:
         self._ending.end()
 
     def _settle(self) -> None:
-        """The segment that was ending is whole."""
+        """Wait for the segment that was ending."""
         if self._ending is None:
             return
         self._chain.update(self._ending.digest().encode())
@@ -208,21 +208,21 @@ class SegmentedFilm:
         with told_as_output(film.path):
             names.write_text("ffconcat version 1.0\n" + "".join(f"file {self._segment(number).path.name}\n"
                                                                for number in range(self._whole)))
-        # by their names alone, in their folder: nothing that a person named is ever read by ffmpeg's rules
+        # by bare names, in their folder: ffmpeg's rules never apply to a name that a user chose
         done = ffmpeg.run(["-f", "concat", "-i", names.name, "-map", "0:v", "-c", "copy", *self._encoding.tag,
                            "-map_metadata", "-1",
                            *(["-metadata", f"title={self._title}"] if self._title else []),
                            "-movflags", "+faststart", "-f", "mp4", "-y", film.grows.name], cwd=self._folder)
-        if done.returncode or done.stderr:  # it goes on after a packet that does not fit, but says so
+        if done.returncode or done.stderr:  # it continues after a packet that does not fit, but reports it
             raise ffmpeg.failure(done.returncode, done.stderr.decode(errors="replace"), film.path)
         return film.finish(self.pictures)
 
-    # Going on
+    # Resuming
 
     def _go_on(self, written: Written) -> None:
-        """Find what `written` speaks of, every byte of it, and give the segment in progress to a new encoder."""
+        """Verify everything that `written` lists, and give the segment in progress to a new encoder."""
         for number in range(written.segments):
-            self._chain.update(self._found(number).encode())
+            self._chain.update(self._hash_of(number).encode())
         if self._chain.hexdigest() != written.segments_sha256:
             raise Damaged(f"{self._folder}: one of the {written.segments} segments is not what was written")
         self._whole, self.pictures = written.segments, written.segments * LENGTH
@@ -250,8 +250,8 @@ class SegmentedFilm:
             self._current.writer.write(raw.pictures(start, min(PIECE, rest - start), self._shape))
         self.pictures = written.pictures
 
-    def _found(self, number: int) -> str:
-        """The hash of a whole segment that lies there."""
+    def _hash_of(self, number: int) -> str:
+        """The hash of an existing segment."""
         segment = self._segment(number)
         paths = [segment.path]
         if isinstance(segment, Images):
@@ -265,7 +265,7 @@ class SegmentedFilm:
 
 
 class _Segment:
-    """One segment on its way: the encoder, and its pictures as they came."""
+    """One segment in progress: the encoder, and its pictures as they came."""
 
     def __init__(self, writer: FilmWriter, raw: "_Raw") -> None:
         self.writer, self.raw = writer, raw
@@ -274,13 +274,13 @@ class _Segment:
         self._error: Exception | None = None
 
     def end(self) -> None:
-        """No more pictures come; the encoder ends beside what is done meanwhile."""
+        """No more pictures come; the encoder finishes in the background."""
         self.raw.close()
         self._thread = threading.Thread(target=self._finish, daemon=True)
         self._thread.start()
 
     def digest(self) -> str:
-        """The hash of what was made of it, when it is whole. Whoever asks waits."""
+        """The hash of the finished segment; waits until it is complete."""
         assert self._thread is not None, "a segment is hashed after its end"
         self._thread.join()
         if self._error:
@@ -299,12 +299,12 @@ class _Segment:
         try:
             self._output = self.writer.finish()
             self.writer.publish()
-        except Exception as error:  # told by `digest`, in the thread that asks
+        except Exception as error:  # raised by `digest`, in the thread that asks
             self._error = error
 
 
 class _Raw:
-    """The pictures of a segment as they came, in a file; with `size`, the first bytes of one that is there."""
+    """The pictures of a segment as they came, in a file; with `size`, the first bytes of an existing one."""
 
     def __init__(self, path: Path, size: int = 0) -> None:
         self.path = path
@@ -326,12 +326,12 @@ class _Raw:
         return np.fromfile(self.path, np.uint8, count * size, offset=start * size).reshape(count, *shape)
 
     def marked(self) -> "_RawMark":
-        """So many bytes, which stay as they are."""
+        """A mark after the bytes written so far, which stay as they are."""
         self._file.flush()
         return _RawMark(self, self._file.tell())
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):  # a full disk has been told where it mattered
+        with contextlib.suppress(OSError):  # a full disk was already reported where it mattered
             self._file.close()
 
 
@@ -342,7 +342,7 @@ class _RawMark:
         self.path, self._raw, self._size = raw.path, raw, size
 
     def digest(self) -> str:
-        """Their hash, once they are on the disk; what an earlier mark has seen is not read again."""
+        """Their hash, once they are on the disk; what an earlier mark hashed is not read again."""
         flush(self.path)
         raw = self._raw
         with self.path.open("rb") as file:
@@ -355,7 +355,7 @@ class _RawMark:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A place in a film. `written` may take its time, and the film goes on meanwhile."""
+    """A place in a film. `written` may be slow; the film continues meanwhile."""
 
     film: Path
     folder: Path
@@ -366,7 +366,7 @@ class Mark:
     raw: _RawMark | None
 
     def written(self) -> Written:
-        """What it takes to go on from here, all of it on the disk."""
+        """Everything needed to resume from here, all of it on the disk."""
         segments = self.segments
         if self.ending:
             self.chain.update(self.ending.digest().encode())

@@ -16,10 +16,10 @@ from pathlib import Path
 from echo_cli.errors import MissingError, UsageError
 from echo_cli.video import ffmpeg
 
-JOINER = "\N{WORD JOINER}"  # has no width: it keeps players from reading `{\an8}` and `<i>` as markup
-PLAIN_STYLES = ("Regular", "Book", "Roman", "Normal", "Medium")  # a full name does not say these
+JOINER = "\N{WORD JOINER}"  # has no width, and keeps players from reading `{\an8}` and `<i>` as markup
+PLAIN_STYLES = ("Regular", "Book", "Roman", "Normal", "Medium")  # a full name leaves these out
 
-# found in the folder where ffmpeg runs, so no name of a person's is ever escaped
+# files in the folder where ffmpeg runs, so that no name needs escaping
 _CAPTIONS, _FONTS = "captions.vtt", "fonts"
 _MARKUP = re.compile(r"\{(?=\\)|<(?=[/a-zA-Z])")
 _ABSENT = re.compile(r"failed to find any fallback with glyph 0x([0-9A-F]+)")
@@ -27,7 +27,7 @@ _SELECTED = re.compile(r"fontselect: \(.*\) -> /")  # a font of this machine: on
 
 
 class Subtitles(StrEnum):
-    """What becomes of captions."""
+    """What happens to captions."""
 
     NONE = "none"
     SRT = "srt"
@@ -44,7 +44,7 @@ class Caption:
 
 
 def srt(captions: Sequence[Caption]) -> str:
-    """SubRip text, which has no escapes: a character without width parts what players would read as markup."""
+    """SubRip text, which has no escapes: a character without width splits what players would read as markup."""
     return "\n".join(
         f"{number}\n{_clock(caption.start, ',')} --> {_clock(caption.stop, ',')}\n"
         f"{_lines(_MARKUP.sub(lambda opening: opening[0] + JOINER, caption.text))}"
@@ -53,7 +53,7 @@ def srt(captions: Sequence[Caption]) -> str:
 
 
 def _vtt(captions: Sequence[Caption]) -> str:
-    """WebVTT text; ffmpeg escapes what it draws of it."""
+    """WebVTT text; ffmpeg removes the escapes when it draws it."""
     return "WEBVTT\n\n" + "\n".join(
         f"{_clock(caption.start, '.')} --> {_clock(caption.stop, '.')}\n{_lines(_escaped_markup(caption.text))}"
         for caption in captions
@@ -65,7 +65,7 @@ def _escaped_markup(text: str) -> str:
 
 
 def _lines(text: str) -> str:
-    """The lines that have words; an empty one would end a caption early."""
+    """The lines that are not empty; an empty line would end a caption early."""
     return "".join(f"{line.strip()}\n" for line in text.splitlines() if line.strip())
 
 
@@ -76,7 +76,7 @@ def _clock(seconds: float, point: str) -> str:
 
 
 def burning(folder: Path, captions: Sequence[Caption], font: Path | None = None) -> str:
-    """The filter that draws captions, for an ffmpeg that runs in `folder`; what it reads is put there."""
+    """The filter that draws captions, for an ffmpeg that runs in `folder`; its files are written there."""
     (folder / _CAPTIONS).write_text(_vtt(captions), encoding="utf-8")
     if font is None:
         return f"subtitles={_CAPTIONS}"
@@ -88,7 +88,7 @@ def burning(folder: Path, captions: Sequence[Caption], font: Path | None = None)
 
 
 def font_name(font: Path) -> str:
-    """What a font's file calls itself in full."""
+    """The full name in a font file."""
     from PIL import ImageFont
 
     try:
@@ -103,29 +103,29 @@ def font_name(font: Path) -> str:
 
 
 def check_burning(captions: Sequence[Caption], font: Path | None = None) -> str:
-    """Draw every character of the captions on black and look: the characters that no font here has.
+    """Draw every character of the captions on black, and return those that no font here has.
 
-    A build without the filter, or a machine without fonts, would leave no mark at all.
+    A build without the filter, or a machine without fonts, draws nothing at all.
     """
     characters = sorted({letter for caption in captions for letter in caption.text if _is_drawn(letter)})
     with tempfile.TemporaryDirectory(prefix="echo-captions-") as folder:
         filters = burning(Path(folder), [Caption(0, 1, "echo " + "".join(characters))], font)
         drawn = ffmpeg.run(["-loglevel", "info", "-f", "lavfi", "-i", "color=black:size=192x128:rate=1:duration=1",
                             "-vf", filters, "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"], cwd=Path(folder))
-    told = drawn.stderr.decode(errors="replace")
+    messages = drawn.stderr.decode(errors="replace")
     if drawn.returncode:
-        raise MissingError(f"this ffmpeg cannot draw subtitles: {ffmpeg.cause(told)}",
+        raise MissingError(f"this ffmpeg cannot draw subtitles: {ffmpeg.cause(messages)}",
                            "Use --subtitles srt, or set IMAGEIO_FFMPEG_EXE to an ffmpeg built with libass.")
-    if font and _SELECTED.search(told):
+    if font and _SELECTED.search(messages):
         raise UsageError(f"--font {font}: ffmpeg does not find the font under its name, '{font_name(font)}'",
                          "Choose another font, or install this one.")
     if not any(drawn.stdout):
         raise MissingError("this machine has no font to draw subtitles with",
                            "Install one (for example the package fonts-dejavu-core), or use --subtitles srt.")
-    return "".join(sorted({chr(int(code, 16)) for code in _ABSENT.findall(told)}))
+    return "".join(sorted({chr(int(code, 16)) for code in _ABSENT.findall(messages)}))
 
 
 def _is_drawn(letter: str) -> bool:
-    """Whether a character leaves a mark by itself: no space, no control, no mark that only changes its neighbour."""
+    """Whether a character is visible by itself: not a space, a control, or a mark that only changes its neighbour."""
     return (unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Zs", "Zl", "Zp")
             and not 0xFE00 <= ord(letter) <= 0xFE0F)

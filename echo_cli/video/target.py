@@ -1,6 +1,6 @@
 """Where the pictures of a film go: one MP4, a numbered sequence of images, or standard output.
 
-A target says what ffmpeg is told about its output, and how that output becomes final or goes away. It knows neither
+A target gives ffmpeg's arguments for the output, and says how that output becomes final or is removed. It knows neither
 the pictures nor the process that writes them.
 """
 
@@ -29,14 +29,14 @@ class Output:
 
 
 class Target(Protocol):
-    """What FilmWriter asks of a place to write to."""
+    """What FilmWriter needs of a place to write to."""
 
     @property
     def path(self) -> Path: ...
 
     @property
     def encoder(self) -> list[str] | None:
-        """How images are encoded, or None for a film, whose encoding is the person's choice."""
+        """How images are encoded, or None for a film, whose encoding is the user's choice."""
 
     def arguments(self) -> list[str]:
         """The end of ffmpeg's command line."""
@@ -48,10 +48,10 @@ class Target(Protocol):
         """Make the folder that ffmpeg writes to."""
 
     def finish(self, pictures: int) -> Output | None:
-        """What ffmpeg wrote, when it has written all; None when there is nothing to name."""
+        """The finished output, once ffmpeg has written everything; None for a stream."""
 
     def publish(self) -> None:
-        """Give it its name."""
+        """Give it its final name."""
 
     def discard(self) -> None:
         """Leave nothing that looks finished."""
@@ -59,8 +59,8 @@ class Target(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Mp4:
-    """One file, playable while it downloads (`faststart`), whole or absent. It grows at `growing`, beside its name when
-    left out."""
+    """One file, playable while it downloads (`faststart`), whole or absent. It grows at `growing`, by default beside
+    its final name."""
 
     path: Path
     growing: Path | None = None
@@ -92,10 +92,10 @@ class Mp4:
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Numbered images from 0, the number the trace and the timeline give a picture. Each appears whole under its name
-    soon after it is made (`collect`); that the sequence is whole, its manifest says. A part of the sequence begins with
-    number `first`. Pictures grow in the folder `growing`, beside their names when left out: an encoder that outlives
-    its killed run never has another one's pictures in its hands."""
+    """Numbered images from 0, the numbers of trace and timeline. Each gets its final name soon after it is complete
+    (`collect`); the manifest says that the sequence is complete. A part of the sequence begins with number `first`.
+    Pictures grow in the folder `growing`, by default beside their final names: an encoder that outlives its killed run
+    never touches another one's pictures."""
 
     path: Path  # with one %d or %06d in its name
     first: int = 0
@@ -118,7 +118,7 @@ class Images:
         return self.path.with_name(self.path.name % number)
 
     def numbered(self) -> Iterator[tuple[int, Path]]:
-        """The pictures that are there, and their numbers, in no order."""
+        """The existing pictures and their numbers, in no order."""
         before, after = (re.escape(part) for part in NUMBER.split(self.path.name)[::2])
         pattern = re.compile(f"{before}(\\d+){after}")
         if self.path.parent.is_dir():
@@ -134,7 +134,7 @@ class Images:
         self.grows.mkdir(parents=True, exist_ok=True)
 
     def collect(self) -> None:
-        """The pictures that are whole by now get their names."""
+        """Give the pictures that are complete by now their final names."""
         with told_as_output(self.path):
             for number, path in list(Images(self.grows / self.path.name).numbered()):
                 path.replace(self.picture(number))
@@ -149,23 +149,23 @@ class Images:
             return Output(self.path, sha256(*paths), sum(path.stat().st_size for path in paths))
 
     def trim(self, pictures: int) -> None:
-        """Remove what a longer film left, which this one replaces."""
+        """Remove what a longer film left under names that this one replaces."""
         with told_as_output(self.path):
             for number, path in list(self.numbered()):
                 if number >= pictures:
                     path.unlink()
 
     def publish(self) -> None:
-        """Every picture has its name already."""
+        """Every picture has its final name already."""
 
     def discard(self) -> None:
-        """Pictures that have their names stay: each is whole, and without a manifest the sequence is not."""
+        """Pictures with final names stay: each is complete, and without a manifest the sequence is not."""
         shutil.rmtree(self.grows, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Stdout:
-    """Fragmented MP4, playable as it flows: a fragment a second."""
+    """Fragmented MP4, playable while it streams: a fragment a second."""
 
     path = Path("standard output")
     encoder = None

@@ -1,7 +1,7 @@
-"""Pictures into a film as they are made: raw RGB through a pipe to ffmpeg, from a thread of its own.
+"""Pictures into a film as they are rendered: raw RGB through a pipe to ffmpeg, from a thread of its own.
 
-Encoding runs beside generation. The queue between them is short, so memory does not grow when the encoder is the slower
-one: the generator waits. However a film ends, no ffmpeg outlives its writer and nothing unfinished looks finished.
+Encoding runs in parallel with rendering. The queue between them is short, so memory does not grow when the encoder is
+slower: rendering waits. However a film ends, no ffmpeg outlives its writer and nothing unfinished looks finished.
 """
 
 import contextlib
@@ -27,13 +27,13 @@ WAITING = 3  # writes that may wait for the encoder; a write is a block's pictur
 
 
 class FilmWriter:
-    """Takes pictures in order; `close` makes the film final, leaving the `with` by an exception makes it go away."""
+    """Takes pictures in order; `close` makes the film final; leaving the `with` by an exception removes it."""
 
     def __init__(self, target: Target, width: int, height: int, fps: float, encoding: Encoding = Encoding(), *,
                  scale: int = 1, burn: Sequence[Caption] = (), font: Path | None = None, title: str | None = None,
                  first: int = 0, folder: Path | None = None) -> None:
-        """`first` is the film's number of the first picture, by which captions are timed. Where ffmpeg runs is a folder
-        of its own in `folder`, or among the system's temporary files."""
+        """`first` is the number of the first picture in the film, by which captions are timed. ffmpeg runs in a folder
+        of its own inside `folder`, or in the system's temporary folder."""
         self.target, self.width, self.height, self.pictures = target, width, height, 0
         self._shape = (height, width, 3)
         with told_as_output(target.path):
@@ -63,7 +63,7 @@ class FilmWriter:
             *(target.encoder or [*encoding.arguments(), *encoding.tag, *COLOUR]),
             *target.arguments(),
         ]
-        # a session of its own: a Ctrl-C in the terminal is for us, and we decide when the encoder stops
+        # a session of its own: a Ctrl-C in the terminal is meant for us, and we decide when the encoder stops
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE,
                                          stdout=None if isinstance(target, Stdout) else subprocess.DEVNULL,
                                          cwd=self._folder.name, start_new_session=True)
@@ -93,13 +93,13 @@ class FilmWriter:
         raise self._failure()
 
     def close(self) -> Output | None:
-        """Finish the film and give it its name."""
+        """Finish the film and give it its final name."""
         output = self.finish()
         self.publish()
         return output
 
     def finish(self) -> Output | None:
-        """Wait for the encoder: the film is whole, but has no name yet."""
+        """Wait for the encoder: the film is complete, but has no final name yet."""
         while not self._broken.is_set():
             with contextlib.suppress(queue.Full):
                 self._queue.put(None, timeout=0.1)
@@ -118,7 +118,7 @@ class FilmWriter:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
-        with contextlib.suppress(queue.Full):  # a full queue means the pump is writing, and the kill has woken it
+        with contextlib.suppress(queue.Full):  # a full queue means that the pump is writing, and the kill has woken it
             self._queue.put_nowait(None)
         for thread in self._threads:
             thread.join()
@@ -126,7 +126,7 @@ class FilmWriter:
         self.target.discard()
 
     def _failure(self) -> EchoError:
-        """The encoder closed its end: hear it out, then say why."""
+        """The encoder closed its end: read the rest of its messages, then raise the reason."""
         returncode = self._process.wait()
         self._threads[1].join()
         return ffmpeg.failure(returncode, "\n".join(self._complaint), self.target.path)

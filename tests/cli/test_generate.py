@@ -321,7 +321,7 @@ def test_a_killed_encoder_is_a_failed_output(capsys: pytest.CaptureFixture[str])
     meanwhile(lambda encoder: os.kill(encoder, signal.SIGKILL))
     assert generate("-o", "film.mp4") == 5
     err = capsys.readouterr().err
-    assert "ffmpeg was stopped from outside (signal 9)" in err and "Traceback" not in err
+    assert "ffmpeg was killed (signal 9)" in err and "Traceback" not in err
     assert encoders(os.getpid()) == [] and names() == {"film.trace.json.partial"}
 
 

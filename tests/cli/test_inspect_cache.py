@@ -26,7 +26,7 @@ def inspect_cache(*arguments: object, width: int = 110) -> subprocess.CompletedP
 def test_a_glance_answers_the_four_questions(trace: Path) -> None:
     done = inspect_cache(trace)
     assert (done.returncode, done.stderr) == (0, "")
-    for words in ("▏rooftop", "bounded: 504 tokens", "back brought back rooftop (0.90)",
+    for words in ("▏rooftop", "bounded: 504 tokens", "back recalled rooftop (0.90)",
                   "rooftop in edge, longest: 5 blocks"):
         assert words in done.stdout
 

@@ -177,7 +177,7 @@ def test_an_encoder_that_dies_costs_a_sitting(
     strike(monkeypatch, 4, lambda: os.kill(encoders(os.getpid())[0], signal.SIGKILL))
     assert generate("-o", "film.mp4", "--checkpoint-every", "1e-9") == 5
     err = capsys.readouterr().err
-    assert "ffmpeg was stopped from outside (signal 9)" in err and "is kept in film.resume" in err
+    assert "ffmpeg was killed (signal 9)" in err and "is kept in film.resume" in err
     assert generate("-o", "film.mp4", "--quiet") == 0 and sha256(Path("film.mp4")) == sha256(Path("whole.mp4"))
 
 

@@ -15,9 +15,9 @@ SCENES = "scenes:\n  - {id: a, prompt: x, duration: 5}\n"
 BROKEN = {
     "empty": ("", "1:1", "the storyboard is empty"),
     "only a comment": ("# film\n", "1:1", "the storyboard is empty"),
-    "tab as indentation": ("scenes:\n\t- id: a\n", "2:1", "a tab; YAML wants spaces"),
-    "tab before a value": ("seed:\t7\n" + SCENES, "1:6", "a tab; YAML wants spaces"),
-    "colon in a text": ("title: Recall: the film\n" + SCENES, "1:14", "a ': ' where none can be"),
+    "tab as indentation": ("scenes:\n\t- id: a\n", "2:1", "a tab; YAML needs spaces"),
+    "tab before a value": ("seed:\t7\n" + SCENES, "1:6", "a tab; YAML needs spaces"),
+    "colon in a text": ("title: Recall: the film\n" + SCENES, "1:14", "a ': ' is not allowed here"),
     "open bracket": ("scenes: [\n", "2:1", "the end of the file"),
     "open quote": ("title: 'x\n", "2:1", "unexpected end"),
     "unknown alias": ("title: *name\n" + SCENES, "1:8", "undefined alias 'name'"),

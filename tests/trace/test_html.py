@@ -138,7 +138,7 @@ def test_ten_thousand_blocks_are_few_elements(tmp_path: Path, blocks: int) -> No
 
 def test_stopped_runs_make_a_page_too(tmp_path: Path) -> None:
     path = write_story(tmp_path / "film.trace.json", blocks=20)
-    assert "20 of 52 blocks are told" in page(read_trace(path))
+    assert "20 of 52 blocks are recorded" in page(read_trace(path))
     path.write_bytes(path.read_bytes().split(b"\n")[0])
     assert "nothing to draw" in page(read_trace(path))
 

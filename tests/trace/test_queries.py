@@ -84,13 +84,13 @@ def test_page_terminal_and_table_tell_of_them(trace: Trace) -> None:
     html = page(trace)
     assert (
         'class="lane query"' in html
-        and "How far the queries opened" in html
-        and "learned tokens that sum up the past" in html
+        and "How far the queries&#x27; gates opened" in html
+        and "learned tokens that summarise the past" in html
     )
     console = Console(width=140, record=True, file=StringIO())
     console.print(block_detail(trace, trace.block(8)))
     said = console.export_text()
-    assert "query 1" in said and "query 6" in said and "gate 0." in said and "as learned" in said
+    assert "query 1" in said and "query 6" in said and "gate 0." in said and "as trained" in said
     rows = list(csv_rows(trace))
     assert rows[2]["query_gate"] is None and 0 < rows[8]["query_gate"] < 1 and rows[8]["query"] == 6 * GRID.tokens
 

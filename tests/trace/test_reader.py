@@ -42,7 +42,7 @@ def test_a_trace_cut_anywhere_is_read_to_its_last_whole_record_or_refused(whole:
         expected = sum(line.startswith(b'{"kind":"block"') for line in text[:length].split(b"\n")[:-1])
         last = text[:length].split(b"\n")[-1]
         assert len(trace) - expected in ((0, 1) if last.rstrip(b",") + b"," in lines else (0,))
-        assert trace.totals is None and "did not end" in trace.notice
+        assert trace.totals is None and "did not finish" in trace.notice
         assert all(trace.block(index).block == index for index in range(len(trace)))
 
 
@@ -83,8 +83,8 @@ def test_line_ends_of_another_system_are_no_damage(whole: Path) -> None:
     (b"title: Rooftop\nscenes: []\n", "is not a trace"),
     (b'{"scenes": []}', "is JSON, but not a trace"),
     (b"[1, 2]", "is JSON, but not a trace"),
-    (b'{"scenes": [', "neither a trace nor whole JSON"),
-    (b"[" * 100_000, "neither a trace nor whole JSON"),
+    (b'{"scenes": [', "neither a trace nor valid JSON"),
+    (b"[" * 100_000, "neither a trace nor valid JSON"),
     (b'{"format":"echo-trace","version":1,"header":{"tool":"ec', "cut off before its first record"),
     (b'{"format":"echo-trace","version":2,"header":{},"records":[\n', "newer echo .trace version 2, this one reads 1"),
     (b'{\n  "format": "echo-trace",\n  "version": 9}', "newer echo"),
@@ -101,7 +101,7 @@ def test_what_is_no_trace_is_refused_by_name(tmp_path: Path, content: bytes, wor
 def test_a_missing_file_points_to_what_a_stopped_run_left(tmp_path: Path) -> None:
     refused(tmp_path / "nothing.trace.json", "does not exist")
     write_story(tmp_path / "film.trace.json", blocks=5)
-    assert "film.trace.json.partial" in refused(tmp_path / "film.trace.json", "its run did not end").hint
+    assert "film.trace.json.partial" in refused(tmp_path / "film.trace.json", "its run did not finish").hint
     refused(tmp_path, "is a folder")
 
 

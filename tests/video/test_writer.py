@@ -145,7 +145,7 @@ def test_a_killed_encoder_leaves_nothing(tmp_path: Path) -> None:
         writer.write(noise(0))
         until(partial(tmp_path / "film.mp4").exists)
         os.kill(writer.process, signal.SIGKILL)
-        assert "stopped from outside (signal 9)" in broken(writer).message
+        assert "killed (signal 9)" in broken(writer).message
     assert list(tmp_path.iterdir()) == []
 
 
