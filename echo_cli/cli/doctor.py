@@ -1,4 +1,4 @@
-"""`doctor`: what this machine can run, line by line, each with its remedy."""
+"""`doctor`: what this machine can run, line by line, with a remedy for whatever is missing."""
 
 import importlib.util
 import json as json_text
@@ -19,7 +19,7 @@ from echo_cli.errors import EchoError, Exit
 
 DRIVER = Path("/proc/driver/nvidia/version")
 LARGE = "wan2.1-t2v-1.3b"
-ROOM = 2 * 1024**3  # bytes free below which a night's films will not fit
+ROOM = 2 * 1024**3  # free bytes; below this a night's films will not fit
 EXTRAS = {
     "wan": ("diffusers", "transformers", "accelerate", "sentencepiece", "ftfy", "huggingface_hub"),
     "farm": ("ray",),
@@ -28,7 +28,7 @@ EXTRAS = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line: `needed` things that are not `found` keep the tool from working; the others are offers."""
+    """One line: the tool cannot work while something `needed` is not `found`; the rest is optional."""
 
     name: str
     found: bool
@@ -38,12 +38,12 @@ class Finding:
 
 
 def doctor(
-    json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     debug: Debug = False,
 ) -> int:
     """Say what this machine can run: torch, device, ffmpeg, weights, disk, extras.
 
-    Whatever is missing stands with its remedy. The exit code is 3 if something lacks that every film needs.
+    Everything that is missing is shown with a remedy. The exit code is 3 if something that every film needs is missing.
     """
     findings = [finding for check in CHECKS for finding in check()]
     ready = all(finding.found for finding in findings if finding.needed)
@@ -64,7 +64,7 @@ def _show(findings: list[Finding], ready: bool) -> None:
         console.print(f"{mark}  {finding.name:<8}  {escape(finding.text)}")
         if finding.remedy and not finding.found:
             console.print(f"                   [dim]→ {escape(finding.remedy)}[/]")
-    console.print("ready to make films" if ready else "not ready: see what is missing above")
+    console.print("ready to render films" if ready else "not ready: see what is missing above")
 
 
 def _tool() -> Iterator[Finding]:
@@ -72,7 +72,7 @@ def _tool() -> Iterator[Finding]:
     yield Finding(
         "cores",
         True,
-        f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} to use, {_memory()}",
+        f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} usable, {_memory()}",
     )
 
 
@@ -85,7 +85,7 @@ def _memory() -> str:
 
 
 def _torch() -> Iterator[Finding]:
-    remedy = "pip install torch, from the index that fits your device (see pytorch.org)"
+    remedy = "Install torch from the index that fits your device (see pytorch.org)."
     try:
         import torch
     except (ImportError, OSError) as error:
@@ -96,7 +96,7 @@ def _torch() -> Iterator[Finding]:
         why = "this build of torch has no CUDA" if torch.version.cuda is None else "torch finds no CUDA driver or card"
         if DRIVER.exists():
             yield Finding("device", False, f"cpu: a CUDA driver is here, but {why}",
-                          f"{remedy}; films are made on the CPU until then", needed=False)
+                          f"{remedy} Until then films are rendered on the CPU.", needed=False)
             return
         yield Finding("device", True, f"cpu; {why}: fine for tiny, slow for larger models")
         return
@@ -108,14 +108,14 @@ def _torch() -> Iterator[Finding]:
 
 
 def _compiler() -> Finding:
-    """Large models have their passes compiled on a GPU; torch brings Triton, which wants a C compiler once."""
+    """On a GPU the passes of large models are compiled by Triton, which comes with torch and needs a C compiler."""
     wanted = {"Triton": importlib.util.find_spec("triton"), "a C compiler": shutil.which("cc") or shutil.which("gcc")}
     lacking = [what for what, there in wanted.items() if not there]
     return Finding(
         "compiler",
         not lacking,
         "Triton and a C compiler" if not lacking else f"{' and '.join(lacking)} not found",
-        "apt install gcc, pip install triton; or make films of large models with --no-compile",
+        "Run `apt install gcc` and `pip install triton`, or render with --no-compile.",
         needed=False,
     )
 
@@ -130,11 +130,11 @@ def _ffmpeg() -> Iterator[Finding]:
         yield Finding("ffmpeg", False, error.message, error.hint or "")
         return
     except (OSError, subprocess.SubprocessError) as error:
-        yield Finding("ffmpeg", False, f"cannot be run: {error}", "pip install --force-reinstall imageio-ffmpeg")
+        yield Finding("ffmpeg", False, f"cannot be run: {error}", "Run `pip install --force-reinstall imageio-ffmpeg`.")
         return
     has_h264 = "libx264" in said.stdout
-    yield Finding("ffmpeg", has_h264, binary if has_h264 else f"{binary} has no libx264 to write H.264 with",
-                  "pip install imageio-ffmpeg, or let IMAGEIO_FFMPEG_EXE name a full build of ffmpeg")
+    yield Finding("ffmpeg", has_h264, binary if has_h264 else f"{binary} has no libx264, which writes H.264",
+                  "Run `pip install imageio-ffmpeg`, or set IMAGEIO_FFMPEG_EXE to a full build of ffmpeg.")
 
 
 def _weights() -> Iterator[Finding]:
@@ -145,9 +145,9 @@ def _weights() -> Iterator[Finding]:
     except EchoError as error:
         yield Finding("weights", False, error.message, error.hint or "")
     except (ImportError, OSError):
-        yield Finding("weights", False, "tiny's cannot be looked at without torch", "see torch above")
+        yield Finding("weights", False, "those of tiny cannot be checked without torch", "Install torch first.")
     else:
-        yield Finding("weights", True, f"tiny, whole (sha256 {digest[:12]}…)")
+        yield Finding("weights", True, f"tiny, complete (sha256 {digest[:12]}…)")
 
 
 def _models() -> Iterator[Finding]:
@@ -155,23 +155,23 @@ def _models() -> Iterator[Finding]:
     from echo_cli.models.registry import folders
 
     for name in dict.fromkeys((LARGE, *folders())):
-        found = entry(name)
-        text = f"{name}: {found.why or found.state}" + (f", {_size(found.bytes)}" if found.bytes else "")
-        yield Finding("models", found.state == "whole", text, found.hint, needed=False)
+        model = entry(name)
+        text = f"{name}: {model.why or model.state}" + (f", {_size(model.bytes)}" if model.bytes else "")
+        yield Finding("models", model.state == "complete", text, model.hint, needed=False)
 
 
 def _disk() -> Iterator[Finding]:
     free = shutil.disk_usage(os.curdir).free
     writable = os.access(os.curdir, os.W_OK)
     text = f"{_size(free)} free here" + ("" if writable else ", but this folder cannot be written to")
-    yield Finding("disk", writable and free > ROOM, text, "make room, or write elsewhere with -o", needed=False)
+    yield Finding("disk", writable and free > ROOM, text, "Free some space, or write elsewhere with -o.", needed=False)
 
 
 def _extras() -> Iterator[Finding]:
     for extra, modules in EXTRAS.items():
         lacking = [module for module in modules if importlib.util.find_spec(module) is None]
         yield Finding(extra, not lacking, "installed" if not lacking else f"not installed: {', '.join(lacking)}",
-                      f"pip install 'echo-cli[{extra}]'", needed=False)
+                      f"Run `pip install 'echo-cli[{extra}]'`.", needed=False)
 
 
 def _size(count: float) -> str:

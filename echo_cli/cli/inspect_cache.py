@@ -1,4 +1,4 @@
-"""`echo inspect-cache`: what memory held while a film was made. Parses, asks `echo_cli.trace`, prints."""
+"""`inspect-cache`: what the memory held while a film was rendered. Parses, asks `echo_cli.trace`, prints."""
 
 import csv
 import json
@@ -19,29 +19,30 @@ if TYPE_CHECKING:
 def inspect_cache(
     trace: Annotated[
         Path,
-        typer.Argument(metavar="TRACE", help="The .trace.json beside a film, or a .partial one.", show_default=False),
+        typer.Argument(metavar="TRACE", show_default=False,
+                       help="The .trace.json beside a film, or the .partial file of an unfinished one."),
     ],
     scene: Annotated[
         str | None,
         typer.Option(
-            metavar="ID", help="How a scene began, what it recalled and why.", autocompletion=complete.scene_ids
+            metavar="ID", help="Show how a scene began, what it recalled and why.", autocompletion=complete.scene_ids
         ),
     ] = None,
-    block: Annotated[int | None, typer.Option(metavar="N", help="All about one block.")] = None,
+    block: Annotated[int | None, typer.Option(metavar="N", help="Show everything about one block.")] = None,
     at: Annotated[
-        str | None, typer.Option(metavar="TIME", help="All about the block on screen at 42s, 1m30s, …")
+        str | None, typer.Option(metavar="TIME", help="Show everything about the block on screen at 42s, 1m30s, …")
     ] = None,
     layer: Annotated[
         int | None,
-        typer.Option(metavar="N", help="With --block or --at: what this layer chose, instead of the mean of all."),
+        typer.Option(metavar="N", help="With --block or --at: show this layer's choice, not the mean of all."),
     ] = None,
-    diff: Annotated[Path | None, typer.Option(metavar="OTHER", help="Where two runs part.")] = None,
+    diff: Annotated[Path | None, typer.Option(metavar="OTHER", help="Show where two runs differ.")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print one line a block.")] = False,
     html: Annotated[Path | None, typer.Option(metavar="REPORT.html", help="Write one self-contained page.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Show what memory held, block by block: a timeline, one scene, one block, two runs, JSON, CSV or a page."""
+    """Show what the memory held, block by block: a timeline, one scene, one block, two runs, JSON, CSV or a page."""
     from echo_cli.trace.reader import read_trace
 
     _check_one_question({"--scene": scene, "--block": block, "--at": at, "--diff": diff, "--csv": as_csv or None,
@@ -55,7 +56,7 @@ def inspect_cache(
         _answer(opened, other, scene, block, at, layer, as_csv, html, as_json)
     except (LookupError, TypeError, ValueError, ArithmeticError):
         for each in filter(None, (opened, other)):
-            each.check()  # a damaged trace is named by its line; what is left is a fault of ours
+            each.check()  # names the damaged line of a trace; anything else is an internal error
         raise
 
 
@@ -97,14 +98,14 @@ def _seconds(text: str) -> float:
     try:
         return float(read_duration(text))
     except ValueError as error:
-        raise UsageError(f"--at: '{text}' {error}", "For example --at 42s.") from None
+        raise UsageError(f"--at: '{text}' {error}", "Write it as in --at 42s.") from None
 
 
 def _show_film(trace: "Trace", as_json: bool) -> None:
     from echo_cli.trace import inspect
 
-    found = inspect.survey(trace)
-    summary = inspect.summarise(trace, found)
+    survey = inspect.survey(trace)
+    summary = inspect.summarise(trace, survey)
     if as_json:
         return _print_json({"header": trace.header, "summary": summary})
     from rich.console import Console
@@ -112,7 +113,7 @@ def _show_film(trace: "Trace", as_json: bool) -> None:
     from echo_cli.trace import terminal
 
     console = Console(highlight=False)
-    console.print(terminal.overview(trace, found, summary, console.width))
+    console.print(terminal.overview(trace, survey, summary, console.width))
 
 
 def _show_scene(trace: "Trace", scene: int, as_json: bool) -> None:
@@ -134,7 +135,7 @@ def _show_block(trace: "Trace", index: int, layer: int | None, as_json: bool) ->
     record = trace.block(index)
     layers = record.measured.layers if record.measured else ()
     if layer is not None and not 0 <= layer < len(layers):
-        raise UsageError(f"block {index} tells of {f'layers 0 to {len(layers) - 1}' if layers else 'no single layer'}",
+        raise UsageError(f"block {index} has {f'layers 0 to {len(layers) - 1}' if layers else 'no single layers'}",
                          "Choose one of these." if layers else "Leave --layer out for the mean of all.")
     if as_json:
         return _print_json(record if layer is None else {"block": index, "layer": layer, "measured": layers[layer]})
@@ -146,12 +147,12 @@ def _show_block(trace: "Trace", index: int, layer: int | None, as_json: bool) ->
 def _show_diff(this: "Trace", other: "Trace", as_json: bool) -> None:
     from echo_cli.trace import inspect
 
-    found = inspect.diff(this, other)
+    difference = inspect.diff(this, other)
     if as_json:
-        return _print_json(found)
+        return _print_json(difference)
     from echo_cli.trace import terminal
 
-    _print(terminal.differences(found))
+    _print(terminal.differences(difference))
 
 
 def _write_page(trace: "Trace", path: Path) -> None:
@@ -159,7 +160,7 @@ def _write_page(trace: "Trace", path: Path) -> None:
     from echo_cli.trace.html import page
 
     if path.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"--html: '{path}' is no name for a page", f"Try --html {path.with_suffix('.html')}.")
+        raise UsageError(f"--html: '{path}' does not end in .html", f"Try --html {path.with_suffix('.html')}.")
     with told_as_output(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, page(trace))

@@ -1,5 +1,4 @@
-"""`models`: which weights are here, whether they are whole, how to get them, and how to put them into our own
-layout."""
+"""`models`: which weights are here, whether they are complete, how to get them, and how to convert them."""
 
 import json as json_text
 import sys
@@ -19,24 +18,24 @@ if TYPE_CHECKING:
     from echo_cli.models.files.download import Wanted
 
 models = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True,
-                     help="The weights that films are made with: which are here, are they whole, where to get them.")
+                     help="List, describe, check, convert and download the weights of models.")
 
 ModelsDir = Annotated[Path | None, typer.Option(
     "--models-dir", metavar="FOLDER", show_default=False,
-    help="Where models are kept; left out, as ECHO_MODELS says, or in your data folder.")]
-Json = Annotated[bool, typer.Option("--json", help="The same as one JSON object.")]
+    help="Where models are kept; by default the folder in ECHO_MODELS, else your data folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @models.callback()
 def _models() -> None:
-    """The weights that films are made with: which are here, are they whole, where to get them."""
+    """List, describe, check, convert and download the weights of models."""
 
 
 @models.command("list")
 def list_(models_dir: ModelsDir = None, json: Json = False, debug: Debug = False) -> None:
-    """Every model by its name: whether it is here and looks whole, how large it is, its hash, where it lies.
+    """List every model: whether it is here and looks complete, its size, its hash and its folder.
 
-    Looks at names, sizes and ends of files; `check` reads them.
+    Looks at names, sizes and the ends of files; `check` reads them.
     """
     from dataclasses import asdict
 
@@ -67,15 +66,15 @@ def info(
         autocompletion=complete.models)],
     models_dir: ModelsDir = None, json: Json = False, debug: Debug = False,
 ) -> None:
-    """What a model is: its sizes, its files and their hashes, whence it came; for tiny, all that it can draw."""
+    """Describe a model: its sizes, its files and their hashes, its origin; for tiny, everything that it can draw."""
     from echo_cli.models.files.catalogue import about
     from echo_cli.models.registry import find
 
-    told = about(find(model, models_dir))
+    description = about(find(model, models_dir))
     if json:
-        print(json_text.dumps(told, ensure_ascii=False))
+        print(json_text.dumps(description, ensure_ascii=False))
     else:
-        _show(told)
+        _show(description)
 
 
 @models.command()
@@ -84,7 +83,7 @@ def check(
         list[str] | None,
         typer.Argument(
             metavar="MODEL",
-            help="Names or folders; left out, all that are here.",
+            help="Names or folders; by default every model that is here.",
             show_default=False,
             autocompletion=complete.models,
         ),
@@ -93,9 +92,9 @@ def check(
     json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Whether models are whole: every name and shape, and every hash that is known. The exit code is 3 if one is not.
+    """Check whether models are complete: every name and shape, and every known hash. The exit code is 3 if one is not.
 
-    Reads the files through, whatever was known of them.
+    Reads every file completely, even if an earlier check has done so.
     """
     from echo_cli.models.files.catalogue import checked, here
     from echo_cli.models.registry import find
@@ -107,19 +106,19 @@ def check(
         except EchoError as error:
             if error.exit_code != Exit.MISSING:
                 raise
-            results.append({"model": name, "whole": False, "why": error.message, "hint": error.hint})
+            results.append({"model": name, "complete": False, "why": error.message, "hint": error.hint})
             if not json:
-                print(f"{name}: not whole")
+                print(f"{name}: incomplete")
                 tell(error)
         else:
-            results.append({"model": name, "whole": True, "sha256": hashes})
+            results.append({"model": name, "complete": True, "sha256": hashes})
             if not json:
-                print(f"{name}: whole")
+                print(f"{name}: complete")
                 for part, sha in hashes.items():
                     print(f"  {part:<12} {sha}")
     if json:
         print(json_text.dumps({"models": results}, ensure_ascii=False))
-    return Exit.DONE if all(result["whole"] for result in results) else Exit.MISSING
+    return Exit.DONE if all(result["complete"] for result in results) else Exit.MISSING
 
 
 @models.command()
@@ -128,7 +127,7 @@ def convert(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="The folder of a model in the released layout or that of diffusers, or its name.",
+            help="A model in the released layout or in that of diffusers: its folder or its name.",
             show_default=False,
         ),
     ],
@@ -139,7 +138,7 @@ def convert(
             "--output",
             metavar="FOLDER",
             show_default=False,
-            help="Left out, a folder in the models folder, named as the model with -echo.",
+            help="Where to write; by default MODEL-echo in the models folder.",
         ),
     ] = None,
     generator: Annotated[
@@ -147,7 +146,7 @@ def convert(
         typer.Option(
             metavar="FILE",
             show_default=False,
-            help="A few-step generator's checkpoint, instead of the one beside the model.",
+            help="The checkpoint of a few-step generator, instead of the one beside the model.",
         ),
     ] = None,
     branch: Annotated[
@@ -155,44 +154,44 @@ def convert(
         typer.Option(
             metavar="NAME",
             show_default="generator_ema, else generator",
-            help="Which weights of the checkpoint to take.",
+            help="Which weights of the checkpoint to use.",
         ),
     ] = None,
     lora: Annotated[
         Path | None, typer.Option(metavar="FILE", show_default=False, help="An adapter to merge into the generator.")
     ] = None,
     lora_scale: Annotated[
-        float, typer.Option(metavar="N", help="How much of the adapter: its alpha divided by its rank.")
+        float, typer.Option(metavar="N", help="The strength of the adapter: its alpha divided by its rank.")
     ] = 1.0,
-    dtype: Annotated[str, typer.Option(help="keep, float32, bfloat16 or float16.")] = "keep",
-    force: Annotated[bool, typer.Option("--force", help="Convert anew over a model that is there.")] = False,
+    dtype: Annotated[str, typer.Option(help="The type to store: keep, float32, bfloat16 or float16.")] = "keep",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing model.")] = False,
     models_dir: ModelsDir = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Put a model into our own layout: safetensors only, every tensor checked, hashes recorded.
+    """Convert a model to our own layout: safetensors only, every tensor checked, hashes recorded.
 
     Needs room on the disk and hardly any memory. The converted folder is a model of its own: --model FOLDER/ uses it.
     """
     from echo_cli.models.registry import Family, find, models_folder
 
     if lora and not generator:
-        raise UsageError("--lora merges into a generator, and none is named", "add --generator FILE")
-    found = find(source if "/" in source or not Path(source).is_dir() else f"{source}/", models_dir)
-    if found.family is Family.TINY or found.folder is None:
-        raise UsageError(f"'{source}' is nothing to convert: " + (
-            "tiny is in our layout already" if found.family is Family.TINY else "its weights are not here"),
-            "give the folder of a model, or fetch one: echo-cli models get")
+        raise UsageError("--lora merges into a generator, and none is named", "Add --generator FILE.")
+    model = find(source if "/" in source or not Path(source).is_dir() else f"{source}/", models_dir)
+    if model.family is Family.TINY or model.folder is None:
+        raise UsageError(f"'{source}' cannot be converted: " + (
+            "tiny is in our layout already" if model.family is Family.TINY else "its weights are not here"),
+            "Name the folder of a model, or download one with `echo-cli models get`.")
     from echo_cli.models.files.convert import convert as write
     from echo_cli.models.files.folders import Layout
     from echo_cli.models.wan.weights import Choice, open_weights
     from echo_cli.runtime import DTYPES
 
     if dtype != "keep" and dtype not in DTYPES:
-        raise UsageError(f"no dtype is called '{dtype}'", f"use keep, {', '.join(DTYPES)}")
-    target = out or models_folder(models_dir) / f"{found.folder.resolve().name}-echo"
-    weights = open_weights(found.folder, Choice(generator, lora, lora_scale, branch))
-    if found.layout is Layout.DIFFUSERS and generator is None:
+        raise UsageError(f"no dtype is called '{dtype}'", f"Use keep, {', '.join(DTYPES)}.")
+    target = out or models_folder(models_dir) / f"{model.folder.resolve().name}-echo"
+    weights = open_weights(model.folder, Choice(generator, lora, lora_scale, branch))
+    if model.layout is Layout.DIFFUSERS and generator is None:
         print(
             "note: the transformer is assumed to be a few-step generator's; that of Wan 2.1's own release makes only "
             "noise in four steps (--generator names another)",
@@ -205,7 +204,7 @@ def convert(
         print(json_text.dumps({"folder": str(target)}))
         return
     print(target)
-    print(f"made with it: echo-cli generate STORYBOARD --model {_as_model(target, models_dir)}", file=sys.stderr)
+    print(f"use it with: echo-cli generate STORYBOARD --model {_as_model(target, models_dir)}", file=sys.stderr)
 
 
 @models.command()
@@ -214,31 +213,31 @@ def get(
                                         show_default=False)],
     models_dir: ModelsDir = None, json: Json = False, debug: Debug = False,
 ) -> None:
-    """Fetch a released model into the models folder, going on where an earlier fetch stopped; every file's hash is
-    compared.
+    """Download a released model into the models folder; an interrupted download is resumed, every hash compared.
 
-    HF_ENDPOINT names a mirror; HF_HUB_OFFLINE=1 fetches nothing and says whether all is here.
+    HF_ENDPOINT names a mirror. HF_HUB_OFFLINE=1 downloads nothing and says whether every file is here.
     """
     from echo_cli.models.files.download import get as fetch
     from echo_cli.models.files.glance import glance
     from echo_cli.models.registry import find
 
     folder = fetch(name, models_dir, _Fetching())
-    found = find(f"{folder}/")
-    assert found.layout is not None
-    seen = glance(folder, found.layout)
+    model = find(f"{folder}/")
+    assert model.layout is not None
+    seen = glance(folder, model.layout)
     if json:
         print(json_text.dumps({"folder": str(folder), "bytes": seen.bytes}))
         return
     print(folder)
     print(
-        f"whole, {_size(seen.bytes)}; echo-cli generate STORYBOARD --model {_as_model(folder, models_dir)}",
+        f"complete, {_size(seen.bytes)}; use it with: "
+        f"echo-cli generate STORYBOARD --model {_as_model(folder, models_dir)}",
         file=sys.stderr,
     )
 
 
 class _Fetching:
-    """Tells of files as they come."""
+    """Reports files as they arrive."""
 
     def __init__(self) -> None:
         self._lines, self._since, self._begun = Lines(), time.monotonic(), 0
@@ -248,7 +247,7 @@ class _Fetching:
 
     def file(self, wanted: "Wanted", how: str) -> None:
         what = {"here": "here already", "linked": "here already, in another model's folder", "fetched": "",
-                "resumed": "going on"}[how]
+                "resumed": "resuming"}[how]
         self._since, self._begun = time.monotonic(), -1
         if what:
             print(f"{wanted.name}: {what}", file=sys.stderr)
@@ -257,13 +256,13 @@ class _Fetching:
         if self._begun < 0:
             self._begun = done
         rate = (done - self._begun) / max(time.monotonic() - self._since, 1e-6)
-        self._lines(f"{wanted.name}: {_size(done)} of {_size(wanted.bytes)}, in all {whole_done / max(whole, 1):.1%}, "
+        self._lines(f"{wanted.name}: {_size(done)} of {_size(wanted.bytes)}, overall {whole_done / max(whole, 1):.1%}, "
                     f"{_size(int(rate))}/s",
                     done == wanted.bytes)
 
 
 def _as_model(folder: Path, models_dir: Path | None) -> str:
-    """What --model takes for a folder: its name where that is enough."""
+    """What to pass to --model for a folder: its name where that is enough."""
     from echo_cli.models.registry import models_folder
 
     return folder.name if models_dir is None and folder.parent.resolve() == models_folder().resolve() else f"{folder}/"
@@ -275,9 +274,9 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _show(told: Mapping[str, Any], indent: int = 0) -> None:
+def _show(facts: Mapping[str, Any], indent: int = 0) -> None:
     """Nested facts, a line each; a table of words is one line a concept."""
-    for name, value in told.items():
+    for name, value in facts.items():
         lead = f"{' ' * indent}{name}:"
         if isinstance(value, Mapping):
             print(lead)

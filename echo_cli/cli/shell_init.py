@@ -1,4 +1,4 @@
-"""`shell-init`: the lines a shell reads so that its own `echo` passes our calls on, and completes them.
+"""`shell-init`: the lines that make a shell's own `echo` pass our calls on, and complete them.
 
 The shell knows our commands by name; whether a call is one of ours, by the rule of the `echo` script, the tool says."""
 
@@ -36,7 +36,7 @@ echo() {
 }
 """
 
-# The tool is asked only where it has something to say: completing after any other `echo` must stay instant.
+# The tool is asked only where it can answer: completion after any other `echo` must stay instant.
 _BASH = _FUNCTION + """\
 _echo_cli_complete() {
   case "${COMP_CWORD}:${1##*/}:${COMP_WORDS[1]-}" in
@@ -98,7 +98,7 @@ _SNIPPETS = {
 
 
 def snippet(shell: Shell) -> str:
-    """What `shell` should read at its start."""
+    """The lines for the start-up file of `shell`."""
     text, line, file = _SNIPPETS[shell]
     commands = [command for command in COMMANDS if command != ALWAYS_ECHOED]
     between = " " if shell is Shell.FISH else "|"
@@ -112,15 +112,15 @@ def snippet(shell: Shell) -> str:
 
 def shell_init(
     shell: Annotated[Shell | None, typer.Argument(
-        metavar="SHELL", help="bash, zsh or fish; the one you are in when left out.", show_default=False)] = None,
+        metavar="SHELL", help="bash, zsh or fish; by default the shell that runs this.", show_default=False)] = None,
     debug: Debug = False,
 ) -> None:
-    """Print what makes a shell's echo reach this tool.
+    """Print the function that makes a shell's echo reach this tool.
 
     In bash, zsh and fish, echo is built in and would print our commands. The printed function sends a call here if its
     first word is a command and the rest are that command's arguments and name a storyboard, trace, film or folder, or
     an option; it leaves every other echo alone, and `echo train` always. It adds completion. Put this line into the
-    shell's start file:
+    shell's start-up file:
 
     \b
     bash, zsh:  eval "$(echo-cli shell-init)"

@@ -1,4 +1,4 @@
-"""`echo train`: the embedded model from nothing, or from where an earlier run stopped."""
+"""`train`: the embedded model from nothing, or from where an earlier run stopped."""
 
 import json
 import sys
@@ -43,27 +43,27 @@ def train(
         str | None,
         typer.Option(
             metavar="POLICY",
-            help="Only what a memory policy learns: echo-infinity, whose queries are trained for the weights in "
+            help="Train only what a memory learns: echo-infinity, whose queries are trained for the weights in "
             "the folder, or else the package's own.",
         ),
     ] = None,
     preset: Annotated[
-        str, typer.Option(help="How large the run is: cpu, gpu or mini; auto goes by the device.")
+        str, typer.Option(help="The size of the run: cpu, gpu or mini; auto depends on the device.")
     ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[
-        str, typer.Option(help="What training computes in: bfloat16, float32, or auto: bfloat16 on a GPU alone.")
+        str, typer.Option(help="The type to compute in: bfloat16, float32 or auto (bfloat16 on a GPU, else float32).")
     ] = "auto",
     seed: Annotated[
-        int, typer.Option(min=0, max=65535, help="Decides the run: the same seed gives the same losses.")
+        int, typer.Option(min=0, max=65535, help="The same seed gives the same losses.")
     ] = 1,
     minutes: Annotated[
-        list[str] | None, typer.Option(metavar="STAGE=M", help="End a stage after so many minutes; may be repeated.")
+        list[str] | None, typer.Option(metavar="STAGE=M", help="End a stage after M minutes; may be repeated.")
     ] = None,
     report: Annotated[
-        bool, typer.Option("--report", help="Train nothing: judge the weights in the folder, or the package's own.")
+        bool, typer.Option("--report", help="Judge the weights in the folder, or the package's, instead of training.")
     ] = False,
-    stories: Annotated[int, typer.Option(min=4, help="With --report: how many held-out stories are judged.")] = 50,
+    stories: Annotated[int, typer.Option(min=4, help="With --report: the number of held-out stories to judge.")] = 50,
     debug: Debug = False,
 ) -> None:
     """Train the embedded model `tiny`, reproducibly, a stage at a time. Stop it any time; the same command resumes."""
@@ -84,7 +84,7 @@ def train(
         from echo_cli.training.remember import NAME
 
         if memory != NAME:
-            raise UsageError(f"'{memory}' has nothing to learn", hint=f"The memory policy that learns is {NAME}.")
+            raise UsageError(f"'{memory}' has nothing to learn", hint=f"The memory that can be trained is {NAME}.")
         stage = Stage.memory
     limits = _minutes(minutes or [], STAGES)
     _make_folder(out)
@@ -93,7 +93,7 @@ def train(
         for name in STAGES if stage is None else (stage.value,):
             if not course.stage(name):
                 raise Interrupted(
-                    f"stopped by {asked.by} during stage {name}", hint="Run the same command again to go on."
+                    f"stopped by {asked.by} during stage {name}", hint="Run the same command again to resume."
                 )
             print(f"{name}: done", file=sys.stderr)
             if (out / f"{name}.csv").exists():
@@ -123,12 +123,12 @@ def _report(device: str, out: Path | None, stories: int) -> None:
 
 
 def _say_what_it_would_do() -> None:
-    """The work and its time, for somebody who has not said where it should go."""
+    """The work and its time, for somebody who has not named a folder."""
     print(f"""\
-train would make the weights of the embedded model 'tiny' from nothing, a stage at a time:
+train would train the embedded model 'tiny' from nothing, a stage at a time:
   {", ".join(Stage)}.
-With --preset cpu --dtype bfloat16 it took 3 hours on one core. --preset mini takes a minute and its weights are good
-for nothing; --preset gpu is several times the work of cpu. The folder of the run grows to a few gigabytes.
+With --preset cpu --dtype bfloat16 it took 3 hours on one core. --preset mini takes a minute and its weights are
+useless; --preset gpu is several times the work of cpu. The folder of the run grows to a few gigabytes.
 Nothing was done. To begin, name that folder:
   echo-cli train --out tiny-training""", file=sys.stderr)
 
@@ -148,38 +148,38 @@ def _make_folder(out: Path) -> None:
 
 
 def _minutes(said: list[str], stages: tuple[str, ...]) -> dict[str, float]:
-    found = {}
+    minutes = {}
     for one in said:
         name, equals, number = one.partition("=")
         try:
-            found[name] = float(number)
+            minutes[name] = float(number)
         except ValueError:
             equals = ""
-        if not equals or name not in stages or not found[name] > 0:
+        if not equals or name not in stages or not minutes[name] > 0:
             raise UsageError(f"--minutes {one}: not a stage and its minutes",
-                             hint=f"For example --minutes teacher=55; stages: {', '.join(stages)}.")
-    return found
+                             hint=f"Write it as in --minutes teacher=55. The stages are {', '.join(stages)}.")
+    return minutes
 
 
 def _stopping(_said: str) -> None:
-    print(f"stopping after this step, within {_GRACE:g} seconds; once more stops at once", file=sys.stderr, flush=True)
+    print(f"stopping after this step, within {_GRACE:g} seconds; a second signal stops it", file=sys.stderr, flush=True)
 
 
 class _Lines:
-    """One plain line a few seconds apart."""
+    """One plain line every few seconds."""
 
     def __init__(self) -> None:
-        self._told, self._stage = 0.0, ""
+        self._printed, self._stage = 0.0, ""
         self._means: dict[str, float] = {}
 
     def __call__(self, progress: "Progress") -> None:
         if progress.stage != self._stage:
-            self._told, self._stage, self._means = 0.0, progress.stage, {}
+            self._printed, self._stage, self._means = 0.0, progress.stage, {}
         for name, value in progress.losses.items():
             self._means[name] = value if name not in self._means else 0.95 * self._means[name] + 0.05 * value
-        if time.monotonic() - self._told < _EVERY:
+        if time.monotonic() - self._printed < _EVERY:
             return
-        self._told = time.monotonic()
+        self._printed = time.monotonic()
         figures = "  ".join(f"{name} {value:.4g}" for name, value in self._means.items())
         print(
             f"{progress.stage} {progress.spent:5.1%}  step {progress.step}  {progress.seconds / 60:.1f} min  {figures}",

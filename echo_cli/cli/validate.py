@@ -1,4 +1,4 @@
-"""`validate`: reads storyboards without a model and shows the film that each would become, picture by picture."""
+"""`validate`: reads storyboards without a model and shows the film that each describes, picture by picture."""
 
 import json as json_text
 import sys
@@ -21,10 +21,10 @@ def validate(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="Check for this model, whatever the storyboard says.", autocompletion=complete.models),
+        typer.Option(help="Check against this model instead of the storyboard's.", autocompletion=complete.models),
     ] = None,
     json: Annotated[
-        bool, typer.Option("--json", help="The same as JSON: one object a storyboard, a line each.")
+        bool, typer.Option("--json", help="Print one JSON object for each storyboard, a line each.")
     ] = False,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of storyboards, for editors.")
@@ -40,7 +40,8 @@ def validate(
         print(files("echo_cli.storyboard").joinpath("schema.json").read_text("utf-8"), end="")
         return Exit.DONE
     if not storyboards:
-        raise UsageError("no storyboard named", hint="echo-cli validate FILE.yaml, or - for standard input.")
+        raise UsageError("no storyboard named",
+                         hint="Name a file, as in `echo-cli validate FILE.yaml`, or - for standard input.")
     failed = 0
     for path in storyboards:
         try:
@@ -58,14 +59,14 @@ def validate(
 
 
 def check(path: str, model: str | None) -> dict[str, Any]:
-    """All there is to say about the storyboard at `path`; a UsageError when it cannot be made."""
+    """The description of the storyboard at `path`; a UsageError if it cannot be rendered."""
     from echo_cli.render.rules import storyboard_rules
     from echo_cli.storyboard.parse import load
     from echo_cli.storyboard.timeline import timeline
 
     rules = storyboard_rules(model)
     if model is not None and model not in rules.models and "/" not in model:
-        raise UsageError(f"no model is called '{model}'", hint=f"There are {', '.join(rules.models)}.")
+        raise UsageError(f"no model is called '{model}'", hint=f"The models are {', '.join(rules.models)}.")
     storyboard = load(path, rules)
     known = rules.model_for(storyboard.model)
     return describe(storyboard, timeline(storyboard, known.geometry if known else Geometry()),
@@ -73,7 +74,7 @@ def check(path: str, model: str | None) -> dict[str, Any]:
 
 
 def describe(storyboard: Storyboard, film: Timeline, model: str, policy: str) -> dict[str, Any]:
-    """The film as plain values: what was understood, and what it becomes."""
+    """The film as plain values: what was read, and what it becomes."""
     from echo_cli.storyboard.canonical import canonical, storyboard_hash, transition_name
 
     recalls, geometry = _recalls(storyboard, film, policy), film.geometry
@@ -101,7 +102,7 @@ def describe(storyboard: Storyboard, film: Timeline, model: str, policy: str) ->
 
 
 def _unknown_words(storyboard: Storyboard, model: str) -> list[str]:
-    """Words that the embedded model has never met; other models read any word."""
+    """Words that the embedded model does not know; other models read any word."""
     from echo_cli.models.tiny.words import unknown_words
     from echo_cli.spec import TINY
 
@@ -115,7 +116,7 @@ def _edges(span: range) -> list[int]:
 
 
 def _recalls(storyboard: Storyboard, film: Timeline, policy: str) -> dict[int, dict[str, Any]]:
-    """What each recalling scene takes, as the engine will plan it; nothing for a policy without a scene library."""
+    """What each recalling scene recalls, as the run will plan it; nothing for a policy without a scene library."""
     from echo_cli.memory.settings import RECALLING, read_settings
     from echo_cli.storyboard.matching import plan_recalls, similarities
 
@@ -129,16 +130,16 @@ def _recalls(storyboard: Storyboard, film: Timeline, policy: str) -> dict[int, d
     plan = plan_recalls(scenes, similarities([scene.prompt for scene in scenes]), settings.library)
     return {
         index: {
-            "match": settings.match, "scene": scenes[found.scene].id, "score": round(found.similarity, 6),
-            "runner_up": found.runner_up and {"scene": scenes[found.runner_up[0]].id,
-                                              "score": round(found.runner_up[1], 6)},
+            "match": settings.match, "scene": scenes[choice.scene].id, "score": round(choice.similarity, 6),
+            "runner_up": choice.runner_up and {"scene": scenes[choice.runner_up[0]].id,
+                                              "score": round(choice.runner_up[1], 6)},
         }
-        for index, found in plan.items()
+        for index, choice in plan.items()
     }
 
 
 def _tell(error: EchoError, path: str, json: bool) -> None:
-    """A storyboard that cannot be made: its mistakes for eyes, and with --json as an object too."""
+    """Prints the mistakes of a storyboard; with --json as an object too."""
     from echo_cli.storyboard.mistakes import StoryboardError
 
     tell(error)
@@ -172,7 +173,7 @@ def _show(film: dict[str, Any]) -> None:
             console.print(escape(f"{scene['id']} {_recall(scene['recall'])}"))
     console.print(f"[dim]{escape(_rounding(film))}[/]")
     if film["unknown_words"]:
-        console.print(escape(f"{film['model']} has never met these words and will not show them: "
+        console.print(escape(f"{film['model']} does not know these words and will not show them: "
                              f"{', '.join(film['unknown_words'])}"))
 
 
@@ -189,22 +190,22 @@ def _rounding(film: dict[str, Any]) -> str:
     parts = [f"blocks of {film['block_seconds']:g}s; no boundary moved" if moved < 0.0005 else
              f"blocks of {film['block_seconds']:g}s; boundaries moved by {moved:.3f}s at most"]
     if film["trimmed"]:
-        parts.append(f"the last block gives {film['trimmed']} of its pictures back")
+        parts.append(f"{film['trimmed']} pictures of the last block are trimmed")
     off = film["seconds"] - film["asked"]
     if abs(off) >= 0.0005:
         parts.append(f"the film lasts {off:+.3f}s against the {_clock(film['asked'])} asked")
     return "; ".join(parts)
 
 
-def _recall(found: dict[str, Any]) -> str:
-    if "scene" not in found:
-        return f"recalls a scene that is chosen by {found['match']} when the film is made"
-    runner, told = found["runner_up"], f"recalls {found['scene']} (likeness {found['score']:.3f}"
+def _recall(recall: dict[str, Any]) -> str:
+    if "scene" not in recall:
+        return f"recalls a scene that is chosen by {recall['match']} when the film is rendered"
+    runner, text = recall["runner_up"], f"recalls {recall['scene']} (similarity {recall['score']:.3f}"
     if not runner:
-        return f"{told}; there is no other)"
-    if runner["score"] > found["score"]:  # it was recalled by its name
-        return f"{told}; {runner['scene']} is more like it, {runner['score']:.3f})"
-    return f"{told}; next {runner['scene']}, {runner['score']:.3f})"
+        return f"{text}; there is no other)"
+    if runner["score"] > recall["score"]:  # it was recalled by its name
+        return f"{text}; {runner['scene']} is more similar, {runner['score']:.3f})"
+    return f"{text}; next {runner['scene']}, {runner['score']:.3f})"
 
 
 def _clock(seconds: float) -> str:

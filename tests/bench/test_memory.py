@@ -216,7 +216,7 @@ def test_each_film_has_noise_of_its_own():
     (["--policy", "sinc"], "did you mean 'sink'"),
     (["--against", "nobody"], "no policy or setting is called 'nobody'"),
     (["--json", "--csv"], "ask for different things"),
-    (["--html", "page.txt"], "no name for a page"),
+    (["--html", "page.txt"], "does not end in .html"),
     (["--model", "tinny"], "did you mean 'tiny'"),
     (["--seeds", "0"], "--seeds"),
 ])

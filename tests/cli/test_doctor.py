@@ -30,7 +30,7 @@ def test_every_check_speaks_and_every_lack_has_a_remedy(capfd: pytest.CaptureFix
 
 
 @pytest.mark.parametrize(("needed", "code", "mark", "verdict"), [
-    (True, 3, "missing", "not ready: see what is missing above"), (False, 0, "no", "ready to make films"),
+    (True, 3, "missing", "not ready: see what is missing above"), (False, 0, "no", "ready to render films"),
 ])
 def test_only_what_is_needed_makes_a_machine_unready(needed: bool, code: int, mark: str, verdict: str,
                                                      capfd: pytest.CaptureFixture[str],
@@ -51,7 +51,7 @@ def test_a_machine_without_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ffmpeg, "executable", none)
     assert found(doctor._ffmpeg()) == Finding("ffmpeg", False, "there is no ffmpeg on this machine", "install it")
     monkeypatch.setattr(ffmpeg, "executable", lambda: "/bin/true")
-    assert found(doctor._ffmpeg()).text == "/bin/true has no libx264 to write H.264 with"
+    assert found(doctor._ffmpeg()).text == "/bin/true has no libx264, which writes H.264"
     monkeypatch.setattr(ffmpeg, "executable", lambda: "/nowhere/ffmpeg")
     assert "cannot be run" in found(doctor._ffmpeg()).text
 
@@ -63,7 +63,7 @@ def test_weights_are_looked_at_not_only_for(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(tiny, "check", damaged)
     assert found(doctor._weights()) == Finding("weights", False, "codec.safetensors: damaged", "install again")
     monkeypatch.setattr(tiny, "check", lambda: "0123456789abcdef")
-    assert found(doctor._weights()).text == "tiny, whole (sha256 0123456789ab…)"
+    assert found(doctor._weights()).text == "tiny, complete (sha256 0123456789ab…)"
 
 
 def test_an_extra_names_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +73,7 @@ def test_an_extra_names_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (away.found, away.text, away.remedy) == (
         False,
         "not installed: no_such_module",
-        "pip install 'echo-cli[away]'",
+        "Run `pip install 'echo-cli[away]'`.",
     )
 
 

@@ -100,7 +100,7 @@ def test_a_killed_run_is_shown_with_a_note(tmp_path: Path) -> None:
     (["--layer", "1"], "--layer needs a block"),
     (["--block", "10", "--layer", "9"], "layers 0 to 3"),
     (["--block", "1", "--layer", "0"], "no single layer"),
-    (["--html", "film.mp4"], "no name for a page"),
+    (["--html", "film.mp4"], "does not end in .html"),
     (["--diff", "nowhere.json"], "nowhere.json does not exist"),
 ])
 def test_a_wrong_question_is_told_and_never_retried(trace: Path, arguments: list[str], words: str) -> None:

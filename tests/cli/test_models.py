@@ -54,7 +54,7 @@ def flip(path: Path) -> None:
 
 def test_a_list_tells_what_is_here_and_what_it_lacks(models: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out, err = told(capfd, "list")
-    assert [line.split()[:2] for line in out.splitlines()] == [["model", "is"], ["tiny", "whole"], [WAN, "not"]]
+    assert [line.split()[:2] for line in out.splitlines()] == [["model", "is"], ["tiny", "complete"], [WAN, "not"]]
     assert err == f"{WAN}: echo-cli models get {WAN} fetches it\n"
 
     wan_folders.released(models / WAN)
@@ -75,7 +75,7 @@ def test_a_list_tells_what_is_here_and_what_it_lacks(models: Path, capfd: pytest
     found = {entry["name"]: entry for entry in listed["models"]}
     assert listed["folder"] == str(models)
     assert {name: entry["state"] for name, entry in found.items()} == {
-        "tiny": "whole", WAN: "whole", **dict.fromkeys(("lacking", "cut", "half", "shards", "odd"), "not whole")}
+        "tiny": "complete", WAN: "complete", **dict.fromkeys(("lacking", "cut", "half", "shards", "odd"), "incomplete")}
     assert (found[WAN]["layout"], found[WAN]["where"]) == ("original", str(models / WAN)) and found[WAN]["bytes"] > 1e6
     for name, why in (("lacking", "lacks codec (no weights)"), ("cut", "damaged (cut short)"),
                       ("half", "half a file: Wan2.1_VAE.pth.1"),
@@ -102,7 +102,7 @@ def test_tiny_tells_all_that_it_knows_and_how_it_was_made(capfd: pytest.CaptureF
     facts = json.loads(told(capfd, "info", "tiny", "--json")[0])
     assert facts["training"]["preset"] and facts["measured"]["stories"] and facts["bytes"] < 40e6
     assert 0 < facts["memory"]["with memory"] < facts["memory"]["without memory"] and facts["memory"]["steps"]
-    assert len(facts["sha256"]) == 64 and facts["files"]["transformer"]["sha256"] and facts["state"] == "whole"
+    assert len(facts["sha256"]) == 64 and facts["files"]["transformer"]["sha256"] and facts["state"] == "complete"
     assert f"sha256: {facts['sha256']}\n" in out
 
 
@@ -125,16 +125,16 @@ def test_a_check_reads_files_through(models: Path, capfd: pytest.CaptureFixture[
     weights = open_weights(wan_folders.released(models / "from"))
     convert(weights, models / "mine")
     out, _ = told(capfd, "check")
-    assert {"tiny: whole", "from: whole", "mine: whole"} <= set(out.splitlines())
+    assert {"tiny: complete", "from: complete", "mine: complete"} <= set(out.splitlines())
     flip(models / "mine" / "text.safetensors")
     assert open_weights(models / "mine").digest  # a file that looks unchanged is not read again to be used
     out, err = told(capfd, "check", code=3)
-    assert "from: whole" in out and "mine: not whole" in out
+    assert "from: complete" in out and "mine: incomplete" in out
     assert "text.safetensors: not the weights that model.json names" in err and "hint:" in err
     path = models / "from" / "self_forcing_dmd.pt"
     torch.save({"generator": {**wan_folders.transformer(), "extra": torch.ones(1)}}, path)
     results = json.loads(told(capfd, "check", "tiny", "from", "--json", code=3)[0])["models"]
-    assert [result["whole"] for result in results] == [True, False] and "unexpected: extra (1,)" in results[1]["why"]
+    assert [result["complete"] for result in results] == [True, False] and "unexpected: extra (1,)" in results[1]["why"]
     assert f"is not in {models}" in told(capfd, "check", WAN, code=3)[1]
     assert "no model is called 'mni'" in told(capfd, "check", "mni", code=2)[1]
 
@@ -174,7 +174,7 @@ def test_a_conversion_by_name_and_by_folder(models: Path, tmp_path: Path, capfd:
     for arguments, code, said in (
         (("from",), 5, "holds a model already"), (("tiny",), 2, "tiny is in our layout already"),
         ((WAN,), 2, "its weights are not here"),
-        (("from", "--lora", "lora.pt"), 2, "add --generator FILE"),
+        (("from", "--lora", "lora.pt"), 2, "Add --generator FILE."),
         (("from", "--dtype", "float8"), 2, "no dtype is called 'float8'"),
         (("from", "-o", "x", "--generator", "no.pt"), 3, "no.pt: no such weights file"),
         (("from", "-o", "x", "--generator", str(generator), "--branch", "ema"), 3, "no 'ema' is in this checkpoint"),
@@ -271,7 +271,7 @@ def test_a_released_model_is_fetched_whole_and_once(models: Path, publisher: Hub
                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     said = fetch("wan-1.3b")
     assert "gdhe17/Self-Forcing: licence test-licence" in said
-    assert "checkpoints/self_forcing_dmd.pt: 111.0 kB of 111.0 kB, in all 100.0%" in said
+    assert "checkpoints/self_forcing_dmd.pt: 111.0 kB of 111.0 kB, overall 100.0%" in said
     assert sorted(fetched(publisher)) == [
         "Wan2.1_VAE.pth", "checkpoints/self_forcing_dmd.pt", "config.json", "google/umt5-xxl/spiece.model",
         "google/umt5-xxl/tokenizer.json", "models_t5_umt5-xxl-enc-bf16.pth"]
@@ -314,7 +314,7 @@ def test_half_a_download_is_no_model_and_is_gone_on_with(models: Path, publisher
     assert "half a file" in told(capfd, "info", WAN)[0]
 
     publisher.breaks.clear()
-    assert "Wan2.1_VAE.pth: going on" in fetch()
+    assert "Wan2.1_VAE.pth: resuming" in fetch()
     assert ("Wan-AI/Wan2.1-T2V-1.3B/resolve/" + hub.COMMIT + "/Wan2.1_VAE.pth", "bytes=700001-") in publisher.asked
     assert (models / WAN / "Wan2.1_VAE.pth").read_bytes() == published and not half.exists()
 
@@ -404,4 +404,4 @@ def test_a_fetch_that_is_interrupted_keeps_its_half_and_is_alone(
     assert "goes on where it stopped" in (caught.value.hint or "") and caught.value.exit_code == 75
     half, = models.rglob("*.partial")
     assert half.name.startswith("Wan2.1_VAE.pth.") and half.stat().st_size > 0
-    assert "Wan2.1_VAE.pth: going on" in fetch() and not list(models.rglob("*.partial"))
+    assert "Wan2.1_VAE.pth: resuming" in fetch() and not list(models.rglob("*.partial"))

@@ -65,7 +65,7 @@ def test_the_table_says_what_becomes_of_every_scene(film: Path, capfd: pytest.Ca
         "156",
         "(165–320)",
     ]
-    assert lines[5].startswith("back recalls meadow (likeness 0.") and "; next city, 0.000)" in lines[5]
+    assert lines[5].startswith("back recalls meadow (similarity 0.") and "; next city, 0.000)" in lines[5]
     assert lines[6] == (
         "blocks of 0.75s; boundaries moved by 0.312s at most; the last block gives 4 of its pictures back; "
         "the film lasts +0.012s against the 0:30.3 asked"
@@ -77,7 +77,7 @@ def test_a_recall_by_name_may_be_of_a_place_that_is_less_like_it(film: Path, cap
                     "- {id: two, prompt: a blue star in the city, duration: 2s}\n"
                     "- {id: three, transition: 'recall:two', prompt: a red ball on a beach, duration: 2s}\n")
     assert re.search(
-        r"^three recalls two \(likeness 0\.\d+; one is more like it, 1\.000\)$", run(capfd, str(film))[1], re.M
+        r"^three recalls two \(similarity 0\.\d+; one is more similar, 1\.000\)$", run(capfd, str(film))[1], re.M
     )
 
 
@@ -96,7 +96,7 @@ def test_the_object_says_the_same(film: Path, capfd: pytest.CaptureFixture[str])
 
 def test_words_that_tiny_has_never_met_are_named(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
     film.write_text(FILM.replace("a blue box", "a blue zeppelin"))
-    assert run(capfd, str(film))[1].endswith("tiny has never met these words and will not show them: zeppelin\n")
+    assert run(capfd, str(film))[1].endswith("tiny does not know these words and will not show them: zeppelin\n")
     assert json.loads(run(capfd, "--json", str(film))[1])["unknown_words"] == ["zeppelin"]
     assert json.loads(run(capfd, "--json", str(film), "--model", "wan2.1-t2v-1.3b")[1])["unknown_words"] == []
 
@@ -106,7 +106,7 @@ def test_a_policy_without_a_library_recalls_nothing_and_embedding_is_chosen_late
     film.write_text("memory: window\n" + FILM)
     assert json.loads(run(capfd, "--json", str(film))[1])["scenes"][2]["recall"] is None
     film.write_text("memory: {match: embedding}\n" + FILM)
-    assert "back recalls a scene that is chosen by embedding when the film is made" in run(capfd, str(film))[1]
+    assert "back recalls a scene that is chosen by embedding when the film is rendered" in run(capfd, str(film))[1]
 
 
 def test_many_files_one_line_each_and_the_bad_ones_do_not_hide_the_good(film: Path, tmp_path: Path,

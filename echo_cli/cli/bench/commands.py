@@ -1,4 +1,4 @@
-"""`bench`: measures what memory costs. Results go to standard output, everything for eyes to standard error."""
+"""`bench`: measures what memory costs. Results go to standard output, everything else to standard error."""
 
 import json as json_text
 from enum import StrEnum
@@ -15,12 +15,12 @@ from echo_cli.cli.options import Debug, picture_size
 from echo_cli.errors import UsageError
 
 bench = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True,
-                    help="Measure memory and speed, policies side by side in one run.")
+                    help="Measure memory and speed, side by side in one run.")
 
 
 @bench.callback()
 def _bench() -> None:
-    """Measure memory and speed, policies side by side in one run."""
+    """Measure memory and speed, side by side in one run."""
 
 
 bench.command()(memory)
@@ -31,49 +31,48 @@ bench.command()(soak)
 
 @bench.command()
 def speed(
-    spec: Annotated[str, typer.Option(help="The model whose sizes to use; its weights are random.")] = "tiny",
-    layers: Annotated[int | None, typer.Option(min=1, help="Build only so many layers.")] = None,
+    spec: Annotated[str, typer.Option(help="The model whose sizes to use, with random weights.")] = "tiny",
+    layers: Annotated[int | None, typer.Option(min=1, help="Build only N layers.")] = None,
     size: Annotated[
-        str | None, typer.Option(metavar="WxH", help="Picture size, such as 832x480; the model's own when left out.")
+        str | None, typer.Option(metavar="WxH", help="Picture size, such as 832x480; by default the model's own.")
     ] = None,
     policy: Annotated[
         list[str] | None,
-        typer.Option(help="A memory policy; may be given several times. Default: window and echo-forcing."),
+        typer.Option(help="A memory; may be repeated. Default: window and echo-forcing."),
     ] = None,
     blocks: Annotated[int, typer.Option(min=1, help="Blocks to time, after the window is full.")] = 20,
     warmup: Annotated[int, typer.Option(min=0, help="Blocks to run before timing.")] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch's choice when left out.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default torch's choice.")] = None,
     window: Annotated[
-        int | None, typer.Option(min=4, help="Frames that attention sees; the model's own when left out.")
+        int | None, typer.Option(min=4, help="Frames that attention sees; by default the model's own.")
     ] = None,
     compiled: Annotated[
         bool | None,
-        typer.Option("--compile/--no-compile", help="Compile the passes; left out, on a GPU.", show_default=False),
+        typer.Option("--compile/--no-compile", help="Compile the passes; by default on a GPU.", show_default=False),
     ] = None,
     decode: Annotated[
         bool | None,
-        typer.Option("--decode/--no-decode", help="Time the codec, too; left out, that of tiny.", show_default=False),
+        typer.Option("--decode/--no-decode", help="Time the codec too; by default only for tiny.", show_default=False),
     ] = None,
     film: Annotated[
         float,
         typer.Option(
             min=0,
             metavar="SECONDS",
-            help="Length of a whole film under each policy, from storyboard to MP4, where the model's "
-            "weights are here; 0: none.",
+            help="Length of a whole film with each memory, from storyboard to MP4, if the model's "
+            "weights are here; 0 for none.",
         ),
     ] = 10,
-    json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Where a block's time goes: linear layers, attention, memory, the rest; then decoding, encoding, whole films.
+    """Show where a block's time goes: linear layers, attention, memory, the rest; then decoding, encoding, whole films.
 
-    Times are medians over blocks with a full window. The slope says how much slower the last block is than the first,
-    as a share of a block and by processor time: that of a bounded memory is nothing but noise. The share of the peak
-    compares the operations of linear layers and attention with the quickest product of large matrices, measured in the
-    same run.
+    Times are medians over blocks with a full window. The slope is how much slower the last block is than the first, as
+    a share of a block and by processor time; for a bounded memory it is only noise. The share of the peak compares the
+    operations of linear layers and attention with the quickest product of large matrices, measured in the same run.
     """
     import torch
 
@@ -124,7 +123,7 @@ def speed(
             f"{or_dash(film_row and film_row.pictures_a_second, ',.2f'):>12}"
             f"{or_dash(film_row and film_row.first_picture_s, '.2f', ' s'):>15}"
         )
-    print(f"peak {report.peak_flops / 1e9:,.0f} GFLOP/s; encode is processor time, in a process beside"
+    print(f"peak {report.peak_flops / 1e9:,.0f} GFLOP/s; encode is processor time, in a process of its own"
           + (f"; model loaded in {report.load_s:.2f} s" if report.load_s is not None else ""))
     for reason in report.left_out:
         print(f"left out: {reason}")
@@ -132,42 +131,42 @@ def speed(
 
 @bench.command()
 def fast(
-    spec: Annotated[str, typer.Option(help="The model whose sizes to use; its weights are random.")] = "wan-1.3b",
-    layers: Annotated[int | None, typer.Option(min=1, help="Build only so many layers.")] = None,
+    spec: Annotated[str, typer.Option(help="The model whose sizes to use, with random weights.")] = "wan-1.3b",
+    layers: Annotated[int | None, typer.Option(min=1, help="Build only N layers.")] = None,
     size: Annotated[
-        str | None, typer.Option(metavar="WxH", help="Picture size, such as 832x480; the model's own when left out.")
+        str | None, typer.Option(metavar="WxH", help="Picture size, such as 832x480; by default the model's own.")
     ] = None,
     blocks: Annotated[int, typer.Option(min=1, help="Blocks to compare.")] = 10,
-    policy: Annotated[str, typer.Option(help="The memory policy.")] = "window",
+    policy: Annotated[str, typer.Option(help="The memory.")] = "window",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     compiled: Annotated[
         bool | None,
-        typer.Option("--compile/--no-compile", help="Compile the passes; left out, on a GPU.", show_default=False),
+        typer.Option("--compile/--no-compile", help="Compile the passes; by default on a GPU.", show_default=False),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     debug: Debug = False,
 ) -> None:
-    """How far --fast moves latents, and how much quicker a block is.
+    """Show how far --fast moves latents, and how much quicker a block is.
 
     Distances are shares of the latents' own length, block by block, between the same film with linear layers in eight
-    bits and without; beside them, what the dtype itself moves against float32.
+    bits and without. Beside them stands the distance of the dtype itself from float32.
     """
     from echo_cli.bench.fastness import measure
     from echo_cli.models.registry import spec_named
     from echo_cli.runtime import Runtime
 
     runtime = Runtime.choose(device, dtype)
-    found = measure(spec_named(spec), runtime, depth=layers, size=picture_size(size), blocks=blocks, policy=policy,
+    result = measure(spec_named(spec), runtime, depth=layers, size=picture_size(size), blocks=blocks, policy=policy,
                     compiled=runtime.device.type == "cuda" if compiled is None else compiled)
     if json:
-        print(json_text.dumps(found.as_dict()))
+        print(json_text.dumps(result.as_dict()))
         return
-    print(f"{found.spec}, {found.layers} layers, {found.dtype}, memory {policy}")
-    print("fast moves the latents by " + ", ".join(f"{share:.2%}" for share in found.moved) + " of their length")
-    if found.rounding:
-        print(f"{found.dtype} itself by " + ", ".join(f"{share:.2%}" for share in found.rounding))
-    print(f"the last block took {found.block_s:.3f} s, and {found.fast_block_s:.3f} s with --fast")
+    print(f"{result.spec}, {result.layers} layers, {result.dtype}, memory {policy}")
+    print("fast moves the latents by " + ", ".join(f"{share:.2%}" for share in result.moved) + " of their length")
+    if result.rounding:
+        print(f"{result.dtype} itself by " + ", ".join(f"{share:.2%}" for share in result.rounding))
+    print(f"the last block took {result.block_s:.3f} s, and {result.fast_block_s:.3f} s with --fast")
 
 
 class TextEncoder(StrEnum):
@@ -182,17 +181,17 @@ def rehearsal(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write the model.", show_default=False)],
     spec: Annotated[str, typer.Option(help="The model whose sizes to use.")] = "wan2.1-t2v-1.3b",
     layers: Annotated[int | None, typer.Option(
-        min=1, show_default="all", help="Write so many layers of the transformer: a smaller file, a quicker film."
+        min=1, show_default="all", help="Write only N layers of the transformer: a smaller file, a quicker film."
     )] = None,
     text: Annotated[TextEncoder, typer.Option(
-        help="The text encoder: a small one, since it does not matter to a film's speed, or the full one of 11 GB.",
+        help="The text encoder: small (it does not affect a film's speed) or full (11 GB).",
     )] = TextEncoder.SMALL,
     force: Annotated[bool, typer.Option("--force", help="Overwrite weights that no rehearsal wrote.")] = False,
     debug: Debug = False,
 ) -> None:
     """Write a model of the real size with random weights, to rehearse a machine before the real weights are on it.
 
-    Every part is there: 3.4 GB, or 15 GB with --text full. Films made with --model FOLDER/ show noise, and need the
+    The model is complete: 3.4 GB, or 15 GB with --text full. Films with --model FOLDER/ show noise, and need the
     time and the memory of real ones. If it is stopped, the same command resumes with the next part. A folder that holds
     anything else is refused.
     """
@@ -202,12 +201,12 @@ def rehearsal(
     from echo_cli.models.wan import rehearsal as rehearsals
     from echo_cli.render.progress import size
 
-    found = find(spec)
-    if found.family is not Family.WAN:
-        raise UsageError(f"model '{found.name}' travels with its weights",
-                         hint="Large models can be rehearsed: --spec wan-1.3b.")
+    model = find(spec)
+    if model.family is not Family.WAN:
+        raise UsageError(f"model '{model.name}' comes with its weights",
+                         hint="Rehearse a large model: --spec wan-1.3b.")
     lines = Lines()
-    sizes = found.spec if layers is None else replace(found.spec, depth=layers, name=f"{found.spec.name}-{layers}")
+    sizes = model.spec if layers is None else replace(model.spec, depth=layers, name=f"{model.spec.name}-{layers}")
     rehearsals.write(folder, sizes, text=rehearsals.SMALL_TEXT if text is TextEncoder.SMALL else None, force=force,
                      told=lambda part, done, whole: lines(f"{part}: {size(done)} of {size(whole)}", done == whole))
     print(f"{folder}/")
@@ -216,17 +215,17 @@ def rehearsal(
 @bench.command()
 def footprint(
     seconds: Annotated[list[float] | None, typer.Argument(metavar="SECONDS", min=0.1, show_default="10 60 600",
-                                                          help="Lengths of film after which to look.")] = None,
-    model: Annotated[str, typer.Option(help="The model to make it with.")] = "tiny",
+                                                          help="Lengths of film after which to measure.")] = None,
+    model: Annotated[str, typer.Option(help="The model to render with.")] = "tiny",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Resident memory while a film grows: of this process and of its ffmpeg.
+    """Show resident memory while a film grows, of this process and of its ffmpeg.
 
-    Makes one film as long as the longest of SECONDS, with every kind of transition, and throws it away. Memory after
-    ten seconds and after ten minutes should be the same.
+    Renders one film as long as the longest of SECONDS, with every kind of transition, and deletes it. Memory after ten
+    seconds and after ten minutes should be the same.
     """
     from echo_cli.bench.footprint import measure
     from echo_cli.models.loaders import load_backend
@@ -236,29 +235,29 @@ def footprint(
     runtime = Runtime.choose(device, dtype)
     readings = measure(load_backend(model, runtime), runtime, seconds or [10, 60, 600])
     if json:
-        print(json_text.dumps({"readings": [{"seconds": found.seconds, "generate_bytes": found.own,
-                                             "ffmpeg_bytes": found.ffmpeg} for found in readings]}))
+        print(json_text.dumps({"readings": [{"seconds": reading.seconds, "generate_bytes": reading.own,
+                                             "ffmpeg_bytes": reading.ffmpeg} for reading in readings]}))
         return
     print(f"{'film':>8}{'generate':>12}{'ffmpeg':>12}{'change':>9}")
     first = readings[0].own + readings[0].ffmpeg
-    for found in readings:
-        print(f"{found.seconds:>6g} s{size(found.own):>12}{size(found.ffmpeg):>12}"
-              f"{(found.own + found.ffmpeg) / first - 1:>+9.1%}")
+    for reading in readings:
+        print(f"{reading.seconds:>6g} s{size(reading.own):>12}{size(reading.ffmpeg):>12}"
+              f"{(reading.own + reading.ffmpeg) / first - 1:>+9.1%}")
 
 
 @bench.command()
 def tracing(
     seconds: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Length of each film.")] = 20.0,
-    pairs: Annotated[int, typer.Option(min=1, help="How many pairs to make.")] = 5,
-    model: Annotated[str, typer.Option(help="The model to make them with.")] = "tiny",
+    pairs: Annotated[int, typer.Option(min=1, help="The number of pairs to render.")] = 5,
+    model: Annotated[str, typer.Option(help="The model to render with.")] = "tiny",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     debug: Debug = False,
 ) -> None:
-    """What being traced costs: the same film with and without a trace, in turns.
+    """Show what a trace costs: the same film with and without a trace, in turns.
 
-    Compares processor time within each pair. A trace that costs nothing measurable has a median ratio of 1 within the
+    Compares processor time within each pair. If a trace costs nothing measurable, the median ratio is 1 within the
     spread of the pairs.
     """
     from echo_cli.bench.tracing import measure
@@ -276,19 +275,19 @@ def tracing(
 
 @bench.command()
 def meaning(
-    scenes: Annotated[int, typer.Option(min=1, help="How many held-out scenes to look at.")] = 64,
+    scenes: Annotated[int, typer.Option(min=1, help="The number of held-out scenes to judge.")] = 64,
     codec: Annotated[Path | None, typer.Option(
         help="Folder of weights whose codec the scenes go through.", show_default="the package's")] = None,
     eye: Annotated[Path | None, typer.Option(help="Folder of the eye.", show_default="the package's")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     debug: Debug = False,
 ) -> None:
-    """How far the eye, which judges what films mean, can be trusted: on scenes of the little world that it never met.
+    """Show how far the eye, which judges what films show, can be trusted, on held-out scenes of the little world.
 
-    Shares of scenes in which each check is right; of prompts wrong in one thing that were ranked below the right one;
-    the mean alignment of right prompts, of such wrong ones, and of those wrong in everything. Then damages, and how
-    often the alignment falls with each.
+    Prints the share of scenes in which each check is right; of prompts wrong in one thing that rank below the right
+    one; and the mean alignment of right prompts, of such wrong ones, and of those wrong in everything. Then come
+    damages, and how often the alignment falls with each.
     """
     from echo_cli.bench.eyesight import eyesight
     from echo_cli.models.tiny.model import load_codec

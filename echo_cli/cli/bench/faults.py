@@ -1,4 +1,4 @@
-"""`bench faults`: whether films survive whatever stops them."""
+"""`bench faults`: whether films survive interruptions."""
 
 import json as json_text
 import sys
@@ -12,18 +12,17 @@ from echo_cli.errors import EchoError
 
 
 def faults(
-    interruptions: Annotated[int, typer.Option(min=1, help="How many.")] = 40,
-    seed: Annotated[int, typer.Option(min=0, help="Of the moments.")] = 1,
-    model: Annotated[str, typer.Option(help="random: a small one of random weights; or a model by name.")] = "random",
-    json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+    interruptions: Annotated[int, typer.Option(min=1, help="The number of interruptions.")] = 40,
+    seed: Annotated[int, typer.Option(min=0, help="Decides the moments.")] = 1,
+    model: Annotated[str, typer.Option(help="The model; random is a small one with random weights.")] = "random",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Strike films while they are made, and go on with them: do they come out as if nothing had happened?
+    """Interrupt films at random moments and resume them: are they the films of uninterrupted runs?
 
-    Runs are killed, terminated and interrupted at random moments: between blocks and within them, while a checkpoint is
-    written, while segments are joined, while files are given their names; some are struck again before they are
-    finished. Every film is compared, byte by byte, with one that was left in peace. Exit code 1 when a single one
-    differs.
+    Runs are killed, terminated and interrupted between blocks and within them, while a checkpoint is written, while
+    segments are joined, while files get their names; some are interrupted again before they are finished. Every film is
+    compared, byte by byte, with that of an uninterrupted run. The exit code is 1 if a single one differs.
     """
     from echo_cli.bench.faults import measure, table
     from echo_cli.cli.app import run
@@ -42,4 +41,4 @@ def faults(
     else:
         print("\n".join(table(strikes)))
     if not all(strike.whole and strike.same is not False for strike in strikes):
-        raise EchoError("a film did not survive", "please report this with the table")
+        raise EchoError("a film did not survive an interruption", "Report this with the table.")

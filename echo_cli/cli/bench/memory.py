@@ -19,56 +19,56 @@ if TYPE_CHECKING:
     from echo_cli.bench.scenarios import Scenario
     from echo_cli.spec import ModelSpec
 
-SEEDS = 10  # the fewest that can tell all contestants apart
+SEEDS = 10  # the fewest that can distinguish all contestants
 _QUICK_SEEDS, _QUICK_BLOCKS = 4, 15
 _QUICK_SCENARIOS = ("long", "chain", "cuts", "recall-1")
 
 
 def memory(
     scenario: Annotated[
-        list[str] | None, typer.Option(help="A scenario; may be given several times. Default: all.")
+        list[str] | None, typer.Option(help="A scenario; may be repeated. Default: all.")
     ] = None,
     policy: Annotated[
         list[str] | None,
         typer.Option(
-            help="A policy, POLICY:NAME=VALUE, or +SETTING for echo-forcing with a setting beyond the release, or "
-            "+ONE+OTHER; may be given several times. Default: all."
+            help="A memory, MEMORY:NAME=VALUE, or +SETTING for echo-forcing with a setting beyond the release, or "
+            "+ONE+OTHER; may be repeated. Default: all."
         ),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, show_default=str(SEEDS), help="How many stories of each scenario.")
+        int | None, typer.Option(min=1, show_default=str(SEEDS), help="The number of stories of each scenario.")
     ] = None,
-    first_seed: Annotated[int, typer.Option(min=0, help="The first of them; other seeds are other stories.")] = 0,
+    first_seed: Annotated[int, typer.Option(min=0, help="The first seed; other seeds are other stories.")] = 0,
     long: Annotated[
-        float | None, typer.Option(min=6, metavar="SECONDS", help="Length of the long scene; 18 when left out.")
+        float | None, typer.Option(min=6, metavar="SECONDS", help="Length of the long scene; 18 by default.")
     ] = None,
-    against: Annotated[str, typer.Option(help="The policy that all others are compared with.")] = "echo-forcing",
+    against: Annotated[str, typer.Option(help="The memory that all others are compared with.")] = "echo-forcing",
     quick: Annotated[
         bool, typer.Option("--quick", help="Four seeds of four scenarios, a shorter long scene, no single settings.")
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="NAME", help="Write NAME.json, NAME.csv and NAME.html as well."),
+        typer.Option("--out", "-o", metavar="NAME", help="Also write NAME.json, NAME.csv and NAME.html."),
     ] = None,
-    html: Annotated[Path | None, typer.Option(metavar="REPORT.html", help="Write the page alone.")] = None,
-    sheets: Annotated[int, typer.Option(min=0, help="How many seeds the page shows in pictures.")] = 1,
-    detail: Annotated[bool, typer.Option("--detail", help="Print the figures of every scenario, too.")] = False,
+    html: Annotated[Path | None, typer.Option(metavar="REPORT.html", help="Write only the page.")] = None,
+    sheets: Annotated[int, typer.Option(min=0, help="The number of seeds that the page shows in pictures.")] = 1,
+    detail: Annotated[bool, typer.Option("--detail", help="Also print the figures of every scenario.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print a line a figure instead.")] = False,
-    model: Annotated[str, typer.Option(help="The model to film with: a name, or the folder of its weights.")] = "tiny",
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print one line for each figure instead.")] = False,
+    model: Annotated[str, typer.Option(help="The model: a name, or the folder of its weights.")] = "tiny",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Processes; as many as there are cores when left out, one on a GPU.")
+        int | None, typer.Option(min=1, help="The number of processes; by default one for each core, or one on a GPU.")
     ] = None,
-    together: Annotated[int, typer.Option(min=1, help="Films that one process makes at once.")] = 10,
+    together: Annotated[int, typer.Option(min=1, help="Films that one process renders at once.")] = 10,
     debug: Debug = False,
 ) -> None:
-    """Measure memories side by side: scenarios x policies x seeds.
+    """Measure memories side by side: scenarios x memories x seeds.
 
-    Each scenario is filmed under each policy with the same stories and the same noise. Intervals are of 95 % by
-    bootstrap over seeds; a policy is called better or worse where its films are so seed by seed, with chance ruled out
-    for a whole column.
+    Each scenario is rendered under each memory with the same stories and the same noise. Intervals are of 95 %, by
+    bootstrap over seeds. A memory is called better or worse if its films are, seed by seed, with chance ruled out for a
+    whole column.
     """
     from echo_cli.bench.contestants import CONTESTANTS, TOGETHER, contestant
     from echo_cli.bench.scenarios import SCENARIOS
@@ -78,7 +78,7 @@ def memory(
     if as_json and as_csv:
         raise UsageError("--json and --csv ask for different things", "Give one of them at a time.")
     if html is not None and html.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"--html: '{html}' is no name for a page", f"Try --html {html.with_suffix('.html')}.")
+        raise UsageError(f"--html: '{html}' does not end in .html", f"Try --html {html.with_suffix('.html')}.")
     spec = spec_named(model)
     names = scenario or (_QUICK_SCENARIOS if quick else tuple(SCENARIOS))
     chosen = tuple(_scenario(name, _QUICK_BLOCKS if quick and long is None else None, long, spec)
@@ -113,11 +113,11 @@ def _scenario(name: str, short: int | None, long: float | None, spec: "ModelSpec
     if name not in SCENARIOS:
         raise UsageError(f"no scenario is called '{name}'{did_you_mean(name, tuple(SCENARIOS))}",
                          hint=f"The scenarios are: {', '.join(SCENARIOS)}.")
-    found = SCENARIOS[name]
-    if len(found.acts) > 1:
-        return found
+    scenario = SCENARIOS[name]
+    if len(scenario.acts) > 1:
+        return scenario
     blocks = round(long * spec.fps / spec.geometry.block_pictures) if long is not None else short
-    return with_length(found, blocks) if blocks else found
+    return with_length(scenario, blocks) if blocks else scenario
 
 
 def _write(bench: "Bench", out: Path | None, html: Path | None, spec: "ModelSpec") -> None:
@@ -167,23 +167,23 @@ def _print(report: "Report", detail: bool) -> None:
 
 def compare(
     before: Annotated[Path, typer.Argument(
-        metavar="A.json", show_default=False, help="What `bench memory` or `bench speed` found.")],
+        metavar="A.json", show_default=False, help="The JSON of `bench memory` or `bench speed`.")],
     after: Annotated[Path, typer.Argument(metavar="B.json", show_default=False,
-                                          help="The same bench, of another version, model or machine.")],
-    as_json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+                                          help="The same bench, run with another version, model or machine.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     debug: Debug = False,
 ) -> None:
-    """What changed from one result to another, policy by policy.
+    """Show what changed from one result to another, memory by memory.
 
     Memories are compared film by film of the same story, with an interval of 95 % for each mean change. A block is
-    called quicker or slower when the quartiles of its times do not touch.
+    called quicker or slower if the quartiles of its times do not touch.
     """
     from echo_cli.bench.compare import compare as compared
     from echo_cli.bench.compare import lines
     from echo_cli.bench.results import read
 
-    found = compared(read(before), read(after))
+    comparison = compared(read(before), read(after))
     if as_json:
-        print(json_text.dumps(found.as_dict(), ensure_ascii=False))
+        print(json_text.dumps(comparison.as_dict(), ensure_ascii=False))
         return
-    print(*lines(found), sep="\n")
+    print(*lines(comparison), sep="\n")

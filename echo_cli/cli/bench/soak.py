@@ -1,4 +1,4 @@
-"""`bench soak`: a day of film in sittings. Parses, sits, prints the hours."""
+"""`bench soak`: a day of film, in as many runs as it takes. Parses, runs, prints the hours."""
 
 import json as json_text
 import sys
@@ -12,37 +12,36 @@ from echo_cli.cli.options import Debug
 from echo_cli.errors import Interrupted
 
 _EVERY = 10.0  # seconds between lines
-# columns of what the judges find right
+# columns: how often the judges are right
 _RIGHT = (("place", 7), ("time", 6), ("colour", 8), ("shape", 7), ("motion", 8))
-_KEPT = (("contrast", 10), ("sharpness", 11), ("moving", 8))  # and of what is left of the first hour's
+_KEPT = (("contrast", 10), ("sharpness", 11), ("moving", 8))  # and the share of the first hour's value
 
 
 def soak(
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder of the run; one that exists is gone on with.")
+        Path, typer.Option("--out", "-o", help="Run folder; an existing run is resumed.")
     ] = Path("soak"),
-    policy: Annotated[str, typer.Option(help="The memory policy.")] = "echo-infinity",
+    policy: Annotated[str, typer.Option(help="The memory.")] = "echo-infinity",
     pictures: Annotated[int, typer.Option(min=61, help="Length of the film.")] = 1_400_000,
     scene: Annotated[
-        float, typer.Option(min=4, metavar="SECONDS", help="Length of a scene; six of them go round.")
+        float, typer.Option(min=4, metavar="SECONDS", help="Length of a scene; six scenes repeat.")
     ] = 600.0,
     minutes: Annotated[
         float | None,
-        typer.Option(min=0, metavar="MINUTES", help="End this sitting after so many; run it again to go on."),
+        typer.Option(min=0, metavar="MINUTES", help="Stop after N minutes; run it again to resume."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides the film.")] = 0,
-    model: Annotated[str, typer.Option(help="The model to make it with.")] = "tiny",
+    model: Annotated[str, typer.Option(help="The model to render with.")] = "tiny",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch's choice when left out.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="The hours as one JSON object.")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default torch's choice.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the hours as one JSON object.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Make a day of film in one rollout and look at it hour by hour: block time, memory, and what the pictures are
-    like.
+    """Render a day of film in one rollout and measure it hour by hour: block time, memory, pictures.
 
-    1,400,000 pictures are 24 hours at 16 a second. Only a few seconds of each scene are decoded. Stop it whenever you
-    like: the same command goes on where it was.
+    1,400,000 pictures are 24 hours at 16 a second. Only a few seconds of each scene are decoded. Stop it at any time;
+    the same command resumes.
     """
     import torch
 
@@ -55,14 +54,14 @@ def soak(
         torch.set_num_threads(threads)
     runtime = Runtime.choose(device, dtype)
     run = Soak(out, load_backend(model, runtime), runtime, policy, {}, seed, pictures, scene)
-    began = told = time.monotonic()
+    began = printed = time.monotonic()
     total, before = len(run.timeline.blocks), run.blocks
 
     def tell(blocks: int, milliseconds: float) -> None:
-        nonlocal told
-        if time.monotonic() - told > _EVERY:
-            told = time.monotonic()
-            speed = (blocks - before) * run.timeline.geometry.block_pictures / (told - began)
+        nonlocal printed
+        if time.monotonic() - printed > _EVERY:
+            printed = time.monotonic()
+            speed = (blocks - before) * run.timeline.geometry.block_pictures / (printed - began)
             print(
                 f"{blocks / total:6.2%}  block {blocks:,} of {total:,}  {milliseconds:.0f} ms  {speed:.0f} pictures/s",
                 file=sys.stderr,
@@ -76,23 +75,23 @@ def soak(
     _print(run, json)
     if asked.by is not None and not run.done:
         raise Interrupted(f"stopped by {asked.by} after block {run.blocks} of {total}",
-                          hint="Run the same command again to go on.")
+                          hint="Run the same command again to resume.")
 
 
 def _print(run: Any, json: bool) -> None:
     from echo_cli.bench.soak import hours
     from echo_cli.trace.look import or_dash, plural, size
 
-    found = hours(run.chapters)
+    rows = hours(run.chapters)
     if json:
-        print(json_text.dumps({"about": run.about, "sittings": run.sittings, "done": run.done, "hours": found}))
+        print(json_text.dumps({"about": run.about, "sittings": run.sittings, "done": run.done, "hours": rows}))
         return
     made = run.timeline.geometry.pictures(run.blocks * run.timeline.geometry.block_frames)
     print(f"{run.about['model']}, {run.about['policy']}, {made:,} of {run.timeline.pictures:,} pictures, "
           f"{plural(run.sittings, 'sitting')}")
     print(f"{'hour':>4}{'block':>10}{'processor':>11}{'update':>8}{'memory':>10}{'resident':>10}"
           + "".join(f"{name:>{width}}" for name, width in (*_RIGHT, *_KEPT)) + f"{'tint':>7}")
-    for row in found:
+    for row in rows:
         update = or_dash(row["update_share"], ".1%")
         rights = "".join(f"{or_dash(row[f'{name}_right'], '.0%'):>{width}}" for name, width in _RIGHT)
         kept = "".join(f"{row[f'{name}_kept']:>{width}.0%}" for name, width in _KEPT)

@@ -26,7 +26,7 @@ class Entry:
     """A model in a list. Texts are empty where there is nothing to tell."""
 
     name: str
-    state: str  # whole, not whole, not here
+    state: str  # complete, incomplete, not here
     layout: str = ""
     bytes: int = 0
     sha256: str = ""  # of the transformer, if it is known without reading it
@@ -40,14 +40,14 @@ def entry(name: str, models: Path | None = None) -> Entry:
         found = _placed(find(name, models))
     except EchoError as error:
         return Entry(
-            name, "not whole", where=str(models_folder(models) / name), why=error.message, hint=error.hint or ""
+            name, "incomplete", where=str(models_folder(models) / name), why=error.message, hint=error.hint or ""
         )
     if found.folder is None or found.layout is None:
         return Entry(name, "not here", hint=f"echo-cli models get {name} fetches it" if name in RELEASES else "")
     seen = glance(found.folder, found.layout)
     return Entry(
         name,
-        "whole" if seen.whole else "not whole",
+        "complete" if seen.whole else "incomplete",
         found.layout.value,
         seen.bytes,
         _known_hash(found.folder, found.layout) if seen.whole else "",
@@ -87,7 +87,7 @@ def about(found: Found) -> dict[str, Any]:
     told |= {
         "folder": str(placed.folder),
         "layout": placed.layout.value,
-        "state": seen.lacks or "whole",
+        "state": seen.lacks or "complete",
         "bytes": seen.bytes,
     }
     return told | {Layout.TRAINED: _tiny, Layout.OURS: _ours}.get(placed.layout, _foreign)(placed.folder, placed.layout)
