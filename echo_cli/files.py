@@ -6,15 +6,19 @@ file, and so that a full disk or a locked folder is told to people in one voice.
 
 import errno
 import hashlib
+import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from echo_cli.errors import OutputError
 
 PARTIAL = ".partial"
+MOST = 1 << 26  # bytes of a description, a manifest or a checkpoint's note: none of ours comes near it
 LONGEST = 255  # bytes of a file's name, nearly everywhere
 
 # errno → (what happened, what to try); anything else is told in the system's own words
@@ -119,6 +123,42 @@ def own(path: Path) -> None:
             partial(path).unlink(missing_ok=True)
             raise
     publish(path)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A file opened to read; an OSError if it is a pipe, a device or a folder. A pipe is not waited for."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    try:
+        kind = os.fstat(handle).st_mode
+        if not stat.S_ISREG(kind):
+            code = errno.EISDIR if stat.S_ISDIR(kind) else errno.EINVAL
+            raise OSError(code, os.strerror(code) if stat.S_ISDIR(kind) else "it is a pipe or a device, not a file")
+        return open(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def read_small(path: Path, most: int = MOST) -> bytes:
+    """The bytes of a file that should not be large; an OSError if it is, or is no file."""
+    with open_regular(path) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most} bytes")
+    return data
+
+
+def read_json(path: Path) -> Any:
+    """What a small file of JSON holds; an OSError or a ValueError says why it cannot be read."""
+    return parse_json(read_small(path))
+
+
+def parse_json(data: bytes, constant: Callable[[str], Any] | None = None) -> Any:
+    """A value of JSON; a ValueError also for what is nested without end. `constant` gets NaN and the infinities."""
+    try:
+        return json.loads(data, parse_constant=constant)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def sha256(*paths: Path) -> str:

@@ -1,12 +1,23 @@
 """Files that appear whole or not at all."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from echo_cli.errors import OutputError
-from echo_cli.files import REASONS, output_error, partial, publish, sha256, told_as_output, write_whole
+from echo_cli.files import (
+    REASONS,
+    output_error,
+    partial,
+    publish,
+    read_json,
+    read_small,
+    sha256,
+    told_as_output,
+    write_whole,
+)
 
 
 def test_publishing_renames_and_never_copies(tmp_path: Path) -> None:
@@ -44,3 +55,20 @@ def test_one_hash_of_several_files_is_that_of_their_bytes(tmp_path: Path) -> Non
     for name, content in (("a", b"1" * 3_000_000), ("b", b"2"), ("ab", b"1" * 3_000_000 + b"2")):
         (tmp_path / name).write_bytes(content)
     assert sha256(tmp_path / "a", tmp_path / "b") == sha256(tmp_path / "ab") != sha256(tmp_path / "b", tmp_path / "a")
+
+
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
+        with pytest.raises(OSError):
+            read_json(path)
+    (tmp_path / "large").write_bytes(b"1" * 11)
+    assert read_small(tmp_path / "large", 11) == b"1" * 11
+    with pytest.raises(OSError, match="larger than 10 bytes"):
+        read_small(tmp_path / "large", 10)
+
+
+def test_json_without_end_is_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "deep").write_text("[" * 50_000)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        read_json(tmp_path / "deep")

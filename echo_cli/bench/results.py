@@ -4,7 +4,6 @@ compare.
 Knows names and numbers; no tensor, no picture.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from typing import Any
 from echo_cli.bench.columns import METRICS
 from echo_cli.bench.statistics import Interval, Verdict, interval, verdicts
 from echo_cli.errors import UsageError
+from echo_cli.files import parse_json
 
 FORMAT = 1
 MEMORY = "bench memory"
@@ -150,7 +150,7 @@ def filled(rows: Iterable[Row], same: Mapping[tuple[str, str], str]) -> list[Row
 def read(path: Path) -> dict[str, Any]:
     """The JSON that a bench wrote."""
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = parse_json(path.read_bytes())
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file", "Give what a bench wrote with --json or --out.") from None
     except (OSError, ValueError) as error:

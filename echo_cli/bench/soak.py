@@ -23,7 +23,7 @@ from torch import Tensor
 from echo_cli import __version__
 from echo_cli.bench.footprint import resident
 from echo_cli.errors import Damaged, MissingError, UsageError
-from echo_cli.files import make_folder, told_as_output, write_whole
+from echo_cli.files import make_folder, read_json, told_as_output, write_whole
 from echo_cli.memory.policies.base import Policy
 from echo_cli.memory.policies.echo_infinity import EchoInfinity
 from echo_cli.memory.settings import read_settings
@@ -162,9 +162,9 @@ class Soak:
     def _go_on(self) -> None:
         path = self.folder / REPORT
         try:
-            told = json.loads(path.read_text(encoding="utf-8"))
+            told = read_json(path)
             about, chapters, left = told["about"], told["chapters"], told["left"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise MissingError(
                 f"{path}: damaged, or not a soak's report ({error})", hint="Name another folder with --out."
             ) from error

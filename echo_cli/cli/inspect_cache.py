@@ -54,7 +54,7 @@ def inspect_cache(
             print(f"note: {each.notice}", file=sys.stderr)
     try:
         _answer(opened, other, scene, block, at, layer, as_csv, html, as_json)
-    except (LookupError, TypeError, ValueError, ArithmeticError):
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
         for each in filter(None, (opened, other)):
             each.check()  # names the damaged line of a trace; anything else is an internal error
         raise

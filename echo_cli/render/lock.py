@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from echo_cli.errors import OutputError
-from echo_cli.files import told_as_output
+from echo_cli.files import read_json, read_small, told_as_output
 
 BEAT = 5.0  # seconds
 STALE = 60.0  # seconds without a beat
@@ -138,7 +138,7 @@ class OneWriter:
 def _is(path: Path, holder: Holder) -> bool:
     """Whether the lock is a holder's; an OSError where that cannot be seen."""
     try:
-        return path.read_bytes() == _said(holder)
+        return read_small(path) == _said(holder)
     except (FileNotFoundError, NotADirectoryError):
         return False
 
@@ -146,8 +146,11 @@ def _is(path: Path, holder: Holder) -> bool:
 def check_free(path: Path, film: Path) -> None:
     """An OutputError if a living process holds the lock."""
     holder = _read(path)
-    if holder is None and not path.exists():
+    if holder is None and not os.path.lexists(path):
         return
+    if not path.is_file():
+        raise OutputError(f"cannot write {film}: {path} is not a lock, but a folder, a pipe or a broken link",
+                          "Move it away, or write elsewhere with -o.")
     lives = holder.runs_here if holder else None
     if lives is None:
         with told_as_output(film):
@@ -169,7 +172,7 @@ def _said(holder: Holder) -> bytes:
 
 def _read(path: Path) -> Holder | None:
     try:
-        return Holder(**json.loads(path.read_bytes()))
+        return Holder(**read_json(path))
     except (OSError, ValueError, TypeError):
         return None
 

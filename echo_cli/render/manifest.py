@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from echo_cli.errors import EchoError, OutputError
-from echo_cli.files import partial, publish, sha256, write_partial
+from echo_cli.files import partial, publish, read_json, sha256, write_partial
 from echo_cli.render.outputs import Outputs
 from echo_cli.trace.reader import read_trace
 from echo_cli.video.target import Output
@@ -58,7 +58,7 @@ def prepare(path: Path, identity: Identity, outputs: Mapping[str, Output], facts
 def read(path: Path) -> dict[str, Any] | None:
     """A manifest of ours, or None for a file that is absent, damaged or somebody else's."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError):
         return None
     if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (FORMAT, VERSION):

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from echo_cli.errors import Damaged, UsageError
-from echo_cli.files import fitted, told_as_output, write_whole
+from echo_cli.files import fitted, parse_json, read_small, told_as_output, write_whole
 from echo_cli.render.manifest import Identity, differences
 from echo_cli.render.outputs import Outputs
 from echo_cli.trace import writer as trace
@@ -65,13 +65,13 @@ class Work:
     def read(self) -> Checkpoint | None:
         """What an interrupted run noted; None where there is nothing, Damaged where it is not what was written."""
         try:
-            text = self.note.read_bytes()
+            text = read_small(self.note)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise Damaged(f"{self.note} cannot be read: {error.strerror}") from error
         try:
-            told = json.loads(text)
+            told = parse_json(text)
             sealed = told.pop("sha256")
             if (told.pop("format"), told.pop("version")) != (FORMAT, VERSION):
                 raise Damaged(f"{self.note} is of another version of echo")
@@ -80,7 +80,7 @@ class Work:
             known = told["trace"] and trace.Written(**{**told["trace"], "times": Times(*told["trace"]["times"])})
             return Checkpoint(**{**told, "pictures": segments.Written(**told["pictures"]), "trace": known,
                                  "times": Times(*told["times"])})
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise Damaged(f"{self.note} is damaged ({error})") from error
 
     def write(self, checkpoint: Checkpoint) -> int:

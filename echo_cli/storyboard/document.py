@@ -4,6 +4,7 @@ Knows YAML and its traps (encodings, tabs, tags, exploding aliases, repeated key
 instead of plain values because they keep positions; the pure Python loader, because it reads alike on every machine.
 """
 
+import re
 import sys
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,6 +21,7 @@ LARGEST = 64 * 1024 * 1024  # bytes; a day of one-second scenes takes a sixth of
 MOST_NODES = 4_000_000  # after aliases are followed
 STDIN = "-"
 
+_HALF = re.compile("[\ud800-\udfff]")
 _TAGS = "tag:yaml.org,2002:"
 _KINDS = {"str": "text", "int": "a number", "float": "a number", "bool": "yes or no", "null": "empty",
           "timestamp": "a date", "merge": "text", "value": "text", "map": "a mapping", "seq": "a list"}
@@ -119,7 +121,7 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, index: int) -> tuple[str, st
             f"{problem.removeprefix('found ')}; define it earlier with &, or put a text that begins with * in quotes",
             None,
         )
-    if problem.startswith("tag "):
+    if problem.startswith(("tag ", "escape ")):
         return problem, None
     context = f"{error.context}: " if error.context and error.context != "while scanning for the next token" else ""
     return f"not valid YAML: {context}{problem}", "Check indentation, quotes and brackets here and on the line before."
@@ -130,6 +132,7 @@ def _expanded(node: Node, known: dict[int, int], open_nodes: set[int]) -> int:
     if node.tag.removeprefix(_TAGS) not in _KINDS:
         raise ComposerError(None, None, f"tag {short(node.tag)} is not understood; remove it", node.start_mark)
     if isinstance(node, ScalarNode):
+        node.value = _joined(node)
         return 1
     key = id(node)
     if key in open_nodes:
@@ -140,6 +143,18 @@ def _expanded(node: Node, known: dict[int, int], open_nodes: set[int]) -> int:
         known[key] = 1 + sum(_expanded(child, known, open_nodes) for child in children)
         open_nodes.discard(key)
     return known[key]
+
+
+def _joined(node: ScalarNode) -> str:
+    """Its text, the halves of characters that JSON escapes as two put together; a half alone is refused."""
+    if not _HALF.search(node.value):
+        return node.value
+    try:
+        return node.value.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        half = f"\\u{ord(_HALF.search(node.value)[0]):04X}"
+        raise ComposerError(None, None, f"escape {half} is half a character; write the character itself",
+                            node.start_mark) from None
 
 
 def kind_of(node: Node) -> str:

@@ -63,7 +63,7 @@ def survey(trace: Trace, limit: int = GLANCE) -> Survey:
         surveyed.columns.append(seen.setdefault(column, column))
         surveyed.bytes.append(sum(row["bytes"].values()))
         surveyed.times.append(Times(*measured["times"]) if measured else None)
-        surveyed.drift.append(measured["drift"][0] if "drift" in measured else None)
+        surveyed.drift.append(measured["drift"][0] if measured.get("drift") else None)
         surveyed.gates.append(gate_of(measured))
     return surveyed
 

@@ -5,7 +5,6 @@ so. Anything else that is not a complete trace is refused with a `UsageError` th
 What the records mean is not known here.
 """
 
-import json
 import mmap
 import re
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from echo_cli.errors import UsageError
-from echo_cli.files import partial
+from echo_cli.files import open_regular, parse_json, partial
 from echo_cli.trace.records import (
     FORMAT,
     VERSION,
@@ -96,7 +95,7 @@ def read_trace(path: Path) -> Trace:
 
 def _open(path: Path) -> Data:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except ValueError:  # mmap's error for an empty file
         raise UsageError(f"{path} is empty", "The run ended before it wrote anything. Run it again.") from None
@@ -124,7 +123,7 @@ def _check_version(path: Path, version: object) -> None:
     if isinstance(version, int) and version > VERSION:
         raise UsageError(f"{path} was written by a newer echo (trace version {version}, this one reads {VERSION})",
                          "Upgrade with: pip install --upgrade echo-cli.")
-    if version != VERSION:
+    if type(version) is not int or version != VERSION:
         raise UsageError(f"{path} has trace version {version!r}; this echo reads {VERSION}", NOT_OURS)
 
 
@@ -135,8 +134,8 @@ def _lay_out(path: Path, data: Data, begins_as_ours: bool) -> bytes:
         what = "is a binary file, not a trace" if b"\0" in start else "is not a trace"
         raise UsageError(f"{path} {what}", _hint(path))
     try:
-        whole = json.loads(data[:])
-    except (ValueError, RecursionError):
+        whole = _parsed(data[:])
+    except ValueError:
         if begins_as_ours or start.find(FORMAT.encode(), 0, 64) > 0:
             raise UsageError(f"{path} was cut off before its first record, so there is nothing to show",
                              "Run it again, or copy the complete file again.") from None
@@ -148,8 +147,10 @@ def _lay_out(path: Path, data: Data, begins_as_ours: bool) -> bytes:
         head = dump({key: whole[key] for key in ("format", "version", "header")})[:-1].encode() + RECORDS
         records = [dump({"kind": row.pop("kind"), **row}).encode() for row in whole["records"]]
         return head + b"\n" + b",\n".join(records) + b"\n" + TOTALS + dump(whole["totals"]).encode() + b"}\n"
-    except (KeyError, AttributeError, TypeError) as error:
+    except KeyError as error:
         raise UsageError(f"{path} calls itself a trace, but lacks {error}", NOT_OURS) from None
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UsageError(f"{path} calls itself a trace, but is damaged ({error})", NOT_OURS) from None
 
 
 def _read_lines(path: Path, data: Data, head: bytes) -> Trace:
@@ -202,7 +203,7 @@ def _line_end(data: Data, begin: int) -> int:
 def _is_whole(line: bytes) -> bool:
     """Whether a last line without a line end is complete."""
     try:
-        json.loads(line[len(TOTALS):-1] if line.startswith(TOTALS) else line)
+        _parsed(line[len(TOTALS):-1] if line.startswith(TOTALS) else line)
     except ValueError:
         return False
     return True
@@ -215,9 +216,21 @@ def _notice(path: Path, header: Header, blocks: int) -> str:
 
 def _decode(path: Path, data: Data, line: Line) -> dict[str, Any]:
     try:
-        return json.loads(data[line.begin:line.end])
+        row = _parsed(data[line.begin:line.end])
     except ValueError:
         raise _damaged(path, line.number) from None
+    if not isinstance(row, dict):
+        raise _damaged(path, line.number)
+    return row
+
+
+def _parsed(data: bytes) -> Any:
+    """JSON to the letter, without NaN and infinities."""
+    return parse_json(data, _refuse)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _typed(cls: type, path: Path, data: Data, line: Line) -> Any:

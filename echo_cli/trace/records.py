@@ -196,6 +196,10 @@ class DecayMap:
     cols: int
     rates: tuple[float | None, ...]
 
+    def __post_init__(self) -> None:
+        if self.rows * self.cols != len(self.rates):
+            raise ValueError(f"{len(self.rates)} rates do not fill {self.rows} rows of {self.cols}")
+
 
 @dataclass(frozen=True, slots=True)
 class Chosen:

@@ -19,6 +19,7 @@ from echo_cli.trace.records import KINDS, Record
 
 DIGITS = 6  # after the point, or significant ones of a number below one: more than a float32 knows
 OMITTED = {Segment: ("slots", "fades")}  # where frames lie in the store concerns only the store
+LARGEST = 1 << 53  # beyond it, whole numbers of JSON are not exact everywhere
 PLAIN = frozenset({int, str, bool, type(None)})
 
 
@@ -94,7 +95,7 @@ def _maker(hint: Any) -> Callable[[Any], Any]:
         return lambda row: {key: value(item) for key, item in _items(row)}
     if isinstance(hint, type) and issubclass(hint, Enum):
         return hint
-    return _as_it_is if hint is Any else _number if hint is float else _checked(hint)
+    return _plain if hint is Any else {float: _number, int: _whole, str: _text}.get(hint) or _checked(hint)
 
 
 def _checked(kind: type) -> Callable[[Any], Any]:
@@ -108,9 +109,35 @@ def _checked(kind: type) -> Callable[[Any], Any]:
 
 
 def _number(row: Any) -> float:
-    if type(row) not in (int, float) or not math.isfinite(row):
-        raise TypeError(f"{row!r} is not a number")
+    if type(row) not in (int, float) or not abs(row) <= LARGEST:
+        raise TypeError("this is not a number, or a larger one than a trace holds")
     return float(row)
+
+
+def _whole(row: Any) -> int:
+    if type(row) is not int or abs(row) > LARGEST:
+        raise TypeError("this is not a whole number, or a larger one than a trace holds")
+    return row
+
+
+def _text(row: Any) -> str:
+    if type(row) is not str:
+        raise TypeError("this is not a text")
+    row.encode()  # a ValueError where half a character stands
+    return row
+
+
+def _plain(row: Any) -> Any:
+    """A value of any kind, as it is, if it can be written down again."""
+    if isinstance(row, dict):
+        return {_text(key): _plain(item) for key, item in row.items()}
+    if isinstance(row, list):
+        return [_plain(item) for item in row]
+    return _text(row) if isinstance(row, str) else row if row is None or row is True or row is False else _finite(row)
+
+
+def _finite(row: Any) -> Any:
+    return _whole(row) if type(row) is int else _number(row)
 
 
 _items = dict.items  # refuses anything but an object

@@ -132,7 +132,8 @@ def reach(trace: Trace, surveyed: Survey) -> str:
             until = min(at + per, len(surveyed.columns))
             row = trace.row(most_mixed(surveyed, at, until) * surveyed.stride)
             x, width = axis.edge(at), axis.edge(until) - axis.edge(at)
-            chosen = [int(frame) for frame, tokens in (row.get("measured") or {}).get("chosen", {}).get("frames", ())]
+            measured = row.get("measured") or {}
+            chosen = [int(frame) for frame, _ in (measured.get("chosen") or {}).get("frames", ())]
             for segment in row["layout"]["segments"]:
                 role, scene = Role(segment["role"]), segment["scene"]
                 frames = [frame for frame in segment["frames"] if frame is not None]

@@ -127,7 +127,7 @@ def test_a_file_system_that_does_not_answer_for_a_moment_takes_nothing_away(
 
     with writer(path) as first:
         with monkeypatch.context() as patch:
-            patch.setattr(Path, "read_bytes", silent)
+            patch.setattr(lock, "read_small", silent)
             until(lambda: len(asked) > 3)
             first.check()
         os.utime(path, (1, 1))

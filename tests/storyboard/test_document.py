@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from echo_cli.errors import UsageError
+from echo_cli.storyboard.canonical import storyboard_hash
 from echo_cli.storyboard.document import LARGEST, decode
 from echo_cli.storyboard.mistakes import StoryboardError
 from echo_cli.storyboard.parse import load, parse
@@ -28,6 +29,8 @@ BROKEN = {
     "nul": ("\x00", "1:1", "character U+0000 is not allowed"),
     "too deep": ("scenes: " + "[" * 1000, "1:1", "nested too deeply"),
     "alias of itself": ("memory: &m {policy: *m}\n" + SCENES, "1:1", "an alias contains itself"),
+    "half a character": ('title: "a red \\uD800 ball"\n' + SCENES, "1:8", "escape \\uD800 is half a character"),
+    "half a character as a key": ('"\\uDC00": x\n' + SCENES, "1:1", "escape \\uDC00 is half a character"),
     "number that is none": ("seed: !!int x\n" + SCENES, "1:1", "seed is a number that cannot be understood: 'x'"),
 }
 
@@ -79,3 +82,8 @@ def test_a_folder_and_a_name_that_cannot_be(tmp_path: Path) -> None:
         load(str(tmp_path / "x\0y"))
     with pytest.raises(UsageError, match="cannot be read: File name too long"):
         load(str(tmp_path / ("x" * 300)))
+
+
+def test_characters_that_json_escapes_in_two_halves_are_whole() -> None:
+    board = parse('{"title": "\\ud83c\\udfac", "scenes": [{"id": "a", "prompt": "x", "duration": 5}]}')
+    assert board.title == "🎬" and len(storyboard_hash(board)) == 64

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from echo_cli.errors import EchoError, Interrupted, MissingError, OutputError, UsageError, did_you_mean
-from echo_cli.files import REASONS, output_error, partial, publish, told_as_output, write_whole
+from echo_cli.files import REASONS, output_error, partial, publish, read_json, told_as_output, write_whole
 from echo_cli.models.files.folders import RELEASED_CODEC, RELEASED_TEXT, RELEASED_TOKENIZER
 from echo_cli.models.files.hashes import forget, known_sha256, remember
 from echo_cli.models.registry import folders, models_folder
@@ -138,7 +138,7 @@ def get(name: str, models: Path | None = None, teller: Teller = Silent()) -> Pat
 def receipt(folder: Path) -> Mapping[str, Any]:
     """What was fetched into a folder: nothing, where somebody else put its files."""
     try:
-        told = json.loads((folder / RECEIPT).read_text(encoding="utf-8"))
+        told = read_json(folder / RECEIPT)
         return told if isinstance(told["files"], dict) else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

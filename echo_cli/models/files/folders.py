@@ -4,7 +4,6 @@ Four layouts are known: ours (`model.json`), that of `echo-cli train` (`index.js
 with a generator's checkpoint beside it, and that of diffusers. Needs no torch, so that a command line may ask.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from echo_cli.errors import MissingError
+from echo_cli.files import read_json
 from echo_cli.spec import INDEX, SPECS, WAN_1_3B, ModelSpec
 
 DESCRIPTION = "model.json"  # of a folder in our layout
@@ -49,7 +49,7 @@ def layout_of(folder: Path) -> Layout | None:
     if any((folder / name).is_file() for name in marks):
         return Layout.RELEASED
     try:  # the first file that a fetch brings
-        return Layout.RELEASED if read_json(folder / "config.json").get("_class_name") == "WanModel" else None
+        return Layout.RELEASED if read_object(folder / "config.json").get("_class_name") == "WanModel" else None
     except MissingError:
         return None
 
@@ -174,7 +174,7 @@ def shards(folder: Path, stem: str) -> tuple[Path, ...]:
     index = folder / f"{stem}.safetensors.index.json"
     if not index.is_file():
         return _there(folder / f"{stem}.safetensors")
-    told = read_json(index)
+    told = read_object(index)
     shards = sorted(set(told.get("weight_map", {}).values())) if isinstance(told.get("weight_map"), Mapping) else []
     for name in shards:
         if not isinstance(name, str) or Path(name).name != name:
@@ -204,7 +204,7 @@ def spec_in(folder: Path, layout: Layout) -> ModelSpec:
         if layout is Layout.RELEASED:
             return WAN_1_3B  # whose generator will be compared with it, name by name
         raise MissingError(f"{path}: the transformer's sizes are not here", hint="Fetch it again.")
-    told = read_json(path)
+    told = read_object(path)
     if told.get("model_type", "t2v") != "t2v":
         raise MissingError(f"{path}: this is not a text-to-video model, but '{told['model_type']}'",
                            hint="Of Wan 2.1, this program runs T2V.")
@@ -217,7 +217,7 @@ def spec_in(folder: Path, layout: Layout) -> ModelSpec:
 def description(folder: Path) -> dict[str, Any]:
     """What `model.json` tells of a folder in our layout."""
     path = folder / DESCRIPTION
-    told = read_json(path)
+    told = read_object(path)
     if told.get("format") != FORMAT:
         raise damaged(path, f"not a description of a model: its format is {told.get('format')!r}")
     if told.get("version") != VERSION:
@@ -230,9 +230,9 @@ def description(folder: Path) -> dict[str, Any]:
     return told
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = read_json(path)
     except (OSError, ValueError) as error:
         raise damaged(path, error) from None
     if not isinstance(told, dict):

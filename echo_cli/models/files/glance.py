@@ -2,15 +2,17 @@
 of is known to those who open them.
 """
 
-import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from echo_cli.errors import EchoError
+from echo_cli.files import parse_json
 from echo_cli.models.files.download import halves, receipt
 from echo_cli.models.files.folders import Files, Layout, damaged, description, files_in
 from echo_cli.models.tiny.parts import check
+
+_HEAD = 100_000_000  # bytes of a table of contents, at most, in any safetensors file
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,9 @@ def _look_at_safetensors(path: Path) -> None:
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            table = json.loads(file.read(min(length, path.stat().st_size)))
+            if length > _HEAD:
+                raise ValueError(f"a table of {length} bytes")
+            table = parse_json(file.read(length))
         ends = [entry["data_offsets"][1] for name, entry in table.items() if name != "__metadata__"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise damaged(path, f"not a safetensors file: {error}") from None

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from echo_cli.errors import EchoError
-from echo_cli.files import sha256, write_whole
+from echo_cli.files import read_json, sha256, write_whole
 from echo_cli.models.registry import cache_folder
 
 _MOST = 1000  # files remembered; the oldest are forgotten
@@ -63,7 +63,7 @@ def _place() -> Path:
 
 def _remembered() -> dict[str, object]:
     try:
-        told = json.loads(_place().read_text(encoding="utf-8"))
+        told = read_json(_place())
     except (OSError, ValueError):
         return {}
     return told if isinstance(told, dict) else {}

@@ -4,9 +4,10 @@ A file of queries tells the hash of the transformer that they were trained with:
 in a language nobody speaks, so they are left alone there.
 """
 
-import json
 import struct
 from pathlib import Path
+
+from echo_cli.files import open_regular, parse_json
 
 QUERIES = "queries"
 _HEAD = 1 << 20  # bytes that the head of such a file has at most
@@ -20,9 +21,9 @@ def made_for(path: Path) -> str | None:
     """The hash of the transformer that a file's queries belong to; None when there is no such file, or none that can be
     read."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             length, = struct.unpack("<Q", file.read(8))
-            told = json.loads(file.read(min(length, _HEAD)))
+            told = parse_json(file.read(min(length, _HEAD)))
         found = told["__metadata__"]["transformer"]
     except (OSError, ValueError, KeyError, TypeError, struct.error):
         return None

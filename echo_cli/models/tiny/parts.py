@@ -5,12 +5,11 @@ Three parts (transformer, words, codec), perhaps memory queries, and an index th
 were trained.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from echo_cli.errors import MissingError
-from echo_cli.files import sha256
+from echo_cli.files import read_json, sha256
 from echo_cli.spec import INDEX
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -43,9 +42,9 @@ def index(folder: Path = WEIGHTS) -> dict[str, Any]:
     if not path.is_file():
         raise MissingError(f"{path}: model 'tiny' has no weights here", hint=_REMEDY)
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = read_json(path)
         told["sha256"].items()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise MissingError(
             f"{path}: the index of model 'tiny' is damaged ({error})", hint="Install the package again."
         ) from error

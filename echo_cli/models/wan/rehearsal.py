@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from echo_cli.errors import MissingError, OutputError
 from echo_cli.files import make_folder, partial, sha256, told_as_output, write_partial, write_whole
 from echo_cli.models.files.convert import grow_safetensors, name_parts
-from echo_cli.models.files.folders import DESCRIPTION, FORMAT, VERSION, read_json, sizes_of, tokenizer_files
+from echo_cli.models.files.folders import DESCRIPTION, FORMAT, VERSION, read_object, sizes_of, tokenizer_files
 from echo_cli.models.files.hashes import known_sha256
 from echo_cli.models.transformer import Transformer
 from echo_cli.models.wan.codec import WanCodec
@@ -120,7 +120,7 @@ def _begun(folder: Path) -> dict[str, Any]:
     """The parts that a rehearsal has written here, by name, with their bytes and hashes; nothing if none has."""
     for path in (partial(folder / DESCRIPTION), folder / DESCRIPTION):
         try:
-            described = read_json(path)
+            described = read_object(path)
         except MissingError:
             continue
         parts = described.get("parts")

@@ -22,7 +22,7 @@ from echo_cli.models.files.folders import (
     description,
     files_in,
     layout_of,
-    read_json,
+    read_object,
     spec_in,
 )
 from echo_cli.models.files.loading import shapes_of
@@ -193,7 +193,7 @@ def codec_config(codec: Tensors, beside: Path | None = None) -> dict[str, Any]:
         "attn_scales": [],
         "temperal_downsample": timed,
     }
-    told = read_json(beside) if beside and beside.is_file() else {}
+    told = read_object(beside) if beside and beside.is_file() else {}
     figures = {name: told[name] for name in ("latents_mean", "latents_std") if name in told}
     if not figures and channels != 16:
         raise MissingError(
