@@ -13,7 +13,7 @@ from typing import Any
 from echo_cli.bench.scenarios import CUT, RECALL, SMOOTH, Scenario
 from echo_cli.errors import UsageError, did_you_mean
 from echo_cli.memory.settings import DEFAULT_POLICY, SETTINGS, read_settings
-from echo_cli.render.job import read_assignments
+from echo_cli.render.prepare import read_assignments
 from echo_cli.spec import ModelSpec
 
 BLANK = "none"  # the prompt alone: what every other memory is measured against

@@ -12,13 +12,14 @@ from pathlib import Path
 from echo_cli.errors import MissingError
 from echo_cli.models.backend import Backend
 from echo_cli.render.film import make
-from echo_cli.render.job import Choices, Job, job_of, with_choices
+from echo_cli.render.job import Job
 from echo_cli.render.outputs import outputs_of
+from echo_cli.render.prepare import prepared
 from echo_cli.render.progress import Progress, Step
+from echo_cli.render.request import Request
 from echo_cli.render.signals import Interruption
 from echo_cli.runtime import Runtime
 from echo_cli.storyboard.nouns import Kind, Scene, Storyboard
-from echo_cli.storyboard.timeline import timeline
 
 SCENE = 20.0  # seconds
 PROMPTS = ("a red ball rolls to the left across a green meadow", "a blue star rests in the desert at night",
@@ -70,9 +71,7 @@ def story(seconds: float) -> Storyboard:
 
 def job_for(board: Storyboard, backend: Backend, output: str) -> Job:
     """A job with nothing chosen but the model."""
-    choices = Choices(model=backend.spec.name)
-    board = with_choices(board, choices, backend.spec.name)
-    return job_of(board, timeline(board, backend.spec.geometry), backend.spec.size, outputs_of(output, ""), choices)
+    return prepared(Request(board, model=backend.spec.name), board, backend.spec).job(outputs_of(output, ""))
 
 
 def measure(backend: Backend, runtime: Runtime, seconds: Sequence[float]) -> list[Reading]:

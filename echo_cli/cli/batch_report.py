@@ -1,4 +1,4 @@
-"""What is said of a batch: a line a film on standard output, the rest for eyes on standard error."""
+"""What a batch reports: a line per film on standard output, the rest for people on standard error."""
 
 import json
 import sys
@@ -12,17 +12,16 @@ from echo_cli.render.progress import Progress, clock
 
 if TYPE_CHECKING:
     from echo_cli.render.batch.outcome import Outcome
-    from echo_cli.render.log import Log
+    from echo_cli.render.log import Log, NoLog
 
 NAMED = 10  # films that the summary names for an exit code
 
 
 class Report:
-    """Told of every outcome once, as it comes; at the end it says what they were together."""
+    """Hears of every outcome once, as it comes, and sums them up at the end."""
 
-    def __init__(
-        self, teller: Progress, count: int, as_json: bool, quiet: bool, verbose: bool, log: "Log | None" = None
-    ) -> None:
+    def __init__(self, teller: Progress, count: int, as_json: bool, quiet: bool, verbose: bool,
+                 log: "Log | NoLog") -> None:
         self.as_json = as_json
         self._out = sys.stdout  # kept, for an engine may lend that name to others
         self._teller = teller
@@ -50,8 +49,7 @@ class Report:
             hint = outcome.hint
             if outcome.fault:
                 hint = write_log(outcome.fault, sys.argv[1:])
-                if self._log:
-                    self._log.line(outcome.fault)
+                self._log.line(outcome.fault)
             self._teller.say(f"{where}: {outcome.status}, exit code {outcome.exit_code}\n{outcome.message}"
                              + (f"\nhint: {hint}" if hint else ""))
         elif self._quiet:
@@ -83,7 +81,7 @@ class Report:
                 more = f" and {len(sources) - NAMED} more" if len(sources) > NAMED else ""
                 lines.append(f"exit code {failure}: {', '.join(sources[:NAMED])}{more}")
         if code is Exit.INTERRUPTED:
-            lines.append("hint: the same command goes on where this one stopped")
+            lines.append("hint: The same command resumes where this one stopped.")
         if not self._quiet or code is not Exit.DONE:
             self._teller.say("\n".join(lines))
         if code is not Exit.DONE:

@@ -1,105 +1,79 @@
-"""Options that several commands share."""
+"""Commands from options: the fields of `render.options` as typer has them, and the options that all commands share.
 
-import re
-from typing import Annotated
+Knows how an option is spelled on a command line, and nothing of what options mean.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass
+from enum import Enum, StrEnum
+from typing import Annotated, Any, Optional
 
 import typer
 
 from echo_cli.cli import complete
-from echo_cli.errors import UsageError
-from echo_cli.models.running import Offload, Pictures
-from echo_cli.render.progress import Style
-from echo_cli.storyboard.sizes import read_size
-from echo_cli.video.subtitles import Subtitles
-
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+from echo_cli.render.options import Field, Option, Options, Panel, fields_of
 
 # Read by the error boundary, which sees the arguments even when they cannot be parsed.
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")]
 
-# What may be said over a storyboard, by every command that makes films.
-Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="Instead of the storyboard's.", show_default=False)]
-Model = Annotated[str | None, typer.Option(metavar="NAME", help="Instead of the storyboard's.", show_default=False,
-                                           autocompletion=complete.models)]
-Memory = Annotated[str | None, typer.Option(metavar="POLICY", help="Instead of the storyboard's.", show_default=False,
-                                            autocompletion=complete.policies)]
-Settings = Annotated[list[str] | None, typer.Option(
-    "--set", metavar="NAME=VALUE", help="A setting of the memory: --set memory.recent_frames=3.", show_default=False)]
-Size = Annotated[str | None, typer.Option(metavar="WxH", help="Pictures that the model makes.", show_default=False)]
-Scale = Annotated[int | None, typer.Option(
-    metavar="N", help="Enlarge the pictures N times; left out, small ones until they are pleasant to see.",
-    show_default=False)]
-Subtitling = Annotated[Subtitles | None, typer.Option(
-    help="srt beside the film, burn into it, or none; left out, srt if a scene has one.", show_default=False)]
-Crf = Annotated[
-    float | None, typer.Option(metavar="N", help="Quality of the film, lower is better.", show_default="18")
-]
-VideoCodec = Annotated[str, typer.Option("--codec", help="ffmpeg's video encoder.")]
-Preset = Annotated[str | None, typer.Option(help="The encoder's preset.", show_default="veryfast")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-Decoder = Annotated[
-    Pictures,
-    typer.Option(
-        "--decoder",
-        help="Who makes pictures of a large model's latents: its codec, or a light decoder whose weights are beside "
-        "it.",
-    ),
-]
-Fast = Annotated[
-    bool,
-    typer.Option(
-        "--fast", help="Linear layers of a large model in eight bits; `bench fast` says how far that moves a film."
-    ),
-]
-Offloading = Annotated[
-    Offload,
-    typer.Option(
-        "--offload",
-        help="What waits on the host until the device needs it: nothing, remembered frames (memory), or these and the "
-        "layers of a large model; auto: as little as fits.",
-    ),
-]
-Compiled = Annotated[bool | None, typer.Option("--compile/--no-compile", show_default=False,
-                                               help="Compile a large model's passes first; left out, on a GPU.")]
-ProgressStyle = Annotated[Style, typer.Option("--progress", help="How progress is told.")]
-Resume = Annotated[
-    bool,
-    typer.Option(
-        "--resume/--restart",
-        help="Go on with what an interrupted run left, if there is something, or discard it and begin anew.",
-    ),
-]
-CheckpointEvery = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SECONDS",
-        min=0,
-        help="How often an unfinished film is kept; 0: only when a signal stops it.",
-        show_default="60",
-    ),
-]
-Grace = Annotated[
-    float, typer.Option(metavar="SECONDS", min=0, help="How long a signal waits for the block in progress.")
-]
-LogFile = Annotated[str | None, typer.Option("--log-file", metavar="FILE", help="Append a log of the run to this file.",
-                                             show_default=False)]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
+
+@dataclass(frozen=True, kw_only=True)
+class Answer(Options):
+    """How a command that makes films answers."""
+
+    as_json: Annotated[bool, Option(
+        help="Print results as JSON, one object per film.", panel=Panel.REPORTING, flags=("--json",))] = False
+    debug: Annotated[bool, Option(
+        help="Show the traceback of a failure.", panel=Panel.REPORTING)] = False
 
 
-def picture_size(text: str | None) -> tuple[int, int] | None:
-    """WIDTHxHEIGHT in pixels."""
-    if text is None:
-        return None
-    size = read_size(text)
-    if size is None:
-        raise UsageError(f"--size {text}: not a size", "write WIDTHxHEIGHT in pixels, such as 832x480")
-    return size
+def takes(*kinds: type[Options]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Makes a command of a function that takes one object of each kind: its options are their fields."""
+
+    def command(function: Callable[..., Any]) -> Callable[..., Any]:
+        def called(**values: Any) -> Any:
+            plain = {name: value.value if isinstance(value, Enum) else value for name, value in values.items()}
+            return function(*(kind(**{field.name: plain[field.name] for field in fields_of(kind)}) for kind in kinds))
+
+        called.__name__, called.__doc__, called.__annotations__ = function.__name__, function.__doc__, {}
+        called.__signature__ = signature_of(*kinds)  # type: ignore[attr-defined]  # what typer reads
+        return called
+
+    return command
 
 
-def check_running(device: str, dtype: str) -> None:
-    """Whether these are names at all; whether this machine has what they name is found out when a film needs it."""
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise UsageError(f"no device is called '{device}'", "use auto, cpu, cuda or cuda:N")
-    if dtype not in DTYPES:
-        raise UsageError(f"no dtype is called '{dtype}'", f"use {', '.join(DTYPES)}")
+def signature_of(*kinds: type[Options]) -> inspect.Signature:
+    """What typer makes of the fields, panel by panel, arguments first."""
+    panels = list(Panel)
+    fields = sorted((field for kind in kinds for field in fields_of(kind)),
+                    key=lambda field: (not field.option.argument, panels.index(field.option.panel)))
+    return inspect.Signature([_parameter(field) for field in fields])
+
+
+def _parameter(field: Field) -> inspect.Parameter:
+    option = field.option
+    facts: dict[str, Any] = {"help": option.help, "metavar": option.metavar, "min": option.least,
+                             "show_default": _shown(field), "rich_help_panel": option.panel.value}
+    if option.complete:
+        facts["autocompletion"] = getattr(complete, option.complete)
+    spelled = typer.Argument(**facts) if option.argument else typer.Option(*(option.flags or (field.flag,)), **facts)
+    default = inspect.Parameter.empty if field.default is MISSING else None if field.repeats else field.default
+    kind = _type(field)
+    return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default,
+                             annotation=Annotated[Optional[kind] if default is None else kind, spelled])  # noqa: UP045
+
+
+def _shown(field: Field) -> bool | str:
+    """What help says of the default: nothing where there is none, or where it is that a switch is off."""
+    return field.option.unset or not any(field.default is none for none in (MISSING, None, False, ()))
+
+
+def _type(field: Field) -> Any:
+    if field.choices:
+        return StrEnum(field.name, [(choice.upper(), choice) for choice in field.choices])
+    if field.repeats:
+        return list[str]
+    if field.option.text or str in field.kinds:
+        return str
+    return next(kind for kind in field.kinds if isinstance(kind, type))

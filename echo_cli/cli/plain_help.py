@@ -1,4 +1,5 @@
-"""Help in words for people: typer shows an option's type by its name in Python, and cuts summaries short.
+"""Help in words for people: typer shows an option's type by its name in Python, cuts summaries short, and groups
+options only where it draws boxes around them.
 
 Knows what help looks like, nothing of what the commands do.
 """
@@ -20,6 +21,8 @@ def plain(command: Any) -> Any:
     """The command, and those below it, with help that names no Python types, and whole first sentences as summaries."""
     for parameter in command.params:
         _plain_parameter(parameter)
+    if any(getattr(parameter, "rich_help_panel", None) for parameter in command.params):
+        command.format_options = lambda ctx, formatter: _format_panels(command, ctx, formatter)
     for below in getattr(command, "commands", {}).values():
         below.short_help = below.short_help or _first_sentence(below.help or "")
         plain(below)
@@ -30,7 +33,7 @@ def _plain_parameter(parameter: Any) -> None:
     record, usage = parameter.get_help_record, parameter.get_usage_pieces
     is_argument = parameter.param_type_name == "argument"
 
-    def told(ctx: Any) -> tuple[str, str] | None:
+    def plain_record(ctx: Any) -> tuple[str, str] | None:
         found = record(ctx)
         if found is None:
             return None
@@ -40,8 +43,19 @@ def _plain_parameter(parameter: Any) -> None:
             text = remark.sub(better, text)
         return name, text
 
-    parameter.get_help_record = told
+    parameter.get_help_record = plain_record
     parameter.get_usage_pieces = lambda ctx: [re.sub(r"^\{(.*)\}", r"\1", piece) for piece in usage(ctx)]
+
+
+def _format_panels(command: Any, ctx: Any, formatter: Any) -> None:
+    """A section for each panel, in the order in which parameters come; what belongs to none comes last."""
+    panels: dict[str, list[tuple[str, str]]] = {}
+    for parameter in command.get_params(ctx):
+        if record := parameter.get_help_record(ctx):
+            panels.setdefault(getattr(parameter, "rich_help_panel", None) or "Other", []).append(record)
+    for panel, records in panels.items():
+        with formatter.section(panel):
+            formatter.write_dl(records)
 
 
 def _first_sentence(text: str) -> str:

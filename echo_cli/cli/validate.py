@@ -60,7 +60,7 @@ def validate(
 
 def check(path: str, model: str | None) -> dict[str, Any]:
     """The description of the storyboard at `path`; a UsageError if it cannot be rendered."""
-    from echo_cli.render.rules import storyboard_rules
+    from echo_cli.render.prepare import storyboard_rules
     from echo_cli.storyboard.parse import load
     from echo_cli.storyboard.timeline import timeline
 

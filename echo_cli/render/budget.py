@@ -106,7 +106,7 @@ def _remembering(job: Job, spec: ModelSpec, grid: Grid, size: int) -> int:
 
 def _codec(job: Job, spec: ModelSpec, grid: Grid, size: int, pictures: Pictures) -> tuple[int, int]:
     """What the codec keeps, and what it needs for a moment; nothing worth a word for a small model's."""
-    found = find(job.storyboard.model)
+    found = find(job.model)
     if found.family is Family.TINY or found.folder is None:
         return 0, 0
     from echo_cli.models.wan.codec import room as full_room
@@ -120,7 +120,7 @@ def _codec(job: Job, spec: ModelSpec, grid: Grid, size: int, pictures: Pictures)
 
 def choose(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> tuple[Running, str | None]:
     """How to run so that the film fits, and what to say of it; an OutOfMemory if it cannot."""
-    found = find(job.storyboard.model)
+    found = find(job.model)
     if found.family is not Family.TINY and found.folder is None:
         return running, None  # what is not here needs nothing; loading it will say so
     room, free = room_for(job, spec, runtime, running), free_bytes(runtime.device)

@@ -211,7 +211,7 @@ def _write_blocks(
 
     behind: tuple[BlockResult, Later] | None = None
     for result in blocks_of_film(
-        backend, timeline, policy, job.storyboard.seed, job.size, begun=keeper.begun if keeper else None
+        backend, timeline, policy, job.seed, job.size, begun=keeper.begun if keeper else None
     ):
         pictures = decode(result)
         if trace:
@@ -245,7 +245,7 @@ def header(job: Job, backend: Backend, runtime: Runtime) -> Header:
     """All that a trace says before the first block."""
     board, geometry, grid = job.storyboard, job.timeline.geometry, backend.spec.grid(job.size)
     width, height = (side * job.scale for side in job.size)
-    return Header("echo-cli", __version__, board.seed,
+    return Header("echo-cli", __version__, job.seed,
                   StoryboardFacts(board.title or "", told_name(board.source), storyboard_hash(board)),
                   ModelFacts(backend.spec.name, backend.spec.depth, grid.rows, grid.cols), _device(runtime),
                   PolicyFacts(job.policy, asdict(job.settings)),

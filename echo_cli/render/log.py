@@ -67,6 +67,10 @@ class Log:
         except (OSError, ValueError):
             return
 
+    def hearing(self, teller: Progress) -> Progress:
+        """The teller, with this log as another listener."""
+        return Logged(teller, self)
+
     def write(self, text: str) -> None:
         """As a stream, for whoever prints lines."""
         if text.strip():
@@ -74,6 +78,34 @@ class Log:
 
     def flush(self) -> None:
         """Every line has been."""
+
+
+class NoLog:
+    """In the place of a log where nobody asked for one."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing was opened."""
+
+    def settings(self, settings: Mapping[str, Any]) -> None:
+        """Not written down."""
+
+    def line(self, text: str) -> None:
+        """Not written down."""
+
+    def hearing(self, teller: Progress) -> Progress:
+        return teller
+
+
+def open_log(path: str | os.PathLike[str] | None, arguments: list[str]) -> Log | NoLog:
+    """The log of a run, with its head written."""
+    if path is None:
+        return NoLog()
+    log = Log(Path(path))
+    log.head(arguments)
+    return log
 
 
 class Logged(Progress):

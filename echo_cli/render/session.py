@@ -15,7 +15,7 @@ from echo_cli.models.loaders import load_backend
 from echo_cli.models.registry import spec_named
 from echo_cli.models.running import Running
 from echo_cli.render import budget as room
-from echo_cli.render.batch.outcome import WORTH_RETRYING, Film, Orders, Outcome, Status, failed, skipped
+from echo_cli.render.batch.outcome import WORTH_RETRYING, Film, Outcome, Status, failed, skipped
 from echo_cli.render.decide import Keeping, needed
 from echo_cli.render.film import Made, make
 from echo_cli.render.job import Job
@@ -32,22 +32,22 @@ class Studio:
     """Holds one model at a time, and an error as well as a model: what cannot be loaded is not tried for every film.
     `patience` is how long it waits for another process that makes the very film, and may be dead."""
 
-    def __init__(self, orders: Orders, patience: float = 0.0) -> None:
-        self._orders = orders
+    def __init__(self, retries: int = 0, patience: float = 0.0) -> None:
+        self._retries = retries
         self._patience = patience
         self._runtime: Runtime | None = None
         self._loaded: Backend | Exception | None = None
-        self._of: tuple[str | None, Running] | None = None  # which model was loaded, and how it was to be run
+        self._of: tuple[str, Running] | None = None  # which model was loaded, and how it was to be run
         self._pixels = 0  # of the largest pictures that it has room for
 
     def make(self, film: Film, progress: Progress, interruption: Interruption) -> Outcome:
         """Whatever happens to the film, told as its outcome."""
-        for attempt in range(1, self._orders.retries + 2):
+        for attempt in range(1, self._retries + 2):
             outcome, worth = self._attempt(film, attempt, progress, interruption)
-            if not worth or attempt > self._orders.retries:
+            if not worth or attempt > self._retries:
                 break
             progress.say(
-                f"{film.source}: {outcome.message}; attempt {attempt + 1} of {self._orders.retries + 1} follows"
+                f"{film.source}: {outcome.message}; attempt {attempt + 1} of {self._retries + 1} follows"
             )
             _free()
             _wait(min(2.0 ** (attempt - 1), LONGEST_WAIT), interruption)
@@ -57,17 +57,17 @@ class Studio:
         self, film: Film, attempt: int, progress: Progress, interruption: Interruption
     ) -> tuple[Outcome, bool]:
         """What became of it, and whether trying again may help; no tensor of a failure outlives this."""
-        begun, where = False, str(film.job.outputs.film.path)
+        begun, where, request = False, str(film.job.outputs.film.path), film.job.request
         # what a failed attempt left is gone on with, whatever was to become of older work
-        keeping = Keeping(self._orders.checkpoint_every, self._orders.restart and attempt == 1, progress.say)
+        keeping = Keeping(request.checkpoint_every, not request.resume and attempt == 1, progress.say)
         try:
             interruption.check("before the first block")
             self._wait_for_writer(film.job, interruption)
             backend = self._backend(film.job, progress)
-            if not needed(film.job, backend, self._orders.force, keeping):
+            if not needed(film.job, backend, request.force, keeping):
                 return skipped(film), False
             begun = True
-            made = make(film.job, backend, self._running(), progress, interruption, keeping)
+            made = make(film.job, backend, self._running(film.job), progress, interruption, keeping)
             return _outcome(film, made, backend, attempt), False
         except Exception as error:  # one bad film does not stop the rest
             problem = known(error)
@@ -84,18 +84,18 @@ class Studio:
             except OutputError:
                 _wait(1.0, interruption)
 
-    def _running(self) -> Runtime:
+    def _running(self, job: Job) -> Runtime:
         if self._runtime is None:
-            self._runtime = Runtime.choose(self._orders.device, self._orders.dtype)
+            self._runtime = Runtime.choose(job.request.device, job.request.dtype)
         return self._runtime
 
     def _backend(self, job: Job, progress: Progress) -> Backend:
         """The job's model, loaded anew only for another model, or for pictures that it was given no room for."""
-        wanted, pixels = (job.storyboard.model, job.running), job.size[0] * job.size[1]
+        wanted, pixels = (job.model, job.running), job.size[0] * job.size[1]
         if self._of != wanted or pixels > self._pixels:
             self._of, self._pixels, self._loaded = None, 0, None
             _free()
-            model, runtime = job.storyboard.model or "", self._running()
+            model, runtime = job.model, self._running(job)
             # a smaller film may fit if this cannot
             running, need = room.choose(job, spec_named(model), runtime, job.running)
             if need:

@@ -87,12 +87,12 @@ def test_a_device_or_dtype_that_does_not_exist_is_wrong_whatever_stands_there(
 
 
 def test_the_devices_and_dtypes_that_the_command_line_knows_are_the_engines() -> None:
-    from echo_cli.cli.options import DTYPES, check_running
+    from echo_cli.render.request import DTYPES, Request
     from echo_cli.runtime import DTYPES as COMPUTED
 
     assert ("auto", *COMPUTED) == DTYPES
     for device in ("auto", "cpu", "cuda", "cuda:0", "cuda:13"):
-        check_running(device, "auto")
+        assert Request("story.yaml", device=device).device == device
 
 
 def test_a_film_without_a_manifest_is_never_overwritten(capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,7 +76,7 @@ def test_the_same_command_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         and "film.mp4" not in names()
     )
     assert generate("-o", "film", "--dry-run") == 0
-    assert re.search(r"interrupted after block [45] of 6: goes on from there", capsys.readouterr().out)
+    assert re.search(r"interrupted after block [45] of 6: will be resumed from there", capsys.readouterr().out)
     assert generate("-o", "film", "--json") == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["sittings"] == 2 and re.search(r"film.mp4: going on after block [45] of 6", err)

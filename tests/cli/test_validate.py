@@ -12,7 +12,7 @@ import yaml
 
 from echo_cli.cli import app
 from echo_cli.models.tiny.words import concepts_of, unknown_words
-from echo_cli.render.rules import storyboard_rules
+from echo_cli.render.prepare import storyboard_rules
 from echo_cli.storyboard.parse import load
 from tests.storyboard.test_document import BROKEN
 from tests.storyboard.test_parse import WRONG, A, scenes

@@ -14,13 +14,13 @@ from echo_cli.models.files.loading import random_transformer
 from echo_cli.models.running import Running
 from echo_cli.models.tiny.codec import TinyCodec
 from echo_cli.models.tiny.text import WordTextEncoder
-from echo_cli.render.job import Choices, Job, job_of, with_choices
+from echo_cli.render.job import Job
 from echo_cli.render.outputs import outputs_of
+from echo_cli.render.prepare import prepared
+from echo_cli.render.request import Request
 from echo_cli.runtime import Runtime
 from echo_cli.spec import SPECS, ModelSpec
 from echo_cli.storyboard.parse import parse
-from echo_cli.storyboard.timeline import timeline
-from echo_cli.video.encoding import Encoding
 
 WEIGHTS = "0" * 64  # their hash
 SPEC = ModelSpec(name="tiny", depth=2, width=24, heads=2, ffn=24, channels=4, text_dim=16, text_len=16, positions=96,
@@ -54,11 +54,10 @@ def load(runtime: Runtime, folder: Path | None, running: Running) -> Backend:
     return backend(runtime)
 
 
-def job(folder: Path, story: str = STORY, name: str | None = "film.mp4", **choices) -> Job:
-    choices = Choices(**{"scale": 1, "encoding": Encoding(preset="ultrafast"), **choices})
-    board = with_choices(parse(story), choices, "tiny")
-    return job_of(board, timeline(board, SPEC.geometry), board.size or SPEC.size,
-                  outputs_of(name if name == "-" else str(folder / name), "film"), choices)
+def job(folder: Path, story: str = STORY, name: str = "film.mp4", **options) -> Job:
+    output = name if name == "-" else str(folder / name)
+    request = Request("story.yaml", output, **{"scale": 1, "preset": "ultrafast", **options})
+    return prepared(request, parse(story), SPEC).job(outputs_of(output, "film"))
 
 
 def install() -> None:

@@ -14,7 +14,8 @@ from echo_cli.models.running import Running
 from echo_cli.render import lock
 from echo_cli.render import session as studio
 from echo_cli.render.batch import local
-from echo_cli.render.batch.outcome import WORST_FIRST, Film, Orders, Outcome, Status, exit_code, failed, left
+from echo_cli.render.batch.outcome import WORST_FIRST, Film, Outcome, Status, exit_code, failed, left
+from echo_cli.render.batch.request import BatchRequest
 from echo_cli.render.batch.tally import Tally
 from echo_cli.render.job import Job
 from echo_cli.render.progress import Progress
@@ -52,12 +53,12 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
     return install
 
 
-def film(folder: Path, number: int = 1) -> Film:
-    return Film(number, f"{number}.yaml", stage.job(folder, SHORT, f"{number}.mp4"))
+def film(folder: Path, number: int = 1, **options) -> Film:
+    return Film(number, f"{number}.yaml", stage.job(folder, SHORT, f"{number}.mp4", **options))
 
 
-def made(one: Film, **orders) -> Outcome:
-    return Studio(Orders(**orders)).make(one, Progress(), Interruption())
+def made(one: Film, retries: int = 0) -> Outcome:
+    return Studio(retries).make(one, Progress(), Interruption())
 
 
 def test_a_film_is_made_and_then_skipped(tmp_path: Path) -> None:
@@ -65,7 +66,7 @@ def test_a_film_is_made_and_then_skipped(tmp_path: Path) -> None:
     assert (first.status, first.exit_code, first.pictures, first.attempts) == (Status.MADE, Exit.DONE, 8, 1)
     assert first.sha256 and (tmp_path / "1.manifest.json").exists()
     assert made(film(tmp_path)).status is Status.SKIPPED
-    assert made(film(tmp_path), force=True).status is Status.MADE
+    assert made(film(tmp_path, force=True)).status is Status.MADE
 
 
 @pytest.mark.parametrize("error", [OutputError("full"), torch.OutOfMemoryError("small"), RuntimeError("odd")])
@@ -108,7 +109,7 @@ def test_a_writer_that_was_lost_with_its_machine_is_outwaited(tmp_path: Path, mo
     impatient = made(one)
     assert impatient.exit_code is Exit.OUTPUT and "on gone" in impatient.message
     monkeypatch.setattr(lock, "STALE", 0.5)
-    assert Studio(Orders(), patience=30.0).make(one, Progress(), Interruption()).status is Status.MADE
+    assert Studio(patience=30.0).make(one, Progress(), Interruption()).status is Status.MADE
 
 
 def test_a_fault_of_ours_is_told_with_its_traceback(tmp_path: Path, failing: Callable) -> None:
@@ -119,14 +120,13 @@ def test_a_fault_of_ours_is_told_with_its_traceback(tmp_path: Path, failing: Cal
 
 
 def test_a_device_that_is_not_here_fails_the_films_and_nothing_else(tmp_path: Path) -> None:
-    outcome = made(film(tmp_path), device="cuda:99")
+    outcome = made(film(tmp_path, device="cuda:99"))
     assert (outcome.exit_code, outcome.status) == (Exit.MISSING, Status.FAILED) and "cuda:99" in outcome.message
 
 
-def run(films: list[Film], interruption: Interruption | None = None, **orders) -> list[Outcome]:
-    return list(
-        local.make_films(films, Orders(**orders), Tally(films, len(films), Progress()), interruption or Interruption())
-    )
+def run(films: list[Film], interruption: Interruption | None = None, **options) -> list[Outcome]:
+    tally = Tally(films, len(films), Progress())
+    return list(local.make_films(films, BatchRequest(**options), tally, interruption or Interruption()))
 
 
 def test_each_model_is_loaded_once_and_even_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +142,7 @@ def test_each_model_is_loaded_once_and_even_when_it_fails(tmp_path: Path, monkey
     monkeypatch.setattr(studio, "spec_named", lambda model: stage.SPEC)
     monkeypatch.setattr(studio.room, "choose", lambda job, spec, runtime, running: (running, None))
     films = [film(tmp_path, number) for number in range(1, 7)]
-    films = [replace(one, job=replace(one.job, storyboard=replace(one.job.storyboard, model=model)))
+    films = [replace(one, job=replace(one.job, model=model))
              for one, model in zip(films, ["one", "broken", "one", "two", "broken", "two"], strict=True)]
     outcomes = run(films)
     assert loaded == ["one", "broken", "two"]
@@ -164,8 +164,9 @@ def test_larger_pictures_come_first_so_that_room_is_found_once(tmp_path: Path, m
     films = [Film(number, f"{number}.yaml", stage.job(tmp_path, SHORT, f"{number}.mp4", size=size))
              for number, size in enumerate(sizes, 1)]
     assert [outcome.number for outcome in run(films)] == [2, 4, 3, 1] and asked == [(96, 64)]
-    once = Studio(Orders(force=True))
-    assert [once.make(films[place], Progress(), Interruption()).exit_code for place in (0, 1, 2)] == [0, 0, 0]
+    once, again = Studio(), [replace(one, job=replace(one.job, request=replace(one.job.request, force=True)))
+                             for one in films[:3]]
+    assert [once.make(one, Progress(), Interruption()).exit_code for one in again] == [0, 0, 0]
     assert asked[1:] == [(64, 32), (96, 64)]
 
 
@@ -188,7 +189,8 @@ def test_one_failure_stops_the_rest_only_when_asked(tmp_path: Path, failing: Cal
     failing(OutputError("full"))
     assert [outcome.status for outcome in run(films)] == [Status.FAILED, Status.MADE, Status.MADE]
     failing(UsageError("wrong"))
-    assert [outcome.status for outcome in run(films, fail_fast=True, force=True)] == [
+    again = [film(tmp_path, number, force=True) for number in (1, 2, 3)]
+    assert [outcome.status for outcome in run(again, fail_fast=True)] == [
         Status.FAILED,
         Status.LEFT,
         Status.LEFT,

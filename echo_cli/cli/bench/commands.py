@@ -11,8 +11,9 @@ from echo_cli.cli.bench.faults import faults
 from echo_cli.cli.bench.memory import compare, memory
 from echo_cli.cli.bench.soak import soak
 from echo_cli.cli.messages import Lines
-from echo_cli.cli.options import Debug, picture_size
+from echo_cli.cli.options import Debug
 from echo_cli.errors import UsageError
+from echo_cli.render.request import picture_size
 
 bench = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True,
                     help="Measure memory and speed, side by side in one run.")
@@ -88,7 +89,7 @@ def speed(
     runtime, sizes = Runtime.choose(device, dtype), spec_named(spec)
     names = tuple(SETTINGS) if policy == ["all"] else tuple(policy or ("window", "echo-forcing"))
     report = measure(sizes, runtime, Wish(
-        names, spec, layers, picture_size(size), window, blocks, warmup,
+        names, spec, layers, size and picture_size(size), window, blocks, warmup,
         runtime.device.type == "cuda" if compiled is None else compiled,
         sizes.name == TINY.name if decode is None else decode, film))
     if json:
@@ -157,8 +158,8 @@ def fast(
     from echo_cli.runtime import Runtime
 
     runtime = Runtime.choose(device, dtype)
-    result = measure(spec_named(spec), runtime, depth=layers, size=picture_size(size), blocks=blocks, policy=policy,
-                    compiled=runtime.device.type == "cuda" if compiled is None else compiled)
+    result = measure(spec_named(spec), runtime, depth=layers, size=size and picture_size(size), blocks=blocks,
+                     policy=policy, compiled=runtime.device.type == "cuda" if compiled is None else compiled)
     if json:
         print(json_text.dumps(result.as_dict()))
         return

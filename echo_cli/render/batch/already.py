@@ -10,13 +10,13 @@ from echo_cli.render.job import Job
 from echo_cli.render.manifest import Standing, standing
 
 
-def split(films: Iterable[Film], force: bool) -> tuple[list[Outcome], list[Film]]:
+def split(films: Iterable[Film]) -> tuple[list[Outcome], list[Film]]:
     """What is done, and the films that are still to be made."""
     done: list[Outcome] = []
     waiting: list[Film] = []
     hashes: dict[str, str | None] = {}
     for film in films:
-        if not force and _done(film.job, hashes):
+        if not film.job.request.force and _done(film.job, hashes):
             done.append(skipped(film))
         else:
             waiting.append(film)
@@ -25,12 +25,11 @@ def split(films: Iterable[Film], force: bool) -> tuple[list[Outcome], list[Film]
 
 def _done(job: Job, hashes: dict[str, str | None]) -> bool:
     """False also where only loading the model can tell: whoever loads it asks again."""
-    model = job.storyboard.model or ""
-    if model not in hashes:
+    if job.model not in hashes:
         try:
-            hashes[model] = told_hash(model)
-        except EchoError:  # told when the model is loaded
-            hashes[model] = None
-    weights = hashes[model]
+            hashes[job.model] = told_hash(job.model)
+        except EchoError:  # reported when the model is loaded
+            hashes[job.model] = None
+    weights = hashes[job.model]
     return (weights is not None and standing(job.outputs, job.identity(weights)) is Standing.DONE
             and not needed(job, Told(weights)))

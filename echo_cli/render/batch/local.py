@@ -5,7 +5,8 @@ is loaded once.
 from collections.abc import Iterator, Sequence
 
 from echo_cli.models.running import Running
-from echo_cli.render.batch.outcome import Film, Orders, Outcome, Status, left
+from echo_cli.render.batch.outcome import Film, Outcome, Status, left
+from echo_cli.render.batch.request import BatchRequest
 from echo_cli.render.batch.tally import Tally
 from echo_cli.render.session import Studio
 from echo_cli.render.signals import Interruption
@@ -13,18 +14,19 @@ from echo_cli.render.signals import Interruption
 
 def by_model(films: Sequence[Film]) -> list[Film]:
     """In their order, but those of one model together, those of large pictures before smaller ones."""
-    first: dict[tuple[str | None, Running], int] = {}
+    first: dict[tuple[str, Running], int] = {}
     for place, film in enumerate(films):
-        first.setdefault((film.job.storyboard.model, film.job.running), place)
-    return sorted(films, key=lambda film: (first[film.job.storyboard.model, film.job.running],
+        first.setdefault((film.job.model, film.job.running), place)
+    return sorted(films, key=lambda film: (first[film.job.model, film.job.running],
                                            -film.job.size[0] * film.job.size[1]))
 
 
-def make_films(films: Sequence[Film], orders: Orders, tally: Tally, interruption: Interruption) -> Iterator[Outcome]:
-    """An outcome for every film, as it comes; a signal, or a failure where the orders say so, leaves the rest."""
-    studio, stopped = Studio(orders), False
+def make_films(films: Sequence[Film], batch: BatchRequest, tally: Tally,
+               interruption: Interruption) -> Iterator[Outcome]:
+    """An outcome for every film, as it comes; a signal, or a failure of a batch that shall fail fast, leaves the rest."""
+    studio, stopped = Studio(batch.retries), False
     for film in by_model(films):
         outcome = left(film) if stopped else studio.make(film, tally.of(film.number), interruption)
         tally.over(outcome)
-        stopped |= outcome.status is Status.INTERRUPTED or (orders.fail_fast and outcome.status is Status.FAILED)
+        stopped |= outcome.status is Status.INTERRUPTED or (batch.fail_fast and outcome.status is Status.FAILED)
         yield outcome

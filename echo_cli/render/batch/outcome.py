@@ -7,10 +7,8 @@ from typing import Any
 
 from echo_cli.errors import EchoError, Exit
 from echo_cli.render.job import Job
-from echo_cli.render.signals import GRACE
 
-# The exit codes of failures, the one that speaks for a batch first: what running again will mend before what it never
-# will.
+# The exit codes of failures, the one that speaks for a batch first: retryable failures take precedence.
 WORST_FIRST = (Exit.INTERRUPTED, Exit.OUTPUT, Exit.MISSING, Exit.MEMORY, Exit.FAULT, Exit.USAGE)
 WORTH_RETRYING = (Exit.OUTPUT, Exit.MEMORY, Exit.FAULT)  # a full disk is emptied, memory is given back
 
@@ -22,20 +20,6 @@ class Film:
     number: int
     source: str
     job: Job
-
-
-@dataclass(frozen=True, slots=True)
-class Orders:
-    """What holds for every film of a batch."""
-
-    device: str = "auto"
-    dtype: str = "auto"
-    force: bool = False
-    restart: bool = False
-    checkpoint_every: float | None = None
-    retries: int = 0
-    fail_fast: bool = False
-    grace: float = GRACE
 
 
 class Status(StrEnum):

@@ -19,7 +19,8 @@ from typing import Any
 from echo_cli import __version__
 from echo_cli.errors import EchoError, Interrupted, MissingError, OutOfMemory, UsageError
 from echo_cli.render.batch.local import by_model
-from echo_cli.render.batch.outcome import Film, Orders, Outcome, Status, failed, left
+from echo_cli.render.batch.outcome import Film, Outcome, Status, failed, left
+from echo_cli.render.batch.request import BatchRequest
 from echo_cli.render.batch.tally import Tally
 from echo_cli.render.lock import BEAT, STALE
 from echo_cli.render.progress import Progress, Step
@@ -37,7 +38,7 @@ OBJECTS = 100 * 2**20  # bytes for what actors and this process hand each other:
 class Hand:
     """What an actor does: films, one after another, and answers about the one in progress while it makes it."""
 
-    def __init__(self, orders: Orders, threads: int, folder: str, version: str) -> None:
+    def __init__(self, retries: int, threads: int, folder: str, version: str) -> None:
         import torch
 
         from echo_cli.render.session import Studio
@@ -47,7 +48,7 @@ class Hand:
         with suppress(OSError):  # a model's folder may be named from here
             os.chdir(folder)
         torch.set_num_threads(threads)
-        self._studio = Studio(orders, PATIENCE)
+        self._studio = Studio(retries, PATIENCE)
         self._interruption = Interruption()
         self._progress = _Latest()
 
@@ -79,38 +80,31 @@ class _Latest(Progress):
         self.said.append(text)
 
 
-def make_films(
-    films: Sequence[Film],
-    orders: Orders,
-    tally: Tally,
-    interruption: Interruption,
-    address: str | None = None,
-    actors: int | None = None,
-    cpus: int | None = None,
-) -> Iterator[Outcome]:
-    """An outcome for every film, in the order in which they end. `cpus` are those of an actor."""
+def make_films(films: Sequence[Film], batch: BatchRequest, tally: Tally,
+               interruption: Interruption) -> Iterator[Outcome]:
+    """An outcome for every film, in the order in which they end."""
     ray = _ray()
-    if orders.device.startswith("cuda:"):
+    if batch.device.startswith("cuda:"):
         raise UsageError(
-            f"--device {orders.device}: with --engine ray, Ray says which GPU an actor has", "use --device cuda"
+            f"--device {batch.device}: with --engine ray, Ray says which GPU an actor has", "Use --device cuda."
         )
     # Ray tells of losses on standard output, which is for results
-    with redirect_stdout(sys.stderr), _cluster(ray, address):
-        room, needs = _room(ray, orders, cpus)
-        crew = _Crew(ray, orders, needs)
+    with redirect_stdout(sys.stderr), _cluster(ray, batch.address):
+        room, needs = _room(ray, batch)
+        crew = _Crew(ray, batch.retries, needs)
         try:
-            yield from _hand_out(crew, by_model(films), min(actors or room, len(films)), orders, tally, interruption)
+            yield from _hand_out(crew, by_model(films), min(batch.actors or room, len(films)), batch, tally, interruption)
         finally:
             crew.dismiss()
 
 
-def _hand_out(crew: "_Crew", films: Sequence[Film], size: int, orders: Orders, tally: Tally,
+def _hand_out(crew: "_Crew", films: Sequence[Film], size: int, batch: BatchRequest, tally: Tally,
               interruption: Interruption) -> Iterator[Outcome]:
     waiting, stopped, until = deque(films), False, None
     crew.hire(size)
     while waiting or crew.busy:
         if interruption.by and until is None:
-            stopped, until = True, time.monotonic() + max(orders.grace - MARGIN, orders.grace / 2)
+            stopped, until = True, time.monotonic() + max(batch.grace - MARGIN, batch.grace / 2)
             crew.stop(interruption.by)
         while waiting and not stopped and crew.idle:
             crew.give(waiting)
@@ -119,7 +113,7 @@ def _hand_out(crew: "_Crew", films: Sequence[Film], size: int, orders: Orders, t
         for outcome in crew.ended(TICK, None if stopped else waiting):
             tally.over(outcome)
             yield outcome
-            stopped |= outcome.status is Status.INTERRUPTED or (orders.fail_fast and outcome.status is Status.FAILED)
+            stopped |= outcome.status is Status.INTERRUPTED or (batch.fail_fast and outcome.status is Status.FAILED)
         for number, step, said in crew.looks():
             if step:
                 tally.step(number, step)
@@ -135,14 +129,14 @@ def _hand_out(crew: "_Crew", films: Sequence[Film], size: int, orders: Orders, t
 class _Crew:
     """The actors, who makes what, and what Ray says of them."""
 
-    def __init__(self, ray: ModuleType, orders: Orders, needs: dict[str, int]) -> None:
+    def __init__(self, ray: ModuleType, retries: int, needs: dict[str, int]) -> None:
         self._ray = ray
         self._actor = ray.remote(num_cpus=needs["CPU"], num_gpus=needs["GPU"], max_restarts=-1,
                                  concurrency_groups={"watch": 1})(Hand)
-        self._given = (orders, needs["CPU"], os.getcwd(), __version__)
+        self._given = (retries, needs["CPU"], os.getcwd(), __version__)
         self.idle: list[Any] = []
         self.busy: dict[Any, tuple[Any, Film]] = {}  # what is promised → who makes which film
-        self._models: dict[Any, str | None] = {}  # what an actor has loaded
+        self._models: dict[Any, str] = {}  # what an actor has loaded
         self._asked: dict[Any, Film] = {}
         self._lost: Counter[int] = Counter()  # how often the actor of a film was lost
 
@@ -152,9 +146,9 @@ class _Crew:
     def give(self, waiting: deque[Film]) -> None:
         """The next film to an actor that is free, one of the model it has, if there is one."""
         actor = self.idle.pop()
-        film = next((film for film in waiting if film.job.storyboard.model == self._models.get(actor)), waiting[0])
+        film = next((film for film in waiting if film.job.model == self._models.get(actor)), waiting[0])
         waiting.remove(film)
-        self._models[actor] = film.job.storyboard.model
+        self._models[actor] = film.job.model
         self.busy[actor.make.remote(film)] = actor, film
 
     def ended(self, seconds: float, waiting: deque[Film] | None) -> Iterator[Outcome]:
@@ -271,15 +265,15 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), KNOCK).close()
 
 
-def _room(ray: ModuleType, orders: Orders, cpus: int | None) -> tuple[int, dict[str, int]]:
+def _room(ray: ModuleType, batch: BatchRequest) -> tuple[int, dict[str, int]]:
     """How many actors fit, and what each needs: a GPU where the cluster has any, unless the CPU is asked for."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     most = {kind: max((int(node.get(kind, 0)) for node in nodes), default=0) for kind in ("CPU", "GPU")}
-    if orders.device == "cuda" and not most["GPU"]:
+    if batch.device == "cuda" and not most["GPU"]:
         raise MissingError(
             "no machine of the Ray cluster has a GPU", "use --device auto, or join machines that have one"
         )
-    needs = {"CPU": cpus or max(1, min(CPUS, most["CPU"])), "GPU": int(orders.device != "cpu" and most["GPU"] > 0)}
+    needs = {"CPU": batch.cpus_per_actor or max(1, min(CPUS, most["CPU"])), "GPU": int(batch.device != "cpu" and most["GPU"] > 0)}
     room = sum(min(int(node.get(kind, 0)) // need for kind, need in needs.items() if need) for node in nodes)
     if not room:
         raise MissingError(f"no machine of the Ray cluster has room for an actor of {needs['CPU']} CPUs"

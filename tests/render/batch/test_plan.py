@@ -6,15 +6,12 @@ import subprocess
 import sys
 
 import pytest
+import typer
 
+from echo_cli.cli.options import takes
 from echo_cli.errors import UsageError
-from echo_cli.models.running import Offload, Pictures, Running
-from echo_cli.render.batch.outcome import Orders
 from echo_cli.render.batch.plan import command, line
-from echo_cli.render.job import Choices
-from echo_cli.render.progress import Style
-from echo_cli.video.encoding import Encoding
-from echo_cli.video.subtitles import Subtitles
+from echo_cli.render.request import Request
 
 NAMES = ["plain.yaml", "two words.yaml", "it's \"one\".yaml", "-n.yaml", "a\nb\r\t.yaml", "фильм 🎬.yaml",
          os.fsdecode(b"\xff\xe9.yaml"),
@@ -35,73 +32,53 @@ def test_a_name_that_no_line_can_say_is_refused() -> None:
         line(["a\n"])
 
 
-def test_everything_that_was_chosen_is_in_it() -> None:
+EVERYTHING = {
+    "seed": 3,
+    "model": "tiny",
+    "memory": "sink",
+    "settings": ("memory.anchor_frames=6", "memory.window=21"),
+    "size": (96, 64),
+    "device": "cuda:1",
+    "dtype": "float16",
+    "decoder": "fast",
+    "fast": True,
+    "offload": "layers",
+    "compile": False,
+    "scale": 2,
+    "subtitles": "burn",
+    "force": True,
+    "crf": 20.5,
+    "codec": "libx265",
+    "preset": "slow",
+    "resume": False,
+    "checkpoint_every": 5.0,
+    "grace": 10.0,
+    "progress": "deadline",
+}
+
+
+def test_what_was_not_chosen_is_not_in_it() -> None:
     here = os.getcwd()
-    assert command("a.yaml", "out/a.mp4", Choices(), [], Orders()) == [
+    assert command(Request("a.yaml", "out/a.mp4")) == [
         "echo-cli", "generate", f"{here}/a.yaml", "-o", f"{here}/out/a.mp4"]
-    chosen = Choices(
-        3,
-        "tiny",
-        "sink",
-        {},
-        (96, 64),
-        2,
-        Subtitles.BURN,
-        Encoding("libx265", 20.5, "slow"),
-        "cuda:1",
-        "float16",
-        Running(Pictures.FAST, offload=Offload.LAYERS, compiled=False),
-    )
-    words = command(
-        "a.yaml",
-        "/out/a.mp4",
-        chosen,
-        ["memory.anchor_frames=6"],
-        Orders("cuda:1", "float16", force=True, restart=True, checkpoint_every=5.0, grace=10.0),
-        Style.DEADLINE,
-    )
-    assert words[5:] == [
-        "--seed",
-        "3",
-        "--model",
-        "tiny",
-        "--memory",
-        "sink",
-        "--set",
-        "memory.anchor_frames=6",
-        "--size",
-        "96x64",
-        "--scale",
-        "2",
-        "--subtitles",
-        "burn",
-        "--crf",
-        "20.5",
-        "--preset",
-        "slow",
-        "--codec",
-        "libx265",
-        "--device",
-        "cuda:1",
-        "--dtype",
-        "float16",
-        "--decoder",
-        "fast",
-        "--offload",
-        "layers",
-        "--checkpoint-every",
-        "5.0",
-        "--grace",
-        "10.0",
-        "--progress",
-        "deadline",
-        "--no-compile",
-        "--force",
-        "--restart",
-    ]
+
+
+def test_everything_that_was_chosen_is_in_it_and_is_read_back() -> None:
+    request = Request("/in/a.yaml", "/out/a.mp4", **EVERYTHING)
+    assert {field.name for field, value in request.values() if value == field.default} == {
+        "log_file", "quiet", "verbose"}, "what a farm decides for itself"
+    words = command(request)
+    for said in ("--seed 3", "--set memory.anchor_frames=6 --set memory.window=21", "--size 96x64", "--no-compile",
+                 "--crf 20.5", "--checkpoint-every 5.0 --grace 10.0", "--fast", "--force", "--restart"):
+        assert f" {said} " in f" {' '.join(words)} "
+    read: list[Request] = []
+    app = typer.Typer()
+    app.command()(takes(Request)(read.append))
+    typer.main.get_command(app).main(words[2:], standalone_mode=False)
+    assert read == [request]
 
 
 def test_a_models_folder_is_absolute_too(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
-    assert f"{tmp_path}/mine" in command("a.yaml", "a.mp4", Choices(model="./mine"), [], Orders())
+    assert f"{tmp_path}/mine" in command(Request("a.yaml", "a.mp4", model="./mine"))

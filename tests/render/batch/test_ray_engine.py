@@ -19,7 +19,8 @@ import pytest
 from echo_cli.cli.app import run
 from echo_cli.errors import MissingError, UsageError
 from echo_cli.render.batch import local, ray_engine
-from echo_cli.render.batch.outcome import Film, Orders, Outcome, Status
+from echo_cli.render.batch.outcome import Film, Outcome, Status
+from echo_cli.render.batch.request import BatchRequest
 from echo_cli.render.batch.tally import Tally
 from echo_cli.render.progress import Progress
 from echo_cli.render.signals import Interruption
@@ -28,32 +29,34 @@ from tests.render import stage
 ROOT = Path(__file__).parents[3]
 
 
+ONE_CPU = BatchRequest(device="cpu", cpus_per_actor=1)
+
+
 def cluster_of(*nodes: dict[str, float]) -> SimpleNamespace:
     return SimpleNamespace(nodes=lambda: [{"Alive": True, "Resources": node} for node in nodes] + [
         {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}}])
 
 
-@pytest.mark.parametrize(("nodes", "orders", "cpus", "room", "needs"), [
-    ([{"CPU": 2.0}], Orders(), None, 1, {"CPU": 2, "GPU": 0}),
-    ([{"CPU": 16.0}, {"CPU": 10.0}], Orders(), None, 6, {"CPU": 4, "GPU": 0}),
-    ([{"CPU": 16.0}], Orders(), 3, 5, {"CPU": 3, "GPU": 0}),
-    ([{"CPU": 32.0, "GPU": 4.0}, {"CPU": 8.0}], Orders(), None, 4, {"CPU": 4, "GPU": 1}),
-    ([{"CPU": 6.0, "GPU": 4.0}], Orders(), 2, 3, {"CPU": 2, "GPU": 1}),
-    ([{"CPU": 8.0, "GPU": 4.0}], Orders("cpu"), None, 2, {"CPU": 4, "GPU": 0}),
-    ([{"CPU": 8.0, "GPU": 1.0}], Orders("cuda"), None, 1, {"CPU": 4, "GPU": 1}),
+@pytest.mark.parametrize(("nodes", "options", "room", "needs"), [
+    ([{"CPU": 2.0}], {}, 1, {"CPU": 2, "GPU": 0}),
+    ([{"CPU": 16.0}, {"CPU": 10.0}], {}, 6, {"CPU": 4, "GPU": 0}),
+    ([{"CPU": 16.0}], {"cpus_per_actor": 3}, 5, {"CPU": 3, "GPU": 0}),
+    ([{"CPU": 32.0, "GPU": 4.0}, {"CPU": 8.0}], {}, 4, {"CPU": 4, "GPU": 1}),
+    ([{"CPU": 6.0, "GPU": 4.0}], {"cpus_per_actor": 2}, 3, {"CPU": 2, "GPU": 1}),
+    ([{"CPU": 8.0, "GPU": 4.0}], {"device": "cpu"}, 2, {"CPU": 4, "GPU": 0}),
+    ([{"CPU": 8.0, "GPU": 1.0}], {"device": "cuda"}, 1, {"CPU": 4, "GPU": 1}),
 ])
-def test_an_actor_a_gpu_or_so_many_cpus(
-        nodes: list[dict], orders: Orders, cpus: int | None, room: int, needs: dict[str, int]) -> None:
-    assert ray_engine._room(cluster_of(*nodes), orders, cpus) == (room, needs)
+def test_an_actor_a_gpu_or_so_many_cpus(nodes: list[dict], options: dict, room: int, needs: dict[str, int]) -> None:
+    assert ray_engine._room(cluster_of(*nodes), BatchRequest(**options)) == (room, needs)
 
 
-@pytest.mark.parametrize(("orders", "cpus", "told"), [
-    (Orders("cuda"), None, "no machine of the Ray cluster has a GPU"),
-    (Orders(), 9, "room for an actor of 9 CPUs; the largest has 8 CPUs"),
+@pytest.mark.parametrize(("options", "told"), [
+    ({"device": "cuda"}, "no machine of the Ray cluster has a GPU"),
+    ({"cpus_per_actor": 9}, "room for an actor of 9 CPUs; the largest has 8 CPUs"),
 ])
-def test_a_cluster_without_room_is_refused(orders: Orders, cpus: int | None, told: str) -> None:
+def test_a_cluster_without_room_is_refused(options: dict, told: str) -> None:
     with pytest.raises(MissingError) as caught:
-        ray_engine._room(cluster_of({"CPU": 8.0}, {"CPU": 2.0}), orders, cpus)
+        ray_engine._room(cluster_of({"CPU": 8.0}, {"CPU": 2.0}), BatchRequest(**options))
     assert told in caught.value.message
 
 
@@ -69,7 +72,7 @@ def test_without_ray_it_says_what_to_install(
 def test_a_single_gpu_cannot_be_chosen_for_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_engine, "_ray", lambda: SimpleNamespace())
     with pytest.raises(UsageError, match="Ray says which GPU"):
-        next(ray_engine.make_films([], Orders("cuda:1"), Tally([], 0, Progress()), Interruption()))
+        next(ray_engine.make_films([], BatchRequest(device="cuda:1"), Tally([], 0, Progress()), Interruption()))
 
 
 def test_a_cluster_that_is_not_there_is_told_at_once() -> None:
@@ -88,7 +91,7 @@ def test_a_cluster_that_is_not_there_is_told_at_once() -> None:
 
 def test_an_actor_of_another_version_does_not_begin() -> None:
     with pytest.raises(RuntimeError, match="0.0.0 where the batch was called"):
-        ray_engine.Hand(Orders(), 1, ".", "0.0.0")
+        ray_engine.Hand(0, 1, ".", "0.0.0")
 
 
 STORY = (
@@ -142,8 +145,9 @@ def made(film: Film) -> Outcome:
 
 
 def handed_out(ray: SimpleNamespace, wanted: list[Film]) -> list[Outcome]:
-    crew = ray_engine._Crew(ray, Orders(), {"CPU": 1, "GPU": 0})
-    return list(ray_engine._hand_out(crew, wanted, 1, Orders(), Tally(wanted, len(wanted), Progress()), Interruption()))
+    crew = ray_engine._Crew(ray, 0, {"CPU": 1, "GPU": 0})
+    tally = Tally(wanted, len(wanted), Progress())
+    return list(ray_engine._hand_out(crew, wanted, 1, BatchRequest(), tally, Interruption()))
 
 
 def test_a_film_whose_actor_was_lost_goes_on_with_another(tmp_path: Path) -> None:
@@ -172,7 +176,7 @@ def test_an_error_of_its_own_is_not_repeated(tmp_path: Path) -> None:
 
 
 def test_after_a_signal_no_film_is_begun_again(tmp_path: Path) -> None:
-    crew = ray_engine._Crew(ray_that([Unanswered("gone")]), Orders(), {"CPU": 1, "GPU": 0})
+    crew = ray_engine._Crew(ray_that([Unanswered("gone")]), 0, {"CPU": 1, "GPU": 0})
     crew.hire(1)
     crew.give(deque(films(tmp_path / "films", 1)))
     assert [outcome.status for outcome in crew.ended(0, None)] == [Status.FAILED] and not crew.busy
@@ -229,7 +233,7 @@ def test_a_lost_actor_and_a_lost_machine_cost_no_film(
     outcomes: list[Outcome] = []
     struck: list[int] = []
     first, second = cluster.machines
-    for outcome in ray_engine.make_films(wanted, Orders("cpu"), Tally(wanted, 12, Progress()), Interruption(), cpus=1):
+    for outcome in ray_engine.make_films(wanted, ONE_CPU, Tally(wanted, 12, Progress()), Interruption()):
         outcomes.append(outcome)
         if len(outcomes) == 2:
             when_at_work(first, lambda process: os.kill(process, signal.SIGKILL), struck)
@@ -242,7 +246,7 @@ def test_a_lost_actor_and_a_lost_machine_cost_no_film(
 
     alone = films(tmp_path / "alone", 12)
     stage.install()
-    sequential = list(local.make_films(alone, Orders("cpu"), Tally(alone, 12, Progress()), Interruption()))
+    sequential = list(local.make_films(alone, ONE_CPU, Tally(alone, 12, Progress()), Interruption()))
     assert {outcome.number: outcome.sha256 for outcome in outcomes} == {
         outcome.number: outcome.sha256 for outcome in sequential
     }
@@ -264,7 +268,7 @@ def test_a_signal_reaches_the_actors(cluster: object, tmp_path: Path) -> None:
             told.append(step.percent)
             interruption.by = "SIGTERM"
 
-    outcomes = list(ray_engine.make_films(wanted, Orders("cpu"), Tally(wanted, 5, Watching()), interruption, cpus=1))
+    outcomes = list(ray_engine.make_films(wanted, ONE_CPU, Tally(wanted, 5, Watching()), interruption))
     statuses = [outcome.status for outcome in outcomes]
     assert told and sorted(outcome.number for outcome in outcomes) == [1, 2, 3, 4, 5]
     assert {Status.INTERRUPTED, Status.LEFT} <= set(statuses) <= {Status.INTERRUPTED, Status.LEFT, Status.MADE}

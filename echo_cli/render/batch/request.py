@@ -1,0 +1,47 @@
+"""Everything that may be asked of a batch: the options of its films, and how the batch itself is run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from echo_cli.render.options import Option, Panel, fields_of
+from echo_cli.render.request import FilmOptions, Request
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchRequest(FilmOptions):
+    """Many films with the same options."""
+
+    paths: Annotated[Sequence[str], Option(
+        help="Storyboards, folders of them, globs; - reads a list from standard input.", panel=Panel.STORYBOARD,
+        argument=True, metavar="PATHS", read=tuple)] = ()
+    shard: Annotated[str | None, Option(
+        help="Make only this share of the list, such as 2/5; auto asks the scheduler (Slurm, OpenCue, AWS Batch).",
+        panel=Panel.STORYBOARD, metavar="I/N")] = None
+    out_dir: Annotated[str, Option(
+        help="Folder for the films.", panel=Panel.OUTPUT, metavar="FOLDER")] = "."
+    name: Annotated[str, Option(
+        help="What each film is called: of {stem}, {folder}, {seed}, {model}, {memory}, {hash}.", panel=Panel.OUTPUT,
+        metavar="NAME")] = "{stem}"
+    plan: Annotated[bool, Option(
+        help="Print one command per film, for farms that schedule commands.", panel=Panel.OUTPUT)] = False
+    fail_fast: Annotated[bool, Option(
+        help="Stop at the first failure.", panel=Panel.INTERRUPTION)] = False
+    retries: Annotated[int, Option(
+        help="Retry a film up to N times after a failure that may be temporary.", panel=Panel.INTERRUPTION,
+        metavar="N", least=0)] = 0
+    engine: Annotated[Literal["local", "ray"], Option(
+        help="local: one process; ray: an actor for each GPU of a cluster.", panel=Panel.MACHINE)] = "local"
+    address: Annotated[str | None, Option(
+        help="Address of the Ray cluster; by default, RAY_ADDRESS, or a cluster that is started here and stopped "
+             "again.", panel=Panel.MACHINE, metavar="HOST:PORT")] = None
+    actors: Annotated[int | None, Option(
+        help="Number of Ray actors; by default, as many as there is room for.", panel=Panel.MACHINE, metavar="N",
+        least=1)] = None
+    cpus_per_actor: Annotated[int | None, Option(
+        help="CPUs of each Ray actor.", panel=Panel.MACHINE, metavar="N", least=1, unset="4 at most")] = None
+
+    def film(self, storyboard: str, output: str | Path | None = None) -> Request:
+        """The request for one of its films."""
+        return Request(storyboard, output, **{field.name: getattr(self, field.name) for field in fields_of(FilmOptions)})

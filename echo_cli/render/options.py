@@ -1,0 +1,152 @@
+"""Options as the annotated fields of frozen dataclasses: one field says all there is to say about an option.
+
+From the fields come the signatures of commands and of the Python API, help, completion, the log, the identity of a film
+and the command line that makes it. Knows fields, not films; which options there are, `request` says.
+"""
+
+import os
+import types
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import MISSING, dataclass, fields
+from enum import Enum, StrEnum, auto
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+from echo_cli.errors import UsageError, did_you_mean
+
+
+class Panel(StrEnum):
+    """The groups that help shows options in, in their order."""
+
+    STORYBOARD = "Storyboard"
+    PICTURE = "Picture"
+    MEMORY = "Memory"
+    MACHINE = "Machine"
+    INTERRUPTION = "Interruption"
+    OUTPUT = "Output"
+    REPORTING = "Reporting"
+
+
+class Decides(Enum):
+    """What an option decides of a film, and so whether another value asks for another film."""
+
+    NOTHING = auto()
+    FILM = auto()
+    FILM_IF_CHANGED = auto()  # films made before the option existed stay the same films
+    ENCODING = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """All that the rest of the program needs to know about a field."""
+
+    help: str
+    panel: Panel
+    flags: tuple[str, ...] = ()  # on a command line, the one to be written last; left out, the field's own name
+    argument: bool = False  # given by its place instead
+    metavar: str | None = None
+    least: float | None = None
+    unset: str | None = None  # what help says of a default of None
+    complete: str | None = None  # what a shell offers: a function of cli.complete
+    read: Callable[[Any], Any] = lambda value: value  # raises UsageError for a value that cannot be
+    text: bool = False  # a command line gives `read` its words as they are
+    write: Callable[[Any], str] = str  # back to the word of a command line
+    planned: bool = True  # whether the command line of a planned film has it
+    in_python: Any = None  # the default of the Python API, where it differs
+    decides: Decides = Decides.NOTHING
+
+
+class Field(NamedTuple):
+    """An option with its name, type and default."""
+
+    name: str
+    type: Any
+    default: Any  # MISSING where there is none
+    option: Option
+
+    @property
+    def flag(self) -> str:
+        """How messages name it, and how a command line is written."""
+        return self.option.flags[-1] if self.option.flags else "--" + self.name.replace("_", "-")
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        return next((get_args(kind) for kind in self.kinds if get_origin(kind) is Literal), ())
+
+    @property
+    def kinds(self) -> tuple[Any, ...]:
+        """The types that a value may have, None left out."""
+        union = get_origin(self.type) in (Union, types.UnionType)
+        return tuple(kind for kind in (get_args(self.type) if union else (self.type,)) if kind is not type(None))
+
+    @property
+    def repeats(self) -> bool:
+        return any(get_origin(kind) is Sequence for kind in self.kinds)
+
+    def checked(self, value: Any) -> Any:
+        """The value as it is kept; None stands for the default."""
+        if value is None and self.default is not MISSING:
+            return self.default
+        if self.choices and value not in self.choices:
+            near = did_you_mean(str(value), self.choices)
+            raise UsageError(f"{self.flag} {value}: not one of {', '.join(self.choices)}{near}",
+                             "Choose one of these.")
+        if int in self.kinds or float in self.kinds:
+            self._check_number(value)
+        if self.kinds == (bool,) and not isinstance(value, bool):
+            raise UsageError(f"{self.flag} {value!r}: must be True or False", "Say True or False.")
+        return self.option.read(value)
+
+    def _check_number(self, value: Any) -> None:
+        kind, least = "number" if float in self.kinds else "whole number", self.option.least
+        right = isinstance(value, int | float if float in self.kinds else int) and not isinstance(value, bool)
+        if not right or value != value or (least is not None and value < least):
+            bound = "" if least is None else f" of at least {least:g}"
+            raise UsageError(f"{self.flag} {value!r}: must be a {kind}{bound}", f"Give a {kind}{bound}.")
+
+    def words(self, value: Any) -> list[str]:
+        """The words of a command line that say it; none for the default."""
+        if value == self.default:
+            return []
+        if self.option.argument:
+            return [self.option.write(value)]
+        if isinstance(value, bool):
+            on, _, off = self.flag.partition("/")
+            return [on if value else off]
+        return [word for one in (value if self.repeats else (value,)) for word in (self.flag, self.option.write(one))]
+
+
+class Options:
+    """The base of dataclasses whose fields are options. A value that cannot be is a UsageError when one is made."""
+
+    def __post_init__(self) -> None:
+        for field in fields_of(type(self)):
+            object.__setattr__(self, field.name, field.checked(getattr(self, field.name)))
+
+    def values(self) -> Iterator[tuple[Field, Any]]:
+        for field in fields_of(type(self)):
+            yield field, getattr(self, field.name)
+
+
+_KNOWN: dict[type, tuple[Field, ...]] = {}
+
+
+def fields_of(kind: type[Any]) -> tuple[Field, ...]:
+    """The options of a dataclass; those that are given by their place first."""
+    if kind not in _KNOWN:
+        _KNOWN[kind] = tuple(_read_fields(kind))
+    return _KNOWN[kind]
+
+
+def _read_fields(kind: type[Any]) -> Iterator[Field]:
+    hints = get_type_hints(kind, include_extras=True)
+    for field in sorted(fields(kind), key=lambda field: bool(field.kw_only)):
+        annotated = get_args(hints[field.name]) if get_origin(hints[field.name]) is Annotated else ()
+        option = next((part for part in annotated if isinstance(part, Option)), None)
+        if option is None:
+            raise ValueError(f"{kind.__name__}.{field.name} is no option: it has no annotation that says so")
+        yield Field(field.name, annotated[0], field.default, option)
+
+
+def absolute(path: Any) -> str:
+    """A path that means the same in every folder."""
+    return os.path.abspath(path)

@@ -1,0 +1,167 @@
+"""Everything that may be asked of a film, one annotated field an option: what `generate`, `batch` and the Python API take.
+
+To add an option, add a field. A request says only what was asked for; what becomes of it together with a storyboard,
+`prepare` finds out. No torch here.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from echo_cli.errors import UsageError
+from echo_cli.models.running import Offload, Pictures, Running
+from echo_cli.render.options import Decides, Option, Options, Panel, absolute
+from echo_cli.render.signals import GRACE
+from echo_cli.storyboard.nouns import Storyboard
+from echo_cli.storyboard.sizes import read_size
+from echo_cli.video.encoding import Encoding
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+MOST_ENLARGED = 16
+
+
+def picture_size(size: Any) -> tuple[int, int]:
+    """Width and height in pixels, also from text such as 832x480."""
+    if isinstance(size, Sequence) and not isinstance(size, str) and len(size) == 2:
+        size = "x".join(map(str, size))
+    read = read_size(str(size))
+    if read is None:
+        raise UsageError(f"--size {size}: not a size", "Write WIDTHxHEIGHT in pixels, such as 832x480.")
+    return read
+
+
+def _scale(times: int) -> int:
+    if not 1 <= times <= MOST_ENLARGED:
+        raise UsageError(f"--scale {times}: pictures can be enlarged 1 to {MOST_ENLARGED} times", "Try --scale 4.")
+    return times
+
+
+def _device(name: str) -> str:
+    """Whether this machine has the device is found out when a film needs it."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise UsageError(f"no device is called '{name}'", "Use auto, cpu, cuda or cuda:N.")
+    return name
+
+
+def _dtype(name: str) -> str:
+    if name not in DTYPES:
+        raise UsageError(f"no dtype is called '{name}'", f"Use {', '.join(DTYPES)}.")
+    return name
+
+
+def _settings(settings: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
+    """As NAME=VALUE; a mapping may nest, as the storyboard's `memory` does."""
+    if isinstance(settings, Mapping):
+        return tuple(_assignments(settings, "memory"))
+    return (settings,) if isinstance(settings, str) else tuple(settings)
+
+
+def _assignments(settings: Mapping[str, Any], within: str) -> list[str]:
+    import json
+
+    found: list[str] = []
+    for name, value in settings.items():
+        full = name if name.startswith("memory.") else f"{within}.{name}"
+        found += _assignments(value, full) if isinstance(value, Mapping) else [f"{full}={json.dumps(value)}"]
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureOptions(Options):
+    """What decides the pictures, and what making them costs."""
+
+    seed: Annotated[int | None, Option(
+        help="Seed of the noise, instead of the storyboard's.", panel=Panel.STORYBOARD, metavar="N", least=0)] = None
+    model: Annotated[str | None, Option(
+        help="Model, by name or folder, instead of the storyboard's.", panel=Panel.STORYBOARD, metavar="NAME",
+        complete="models", decides=Decides.FILM,
+        write=lambda model: absolute(model) if os.path.isdir(model) else model)] = None
+    memory: Annotated[str | None, Option(
+        help="Memory policy, instead of the storyboard's.", panel=Panel.MEMORY, metavar="POLICY",
+        complete="policies", decides=Decides.FILM)] = None
+    settings: Annotated[Mapping[str, Any] | Sequence[str], Option(
+        help="A setting of the memory: --set memory.recent_frames=3.", panel=Panel.MEMORY, flags=("--set",),
+        metavar="NAME=VALUE", read=_settings)] = ()
+    size: Annotated[tuple[int, int] | None, Option(
+        help="Size of the model's pictures.", panel=Panel.PICTURE, metavar="WxH", read=picture_size, text=True,
+        write=lambda size: "x".join(map(str, size)), decides=Decides.FILM)] = None
+    device: Annotated[str, Option(
+        help="auto, cpu, cuda or cuda:N.", panel=Panel.MACHINE, metavar="NAME", read=_device)] = "auto"
+    dtype: Annotated[str, Option(
+        help="auto, float32, bfloat16 or float16.", panel=Panel.MACHINE, metavar="NAME", read=_dtype,
+        decides=Decides.FILM)] = "auto"
+    decoder: Annotated[Literal["full", "fast"], Option(
+        help="Decoder of a large model: its own codec, or a light one whose weights lie beside it.",
+        panel=Panel.MACHINE, decides=Decides.FILM_IF_CHANGED)] = "full"
+    fast: Annotated[bool, Option(
+        help="Compute a large model's linear layers in 8 bits; `bench fast` measures the effect.",
+        panel=Panel.MACHINE, decides=Decides.FILM_IF_CHANGED)] = False
+    offload: Annotated[Literal["auto", "none", "memory", "layers"], Option(
+        help="Keep on the host until needed: nothing, remembered frames (memory), or these and a large model's "
+             "layers; auto: as little as fits.", panel=Panel.MACHINE)] = "auto"
+    compile: Annotated[bool | None, Option(
+        help="Compile a large model first; by default, on a GPU.", panel=Panel.MACHINE,
+        flags=("--compile/--no-compile",))] = None
+
+    @property
+    def running(self) -> Running:
+        return Running(Pictures(self.decoder), self.fast, Offload(self.offload), self.compile)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilmOptions(PictureOptions):
+    """What else may be asked of a film that is written, alone or in a batch."""
+
+    scale: Annotated[int | None, Option(
+        help="Enlarge the pictures N times; by default, until the short side is at least 480 px.",
+        panel=Panel.PICTURE, metavar="N", read=_scale, decides=Decides.FILM)] = None
+    subtitles: Annotated[Literal["none", "srt", "burn"] | None, Option(
+        help="Write an srt file beside the film, burn them in, or none; by default, srt if a scene has one.",
+        panel=Panel.PICTURE, decides=Decides.FILM)] = None
+    force: Annotated[bool, Option(
+        help="Overwrite an existing film.", panel=Panel.OUTPUT)] = False
+    crf: Annotated[float | None, Option(
+        help="Encoding quality, lower is better.", panel=Panel.OUTPUT, metavar="N", unset="18",
+        decides=Decides.ENCODING)] = None
+    codec: Annotated[str, Option(
+        help="ffmpeg's video encoder.", panel=Panel.OUTPUT, metavar="NAME", decides=Decides.ENCODING)] = "libx264"
+    preset: Annotated[str | None, Option(
+        help="The encoder's preset.", panel=Panel.OUTPUT, metavar="NAME", unset="veryfast",
+        decides=Decides.ENCODING)] = None
+    resume: Annotated[bool, Option(
+        help="Resume an interrupted run if there is one, or discard what it left and start over.",
+        panel=Panel.INTERRUPTION, flags=("--resume/--restart",))] = True
+    checkpoint_every: Annotated[float | None, Option(
+        help="Time between checkpoints of an unfinished film; 0: only when a signal stops it.",
+        panel=Panel.INTERRUPTION, metavar="SECONDS", least=0, unset="60")] = None
+    grace: Annotated[float, Option(
+        help="How long to wait for the current block after a signal.", panel=Panel.INTERRUPTION, metavar="SECONDS",
+        least=0)] = GRACE
+    log_file: Annotated[str | os.PathLike[str] | None, Option(
+        help="Append a log of the run to this file.", panel=Panel.REPORTING, metavar="FILE", planned=False)] = None
+    progress: Annotated[Literal["auto", "bar", "plain", "json", "openjd", "deadline", "none"], Option(
+        help="How to report progress.", panel=Panel.REPORTING, in_python="none")] = "auto"
+    quiet: Annotated[bool, Option(
+        help="Print nothing but errors.", panel=Panel.REPORTING, flags=("-q", "--quiet"), planned=False)] = False
+    verbose: Annotated[bool, Option(
+        help="Also report how films are made, where the time goes, and which are skipped.", panel=Panel.REPORTING,
+        flags=("-v", "--verbose"), planned=False)] = False
+
+    @property
+    def encoding(self) -> Encoding:
+        return Encoding(self.codec, self.crf, self.preset)
+
+
+@dataclass(frozen=True)
+class Request(FilmOptions):
+    """One film: its storyboard, where it goes, and its options."""
+
+    storyboard: Annotated[str | os.PathLike[str] | Storyboard, Option(
+        help="A YAML file; - reads standard input.", panel=Panel.STORYBOARD, argument=True, metavar="STORYBOARD",
+        write=absolute)]
+    output: Annotated[str | os.PathLike[str] | None, Option(
+        help="film.mp4, a folder/, pictures as frames/%06d.png, or - for standard output; by default, the "
+             "storyboard's name in this folder.", panel=Panel.OUTPUT, flags=("--output", "-o"), metavar="OUT",
+        write=absolute)] = None
