@@ -23,8 +23,8 @@ from echo_cli.models.files.loading import stream_into
 from echo_cli.models.tiny.codec import TinyCodec
 from echo_cli.models.wan.rehearsal import Random
 from echo_cli.render.film import make
-from echo_cli.render.prepare import SMALLEST_SIDE
 from echo_cli.render.outputs import outputs_of
+from echo_cli.render.prepare import SMALLEST_SIDE
 from echo_cli.render.progress import Progress, Step
 from echo_cli.render.signals import Interruption
 from echo_cli.runtime import Runtime

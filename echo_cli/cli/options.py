@@ -16,6 +16,7 @@ from echo_cli.render.options import Field, Option, Options, Panel, fields_of
 
 # Read by the error boundary, which sees the arguments even when they cannot be parsed.
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but errors.")]
 
 
 @dataclass(frozen=True, kw_only=True)

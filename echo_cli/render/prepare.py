@@ -1,5 +1,5 @@
-"""From a request to a job: the storyboard is read, and what the request says over it is put into it. No model is loaded;
-no torch.
+"""From a request to a job: the storyboard is read, and what the request says over it is put into it. No model is
+loaded; no torch.
 
 Which storyboards are right depends on the models and memory policies that are installed: `storyboard_rules`.
 """

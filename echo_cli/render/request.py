@@ -1,4 +1,4 @@
-"""Everything that may be asked of a film, one annotated field an option: what `generate`, `batch` and the Python API take.
+"""Everything that may be asked of a film, one annotated field an option: for `generate`, `batch` and the Python API.
 
 To add an option, add a field. A request says only what was asked for; what becomes of it together with a storyboard,
 `prepare` finds out. No torch here.

@@ -159,7 +159,7 @@ def fast(
 
     runtime = Runtime.choose(device, dtype)
     result = measure(spec_named(spec), runtime, depth=layers, size=size and picture_size(size), blocks=blocks,
-                     policy=policy, compiled=runtime.device.type == "cuda" if compiled is None else compiled)
+                    policy=policy, compiled=runtime.device.type == "cuda" if compiled is None else compiled)
     if json:
         print(json_text.dumps(result.as_dict()))
         return

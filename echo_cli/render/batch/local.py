@@ -23,7 +23,7 @@ def by_model(films: Sequence[Film]) -> list[Film]:
 
 def make_films(films: Sequence[Film], batch: BatchRequest, tally: Tally,
                interruption: Interruption) -> Iterator[Outcome]:
-    """An outcome for every film, as it comes; a signal, or a failure of a batch that shall fail fast, leaves the rest."""
+    """An outcome for every film, as it comes; a signal, or a failure in a batch that fails fast, leaves the rest."""
     studio, stopped = Studio(batch.retries), False
     for film in by_model(films):
         outcome = left(film) if stopped else studio.make(film, tally.of(film.number), interruption)

@@ -93,7 +93,8 @@ def make_films(films: Sequence[Film], batch: BatchRequest, tally: Tally,
         room, needs = _room(ray, batch)
         crew = _Crew(ray, batch.retries, needs)
         try:
-            yield from _hand_out(crew, by_model(films), min(batch.actors or room, len(films)), batch, tally, interruption)
+            size = min(batch.actors or room, len(films))
+            yield from _hand_out(crew, by_model(films), size, batch, tally, interruption)
         finally:
             crew.dismiss()
 
@@ -273,7 +274,8 @@ def _room(ray: ModuleType, batch: BatchRequest) -> tuple[int, dict[str, int]]:
         raise MissingError(
             "no machine of the Ray cluster has a GPU", "use --device auto, or join machines that have one"
         )
-    needs = {"CPU": batch.cpus_per_actor or max(1, min(CPUS, most["CPU"])), "GPU": int(batch.device != "cpu" and most["GPU"] > 0)}
+    cpus = batch.cpus_per_actor or max(1, min(CPUS, most["CPU"]))
+    needs = {"CPU": cpus, "GPU": int(batch.device != "cpu" and most["GPU"] > 0)}
     room = sum(min(int(node.get(kind, 0)) // need for kind, need in needs.items() if need) for node in nodes)
     if not room:
         raise MissingError(f"no machine of the Ray cluster has room for an actor of {needs['CPU']} CPUs"

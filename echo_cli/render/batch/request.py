@@ -44,4 +44,5 @@ class BatchRequest(FilmOptions):
 
     def film(self, storyboard: str, output: str | Path | None = None) -> Request:
         """The request for one of its films."""
-        return Request(storyboard, output, **{field.name: getattr(self, field.name) for field in fields_of(FilmOptions)})
+        options = {field.name: getattr(self, field.name) for field in fields_of(FilmOptions)}
+        return Request(storyboard, output, **options)
