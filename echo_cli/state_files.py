@@ -7,6 +7,7 @@ several is the last one is not known here.
 import hashlib
 import json
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -47,11 +48,13 @@ def write_state(path: Path, nest: Nest) -> Stored:
         offset = end
     head = json.dumps(told, separators=(",", ":")).encode()
     head += b" " * (-len(head) % 8)
+    parts: Iterator[bytes | memoryview] = chain((struct.pack("<Q", len(head)), head),
+                                                (_bytes(tensors[name]) for name in order))
     digest, size = hashlib.sha256(), 0
     with told_as_output(path):
         try:
             with path.open("wb") as file:
-                for part in chain((struct.pack("<Q", len(head)), head), (_bytes(tensors[name]) for name in order)):
+                for part in parts:
                     digest.update(part)
                     size += file.write(part)
             flush(path)
@@ -81,4 +84,4 @@ def read_state(path: Path, stored: Stored) -> Nest:
 
 
 def _bytes(tensor: Tensor) -> memoryview:
-    return memoryview(tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy())
+    return tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy().data

@@ -87,6 +87,7 @@ def read_tree(text: str, source: str) -> Node:
                        "Write the repeated values out, or put common words under 'style'.")
     except yaml.MarkedYAMLError as error:
         at = error.problem_mark or error.context_mark
+        assert at is not None, "a marked error has a mark"
         mark = Mark(at.line + 1, at.column + 1)
         raise fail(mark, *_syntax(error, text, at.index)) from None
     except yaml.reader.ReaderError as error:
@@ -147,13 +148,14 @@ def _expanded(node: Node, known: dict[int, int], open_nodes: set[int]) -> int:
 
 def _joined(node: ScalarNode) -> str:
     """Its text, the halves of characters that JSON escapes as two put together; a half alone is refused."""
-    if not _HALF.search(node.value):
-        return node.value
+    text: str = node.value
+    half = _HALF.search(text)
+    if half is None:
+        return text
     try:
-        return node.value.encode("utf-16", "surrogatepass").decode("utf-16")
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
     except UnicodeDecodeError:
-        half = f"\\u{ord(_HALF.search(node.value)[0]):04X}"
-        raise ComposerError(None, None, f"escape {half} is half a character; write the character itself",
+        raise ComposerError(None, None, f"escape \\u{ord(half[0]):04X} is half a character; write the character itself",
                             node.start_mark) from None
 
 

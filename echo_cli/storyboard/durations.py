@@ -13,7 +13,7 @@ _DECIMAL = r"\d+(?:\.\d+)?"
 _UNITS = re.compile(rf"(?:({_DECIMAL})h)?(?: ?({_DECIMAL})m)?(?: ?({_DECIMAL})s)?(?: ?({_DECIMAL})ms)?", re.ASCII)
 _BARE = re.compile(_DECIMAL, re.ASCII)
 _CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d\d(?:\.\d+)?)", re.ASCII)
-_SCALE = (3600, 60, 1, Fraction(1, 1000))
+_SCALE = (Fraction(3600), Fraction(60), Fraction(1), Fraction(1, 1000))
 
 
 def exact(seconds: float) -> Fraction:

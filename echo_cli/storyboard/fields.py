@@ -6,7 +6,7 @@ Knows types and ranges, not what a storyboard is made of.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
@@ -16,6 +16,7 @@ from echo_cli.storyboard.durations import read_duration
 from echo_cli.storyboard.mistakes import Mark, Mistakes
 
 MERGE = "<<"
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -40,7 +41,7 @@ class Fields:
     def node(self, key: str) -> Node | None:
         return self.entries[key][1] if key in self.entries else None
 
-    def value(self, key: str, read: Callable[[object], Any] = lambda value: value) -> Any:
+    def value(self, key: str, read: Callable[[object], T]) -> T | None:
         """The scalar at `key` as `read` understands it; None when it is absent or wrong; the latter is noted."""
         node = self.node(key)
         if node is None:

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from echo_cli.errors import UsageError, did_you_mean
 from echo_cli.storyboard.nouns import AUTO, Kind, Scene
@@ -64,26 +65,29 @@ def likeness(one: Feature, other: Feature) -> float:
     return sum(weight * other[word] for word, weight in one.items() if word in other)
 
 
-class _Rows(Sequence[Sequence[float]]):
+class Similarities(Protocol):
+    """A row a scene: its similarity to every scene of the film."""
+
+    def __getitem__(self, scene: int, /) -> Sequence[float]: ...
+
+
+class _Rows:
     """A square of similarities; a row is computed when it is asked for, since few scenes recall."""
 
     def __init__(self, rows: Sequence[Feature]) -> None:
         self._rows = rows
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: int) -> list[float]:
-        one = self._rows[index]
+    def __getitem__(self, scene: int, /) -> list[float]:
+        one = self._rows[scene]
         return [likeness(one, other) for other in self._rows]
 
 
-def similarities(prompts: Sequence[str]) -> Sequence[Sequence[float]]:
+def similarities(prompts: Sequence[str]) -> Similarities:
     """Every prompt against every other, itself included."""
     return _Rows(features(prompts))
 
 
-def plan_recalls(scenes: Sequence[Scene], similarities: Sequence[Sequence[float]], pool: int) -> dict[int, Recall]:
+def plan_recalls(scenes: Sequence[Scene], similarities: Similarities, pool: int) -> dict[int, Recall]:
     """The partner of each recalling scene: the one it names, else the best of the last `pool`, the first on ties."""
     places = {scene.id: index for index, scene in reversed(list(enumerate(scenes)))}
     plan = {}
@@ -95,7 +99,7 @@ def plan_recalls(scenes: Sequence[Scene], similarities: Sequence[Sequence[float]
                              hint="Leave out its transition.")
         row = similarities[index]
         scores = tuple((past, row[past]) for past in range(max(0, index - pool), index))
-        if scene.recall in (None, AUTO):
+        if scene.recall is None or scene.recall == AUTO:
             partner = max(scores, key=lambda entry: entry[1])[0]
         else:
             partner = places.get(scene.recall, len(scenes))

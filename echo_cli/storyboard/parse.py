@@ -100,7 +100,7 @@ def _check_lengths(storyboard: Storyboard, scenes: list["_SceneReader"], rules: 
 def _read_size(top: Fields) -> tuple[int, int] | None:
     if "size" not in top:
         return None
-    text = top.value("size")
+    text = top.value("size", lambda value: value)
     size = read_size(text) if isinstance(text, str) else None
     if size is None:
         top.note("size", f"size must be WIDTHxHEIGHT in pixels, such as 832x480, not {short(text)}")
@@ -159,9 +159,10 @@ def _scene_entries(top: Fields) -> list[Fields]:
     if not top.is_mapping:
         return []
     if not isinstance(node, SequenceNode) or not node.value:
-        empty = node is None or isinstance(node, SequenceNode) or node.tag.endswith(":null")
-        top.note("scenes", "a storyboard needs scenes: a list, each with an id, a prompt and a duration" if empty else
-                 f"scenes must be a list, each scene beginning with '- ', not {kind_of(node)}")
+        if node is None or isinstance(node, SequenceNode) or node.tag.endswith(":null"):
+            top.note("scenes", "a storyboard needs scenes: a list, each with an id, a prompt and a duration")
+        else:
+            top.note("scenes", f"scenes must be a list, each scene beginning with '- ', not {kind_of(node)}")
         return []
     return [fields_of(entry, "a scene", f"scene {number}: ", SCENE_KEYS, top.mistakes)
             for number, entry in enumerate(node.value, start=1)]

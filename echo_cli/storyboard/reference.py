@@ -49,8 +49,8 @@ def _scene(part: str) -> ReferenceScene:
 
 def total_seconds(scenes: list[ReferenceScene]) -> float | None:
     """The film's length; None as soon as one scene has no duration."""
-    seconds = [scene.seconds for scene in scenes]
-    return None if not seconds or None in seconds else sum(seconds)
+    seconds = [scene.seconds for scene in scenes if scene.seconds is not None]
+    return sum(seconds) if seconds and len(seconds) == len(scenes) else None
 
 
 def latent_frames(seconds: float, geometry: Geometry) -> int:

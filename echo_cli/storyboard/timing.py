@@ -51,9 +51,9 @@ def _from_durations(scenes: Sequence[Asked], length: Given | None) -> list[Fract
     for scene in scenes[:-1] if length else scenes:
         if scene.duration is None:
             scene.scene.note("duration", "how long does it last? Add 'duration: 10s', or an 'at' to every scene")
-    known = times if last.duration else times[:-1]
-    if length is None or length.seconds is None or None in known:
-        return None if None in times else times
+    known = _all(times if last.duration else times[:-1])
+    if length is None or length.seconds is None or known is None:
+        return _all(times)
     total = sum(known, Fraction(0))
     if last.duration is None:
         if total >= length.seconds:
@@ -64,7 +64,13 @@ def _from_durations(scenes: Sequence[Asked], length: Given | None) -> list[Fract
         last.scene.mistakes.note(length.mark, f"length is {describe(length.seconds)}, but the scenes last "
                                  f"{describe(total)} (the last duration is on line {last.duration.mark.line}); "
                                  "leave one of them out")
-    return times
+    return known
+
+
+def _all(times: Sequence[Fraction | None]) -> list[Fraction] | None:
+    """The times, or None if any of them is missing."""
+    known = [time for time in times if time is not None]
+    return known if len(known) == len(times) else None
 
 
 def _from_ats(scenes: Sequence[Asked], length: Given | None) -> list[Fraction] | None:
@@ -79,9 +85,10 @@ def _from_ats(scenes: Sequence[Asked], length: Given | None) -> list[Fraction] |
             scene.scene.note("at", f"at {describe(end)} is not later than the scene before, which begins at "
                              f"{describe(start)} (line {line})")
     end = _end(last, starts[-1], length)
-    if end is None or None in starts:
+    known = _all(starts)
+    if end is None or known is None:
         return None
-    return [later - earlier for earlier, later in zip(starts, [*starts[1:], end], strict=True)]
+    return [later - earlier for earlier, later in zip(known, [*known[1:], end], strict=True)]
 
 
 def _refuse_mixtures(scenes: Sequence[Asked]) -> None:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from echo_cli.errors import UsageError
 from echo_cli.files import open_regular, parse_json, partial
@@ -26,6 +26,8 @@ from echo_cli.trace.records import (
 from echo_cli.trace.rows import dump, from_row
 
 Data = bytes | mmap.mmap
+T = TypeVar("T")
+OfScene = TypeVar("OfScene", bound=SceneRecord | RecallFrameRecord)
 
 OPENING = re.compile(rb'\{"format":"%s","version":(\d+),"header":' % FORMAT.encode())
 RECORDS = b',"records":['
@@ -154,7 +156,9 @@ def _lay_out(path: Path, data: Data, begins_as_ours: bool) -> bytes:
 
 
 def _read_lines(path: Path, data: Data, head: bytes) -> Trace:
-    header: Header = _typed(Header, path, head, Line(OPENING.match(head).end(), len(head) - len(RECORDS), 1))
+    opening = OPENING.match(head)
+    assert opening is not None, "it has been laid out as ours"
+    header = _typed(Header, path, head, Line(opening.end(), len(head) - len(RECORDS), 1))
     film = header.film
     if not header.timeline or not film.fps > 0 or min(film.pictures, film.block_frames, film.frame_pictures) < 1:
         raise _damaged(path, 1)
@@ -187,7 +191,7 @@ def _read_lines(path: Path, data: Data, head: bytes) -> Trace:
                  None if totals else _notice(path, header, len(blocks)), data, blocks)
 
 
-def _of_scene(record: Any, header: Header, path: Path, line: Line) -> Any:
+def _of_scene(record: OfScene, header: Header, path: Path, line: Line) -> OfScene:
     """Refuses a record that names a scene which the film does not have."""
     others = (record.recalled, *(each.scene for each in record.candidates)) if isinstance(record, SceneRecord) else ()
     if any(not 0 <= scene < len(header.timeline) for scene in (record.scene, *others) if scene is not None):
@@ -233,12 +237,13 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _typed(cls: type, path: Path, data: Data, line: Line) -> Any:
+def _typed(cls: type[T], path: Path, data: Data, line: Line) -> T:
     row = _decode(path, data, line)
     try:
-        return from_row(cls, row)
+        record: T = from_row(cls, row)
     except (TypeError, ValueError, KeyError, AttributeError):
         raise _damaged(path, line.number) from None
+    return record
 
 
 def _damaged(path: Path, number: int) -> UsageError:

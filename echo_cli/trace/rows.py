@@ -18,14 +18,15 @@ from echo_cli.layout import Segment
 from echo_cli.trace.records import KINDS, Record
 
 DIGITS = 6  # after the point, or significant ones of a number below one: more than a float32 knows
-OMITTED = {Segment: ("slots", "fades")}  # where frames lie in the store concerns only the store
+# Where frames lie in the store concerns only the store.
+OMITTED: Mapping[type, tuple[str, ...]] = {Segment: ("slots", "fades")}
 LARGEST = 1 << 53  # beyond it, whole numbers of JSON are not exact everywhere
 PLAIN = frozenset({int, str, bool, type(None)})
 
 
-def to_row(value: Any) -> Any:
+def to_row(value: object) -> Any:
     """A record, or any part of one, as plain JSON values."""
-    return _writer(type(value))(value)
+    return _writer(type(value))(value)  # type: ignore[arg-type]  # a class is hashable; mypy asks its instances
 
 
 def to_line(record: Record) -> str:
@@ -85,11 +86,11 @@ def _maker(hint: Any) -> Callable[[Any], Any]:
         return lambda row: tuple(map(each, row))
     if origin is tuple:
         return _array_maker(tuple, inner)
-    if is_dataclass(hint):
+    if isinstance(hint, type) and is_dataclass(hint):
         makers = {name: _maker(part) for name, part in get_type_hints(hint).items()}
         return lambda row: hint(**{key: makers[key](item) for key, item in _items(row) if key in makers})
     if isinstance(hint, type) and issubclass(hint, tuple):  # a NamedTuple is an array in JSON
-        return _array_maker(hint._make, tuple(get_type_hints(hint).values()))
+        return _array_maker(lambda items: hint(*items), tuple(get_type_hints(hint).values()))
     if origin is Mapping:
         value = _maker(inner[1])
         return lambda row: {key: value(item) for key, item in _items(row)}

@@ -25,7 +25,7 @@ from echo_cli.trace.inspect import (
 )
 from echo_cli.trace.look import clock, colour_of, number, plural, ranges, size, ticks
 from echo_cli.trace.reader import Trace
-from echo_cli.trace.records import BlockRecord, SceneRecord
+from echo_cli.trace.records import BlockRecord, DecayMap, SceneRecord
 
 GLYPHS = {Role.TRANSITION: "╳", Role.ANCHOR: "█", Role.HISTORY: "▒", Role.QUERY: "◆", Role.RECENT: "▓",
           Role.CURRENT: "░"}
@@ -211,7 +211,7 @@ def scene_detail(trace: Trace, record: SceneRecord, first: BlockRecord | None) -
         parts += [_bar(trace.header.timeline[each.scene].id, each.score, each.scene == record.recalled)
                   for each in ranked(record.candidates)]
     if first and first.measured and first.measured.decay:
-        parts += ["", Text("how fast the remembered frame fades, cell by cell", style="dim"), decay_map(first)]
+        parts += ["", *decay_map(first.measured.decay)]
     return Group(*parts)
 
 
@@ -221,8 +221,7 @@ def _bar(name: str, score: float | None, chosen: bool) -> Text:
                          f" {number(score)}")
 
 
-def decay_map(record: BlockRecord) -> RenderableType:
-    decay = record.measured.decay
+def decay_map(decay: DecayMap) -> tuple[Text, ...]:
     known = [rate for rate in decay.rates if rate is not None] or [1.0]
     low, high = min(known), max(known)
     wide, lines = 2 if decay.cols <= 30 else 1, []
@@ -230,9 +229,10 @@ def decay_map(record: BlockRecord) -> RenderableType:
         rates = decay.rates[row * decay.cols:(row + 1) * decay.cols]
         lines.append("".join(wide * SHADES[0 if rate is None else 1 + round(3 * (rate - low) / ((high - low) or 1))]
                              for rate in rates))
-    return Group(*(Text(f"  {line}") for line in lines),
-                 Text(f"  {SHADES[1] * 2} keeps {low:.2f} of its weight a block   {SHADES[4] * 2} keeps {high:.2f}",
-                      style="dim"))
+    return (Text("how fast the remembered frame fades, cell by cell", style="dim"),
+            *(Text(f"  {line}") for line in lines),
+            Text(f"  {SHADES[1] * 2} keeps {low:.2f} of its weight a block   {SHADES[4] * 2} keeps {high:.2f}",
+                 style="dim"))
 
 
 def block_detail(trace: Trace, record: BlockRecord, layer: int | None = None) -> Group:
@@ -256,7 +256,7 @@ def block_detail(trace: Trace, record: BlockRecord, layer: int | None = None) ->
         _line("calibration", record.calibration.value)]
     parts += _block_facts(record, layer, [scene.id for scene in trace.header.timeline])
     if measured and measured.decay:
-        parts += ["", Text("how fast the remembered frame fades, cell by cell", style="dim"), decay_map(record)]
+        parts += ["", *decay_map(measured.decay)]
     return Group(*parts)
 
 
@@ -266,9 +266,11 @@ def _block_facts(record: BlockRecord, layer: int | None, ids: list[str]) -> Iter
         yield _line("rolled in", f"frames {', '.join(map(str, record.rolling.frames))}"
                                  f"{', backwards' if record.rolling.reverse else ''}")
     of_layer = measured.layers[layer] if measured and layer is not None else None
-    chosen = of_layer.chosen if of_layer else measured.chosen.frames if measured and measured.chosen else ()
+    chosen: tuple[tuple[int, float], ...] = of_layer.chosen if of_layer else ()
+    scores = ""
+    if not of_layer and measured and measured.chosen:
+        chosen, scores = measured.chosen.frames, " · scores {} / {} / {}".format(*map(number, measured.chosen.scores))
     if chosen:
-        scores = "" if of_layer else " · scores {} / {} / {}".format(*map(number, measured.chosen.scores))
         yield _line("history", ", ".join(f"frame {frame}: {tokens:g}" for frame, tokens in chosen) + scores)
     drift = of_layer.drift if of_layer else measured.drift if measured else None
     if drift:

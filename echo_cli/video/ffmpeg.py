@@ -21,7 +21,7 @@ def executable() -> str:
     import imageio_ffmpeg
 
     try:
-        binary = imageio_ffmpeg.get_ffmpeg_exe()
+        binary: str = imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError as error:
         raise MissingError("there is no ffmpeg on this machine",
                            "Run `pip install imageio-ffmpeg`, or set IMAGEIO_FFMPEG_EXE to a binary.") from error

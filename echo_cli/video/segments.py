@@ -112,11 +112,11 @@ class SegmentedFilm:
 
     def mark(self) -> "Mark":
         """A mark at the current picture. What lies there now stays, whatever is written after it."""
-        raw = None
+        raw: _RawMark | None = None
         if self._current:
             with told_as_output(self.target.path):
                 raw = self._current.raw.marked()
-        self._marked = raw and raw.path
+        self._marked = raw.path if raw else None
         return Mark(self.target.path, self._folder, self.pictures, self._whole, self._chain.copy(), self._ending, raw)
 
     def rely(self) -> None:
@@ -187,10 +187,11 @@ class SegmentedFilm:
 
     def _turn(self) -> None:
         """The segment has all its pictures: its encoder ends while the next one begins."""
-        assert self._current is not None
+        ending = self._current
+        assert ending is not None
         self._settle()
-        self._current, self._ending = None, self._current
-        self._ending.end()
+        self._current, self._ending = None, ending
+        ending.end()
 
     def _settle(self) -> None:
         """Wait for the segment that was ending."""
