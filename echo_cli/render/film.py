@@ -197,6 +197,7 @@ def _write_blocks(
     totals = keeper.left.times if keeper and keeper.left else Times(0.0, 0.0, 0.0, 0.0)
 
     def write(result: BlockResult, pictures: Later) -> Times:
+        result.check()
         if keeper:
             keeper.check()
         before = film.pictures

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from echo_cli.errors import EchoError
 from echo_cli.layout import Layout
 from echo_cli.memory.policies.base import Facts, Policy, Transition
 from echo_cli.memory.store import CleanPass, KVStore, Placement
 from echo_cli.models.transformer import Text, Transformer
 from echo_cli.rollout.sampling import clean_pass, denoise, schedule
 from echo_cli.rollout.stopwatch import Stopwatch
-from echo_cli.runtime import Noise, upload
+from echo_cli.runtime import Later, Noise, upload
 from echo_cli.spec import Grid
 from echo_cli.state import Nest, moved
 from echo_cli.storyboard.nouns import Block, Timeline
@@ -32,7 +33,16 @@ class BlockResult:
     facts: Facts
     bytes: int  # tensors that memory holds
     times: Stopwatch
+    finite: Later  # whether every latent is a number
     state: Callable[[], Nest]  # all that the blocks after this one depend on; to be called before the next is asked for
+
+    def check(self) -> None:
+        """An EchoError if some latent is not finite. Call it a block later, when it does not wait."""
+        if not self.finite.read():
+            raise EchoError(
+                f"block {self.block.index} of the film holds values that are not finite: it would be black or noise",
+                "Check the weights: echo-cli models check. If they are complete, use --dtype bfloat16 or float32.",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +102,8 @@ def rollout(timeline: Timeline, transformer: Transformer, prompts: Sequence[Tens
             if block.closes:
                 policy.close_scene(block, store)
             remembered.add(block, latents, layout)
-        yield BlockResult(block, latents, layout, transition, facts, store.bytes + policy.bytes, watch, state)
+        yield BlockResult(block, latents, layout, transition, facts, store.bytes + policy.bytes, watch,
+                          Later(latents.isfinite().all()), state)
 
 
 class LatentMemory:

@@ -21,7 +21,7 @@ from echo_cli.render.manifest import Standing, standing
 from echo_cli.render.progress import Progress, Step
 from echo_cli.render.signals import Interruption
 from echo_cli.rollout.plan import film, plan_policy
-from echo_cli.runtime import Runtime
+from echo_cli.runtime import KeyedNoise, Runtime
 from echo_cli.trace.reader import read_trace
 from echo_cli.trace.records import Calibration
 from echo_cli.video import read
@@ -48,6 +48,22 @@ def lossless(folder: Path, **choices) -> np.ndarray:
 
 def pngs(folder: Path) -> np.ndarray:
     return np.stack([np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))])
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "%04d.png"])
+def test_a_film_that_stops_being_numbers_ends_at_that_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Weights that are finite, and of which a sum is not: no black film, no manifest, and the block is named."""
+    drawn = KeyedNoise.__call__
+    monkeypatch.setattr(KeyedNoise, "__call__", lambda noise, block, step, shape:
+                        drawn(noise, block, step, shape) * (1e38 if block.index == 2 else 1))
+    with pytest.raises(EchoError, match="block 2 of the film holds values that are not finite") as caught:
+        made(job(tmp_path, name=name))
+    assert caught.value.exit_code == 1 and "models check" in caught.value.hint
+    assert not [path for path in tmp_path.rglob("*.*") if path.suffix in (".mp4", ".json") and path.is_file()
+                and ".resume" not in str(path)]
+    assert not list(tmp_path.glob("*.png"))
 
 
 @pytest.mark.parametrize(

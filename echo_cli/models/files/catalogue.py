@@ -7,7 +7,7 @@ that is torch needed.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from echo_cli.errors import EchoError, MissingError
 from echo_cli.models.files.download import RELEASES, halves, receipt
@@ -18,7 +18,11 @@ from echo_cli.models.registry import Family, Found, find, folders, models_folder
 from echo_cli.models.tiny.parts import WEIGHTS, index, part_path
 from echo_cli.models.tiny.parts import check as tiny_hash
 from echo_cli.models.tiny.words import TABLES
+from echo_cli.models.wan.hashes import PARTS
 from echo_cli.spec import TINY
+
+if TYPE_CHECKING:
+    from echo_cli.models.files.tensors import Tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,11 @@ def checked(found: Found) -> dict[str, str]:
             f"model '{found.name}' is not in {models_folder()}", hint=f"echo-cli models get {found.name} fetches it."
         )
     if found.family is Family.TINY:
-        return {"all": tiny_hash(placed.folder), **index(placed.folder)["sha256"]}
+        from echo_cli.models.files.tensors import Safetensors
+
+        hashes = {"all": tiny_hash(placed.folder), **index(placed.folder)["sha256"]}
+        _read_through(*(Safetensors([part_path(placed.folder, part)]) for part in hashes if part != "all"))
+        return hashes
     from echo_cli.models.wan.weights import open_weights
 
     if half := halves(placed.folder):
@@ -110,7 +118,18 @@ def checked(found: Found) -> dict[str, str]:
     for path in placed.folder.rglob("*"):
         forget(path)
     weights = open_weights(placed.folder)
-    return {"all": weights.digest, **weights.hashes}
+    hashes = {"all": weights.digest, **weights.hashes}
+    _read_through(*map(weights.part, PARTS), *filter(None, [weights.fast_decoder]))
+    return hashes
+
+
+def _read_through(*parts: "Tensors") -> None:
+    """Every tensor, once: a MissingError names one that is not of finite numbers."""
+    from echo_cli.models.files.tensors import Numbers
+
+    for part in map(Numbers, parts):
+        for name in part.names():
+            part.read(name)
 
 
 def _placed(found: Found) -> Found:

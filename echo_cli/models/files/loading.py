@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from echo_cli.errors import MissingError
-from echo_cli.models.files.tensors import Tensors, check, shapes
+from echo_cli.models.files.tensors import Given, Numbers, Tensors, check, shapes
 from echo_cli.models.transformer import Transformer
 from echo_cli.spec import ModelSpec
 
@@ -34,6 +34,7 @@ def stream_into(
 ) -> nn.Module:
     """`fill`, one tensor at a time: the whole never stands beside the module a second time."""
     check(shapes_of(module), shapes(weights), weights.where)
+    weights = Numbers(weights)
     for name in weights.names():
         path, _, leaf = name.rpartition(".")
         owner, tensor = module.get_submodule(path), weights.read(name).detach().to(device, dtype)
@@ -66,14 +67,16 @@ def random_transformer(spec: ModelSpec, seed: int, device: torch.device | str = 
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of one file, or a MissingError that says why not."""
+    """All tensors of one file, floating-point and finite, or a MissingError that says why not."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not path.is_file():
         raise MissingError(f"{path}: no such weights file", hint="echo-cli doctor says which weights are here.")
     try:
-        return load_file(path)
+        weights = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise MissingError(f"{path}: the weights file is damaged ({error})",
                            hint="Fetch or convert it again.") from error
+    numbers = Numbers(Given(weights, str(path)))
+    return {name: numbers.read(name) for name in numbers.names()}

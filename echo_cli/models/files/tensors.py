@@ -7,6 +7,7 @@ whatever renames or merges is laid over it. Pickled files are opened as bare ten
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -85,7 +86,10 @@ class Safetensors:
         return tuple(self._slices[name].get_shape())
 
     def dtype(self, name: str) -> torch.dtype:
-        return SAFETENSORS_DTYPES[self._slices[name].get_dtype()]
+        kind = self._slices[name].get_dtype()
+        if kind not in SAFETENSORS_DTYPES:
+            raise MissingError(f"{self.where}: {name} is of {kind}, which no weights should be", hint=_AGAIN)
+        return SAFETENSORS_DTYPES[kind]
 
     def read(self, name: str) -> Tensor:
         return self._files[name].get_tensor(name)
@@ -110,6 +114,7 @@ SAFETENSORS_DTYPES = {
 def unpickled(path: Path) -> Mapping[str, Any]:
     """What a `.pt` or `.pth` file holds, its tensors left in the file until they are touched."""
     try:
+        _check_archive(path)
         held = _bare(path)
     except FileNotFoundError:
         raise MissingError(f"{path}: no such weights file", hint=_AGAIN) from None
@@ -138,7 +143,22 @@ _DAMAGES = (
     TypeError,
     ImportError,
     AssertionError,
+    zipfile.BadZipFile,
 )
+
+
+def _check_archive(path: Path) -> None:
+    """torch stores its archives uncompressed; one that inflates to more than the file holds was not saved by torch."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+    if packed or sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise MissingError(
+            f"{path}: this archive is compressed, which weights saved by torch never are: refused",
+            hint="Take the weights from their publisher, best as safetensors.",
+        )
 
 
 def _bare(path: Path) -> Any:
@@ -233,6 +253,48 @@ class Renamed:
 
     def read(self, name: str) -> Tensor:
         return self._tensors.read(self._names[name])
+
+
+class Numbers:
+    """Tensors that a model can compute with: floating-point ones, asked at once, and finite ones, as each is read."""
+
+    def __init__(self, tensors: Tensors) -> None:
+        self._tensors, self.where = tensors, tensors.where
+        check_dtypes({name: tensors.dtype(name) for name in tensors.names()}, self.where)
+
+    def names(self) -> Sequence[str]:
+        return self._tensors.names()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._tensors.shape(name)
+
+    def dtype(self, name: str) -> torch.dtype:
+        return self._tensors.dtype(name)
+
+    def read(self, name: str) -> Tensor:
+        return finite(name, self._tensors.read(name), self.where)
+
+
+def check_dtypes(dtypes: Mapping[str, torch.dtype], where: str) -> None:
+    """Raise a MissingError for weights that are integers, Booleans or complex numbers."""
+    wrong = [f"{name} is of {str(kind).removeprefix('torch.')}" for name, kind in dtypes.items()
+             if not kind.is_floating_point]
+    if wrong:
+        raise MissingError(
+            f"{where}: weights must be floating-point numbers: {shown(wrong)}",
+            hint="Take the file in float32, bfloat16 or float16 from its publisher; quantised weights cannot be read.",
+        )
+
+
+def finite(name: str, tensor: Tensor, where: str) -> Tensor:
+    """The tensor; a MissingError if it holds NaN or infinities."""
+    values = tensor.detach()
+    if values.dtype.itemsize == 1:  # sums of eight-bit numbers are not known everywhere
+        values = values.to(torch.bfloat16)
+    # A sum is finite only if every value is, and takes one reading. Where it is not, it may still have overflowed.
+    if not torch.isfinite(values.sum(dtype=torch.float32)) and not torch.isfinite(values).all():
+        raise MissingError(f"{where}: {name} holds values that are not finite (NaN or infinity)", hint=_AGAIN)
+    return tensor
 
 
 class Without(Renamed):

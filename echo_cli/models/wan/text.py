@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from echo_cli.errors import MissingError
+from echo_cli.models.files.tensors import finite
 from echo_cli.runtime import Runtime, upload
 
 ROWS = 512
@@ -27,6 +28,8 @@ EMBEDDING, NORM = "shared.weight", "encoder.final_layer_norm.weight"
 
 class Weights(Protocol):
     """Tensors that are read one at a time."""
+
+    where: str
 
     def read(self, name: str) -> Tensor: ...
 
@@ -63,19 +66,23 @@ class Stack:
     def __call__(self, prompts: Sequence[Tensor]) -> list[Tensor]:
         """Indices [token] of each prompt, on the host → rows [token, dim]. No padding is ever computed."""
         embedding = self.weights.read(EMBEDDING)
-        hidden = [embedding[indices].to(self.device, self.dtype).unsqueeze(0) for indices in prompts]
+        hidden = [finite(EMBEDDING, embedding[indices], self.weights.where).to(self.device, self.dtype).unsqueeze(0)
+                  for indices in prompts]
         del embedding
         for layer in range(self.layers):
             self._pour(layer)
             hidden = [self._mould(inputs_embeds=rows).last_hidden_state for rows in hidden]
-        norm = self.weights.read(NORM).to(self.device, self.dtype)
+        norm = self._read(NORM)
         return [self._normed(rows[0], norm) for rows in hidden]
 
     def _pour(self, layer: int) -> None:
         """One layer's weights into the mould; those of the layer before go."""
         names = [name for name in self._mould.state_dict() if name.startswith("block.0.")]
-        self._mould.load_state_dict({name: self.weights.read(f"encoder.block.{layer}.{name.removeprefix('block.0.')}")
-                                    .to(self.device, self.dtype) for name in names}, strict=False, assign=True)
+        self._mould.load_state_dict({name: self._read(f"encoder.block.{layer}.{name.removeprefix('block.0.')}")
+                                     for name in names}, strict=False, assign=True)
+
+    def _read(self, name: str) -> Tensor:
+        return finite(name, self.weights.read(name), self.weights.where).to(self.device, self.dtype)
 
     def _normed(self, rows: Tensor, weight: Tensor) -> Tensor:
         wide = rows.float()

@@ -34,6 +34,7 @@ from echo_cli.models.files.tensors import (
     Without,
     adapter,
     check,
+    check_dtypes,
     checkpoint,
     opened,
     shapes,
@@ -124,6 +125,8 @@ def open_weights(folder: Path, choice: Choice = Choice()) -> Weights:
         check(shapes_of(Transformer(spec)), shapes(transformer), transformer.where)
         check(shapes_of(WanCodec(told["codec"]).vae), shapes(codec), codec.where)
     check(text_shapes(told["text"]), shapes(text), text.where)
+    for part in (transformer, codec, text):
+        check_dtypes({name: part.dtype(name) for name in part.names()}, part.where)
     _check_between(spec, told["codec"], told["text"], folder)
     return Weights(
         folder, layout, spec, files, transformer, codec, text, told["codec"], told["text"], branch, choice.scale

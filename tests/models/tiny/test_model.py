@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from echo_cli.errors import MissingError
 from echo_cli.files import sha256
@@ -97,3 +98,17 @@ def test_words_of_no_prompt_are_silence():
     assert rows.shape == (3, 16, 8)
     assert rows[1].abs().sum() == 0 and rows[0, :3].abs().sum(-1).all() and rows[0, 3:].abs().sum() == 0
     assert rows[2, 0].abs().sum() > 0 and encoder.unknown_words("a zyx ball") == ["zyx"]
+
+
+@pytest.mark.parametrize("part", ["transformer", "words", "codec"])
+def test_weights_that_are_not_finite_are_refused(folder, part, capfd):
+    from echo_cli.cli.app import run
+
+    tensors = load_file(tiny.part_path(folder, part))
+    next(iter(tensors.values())).view(-1)[0] = float("nan")
+    save_file(tensors, tiny.part_path(folder, part))
+    tiny.save_index(folder, {})
+    with pytest.raises(MissingError, match=f"{part}.safetensors: .* holds values that are not finite"):
+        tiny.load(Runtime.choose("cpu"), folder)
+    assert run(["models", "check", f"{folder}/"]) == 3
+    assert f"{part}.safetensors: " in capfd.readouterr().err

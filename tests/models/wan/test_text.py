@@ -24,6 +24,8 @@ CPU = Runtime(torch.device("cpu"), torch.float32)
 class Reading:
     """The recorded weights, counting how often each is read."""
 
+    where = "the recorded weights"
+
     def __init__(self) -> None:
         self.tensors = {
             text_name(name): tensor for name, tensor in load_file(GOLDEN / "umt5.weights.safetensors").items()

@@ -1,10 +1,12 @@
 """Every layout opens to the same weights; what is damaged, lacking or dangerous is refused with its reason."""
 
 import json
+import math
 import os
 import re
 import resource
 import weakref
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -15,21 +17,25 @@ from torch import Tensor
 
 import echo_cli
 from echo_cli.errors import MissingError, OutputError
+from echo_cli.files import sha256
 from echo_cli.memory.policies import make_policy
 from echo_cli.memory.settings import read_settings
 from echo_cli.models.files import convert as converting
 from echo_cli.models.files import hashes
+from echo_cli.models.files.catalogue import checked
 from echo_cli.models.files.convert import convert, write_safetensors
 from echo_cli.models.files.loading import shapes_of, stream_into
-from echo_cli.models.files.tensors import Given, shapes, unpickled
+from echo_cli.models.files.tensors import Given, finite, shapes, unpickled
 from echo_cli.models.loaders import told_hash
+from echo_cli.models.registry import find
 from echo_cli.models.transformer import Transformer
+from echo_cli.models.wan import model as wan
 from echo_cli.models.wan.codec import WanCodec
 from echo_cli.models.wan.names import codec_name, text_name
 from echo_cli.models.wan.text import Stack
 from echo_cli.models.wan.weights import Choice, Weights, codec_config, open_weights, text_config, text_shapes
 from echo_cli.rollout.rollout import rollout
-from echo_cli.runtime import KeyedNoise
+from echo_cli.runtime import KeyedNoise, Runtime
 from echo_cli.storyboard.matching import plan_recalls
 from tests import small
 from tests.models.wan import wan_folders
@@ -573,3 +579,67 @@ def test_a_hash_is_remembered_until_its_file_changes(
     assert hashes.known_sha256(path) != first and len(reads) == 3
     monkeypatch.setenv("ECHO_CACHE", "/dev/null/nowhere")  # a cache that cannot be is no trouble
     assert hashes.known_sha256(path) != first and len(reads) == 4
+
+
+def exchanged(folder: Path, part: str, change: Callable[[Tensor], Tensor], leaf: str = "weight") -> Path:
+    """A folder in our layout, one matrix of a part changed, and its description written again to fit."""
+    path = folder / f"{part}.safetensors"
+    tensors = load_file(path)
+    name = min(name for name, tensor in tensors.items() if name.endswith(leaf) and tensor.dim() > 1)
+    save_file({**tensors, name: change(tensors[name]).contiguous()}, path)
+    described = json.loads((folder / "model.json").read_text())
+    described["parts"][part] |= {"sha256": sha256(path), "bytes": path.stat().st_size}
+    (folder / "model.json").write_text(json.dumps(described))
+    return folder
+
+
+def spoilt(value: float) -> Callable[[Tensor], Tensor]:
+    def put(tensor: Tensor) -> Tensor:
+        tensor.view(-1)[-1] = value
+        return tensor
+
+    return put
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("part", ["transformer", "codec", "text"])
+def test_weights_that_are_not_finite_are_refused(ours: Path, part: str, value: float) -> None:
+    weights = open_weights(exchanged(ours, part, spoilt(value), "wo.weight" if part == "text" else "weight"))
+    for use in (lambda: checked(find(f"{ours}/")), lambda: loaded(ours, weights, part)):
+        with pytest.raises(MissingError, match=rf"{part}.safetensors: .* holds values that are not finite"):
+            use()
+
+
+def loaded(folder: Path, weights: Weights, part: str) -> None:
+    cpu = Runtime(torch.device("cpu"), torch.float32)
+    if part == "text":
+        Stack(weights.text, weights.text_config, cpu.device, cpu.dtype)([torch.tensor([5, 9, 1])])
+    else:
+        wan.load(cpu, folder)
+
+
+def test_a_sum_that_overflows_is_of_finite_numbers() -> None:
+    huge = torch.tensor([3e38, 3e38])
+    assert finite("a", huge, "a file") is huge
+    with pytest.raises(MissingError, match="a file: a holds values"):
+        finite("a", torch.tensor([1.0, math.nan]).to(torch.float8_e4m3fn), "a file")
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.bool, torch.complex64])
+def test_matrices_of_no_real_numbers_are_refused_when_the_model_is_opened(ours: Path, kind: torch.dtype) -> None:
+    exchanged(ours, "codec", lambda tensor: tensor.to(kind))
+    with pytest.raises(MissingError, match=r"codec.safetensors: (weights must be floating-point numbers: )?.* is of "):
+        open_weights(ours)
+
+
+def test_an_archive_that_inflates_is_refused_before_it_does(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(4)}, tmp_path / "fine.pt")
+    assert unpickled(tmp_path / "fine.pt")["a"].shape == (4,)
+    with zipfile.ZipFile(tmp_path / "fine.pt") as fine, \
+            zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb:
+        for entry in fine.infolist():
+            data = fine.read(entry)
+            bomb.writestr(entry.filename, bytes(1 << 24) if entry.filename.endswith("data/0") else data)
+    assert (tmp_path / "bomb.pt").stat().st_size < 1 << 16
+    with pytest.raises(MissingError, match=r"bomb.pt: this archive is compressed"):
+        unpickled(tmp_path / "bomb.pt")
