@@ -114,7 +114,10 @@ WAN_1_3B = ModelSpec(name="wan2.1-t2v-1.3b", depth=30, width=1536, heads=12, ffn
 TINY = ModelSpec(name="tiny", depth=6, width=256, heads=4, ffn=768, channels=24, text_dim=128, text_len=16,
                  positions=96, strides=(4, 16, 16), size=(192, 128), pooled_text=True)
 
-SPECS: dict[str, ModelSpec] = {spec.name: spec for spec in (TINY, WAN_1_3B)}
+# For tests and benches: its weights are random, and a film of it costs nothing.
+RANDOM_SMALL = ModelSpec(name="random-small", depth=2, width=24, heads=2, ffn=24, channels=4, text_dim=16, text_len=16,
+                         positions=96, strides=(4, 16, 16), size=(96, 64), pooled_text=True, steps=(1000, 500))
+
 DEFAULT_MODEL = TINY.name
 
 INDEX = "index.json"  # names the model in a folder of weights

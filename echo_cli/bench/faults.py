@@ -19,6 +19,7 @@ from echo_cli.errors import EchoError
 from echo_cli.files import sha256
 from echo_cli.render.outputs import Outputs, outputs_of
 from echo_cli.render.resume import Work
+from echo_cli.spec import RANDOM_SMALL
 from echo_cli.trace.reader import read_trace
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Strike:
     told: str
 
 
-def measure(run: "Command", interruptions: int, seed: int, model: str = "random") -> Iterator[Strike]:
+def measure(run: "Command", interruptions: int, seed: int, model: str = RANDOM_SMALL.name) -> Iterator[Strike]:
     """Strikes, as they are dealt, at processes in which `run` runs a command line. The same seed strikes at the same
     moments, as far as clocks let it."""
     from echo_cli.bench.victim import Blow
@@ -126,8 +127,8 @@ class _Studio:
         from echo_cli.bench.victim import make
 
         quick = f"--scale 1 --preset ultrafast --checkpoint-every {EVERY} --progress none --device cpu"
-        arguments = [str(self._place / "story.yaml"), "-o", str(folder / shape), *quick.split()]
-        given = (self._command, arguments, folder / "words.txt", self._model, blow)
+        arguments = [str(self._place / "story.yaml"), "-o", str(folder / shape), "--model", self._model]
+        given = (self._command, [*arguments, *quick.split()], folder / "words.txt", blow)
         child = self._context.Process(target=make, args=given)
         child.start()
         child.join()

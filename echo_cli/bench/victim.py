@@ -15,20 +15,8 @@ from typing import Any
 
 import torch
 
-from echo_cli.models import loaders
-from echo_cli.models.backend import Backend
-from echo_cli.models.files.loading import random_transformer
-from echo_cli.models.registry import Family
-from echo_cli.models.running import Running
-from echo_cli.models.tiny.codec import TinyCodec
-from echo_cli.models.tiny.text import WordTextEncoder
 from echo_cli.render.keeper import Keeper
-from echo_cli.runtime import Runtime
-from echo_cli.spec import SPECS, ModelSpec
 from echo_cli.video.segments import SegmentedFilm
-
-RANDOM = ModelSpec(name="tiny", depth=2, width=24, heads=2, ffn=24, channels=4, text_dim=16, text_len=16, positions=96,
-                   strides=(4, 16, 16), size=(96, 64), pooled_text=True, steps=(1000, 500))
 
 # Where a blow can fall: what is called then.
 MOMENTS: dict[str, tuple[type, str]] = {
@@ -50,17 +38,13 @@ class Blow:
     signal: str
 
 
-def make(run: Command, arguments: list[str], words: Path, model: str, blow: Blow | None) -> None:
+def make(run: Command, arguments: list[str], words: Path, blow: Blow | None) -> None:
     """Run `generate` with these arguments; its output goes to `words`. Ends the process."""
     torch.set_num_threads(1)
     said = os.open(words, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(said, 1)
     os.dup2(said, 2)
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
-    if model == "random":
-        SPECS["tiny"] = RANDOM
-        loaders.LOADERS[Family.TINY] = _random
-        loaders.HASHES["tiny"] = lambda folder: "random"
     if blow:
         _arm(blow)
     code = run(["generate", *arguments])
@@ -87,11 +71,3 @@ def _arm(blow: Blow) -> None:
         return called(*args, **named)
 
     setattr(owner, name, watched)
-
-
-def _random(runtime: Runtime, folder: Path | None, running: Running) -> Backend:
-    """A model too small to make anything pretty: what is looked at here is bytes."""
-    torch.manual_seed(1)
-    codec, text = (module.to(runtime.device, runtime.dtype).requires_grad_(False).eval()
-                   for module in (TinyCodec(4, (8, 8, 8)), WordTextEncoder(RANDOM.text_dim)))
-    return Backend(RANDOM, random_transformer(RANDOM, 3, runtime.device, runtime.dtype), text, codec, "random")

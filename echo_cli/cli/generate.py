@@ -38,7 +38,7 @@ def generate(request: Request, rehearsal: Rehearsal, answer: Answer) -> None:
     _check_streams(request, answer.as_json)
     from contextlib import ExitStack
 
-    from echo_cli.models.loaders import told_hash
+    from echo_cli.models.loaders import known_digest
     from echo_cli.models.registry import spec_named
     from echo_cli.render.decide import Keeping, Told, needed
     from echo_cli.render.log import open_log
@@ -57,7 +57,7 @@ def generate(request: Request, rehearsal: Rehearsal, answer: Answer) -> None:
         tell = (lambda text: None) if request.quiet else teller.say
         interruption = stack.enter_context(Interruption(tell, request.grace))
         keeping = Keeping(request.checkpoint_every, not request.resume, tell)
-        known = told_hash(job.model)
+        known = known_digest(job.model)
         due = known is None or needed(job, Told(known), request.force, keeping)
         if due:
             from echo_cli.models.loaders import load_backend

@@ -32,7 +32,11 @@ def _models() -> None:
 
 
 @models.command("list")
-def list_(models_dir: ModelsDir = None, json: Json = False, debug: Debug = False) -> None:
+def list_(
+    models_dir: ModelsDir = None, json: Json = False,
+    hidden: Annotated[bool, typer.Option("--all", help="Also list models for tests and benches.")] = False,
+    debug: Debug = False,
+) -> None:
     """List every model: whether it is here and looks complete, its size, its hash and its folder.
 
     Looks at names, sizes and the ends of files; `check` reads them.
@@ -42,7 +46,7 @@ def list_(models_dir: ModelsDir = None, json: Json = False, debug: Debug = False
     from echo_cli.models.files.catalogue import entry
     from echo_cli.models.registry import models_folder, names
 
-    rows = [entry(name, models_dir) for name in names(models_dir)]
+    rows = [entry(name, models_dir) for name in names(models_dir, hidden)]
     if json:
         print(json_text.dumps({"folder": str(models_folder(models_dir)), "models": [asdict(row) for row in rows]},
                               ensure_ascii=False))
@@ -96,13 +100,15 @@ def check(
 
     Reads every file completely, even if an earlier check has done so.
     """
-    from echo_cli.models.files.catalogue import checked, here
+    from echo_cli.models.files.catalogue import here
+    from echo_cli.models.loaders import family_of
     from echo_cli.models.registry import find
 
     results = []
     for name in names or here(models_dir):
         try:
-            hashes = checked(find(name, models_dir))
+            found = find(name, models_dir)
+            hashes = dict(family_of(found).check(found))
         except EchoError as error:
             if error.exit_code != Exit.MISSING:
                 raise
@@ -173,14 +179,15 @@ def convert(
 
     Needs room on the disk and hardly any memory. The converted folder is a model of its own: --model FOLDER/ uses it.
     """
-    from echo_cli.models.registry import Family, find, models_folder
+    from echo_cli.models.loaders import family_of
+    from echo_cli.models.registry import find, models_folder
 
     if lora and not generator:
         raise UsageError("--lora merges into a generator, and none is named", "Add --generator FILE.")
     model = find(source if "/" in source or not Path(source).is_dir() else f"{source}/", models_dir)
-    if model.family is Family.TINY or model.folder is None:
+    if not family_of(model).convertible or model.folder is None:
         raise UsageError(f"'{source}' cannot be converted: " + (
-            "tiny is in our layout already" if model.family is Family.TINY else "its weights are not here"),
+            "its weights are not here" if family_of(model).convertible else f"{source} is in our layout already"),
             "Name the folder of a model, or download one with `echo-cli models get`.")
     from echo_cli.models.files.convert import convert as write
     from echo_cli.models.files.folders import Layout

@@ -102,13 +102,12 @@ def describe(storyboard: Storyboard, film: Timeline, model: str, policy: str) ->
 
 
 def _unknown_words(storyboard: Storyboard, model: str) -> list[str]:
-    """Words that the embedded model does not know; other models read any word."""
-    from echo_cli.models.tiny.words import unknown_words
-    from echo_cli.spec import TINY
+    """Words that the model does not know."""
+    from echo_cli.models.loaders import family_of
+    from echo_cli.models.registry import find
 
-    if model != TINY.name:
-        return []
-    return list(dict.fromkeys(word for scene in storyboard.scenes for word in unknown_words(scene.prompt)))
+    family = family_of(find(model))
+    return list(dict.fromkeys(word for scene in storyboard.scenes for word in family.unknown_words(scene.prompt)))
 
 
 def _edges(span: range) -> list[int]:

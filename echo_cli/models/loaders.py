@@ -1,62 +1,145 @@
-"""How a model of each family is loaded, and what its weights are called in a manifest without loading them.
+"""The families of models, one row each, and how a model is loaded by its name.
 
-The hash is asked first, so that a finished film is recognised at once: no torch until a model is loaded.
+A family also knows the hash of a model's weights without loading it, so that a finished film is recognised at once:
+torch is imported only when a model is loaded.
 """
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from echo_cli.errors import MissingError, UsageError
-from echo_cli.models.registry import Family, find, models_folder
+from echo_cli.models.files.download import halves
+from echo_cli.models.files.hashes import forget
+from echo_cli.models.registry import Family, Found, find, models_folder
 from echo_cli.models.running import Pictures, Running
-from echo_cli.models.tiny.parts import WEIGHTS, check
-from echo_cli.models.wan.hashes import told_digest
-from echo_cli.spec import WAN_1_3B
+from echo_cli.models.tiny.parts import check, index, part_path
+from echo_cli.models.tiny.words import unknown_words
+from echo_cli.models.wan.hashes import PARTS, told_digest
+from echo_cli.spec import Grid
 
 if TYPE_CHECKING:
     from echo_cli.models.backend import Backend
+    from echo_cli.models.files.tensors import Tensors
     from echo_cli.runtime import Runtime
 
 
-def _tiny(runtime: "Runtime", folder: Path | None, running: Running) -> "Backend":
-    from echo_cli.models.tiny import model as tiny
+class Tiny(Family):
+    """The embedded model, or one that was trained in its likeness."""
 
-    if running.pictures is Pictures.FAST or running.fast:
-        raise UsageError("model 'tiny' is as fast as it can be: it has one decoder, and no layers in eight bits",
-                         hint="Leave --decoder and --fast out.")
-    return tiny.load(runtime, folder or tiny.WEIGHTS)
+    def load(self, model: Found, runtime: "Runtime", running: Running) -> "Backend":
+        from echo_cli.models.tiny.model import load
+
+        if running.pictures is Pictures.FAST or running.fast:
+            raise UsageError("model 'tiny' is as fast as it can be: it has one decoder, and no layers in eight bits",
+                             hint="Leave out --decoder and --fast.")
+        assert model.folder is not None, "a model of this family is always found in a folder"
+        return load(runtime, model.folder)
+
+    def digest(self, model: Found) -> str | None:
+        assert model.folder is not None
+        return check(model.folder)
+
+    def check(self, model: Found) -> Mapping[str, str]:
+        from echo_cli.models.files.tensors import Safetensors
+
+        assert model.folder is not None
+        hashes = {"all": check(model.folder), **index(model.folder)["sha256"]}
+        _read_through(*(Safetensors([part_path(model.folder, part)]) for part in hashes if part != "all"))
+        return hashes
+
+    def unknown_words(self, prompt: str) -> Sequence[str]:
+        return unknown_words(prompt)
 
 
-def _wan(runtime: "Runtime", folder: Path | None, running: Running) -> "Backend":
-    from echo_cli.models.wan import model as wan
+class Wan(Family):
+    """Wan 2.1 text to video and its kin, in any of the layouts that `files.folders` reads."""
 
-    if folder is None:
-        raise MissingError(
-            f"the weights of Wan 2.1 are not here: nothing is in {models_folder() / WAN_1_3B.name}",
-            hint=f"echo-cli models get {WAN_1_3B.name} fetches them; --model FOLDER/ takes them from elsewhere.",
-        )
-    return wan.load(runtime, folder, running)
+    convertible = True
+
+    def load(self, model: Found, runtime: "Runtime", running: Running) -> "Backend":
+        from echo_cli.models.wan.model import load
+
+        if model.folder is None:
+            raise MissingError(
+                f"the weights of {model.name} are not here: nothing is in {models_folder() / model.name}",
+                hint=f"echo-cli models get {model.name} fetches them; --model FOLDER/ uses a folder that you have.")
+        return load(runtime, model.folder, running)
+
+    def is_here(self, model: Found) -> bool:
+        return model.folder is not None
+
+    def digest(self, model: Found) -> str | None:
+        return told_digest(model.folder)
+
+    def check(self, model: Found) -> Mapping[str, str]:
+        from echo_cli.models.wan.weights import open_weights
+
+        if model.folder is None:
+            raise MissingError(f"model '{model.name}' is not in {models_folder()}",
+                               hint=f"echo-cli models get {model.name} fetches it.")
+        if half := halves(model.folder):
+            raise MissingError(f"{half[0]}: half a file, from a fetch or a conversion that was stopped",
+                               hint="echo-cli models get resumes a fetch; a conversion starts over.")
+        for path in model.folder.rglob("*"):
+            forget(path)
+        weights = open_weights(model.folder)
+        hashes = {"all": weights.digest, **weights.hashes}
+        _read_through(*map(weights.part, PARTS), *filter(None, [weights.fast_decoder]))
+        return hashes
+
+    def decoding_bytes(self, model: Found, grid: Grid, itemsize: int, pictures: Pictures) -> tuple[int, int]:
+        from echo_cli.models.wan.codec import room as full_codec
+        from echo_cli.models.wan.fast_decoder import room as fast_decoder
+        from echo_cli.models.wan.weights import open_weights
+
+        if model.folder is None:
+            return 0, 0
+        if pictures is Pictures.FAST:
+            return fast_decoder(model.spec.channels, grid.height, grid.width, itemsize)
+        return full_codec(open_weights(model.folder).codec_config, grid.height, grid.width, itemsize)
 
 
-LOADERS: dict[Family, Callable[["Runtime", Path | None, Running], "Backend"]] = {Family.TINY: _tiny, Family.WAN: _wan}
+class RandomSmall(Tiny):
+    """A model with the embedded one's parts, a fraction of its size, and random weights: its films are noise, made in
+    no time. For tests, and for benches that compare files."""
+
+    DIGEST = "random-small"
+
+    def load(self, model: Found, runtime: "Runtime", running: Running) -> "Backend":
+        from echo_cli.models.tiny.random import load
+
+        return load(model.spec, runtime, self.DIGEST)
+
+    def digest(self, model: Found) -> str | None:
+        return self.DIGEST
+
+    def check(self, model: Found) -> Mapping[str, str]:
+        return {"all": self.DIGEST}
+
+
+FAMILIES: dict[str, Family] = {"tiny": Tiny(), "wan": Wan(), "random": RandomSmall()}
+
+
+def family_of(model: Found) -> Family:
+    return FAMILIES[model.family] if isinstance(model.family, str) else model.family
+
+
+def _read_through(*parts: "Tensors") -> None:
+    """Read every tensor once: a MissingError names one that holds numbers that are not finite."""
+    from echo_cli.models.files.tensors import Numbers
+
+    for part in map(Numbers, parts):
+        for name in part.names():
+            part.read(name)
 
 
 def load_backend(model: str, runtime: "Runtime", running: Running = Running()) -> "Backend":
     """A model by its name, or by the folder of its weights, on the runtime's device."""
     found = find(model)
-    return LOADERS[found.family](runtime, found.folder, running)
+    return family_of(found).load(found, runtime, running)
 
 
-# by the model's family, as the loaders are; one that has none must be loaded to know
-HASHES: dict[str, Callable[[Path | None], str | None]] = {
-    "tiny": lambda folder: check(folder or WEIGHTS),
-    "wan": told_digest,
-}
-
-
-def told_hash(model: str) -> str | None:
-    """The hash that the loaded model would have; None where only loading tells. A MissingError when it is not whole."""
+def known_digest(model: str) -> str | None:
+    """The hash that the loaded model would have; None if only loading it tells. A MissingError if it is damaged."""
     found = find(model)
-    told = HASHES.get(found.family)
-    return told(found.folder) if told else None
+    return family_of(found).digest(found)

@@ -1,53 +1,107 @@
-"""Which models there are and where they lie: in the package, in the models folder, or in any folder given by its path.
+"""Which models there are and where they are: in this package, in the models folder, in any folder given by its path, or
+in another package.
 
-Knows folders by their layout and opens no weights; needs no torch, so that a command line may ask.
+Knows folders by their layout and opens no weights. Needs no torch, so that a command line can ask.
 """
 
 import os
 import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from echo_cli.errors import MissingError, UsageError, did_you_mean
 from echo_cli.models.files.folders import Layout, layout_of, spec_in
-from echo_cli.spec import SPECS, TINY, ModelSpec
+from echo_cli.models.running import Pictures, Running
+from echo_cli.models.tiny.parts import WEIGHTS
+from echo_cli.plugins import Table
+from echo_cli.spec import RANDOM_SMALL, TINY, WAN_1_3B, Grid, ModelSpec
+
+if TYPE_CHECKING:
+    from echo_cli.models.backend import Backend
+    from echo_cli.runtime import Runtime
 
 
-class Family(StrEnum):
-    """Which loader a model needs."""
+class Family(ABC):
+    """How the models of one family are used. Only `load` has to be given; the rest has defaults for a small model whose
+    weights are always there. Methods other than `load` need no torch."""
 
-    TINY = "tiny"
-    WAN = "wan"
+    convertible = False  # whether `models convert` can put its weights into our own layout
+
+    @abstractmethod
+    def load(self, model: "Found", runtime: "Runtime", running: Running) -> "Backend":
+        """The model on the runtime's device. A MissingError if its weights are missing, a UsageError for a way of
+        running that it does not have."""
+
+    def is_here(self, model: "Found") -> bool:
+        """Whether its weights are on this machine."""
+        return True
+
+    def digest(self, model: "Found") -> str | None:
+        """The hash that the loaded model will have (`Backend.weights_hash`); None if only loading it tells. A
+        MissingError if the weights are damaged."""
+        return None
+
+    def check(self, model: "Found") -> Mapping[str, str]:
+        """The hash of each part after reading all of it; a MissingError if something is wrong with it."""
+        return {"all": self.digest(model) or ""}
+
+    def decoding_bytes(self, model: "Found", grid: Grid, itemsize: int, pictures: Pictures) -> tuple[int, int]:
+        """Bytes that the codec keeps on the device, and bytes that decoding a block needs for a moment. Zero for one
+        that is too small to matter."""
+        return 0, 0
+
+    def unknown_words(self, prompt: str) -> Sequence[str]:
+        """Words of a prompt that the model has never met, in order."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that has a name. `family` is one of its own, or the name of one of ours (`loaders.FAMILIES`); `folder`
+    holds the weights of a model that comes with its package. A model that is not `listed` is for tests and benches."""
+
+    spec: ModelSpec
+    family: str | Family
+    folder: Path | None = None
+    listed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A model by the name it was asked for. No folder: the model in the package, or one that is not here."""
+    """A model by the name it was asked for. It has no folder if its weights are not here, or need none."""
 
     name: str
     spec: ModelSpec
     folder: Path | None
     layout: Layout | None
+    family: str | Family
 
-    @property
-    def family(self) -> Family:
-        return Family.TINY if self.spec.name == TINY.name else Family.WAN
+
+# Another package adds a model under an entry point in this group, which gives its `Model`.
+MODELS: Table[Model] = Table("echo_cli.models", Model, {
+    TINY.name: Model(TINY, "tiny", WEIGHTS),
+    WAN_1_3B.name: Model(WAN_1_3B, "wan"),
+    f"{WAN_1_3B.name}-longlive": Model(WAN_1_3B, "wan"),
+    RANDOM_SMALL.name: Model(RANDOM_SMALL, "random", listed=False),
+})
 
 
 def models_folder(chosen: Path | None = None) -> Path:
-    """Where models are kept: as chosen, as ECHO_MODELS says, or where this platform keeps the data of programs."""
+    """Where models are kept: `chosen`, else ECHO_MODELS, else where this platform keeps the data of programs."""
     if chosen is not None:
         return chosen
-    if said := os.environ.get("ECHO_MODELS"):
-        return Path(said).expanduser()
+    if folder := os.environ.get("ECHO_MODELS"):
+        return Path(folder).expanduser()
     return _platform_folder("XDG_DATA_HOME", ".local/share", "Application Support") / "models"
 
 
 def cache_folder() -> Path:
-    """Where things are kept that can be made again: as ECHO_CACHE says, or where this platform keeps caches."""
-    if said := os.environ.get("ECHO_CACHE"):
-        return Path(said).expanduser()
+    """Where caches are kept: ECHO_CACHE, or this platform's place for them."""
+    if folder := os.environ.get("ECHO_CACHE"):
+        return Path(folder).expanduser()
     return _platform_folder("XDG_CACHE_HOME", ".cache", "Caches")
 
 
@@ -60,7 +114,7 @@ def _platform_folder(variable: str, fallback: str, library: str) -> Path:
 
 
 def is_folder(model: str) -> bool:
-    """Whether a model is given by the folder of its weights: such a name has a slash in it."""
+    """Whether a model is given as the folder of its weights: by a path, which contains a slash."""
     return "/" in model or "\\" in model
 
 
@@ -79,35 +133,37 @@ def find(model: str, models: Path | None = None) -> Found:
                 f"{folder}: no model is in this folder" + ("" if folder.is_dir() else " (there is no such folder)"),
                 hint="Give the folder of a model's weights, or one of the names that `echo-cli models list` shows.",
             )
-        return Found(model, spec_in(folder, layout), folder, layout)
-    name = {full.replace("2.1-t2v", ""): full for full in SPECS}.get(model, model)
-    if name == TINY.name:
-        return Found(name, SPECS[name], None, None)
+        return _in_folder(model, folder, layout)
+    name = {full.replace("2.1-t2v", ""): full for full in MODELS.own}.get(model, model)
     here = folders(models)
     if name in here:
-        layout = here[name]
-        folder = models_folder(models) / name
-        return Found(name, spec_in(folder, layout), folder, layout)
-    if name in SPECS:
-        return Found(name, SPECS[name], None, None)
-    known = (*SPECS, *(name for name in here if name not in SPECS))
-    raise UsageError(
-        f"no model is called '{model}'{did_you_mean(model, known)}", hint=f"The models are: {', '.join(known)}."
-    )
+        return _in_folder(name, models_folder(models) / name, here[name])
+    if name in MODELS:
+        known = MODELS[name]
+        return Found(name, known.spec, known.folder, known.folder and layout_of(known.folder), known.family)
+    raise UsageError(f"no model is called '{model}'{did_you_mean(model, names(models))}",
+                     hint=f"The models are: {', '.join(names(models))}.")
 
 
-def names(models: Path | None = None) -> tuple[str, ...]:
-    """What `--model` takes by name: what the program knows, and the folders in the models folder."""
-    return tuple(dict.fromkeys((*SPECS, *folders(models))))
+def _in_folder(name: str, folder: Path, layout: Layout) -> Found:
+    return Found(name, spec_in(folder, layout), folder, layout, "tiny" if layout is Layout.TRAINED else "wan")
+
+
+def names(models: Path | None = None, hidden: bool = False) -> tuple[str, ...]:
+    """What `--model` takes by name: the models that the program and other packages know, and the folders in the models
+    folder. `hidden` adds those for tests and benches."""
+    known = (name for name in MODELS if hidden or name not in MODELS.own or MODELS[name].listed)
+    return tuple(dict.fromkeys((*known, *folders(models))))
 
 
 def folders(models: Path | None = None) -> dict[str, Layout]:
-    """The folders of models in the models folder, by name."""
+    """The folders of models in the models folder, by name. Models that come with this package or another are not looked
+    for there."""
     place = models_folder(models)
+    fetched = {name for name, model in MODELS.own.items() if model.family == "wan"}
     try:
-        inside = sorted(
-            path for path in place.iterdir() if path.is_dir() and path.name not in SPECS.keys() & {TINY.name}
-        )
+        inside = sorted(path for path in place.iterdir()
+                        if path.is_dir() and (path.name in fetched or path.name not in MODELS))
     except OSError:
         return {}
     return {path.name: layout for path in inside if (layout := layout_of(path))}

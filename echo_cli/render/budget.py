@@ -14,8 +14,9 @@ from echo_cli.errors import OutOfMemory
 from echo_cli.memory.policies import make_policy
 from echo_cli.memory.settings import RECALLING, EchoInfinity, SceneQueries
 from echo_cli.memory.store import Placement
+from echo_cli.models.loaders import family_of
 from echo_cli.models.queries.model import FRAMES, SCORES_AT_ONCE, layers_at_once
-from echo_cli.models.registry import Family, find
+from echo_cli.models.registry import find
 from echo_cli.models.running import Offload, Pictures, Running
 from echo_cli.models.transformer import Transformer
 from echo_cli.render.job import Job
@@ -72,7 +73,8 @@ def room_for(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> R
     prompt = 4 * spec.depth * spec.text_len * spec.width * size  # the old scene's keys and values, and the new one's
     block = spec.block_frames * grid.tokens * (3 * spec.ffn + 20 * spec.width) * size
     passing = prompt + max(block, _remembering(job, spec, grid, size))
-    codec, decoding = _codec(job, spec, grid, size, running.pictures)
+    found = find(job.model)
+    codec, decoding = family_of(found).decoding_bytes(found, grid, size, running.pictures)
     return Room(
         layers,
         min(2 * layers // spec.depth, layers),
@@ -104,25 +106,11 @@ def _remembering(job: Job, spec: ModelSpec, grid: Grid, size: int) -> int:
     return max(needed)
 
 
-def _codec(job: Job, spec: ModelSpec, grid: Grid, size: int, pictures: Pictures) -> tuple[int, int]:
-    """What the codec keeps, and what it needs for a moment; nothing worth a word for a small model's."""
-    found = find(job.model)
-    if found.family is Family.TINY or found.folder is None:
-        return 0, 0
-    from echo_cli.models.wan.codec import room as full_room
-    from echo_cli.models.wan.fast_decoder import room as fast_room
-    from echo_cli.models.wan.weights import open_weights
-
-    if pictures is Pictures.FAST:
-        return fast_room(spec.channels, grid.height, grid.width, size)
-    return full_room(open_weights(found.folder).codec_config, grid.height, grid.width, size)
-
-
 def choose(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> tuple[Running, str | None]:
     """How to run so that the film fits, and what to say of it; an OutOfMemory if it cannot."""
     found = find(job.model)
-    if found.family is not Family.TINY and found.folder is None:
-        return running, None  # what is not here needs nothing; loading it will say so
+    if not family_of(found).is_here(found):
+        return running, None  # loading it will say that it is missing
     room, free = room_for(job, spec, runtime, running), free_bytes(runtime.device)
     where = "this machine" if runtime.device.type == "cpu" else str(runtime.device)
     for offload in _tried(runtime, running.offload):

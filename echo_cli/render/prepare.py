@@ -147,7 +147,7 @@ class Models(Mapping[str, ModelSpec]):
     """Every model by its name, and any folder of weights by its path."""
 
     def __getitem__(self, model: str) -> ModelSpec:
-        if is_folder(model) or model in names():
+        if is_folder(model) or model in names(hidden=True):
             return spec_named(model)
         raise KeyError(model)
 

@@ -13,7 +13,7 @@ from echo_cli.cli.app import run
 from echo_cli.rollout.rollout import rollout
 from echo_cli.rollout.stopwatch import Stopwatch
 from echo_cli.runtime import KeyedNoise, Runtime
-from echo_cli.spec import SPECS, WAN_1_3B
+from echo_cli.spec import TINY, WAN_1_3B
 from tests import small
 
 SCRIPT = Path(sysconfig.get_path("scripts")) / "echo-cli"
@@ -63,7 +63,7 @@ def test_what_is_not_here_is_left_out_with_its_reason(tmp_path, monkeypatch) -> 
     monkeypatch.setenv("ECHO_MODELS", str(tmp_path))
     left_out: list[str] = []
     assert _loaded("wan-1.3b", Runtime.choose("cpu"), left_out) == (None, None)
-    assert left_out[0].startswith("whole films: ") and "Wan" in left_out[0]
+    assert left_out[0].startswith("whole films: ") and "weights of wan2.1" in left_out[0]
 
 
 def test_operations_are_those_that_torch_counts() -> None:
@@ -79,7 +79,7 @@ def test_operations_are_those_that_torch_counts() -> None:
             counter.get_total_flops(), rel=0.15
         )
     assert operations(WAN_1_3B, WAN_1_3B.grid(), 21 * 1560) > 1000 * operations(
-        SPECS["tiny"], SPECS["tiny"].grid(), 21 * 24
+        TINY, TINY.grid(), 21 * 24
     )
 
 

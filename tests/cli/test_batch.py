@@ -18,7 +18,7 @@ import pytest
 
 from echo_cli.cli.app import run
 from echo_cli.models import loaders
-from echo_cli.spec import SPECS
+from echo_cli.models.registry import MODELS
 from tests.render import stage
 
 ROOT = Path(__file__).parents[2]
@@ -30,9 +30,7 @@ HOW = ("--scale", "1", "--preset", "ultrafast")
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to work in, and the small model under the name `tiny`."""
-    monkeypatch.setitem(SPECS, "tiny", stage.SPEC)
-    monkeypatch.setitem(loaders.LOADERS, "tiny", stage.load)
-    monkeypatch.setitem(loaders.HASHES, "tiny", lambda folder: "0" * 64)
+    monkeypatch.setitem(MODELS.own, "tiny", stage.ROW)
     folder = tmp_path / "here"
     (folder / "night").mkdir(parents=True)
     monkeypatch.chdir(folder)
@@ -218,8 +216,10 @@ def test_fast_reaches_every_film_its_manifest_a_plan_and_the_actors(capsys: pyte
     from echo_cli.render.batch import ray_engine
 
     runs = []
-    monkeypatch.setitem(loaders.LOADERS, "tiny", lambda runtime, folder, running:
-                        runs.append(running) or stage.load(runtime, folder, running))
+    family = loaders.FAMILIES["random"]
+    load = family.load
+    monkeypatch.setattr(family, "load", lambda model, runtime, running:
+                        runs.append(running) or load(model, runtime, running))
     monkeypatch.setattr(
         ray_engine, "make_films", lambda films, *_: runs.extend(film.job.running for film in films) or ()
     )
@@ -288,10 +288,7 @@ def test_what_is_done_needs_no_torch(capsys: pytest.CaptureFixture[str]) -> None
     write("a.yaml", "b.yaml")
     batch("night", capsys=capsys)
     program = (
-        "import sys; from echo_cli.models import loaders; from echo_cli.spec import SPECS; "
-        "from dataclasses import replace;"
-        "loaders.HASHES['tiny'] = lambda folder: '0' * 64; "
-        f"SPECS['tiny'] = replace(SPECS['tiny'], size={stage.SPEC.size}, strides={stage.SPEC.strides});"
+        f"import sys; from echo_cli.models.registry import MODELS; MODELS.own['tiny'] = MODELS['{stage.SPEC.name}']; "
         f"from echo_cli.cli.app import run; code = run(['batch', 'night', '--json', *{HOW!r}]); "
         "sys.exit(code or 'torch' in sys.modules)"
     )

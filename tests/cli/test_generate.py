@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from echo_cli.cli.app import run
-from echo_cli.models import loaders
-from echo_cli.spec import SPECS
+from echo_cli.models.registry import MODELS
 from echo_cli.trace.reader import read_trace
 from echo_cli.video import read
 from tests.render import stage
@@ -27,9 +26,7 @@ FINAL = ("film.mp4", "film.trace.json", "film.manifest.json", "film.srt")
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a storyboard in it, and the small model under the name `tiny`."""
-    monkeypatch.setitem(SPECS, "tiny", stage.SPEC)
-    monkeypatch.setitem(loaders.LOADERS, "tiny", stage.load)
-    monkeypatch.setitem(loaders.HASHES, "tiny", lambda folder: stage.WEIGHTS)
+    monkeypatch.setitem(MODELS.own, "tiny", stage.ROW)
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -145,7 +142,7 @@ def test_a_wrong_storyboard_is_told_by_line(capsys: pytest.CaptureFixture[str]) 
     Path("story.yaml").write_text(stage.STORY.replace("recall:meadow", "recall:meadov"))
     assert generate() == 2
     assert re.search(
-        r"story.yaml:8:\d+: scene 'again': recall of 'meadov'.*did you mean 'meadow'", capsys.readouterr().err
+        r"story.yaml:9:\d+: scene 'again': recall of 'meadov'.*did you mean 'meadow'", capsys.readouterr().err
     )
     assert run(["generate", "nothing.yaml"]) == 2
 

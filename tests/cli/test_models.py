@@ -54,8 +54,9 @@ def flip(path: Path) -> None:
 
 def test_a_list_tells_what_is_here_and_what_it_lacks(models: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out, err = told(capfd, "list")
-    assert [line.split()[:2] for line in out.splitlines()] == [["model", "is"], ["tiny", "complete"], [WAN, "not"]]
-    assert err == f"{WAN}: echo-cli models get {WAN} fetches it\n"
+    assert [line.split()[:2] for line in out.splitlines()] == [
+        ["model", "is"], ["tiny", "complete"], [WAN, "not"], [f"{WAN}-longlive", "not"]]
+    assert err == "".join(f"{name}: echo-cli models get {name} fetches it.\n" for name in (WAN, f"{WAN}-longlive"))
 
     wan_folders.released(models / WAN)
     wan_folders.released(models / "lacking")
@@ -75,14 +76,33 @@ def test_a_list_tells_what_is_here_and_what_it_lacks(models: Path, capfd: pytest
     found = {entry["name"]: entry for entry in listed["models"]}
     assert listed["folder"] == str(models)
     assert {name: entry["state"] for name, entry in found.items()} == {
-        "tiny": "complete", WAN: "complete", **dict.fromkeys(("lacking", "cut", "half", "shards", "odd"), "incomplete")}
+        "tiny": "complete", WAN: "complete", f"{WAN}-longlive": "not here",
+        **dict.fromkeys(("lacking", "cut", "half", "shards", "odd"), "incomplete")}
     assert (found[WAN]["layout"], found[WAN]["where"]) == ("original", str(models / WAN)) and found[WAN]["bytes"] > 1e6
     for name, why in (("lacking", "lacks codec (no weights)"), ("cut", "damaged (cut short)"),
                       ("half", "half a file: Wan2.1_VAE.pth.1"),
                       ("shards", "damaged (cut short)"), ("odd", "its format is None")):
         assert why in found[name]["why"]
     out, err = told(capfd, "list", "--models-dir", str(models / "nothing"))
-    assert len(out.splitlines()) == 3 and "not here" in out
+    assert len(out.splitlines()) == 4 and "not here" in out
+
+
+def test_what_can_be_fetched_is_listed_and_described_before_it_is_here(capfd: pytest.CaptureFixture[str]) -> None:
+    from echo_cli.models.files.download import RELEASES
+
+    listed = {entry["name"]: entry for entry in json.loads(told(capfd, "list", "--json")[0])["models"]}
+    for name in RELEASES:
+        about = json.loads(told(capfd, "info", name, "--json")[0])
+        assert about["state"] == listed[name]["state"] == "not here" and about["sizes"]["width"] == 1536
+        assert about["hint"] == listed[name]["hint"] == f"echo-cli models get {name} fetches it."
+    assert json.loads(told(capfd, "info", "wan-1.3b-longlive", "--json")[0])["model"] == f"{WAN}-longlive"
+
+
+def test_models_for_tests_are_listed_when_they_are_asked_for(capfd: pytest.CaptureFixture[str]) -> None:
+    assert "random-small" not in told(capfd, "list")[0]
+    assert "random-small" in (out := told(capfd, "list", "--all")[0]) and "complete" in out.splitlines()[-1]
+    assert json.loads(told(capfd, "info", "random-small", "--json")[0])["state"] == "complete"
+    assert told(capfd, "check", "random-small")[0].startswith("random-small: whole")
 
 
 def test_what_can_be_fetched_is_named_where_one_looks(capfd: pytest.CaptureFixture[str]) -> None:

@@ -13,8 +13,8 @@ import pytest
 from echo_cli.cli.app import run
 from echo_cli.files import sha256
 from echo_cli.models import loaders
+from echo_cli.models.registry import MODELS
 from echo_cli.render.keeper import Keeper
-from echo_cli.spec import SPECS
 from echo_cli.video import read
 from tests.cli.test_generate import LONG, encoders, gone, names, start
 from tests.render import stage
@@ -25,12 +25,7 @@ OPTIONS = ("--scale", "1", "--preset", "ultrafast")
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with a storyboard in it, and the small model under the name `tiny`."""
-    for table, row in (
-        (SPECS, stage.SPEC),
-        (loaders.LOADERS, stage.load),
-        (loaders.HASHES, lambda folder: stage.WEIGHTS),
-    ):
-        monkeypatch.setitem(table, "tiny", row)
+    monkeypatch.setitem(MODELS.own, "tiny", stage.ROW)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     Path("story.yaml").write_text(stage.STORY)
@@ -88,7 +83,7 @@ def test_another_film_is_refused_until_the_first_is_discarded(monkeypatch: pytes
                                                               capsys: pytest.CaptureFixture[str]) -> None:
     stop(monkeypatch, 2, signal.SIGINT)
     assert generate("-o", "film") == 75
-    monkeypatch.setitem(loaders.LOADERS, "tiny", None)  # it is known before a model is loaded
+    monkeypatch.setattr(loaders.FAMILIES["random"], "load", None)  # it is known before a model is loaded
     for flag in ((), ("--resume",)):
         assert generate("-o", "film", "--seed", "9", *flag) == 2
         assert "seed was 5, now 9" in (err := capsys.readouterr().err) and "--restart" in err
@@ -111,7 +106,7 @@ def test_a_finished_film_is_skipped_without_a_model(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert generate("-o", "film") == 0
-    monkeypatch.setitem(loaders.LOADERS, "tiny", None)
+    monkeypatch.setattr(loaders.FAMILIES["random"], "load", None)
     assert generate("-o", "film") == 0 and "skipped" in capsys.readouterr().err
 
 
@@ -147,7 +142,7 @@ def test_a_second_process_is_refused_at_once(
     first = start("story.yaml", "-o", "film.mp4", "--quiet", "--checkpoint-every", "0")
     while not Path("film.lock").exists() or not Path("film.lock").read_bytes():
         assert first.poll() is None
-    monkeypatch.setitem(loaders.LOADERS, "tiny", None)  # at once: before a model is loaded
+    monkeypatch.setattr(loaders.FAMILIES["random"], "load", None)  # at once: before a model is loaded
     assert generate("-o", "film.mp4") == 5
     assert f"film.mp4 is being made by process {first.pid} on " in capsys.readouterr().err
     first.kill()

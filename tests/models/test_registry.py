@@ -9,8 +9,11 @@ import pytest
 
 from echo_cli.errors import MissingError, UsageError
 from echo_cli.models.files.folders import Layout, part_bytes
-from echo_cli.models.registry import Family, cache_folder, find, models_folder, names
-from echo_cli.spec import SPECS, TINY, WAN_1_3B
+from echo_cli.models.registry import cache_folder, find, models_folder, names
+from echo_cli.models.tiny.parts import WEIGHTS
+from echo_cli.spec import TINY, WAN_1_3B
+
+KNOWN = ("tiny", "wan2.1-t2v-1.3b", "wan2.1-t2v-1.3b-longlive")
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +56,7 @@ def test_where_models_and_caches_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_a_name_is_a_folder_of_the_models_folder(models: Path) -> None:
-    assert names() == tuple(SPECS)
+    assert names() == KNOWN
     assert find("wan2.1-t2v-1.3b").folder is None and find("wan-1.3b").spec is WAN_1_3B
     ours(models / "mine", width=24, heads=2)
     ours(models / WAN_1_3B.name)
@@ -61,24 +64,24 @@ def test_a_name_is_a_folder_of_the_models_folder(models: Path) -> None:
         (models / name).mkdir()
         if config:
             (models / name / "config.json").write_text(config)
-    assert names() == (*SPECS, "mine")
+    assert names() == (*KNOWN, "mine")
     assert find("wan-1.3b").folder == models / WAN_1_3B.name and find(WAN_1_3B.name).spec == WAN_1_3B
     found = find("mine")
-    assert (found.folder, found.layout, found.family) == (models / "mine", Layout.OURS, Family.WAN)
+    assert (found.folder, found.layout, found.family) == (models / "mine", Layout.OURS, "wan")
     assert found.spec.width == 24 and found.spec.name == "wan2.1-t2v-24x30" and found.spec.window == WAN_1_3B.window
     assert find(f"{models}/mine").spec == found.spec
     with pytest.raises(UsageError, match=r"no model is called 'mini' \(did you mean 'mine'\?\)") as caught:
         find("mini")
-    assert caught.value.hint == "The models are: tiny, wan2.1-t2v-1.3b, mine."
+    assert caught.value.hint == "The models are: tiny, wan2.1-t2v-1.3b, wan2.1-t2v-1.3b-longlive, mine."
 
 
 def test_tiny_is_the_one_in_the_package_or_in_its_own_folder(models: Path, tmp_path: Path) -> None:
     ours(models / "tiny")  # a name that is taken
-    assert (find("tiny").spec, find("tiny").folder) == (TINY, None) and names() == tuple(SPECS)
+    assert (find("tiny").spec, find("tiny").folder) == (TINY, WEIGHTS) and names() == KNOWN
     (tmp_path / "trained").mkdir()
     (tmp_path / "trained" / "index.json").write_text('{"model": "tiny"}')
     found = find(f"{tmp_path}/trained")
-    assert (found.spec, found.layout, found.family) == (TINY, Layout.TRAINED, Family.TINY)
+    assert (found.spec, found.layout, found.family) == (TINY, Layout.TRAINED, "tiny")
     (tmp_path / "trained" / "index.json").write_text('{"model": "huge"}')
     with pytest.raises(MissingError, match="does not know: 'huge'"):
         find(f"{tmp_path}/trained")

@@ -3,28 +3,26 @@
 `python -m tests.render.stage generate …` is the real command with that model loaded when `tiny` is asked for.
 """
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import torch
 
-from echo_cli.models import loaders
 from echo_cli.models.backend import Backend
-from echo_cli.models.files.loading import random_transformer
-from echo_cli.models.running import Running
-from echo_cli.models.tiny.codec import TinyCodec
-from echo_cli.models.tiny.text import WordTextEncoder
+from echo_cli.models.loaders import known_digest, load_backend
+from echo_cli.models.registry import MODELS
 from echo_cli.render.job import Job
 from echo_cli.render.outputs import outputs_of
 from echo_cli.render.prepare import prepared
 from echo_cli.render.request import Request
 from echo_cli.runtime import Runtime
-from echo_cli.spec import SPECS, ModelSpec
+from echo_cli.spec import RANDOM_SMALL
 from echo_cli.storyboard.parse import parse
 
-WEIGHTS = "0" * 64  # their hash
-SPEC = ModelSpec(name="tiny", depth=2, width=24, heads=2, ffn=24, channels=4, text_dim=16, text_len=16, positions=96,
-                 strides=(4, 16, 16), size=(96, 64), pooled_text=True, steps=(1000, 500))
+SPEC = RANDOM_SMALL
+ROW = replace(MODELS[SPEC.name], listed=True)  # takes the place of `tiny`
+WEIGHTS = known_digest(SPEC.name)
 
 STORY = """
 version: 1
@@ -43,15 +41,7 @@ scenes:
 
 @cache
 def backend(runtime: Runtime = Runtime(torch.device("cpu"), torch.float32)) -> Backend:
-    torch.manual_seed(1)
-    codec, text = (module.to(runtime.device, runtime.dtype).requires_grad_(False).eval()
-                   for module in (TinyCodec(4, (8, 8, 8)), WordTextEncoder(SPEC.text_dim)))
-    return Backend(SPEC, random_transformer(SPEC, 3, runtime.device, runtime.dtype), text, codec, WEIGHTS)
-
-
-def load(runtime: Runtime, folder: Path | None, running: Running) -> Backend:
-    """In the place of the packaged model's loader."""
-    return backend(runtime)
+    return load_backend(SPEC.name, runtime)
 
 
 def job(folder: Path, story: str = STORY, name: str = "film.mp4", **options) -> Job:
@@ -62,9 +52,7 @@ def job(folder: Path, story: str = STORY, name: str = "film.mp4", **options) -> 
 
 def install() -> None:
     """The command will find this model under the name `tiny`."""
-    SPECS["tiny"] = SPEC
-    loaders.LOADERS["tiny"] = load
-    loaders.HASHES["tiny"] = lambda folder: WEIGHTS
+    MODELS.own["tiny"] = ROW
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from echo_cli.cli import app
 from echo_cli.errors import Exit, OutOfMemory
 from echo_cli.memory.policies import POLICIES, make_policy
 from echo_cli.memory.store import Placement
+from echo_cli.models.registry import MODELS
 from echo_cli.models.running import Offload, Running
 from echo_cli.render import budget as room
 from echo_cli.runtime import Runtime
@@ -19,13 +20,12 @@ CPU = Runtime(torch.device("cpu"), torch.float32)
 GPU = Runtime(torch.device("cuda"), torch.bfloat16)
 
 
+TINY = MODELS["tiny"]
+
+
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    from echo_cli import spec
-    from echo_cli.models import loaders
-
-    monkeypatch.setitem(spec.SPECS, "tiny", stage.SPEC)
-    monkeypatch.setitem(loaders.LOADERS, "tiny", stage.load)
+    monkeypatch.setitem(MODELS.own, "tiny", stage.ROW)
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -112,9 +112,7 @@ def test_a_container_has_less_than_its_machine(tmp_path: Path) -> None:
 def test_the_embedded_model_has_one_decoder(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from echo_cli.models import loaders
-
-    monkeypatch.setitem(loaders.LOADERS, "tiny", loaders._tiny)
+    monkeypatch.setitem(MODELS.own, "tiny", TINY)
     (tmp_path / "story.yaml").write_text(stage.STORY)
     assert (
         app.run(["generate", str(tmp_path / "story.yaml"), "-o", str(tmp_path / "film.mp4"), "--decoder", "fast"])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from echo_cli.errors import EchoError, Exit, Interrupted, MissingError, OutOfMemory, OutputError, UsageError
-from echo_cli.models import loaders
+from echo_cli.models.registry import MODELS
 from echo_cli.models.running import Running
 from echo_cli.render import lock
 from echo_cli.render import session as studio
@@ -29,7 +29,7 @@ SHORT = "scenes: [{id: a, prompt: a red ball, duration: 0.5s}]"
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(loaders.LOADERS, "tiny", stage.load)
+    monkeypatch.setitem(MODELS.own, "tiny", stage.ROW)
     monkeypatch.setattr(studio, "_wait", lambda seconds, interruption: None)
 
 

@@ -198,12 +198,13 @@ def rehearsal(
     """
     from dataclasses import replace
 
-    from echo_cli.models.registry import Family, find
+    from echo_cli.models.loaders import family_of
+    from echo_cli.models.registry import find
     from echo_cli.models.wan import rehearsal as rehearsals
     from echo_cli.render.progress import size
 
     model = find(spec)
-    if model.family is not Family.WAN:
+    if not family_of(model).convertible:
         raise UsageError(f"model '{model.name}' comes with its weights",
                          hint="Rehearse a large model: --spec wan-1.3b.")
     lines = Lines()

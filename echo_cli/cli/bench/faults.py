@@ -14,7 +14,7 @@ from echo_cli.errors import EchoError
 def faults(
     interruptions: Annotated[int, typer.Option(min=1, help="The number of interruptions.")] = 40,
     seed: Annotated[int, typer.Option(min=0, help="Decides the moments.")] = 1,
-    model: Annotated[str, typer.Option(help="The model; random is a small one with random weights.")] = "random",
+    model: Annotated[str, typer.Option(help="The model to make films with.")] = "random-small",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -28,8 +28,7 @@ def faults(
     from echo_cli.cli.app import run
     from echo_cli.models.registry import find
 
-    if model != "random":
-        find(model)
+    find(model)
     strikes = []
     for strike in measure(run, interruptions, seed, model):
         strikes.append(strike)

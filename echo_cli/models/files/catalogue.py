@@ -7,22 +7,19 @@ that is torch needed.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from echo_cli.errors import EchoError, MissingError
-from echo_cli.models.files.download import RELEASES, halves, receipt
+from echo_cli.models.files.download import RELEASES, receipt
 from echo_cli.models.files.folders import Layout, description, files_in
 from echo_cli.models.files.glance import glance
-from echo_cli.models.files.hashes import forget, recalled_sha256
-from echo_cli.models.registry import Family, Found, find, folders, models_folder
-from echo_cli.models.tiny.parts import WEIGHTS, index, part_path
+from echo_cli.models.files.hashes import recalled_sha256
+from echo_cli.models.loaders import family_of
+from echo_cli.models.registry import Found, find, folders, models_folder
 from echo_cli.models.tiny.parts import check as tiny_hash
+from echo_cli.models.tiny.parts import index, part_path
 from echo_cli.models.tiny.words import TABLES
-from echo_cli.models.wan.hashes import PARTS
 from echo_cli.spec import TINY
-
-if TYPE_CHECKING:
-    from echo_cli.models.files.tensors import Tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +38,16 @@ class Entry:
 
 def entry(name: str, models: Path | None = None) -> Entry:
     try:
-        found = _placed(find(name, models))
+        found = find(name, models)
+        here = family_of(found).is_here(found)
     except EchoError as error:
         return Entry(
             name, "incomplete", where=str(models_folder(models) / name), why=error.message, hint=error.hint or ""
         )
-    if found.folder is None or found.layout is None:
-        return Entry(name, "not here", hint=f"echo-cli models get {name} fetches it" if name in RELEASES else "")
+    if not here:
+        return Entry(name, "not here", hint=f"echo-cli models get {name} fetches it." if name in RELEASES else "")
+    if found.folder is None or found.layout is None:  # it needs no files, or its package keeps them
+        return Entry(name, "complete")
     seen = glance(found.folder, found.layout)
     return Entry(
         name,
@@ -68,7 +68,7 @@ def here(models: Path | None = None) -> list[str]:
 
 def about(found: Found) -> dict[str, Any]:
     """All there is to say about a model, as plain values."""
-    spec, placed = found.spec, _placed(found)
+    spec = found.spec
     told: dict[str, Any] = {
         "model": found.name,
         "sizes": {
@@ -82,61 +82,21 @@ def about(found: Found) -> dict[str, Any]:
             "tokens": f"{spec.grid().tokens} a latent frame",
         },
     }
-    if placed.folder is None or placed.layout is None:
+    if not family_of(found).is_here(found):
         return told | {
             "state": "not here",
-            "hint": f"echo-cli models get {found.name} fetches it" if found.name in RELEASES else None,
+            "hint": f"echo-cli models get {found.name} fetches it." if found.name in RELEASES else None,
         }
-    seen = glance(placed.folder, placed.layout)
+    if found.folder is None or found.layout is None:
+        return told | {"state": "complete"}
+    seen = glance(found.folder, found.layout)
     told |= {
-        "folder": str(placed.folder),
-        "layout": placed.layout.value,
+        "folder": str(found.folder),
+        "layout": found.layout.value,
         "state": seen.lacks or "complete",
         "bytes": seen.bytes,
     }
-    return told | {Layout.TRAINED: _tiny, Layout.OURS: _ours}.get(placed.layout, _foreign)(placed.folder, placed.layout)
-
-
-def checked(found: Found) -> dict[str, str]:
-    """The hash of each part of a model that was read through; a MissingError if something is wrong with it."""
-    placed = _placed(found)
-    if placed.folder is None:
-        raise MissingError(
-            f"model '{found.name}' is not in {models_folder()}", hint=f"echo-cli models get {found.name} fetches it."
-        )
-    if found.family is Family.TINY:
-        from echo_cli.models.files.tensors import Safetensors
-
-        hashes = {"all": tiny_hash(placed.folder), **index(placed.folder)["sha256"]}
-        _read_through(*(Safetensors([part_path(placed.folder, part)]) for part in hashes if part != "all"))
-        return hashes
-    from echo_cli.models.wan.weights import open_weights
-
-    if half := halves(placed.folder):
-        raise MissingError(f"{half[0]}: half a file, from a fetch or a conversion that was stopped",
-                           hint="echo-cli models get goes on where it stopped; a conversion is begun anew.")
-    for path in placed.folder.rglob("*"):
-        forget(path)
-    weights = open_weights(placed.folder)
-    hashes = {"all": weights.digest, **weights.hashes}
-    _read_through(*map(weights.part, PARTS), *filter(None, [weights.fast_decoder]))
-    return hashes
-
-
-def _read_through(*parts: "Tensors") -> None:
-    """Every tensor, once: a MissingError names one that is not of finite numbers."""
-    from echo_cli.models.files.tensors import Numbers
-
-    for part in map(Numbers, parts):
-        for name in part.names():
-            part.read(name)
-
-
-def _placed(found: Found) -> Found:
-    """The model in the package has a folder too."""
-    if found.family is Family.TINY and found.folder is None:
-        return Found(found.name, found.spec, WEIGHTS, Layout.TRAINED)
-    return found
+    return told | {Layout.TRAINED: _tiny, Layout.OURS: _ours}.get(found.layout, _foreign)(found.folder, found.layout)
 
 
 def _known_hash(folder: Path, layout: Layout) -> str:

@@ -20,7 +20,7 @@ from echo_cli.files import REASONS, output_error, partial, publish, read_json, t
 from echo_cli.models.files.folders import RELEASED_CODEC, RELEASED_TEXT, RELEASED_TOKENIZER
 from echo_cli.models.files.hashes import forget, known_sha256, remember
 from echo_cli.models.registry import folders, models_folder
-from echo_cli.spec import SPECS, WAN_1_3B
+from echo_cli.spec import TINY, WAN_1_3B
 
 RECEIPT = "download.json"  # what was fetched into a folder: written last
 
@@ -84,7 +84,7 @@ def release_named(name: str) -> str:
     full = {known.replace("2.1-t2v", ""): known for known in RELEASES}.get(name, name)
     if full not in RELEASES:
         known = tuple(RELEASES)
-        why = "is in the package" if full in SPECS else f"is not one that can be fetched{did_you_mean(name, known)}"
+        why = "is in the package" if full == TINY.name else f"is not one that can be fetched{did_you_mean(name, known)}"
         raise UsageError(f"model '{name}' {why}", hint=f"These can be fetched: {', '.join(known)}.")
     return full
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from echo_cli.errors import MissingError
 from echo_cli.files import read_json
-from echo_cli.spec import INDEX, SPECS, WAN_1_3B, ModelSpec
+from echo_cli.spec import INDEX, TINY, WAN_1_3B, ModelSpec
 
 DESCRIPTION = "model.json"  # of a folder in our layout
 FORMAT, VERSION = "echo-model", 1
@@ -188,10 +188,10 @@ def spec_in(folder: Path, layout: Layout) -> ModelSpec:
     """The sizes that a folder's own files tell."""
     if layout is Layout.TRAINED:
         name = str(read_json(folder / INDEX).get("model"))
-        if name not in SPECS:
+        if name != TINY.name:
             raise MissingError(f"{folder}: {INDEX} names a model that this version does not know: '{name}'",
-                               hint=f"The models are: {', '.join(SPECS)}.")
-        return SPECS[name]
+                               hint=f"A folder with an {INDEX} holds '{TINY.name}', as echo-cli train writes it.")
+        return TINY
     if layout is Layout.OURS:
         path = folder / DESCRIPTION
         try:

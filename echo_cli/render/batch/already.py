@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from echo_cli.errors import EchoError
-from echo_cli.models.loaders import told_hash
+from echo_cli.models.loaders import known_digest
 from echo_cli.render.batch.outcome import Film, Outcome, skipped
 from echo_cli.render.decide import Told, needed
 from echo_cli.render.job import Job
@@ -27,7 +27,7 @@ def _done(job: Job, hashes: dict[str, str | None]) -> bool:
     """False also where only loading the model can tell: whoever loads it asks again."""
     if job.model not in hashes:
         try:
-            hashes[job.model] = told_hash(job.model)
+            hashes[job.model] = known_digest(job.model)
         except EchoError:  # reported when the model is loaded
             hashes[job.model] = None
     weights = hashes[job.model]

@@ -22,11 +22,10 @@ from echo_cli.memory.policies import make_policy
 from echo_cli.memory.settings import read_settings
 from echo_cli.models.files import convert as converting
 from echo_cli.models.files import hashes
-from echo_cli.models.files.catalogue import checked
 from echo_cli.models.files.convert import convert, write_safetensors
 from echo_cli.models.files.loading import shapes_of, stream_into
 from echo_cli.models.files.tensors import Given, finite, shapes, unpickled
-from echo_cli.models.loaders import told_hash
+from echo_cli.models.loaders import family_of, known_digest
 from echo_cli.models.registry import find
 from echo_cli.models.transformer import Transformer
 from echo_cli.models.wan import model as wan
@@ -54,6 +53,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def values(weights: Weights, part: str) -> dict[str, Tensor]:
     tensors = weights.part(part)
     return {name: tensors.read(name) for name in tensors.names()}
+
+
+def checked(model: str) -> Mapping[str, str]:
+    found = find(model)
+    return family_of(found).check(found)
 
 
 def same(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> bool:
@@ -388,8 +392,8 @@ def ours(tmp_path: Path) -> Path:
 
 
 def test_the_hash_is_known_without_loading_where_nothing_must_be_read_to_know_it(ours: Path, tmp_path: Path) -> None:
-    assert told_hash(f"{ours}/") == open_weights(ours).digest
-    assert told_hash(f"{tmp_path}/released") is None and told_hash("wan2.1-t2v-1.3b") is None
+    assert known_digest(f"{ours}/") == open_weights(ours).digest
+    assert known_digest(f"{tmp_path}/released") is None and known_digest("wan2.1-t2v-1.3b") is None
 
 
 def test_a_changed_bit_is_found_by_its_hash(ours: Path) -> None:
@@ -605,7 +609,7 @@ def spoilt(value: float) -> Callable[[Tensor], Tensor]:
 @pytest.mark.parametrize("part", ["transformer", "codec", "text"])
 def test_weights_that_are_not_finite_are_refused(ours: Path, part: str, value: float) -> None:
     weights = open_weights(exchanged(ours, part, spoilt(value), "wo.weight" if part == "text" else "weight"))
-    for use in (lambda: checked(find(f"{ours}/")), lambda: loaded(ours, weights, part)):
+    for use in (lambda: checked(f"{ours}/"), lambda: loaded(ours, weights, part)):
         with pytest.raises(MissingError, match=rf"{part}.safetensors: .* holds values that are not finite"):
             use()
 
