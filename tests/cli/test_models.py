@@ -102,7 +102,7 @@ def test_models_for_tests_are_listed_when_they_are_asked_for(capfd: pytest.Captu
     assert "random-small" not in told(capfd, "list")[0]
     assert "random-small" in (out := told(capfd, "list", "--all")[0]) and "complete" in out.splitlines()[-1]
     assert json.loads(told(capfd, "info", "random-small", "--json")[0])["state"] == "complete"
-    assert told(capfd, "check", "random-small")[0].startswith("random-small: whole")
+    assert told(capfd, "check", "random-small")[0].startswith("random-small: complete")
 
 
 def test_what_can_be_fetched_is_named_where_one_looks(capfd: pytest.CaptureFixture[str]) -> None:
