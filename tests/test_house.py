@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 # formats write what a trace says; `machine`
 # measures a device, and so stands beside `runtime`.
 FLOORS = (
-    ("layout", "state", "files", "text", "errors", "faults", "commands", "evidence"),
+    ("layout", "state", "files", "text", "errors", "faults", "commands", "evidence", "plugins"),
     ("storyboard",),
     ("trace", "video", "formats"),
     ("runtime", "spec", "rope", "state_files", "machine"),
