@@ -14,7 +14,7 @@ from echo_cli.memory.settings import RECALLING, EchoInfinity, Window
 from echo_cli.models.backend import Backend, TextEncoder, text_features
 from echo_cli.rollout.rollout import Begun, BlockResult, rollout
 from echo_cli.runtime import KeyedNoise, Noise
-from echo_cli.storyboard.matching import plan_recalls, similarities, stripped
+from echo_cli.storyboard.matching import Similarities, plan_recalls, similarities, stripped
 from echo_cli.storyboard.nouns import Kind, Timeline
 
 
@@ -30,13 +30,22 @@ def plan_policy(name: str, settings: Window, backend: Backend, timeline: Timelin
     prompts = [scene.prompt for scene in timeline.scenes]
     by_embedding = isinstance(settings, RECALLING) and settings.match == "embedding"
     if by_embedding and any(scene.transition is Kind.RECALL for scene in timeline.scenes):
-        features = text_features(backend.text, stripped(prompts))
-        likeness = (features @ features.T).tolist()
+        likeness: Similarities = Products(text_features(backend.text, stripped(prompts)))
     else:
         likeness = similarities(prompts)
     pool = settings.library if isinstance(settings, RECALLING) else len(prompts)
     return make_policy(name, settings, backend.spec, timeline, plan_recalls(timeline.scenes, likeness, pool),
                        backend.queries)
+
+
+class Products:
+    """Rows of the products of features [scene, dim] with one another; each is computed when a scene asks for it."""
+
+    def __init__(self, features: Tensor) -> None:
+        self._features = features
+
+    def __getitem__(self, scene: int, /) -> list[float]:
+        return (self._features @ self._features[scene]).tolist()
 
 
 class Rows(Sequence[Tensor]):

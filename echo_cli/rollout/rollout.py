@@ -5,6 +5,7 @@ Nothing in the loop waits for the device. Pictures, files and clocks on walls ar
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -75,7 +76,7 @@ def rollout(timeline: Timeline, transformer: Transformer, prompts: Sequence[Tens
         store.restore(begun.state["store"])
         policy.restore(moved(begun.state["policy"], device))
         remembered.restore(moved(begun.state["latents"], device))
-    for block in timeline.blocks[begun.blocks if begun else 0:]:
+    for block in islice(timeline.blocks, begun.blocks if begun else 0, None):
         watch, transition = Stopwatch(device), None
         with watch("memory"):
             if block.opens or text is None:

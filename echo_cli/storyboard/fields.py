@@ -6,6 +6,7 @@ Knows types and ranges, not what a storyboard is made of.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import Any, TypeVar
 
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -13,7 +14,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from echo_cli.errors import did_you_mean
 from echo_cli.storyboard.document import kind_of, mark_of, scalar, short
 from echo_cli.storyboard.durations import read_duration
-from echo_cli.storyboard.mistakes import Mark, Mistakes
+from echo_cli.storyboard.mistakes import Mark, Message, Mistakes
 
 MERGE = "<<"
 T = TypeVar("T")
@@ -35,8 +36,13 @@ class Fields:
     def mark_of(self, key: str) -> Mark:
         return self.entries[key][0] if key in self.entries else self.mark
 
-    def note(self, key: str, message: str) -> None:
-        self.mistakes.note(self.mark_of(key), self.where + message)
+    def note(self, key: str, message: Message) -> None:
+        where = self.where
+
+        def whole() -> str:
+            return where + (message if isinstance(message, str) else message())
+
+        self.mistakes.note(self.mark_of(key), whole)
 
     def node(self, key: str) -> Node | None:
         return self.entries[key][1] if key in self.entries else None
@@ -139,9 +145,13 @@ def fields_of(node: Node, what: str, where: str, known: Sequence[str] | None, mi
         elif key == MERGE:
             mistakes.note(mark, f"{where}merging with '<<' is not understood; write the keys out")
         else:
-            listed = did_you_mean(key, tuple(known)) or f"; it may have {', '.join(known)}"
-            mistakes.note(mark, f"{where}{what} has no key {short(key)}{listed}")
+            mistakes.note(mark, partial(_unknown_key, f"{where}{what}", key, known))
     return read
+
+
+def _unknown_key(what: str, key: str, known: Sequence[str]) -> str:
+    near = did_you_mean(key, tuple(known)) or f"; it may have {', '.join(known)}"
+    return f"{what} has no key {short(key)}{near}"
 
 
 def plain(node: Node) -> Any:

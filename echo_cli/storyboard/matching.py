@@ -65,26 +65,36 @@ def likeness(one: Feature, other: Feature) -> float:
     return sum(weight * other[word] for word, weight in one.items() if word in other)
 
 
+class Row(Protocol):
+    """The similarity of one scene to every scene of the film."""
+
+    def __getitem__(self, scene: int, /) -> float: ...
+
+
 class Similarities(Protocol):
-    """A row a scene: its similarity to every scene of the film."""
+    """A row for each scene."""
 
-    def __getitem__(self, scene: int, /) -> Sequence[float]: ...
+    def __getitem__(self, scene: int, /) -> Row: ...
 
 
-class _Rows:
-    """A square of similarities; a row is computed when it is asked for, since few scenes recall."""
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """How similar one prompt is to each; computed when it is asked for, since few pairs of scenes ever are."""
 
-    def __init__(self, rows: Sequence[Feature]) -> None:
-        self._rows = rows
+    one: Feature
+    others: Sequence[Feature]
 
-    def __getitem__(self, scene: int, /) -> list[float]:
-        one = self._rows[scene]
-        return [likeness(one, other) for other in self._rows]
+    def __len__(self) -> int:
+        return len(self.others)
+
+    def __getitem__(self, scene: int, /) -> float:
+        return likeness(self.one, self.others[scene])
 
 
 def similarities(prompts: Sequence[str]) -> Similarities:
     """Every prompt against every other, itself included."""
-    return _Rows(features(prompts))
+    rows = features(prompts)
+    return [_Row(row, rows) for row in rows]
 
 
 def plan_recalls(scenes: Sequence[Scene], similarities: Similarities, pool: int) -> dict[int, Recall]:

@@ -4,12 +4,14 @@ Plain frozen data. How YAML becomes a storyboard is `parse`; how seconds become 
 here, and no model either: a model appears only as `Geometry`, the counts that divide time.
 """
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
+from itertools import accumulate
 from types import MappingProxyType
-from typing import Any
+from typing import Any, overload
 
 VERSION = 1  # of the storyboard's format
 AUTO = "auto"  # recall:auto, the partner is chosen by matching prompts
@@ -96,6 +98,34 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
+class Blocks(Sequence[Block]):
+    """The blocks of consecutive scenes. Each is made when it is asked for: a week of film has 800,000."""
+
+    edges: tuple[int, ...]  # the first block of each scene, and how many there are in all
+    frames: int  # latent frames of a block
+
+    def __len__(self) -> int:
+        return self.edges[-1]
+
+    def __iter__(self) -> Iterator[Block]:
+        return map(self._block, range(len(self)))
+
+    @overload
+    def __getitem__(self, index: int) -> Block: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Block, ...]: ...
+    def __getitem__(self, index: int | slice) -> Block | tuple[Block, ...]:
+        found = range(len(self))[index]
+        return self._block(found) if isinstance(found, int) else tuple(map(self._block, found))
+
+    def _block(self, index: int) -> Block:
+        scene = bisect_right(self.edges, index) - 1
+        begin, end = self.edges[scene:scene + 2]
+        frames = range(index * self.frames, (index + 1) * self.frames)
+        return Block(index, scene, index - begin, frames, opens=index == begin, closes=index == end - 1)
+
+
+@dataclass(frozen=True, slots=True)
 class SceneSpan:
     """A scene in its place on the film: half-open ranges of blocks and of pictures."""
 
@@ -110,7 +140,7 @@ class Timeline:
     """The film as it will be made. `pictures` is its exact length; surplus pictures of the last block are trimmed."""
 
     spans: tuple[SceneSpan, ...]
-    blocks: tuple[Block, ...]
+    blocks: Blocks
     pictures: int
     geometry: Geometry
 
@@ -124,15 +154,9 @@ class Timeline:
         return range(blocks.start * size, blocks.stop * size)
 
 
-def blocks_of(counts: list[int], block_frames: int) -> tuple[Block, ...]:
+def blocks_of(counts: Sequence[int], block_frames: int) -> Blocks:
     """The blocks of consecutive scenes that last `counts` blocks each."""
-    blocks: list[Block] = []
-    for scene, count in enumerate(counts):
-        for number in range(count):
-            start = len(blocks) * block_frames
-            blocks.append(Block(len(blocks), scene, number, range(start, start + block_frames),
-                                opens=number == 0, closes=number == count - 1))
-    return tuple(blocks)
+    return Blocks((0, *accumulate(counts)), block_frames)
 
 
 def timeline_of(scenes: list[Scene], counts: list[int], geometry: Geometry) -> Timeline:

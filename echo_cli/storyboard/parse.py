@@ -6,6 +6,7 @@ settings come in as `Rules`. How scenes follow one another in time is `timing`; 
 
 import re
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -17,7 +18,7 @@ from echo_cli.storyboard.mistakes import Mark, Mistakes
 from echo_cli.storyboard.nouns import AUTO, VERSION, Kind, Scene, Storyboard, Timing
 from echo_cli.storyboard.rules import Rules
 from echo_cli.storyboard.sizes import read_size
-from echo_cli.storyboard.timeline import edges, too_short
+from echo_cli.storyboard.timeline import edges, too_long, too_short
 from echo_cli.storyboard.timing import Asked, Given, resolve
 
 TOP_KEYS = ("version", "title", "seed", "model", "memory", "size", "fps", "style", "timing", "length", "scenes")
@@ -25,6 +26,8 @@ SCENE_KEYS = ("id", "prompt", "duration", "at", "transition", "subtitle", "seed"
 SEEDS = (0, 2**63 - 1)
 RATES = (1, 240)  # pictures a second
 LONGEST_ID = 64
+MOST_SETTINGS = 1000
+NEAR = 500  # scenes among which an id that was meant is looked for
 
 _ID = re.compile(rf"[^\s:/\\]{{1,{LONGEST_ID}}}")
 _RECALL = re.compile(r"recall\s*:\s*(.*)", re.IGNORECASE | re.DOTALL)
@@ -60,7 +63,7 @@ def parse(text: str, source: str = "storyboard", rules: Rules = Rules()) -> Stor
         scenes=tuple(read), title=top.text("title") or None, seed=top.whole("seed", *SEEDS) or 0, model=model,
         policy=policy, memory=memory, size=size, fps=fps, timing=timing, source=source,
     )
-    if seconds and timing is Timing.CUMULATIVE:
+    if seconds:
         _check_lengths(storyboard, scenes, rules)
     mistakes.raise_if_any()
     return storyboard
@@ -88,10 +91,14 @@ def _check_model(top: Fields, model: str | None, size: tuple[int, int] | None, r
 
 
 def _check_lengths(storyboard: Storyboard, scenes: list["_SceneReader"], rules: Rules) -> None:
-    """Notes scenes that are shorter than a block can show, if the model is known."""
+    """Notes films of too many blocks, and scenes that are shorter than a block can show, if the model is known."""
     model = rules.model_for(storyboard.model)
-    if model is not None:
-        geometry = model.geometry.at(storyboard.fps)
+    if model is None:
+        return
+    geometry = model.geometry.at(storyboard.fps)
+    if problem := too_long(storyboard.scenes, geometry):
+        scenes[0].fields.note("duration", problem)
+    elif storyboard.timing is Timing.CUMULATIVE:
         for index, message in too_short(edges(storyboard.scenes, geometry), storyboard.scenes, geometry):
             key = "duration" if "duration" in scenes[index].fields else "at"
             scenes[index].fields.note(key, message)
@@ -130,6 +137,10 @@ def _read_memory(top: Fields, rules: Rules) -> tuple[str | None, dict[str, Any]]
 
 def _read_settings(entries: Fields, policy: str, kind: Kind | None, rules: Rules) -> dict[str, Any]:
     """Settings as plain values; each is checked by itself, so that each mistake has its own place."""
+    if len(entries.entries) > MOST_SETTINGS:
+        entries.mistakes.note(entries.mark, f"{entries.where}memory has {len(entries.entries):,} settings, more than "
+                              "any policy knows; is this the right file?")
+        return {}
 
     def read(mark: Mark, node: Node, path: tuple[str, ...]) -> Any:
         if isinstance(node, MappingNode):
@@ -261,14 +272,8 @@ class _SceneReader:
             return Kind.RECALL, self._read_recall(match[1], index, cast)
         kind = _KINDS.get(re.sub(r"[\s_-]+", " ", text.lower()))
         if kind is None:
-            self._note_unknown_transition(text, cast)
+            fields.note("transition", partial(_unknown_transition, text, cast))
         return kind or Kind.SMOOTH, None
-
-    def _note_unknown_transition(self, text: str, cast: Cast) -> None:
-        near = f" (did you mean 'recall:{text}'?)" if text in cast else did_you_mean(
-            text.lower(), ("smooth", "hard cut", "recall:auto"))
-        what = "recall of which scene?" if text.lower() == "recall" else f"no transition is called {short(text)}{near};"
-        self.fields.note("transition", f"{what} it is smooth, hard cut, recall:<scene-id> or recall:auto")
 
     def _read_recall(self, target: str, index: int, cast: Cast) -> str:
         note = self.fields.note
@@ -280,9 +285,7 @@ class _SceneReader:
         elif target == self.id or at == index:
             note("transition", "recall of itself; name an earlier scene")
         elif at is None or mark is None:
-            earlier = tuple(name for name, (place, _) in cast.items() if place < index)
-            note("transition", f"recall of {short(target)}, but no earlier scene has that id"
-                 f"{did_you_mean(target, earlier)}")
+            note("transition", partial(_unknown_scene, target, index, cast))
         elif at > index:
             note("transition", f"recall of '{target}', which comes later (line {mark.line}); only an earlier scene can "
                  "be recalled")
@@ -302,3 +305,15 @@ class _SceneReader:
             )
             entries.entries.pop("policy")
         return _read_settings(entries, policy, kind, rules)
+
+
+def _unknown_transition(text: str, cast: Cast) -> str:
+    near = f" (did you mean 'recall:{text}'?)" if text in cast else did_you_mean(
+        text.lower(), ("smooth", "hard cut", "recall:auto"))
+    what = "recall of which scene?" if text.lower() == "recall" else f"no transition is called {short(text)}{near};"
+    return f"{what} it is smooth, hard cut, recall:<scene-id> or recall:auto"
+
+
+def _unknown_scene(target: str, index: int, cast: Cast) -> str:
+    earlier = tuple(name for name, (place, _) in cast.items() if place < index)[-NEAR:]
+    return f"recall of {short(target)}, but no earlier scene has that id{did_you_mean(target, earlier)}"

@@ -15,11 +15,15 @@ from echo_cli.storyboard.nouns import Geometry, Scene, SceneSpan, Storyboard, Ti
 from echo_cli.storyboard.reference import blocks_rounded_down, latent_frames
 
 _HALF = Fraction(1, 2)
+MOST_BLOCKS = 1_000_000  # of a film; a week at 16 pictures a second has 806,401
 
 
 def timeline(storyboard: Storyboard, geometry: Geometry) -> Timeline:
     """The film, block by block; the storyboard's own fps, if it has one, replaces the model's."""
     geometry = geometry.at(storyboard.fps)
+    if problem := too_long(storyboard.scenes, geometry):
+        place = Mark(storyboard.scenes[0].line, storyboard.scenes[0].column)
+        raise StoryboardError(storyboard.source, [Mistake(place, problem)])
     if storyboard.timing is Timing.REFERENCE:
         return _as_the_reference(storyboard.scenes, geometry)
     marks = edges(storyboard.scenes, geometry)
@@ -50,6 +54,15 @@ def edges(scenes: Sequence[Scene], geometry: Geometry) -> list[int]:
     *inner, end = _ends(scenes)
     starts = [math.floor((time * rate + lead) / size + _HALF) for time in inner]
     return [0, *starts, -(-(_pictures(end, geometry) + lead) // size)]
+
+
+def too_long(scenes: Sequence[Scene], geometry: Geometry) -> str | None:
+    """Why a film cannot have so many blocks; None when it can."""
+    blocks = _pictures(_ends(scenes)[-1], geometry) // geometry.block_pictures
+    if blocks <= MOST_BLOCKS:
+        return None
+    return (f"the film would have {blocks:,} blocks of {describe(geometry.block_pictures / geometry.fps)}, and "
+            f"{MOST_BLOCKS:,} is the most; make it shorter, or lower its fps")
 
 
 def too_short(marks: Sequence[int], scenes: Sequence[Scene], geometry: Geometry) -> Iterator[tuple[int, str]]:

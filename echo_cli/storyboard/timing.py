@@ -31,12 +31,12 @@ class Asked:
 
 def resolve(scenes: Sequence[Asked], length: Given | None, mistakes: Mistakes) -> list[Fraction] | None:
     """Every scene's seconds; None when they cannot be determined; the reasons are noted."""
-    before = len(mistakes.noted)
+    before = mistakes.count
     unread = any(given is not None and given.seconds is None
                  for given in (length, *(time for scene in scenes for time in (scene.at, scene.duration))))
     by_at = any(scene.at is not None for scene in scenes)
     times = _from_ats(scenes, length) if by_at else _from_durations(scenes, length)
-    if unread or times is None or len(mistakes.noted) > before:
+    if unread or times is None or mistakes.count > before:
         return None
     if sum(times) > LONGEST:
         mark = length.mark if length else scenes[-1].scene.mark

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from echo_cli.errors import UsageError
+from echo_cli.storyboard import matching
 from echo_cli.storyboard.matching import Recall, plan_recalls, similarities, stripped, words
 from echo_cli.storyboard.nouns import AUTO, Kind, Scene
 
@@ -73,3 +74,13 @@ def test_only_an_earlier_scene_can_be_recalled(target: str) -> None:
 def test_the_first_scene_recalls_nothing() -> None:
     with pytest.raises(UsageError, match="opens the film"):
         plan("red ball")
+
+
+def test_only_the_scores_that_are_read_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(matching, "likeness", lambda one, other: asked.append(one) or 0.5)
+    scenes = [Scene(f"s{number}", "a red ball", 1.0, *((Kind.RECALL, ("s0", AUTO)[number % 2]) if number else ()))
+              for number in range(300)]
+    found = plan_recalls(scenes, similarities([scene.prompt for scene in scenes]), 10)
+    assert len(asked) <= 299 * 11
+    assert all(len(recall.scores) <= 10 for recall in found.values()) and found[298].scene == 0

@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 
 from echo_cli.errors import UsageError
+from echo_cli.storyboard import fields
+from echo_cli.storyboard import parse as parse_module
 from echo_cli.storyboard.mistakes import StoryboardError
 from echo_cli.storyboard.nouns import AUTO, Geometry, Kind, Scene, Storyboard, Timing
 from echo_cli.storyboard.parse import parse
@@ -331,3 +333,37 @@ def test_a_model_given_from_outside_decides_the_sizes() -> None:
 def test_without_rules_every_name_is_accepted() -> None:
     board = parse("model: m\nmemory: {policy: p, s: 1, t: {u: [1, x]}}\n" + scenes(A), "film.yaml")
     assert (board.model, board.policy, board.memory) == ("m", "p", {"s": 1, "t": {"u": [1, "x"]}})
+
+
+def test_fifty_mistakes_are_told_and_the_others_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    for module in (fields, parse_module):
+        monkeypatch.setattr(module, "did_you_mean", lambda word, known: looked.append(word) or "")
+    keys = "".join(f"key{number}: 1\n" for number in range(2000))
+    wrong = scenes(A, *(f"id: b{number}, prompt: x, duration: 1, transition: recall:c{number}"
+                        for number in range(2000)))
+    with pytest.raises(StoryboardError) as caught:
+        parse(keys + wrong, "film.yaml")
+    lines = caught.value.message.splitlines()
+    assert len(lines) == 51 and lines[49].startswith("film.yaml:50:1: ") and lines[50] == "film.yaml: and 3,950 more"
+    assert (len(caught.value.mistakes), caught.value.count) == (50, 4000)
+    assert len(looked) <= 50
+
+
+def test_the_first_mistakes_are_told_whenever_they_are_found() -> None:
+    many = scenes(*(f"id: b{number}, prompt: x, duration: 1, colour: red" for number in range(60)), A)
+    with pytest.raises(StoryboardError, match="^film.yaml:1:1: no model is called"):
+        parse("model: none\n" + many, "film.yaml", RULES)
+
+
+def test_a_film_that_is_too_long_is_a_mistake_with_a_place() -> None:
+    with pytest.raises(StoryboardError, match=r"^film.yaml:2:\d+: scene 'a': the film would have 12,096,000 blocks"):
+        parse("fps: 240\n" + "scenes: [{id: a, prompt: x, duration: 168h}]", "film.yaml", RULES)
+
+
+def test_very_many_settings_are_one_mistake() -> None:
+    many = "memory:\n" + "".join(f"  key{number}: 1\n" for number in range(2000)) + scenes(A)
+    with pytest.raises(StoryboardError) as caught:
+        parse(many, "film.yaml", RULES)
+    assert caught.value.message.splitlines() == [
+        "film.yaml:2:3: memory has 2,000 settings, more than any policy knows; is this the right file?"]

@@ -104,3 +104,22 @@ def test_reference_timing_counts_as_the_reference_does(vector: dict) -> None:
     assert counts[-1] == vector["block_counts"][-1] + surplus
     assert made.pictures == 1 + (len(made.blocks) * 3 - 1) * 4
     assert [span.asked[1] - span.asked[0] for span in made.spans] == pytest.approx(vector["durations"])
+
+
+def test_a_week_has_blocks_that_are_made_when_they_are_asked_for() -> None:
+    made = film([7 * 24 * 3600.0 - 1.5, 1.5])
+    assert len(made.blocks) == 806_401
+    last = made.blocks[-1]
+    assert (last.index, last.scene, last.number, last.closes) == (806_400, 1, 2, True)
+    assert made.blocks[3:5] == (made.blocks[3], made.blocks[4])
+    assert next(iter(made.blocks)).opens
+    with pytest.raises(IndexError):
+        made.blocks[806_401]
+
+
+@pytest.mark.parametrize("timing", Timing)
+def test_a_film_has_a_million_blocks_at_most(timing: Timing) -> None:
+    with pytest.raises(StoryboardError) as caught:
+        film([7 * 24 * 3600.0], fps=240.0, timing=timing)
+    assert caught.value.message == ("film.yaml:1:5: the film would have 12,096,000 blocks of 0.05s, "
+                                    "and 1,000,000 is the most; make it shorter, or lower its fps")
