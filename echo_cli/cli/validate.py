@@ -1,7 +1,11 @@
 """`validate`: reads storyboards without a model and shows the film that each describes, picture by picture."""
 
 import json as json_text
+import os
+import shutil
 import sys
+import textwrap
+from collections.abc import Iterator
 from importlib.resources import files
 from typing import Annotated, Any
 
@@ -12,6 +16,12 @@ from echo_cli.cli.messages import tell
 from echo_cli.cli.options import Debug
 from echo_cli.errors import EchoError, Exit, UsageError
 from echo_cli.storyboard.nouns import Geometry, Kind, Storyboard, Timeline
+from echo_cli.text import listed
+from echo_cli.trace.look import plural
+
+LEAST_WORTH = ("frames", "blocks", "asked", "moved", "pictures", "begins", "gets")  # which columns give way, in order
+PIPE = 132  # columns of a table that no terminal shows
+GAP = 2  # spaces between columns
 
 
 def validate(
@@ -29,12 +39,14 @@ def validate(
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of storyboards, for editors.")
     ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
     debug: Debug = False,
 ) -> int:
     """Check storyboards and show their timeline, without loading a model.
 
     Prints every scene with the times asked for and the times it gets, its blocks, latent frames and pictures, and what
-    it recalls. Every mistake of every file is listed with its line; the exit code is 2 if there was one.
+    it recalls. Mistakes are listed with their lines; the exit code is 2 if there was one, and with --strict also if
+    there was a warning.
     """
     if schema:
         print(files("echo_cli.storyboard").joinpath("schema.json").read_text("utf-8"), end="")
@@ -42,7 +54,7 @@ def validate(
     if not storyboards:
         raise UsageError("no storyboard named",
                          hint="Name a file, as in `echo-cli validate FILE.yaml`, or - for standard input.")
-    failed = 0
+    failed, doubtful = 0, 0
     for path in storyboards:
         try:
             result = check(path, model)
@@ -52,10 +64,13 @@ def validate(
             failed += 1
             _tell(error, path, json)
         else:
+            doubtful += bool(result["warnings"])
             print(json_text.dumps(result, ensure_ascii=False)) if json else _show(result)
-    if failed and len(storyboards) > 1:
-        print(f"{failed} of {len(storyboards)} storyboards have mistakes", file=sys.stderr)
-    return Exit.USAGE if failed else Exit.DONE
+    for count, what in ((failed, "mistakes"), (doubtful if strict else 0, "warnings, which --strict does not allow")):
+        if count and (len(storyboards) > 1 or what != "mistakes"):
+            have = "has" if count == 1 else "have"
+            print(f"{count} of {plural(len(storyboards), 'storyboard')} {have} {what}", file=sys.stderr)
+    return Exit.USAGE if failed or (strict and doubtful) else Exit.DONE
 
 
 def check(path: str, model: str | None) -> dict[str, Any]:
@@ -89,6 +104,7 @@ def describe(storyboard: Storyboard, film: Timeline, model: str, policy: str) ->
             "moved": begins - span.asked[0],
             "blocks": _edges(span.blocks), "frames": _edges(frames), "pictures": _edges(span.pictures),
         })
+    unknown = _unknown_words(storyboard, model)
     made = geometry.pictures(len(film.blocks) * geometry.block_frames)
     return {
         "storyboard": storyboard.source, "valid": True, "hash": storyboard_hash(storyboard), "title": storyboard.title,
@@ -96,8 +112,8 @@ def describe(storyboard: Storyboard, film: Timeline, model: str, policy: str) ->
         "timing": storyboard.timing.value, "fps": geometry.fps, "asked": film.spans[-1].asked[1],
         "seconds": film.pictures / geometry.fps, "pictures": film.pictures, "blocks": len(film.blocks),
         "frames": len(film.blocks) * geometry.block_frames, "block_seconds": geometry.block_pictures / geometry.fps,
-        "trimmed": made - film.pictures, "unknown_words": _unknown_words(storyboard, model), "scenes": scenes,
-        "canonical": canonical(storyboard),
+        "trimmed": made - film.pictures, "unknown_words": unknown, "scenes": scenes, "canonical": canonical(storyboard),
+        "warnings": [f"{model} does not know these words and will not show them: {listed(unknown)}"] if unknown else [],
     }
 
 
@@ -143,45 +159,79 @@ def _tell(error: EchoError, path: str, json: bool) -> None:
 
     tell(error)
     if json:
+        count = error.count if isinstance(error, StoryboardError) else 1
         mistakes = [{"line": mark.line, "column": mark.column, "message": message} for mark, message in error.mistakes
                     ] if isinstance(error, StoryboardError) else [{"message": error.message}]
-        print(json_text.dumps({"storyboard": path, "valid": False, "mistakes": mistakes}, ensure_ascii=False))
+        more = {"more": count - len(mistakes)} if count > len(mistakes) else {}
+        print(json_text.dumps({"storyboard": path, "valid": False, "mistakes": mistakes, **more}, ensure_ascii=False))
 
 
 def _show(film: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    """The film in words and a table, as wide as a terminal or COLUMNS says; other readers get no line broken."""
+    asked = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()
+    columns = shutil.get_terminal_size((PIPE, 24)).columns
+    width = columns if asked else None
+    title = film["title"] or film["storyboard"]
+    for number, line in enumerate(wrapped(f"{title}  {_summary(film)}", width)):
+        print(_styled(title, "1") + line[len(title):] if number == 0 and line.startswith(title) else line)
+    for line in table([_row(scene) for scene in film["scenes"]], columns):
+        print(line)
+    recalls = [f"{scene['id']} {_recall(scene['recall'])}" for scene in film["scenes"] if scene["recall"]]
+    for text in (*recalls, _rounding(film), *(f"warning: {warning}" for warning in film["warnings"])):
+        print("\n".join(wrapped(text, width)))
 
-    console = Console(highlight=False, soft_wrap=True)
-    console.width = console.width if console.is_terminal else 132
-    console.print(f"[bold]{escape(film['title'] or film['storyboard'])}[/]  {_summary(film)}")
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for name, right in (("scene", False), ("begins", False), ("asked", True), ("gets", True), ("moved", True),
-                        ("blocks", True), ("frames", True), ("pictures", True)):
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
-    for scene in film["scenes"]:
-        table.add_row(escape(scene["id"]), escape(scene["transition"] or "the film"),
-                      f"{_clock(scene['asked']['begins'])} – {_clock(scene['asked']['ends'])}",
-                      f"{_clock(scene['real']['begins'])} – {_clock(scene['real']['ends'])}",
-                      f"{scene['moved']:+.3f}s" if abs(scene["moved"]) >= 0.0005 else "",
-                      *(_span(scene[key]) for key in ("blocks", "frames", "pictures")))
-    console.print(table)
-    for scene in film["scenes"]:
-        if scene["recall"]:
-            console.print(escape(f"{scene['id']} {_recall(scene['recall'])}"))
-    console.print(f"[dim]{escape(_rounding(film))}[/]")
-    if film["unknown_words"]:
-        console.print(escape(f"{film['model']} does not know these words and will not show them: "
-                             f"{', '.join(film['unknown_words'])}"))
+
+def _row(scene: dict[str, Any]) -> dict[str, str]:
+    """What the table says of a scene, by the names of its columns."""
+    asked, gets = ("{} – {}".format(*map(_clock, scene[key].values())) for key in ("asked", "real"))
+    return {"scene": scene["id"], "begins": scene["transition"] or "the film", "asked": asked, "gets": gets,
+            "moved": f"{scene['moved']:+.3f}s" if abs(scene["moved"]) >= 0.0005 else "",
+            **{key: _span(scene[key]) for key in ("blocks", "frames", "pictures")}}
+
+
+def table(rows: list[dict[str, str]], width: int) -> Iterator[str]:
+    """Rows under their heads. Columns that do not fit are left out, those of least worth first; of a scene's name
+    that is too long by itself the end is."""
+    from rich.cells import cell_len, set_cell_size
+
+    names = list(rows[0])
+    room = {name: max(cell_len(name), *(cell_len(row[name]) for row in rows)) for name in names}
+    for name in LEAST_WORTH:
+        if sum(room[each] + GAP for each in names) - GAP <= width:
+            break
+        names.remove(name)
+    room["scene"] = min(room["scene"], width)
+
+    def line(row: dict[str, str]) -> str:
+        cells = []
+        for name in names:
+            text, space = row[name], room[name]
+            if cell_len(text) > space:
+                text = set_cell_size(text, space - 1) + "…"
+            pad = " " * (space - cell_len(text))
+            cells.append(text + pad if name in ("scene", "begins") else pad + text)
+        return (" " * GAP).join(cells).rstrip()
+
+    yield _styled(line({name: name for name in names}), "2")
+    yield from map(line, rows)
+
+
+def wrapped(text: str, width: int | None) -> list[str]:
+    """Lines of whole words; a word that is longer than a line keeps its own."""
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) if width else [text]
+
+
+def _styled(text: str, code: str) -> str:
+    coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return f"\033[{code}m{text}\033[0m" if coloured else text
 
 
 def _summary(film: dict[str, Any]) -> str:
     size = f", {film['size'][0]}x{film['size'][1]}" if film["size"] else ""
-    return (
-        f"{_clock(film['seconds'])} at {film['fps']:g} fps: {film['pictures']} pictures, {film['frames']} latent "
-        f"frames, {film['blocks']} blocks; model {film['model']}, memory {film['policy']}{size}, seed {film['seed']}"
-    )
+    counts = ", ".join(plural(film[key], word) for key, word in
+                       (("pictures", "picture"), ("frames", "latent frame"), ("blocks", "block")))
+    return (f"{_clock(film['seconds'])} at {film['fps']:g} fps: {counts}; model {film['model']}, "
+            f"memory {film['policy']}{size}, seed {film['seed']}")
 
 
 def _rounding(film: dict[str, Any]) -> str:
@@ -189,7 +239,8 @@ def _rounding(film: dict[str, Any]) -> str:
     parts = [f"blocks of {film['block_seconds']:g}s; no boundary moved" if moved < 0.0005 else
              f"blocks of {film['block_seconds']:g}s; boundaries moved by {moved:.3f}s at most"]
     if film["trimmed"]:
-        parts.append(f"{film['trimmed']} pictures of the last block are trimmed")
+        trimmed = plural(film["trimmed"], "picture")
+        parts.append(f"{trimmed} of the last block {'is' if film['trimmed'] == 1 else 'are'} trimmed")
     off = film["seconds"] - film["asked"]
     if abs(off) >= 0.0005:
         parts.append(f"the film lasts {off:+.3f}s against the {_clock(film['asked'])} asked")

@@ -26,10 +26,10 @@ def picture_size(size: Any) -> tuple[int, int]:
     """Width and height in pixels, also from text such as 832x480."""
     if isinstance(size, Sequence) and not isinstance(size, str) and len(size) == 2:
         size = "x".join(map(str, size))
-    read = read_size(str(size))
-    if read is None:
-        raise UsageError(f"--size {size}: not a size", "Write WIDTHxHEIGHT in pixels, such as 832x480.")
-    return read
+    try:
+        return read_size(str(size))
+    except ValueError as error:
+        raise UsageError(f"--size {error}", "Write a size such as 832x480.") from None
 
 
 def _scale(times: int) -> int:

@@ -107,11 +107,7 @@ def _check_lengths(storyboard: Storyboard, scenes: list["_SceneReader"], rules: 
 def _read_size(top: Fields) -> tuple[int, int] | None:
     if "size" not in top:
         return None
-    text = top.value("size", lambda value: value)
-    size = read_size(text) if isinstance(text, str) else None
-    if size is None:
-        top.note("size", f"size must be WIDTHxHEIGHT in pixels, such as 832x480, not {short(text)}")
-    return size
+    return top.value("size", lambda value: read_size(str(value)))
 
 
 def _read_memory(top: Fields, rules: Rules) -> tuple[str | None, dict[str, Any]]:

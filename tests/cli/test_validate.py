@@ -67,7 +67,7 @@ def test_the_table_says_what_becomes_of_every_scene(film: Path, capfd: pytest.Ca
     ]
     assert lines[5].startswith("back recalls meadow (similarity 0.") and "; next city, 0.000)" in lines[5]
     assert lines[6] == (
-        "blocks of 0.75s; boundaries moved by 0.312s at most; the last block gives 4 of its pictures back; "
+        "blocks of 0.75s; boundaries moved by 0.312s at most; 4 pictures of the last block are trimmed; "
         "the film lasts +0.012s against the 0:30.3 asked"
     )
 
@@ -202,3 +202,61 @@ def test_settings_are_checked_one_by_one_against_the_policy(film: Path, capfd: p
 def test_lines_may_end_as_on_windows(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
     film.write_bytes(FILM.replace("recall:auto", "recall:roof").replace("\n", "\r\n").encode())
     assert run(capfd, str(film))[2].startswith(f"{film}:6:67: scene 'back': recall of 'roof'")
+
+
+@pytest.mark.parametrize("width", [40, 80, 140])
+def test_it_fits_the_columns_that_there_are_and_breaks_no_word(
+        width: int, film: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run(capfd, str(film))[1]
+    monkeypatch.setenv("COLUMNS", str(width))
+    told = run(capfd, str(film))[1]
+    assert max(map(len, told.splitlines())) <= width
+    assert set(told.split()) <= set(whole.split())
+    heads = next(line for line in told.splitlines() if line.startswith("scene ")).split()
+    assert heads == {40: ["scene", "begins", "gets"], 80: ["scene", "begins", "asked", "gets", "moved", "pictures"],
+                     140: ["scene", "begins", "asked", "gets", "moved", "blocks", "frames", "pictures"]}[width]
+
+
+def test_a_scene_whose_name_is_wider_than_the_screen_gives_way(
+        film: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    film.write_text(FILM.replace("meadow,", "m" * 60 + ",", 1))
+    monkeypatch.setenv("COLUMNS", "40")
+    told = run(capfd, str(film))[1].splitlines()
+    assert "m" * 39 + "…" in told
+
+
+def test_a_dozen_unknown_words_are_listed(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = " ".join(f"zeppelin{chr(97 + number)}" for number in range(20))
+    film.write_text(FILM.replace("a blue box", words))
+    told = run(capfd, str(film))[1].splitlines()[-1]
+    assert told.startswith("warning: tiny does not know these words") and told.count("zeppelin") == 12
+    assert told.endswith(" and 8 more")
+
+
+def test_strict_fails_on_warnings(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(capfd, "--strict", str(film))[0] == 0
+    film.write_text(FILM.replace("a blue box", "a blue zeppelin"))
+    assert run(capfd, str(film))[0] == 0
+    code, told, errors = run(capfd, "--strict", "--json", str(film))
+    assert (code, errors) == (2, "1 of 1 storyboard has warnings, which --strict does not allow\n")
+    assert json.loads(told)["warnings"] == ["tiny does not know these words and will not show them: zeppelin"]
+
+
+def test_one_of_a_thing_is_no_plural(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    film.write_text("scenes: [{id: a, prompt: a red ball, duration: 0.5s}]")
+    told = run(capfd, str(film))[1]
+    assert "8 pictures, 3 latent frames, 1 block; " in told and "1 picture of the last block is trimmed" in told
+
+
+@pytest.mark.parametrize(("size", "why"), [
+    ("20000x20000", "size must have sides of at most 16,384 pixels, not 20,000"),
+    ("192", "size must be WIDTHxHEIGHT in pixels, such as 832x480; '192' is not a size")])
+def test_a_size_that_cannot_be_says_why(size: str, why: str, film: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    film.write_text(f"size: {size}\n{FILM}")
+    assert run(capfd, str(film))[2] == f"{film}:1:1: {why}\n"
+
+
+def test_more_mistakes_than_are_shown_are_counted_in_the_object(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    film.write_text("".join(f"key{number}: 1\n" for number in range(70)) + FILM)
+    found = json.loads(run(capfd, "--json", str(film))[1])
+    assert (len(found["mistakes"]), found["more"]) == (50, 20)
