@@ -76,7 +76,7 @@ class Wan(Family):
 
         if model.folder is None:
             raise MissingError(f"model '{model.name}' is not in {models_folder()}",
-                               hint=f"echo-cli models get {model.name} fetches it.")
+                               hint=f"Download it with `echo-cli models get {model.name}`.")
         if half := halves(model.folder):
             raise MissingError(f"{half[0]}: half a file, from a fetch or a conversion that was stopped",
                                hint="echo-cli models get resumes a fetch; a conversion starts over.")

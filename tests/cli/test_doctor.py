@@ -110,7 +110,7 @@ def test_large_models_are_told_with_the_command_that_fetches_them(
     monkeypatch.setenv("ECHO_MODELS", str(tmp_path))
     lack = found(doctor._models())
     assert (lack.found, lack.needed, lack.text) == (False, False, "wan2.1-t2v-1.3b: not here")
-    assert lack.remedy == "echo-cli models get wan2.1-t2v-1.3b fetches it"
+    assert lack.remedy == "Download it with `echo-cli models get wan2.1-t2v-1.3b`."
     (tmp_path / "wan2.1-t2v-1.3b-longlive").mkdir()
     (tmp_path / "wan2.1-t2v-1.3b-longlive" / "Wan2.1_VAE.pth").write_bytes(b"half")
     texts = [finding.text for finding in doctor._models()]

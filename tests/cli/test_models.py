@@ -56,7 +56,8 @@ def test_a_list_tells_what_is_here_and_what_it_lacks(models: Path, capfd: pytest
     out, err = told(capfd, "list")
     assert [line.split()[:2] for line in out.splitlines()] == [
         ["model", "is"], ["tiny", "complete"], [WAN, "not"], [f"{WAN}-longlive", "not"]]
-    assert err == "".join(f"{name}: echo-cli models get {name} fetches it.\n" for name in (WAN, f"{WAN}-longlive"))
+    assert err == "".join(f"{name}: Download it with `echo-cli models get {name}`.\n"
+                          for name in (WAN, f"{WAN}-longlive"))
 
     wan_folders.released(models / WAN)
     wan_folders.released(models / "lacking")
@@ -94,7 +95,7 @@ def test_what_can_be_fetched_is_listed_and_described_before_it_is_here(capfd: py
     for name in RELEASES:
         about = json.loads(told(capfd, "info", name, "--json")[0])
         assert about["state"] == listed[name]["state"] == "not here" and about["sizes"]["width"] == 1536
-        assert about["hint"] == listed[name]["hint"] == f"echo-cli models get {name} fetches it."
+        assert about["hint"] == listed[name]["hint"] == f"Download it with `echo-cli models get {name}`."
     assert json.loads(told(capfd, "info", "wan-1.3b-longlive", "--json")[0])["model"] == f"{WAN}-longlive"
 
 
@@ -300,7 +301,7 @@ def test_a_released_model_is_fetched_whole_and_once(models: Path, publisher: Hub
     with monkeypatch.context() as patch:
         patch.setattr(constants, "HF_HUB_OFFLINE", True)
         assert fetch().startswith(str(models / WAN)) and not publisher.asked
-    assert f"{WAN}: whole" in told(capfd, "check", WAN)[0]
+    assert f"{WAN}: complete" in told(capfd, "check", WAN)[0]
     assert "test-licence" in told(capfd, "info", WAN)[0]
 
     said = fetch(f"{WAN}-longlive")  # of which most is here
@@ -314,9 +315,9 @@ def test_a_released_model_is_fetched_whole_and_once(models: Path, publisher: Hub
     os.utime(models / WAN / "Wan2.1_VAE.pth")
     assert open_weights(models / WAN).digest
     flip(models / WAN / "google" / "umt5-xxl" / "tokenizer.json")
-    with pytest.raises(download.MissingError, match="tokenizer.json: not the file that was fetched"):
+    with pytest.raises(download.MissingError, match="tokenizer.json: not the file that was downloaded"):
         assert open_weights(models / WAN).digest
-    assert "tokenizer.json: not the file that was fetched" in told(capfd, "check", WAN, code=3)[1]
+    assert "tokenizer.json: not the file that was downloaded" in told(capfd, "check", WAN, code=3)[1]
     fetch()
     assert fetched(publisher) == ["google/umt5-xxl/tokenizer.json"]
 
@@ -326,7 +327,7 @@ def test_half_a_download_is_no_model_and_is_gone_on_with(models: Path, publisher
     published = (publisher.repositories["Wan-AI/Wan2.1-T2V-1.3B"] / "Wan2.1_VAE.pth").read_bytes()
     publisher.breaks["Wan2.1_VAE.pth"] = 0  # the line breaks, whenever this file is asked for
     said = fetch(code=3)
-    assert "goes on where it stopped" in said
+    assert "it resumes the download" in said
     half, = models.rglob("*.partial")
     half.write_bytes(published[:700_001])
     assert "half a file: Wan2.1_VAE.pth." in told(capfd, "list")[1]
@@ -372,7 +373,7 @@ def test_the_environment_names_the_publisher_and_forbids_the_network(models: Pat
         return done.returncode, done.stdout or done.stderr
 
     code, said = get(HF_HUB_OFFLINE="1")
-    assert code == 3 and "nothing can be fetched in offline mode" in said and not publisher.asked
+    assert code == 3 and "nothing can be downloaded in offline mode" in said and not publisher.asked
     code, said = get()
     assert code == 0 and json.loads(said)["folder"] == str(models / WAN) and json.loads(said)["bytes"] > 1e6
 
@@ -382,7 +383,7 @@ def test_what_cannot_be_fetched_is_told_at_once(models: Path, capfd: pytest.Capt
     assert "'tiny' is in the package" in told(capfd, "get", "tiny", code=2)[1]
     assert f"(did you mean '{WAN}-longlive'?)" in told(capfd, "get", "wan2.1-t2v-longlive", code=2)[1]
     monkeypatch.setattr(download.shutil, "disk_usage", lambda folder: SimpleNamespace(free=10**9))
-    with pytest.raises(download.OutputError, match="11.5 GB are to be fetched, but 1.0 GB are free"):
+    with pytest.raises(download.OutputError, match="11.5 GB are to be downloaded, but 1.0 GB are free"):
         download._check_room(models, 11_500_000_000)
 
 
@@ -416,12 +417,12 @@ def test_a_fetch_that_is_interrupted_keeps_its_half_and_is_alone(
     class Impatient(download.Silent):
         def progress(self, wanted: download.Wanted, done: int, whole_done: int, whole: int) -> None:
             if done and wanted.name == "Wan2.1_VAE.pth":
-                assert "another echo-cli models get is at work here" in fetch(code=3)
+                assert "another `echo-cli models get` is running here" in fetch(code=3)
                 raise KeyboardInterrupt
 
     with pytest.raises(download.Interrupted, match="was interrupted") as caught:
-        download.get(WAN, teller=Impatient())
-    assert "goes on where it stopped" in (caught.value.hint or "") and caught.value.exit_code == 75
+        download.get(WAN, reporter=Impatient())
+    assert "it resumes the download" in (caught.value.hint or "") and caught.value.exit_code == 75
     half, = models.rglob("*.partial")
     assert half.name.startswith("Wan2.1_VAE.pth.") and half.stat().st_size > 0
     assert "Wan2.1_VAE.pth: resuming" in fetch() and not list(models.rglob("*.partial"))

@@ -210,7 +210,7 @@ def rehearsal(
     lines = Lines()
     sizes = model.spec if layers is None else replace(model.spec, depth=layers, name=f"{model.spec.name}-{layers}")
     rehearsals.write(folder, sizes, text=rehearsals.SMALL_TEXT if text is TextEncoder.SMALL else None, force=force,
-                     told=lambda part, done, whole: lines(f"{part}: {size(done)} of {size(whole)}", done == whole))
+                     progress=lambda part, done, whole: lines(f"{part}: {size(done)} of {size(whole)}", done == whole))
     print(f"{folder}/")
 
 

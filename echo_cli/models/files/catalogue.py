@@ -1,7 +1,6 @@
-"""What there is to say about a model: in a line of a list, in full, and whether it is whole.
+"""The description of a model: a line in a list, everything in full, and whether it is complete.
 
-Lists and descriptions look at small files and at the ends of large ones; only `checked` reads weights, and only for
-that is torch needed.
+Lists and descriptions look at small files and at the ends of large ones; only `checked` reads weights and needs torch.
 """
 
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ from echo_cli.spec import TINY
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A model in a list. Texts are empty where there is nothing to tell."""
+    """A model in a list. Texts are empty where nothing applies."""
 
     name: str
     state: str  # complete, incomplete, not here
@@ -38,27 +37,31 @@ class Entry:
 
 def entry(name: str, models: Path | None = None) -> Entry:
     try:
-        found = find(name, models)
-        here = family_of(found).is_here(found)
+        model = find(name, models)
+        here = family_of(model).is_here(model)
     except EchoError as error:
         return Entry(
             name, "incomplete", where=str(models_folder(models) / name), why=error.message, hint=error.hint or ""
         )
     if not here:
-        return Entry(name, "not here", hint=f"echo-cli models get {name} fetches it." if name in RELEASES else "")
-    if found.folder is None or found.layout is None:  # it needs no files, or its package keeps them
+        return Entry(name, "not here", hint=_download(name) if name in RELEASES else "")
+    if model.folder is None or model.layout is None:  # it needs no files, or its package keeps them
         return Entry(name, "complete")
-    seen = glance(found.folder, found.layout)
+    seen = glance(model.folder, model.layout)
     return Entry(
         name,
         "complete" if seen.whole else "incomplete",
-        found.layout.value,
+        model.layout.value,
         seen.bytes,
-        _known_hash(found.folder, found.layout) if seen.whole else "",
-        str(found.folder),
+        _known_hash(model.folder, model.layout) if seen.whole else "",
+        str(model.folder),
         seen.lacks,
         seen.hint,
     )
+
+
+def _download(name: str) -> str:
+    return f"Download it with `echo-cli models get {name}`."
 
 
 def here(models: Path | None = None) -> list[str]:
@@ -66,11 +69,11 @@ def here(models: Path | None = None) -> list[str]:
     return [TINY.name, *folders(models)]
 
 
-def about(found: Found) -> dict[str, Any]:
-    """All there is to say about a model, as plain values."""
-    spec = found.spec
-    told: dict[str, Any] = {
-        "model": found.name,
+def about(model: Found) -> dict[str, Any]:
+    """The full description of a model, as plain values."""
+    spec = model.spec
+    record: dict[str, Any] = {
+        "model": model.name,
         "sizes": {
             "layers": spec.depth,
             "width": spec.width,
@@ -82,21 +85,21 @@ def about(found: Found) -> dict[str, Any]:
             "tokens": f"{spec.grid().tokens} a latent frame",
         },
     }
-    if not family_of(found).is_here(found):
-        return told | {
+    if not family_of(model).is_here(model):
+        return record | {
             "state": "not here",
-            "hint": f"echo-cli models get {found.name} fetches it." if found.name in RELEASES else None,
+            "hint": _download(model.name) if model.name in RELEASES else None,
         }
-    if found.folder is None or found.layout is None:
-        return told | {"state": "complete"}
-    seen = glance(found.folder, found.layout)
-    told |= {
-        "folder": str(found.folder),
-        "layout": found.layout.value,
+    if model.folder is None or model.layout is None:
+        return record | {"state": "complete"}
+    seen = glance(model.folder, model.layout)
+    record |= {
+        "folder": str(model.folder),
+        "layout": model.layout.value,
         "state": seen.lacks or "complete",
         "bytes": seen.bytes,
     }
-    return told | {Layout.TRAINED: _tiny, Layout.OURS: _ours}.get(found.layout, _foreign)(found.folder, found.layout)
+    return record | {Layout.TRAINED: _tiny, Layout.OURS: _ours}.get(model.layout, _foreign)(model.folder, model.layout)
 
 
 def _known_hash(folder: Path, layout: Layout) -> str:
@@ -109,10 +112,10 @@ def _known_hash(folder: Path, layout: Layout) -> str:
 
 
 def _tiny(folder: Path, layout: Layout) -> dict[str, Any]:
-    told = index(folder)
+    record = index(folder)
     files = {
         part: {"file": part_path(folder, part).name, "bytes": part_path(folder, part).stat().st_size, "sha256": sha}
-        for part, sha in told["sha256"].items()
+        for part, sha in record["sha256"].items()
     }
     return {
         "sha256": tiny_hash(folder),
@@ -121,19 +124,19 @@ def _tiny(folder: Path, layout: Layout) -> dict[str, Any]:
             f"{table}s": {name: list(synonyms) for name, synonyms in concepts.items()}
             for table, concepts in TABLES.items()
         },
-        "training": told.get("trained"),
-        "memory": told.get("memory"),
-        "measured": told.get("measured"),
+        "training": record.get("trained"),
+        "memory": record.get("memory"),
+        "measured": record.get("measured"),
     }
 
 
 def _ours(folder: Path, layout: Layout) -> dict[str, Any]:
-    told = description(folder)
+    record = description(folder)
     parts = {
         part: {name: value for name, value in facts.items() if name != "config"}
-        for part, facts in told["parts"].items()
+        for part, facts in record["parts"].items()
     }
-    return {"files": parts, "made": told.get("made")}
+    return {"files": parts, "made": record.get("made")}
 
 
 def _foreign(folder: Path, layout: Layout) -> dict[str, Any]:
@@ -141,7 +144,7 @@ def _foreign(folder: Path, layout: Layout) -> dict[str, Any]:
     hashes: Mapping[str, Any] = {name: file["sha256"] for name, file in fetched.get("files", {}).items()}
     try:
         paths = list(files_in(folder, layout).all())
-    except MissingError:  # which `glance` has told
+    except MissingError:  # which `glance` has reported
         paths = []
     names = {path: path.relative_to(folder).as_posix() for path in paths}
     files = {

@@ -1,6 +1,6 @@
-"""A model in another layout becomes a folder in ours: every tensor looked at, every file hashed, the description last.
+"""A model in another layout becomes a folder in ours: every tensor checked, every file hashed, the description last.
 
-Reads and writes a piece of one tensor at a time, so that a model larger than memory converts in a corner of it.
+Reads and writes a piece of one tensor at a time, so that converting a model larger than memory needs little memory.
 """
 
 import functools
@@ -23,17 +23,17 @@ from echo_cli.models.files.tensors import SAFETENSORS_DTYPES, Tensors
 from echo_cli.models.wan.hashes import PARTS
 from echo_cli.models.wan.weights import Weights
 
-_PIECE = 1 << 24  # values looked at and written at once
+_PIECE = 1 << 24  # values checked and written at once
 _NAMES = {dtype: name for name, dtype in SAFETENSORS_DTYPES.items()}
 
-Told = Callable[[str, int, int], None]  # what is being written; bytes done, and in all
+Progress = Callable[[str, int, int], None]  # the file being written, bytes done, bytes in all
 
 
 def convert(weights: Weights, out: Path, dtype: torch.dtype | None = None, force: bool = False,
-            told: Told = lambda what, done, whole: None) -> None:
+            progress: Progress = lambda what, done, whole: None) -> None:
     """Write the folder `out`. `dtype` is that of all weights, None each one's own."""
     _make_room(weights, out, force)
-    growing: dict[Path, str] = {}  # whole, but not named yet: what is there keeps its place until all parts are made
+    growing: dict[Path, str] = {}  # complete, but not named yet: existing files stay until all are written
     config = {
         "transformer": sizes_of(weights.spec),
         "codec": dict(weights.codec_config),
@@ -42,7 +42,7 @@ def convert(weights: Weights, out: Path, dtype: torch.dtype | None = None, force
     parts: dict[str, Any] = {}
     for part in PARTS:
         path = out / f"{part}.safetensors"
-        written = write_safetensors(path, weights.part(part), dtype, functools.partial(told, part))
+        written = write_safetensors(path, weights.part(part), dtype, functools.partial(progress, part))
         sources = [{"file": source.name, "sha256": known_sha256(source)} for source in weights.paths(part)]
         parts[part] = {"file": path.name, **written, "config": config[part], "from": sources}
     parts["transformer"] |= {"branch": weights.branch} if weights.branch else {}
@@ -68,18 +68,18 @@ def convert(weights: Weights, out: Path, dtype: torch.dtype | None = None, force
 def _make_room(weights: Weights, out: Path, force: bool) -> None:
     if out.resolve() == weights.folder.resolve():
         raise OutputError(
-            f"{out}: a model cannot be converted into the folder it is read from", "name another folder with -o"
+            f"{out}: a model cannot be converted into the folder it is read from", "Name another folder with -o."
         )
     ours = {DESCRIPTION, "tokenizer", *(f"{part}.safetensors" for part in (*PARTS, "fast_decoder"))}
     make_folder(out, ours.__contains__, "a conversion")
     there = sorted(path.name for path in out.iterdir() if not path.name.endswith(PARTIAL))
     if there and not force:
-        what = "a model" if DESCRIPTION in there else f"{there[0]}, which is of no converted model,"
-        raise OutputError(f"{out} holds {what} already", "--force overwrites it; -o writes elsewhere.")
+        what = "a model" if DESCRIPTION in there else f"{there[0]}, which belongs to no converted model,"
+        raise OutputError(f"{out} holds {what} already", "Overwrite it with --force, or write elsewhere with -o.")
 
 
 def name_parts(out: Path, growing: Mapping[Path, str]) -> None:
-    """Give parts their names, by path and sha256. From here until it is written again, no description tells of them."""
+    """Give parts their names, by path and sha256. Until it is written again, no description names them."""
     with told_as_output(out):
         (out / DESCRIPTION).unlink(missing_ok=True)
     for path, sha in growing.items():
@@ -88,17 +88,17 @@ def name_parts(out: Path, growing: Mapping[Path, str]) -> None:
 
 
 def write_safetensors(path: Path, tensors: Tensors, dtype: torch.dtype | None = None,
-                      told: Callable[[int, int], None] = lambda done, whole: None) -> dict[str, Any]:
-    """One file of weights, whole or not at all; its bytes, hash, and what is in it."""
-    facts = grow_safetensors(path, tensors, dtype, told)
+                      progress: Callable[[int, int], None] = lambda done, whole: None) -> dict[str, Any]:
+    """One file of weights, complete or absent; its size, hash and contents."""
+    facts = grow_safetensors(path, tensors, dtype, progress)
     publish(path)
     remember(path, facts["sha256"])
     return facts
 
 
 def grow_safetensors(path: Path, tensors: Tensors, dtype: torch.dtype | None = None,
-                     told: Callable[[int, int], None] = lambda done, whole: None) -> dict[str, Any]:
-    """`write_safetensors`, but the file does not have its name yet."""
+                     progress: Callable[[int, int], None] = lambda done, whole: None) -> dict[str, Any]:
+    """`write_safetensors`, but without giving the file its final name."""
     header, whole = _header(tensors, dtype)
     growing, digest = partial(path), hashlib.sha256()
     with told_as_output(path):
@@ -108,7 +108,7 @@ def grow_safetensors(path: Path, tensors: Tensors, dtype: torch.dtype | None = N
                 for name in tensors.names():
                     for piece in _pieces(tensors, name, dtype):
                         _write(file, digest, piece.view(torch.uint8).numpy().data)
-                        told(file.tell() - 8 - len(header), whole)
+                        progress(file.tell() - 8 - len(header), whole)
         except BaseException:
             growing.unlink(missing_ok=True)
             raise
@@ -137,7 +137,7 @@ def _header(tensors: Tensors, dtype: torch.dtype | None) -> tuple[bytes, int]:
         kind, shape = _kind(tensors, name, dtype), tensors.shape(name)
         if kind not in _NAMES:
             raise MissingError(
-                f"{tensors.where}: {name} is of {kind}, which no weights should be", hint="Fetch the file again."
+                f"{tensors.where}: {name} is of {kind}, which no weights should be", hint="Download the file again."
             )
         end = at + _count(shape) * kind.itemsize
         table[name] = {"dtype": _NAMES[kind], "shape": list(shape), "data_offsets": [at, end]}
@@ -156,7 +156,7 @@ def _count(shape: tuple[int, ...]) -> int:
 
 
 def _pieces(tensors: Tensors, name: str, dtype: torch.dtype | None) -> Iterator[Tensor]:
-    """A tensor's values in order, flat, as they are written; an error if one of them is no number."""
+    """A tensor's values in order, flat, as they are written; an error if one of them is not finite."""
     tensor: Tensor = tensors.read(name).detach()
     kind = _kind(tensors, name, dtype)
     for piece in tensor.reshape(-1).split(_PIECE):
@@ -166,7 +166,7 @@ def _pieces(tensors: Tensors, name: str, dtype: torch.dtype | None) -> Iterator[
                 f"{tensors.where}: {name} holds values that are not finite"
                 + (f" in {str(kind).removeprefix('torch.')}" if kind != tensors.dtype(name) else ""),
                 hint="The file is damaged, or the dtype is too narrow for it: "
-                "fetch it again, or convert with another --dtype.",
+                "download it again, or convert with another --dtype.",
             )
         yield piece.contiguous()
 

@@ -1,7 +1,7 @@
-"""Released weights, fetched from where they are published into the models folder: each file resumed where it stopped,
-and given its name only when its hash is the publisher's.
+"""Released weights, downloaded from their publisher into the models folder: each file is resumed where it stopped, and
+gets its final name only if its hash is the publisher's.
 
-huggingface_hub knows the way (its endpoint, its login, its offline mode). What the files mean is `folders`.
+huggingface_hub handles endpoint, login and offline mode. What the files mean is the business of `folders`.
 """
 
 import hashlib
@@ -22,12 +22,12 @@ from echo_cli.models.files.hashes import forget, known_sha256, remember
 from echo_cli.models.registry import folders, models_folder
 from echo_cli.spec import TINY, WAN_1_3B
 
-RECEIPT = "download.json"  # what was fetched into a folder: written last
+RECEIPT = "download.json"  # what was downloaded into a folder; written last
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Files of one repository; a name that ends in a slash is all that is in that folder."""
+    """Files of one repository; a name that ends in a slash stands for everything in that folder."""
 
     repository: str
     files: tuple[str, ...]
@@ -56,7 +56,7 @@ class Wanted:
 
     @property
     def mark(self) -> str:
-        """Tells one version of the file from another in the name of its half."""
+        """Distinguishes versions of the file in the name of its unfinished half."""
         return (self.sha256 or self.git or self.commit)[:8]
 
     def fits(self, path: Path) -> bool:
@@ -65,8 +65,8 @@ class Wanted:
         return known_sha256(path) == self.sha256 if self.sha256 else _git_hash(path) == self.git
 
 
-class Teller(Protocol):
-    """Told of what happens."""
+class Reporter(Protocol):
+    """Is called as files arrive."""
 
     def licence(self, repository: str, licence: str) -> None: ...
 
@@ -76,21 +76,21 @@ class Teller(Protocol):
     def progress(self, wanted: Wanted, done: int, whole_done: int, whole: int) -> None: ...
 
 
-class Silent(Teller):
-    """Says nothing of it."""
+class Silent(Reporter):
+    """Reports nothing."""
 
 
 def release_named(name: str) -> str:
     full = {known.replace("2.1-t2v", ""): known for known in RELEASES}.get(name, name)
     if full not in RELEASES:
         known = tuple(RELEASES)
-        why = "is in the package" if full == TINY.name else f"is not one that can be fetched{did_you_mean(name, known)}"
-        raise UsageError(f"model '{name}' {why}", hint=f"These can be fetched: {', '.join(known)}.")
+        why = "is in the package" if full == TINY.name else f"cannot be downloaded{did_you_mean(name, known)}"
+        raise UsageError(f"model '{name}' {why}", hint=f"These can be downloaded: {', '.join(known)}.")
     return full
 
 
-def get(name: str, models: Path | None = None, teller: Teller = Silent()) -> Path:
-    """Fetch what is lacking of a released model; its folder, in which then everything is whole."""
+def get(name: str, models: Path | None = None, reporter: Reporter = Silent()) -> Path:
+    """Download the missing files of a released model; the folder, which is then complete."""
     release = release_named(name)
     folder = models_folder(models) / release
     try:
@@ -98,7 +98,7 @@ def get(name: str, models: Path | None = None, teller: Teller = Silent()) -> Pat
         from huggingface_hub.utils import disable_progress_bars, logging
     except ImportError as error:
         raise MissingError(
-            f"fetching weights needs huggingface_hub ({error})", hint="pip install 'echo-cli[wan]'"
+            f"downloading weights needs huggingface_hub ({error})", hint="Run `pip install 'echo-cli[wan]'`."
         ) from None
     if constants.HF_HUB_OFFLINE:
         return _offline(release, folder)
@@ -106,11 +106,11 @@ def get(name: str, models: Path | None = None, teller: Teller = Silent()) -> Pat
     logging.set_verbosity_error()
     with told_as_output(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder), _told(release, folder):
+    with _alone(folder), _explained(release, folder):
         licences, wanted = _published(RELEASES[release])
         for repository, licence in licences.items():
-            teller.licence(repository, licence)
-        _fetch_all(wanted, folder, models, teller)
+            reporter.licence(repository, licence)
+        _fetch_all(wanted, folder, models, reporter)
         write_whole(
             folder / RECEIPT,
             json.dumps(
@@ -136,63 +136,63 @@ def get(name: str, models: Path | None = None, teller: Teller = Silent()) -> Pat
 
 
 def receipt(folder: Path) -> Mapping[str, Any]:
-    """What was fetched into a folder: nothing, where somebody else put its files."""
+    """What was downloaded into a folder; empty if its files came from elsewhere."""
     try:
-        told = read_json(folder / RECEIPT)
-        return told if isinstance(told["files"], dict) else {}
+        record = read_json(folder / RECEIPT)
+        return record if isinstance(record["files"], dict) else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
 def halves(folder: Path) -> list[Path]:
-    """Files that were begun and not finished."""
+    """Files that were begun but not finished."""
     return sorted(folder.rglob("*.partial"))
 
 
 def check_receipt(folder: Path) -> None:
-    """Every fetched file against the hash its publisher told; a MissingError for the first that differs."""
-    for name, told in receipt(folder).get("files", {}).items():
-        wanted = Wanted(told["repository"], told["commit"], name, told["bytes"], told["sha256"], told["git"])
+    """Compare every downloaded file with its publisher's hash; a MissingError for the first that differs."""
+    for name, record in receipt(folder).get("files", {}).items():
+        wanted = Wanted(record["repository"], record["commit"], name, record["bytes"], record["sha256"], record["git"])
         path = folder / name
         if not path.is_file():
             raise MissingError(
-                f"{path}: a fetched file is missing",
-                hint="Fetch it again: echo-cli models get goes on where it stopped.",
+                f"{path}: a downloaded file is missing",
+                hint="Run `echo-cli models get` again; it resumes the download.",
             )
         if not wanted.fits(path):
-            raise MissingError(f"{path}: not the file that was fetched: it is damaged or was exchanged",
-                               hint="Remove it and fetch it again with echo-cli models get.")
+            raise MissingError(f"{path}: not the file that was downloaded: it is damaged or was replaced",
+                               hint="Remove it and download it again with `echo-cli models get`.")
 
 
 def _offline(release: str, folder: Path) -> Path:
-    told = receipt(folder).get("files", {})
-    if told and all(
-        (folder / name).is_file() and (folder / name).stat().st_size == file["bytes"] for name, file in told.items()
+    record = receipt(folder).get("files", {})
+    if record and all(
+        (folder / name).is_file() and (folder / name).stat().st_size == file["bytes"] for name, file in record.items()
     ):
         return folder
     raise MissingError(
-        f"model '{release}' is not whole in {folder}, and nothing can be fetched in offline mode",
+        f"model '{release}' is incomplete in {folder}, and nothing can be downloaded in offline mode",
         hint="Unset HF_HUB_OFFLINE (and TRANSFORMERS_OFFLINE), or copy the folder from a machine that has it.",
     )
 
 
 def _published(sources: tuple[Source, ...]) -> tuple[dict[str, str], list[Wanted]]:
-    """What the publishers say of the files now: their licences, and each file."""
+    """What is published now: licences, and each file."""
     from huggingface_hub import HfApi
 
     licences, wanted = {}, []
     for source in sources:
         info = HfApi().model_info(source.repository, files_metadata=True)
-        licences[source.repository] = str((info.card_data or {}).get("license") or "not told")
-        found = {sibling.rfilename: sibling for sibling in info.siblings or ()}
+        licences[source.repository] = str((info.card_data or {}).get("license") or "not stated")
+        published = {sibling.rfilename: sibling for sibling in info.siblings or ()}
         for pattern in source.files:
-            names = [name for name in found if name == pattern or (pattern.endswith("/") and name.startswith(pattern))]
+            names = [name for name in published
+                     if name == pattern or (pattern.endswith("/") and name.startswith(pattern))]
             if not names or not all(_proper(name) for name in names):
-                raise MissingError(
-                    f"{source.repository} has no {pattern} any more", hint="Fetch it by hand, then use --model FOLDER/."
-                )
+                raise MissingError(f"{source.repository} no longer has {pattern}",
+                                   hint="Download it by hand, then use --model FOLDER/.")
             for name in names:
-                file = found[name]
+                file = published[name]
                 wanted.append(Wanted(source.repository, str(info.sha), name, int(file.size or 0),
                                      file.lfs.sha256 if file.lfs else None, file.blob_id))
     return licences, wanted
@@ -203,30 +203,29 @@ def _proper(name: str) -> bool:
     return not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
-def _fetch_all(wanted: list[Wanted], folder: Path, models: Path | None, teller: Teller) -> None:
+def _fetch_all(wanted: list[Wanted], folder: Path, models: Path | None, reporter: Reporter) -> None:
     whole, before = sum(one.bytes for one in wanted), 0
     lacking = []
     for one in wanted:
         path = folder / one.name
         if path.is_file() and one.fits(path):
-            teller.file(one, "here")
+            reporter.file(one, "here")
         elif other := _elsewhere(one, folder, models):
             _link(other, path)
-            teller.file(one, "linked")
+            reporter.file(one, "linked")
         else:
             lacking.append(one)
             continue
         before += one.bytes
     _check_room(folder, sum(one.bytes - _size(_half(folder, one)) for one in lacking))
     for one in lacking:
-        _fetch(
-            one, folder, teller, lambda done, one=one, before=before: teller.progress(one, done, before + done, whole)
-        )
+        _fetch(one, folder, reporter,
+               lambda done, one=one, before=before: reporter.progress(one, done, before + done, whole))
         before += one.bytes
 
 
-def _fetch(wanted: Wanted, folder: Path, teller: Teller, progress: Callable[[int], None]) -> None:
-    """One file, from where an earlier fetch of it stopped."""
+def _fetch(wanted: Wanted, folder: Path, reporter: Reporter, progress: Callable[[int], None]) -> None:
+    """One file, from where an earlier download stopped."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
@@ -236,19 +235,19 @@ def _fetch(wanted: Wanted, folder: Path, teller: Teller, progress: Callable[[int
     if _size(half) > wanted.bytes:
         half.unlink()
     begun = _size(half)
-    teller.file(wanted, "resumed" if begun else "fetched")
+    reporter.file(wanted, "resumed" if begun else "fetched")
     with _Growing(half, progress) as file:
         progress(begun)
         http_get(hf_hub_url(wanted.repository, wanted.name, revision=wanted.commit), file, resume_size=begun,
                  headers=build_hf_headers(), expected_size=wanted.bytes)
     fits = wanted.fits(half)
-    forget(half)  # it is about to go, or to have another name
+    forget(half)  # it is about to be removed or renamed
     if not fits:
         half.unlink()
         raise MissingError(
-            f"{wanted.name} of {wanted.repository}: what arrived is not what was published (its hash is another); "
-            "thrown away",
-            hint="Run the command again; if this goes on, something between you and the publisher changes files.",
+            f"{wanted.name} of {wanted.repository}: what arrived is not what was published (the hash differs); "
+            "it was deleted",
+            hint="Run the command again. If this continues, something between you and the publisher changes files.",
         )
     half.replace(partial(path))
     publish(path)
@@ -257,7 +256,7 @@ def _fetch(wanted: Wanted, folder: Path, teller: Teller, progress: Callable[[int
 
 
 class _Growing(io.BufferedWriter):
-    """A file at whose end is written, and that tells how long it has become."""
+    """A file that is appended to, and that reports its length."""
 
     def __init__(self, path: Path, progress: Callable[[int], None]) -> None:
         super().__init__(io.FileIO(path, "a"))
@@ -279,15 +278,15 @@ def _size(path: Path) -> int:
 
 
 def _elsewhere(wanted: Wanted, folder: Path, models: Path | None) -> Path | None:
-    """The very same large file in the folder of another model."""
+    """The same large file in the folder of another model."""
     for name in folders(models):
         other = models_folder(models) / name
-        told = receipt(other).get("files", {}).get(wanted.name)
+        record = receipt(other).get("files", {}).get(wanted.name)
         if (
             other != folder
             and wanted.sha256
-            and told
-            and told["sha256"] == wanted.sha256
+            and record
+            and record["sha256"] == wanted.sha256
             and _size(other / wanted.name) == wanted.bytes
         ):
             return other / wanted.name
@@ -308,8 +307,8 @@ def _check_room(folder: Path, wanted: int) -> None:
     free = shutil.disk_usage(folder).free
     if wanted > free:
         raise OutputError(
-            f"{folder}: {wanted / 1e9:.1f} GB are to be fetched, but {free / 1e9:.1f} GB are free on that disk",
-            "make room, or name another place with --models-dir or ECHO_MODELS",
+            f"{folder}: {wanted / 1e9:.1f} GB are to be downloaded, but {free / 1e9:.1f} GB are free on that disk",
+            "Free some space, or name another folder with --models-dir or ECHO_MODELS.",
         )
 
 
@@ -320,7 +319,7 @@ def _git_hash(path: Path) -> str:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Two fetches into one folder would write the same halves."""
+    """Two downloads into one folder would write the same files."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(folder / ".get.lock")
@@ -328,7 +327,7 @@ def _alone(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise MissingError(
-            f"{folder}: another echo-cli models get is at work here", hint="Wait for it, or run it again later."
+            f"{folder}: another `echo-cli models get` is running here", hint="Wait for it, or run it again later."
         ) from None
     try:
         yield
@@ -338,45 +337,45 @@ def _alone(folder: Path) -> Iterator[None]:
             (folder / ".get.lock").unlink()
 
 
-# whichever the installed huggingface_hub speaks by
+# whichever library the installed huggingface_hub uses
 _TRANSPORT = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
 
 
 @contextmanager
-def _told(release: str, folder: Path) -> Iterator[None]:
-    """What a fetch may end in, in words; half a file stays where it is."""
+def _explained(release: str, folder: Path) -> Iterator[None]:
+    """Turns the ways in which a download fails into errors; half a file stays where it is."""
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
-    again = f"echo-cli models get {release} goes on where it stopped."
+    again = f"Run `echo-cli models get {release}` again; it resumes the download."
     try:
         yield
     except EchoError:
         raise
     except KeyboardInterrupt:
-        raise Interrupted(f"fetching '{release}' was interrupted", hint=again) from None
+        raise Interrupted(f"the download of '{release}' was interrupted", hint=again) from None
     except GatedRepoError as error:
         raise MissingError(
-            f"the publisher of '{release}' wants you to accept its terms first ({_short(error)})",
+            f"the publisher of '{release}' requires you to accept its terms first ({_short(error)})",
             hint="Accept them on the repository's page, log in with `hf auth login`, and run the command again.",
         ) from error
     except RepositoryNotFoundError as error:
         raise MissingError(
-            f"a repository of '{release}' is not there, or not for you ({_short(error)})",
-            hint="If HF_ENDPOINT names a mirror, it may lack it; else log in with `hf auth login`.",
+            f"a repository of '{release}' does not exist, or you have no access ({_short(error)})",
+            hint="If HF_ENDPOINT names a mirror, it may not have it. Otherwise log in with `hf auth login`.",
         ) from error
     except HfHubHTTPError as error:
         refused = getattr(error.response, "status_code", None) in (401, 403)
         raise MissingError(
-            f"fetching '{release}' failed: {_short(error)}",
-            hint=f"{'Log in with `hf auth login`' if refused else 'Try again later'}: {again}",
+            f"the download of '{release}' failed: {_short(error)}",
+            hint=f"{'Log in with `hf auth login`.' if refused else 'Try again later.'} {again}",
         ) from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno in REASONS:
             raise output_error(error, Path(error.filename or folder)) from error
         if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _TRANSPORT:
             raise MissingError(
-                f"fetching '{release}' failed: {_short(error)}",
-                hint=f"Look at the network (HF_ENDPOINT, HTTPS_PROXY); {again}",
+                f"the download of '{release}' failed: {_short(error)}",
+                hint=f"Check the network (HF_ENDPOINT, HTTPS_PROXY). {again}",
             ) from error
         raise
 

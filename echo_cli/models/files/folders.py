@@ -1,4 +1,4 @@
-"""What stands in the folder of a model, told from the names in it and its small files: no weights are opened here.
+"""What is in the folder of a model, by the names in it and its small files: no weights are opened here.
 
 Four layouts are known: ours (`model.json`), that of `echo-cli train` (`index.json`), the one Wan 2.1 was released in
 with a generator's checkpoint beside it, and that of diffusers. Needs no torch, so that a command line may ask.
@@ -25,7 +25,7 @@ RELEASED_GENERATORS = {  # a checkpoint and, where it needs one, the adapter tha
     "self_forcing_dmd.pt": None,
     "longlive_base.pt": "lora.pt",
 }
-_PLACES = ("", "checkpoints", "models")  # where a generator may lie in the folder
+_PLACES = ("", "checkpoints", "models")  # where a generator may be in the folder
 FAST_DECODERS = ("fast_decoder.safetensors", "taew2_1.safetensors", "taew2_1.pth")
 
 
@@ -37,7 +37,7 @@ class Layout(StrEnum):
 
 
 def layout_of(folder: Path) -> Layout | None:
-    """How a folder keeps its weights; None where there are none that we know."""
+    """How a folder keeps its weights; None if it has none that we know."""
     if (folder / DESCRIPTION).is_file():
         return Layout.OURS
     if (folder / INDEX).is_file():
@@ -48,7 +48,7 @@ def layout_of(folder: Path) -> Layout | None:
              *RELEASED_GENERATORS)
     if any((folder / name).is_file() for name in marks):
         return Layout.RELEASED
-    try:  # the first file that a fetch brings
+    try:  # the first file of a download
         return Layout.RELEASED if read_object(folder / "config.json").get("_class_name") == "WanModel" else None
     except MissingError:
         return None
@@ -56,7 +56,7 @@ def layout_of(folder: Path) -> Layout | None:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Where the parts of a model of Wan's family lie. A part without files is lacking."""
+    """Where the parts of a model of Wan's family are. A part without files is missing."""
 
     transformer: tuple[Path, ...]
     codec: tuple[Path, ...]
@@ -66,7 +66,7 @@ class Files:
     fast_decoder: Path | None = None
 
     def lacking(self) -> list[str]:
-        """The parts that are not there, each as what is looked for and where."""
+        """The missing parts, each with what was looked for."""
         return [
             f"{part} ({what})"
             for part, files, what in (
@@ -84,7 +84,7 @@ class Files:
 
 
 def files_in(folder: Path, layout: Layout, generator: Path | None = None, adapter: Path | None = None) -> Files:
-    """The files of a folder's parts, as far as they are there; `generator` and `adapter` are taken from elsewhere."""
+    """The files of a folder's parts, as far as they exist; `generator` and `adapter` come from elsewhere."""
     fast = next((path for name in FAST_DECODERS if (path := folder / name).is_file()), None)
     if layout is Layout.DIFFUSERS:
         own, codec, text = (
@@ -96,9 +96,9 @@ def files_in(folder: Path, layout: Layout, generator: Path | None = None, adapte
             shards(*own) if generator is None else (), shards(*codec), shards(*text), folder / "tokenizer", None, fast
         )
     elif layout is Layout.RELEASED:
-        found, beside = generator_in(folder) if generator is None else ((), None)
+        matches, beside = generator_in(folder) if generator is None else ((), None)
         files = Files(
-            found,
+            matches,
             _there(folder / RELEASED_CODEC),
             _there(folder / RELEASED_TEXT),
             folder / RELEASED_TOKENIZER,
@@ -125,24 +125,24 @@ def _checkpoint(path: Path) -> tuple[Path, ...]:
 def generator_in(folder: Path) -> tuple[tuple[Path, ...], Path | None]:
     """The checkpoint of a few-step generator in a released folder, and the adapter to merge into it.
 
-    The release's own transformer is not one: it was made for fifty steps over a whole clip, and draws noise in four.
+    The release's own transformer is not one: it is made for fifty steps over a whole clip, and gives noise in four.
     """
-    found = _generators(folder)
-    if len(found) > 1:
+    matches = _generators(folder)
+    if len(matches) > 1:
         raise MissingError(
-            f"{folder}: more than one generator is here: {', '.join(path.name for path in found)}",
+            f"{folder}: more than one generator is here: {', '.join(path.name for path in matches)}",
             hint="Leave one of them in the folder, or name it: echo-cli models convert … --generator FILE.",
         )
-    if not found:
+    if not matches:
         return (), None
-    name = RELEASED_GENERATORS.get(found[0].name)
-    adapter = found[0].with_name(name) if name else None
+    name = RELEASED_GENERATORS.get(matches[0].name)
+    adapter = matches[0].with_name(name) if name else None
     if adapter and not adapter.is_file():
         raise MissingError(
-            f"{found[0]}: the adapter that is merged into it is not beside it ({adapter.name})",
+            f"{matches[0]}: the adapter that is merged into it is not beside it ({adapter.name})",
             hint=f"Put {adapter.name} there, or name it: echo-cli models convert … --generator FILE --lora FILE.",
         )
-    return (found[0],), adapter
+    return (matches[0],), adapter
 
 
 def _generators(folder: Path) -> list[Path]:
@@ -174,20 +174,20 @@ def shards(folder: Path, stem: str) -> tuple[Path, ...]:
     index = folder / f"{stem}.safetensors.index.json"
     if not index.is_file():
         return _there(folder / f"{stem}.safetensors")
-    told = read_object(index)
-    shards = sorted(set(told.get("weight_map", {}).values())) if isinstance(told.get("weight_map"), Mapping) else []
+    config = read_object(index)
+    shards = sorted(set(config.get("weight_map", {}).values())) if isinstance(config.get("weight_map"), Mapping) else []
     for name in shards:
         if not isinstance(name, str) or Path(name).name != name:
-            raise MissingError(f"{index}: the index of the shards is damaged", hint="Fetch it again.")
+            raise MissingError(f"{index}: the index of the shards is damaged", hint="Download it again.")
         if not (folder / name).is_file():
-            raise MissingError(f"{folder / name}: a shard is missing, of {len(shards)} in all", hint="Fetch it again.")
+            raise MissingError(f"{folder / name}: one of {len(shards)} shards is missing", hint="Download it again.")
     return tuple(folder / name for name in shards)
 
 
 def spec_in(folder: Path, layout: Layout) -> ModelSpec:
-    """The sizes that a folder's own files tell."""
+    """The sizes in a folder's own files."""
     if layout is Layout.TRAINED:
-        name = str(read_json(folder / INDEX).get("model"))
+        name = str(read_object(folder / INDEX).get("model"))
         if name != TINY.name:
             raise MissingError(f"{folder}: {INDEX} names a model that this version does not know: '{name}'",
                                hint=f"A folder with an {INDEX} holds '{TINY.name}', as echo-cli train writes it.")
@@ -203,52 +203,52 @@ def spec_in(folder: Path, layout: Layout) -> ModelSpec:
     if not path.is_file():
         if layout is Layout.RELEASED:
             return WAN_1_3B  # whose generator will be compared with it, name by name
-        raise MissingError(f"{path}: the transformer's sizes are not here", hint="Fetch it again.")
-    told = read_object(path)
-    if told.get("model_type", "t2v") != "t2v":
-        raise MissingError(f"{path}: this is not a text-to-video model, but '{told['model_type']}'",
-                           hint="Of Wan 2.1, this program runs T2V.")
+        raise MissingError(f"{path}: the transformer's sizes are missing", hint="Download it again.")
+    config = read_object(path)
+    if config.get("model_type", "t2v") != "t2v":
+        raise MissingError(f"{path}: this is not a text-to-video model, but '{config['model_type']}'",
+                           hint="Use the T2V model of Wan 2.1.")
     try:
-        return _spec(_from_diffusers(told) if layout is Layout.DIFFUSERS else _from_release(told), path)
+        return _spec(_from_diffusers(config) if layout is Layout.DIFFUSERS else _from_release(config), path)
     except KeyError as error:
-        raise damaged(path, f"it does not tell {error}") from None
+        raise damaged(path, f"it does not give {error}") from None
 
 
 def description(folder: Path) -> dict[str, Any]:
-    """What `model.json` tells of a folder in our layout."""
+    """The `model.json` of a folder in our layout."""
     path = folder / DESCRIPTION
-    told = read_object(path)
-    if told.get("format") != FORMAT:
-        raise damaged(path, f"not a description of a model: its format is {told.get('format')!r}")
-    if told.get("version") != VERSION:
+    config = read_object(path)
+    if config.get("format") != FORMAT:
+        raise damaged(path, f"not a description of a model: its format is {config.get('format')!r}")
+    if config.get("version") != VERSION:
         raise MissingError(
-            f"{path}: written by another version of this program (format {told.get('version')}, not {VERSION})",
+            f"{path}: written by another version of this program (format {config.get('version')}, not {VERSION})",
             hint="Update this program, or convert the model again.",
         )
-    if not isinstance(told.get("parts"), Mapping):
+    if not isinstance(config.get("parts"), Mapping):
         raise damaged(path, "it names no parts")
-    return told
+    return config
 
 
 def read_object(path: Path) -> dict[str, Any]:
     try:
-        told = read_json(path)
+        config = read_json(path)
     except (OSError, ValueError) as error:
         raise damaged(path, error) from None
-    if not isinstance(told, dict):
+    if not isinstance(config, dict):
         raise damaged(path, "not an object")
-    return told
+    return config
 
 
 def damaged(path: Path, why: object) -> MissingError:
     return MissingError(
         f"{path}: damaged ({why})",
-        hint="Fetch or convert the model again; echo-cli models check says what else is wrong.",
+        hint="Download or convert the model again. Run `echo-cli models check` to see what else is wrong.",
     )
 
 
 def sizes_of(spec: ModelSpec) -> dict[str, Any]:
-    """The sizes that a description tells; everything else is the same for all of Wan 2.1."""
+    """The sizes in a description; everything else is the same for all of Wan 2.1."""
     return {name: getattr(spec, name) for name in _SIZES}
 
 
@@ -263,11 +263,12 @@ def _spec(sizes: Mapping[str, Any], path: Path) -> ModelSpec:
     return spec if spec == WAN_1_3B else replace(spec, name=f"wan2.1-t2v-{spec.width}x{spec.depth}")
 
 
-def _from_release(told: Mapping[str, Any]) -> dict[str, Any]:
-    # What the released file leaves to the code that reads it is left to our own default.
-    sizes = {"depth": told["num_layers"], "width": told["dim"], "heads": told["num_heads"], "ffn": told["ffn_dim"]}
+def _from_release(config: Mapping[str, Any]) -> dict[str, Any]:
+    # What the released file leaves out has our own default.
+    renamed = (("depth", "num_layers"), ("width", "dim"), ("heads", "num_heads"), ("ffn", "ffn_dim"))
+    sizes = {ours: config[theirs] for ours, theirs in renamed}
     return sizes | {
-        ours: told[theirs]
+        ours: config[theirs]
         for ours, theirs in (
             ("channels", "in_dim"),
             ("text_dim", "text_dim"),
@@ -275,12 +276,12 @@ def _from_release(told: Mapping[str, Any]) -> dict[str, Any]:
             ("freq_dim", "freq_dim"),
             ("eps", "eps"),
         )
-        if theirs in told
+        if theirs in config
     }
 
 
-def _from_diffusers(told: Mapping[str, Any]) -> dict[str, Any]:
-    heads, dim = told["num_attention_heads"], told["attention_head_dim"]
-    sizes = {"depth": told["num_layers"], "width": heads * dim, "heads": heads, "ffn": told["ffn_dim"]}
-    return sizes | {ours: told[theirs] for ours, theirs in (("channels", "in_channels"), ("text_dim", "text_dim"),
-                                                            ("freq_dim", "freq_dim"), ("eps", "eps")) if theirs in told}
+def _from_diffusers(config: Mapping[str, Any]) -> dict[str, Any]:
+    heads, dim = config["num_attention_heads"], config["attention_head_dim"]
+    sizes = {"depth": config["num_layers"], "width": heads * dim, "heads": heads, "ffn": config["ffn_dim"]}
+    renamed = (("channels", "in_channels"), ("text_dim", "text_dim"), ("freq_dim", "freq_dim"), ("eps", "eps"))
+    return sizes | {ours: config[theirs] for ours, theirs in renamed if theirs in config}

@@ -1,5 +1,4 @@
-"""Whether a model looks whole, told by the names, sizes and ends of its files: no weights are read. What they are made
-of is known to those who open them.
+"""Whether a model looks complete, judged by the names, sizes and ends of its files: no weights are read.
 """
 
 import zipfile
@@ -17,7 +16,7 @@ _HEAD = 100_000_000  # bytes of a table of contents, at most, in any safetensors
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """`lacks` is empty where nothing seems to be missing."""
+    """`lacks` is empty if nothing seems to be missing."""
 
     bytes: int
     lacks: str
@@ -38,11 +37,12 @@ def glance(folder: Path, layout: Layout) -> Glance:
             return Glance(
                 size,
                 f"half a file: {half[0].name}",
-                "echo-cli models get goes on where it stopped; a conversion is begun anew",
+                "Run `echo-cli models get` to resume the download, or convert the model again.",
             )
         files = files_in(folder, layout)
         if lacking := files.lacking():
-            again = "echo-cli models get fetches the rest" if receipt(folder) or layout is Layout.RELEASED else ""
+            can_fetch = receipt(folder) or layout is Layout.RELEASED
+            again = "Download the rest with `echo-cli models get`." if can_fetch else ""
             return Glance(size, f"lacks {', '.join(lacking)}", again)
         _look(files)
         if layout is Layout.OURS:
@@ -85,6 +85,6 @@ def _begins_zipped(path: Path) -> bool:
 
 
 def _compare_sizes(folder: Path) -> None:
-    for part, told in description(folder)["parts"].items():
-        if "bytes" in told and (folder / told["file"]).stat().st_size != told["bytes"]:
-            raise damaged(folder / told["file"], f"another size than model.json tells of the {part}")
+    for part, noted in description(folder)["parts"].items():
+        if "bytes" in noted and (folder / noted["file"]).stat().st_size != noted["bytes"]:
+            raise damaged(folder / noted["file"], f"not the size that model.json gives for the {part}")

@@ -1,4 +1,4 @@
-"""How weights find their names: strict, with a list a person can read when they do not.
+"""How weights get into a module: strictly by name, with a readable list of what does not fit.
 
 Builds on `meta`, so that a model costs no memory before its weights arrive. Knows nothing of where models live on disk.
 """
@@ -32,7 +32,7 @@ def fill(module: nn.Module, weights: Mapping[str, Tensor], where: str,
 def stream_into(
     module: nn.Module, weights: Tensors, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> nn.Module:
-    """`fill`, one tensor at a time: the whole never stands beside the module a second time."""
+    """`fill`, one tensor at a time: the weights are never in memory twice."""
     check(shapes_of(module), shapes(weights), weights.where)
     weights = Numbers(weights)
     for name in weights.names():
@@ -72,11 +72,11 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     if not path.is_file():
-        raise MissingError(f"{path}: no such weights file", hint="echo-cli doctor says which weights are here.")
+        raise MissingError(f"{path}: no such weights file", hint="Run `echo-cli doctor` to see which weights are here.")
     try:
         weights = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise MissingError(f"{path}: the weights file is damaged ({error})",
-                           hint="Fetch or convert it again.") from error
+                           hint="Download or convert it again.") from error
     numbers = Numbers(Given(weights, str(path)))
     return {name: numbers.read(name) for name in numbers.names()}

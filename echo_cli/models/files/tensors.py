@@ -1,7 +1,7 @@
-"""Weights as they lie in files: names, shapes and dtypes at once, values one tensor at a time.
+"""Weights as they are in files: names, shapes and dtypes at once, values one tensor at a time.
 
-A part of a model may be more than half of a machine's memory, so nobody here reads a whole one. What reads is `read`;
-whatever renames or merges is laid over it. Pickled files are opened as bare tensors and nothing else, ever.
+A part of a model may be more than half of a machine's memory, so nothing here reads a whole one. `read` opens files;
+classes that rename or merge wrap the result. Pickled files are opened as bare tensors and nothing else, ever.
 """
 
 import pickle
@@ -18,12 +18,12 @@ from torch import Tensor
 from echo_cli.errors import MissingError
 from echo_cli.models.wan.names import adapter_of
 
-_AGAIN = "Fetch it again, or check the model: echo-cli models check."
-_SHOWN = 20  # names of a list that are told
+_AGAIN = "Download it again, or check the model with `echo-cli models check`."
+_SHOWN = 20  # names of a list that are shown
 
 
 class Tensors(Protocol):
-    """Named tensors on the host. `where` says whence, for messages."""
+    """Named tensors on the host. `where` names their source, for messages."""
 
     where: str
 
@@ -37,7 +37,7 @@ class Tensors(Protocol):
 
 
 class Given:
-    """Tensors that are there already, or that the system brings from their file when they are touched."""
+    """Tensors in memory, or mapped from their file and loaded when they are touched."""
 
     def __init__(self, tensors: Mapping[str, Tensor], where: str) -> None:
         self._tensors, self.where = tensors, where
@@ -112,7 +112,7 @@ SAFETENSORS_DTYPES = {
 
 
 def unpickled(path: Path) -> Mapping[str, Any]:
-    """What a `.pt` or `.pth` file holds, its tensors left in the file until they are touched."""
+    """The content of a `.pt` or `.pth` file; tensors stay in the file until they are touched."""
     try:
         _check_archive(path)
         held = _bare(path)
@@ -121,18 +121,18 @@ def unpickled(path: Path) -> Mapping[str, Any]:
     except pickle.UnpicklingError as error:
         raise MissingError(
             f"{path}: {_refusal(str(error))}: refused",
-            hint="Open it with nothing else. Take the weights from their publisher, best as safetensors.",
+            hint="Do not open it with anything else. Get the weights from their publisher, preferably as safetensors.",
         ) from None
     except _DAMAGES as error:
         raise MissingError(
             f"{path}: the weights file is damaged or cut short ({_first_line(error)})", hint=_AGAIN
         ) from error
     if not isinstance(held, Mapping):
-        raise MissingError(f"{path}: no weights by name are in this file, but a {type(held).__name__}", hint=_AGAIN)
+        raise MissingError(f"{path}: this file holds no named weights, but a {type(held).__name__}", hint=_AGAIN)
     return held
 
 
-# What the reader of pickles stumbles over when a file is not one, or is not whole.
+# What reading a pickle raises if the file is not one, or is incomplete.
 _DAMAGES = (
     RuntimeError,
     ValueError,
@@ -163,7 +163,7 @@ def _check_archive(path: Path) -> None:
 
 def _bare(path: Path) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of pickle protocols; whether the file can be read is told by reading it
+        warnings.simplefilter("ignore")  # about pickle protocols; reading shows whether the file is readable
         try:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except RuntimeError as error:
@@ -173,9 +173,9 @@ def _bare(path: Path) -> Any:
 
 
 def _refusal(said: str) -> str:
-    """Why a pickle was not opened. torch's own words end with how to open it nevertheless: they stay out."""
+    """Why a pickle was not opened. torch's own message ends with how to open it anyway, so it is left out."""
     if wanted := re.search(r"GLOBAL ([\w.]+)|(?:but got|class|function) <[a-z -]*'?([\w.]+)'?>", said):
-        return f"this file is not bare weights, for it wants to call {wanted[1] or wanted[2]}"
+        return f"this file is not bare weights: it wants to call {wanted[1] or wanted[2]}"
     reason = re.search(r"WeightsUnpickler error:\s*(.+)", said)
     return f"this file is not bare weights, or damaged ({reason[1] if reason else 'it cannot be read'})"
 
@@ -198,7 +198,7 @@ def flat(held: Mapping[str, Any], where: str) -> Given:
     if strange := [
         str(name) for name, value in held.items() if not isinstance(name, str) or not isinstance(value, Tensor)
     ]:
-        raise MissingError(f"{where}: not only weights are here: {shown(strange)}", hint=_AGAIN)
+        raise MissingError(f"{where}: there are other things than weights: {shown(strange)}", hint=_AGAIN)
     if not held:
         raise MissingError(f"{where}: no weights are in this file", hint=_AGAIN)
     return Given(held, where)
@@ -208,10 +208,10 @@ BRANCHES = ("generator_ema", "generator", "model")
 
 
 def checkpoint(path: Path, branch: str | None = None, merged_with: bool = False) -> tuple[Tensors, str]:
-    """A generator in a training checkpoint, and the branch of the checkpoint that it stood in: empty if it has none.
+    """A generator in a training checkpoint, and its branch of the checkpoint, empty if it has none.
 
-    The average over training is taken before the last step; where an adapter is to be merged, the last step, since that
-    is what the adapter was trained on.
+    The average over training is preferred to the last step; if an adapter is to be merged, the last step is used, since
+    the adapter was trained on it.
     """
     held = unpickled(path)
     branches = [name for name in BRANCHES if isinstance(held.get(name), Mapping) and held[name]]
@@ -221,7 +221,7 @@ def checkpoint(path: Path, branch: str | None = None, merged_with: bool = False)
         if branch not in held or not isinstance(held[branch], Mapping):
             raise MissingError(
                 f"{path}: no '{branch}' is in this checkpoint, but {shown([str(name) for name in held])}",
-                hint=f"Usual are {', '.join(BRANCHES)}.",
+                hint=f"The usual branches are {', '.join(BRANCHES)}.",
             )
         branches = [branch]
     if not branches:
@@ -315,8 +315,8 @@ class Merged:
         sides: dict[str, dict[str, str]] = {}
         strange = []
         for name in adapter.names():
-            if found := adapter_of(name):
-                sides.setdefault(f"{found[0]}.weight", {})[found[1]] = name
+            if match := adapter_of(name):
+                sides.setdefault(f"{match[0]}.weight", {})[match[1]] = name
             else:
                 strange.append(f"unexpected: {name}")
         names = set(base.names())
@@ -371,20 +371,20 @@ def adapter(path: Path) -> Tensors:
     return flat(inside, str(path))
 
 
-def misfits(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> list[str]:
+def misfits(wanted: Mapping[str, tuple[int, ...]], present: Mapping[str, tuple[int, ...]]) -> list[str]:
     """A line for every name that is missing, unexpected or of another shape."""
-    return [*(f"missing: {name} {shape}" for name, shape in wanted.items() if name not in found),
-            *(f"unexpected: {name} {shape}" for name, shape in found.items() if name not in wanted),
-            *(f"another shape: {name} is {found[name]}, not {shape}" for name, shape in wanted.items()
-              if name in found and found[name] != shape)]
+    return [*(f"missing: {name} {shape}" for name, shape in wanted.items() if name not in present),
+            *(f"unexpected: {name} {shape}" for name, shape in present.items() if name not in wanted),
+            *(f"another shape: {name} is {present[name]}, not {shape}" for name, shape in wanted.items()
+              if name in present and present[name] != shape)]
 
 
-def check(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], where: str) -> None:
+def check(wanted: Mapping[str, tuple[int, ...]], present: Mapping[str, tuple[int, ...]], where: str) -> None:
     """Raise a MissingError that lists every name missing, unexpected or of another shape."""
-    if wrong := misfits(wanted, found):
+    if wrong := misfits(wanted, present):
         raise MissingError(
             f"{where}: these weights do not fit the model ({len(wrong)} of {len(wanted)} names):\n  {lines(wrong)}",
-            hint="Check that the file belongs to this model and is whole.",
+            hint="Check that the file belongs to this model and is complete.",
         )
 
 
@@ -392,9 +392,9 @@ def shapes(tensors: Tensors) -> dict[str, tuple[int, ...]]:
     return {name: tensors.shape(name) for name in tensors.names()}
 
 
-def lines(told: Sequence[str]) -> str:
-    more = [f"… and {len(told) - _SHOWN} more"] if len(told) > _SHOWN else []
-    return "\n  ".join([*told[:_SHOWN], *more])
+def lines(items: Sequence[str]) -> str:
+    more = [f"… and {len(items) - _SHOWN} more"] if len(items) > _SHOWN else []
+    return "\n  ".join([*items[:_SHOWN], *more])
 
 
 def shown(names: Sequence[str]) -> str:

@@ -1,9 +1,9 @@
 """The codec of `tiny`: four pictures to one small latent frame and back.
 
-A latent frame is one picture, where each of its pixels comes from in the other three, and what has to be put right: the
-encoder is shown how things moved, the decoder moves them. Every latent frame is coded by itself (the first, which is
+A latent frame is one picture, where each of its pixels comes from in the other three, and a correction: the encoder
+is shown how things moved, and the decoder moves them. Every latent frame is coded by itself (the first, which is
 one picture, as that picture repeated), so a stream decoded piece by piece equals the whole exactly, and a cut costs
-nothing. Most of the work is done at a sixteenth and an eighth of the size: decoding must leave its time to the
+nothing. Most of the work is done at a sixteenth and an eighth of the size, so that decoding leaves the time to the
 transformer. Knows nothing of training; `codec_stage` holds the losses.
 """
 
@@ -16,12 +16,12 @@ from torch.nn import functional as F
 from echo_cli.models.tiny.motion import SHRINK, displacement
 from echo_cli.models.tiny.residual import Residual
 
-_PIXELS = 4  # side of the squares that pictures are cut into at the door
+_PIXELS = 4  # side of the squares that pictures are first divided into
 _TIME, _SPACE = 4, 16
-KEY = 1  # which of a latent frame's pictures the others are moved from
+KEY = 1  # the picture of a latent frame from which the others are moved
 _OTHERS = _TIME - 1
-_REACH = 4.0  # pixels for each unit that the decoder says
-_MODE_GAINS = (0.5, 2.0, 2.0, 2.0)  # change is small beside what stays, and matters as much
+_REACH = 4.0  # pixels for each unit of the decoder's output
+_MODE_GAINS = (0.5, 2.0, 2.0, 2.0)  # change is small beside the static part, and matters as much
 assert SHRINK == _PIXELS
 
 
@@ -34,8 +34,8 @@ class TinyCodec(nn.Module):
         super().__init__()
         self.channels, self.widths = channels, widths
         fine, middle, coarse = widths
-        seen = 3 * _TIME * _PIXELS**2 + 2  # beside the pictures, how far things moved
-        # a picture; two numbers of where from and three of what else for each of the others
+        seen = 3 * _TIME * _PIXELS**2 + 2  # the pictures, and how far things moved
+        # a picture; for each of the others two numbers of displacement and three of correction
         said = (3 + 5 * _OTHERS) * _PIXELS**2
         self.encoder = nn.Sequential(
             nn.Conv2d(seen, fine, 3, padding=1), Residual(fine),
@@ -60,8 +60,8 @@ class TinyCodec(nn.Module):
         return self.encoder(torch.cat((F.pixel_unshuffle(modes, _PIXELS), moved.to(modes.dtype)), 1))
 
     def raw_pictures(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """The inverse of `raw_latents`, not yet limited to [0, 1], and where from in the key picture every pixel of the
-        others was taken, in pixels right and down: [n, TIME - 1, 2, y, x]."""
+        """The inverse of `raw_latents`, not yet limited to [0, 1], and the displacement in the key picture from which
+        every pixel of the others is taken, in pixels right and down: [n, TIME - 1, 2, y, x]."""
         said = self.decoder(latents).float()
         key, flow, rest = said[:, :3], said[:, 3 : 3 + 2 * _OTHERS], said[:, 3 + 2 * _OTHERS :]
         flow = _REACH * flow.unflatten(1, (_OTHERS, 2))
@@ -92,8 +92,8 @@ class TinyCodec(nn.Module):
         The first latent frame of a stream (state None) gives one picture, every other four.
         """
         raw = latents * self.std[:, None, None] + self.mean[:, None, None]
-        # A frame at a time: the bits of a convolution depend on how many pictures it is given at once, a stream's must
-        # not.
+        # A frame at a time: the bits of a convolution depend on how many pictures it gets at once; those of a stream
+        # must not.
         frames = [self.raw_pictures(frame)[0].clamp(0, 1).unflatten(1, (_TIME, 3)) for frame in raw.unbind(1)]
         pictures = torch.cat(frames, 1)
         return (pictures if state else pictures[:, _TIME - 1 :]), True
@@ -108,7 +108,7 @@ def _modes(device: torch.device) -> Tensor:
 
 
 def _moved(picture: Tensor, flow: Tensor) -> Tensor:
-    """A picture [n, 3, y, x] read elsewhere: `flow` [n, m, 2, y, x] says how many pixels right and down."""
+    """A picture [n, 3, y, x] sampled elsewhere: `flow` [n, m, 2, y, x] says how many pixels right and down."""
     height, width = picture.shape[-2:]
     x = torch.arange(width, device=flow.device) + flow[:, :, 0]
     y = torch.arange(height, device=flow.device)[:, None] + flow[:, :, 1]

@@ -1,6 +1,6 @@
 """The embedded model `tiny`: its weights as modules, and how training puts them into a folder.
 
-Which files those are, and whether they are whole, is `tiny_parts`. Knows nothing of training itself.
+Which files those are, and whether they are complete, is the business of `parts`. Knows nothing of training itself.
 """
 
 import json
@@ -34,7 +34,7 @@ def empty_parts() -> dict[str, nn.Module]:
 
 
 def load(runtime: Runtime, folder: Path = WEIGHTS) -> Backend:
-    """The model in `folder`, whole or not at all."""
+    """The model in `folder`, complete or not at all."""
     digest = check(folder)
     parts = {}
     for part, module in empty_parts().items():
@@ -45,7 +45,7 @@ def load(runtime: Runtime, folder: Path = WEIGHTS) -> Backend:
 
 
 def load_codec(path: Path, device: torch.device | str = "cpu") -> TinyCodec:
-    """The codec alone, in float32: what the other parts are trained through."""
+    """The codec alone, in float32: the other parts are trained through it."""
     return fill(empty_parts()["codec"], read_safetensors(path), str(path), device)
 
 
@@ -63,7 +63,7 @@ def save_part(
 
 
 def save_index(folder: Path, facts: dict[str, Any]) -> None:
-    """Written last: from here on the folder is a model. Extras that were made for other weights are not part of it."""
+    """Written last: from now on the folder is a model. Extras that were made for other weights are left out."""
     hashes = {part: sha256(part_path(folder, part)) for part in PARTS}
     hashes |= {part: sha256(part_path(folder, part)) for part in EXTRAS
                if made_for(part_path(folder, part)) == hashes["transformer"]}
@@ -73,6 +73,6 @@ def save_index(folder: Path, facts: dict[str, Any]) -> None:
 
 
 def save_measured(folder: Path, figures: dict[str, Any]) -> None:
-    """What the judges found, told by the index of the weights they judged."""
+    """The judges' figures, in the index of the weights that they judged."""
     facts = {name: value for name, value in index(folder).items() if name not in ("model", "sha256")}
     save_index(folder, {**facts, "measured": figures})

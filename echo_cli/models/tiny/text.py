@@ -1,6 +1,6 @@
 """The text encoder of `tiny`: a prompt's words, looked up. Learned together with the transformer that reads them.
 
-Knows nothing of the transformer; which words exist is decided in `tiny_words`, which needs no torch.
+Knows nothing of the transformer; which words exist is decided in `words`, which needs no torch.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ class WordTextEncoder(nn.Module):
         super().__init__()
         self.dim = dim
         self.words = nn.Embedding(ROWS, dim)
-        # Concepts of different kinds are told apart by their own rows: order is a late refinement, so it starts at
+        # Concepts of different kinds are distinguished by their own rows: order is a late refinement, so it starts at
         # zero.
         self.places = nn.Parameter(torch.zeros(TEXT_LENGTH, dim))
 
@@ -28,7 +28,7 @@ class WordTextEncoder(nn.Module):
         return TEXT_LENGTH
 
     def forward(self, indices: Tensor) -> Tensor:
-        """Indices [prompt, row] as `tiny_words.rows_of` gives them → [prompt, row, dim]."""
+        """Indices [prompt, row] as `words.rows_of` gives them → [prompt, row, dim]."""
         return (self.words(indices) + self.places) * (indices > 0).unsqueeze(-1)
 
     def encode(self, prompts: Sequence[str]) -> Tensor:

@@ -1,8 +1,8 @@
 """The words `tiny` understands: its concepts, the synonyms of each, and how a prompt becomes a row of indices.
 
 Knows nothing of tensors, so a command line can warn about unknown words in a few milliseconds. Every synonym of a
-concept shares one index: the transformer learns `red` once, not `red`, `crimson` and `scarlet`. Words that carry no
-picture (`a`, `the`, `across`) are dropped; words never met keep a hashed index, so that any prompt is accepted.
+concept shares one index: the transformer learns `red` once, not `red`, `crimson` and `scarlet`. Words that show
+nothing (`a`, `the`, `across`) are dropped; unknown words get a hashed index, so that any prompt is accepted.
 """
 
 import re
@@ -73,7 +73,7 @@ CAMERAS: dict[str, tuple[str, ...]] = {
 }
 TABLES = {"place": PLACES, "time": TIMES, "subject": SUBJECTS, "colour": COLOURS, "motion": MOTIONS, "camera": CAMERAS}
 
-# Known, and without a picture of their own.
+# Known words that show nothing themselves.
 FILLERS = frozenset(
     """
     a an the to of in on at by before with and is it its this that same again back now here there into over across
@@ -83,11 +83,11 @@ FILLERS = frozenset(
     view scene place during cinematic realism style film comes returns
     """.split()  # noqa: SIM905 (words read better as text)
 )
-BUCKETS = 64  # rows shared by all the words never met
+BUCKETS = 64  # rows shared by all unknown words
 TEXT_LENGTH = 16  # rows the transformer attends to; a longer prompt is cut there
 
 CONCEPTS: tuple[str, ...] = tuple(name for table in TABLES.values() for name in table)
-ROWS = 1 + len(CONCEPTS) + BUCKETS  # row 0 is silence: padding
+ROWS = 1 + len(CONCEPTS) + BUCKETS  # row 0 is padding
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 
@@ -104,10 +104,10 @@ def _phrases() -> dict[tuple[str, ...], int]:
 
 
 def _matches(prompt: str) -> list[tuple[str, int | None]]:
-    """(text, row) from left to right, the longest phrase first; row None for a word never met, 0 for a filler."""
+    """(text, row) from left to right, the longest phrase first; row None for an unknown word, 0 for a filler."""
     words = _WORD.findall(prompt.lower())
     phrases, longest = _phrases(), max(map(len, _phrases()))
-    found: list[tuple[str, int | None]] = []
+    read: list[tuple[str, int | None]] = []
     at = 0
     while at < len(words):
         for span in range(min(longest, len(words) - at), 0, -1):
@@ -116,9 +116,9 @@ def _matches(prompt: str) -> list[tuple[str, int | None]]:
                 break
         else:
             row = 0 if words[at] in FILLERS else None
-        found.append((" ".join(words[at : at + span]), row))
+        read.append((" ".join(words[at : at + span]), row))
         at += span
-    return found
+    return read
 
 
 def rows_of(prompt: str) -> list[int]:
@@ -127,7 +127,7 @@ def rows_of(prompt: str) -> list[int]:
     for text, row in _matches(prompt):
         if row is None:
             row = 1 + len(CONCEPTS) + zlib.crc32(text.encode()) % BUCKETS
-        if row and row not in rows:  # "the sea" after "the shore" says no more
+        if row and row not in rows:  # "the sea" after "the shore" adds nothing
             rows.append(row)
     return (rows + [0] * TEXT_LENGTH)[:TEXT_LENGTH]
 
@@ -139,5 +139,5 @@ def concepts_of(prompt: str) -> dict[str, list[str]]:
 
 
 def unknown_words(prompt: str) -> list[str]:
-    """The words that `tiny` has never met, once each, in the order of the prompt."""
+    """The words that `tiny` does not know, once each, in the order of the prompt."""
     return list(dict.fromkeys(text for text, row in _matches(prompt) if row is None))

@@ -1,7 +1,7 @@
 """The codec of Wan 2.1: the library's network, driven latent by latent with caches that belong to the caller.
 
-A stream is decoded in pieces of any length, may be forked, saved and gone on with: all it remembers is the state that
-`decode` hands out. Names and sizes are the library's. Knows nothing of files.
+A stream is decoded in pieces of any length, may be forked, saved and resumed: all that it remembers is the state that
+`decode` returns. Names and sizes are the library's. Knows nothing of files.
 """
 
 from collections.abc import Mapping
@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from echo_cli.errors import MissingError
 
-# one item a causal convolution: its last frames; True: it has seen one latent, no more
+# one item a causal convolution: its last frames, or True after a single latent
 State = list[Tensor | bool | None]
 
-_SKIPPED = "Rep"  # the library's word for True
+_SKIPPED = "Rep"  # the library's value for True
 
 
 class WanCodec(nn.Module):
     """`decode` and `encode` take and give normalised latents [batch, frame, channel, y, x], and pictures in [0, 1].
-    `config` is the library's; left out, the released sizes."""
+    `config` is the library's, by default that of the release."""
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
         super().__init__()
@@ -28,20 +28,20 @@ class WanCodec(nn.Module):
             from diffusers import AutoencoderKLWan
         except ImportError as error:
             raise MissingError(
-                f"the codec of Wan needs diffusers ({error})", hint="pip install 'echo-cli[wan]'"
+                f"the codec of Wan needs diffusers ({error})", hint="Run `pip install 'echo-cli[wan]'`."
             ) from None
         self.vae = AutoencoderKLWan(**config or {})
-        # The release multiplies and divides by one over the deviation, and rounding can tell.
+        # The release multiplies and divides by one over the deviation, and rounding shows it.
         for name, values in (("mean", self.vae.config.latents_mean), ("scale", self.vae.config.latents_std)):
-            found = torch.tensor(values, dtype=torch.float32, device="cpu")[:, None, None]
-            self.register_buffer(name, found if name == "mean" else 1.0 / found, persistent=False)
-        # Counted as the release does: the 1x1 shortcut has a place that it never uses.
+            tensor = torch.tensor(values, dtype=torch.float32, device="cpu")[:, None, None]
+            self.register_buffer(name, tensor if name == "mean" else 1.0 / tensor, persistent=False)
+        # Counted as the release does: the 1x1 shortcut has a slot that it never uses.
         self.places = sum(type(module) is type(self.vae.post_quant_conv) for module in self.vae.decoder.modules())
 
     @torch.no_grad()
     def decode(self, latents: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Pictures [batch, picture, 3, y, x], and the state to go on with: the first latent of a stream (state None)
-        gives one picture, every other four. The state that came in is not changed."""
+        """Pictures [batch, picture, 3, y, x], and the state for the next piece. The first latent of a stream (state
+        None) gives one picture, every other four. The given state is not changed."""
         raw = (latents.float() / self.scale + self.mean).to(self.vae.dtype)
         caches = [_SKIPPED if item is True else item for item in state or [None] * self.places]
         pictures = []
@@ -50,8 +50,8 @@ class WanCodec(nn.Module):
             pictures.append(
                 self.vae.decoder(features, feat_cache=caches, feat_idx=[0], first_chunk=state is None and not index)
             )
-        told = [True if isinstance(item, str) else item for item in caches]
-        return torch.cat(pictures, 2).transpose(1, 2).float().add(1).div(2).clamp(0, 1), told
+        items = [True if isinstance(item, str) else item for item in caches]
+        return torch.cat(pictures, 2).transpose(1, 2).float().add(1).div(2).clamp(0, 1), items
 
     @torch.no_grad()
     def encode(self, pictures: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class WanCodec(nn.Module):
 @torch.no_grad()
 def room(config: Mapping[str, Any], height: int, width: int, size: int) -> tuple[int, int]:
     """Bytes that weights and a stream's state take for latents of this height and width at `size` bytes a value, and an
-    estimate of what decoding one latent needs for a moment: eight times its largest features, as was measured."""
+    estimate of what decoding one latent needs temporarily: eight times its largest features, as measured."""
     with torch.device("meta"):
         codec = WanCodec(config)
         state: list[Any] = [None] * codec.places

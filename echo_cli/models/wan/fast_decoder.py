@@ -1,7 +1,7 @@
 """A light decoder of Wan's latents, from weights in the layout of TAEHV: quicker than the codec, and less exact.
 
-Convolutions over single pictures; what remembers is one earlier picture in each of nine blocks, and that is the whole
-state of a stream. It cannot encode. Knows nothing of files.
+Convolutions over single pictures; each of nine blocks remembers one earlier picture, and that is the whole state of a
+stream. It cannot encode. Knows nothing of files.
 """
 
 import torch
@@ -13,7 +13,7 @@ from echo_cli.models.files.tensors import Tensors, Without
 
 WIDTHS = (256, 128, 64, 64)
 GROWTH = (1, 2, 2)  # pictures that each level makes of one
-TRIMMED = 3  # of the four pictures of a stream's first latent, those before its first moment
+TRIMMED = 3  # pictures of a stream's first latent that are dropped, of four
 
 State = list[Tensor]
 
@@ -32,7 +32,7 @@ class Remembering(nn.Module):
         )
 
     def forward(self, pictures: Tensor, before: Tensor) -> Tensor:
-        # pictures [time, channel, y, x], and the one before the first of them
+        # pictures [time, channel, y, x], and the one before the first
         earlier = torch.cat((before, pictures[:-1]))
         return F.relu(self.conv(torch.cat((pictures, earlier), 1)) + pictures)
 
@@ -50,7 +50,7 @@ class Growing(nn.Module):
 
 
 class Squashed(nn.Module):
-    """Latents far from the middle come nearer to it."""
+    """Compresses latents far from the middle."""
 
     def forward(self, latents: Tensor) -> Tensor:
         return torch.tanh(latents / 3) * 3
@@ -83,7 +83,7 @@ class FastDecoder(nn.Module):
         return (film if state else film[TRIMMED:])[None], remembered
 
     def _one(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """The pictures of one latent [1, channel, y, x], and what the next one's will remember."""
+        """The pictures of one latent [1, channel, y, x], and what the next one will remember."""
         before, after = iter(state or ()), []
         for layer in self.decoder:
             if isinstance(layer, Remembering):
@@ -95,18 +95,18 @@ class FastDecoder(nn.Module):
 
 
 def decoder_alone(weights: Tensors) -> Tensors:
-    """A file of these weights without the encoder in it."""
+    """The weights in a file, without those of the encoder."""
     inside = Without(weights, [name for name in weights.names() if name.startswith("encoder.")])
     if not inside.names():
         raise MissingError(
-            f"{weights.where}: no decoder is in this file", hint="The weights for Wan 2.1 are called taew2_1."
+            f"{weights.where}: this file holds no decoder", hint="Use the weights for Wan 2.1, named taew2_1."
         )
     return inside
 
 
 def room(channels: int, height: int, width: int, size: int) -> tuple[int, int]:
     """Bytes that weights and a stream's state take for latents of this height and width at `size` bytes a value, and
-    what decoding one latent needs for a moment: the finest level's features, and those of its convolutions beside
+    what decoding one latent needs temporarily: the finest level's features, and those of its convolutions beside
     them."""
     with torch.device("meta"):
         decoder = FastDecoder(channels)

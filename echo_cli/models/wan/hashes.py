@@ -1,4 +1,4 @@
-"""What the weights of a model of Wan's family are called: a hash for each part, and one for all that a film depends on.
+"""The hashes of a model of Wan's family: one for each part, and one for everything that a film depends on.
 No torch.
 """
 
@@ -22,19 +22,19 @@ def paths_of(files: Files, part: str) -> tuple[Path, ...]:
 
 
 def part_hashes(folder: Path, layout: Layout, files: Files, branch: str = "", scale: float = 1.0) -> dict[str, str]:
-    """The sha256 of each part, found to be what the folder's description says, or its publisher; of queries, where some
+    """The sha256 of each part, checked against the folder's description or the publisher; that of queries, if they
     belong to this transformer. `branch` of a checkpoint and `scale` of an adapter: the same files read in another way
-    are other weights."""
+    are different weights."""
     check_receipt(folder)
-    found = {part: _together(*map(known_sha256, paths_of(files, part))) for part in PARTS}
+    hashes = {part: _together(*map(known_sha256, paths_of(files, part))) for part in PARTS}
     if branch or files.adapter:
-        found["transformer"] = _together(found["transformer"], branch, str(scale))
+        hashes["transformer"] = _together(hashes["transformer"], branch, str(scale))
     elif layout is Layout.OURS:
-        _compare(folder, found)
-    if made_for(queries_path(folder)) == found["transformer"]:
-        found[QUERIES] = known_sha256(queries_path(folder))
+        _compare(folder, hashes)
+    if made_for(queries_path(folder)) == hashes["transformer"]:
+        hashes[QUERIES] = known_sha256(queries_path(folder))
     return {
-        **found,
+        **hashes,
         "tokenizer": _together(*(f"{path.name} {known_sha256(path)}" for path in tokenizer_files(files.tokenizer))),
     }
 
@@ -51,18 +51,18 @@ def told_digest(folder: Path | None) -> str | None:
     return None if files.lacking() else digest(part_hashes(folder, Layout.OURS, files))
 
 
-def _together(*told: str) -> str:
+def _together(*hashes: str) -> str:
     """One hash for several; a single one is itself."""
-    return told[0] if len(told) == 1 else hashlib.sha256("\n".join(told).encode()).hexdigest()
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
-def _compare(folder: Path, found: Mapping[str, str]) -> None:
+def _compare(folder: Path, actual: Mapping[str, str]) -> None:
     parts = description(folder)["parts"]
-    for part, sha in found.items():
-        told = parts.get(part, {}).get("sha256")
-        if told != sha:
+    for part, sha in actual.items():
+        recorded = parts.get(part, {}).get("sha256")
+        if recorded != sha:
             raise MissingError(
                 f"{folder / f'{part}.safetensors'}: not the weights that {DESCRIPTION} names; the file is damaged or "
-                f"was exchanged (sha256 {sha[:12]}…, not {str(told)[:12]}…)",
+                f"was replaced (sha256 {sha[:12]}…, not {str(recorded)[:12]}…)",
                 hint="Convert or copy the model again.",
             )

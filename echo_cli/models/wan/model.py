@@ -1,5 +1,4 @@
-"""A model of Wan's family, put together from the files of its folder. Which names they go by there is not known
-here."""
+"""A model of Wan's family, assembled from the files of its folder. Their names there are not known here."""
 
 from pathlib import Path
 
@@ -53,7 +52,7 @@ def _transformer(weights: Weights, runtime: Runtime, running: Running) -> Transf
         _move_all_but_layers(transformer, runtime.device)
     choose_attention(transformer)
     wanted = runtime.device.type == "cuda" if running.compiled is None else running.compiled
-    if wanted and not visiting:  # a compiler wants weights that stay where they are
+    if wanted and not visiting:  # a compiler needs weights that stay in place
         compile_passes(transformer)
     return transformer
 
@@ -67,8 +66,8 @@ def _move_all_but_layers(transformer: Transformer, device: torch.device) -> None
 def _codec(weights: Weights, runtime: Runtime, pictures: Pictures) -> Codec:
     if pictures is Pictures.FAST:
         if weights.fast_decoder is None:
-            raise MissingError(f"{weights.folder}: no fast decoder is here",
-                               hint="Put taew2_1.safetensors or taew2_1.pth into the folder, or take --decoder full.")
+            raise MissingError(f"{weights.folder}: there is no fast decoder",
+                               hint="Put taew2_1.safetensors or taew2_1.pth into the folder, or use --decoder full.")
         with torch.device("meta"):
             fast = FastDecoder(weights.spec.channels)
         return stream_into(fast, decoder_alone(weights.fast_decoder), runtime.device, runtime.dtype)

@@ -1,14 +1,14 @@
-"""What the parts of Wan 2.1 call their weights, in each of the places that they are published.
+"""The names of Wan 2.1's weights in each of the layouts in which they are published.
 
 Three vocabularies meet here. The transformer keeps the *released* names, which are also our own; the codec and the text
-encoder go by the names of the libraries that run them (diffusers, transformers). Pure functions from a name to a name;
-a name that is already the right one, or belongs to no part, comes back unchanged: a strict comparison will show it as
-it stands in its file.
+encoder have the names of the libraries that run them (diffusers, transformers). Pure functions from a name to a name;
+a name that is already right, or belongs to no part, is returned unchanged: a strict comparison will show it as it is
+in its file.
 """
 
 import re
 
-# Put around a module by those who train it: distributed sharding, checkpointing of activations, compilation.
+# Wrappers that training adds: distributed sharding, checkpointing of activations, compilation.
 _WRAPPERS = re.compile(r"(?:_fsdp_wrapped_module|_checkpoint_wrapped_module|_orig_mod)\.")
 _OUTER = re.compile(r"^(?:(?:model|module)\.)+")
 _PEFT = re.compile(r"^(?:base_model\.model\.)+")
@@ -54,14 +54,14 @@ _CODEC_MIDDLE = {
 
 
 def unwrapped(name: str) -> str:
-    """A name without whatever training put around and before it."""
+    """A name without the wrappers and prefixes of training."""
     return _OUTER.sub("", _WRAPPERS.sub("", name))
 
 
 def adapter_of(name: str) -> tuple[str, str] | None:
     """The linear layer that a low-rank weight belongs to, and its side, A or B; None for any other name."""
-    found = _ADAPTER.match(unwrapped(_PEFT.sub("", _WRAPPERS.sub("", name))))
-    return (found["linear"], found["side"]) if found else None
+    match = _ADAPTER.match(unwrapped(_PEFT.sub("", _WRAPPERS.sub("", name))))
+    return (match["linear"], match["side"]) if match else None
 
 
 def transformer_name(diffusers: str) -> str:
@@ -96,24 +96,24 @@ def codec_name(released: str, resnets: int = 2) -> str:
     side, _, rest = released.partition(".")
     if side in _CODEC_OUTSIDE:
         return f"{_CODEC_OUTSIDE[side]}.{rest}"
-    found = re.match(r"(?P<place>downsamples|upsamples|middle)\.(?P<index>\d+)\.(?P<inside>.+)$", rest)
-    if found is None:
+    match = re.match(r"(?P<place>downsamples|upsamples|middle)\.(?P<index>\d+)\.(?P<inside>.+)$", rest)
+    if match is None:
         stem, _, kind = rest.rpartition(".")
         return f"{side}.{_CODEC_ENDS[stem]}.{kind}" if stem in _CODEC_ENDS else released
-    index, inside = int(found["index"]), _residual(found["inside"])
-    if found["place"] == "middle":
+    index, inside = int(match["index"]), _residual(match["inside"])
+    if match["place"] == "middle":
         return f"{side}.{_CODEC_MIDDLE[f'middle.{index}']}.{inside}" if index < 3 else released
-    if found["place"] == "downsamples":
+    if match["place"] == "downsamples":
         return f"{side}.down_blocks.{index}.{inside}"
-    # Going up, a scale is one more residual block than going down, and then the enlargement.
+    # Going up, a scale has one residual block more than going down, and then the enlargement.
     scale, within = divmod(index, resnets + 2)
     where = f"resnets.{within}" if within <= resnets else "upsamplers.0"
     return f"{side}.up_blocks.{scale}.{where}.{inside}"
 
 
 def codec_resnets(released: list[str]) -> int:
-    """How many residual blocks a scale of the codec has, told by the names of its weights."""
-    indices = {int(found[1]) for name in released if (found := re.match(r"decoder\.upsamples\.(\d+)\.", name))}
+    """How many residual blocks a scale of the codec has, by the names of its weights."""
+    indices = {int(match[1]) for name in released if (match := re.match(r"decoder\.upsamples\.(\d+)\.", name))}
     scales = 1 + sum(1 for name in released if re.match(r"decoder\.upsamples\.\d+\.resample\.1\.weight$", name))
     return (len(indices) + 1) // scales - 2
 

@@ -1,6 +1,6 @@
 """A model's folder with random weights at any size: to rehearse a machine before the real weights are on it.
 
-Every part is there, under its own names and sizes, and the tokenizer spells: films made with it show noise, and need
+Every part has its real names and sizes, and the tokenizer works on bytes: films rendered with it show noise, and need
 the time and the memory of real ones. Knows nothing of films.
 """
 
@@ -27,13 +27,13 @@ from echo_cli.spec import ModelSpec
 TEXT = {"vocab_size": 256384, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64,
         "relative_attention_num_buckets": 32, "relative_attention_max_distance": 128, "feed_forward_proj": "gated-gelu",
         "layer_norm_epsilon": 1e-6}
-SMALL_TEXT = {"vocab_size": 512, "d_kv": 64, "d_ff": 1024, "num_layers": 1, "num_heads": 4}  # enough to be called
+SMALL_TEXT = {"vocab_size": 512, "d_kv": 64, "d_ff": 1024, "num_layers": 1, "num_heads": 4}  # enough to run
 MADE = {"by": "random weights", "layout": "echo"}
 
 
 class Random:
     """Tensors of a module's names and shapes and of a trained network's magnitude, drawn when they are read: gains are
-    one, the rest falls with the number of inputs."""
+    one, the rest shrinks with the number of inputs."""
 
     def __init__(self, module: nn.Module, dtype: torch.dtype, seed: int) -> None:
         self.where, self._dtype = "random weights", dtype
@@ -66,10 +66,10 @@ class Random:
 
 
 def write(folder: Path, spec: ModelSpec, codec: Mapping[str, Any] | None = None, text: Mapping[str, Any] | None = None,
-          told: Callable[[str, int, int], None] = lambda part, done, whole: None, force: bool = False) -> None:
-    """The folder, whole: `codec` and `text` are the libraries' sizes, the released ones when left out. `told` hears of
-    bytes done, and in all, of each part. Parts that a stopped rehearsal left whole are kept; files that no rehearsal
-    wrote are overwritten by `force` alone."""
+          progress: Callable[[str, int, int], None] = lambda part, done, whole: None, force: bool = False) -> None:
+    """Writes the folder. `codec` and `text` are the libraries' sizes, by default the released ones. `progress` gets
+    each part, its bytes done and in all. Parts that a stopped rehearsal finished are kept; files that no rehearsal
+    wrote are overwritten only with `force`."""
     begun = _begun(folder)
     _make_room(folder, begun, force)
     parts: dict[str, Any] = {}
@@ -77,7 +77,7 @@ def write(folder: Path, spec: ModelSpec, codec: Mapping[str, Any] | None = None,
     for seed, (part, (module, dtype, config)) in enumerate(_modules(spec, codec, text).items()):
         path, facts = folder / f"{part}.safetensors", begun.get(part, {})
         if facts.get("config") != config or not (_holds(partial(path), facts) or _is(path, facts)):
-            written = grow_safetensors(path, Random(module, dtype, seed), None, functools.partial(told, part))
+            written = grow_safetensors(path, Random(module, dtype, seed), None, functools.partial(progress, part))
             facts = {"file": path.name, **written, "config": config, "from": []}
         parts[part] = facts
         if partial(path).exists():
@@ -101,10 +101,10 @@ def _modules(
     sizes = {**TEXT, "d_model": spec.text_dim, **(text or {})}
     with torch.device("meta"):
         vae = WanCodec(codec).vae
-        told = {key: value for key, value in vae.config.items() if not key.startswith("_")}
+        config = {key: value for key, value in vae.config.items() if not key.startswith("_")}
         modules = {
             "transformer": (Transformer(spec), torch.bfloat16, sizes_of(spec)),
-            "codec": (vae, torch.float32, told),
+            "codec": (vae, torch.float32, config),
             "text": (empty_encoder(sizes), torch.bfloat16, sizes),
         }
     return {part: (module, dtype, json.loads(json.dumps(config, default=list)))
@@ -142,12 +142,12 @@ def _make_room(folder: Path, begun: Mapping[str, Any], force: bool) -> None:
 
 
 def _holds(path: Path, facts: Mapping[str, Any]) -> bool:
-    """Whether a file is there and has the size that was noted."""
+    """Whether a file exists and has the recorded size."""
     return path.is_file() and path.stat().st_size == facts.get("bytes")
 
 
 def _is(path: Path, facts: Mapping[str, Any]) -> bool:
-    """Whether a file is the one that was noted, by its hash."""
+    """Whether a file is the recorded one, by its hash."""
     return _holds(path, facts) and known_sha256(path) == facts.get("sha256")
 
 

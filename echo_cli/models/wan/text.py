@@ -1,7 +1,8 @@
-"""The text encoder of Wan 2.1: UMT5, read from its file layer by layer, so that it never stands anywhere as a whole.
+"""The text encoder of Wan 2.1: UMT5, read from its file layer by layer, so that it is never in memory as a whole.
 
 All prompts go through a layer before the next one is read: eleven gigabytes of weights need the room of one layer, and
-a film's prompts are encoded in one reading. What was encoded once is kept on disk. Knows nothing of the transformer.
+a film's prompts are encoded in one pass over the file. Encoded prompts are kept on disk. Knows nothing of the
+transformer.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ from echo_cli.models.files.tensors import finite
 from echo_cli.runtime import Runtime, upload
 
 ROWS = 512
-AT_ONCE = 1 << 16  # tokens that go through the encoder together: half a gigabyte of them
+AT_ONCE = 1 << 16  # tokens that go through the encoder together; half a gigabyte
 EMBEDDING, NORM = "shared.weight", "encoder.final_layer_norm.weight"
 
 
@@ -35,7 +36,7 @@ class Weights(Protocol):
 
 
 def cleaned(prompt: str) -> str:
-    """A prompt as the release reads it: mended, without HTML's escapes, with single spaces."""
+    """A prompt as the release reads it: repaired, without HTML's escapes, with single spaces."""
     try:
         from ftfy import fix_text
     except ImportError as error:
@@ -58,7 +59,7 @@ class Stack:
 
     def __init__(self, weights: Weights, config: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:
         self.weights, self.device, self.dtype = weights, device, dtype
-        self._mould = empty_encoder({**config, "num_layers": 1}).encoder  # one layer is the mould for all
+        self._mould = empty_encoder({**config, "num_layers": 1}).encoder  # one layer that all layers are loaded into
         self.layers, self._eps = config["num_layers"], self._mould.config.layer_norm_epsilon
         self._mould.final_layer_norm = nn.Identity()
 
@@ -76,7 +77,7 @@ class Stack:
         return [self._normed(rows[0], norm) for rows in hidden]
 
     def _pour(self, layer: int) -> None:
-        """One layer's weights into the mould; those of the layer before go."""
+        """Loads one layer's weights in place of the previous layer's."""
         names = [name for name in self._mould.state_dict() if name.startswith("block.0.")]
         self._mould.load_state_dict({name: self._read(f"encoder.block.{layer}.{name.removeprefix('block.0.')}")
                                      for name in names}, strict=False, assign=True)
@@ -91,8 +92,8 @@ class Stack:
 
 class WanText:
     """Rows of prompts, from memory, from the folder `kept`, or from the encoder, in this order. `opened` opens the
-    encoder's file, which is closed again when all have been read; `digest` names its weights and the tokenizer: rows of
-    another encoder are never taken."""
+    encoder's file, which is closed again after reading; `digest` names its weights and the tokenizer, so that rows of
+    another encoder are never used."""
 
     def __init__(
         self,
@@ -108,20 +109,20 @@ class WanText:
         # In float16 the network overflows; the release runs it in bfloat16.
         self._dtype = torch.float32 if runtime.dtype is torch.float16 else runtime.dtype
         self._digest = digest
-        self._rows: dict[str, Tensor] = {}  # cleaned prompt → [token, dim], on the host, where no disk keeps them
+        self._rows: dict[str, Tensor] = {}  # cleaned prompt → [token, dim], on the host, if no disk keeps them
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """[prompt, ROWS, dim]; rows past a prompt's end are zero."""
         self.prepare(prompts)
-        rows = [self._found(cleaned(prompt)) for prompt in prompts]
+        rows = [self._stored(cleaned(prompt)) for prompt in prompts]
         return upload(
-            torch.stack([nn.functional.pad(found, (0, 0, 0, ROWS - len(found))) for found in rows]), self._device
+            torch.stack([nn.functional.pad(row, (0, 0, 0, ROWS - len(row))) for row in rows]), self._device
         )
 
     def prepare(self, prompts: Sequence[str]) -> None:
-        """Encode whatever of these was never encoded before, all in one reading of the encoder; a storyboard of
-        thousands of scenes in several."""
-        lacking = [prompt for prompt in dict.fromkeys(map(cleaned, prompts)) if self._found(prompt) is None]
+        """Encode those that were never encoded before, in one pass over the encoder, or several for a storyboard of
+        thousands of scenes."""
+        lacking = [prompt for prompt in dict.fromkeys(map(cleaned, prompts)) if self._stored(prompt) is None]
         if not lacking:
             return
         stack, indices = Stack(self._opened(), self._config, self._device, self._dtype), self._indices(lacking)
@@ -143,7 +144,7 @@ class WanText:
             tokenizer = AutoTokenizer.from_pretrained(self._tokenizer, local_files_only=True)
         except (OSError, ValueError, ImportError) as error:
             raise MissingError(f"{self._tokenizer}: no tokenizer can be read here ({error})",
-                               hint="Fetch the model again, or check it: echo-cli models check.") from None
+                               hint="Download the model again, or check it with `echo-cli models check`.") from None
         return [torch.tensor(tokenizer(prompt, truncation=True, max_length=ROWS).input_ids) for prompt in prompts]
 
     def _place(self, prompt: str) -> Path | None:
@@ -152,8 +153,8 @@ class WanText:
         key = hashlib.sha256("\0".join((self._digest, str(self._dtype), prompt)).encode()).hexdigest()
         return self._kept / key[:2] / f"{key[2:]}.safetensors"
 
-    def _found(self, prompt: str) -> Tensor | None:
-        """Rows that were kept; what cannot be read is encoded again."""
+    def _stored(self, prompt: str) -> Tensor | None:
+        """The stored rows, or None if they cannot be read."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -166,14 +167,14 @@ class WanText:
             return None
 
     def _keep(self, prompt: str, rows: Tensor) -> None:
-        """For later, and for the next run; where no disk takes them, in memory for this one."""
+        """Store rows for later runs; in memory for this one if the disk refuses."""
         from safetensors.torch import save
 
         path = self._place(prompt)
         if path is None:
             self._rows[prompt] = rows
             return
-        growing = path.with_name(f"{path.name}.{os.getpid()}")  # several runs may keep the same prompt at once
+        growing = path.with_name(f"{path.name}.{os.getpid()}")  # several runs may store the same prompt at once
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             growing.write_bytes(save({"rows": rows.contiguous()}))
@@ -186,5 +187,5 @@ class WanText:
 
 def _lacking(error: ImportError) -> MissingError:
     return MissingError(
-        f"the text encoder of Wan needs transformers and ftfy ({error})", hint="pip install 'echo-cli[wan]'"
+        f"the text encoder of Wan needs transformers and ftfy ({error})", hint="Run `pip install 'echo-cli[wan]'`."
     )

@@ -1,7 +1,7 @@
 """A model of Wan's family from the files of its folder, in whichever layout they are: released, diffusers', or ours.
 
 Every part comes as lazy tensors under the names of the class that runs it, with the sizes to build that class with.
-Opening reads headers and compares names; weights are read by whoever wants them, and hashed when a hash is asked for.
+Opening reads headers and compares names; weights are read when they are used, and hashed when a hash is needed.
 """
 
 import re
@@ -48,7 +48,7 @@ from echo_cli.spec import ModelSpec
 
 @dataclass(frozen=True)
 class Choice:
-    """A generator from elsewhere than the model's folder, and how it is read."""
+    """A generator from outside the model's folder, and how to read it."""
 
     generator: Path | None = None
     adapter: Path | None = None
@@ -89,22 +89,22 @@ class Weights:
 
     @cached_property
     def hashes(self) -> Mapping[str, str]:
-        """The sha256 of each part, found to be what the folder's description says, or its publisher."""
+        """The sha256 of each part, checked against the folder's description or the publisher."""
         return part_hashes(self.folder, self.layout, self.files, self.branch, self.scale)
 
     @cached_property
     def digest(self) -> str:
-        """One hash for all that a film depends on."""
+        """One hash for everything that a film depends on."""
         return digest(self.hashes)
 
 
 def open_weights(folder: Path, choice: Choice = Choice()) -> Weights:
-    """The model in a folder, its names and shapes found right; a MissingError says what is lacking or damaged."""
+    """The model in a folder, with names and shapes checked; a MissingError says what is missing or damaged."""
     layout = layout_of(folder)
     if layout is None or layout is Layout.TRAINED:
         raise MissingError(
-            f"{folder}: no weights of Wan 2.1 are in this folder" + ("" if folder.is_dir() else ": it does not exist"),
-            hint="It holds the released layout, that of diffusers, or what echo-cli models convert wrote.",
+            f"{folder}: this folder holds no weights of Wan 2.1" + ("" if folder.is_dir() else ": it does not exist"),
+            hint="Name a folder in the released layout, in that of diffusers, or written by `echo-cli models convert`.",
         )
     files = files_in(folder, layout, choice.generator, choice.adapter)
     if lacking := files.lacking():
@@ -115,36 +115,36 @@ def open_weights(folder: Path, choice: Choice = Choice()) -> Weights:
     transformer, branch = _transformer(files, choice)
     text = opened(files.text)
     if {"shared.weight", "encoder.embed_tokens.weight"} <= set(text.names()):
-        text = Without(text, ["encoder.embed_tokens.weight"])  # the very same tensor
+        text = Without(text, ["encoder.embed_tokens.weight"])  # the same tensor
     text, codec = Renamed(text, text_name), _codec(files)
     if layout is Layout.OURS:
-        told = {part: _told_config(folder, part) for part in ("codec", "text")}
+        configs = {part: _recorded_config(folder, part) for part in ("codec", "text")}
     else:
-        told = {"codec": codec_config(codec, folder / "vae" / "config.json"), "text": text_config(text)}
+        configs = {"codec": codec_config(codec, folder / "vae" / "config.json"), "text": text_config(text)}
     with torch.device("meta"):
         check(shapes_of(Transformer(spec)), shapes(transformer), transformer.where)
-        check(shapes_of(WanCodec(told["codec"]).vae), shapes(codec), codec.where)
-    check(text_shapes(told["text"]), shapes(text), text.where)
+        check(shapes_of(WanCodec(configs["codec"]).vae), shapes(codec), codec.where)
+    check(text_shapes(configs["text"]), shapes(text), text.where)
     for part in (transformer, codec, text):
         check_dtypes({name: part.dtype(name) for name in part.names()}, part.where)
-    _check_between(spec, told["codec"], told["text"], folder)
+    _check_between(spec, configs["codec"], configs["text"], folder)
     return Weights(
-        folder, layout, spec, files, transformer, codec, text, told["codec"], told["text"], branch, choice.scale
+        folder, layout, spec, files, transformer, codec, text, configs["codec"], configs["text"], branch, choice.scale
     )
 
 
 def _transformer(files: Files, choice: Choice) -> tuple[Tensors, str]:
-    """The generator, and the branch of a checkpoint that it stood in."""
+    """The generator, and its branch of the checkpoint."""
     branch = ""
     if files.transformer[0].suffix == ".safetensors":
         if choice.branch:
             raise MissingError(f"{files.transformer[0]}: a safetensors file has no branches, so no '{choice.branch}'",
                                hint="Leave the branch out.")
-        found: Tensors = Safetensors(files.transformer)
+        generator: Tensors = Safetensors(files.transformer)
     else:
-        found, branch = checkpoint(files.transformer[0], choice.branch, files.adapter is not None)
-    found = Renamed(found, lambda name: transformer_name(unwrapped(name)))
-    return (Merged(found, adapter(files.adapter), choice.scale) if files.adapter else found), branch
+        generator, branch = checkpoint(files.transformer[0], choice.branch, files.adapter is not None)
+    generator = Renamed(generator, lambda name: transformer_name(unwrapped(name)))
+    return (Merged(generator, adapter(files.adapter), choice.scale) if files.adapter else generator), branch
 
 
 def _codec(files: Files) -> Tensors:
@@ -157,12 +157,12 @@ def _remedy(layout: Layout, files: Files) -> str:
     if layout is Layout.RELEASED and not files.transformer and files.codec and files.text:
         return (
             "Wan's own transformer needs fifty steps; put a few-step generator beside it, such as self_forcing_dmd.pt, "
-            "or name one: echo-cli models convert … --generator FILE."
+            "or name one with `echo-cli models convert … --generator FILE`."
         )
-    return "Fetch what is missing (echo-cli models get goes on where it stopped), or convert the model again."
+    return "Download what is missing with `echo-cli models get`, or convert the model again."
 
 
-def _told_config(folder: Path, part: str) -> Mapping[str, Any]:
+def _recorded_config(folder: Path, part: str) -> Mapping[str, Any]:
     config = description(folder)["parts"].get(part, {}).get("config")
     if not isinstance(config, Mapping):
         raise damaged(folder / DESCRIPTION, f"no sizes of the {part}")
@@ -170,23 +170,22 @@ def _told_config(folder: Path, part: str) -> Mapping[str, Any]:
 
 
 def codec_config(codec: Tensors, beside: Path | None = None) -> dict[str, Any]:
-    """The sizes of a codec, told by the shapes of its weights; the figures of its latents by a config file, if there is
-    one."""
-    found = shapes(codec)
+    """The sizes of a codec, by the shapes of its weights; the figures of its latents, by a config file, if any."""
+    names = shapes(codec)
     base, channels = (
-        _needed(found, name, codec.where)[0] for name in ("encoder.conv_in.weight", "post_quant_conv.weight")
+        _needed(names, name, codec.where)[0] for name in ("encoder.conv_in.weight", "post_quant_conv.weight")
     )
     widths, resnets, timed = [0], [0], []
     for index in range(
-        sum(1 for name in found if re.match(r"encoder\.down_blocks\.\d+\.(?:conv1|resample\.1)\.weight$", name))
+        sum(1 for name in names if re.match(r"encoder\.down_blocks\.\d+\.(?:conv1|resample\.1)\.weight$", name))
     ):
         place = f"encoder.down_blocks.{index}"
-        if f"{place}.resample.1.weight" in found:
-            timed.append(f"{place}.time_conv.weight" in found)
+        if f"{place}.resample.1.weight" in names:
+            timed.append(f"{place}.time_conv.weight" in names)
             widths.append(0)
             resnets.append(0)
         else:
-            widths[-1] = _needed(found, f"{place}.conv1.weight", codec.where)[0]
+            widths[-1] = _needed(names, f"{place}.conv1.weight", codec.where)[0]
             resnets[-1] += 1
     config = {
         "base_dim": base,
@@ -196,26 +195,26 @@ def codec_config(codec: Tensors, beside: Path | None = None) -> dict[str, Any]:
         "attn_scales": [],
         "temperal_downsample": timed,
     }
-    told = read_object(beside) if beside and beside.is_file() else {}
-    figures = {name: told[name] for name in ("latents_mean", "latents_std") if name in told}
+    given = read_object(beside) if beside and beside.is_file() else {}
+    figures = {name: given[name] for name in ("latents_mean", "latents_std") if name in given}
     if not figures and channels != 16:
         raise MissingError(
-            f"{codec.where}: a codec of {channels} channels is not Wan 2.1's, and no config.json tells the mean and "
+            f"{codec.where}: a codec of {channels} channels is not Wan 2.1's, and no config.json gives the mean and "
             "deviation of its latents",
-            hint="Give the model in diffusers' layout, whose vae/config.json does.",
+            hint="Use the model in diffusers' layout, whose vae/config.json has them.",
         )
     return config | figures
 
 
 def text_config(text: Tensors) -> dict[str, Any]:
-    """The sizes of a text encoder, told by the shapes of its weights."""
-    found, first = shapes(text), "encoder.block.0.layer.0.SelfAttention"
-    vocabulary, width = _needed(found, "shared.weight", text.where)
-    buckets, heads = _needed(found, f"{first}.relative_attention_bias.weight", text.where)
-    inner = _needed(found, f"{first}.q.weight", text.where)[0]
+    """The sizes of a text encoder, by the shapes of its weights."""
+    names, first = shapes(text), "encoder.block.0.layer.0.SelfAttention"
+    vocabulary, width = _needed(names, "shared.weight", text.where)
+    buckets, heads = _needed(names, f"{first}.relative_attention_bias.weight", text.where)
+    inner = _needed(names, f"{first}.q.weight", text.where)[0]
     return {"vocab_size": vocabulary, "d_model": width, "d_kv": inner // heads, "num_heads": heads,
-            "d_ff": _needed(found, "encoder.block.0.layer.1.DenseReluDense.wi_0.weight", text.where)[0],
-            "num_layers": sum(1 for name in found if name.endswith(".layer.0.layer_norm.weight")),
+            "d_ff": _needed(names, "encoder.block.0.layer.1.DenseReluDense.wi_0.weight", text.where)[0],
+            "num_layers": sum(1 for name in names if name.endswith(".layer.0.layer_norm.weight")),
             "relative_attention_num_buckets": buckets}
 
 
@@ -243,21 +242,21 @@ def text_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _needed(found: Mapping[str, tuple[int, ...]], name: str, where: str) -> tuple[int, ...]:
-    if name not in found:
+def _needed(names: Mapping[str, tuple[int, ...]], name: str, where: str) -> tuple[int, ...]:
+    if name not in names:
         raise MissingError(f"{where}: these weights do not fit the model: missing: {name}",
-                           hint="Check that the file belongs to this model and is whole.")
-    return found[name]
+                           hint="Check that the file belongs to this model and is complete.")
+    return names[name]
 
 
 def _check_between(spec: ModelSpec, codec: Mapping[str, Any], text: Mapping[str, Any], folder: Path) -> None:
-    """Parts that are whole may still belong to different models."""
+    """Complete parts may still belong to different models."""
     for what, theirs, ours in (
         ("codec", codec.get("z_dim", spec.channels), spec.channels),
         ("text encoder", text["d_model"], spec.text_dim),
     ):
         if theirs != ours:
             raise MissingError(
-                f"{folder}: the {what} is another model's: {theirs} channels, where the transformer takes {ours}",
-                hint="Take all parts from one model.",
+                f"{folder}: the {what} belongs to another model: it has {theirs} channels, the transformer {ours}",
+                hint="Use all parts of one model.",
             )

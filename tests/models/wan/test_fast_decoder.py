@@ -85,7 +85,7 @@ def test_the_published_file_has_these_names_and_an_encoder_that_is_left_out() ->
         empty = FastDecoder(16, SMALL)
     filled = stream_into(empty, decoder_alone(file))
     assert torch.equal(filled.decode(torch.ones(1, 1, 16, 3, 4))[0], decoder().decode(torch.ones(1, 1, 16, 3, 4))[0])
-    with pytest.raises(MissingError, match="no decoder is in this file"):
+    with pytest.raises(MissingError, match="this file holds no decoder"):
         decoder_alone(Given({"encoder.0.weight": torch.zeros(1)}, "taew2_1.pth"))
 
 

@@ -106,9 +106,9 @@ def test_a_rehearsal_is_written_by_the_command_and_fits_the_real_names(tmp_path:
     written = rehearsal.write
     asked = []
 
-    def smaller(folder: Path, spec: ModelSpec, text: dict | None, told: Callable, force: bool) -> None:
+    def smaller(folder: Path, spec: ModelSpec, text: dict | None, progress: Callable, force: bool) -> None:
         asked.append(text)
-        written(folder, replace(spec, width=96, heads=4, ffn=64, text_dim=32), CODEC, small, told, force)
+        written(folder, replace(spec, width=96, heads=4, ffn=64, text_dim=32), CODEC, small, progress, force)
 
     monkeypatch.setattr(rehearsal, "write", smaller)
     assert app.run(["bench", "rehearsal", str(tmp_path / "model"), "--layers", "3"]) == 0
@@ -123,7 +123,7 @@ def test_a_rehearsal_is_written_by_the_command_and_fits_the_real_names(tmp_path:
     weights = open_weights(tmp_path / "model")
     assert weights.spec.depth == 3 == len(wan.load(CPU, tmp_path / "model").transformer.blocks)
     assert app.run(["bench", "rehearsal", str(tmp_path / "tiny"), "--spec", "tiny"]) == 2
-    assert "travels with its weights" in capfd.readouterr().err
+    assert "comes with its weights" in capfd.readouterr().err
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -202,7 +202,7 @@ def test_a_fast_decoder_lies_beside_the_model_or_is_missed(folder: Path, tmp_pat
     from echo_cli.models.running import Pictures, Running
     from echo_cli.models.wan.fast_decoder import FastDecoder
 
-    with pytest.raises(MissingError, match="no fast decoder is here"):
+    with pytest.raises(MissingError, match="there is no fast decoder"):
         wan.load(CPU, folder, Running(Pictures.FAST))
     shutil.copytree(folder, tmp_path / "model")
     save_file(

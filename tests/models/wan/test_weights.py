@@ -242,7 +242,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "not a tensor": (
         lambda folder: change(folder / GENERATOR, lambda held: held.update(step=7), "generator_ema"),
-        "not only weights are here: step",
+        "there are other things than weights: step",
     ),
     "the generator is cut short": (lambda folder: cut(folder / GENERATOR), "damaged or cut short"),
     "the codec is cut short": (
@@ -268,7 +268,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
             {name: torch.zeros(shape) for name, shape in text_shapes(NARROW).items()},
             folder / "models_t5_umt5-xxl-enc-bf16.pth",
         ),
-        "the text encoder is another model's: 16 channels, where the transformer takes 32",
+        "the text encoder belongs to another model: it has 16 channels, the transformer 32",
     ),
     "a config of another width": (
         lambda folder: (folder / "config.json").write_text(
@@ -294,7 +294,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "an empty config": (
         lambda folder: (folder / "config.json").write_text("{}"),
-        r"config.json: damaged \(it does not tell 'num_layers'\)",
+        r"config.json: damaged \(it does not give 'num_layers'\)",
     ),
     "a config that is none": (lambda folder: (folder / "config.json").write_text("{"), r"config.json: damaged"),
     "not weights at all": (
@@ -305,7 +305,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "an empty checkpoint": (lambda folder: torch.save({}, folder / GENERATOR), "no weights are in this file"),
     "a list": (
         lambda folder: torch.save([torch.ones(2)], folder / GENERATOR),
-        "no weights by name are in this file, but a list",
+        "this file holds no named weights, but a list",
     ),
 }
 
@@ -330,7 +330,7 @@ def test_a_pickle_that_wants_to_run_something_is_refused_and_runs_nothing(
         {"generator_ema": {"patch_embedding.weight": Evil(mark)}}, folder / name, _use_new_zipfile_serialization=zipped
     )
     with pytest.raises(
-        MissingError, match=f"{name}: this file is not bare weights, for it wants to call posix.system: refused"
+        MissingError, match=f"{name}: this file is not bare weights: it wants to call posix.system: refused"
     ) as caught:
         open_weights(folder)
     assert not mark.exists()
@@ -378,7 +378,7 @@ def test_shards_are_needed_all_and_each_once(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="is in another shard too"):
         open_weights(folder)
     second.unlink()
-    with pytest.raises(MissingError, match="a shard is missing, of 2 in all"):
+    with pytest.raises(MissingError, match="one of 2 shards is missing"):
         open_weights(folder)
     index.write_text('{"weight_map": {"a": "../../elsewhere.safetensors"}}')
     with pytest.raises(MissingError, match="the index of the shards is damaged"):
@@ -430,7 +430,7 @@ def test_a_conversion_that_fails_leaves_no_model(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="norm.weight holds values that are not finite"):
         convert(open_weights(folder), tmp_path / "to")
     assert not (tmp_path / "to" / "model.json").exists() and not list((tmp_path / "to").glob("*.partial"))
-    with pytest.raises(MissingError, match="no weights of Wan 2.1 are in this folder"):
+    with pytest.raises(MissingError, match="this folder holds no weights of Wan 2.1"):
         open_weights(tmp_path / "to")
 
 
@@ -460,7 +460,7 @@ def test_what_stands_in_the_way_is_not_overwritten(ours: Path, tmp_path: Path) -
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     (theirs / "codec.safetensors").write_bytes(b"mine")
-    with pytest.raises(OutputError, match="codec.safetensors, which is of no converted model"):
+    with pytest.raises(OutputError, match="codec.safetensors, which belongs to no converted model"):
         convert(weights, theirs)
     assert [(path.name, path.read_bytes()) for path in theirs.iterdir()] == [("codec.safetensors", b"mine")]
     with pytest.raises(OutputError, match="into the folder it is read from"):
