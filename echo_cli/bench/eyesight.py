@@ -3,7 +3,7 @@
 The clips are drawn by the little world, so no model has a part in them but the codec, where it is asked for.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 
@@ -53,12 +53,17 @@ def trials(stories: int, length: int = LENGTH) -> Iterator[Trial]:
             right = {aspect: int(getattr(told.truth, aspect)[story, 0]) for aspect in ASPECTS}
             other = {aspect: (right[aspect] + 1 + int(at * (len(names) - 1))) % len(names)
                      for (aspect, names), at in zip(ASPECTS.items(), chance[_WORDS:], strict=True)}
-            prompts.append(say(Saying(**right), chance[:_WORDS]))
+            prompts.append(_said(right, chance))
             wrong.append(
-                {aspect: say(Saying(**{**right, aspect: other[aspect]}), chance[:_WORDS]) for aspect in ASPECTS}
+                {aspect: _said({**right, aspect: other[aspect]}, chance) for aspect in ASPECTS}
             )
-            strangers.append(say(Saying(**other), chance[:_WORDS]))
+            strangers.append(_said(other, chance))
         yield Trial(told, told.pictures, prompts, wrong, strangers)
+
+
+def _said(aspects: Mapping[str, int], chance: list[float]) -> str:
+    place, time, shape, colour, motion = (aspects[name] for name in ("place", "time", "shape", "colour", "motion"))
+    return say(Saying(place, time, shape, colour, motion), chance[:_WORDS])
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from echo_cli.errors import EchoError
 from echo_cli.files import sha256
@@ -76,7 +76,7 @@ def measure(run: "Command", interruptions: int, seed: int, model: str = RANDOM_S
             film += 1
             shape = dice.choice(SHAPES)
             folder = studio.folder(f"film-{film}")
-            pending: list[tuple[Any, ...]] = []
+            pending: list[Strike] = []
             while True:
                 # in turns, so that every moment is met; what is named is only ever killed, since nothing else stops it
                 moment = moments[(dealt + len(pending)) % len(moments)]
@@ -88,15 +88,15 @@ def measure(run: "Command", interruptions: int, seed: int, model: str = RANDOM_S
                     break
                 work = Work(_outputs(folder, shape))
                 left = work.read()
-                pending.append((film, shape, blow.signal, moment, code, left and left.told,
-                                _whole(folder, shape, models[shape])))
+                pending.append(Strike(film, shape, blow.signal, moment, code, left.told if left else None,
+                                      _whole(folder, shape, models[shape]), None, ""))
                 if dice.random() > AGAIN:
                     code = studio.run(folder, shape, None)
                     break
             same = code == 0 and _finished(folder, shape, models[shape])
-            for place_in_row, facts in enumerate(pending):
-                last = place_in_row == len(pending) - 1
-                yield Strike(*facts, same if last else None, studio.words(folder) if last and not same else "")
+            if pending:
+                pending[-1] = replace(pending[-1], same=same, told="" if same else studio.words(folder))
+            yield from pending
             dealt += len(pending)
             shutil.rmtree(folder)
 

@@ -140,7 +140,8 @@ def measure(order: Order, spec: ModelSpec, told: Callable[[str], None]) -> Bench
 def _report(
     order: Order, about: Mapping[str, Any], found: Sequence[Found], same: Mapping[tuple[str, str], str]
 ) -> Report:
-    places = {each.name: place for place, each in enumerate((*order.scenarios, *order.contestants))}
+    names = (*(each.name for each in order.scenarios), *(each.name for each in order.contestants))
+    places = {name: place for place, name in enumerate(names)}
     rows = sorted(filled((row for each in found for row in each.rows), same),
                   key=lambda row: (places[row.scenario], places[row.policy], row.seed))
     scenarios = {

@@ -102,9 +102,10 @@ def _settings(report: Report, name: str) -> str:
 def changes(report: Report, name: str) -> tuple[list[str], list[str]]:
     """The metrics in which a policy is better, and in which it is worse."""
     cells = [cell for metric in METRICS if (cell := report.cell(name, metric))]
-    return tuple(
+    better, worse = (
         [cell.metric for cell in cells if cell.verdict is verdict] for verdict in (Verdict.BETTER, Verdict.WORSE)
     )
+    return better, worse
 
 
 def won(report: Report, name: str) -> bool:

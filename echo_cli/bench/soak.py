@@ -22,14 +22,15 @@ from torch import Tensor
 
 from echo_cli import __version__
 from echo_cli.bench.footprint import resident
+from echo_cli.bench.stages import charged
 from echo_cli.errors import Damaged, MissingError, UsageError
 from echo_cli.files import make_folder, read_json, told_as_output, write_whole
 from echo_cli.memory.policies.base import Policy
-from echo_cli.memory.policies.echo_infinity import EchoInfinity
+from echo_cli.memory.policies.echo_infinity import Absorbing, EchoInfinity
 from echo_cli.memory.settings import read_settings
 from echo_cli.models.backend import Backend
 from echo_cli.rollout.plan import Rows, plan_policy
-from echo_cli.rollout.rollout import Begun, rollout
+from echo_cli.rollout.rollout import Begun, BlockResult, rollout
 from echo_cli.rollout.stopwatch import Stopwatch
 from echo_cli.runtime import KeyedNoise, Runtime
 from echo_cli.spec import TINY
@@ -215,30 +216,14 @@ class Soak:
                     return whole
         return True
 
-    def _timed(self, loop: Iterator) -> Iterator[tuple]:
+    def _timed(self, loop: Iterator[BlockResult]) -> Iterator[tuple[BlockResult, float, float, float]]:
         """Each block with its seconds by the clock and by the processor, and those that went into updates of the
         queries."""
-        if not isinstance(self.policy, EchoInfinity):
-            yield from ((result, wall, spent, 0.0) for result, wall, spent in _clocked(loop))
-            return
         watches = [Stopwatch(self.runtime.device)]
-        allocate = self.policy.allocate
-
-        def allocated(*given):
-            store = allocate(*given)
-            absorb = self.policy.memory.absorb
-
-            def timed(*what) -> None:
-                with watches[-1]("update"):
-                    absorb(*what)
-
-            self.policy.memory.absorb = timed
-            return store
-
-        self.policy.allocate = allocated
-        for result, wall, spent in _clocked(loop):
-            yield result, wall, spent, watches.pop().read().get("update", 0.0) / 1000
-            watches.append(Stopwatch(self.runtime.device))
+        with charged(Absorbing, "absorb", "update", lambda: watches[-1]):
+            for result, wall, spent in _clocked(loop):
+                yield result, wall, spent, watches.pop().read().get("update", 0.0) / 1000
+                watches.append(Stopwatch(self.runtime.device))
 
     def _chapter(self, scene: int, latents: Tensor, held: int) -> Chapter:
         """What a scene was like, from its last blocks."""
@@ -351,7 +336,7 @@ def as_bytes(picture: Tensor) -> np.ndarray:
     return (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
 
 
-def _clocked(loop: Iterator) -> Iterator[tuple]:
+def _clocked(loop: Iterator[BlockResult]) -> Iterator[tuple[BlockResult, float, float]]:
     """Each of what `loop` yields, with the seconds that it took by the clock and by the processor."""
     while True:
         clock, processor = time.perf_counter(), time.process_time()

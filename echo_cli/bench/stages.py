@@ -27,6 +27,7 @@ from echo_cli.render.outputs import outputs_of
 from echo_cli.render.prepare import SMALLEST_SIDE
 from echo_cli.render.progress import Progress, Step
 from echo_cli.render.signals import Interruption
+from echo_cli.rollout.stopwatch import Stopwatch
 from echo_cli.runtime import Runtime
 from echo_cli.spec import TINY, ModelSpec
 from echo_cli.video.encoding import Encoding
@@ -50,6 +51,22 @@ class WholeFilm:
     @property
     def pictures_a_second(self) -> float:
         return self.pictures / self.wall_s
+
+
+@contextmanager
+def charged(owner: object, method: str, part: str, watch: Callable[[], Stopwatch]) -> Iterator[None]:
+    """While it lasts, every call of a method counts as `part` of the stopwatch that `watch` names at that moment."""
+    call: Callable[..., object] = getattr(owner, method)
+
+    def timed(*given: object, **named: object) -> object:
+        with watch()(part):
+            return call(*given, **named)
+
+    setattr(owner, method, timed)
+    try:
+        yield
+    finally:
+        setattr(owner, method, call)
 
 
 @contextmanager

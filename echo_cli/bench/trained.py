@@ -17,6 +17,7 @@ from echo_cli.bench.cold import cold_run
 from echo_cli.bench.metrics import background, decibels
 from echo_cli.files import write_whole
 from echo_cli.models.backend import Backend
+from echo_cli.models.tiny.codec import TinyCodec
 from echo_cli.storyboard.matching import Recall
 from echo_cli.storyboard.nouns import Kind
 from echo_cli.training.codec_stage import codec_figures
@@ -31,14 +32,16 @@ _COLD = 30  # of films that are timed
 
 def report(backend: Backend, folder: Path, stories: int, told: Callable[[str], None]) -> dict:
     """Write all figures to `folder`/report.json, with contact sheets beside it; `told` hears each part when done."""
+    codec = backend.codec
+    assert isinstance(codec, TinyCodec), "what is judged are films of tiny"
     folder.mkdir(parents=True, exist_ok=True)
     parts: dict[str, Callable[[], dict]] = {
         "codec": lambda: {
             name: value
-            for name, value in asdict(codec_figures(backend.codec, stories)).items()
+            for name, value in asdict(codec_figures(codec, stories)).items()
             if isinstance(value, float)
         },
-        "judges on real clips": lambda: asdict(probe_accuracy(backend.codec, stories)),
+        "judges on real clips": lambda: asdict(probe_accuracy(codec, stories)),
         "attributes": lambda: attributes(backend, stories, folder),
         "variety": lambda: variety(backend, folder),
         "recall": lambda: recall(backend, stories, folder),
@@ -94,7 +97,8 @@ def variety(backend: Backend, folder: Path, films_each: int = 8) -> dict:
 
 def recall(backend: Backend, stories: int, folder: Path, blocks: int = 5) -> dict:
     """Background PSNR of a place seen again, against its first visit: with its recall, and with the prompt alone."""
-    gains, returned, alone, gone, shown = [], [], [], [], []
+    gains, returned, alone, gone = [], [], [], []
+    shown: list[Tensor] = []
     kinds = (None, Kind.HARD_CUT, Kind.RECALL)
     for number, told in enumerate(held_out(stories, StoryKind.RETURN)):
         prompts = [[prompt for _, prompt in story] for story in told.prompts]

@@ -139,9 +139,9 @@ def _ffmpeg() -> Iterator[Finding]:
 
 def _weights() -> Iterator[Finding]:
     try:
-        from echo_cli.models.tiny import model as tiny
+        from echo_cli.models.tiny.parts import check
 
-        digest = tiny.check()
+        digest = check()
     except EchoError as error:
         yield Finding("weights", False, error.message, error.hint or "")
     except (ImportError, OSError):

@@ -106,8 +106,10 @@ def _report(device: str, out: Path | None, stories: int) -> None:
     from tempfile import TemporaryDirectory
 
     from echo_cli.bench.trained import report
-    from echo_cli.models.tiny.model import INDEX, WEIGHTS, load, save_measured
+    from echo_cli.models.tiny.model import load, save_measured
+    from echo_cli.models.tiny.parts import WEIGHTS
     from echo_cli.runtime import Runtime
+    from echo_cli.spec import INDEX
 
     runtime = Runtime.choose(device, "float32")
     if out is not None:

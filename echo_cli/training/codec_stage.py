@@ -59,7 +59,8 @@ class CodecStage:
     def __init__(self, plan: CodecPlan, seed: int, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
         self.plan, self.seed, self.device, self.dtype = plan, seed, device, dtype
         torch.manual_seed(seed)
-        self.codec = TinyCodec(plan.channels).to(device, memory_format=torch.channels_last)
+        # torch's own types do not know the argument
+        self.codec = TinyCodec(plan.channels).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.learner = Learner(
             self.codec, Muon(self.codec.parameters(), plan.rate, plan.small_rate, rounds=plan.rounds), plan.ema
         )

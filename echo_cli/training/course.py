@@ -16,8 +16,8 @@ from torch import nn
 from echo_cli.errors import UsageError
 from echo_cli.files import sha256
 from echo_cli.models.queries.weights import save_queries
-from echo_cli.models.tiny.model import load, load_codec, part_path, save_index, save_part
-from echo_cli.models.tiny.parts import PARTS, WEIGHTS, index
+from echo_cli.models.tiny.model import load, load_codec, save_index, save_part
+from echo_cli.models.tiny.parts import PARTS, WEIGHTS, index, part_path
 from echo_cli.runtime import Runtime
 from echo_cli.spec import INDEX, TINY
 from echo_cli.training.codec_stage import CodecPlan, CodecStage

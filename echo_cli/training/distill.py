@@ -163,7 +163,8 @@ class Distiller:
     def _steps(
         self, lesson: Lesson, text: Text, past: Past, fresh: list[Tensor], first: int
     ) -> tuple[Tensor, list[Tensor]]:
-        inputs, x0 = [], fresh[0]
+        inputs: list[Tensor] = []
+        x0 = fresh[0]
         for sigma, noise in zip(self.sigmas, fresh, strict=True):
             inputs.append((1 - sigma) * x0 + sigma * noise if inputs else noise)
             times = torch.full((len(noise), noise.shape[1] // BLOCK), 1000 * sigma, device=noise.device)

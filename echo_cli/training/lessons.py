@@ -5,6 +5,7 @@ recalled frame, a faded frame across a cut, positions that jump. Host integers a
 here.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -116,7 +117,7 @@ def look(segments: list[int], places: list[int], dice: Random) -> _Sight:
             base = max((slots[frame] for frame in shown), default=-1) + 1 + jump
             slots[first:] = range(base, base + frames - first)
             opened = first
-        own = range(opened, first)
+        own: Sequence[int] = range(opened, first)
         if thin == "anchors":
             own = [frame for frame in own if frame < opened + _ANCHORS // 2 or frame >= first - BLOCK]
         elif thin == "lone" and len(own) > 0:

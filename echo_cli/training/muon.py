@@ -32,7 +32,8 @@ class Muon(torch.optim.Optimizer):
     def __init__(self, parameters: Iterable[nn.Parameter], rate: float = 0.02, small_rate: float = 1e-3,
                  momentum: float = 0.95, decay: float = 0.0, small: Iterable[nn.Parameter] = (),
                  rounds: int = ROUNDS, dtype: torch.dtype = torch.float32) -> None:
-        self.rounds, self.dtype, self._turned = rounds, dtype, set()
+        self.rounds, self.dtype = rounds, dtype
+        self._turned: set[int] = set()  # ids of the parameters whose steps are orthogonal
         super().__init__(
             self._groups(parameters, rate, small_rate, momentum, decay, small), {"scale": 1.0, "share": 1.0}
         )
@@ -60,30 +61,30 @@ class Muon(torch.optim.Optimizer):
             group["scale"] = factor
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]  # nobody here has a closure to evaluate
         for group in self.param_groups:
             rate = group["rate"] * group["scale"] * group["share"]
             for p in group["params"]:
                 if p.grad is not None:
                     p.mul_(1 - rate * group["decay"])
-                    (self._turn if id(p) in self._turned else self._adapt)(p, rate, group["momentum"])
+                    (self._turn if id(p) in self._turned else self._adapt)(p, p.grad, rate, group["momentum"])
 
-    def _turn(self, p: nn.Parameter, rate: float, momentum: float) -> None:
+    def _turn(self, p: nn.Parameter, grad: Tensor, rate: float, momentum: float) -> None:
         state = self.state[p]
         if not state:
             state["mean"] = torch.zeros_like(p)
-        state["mean"].lerp_(p.grad, 1 - momentum)
-        ahead = p.grad.lerp(state["mean"], momentum).reshape(len(p), -1)  # a convolution is a matrix of its outputs
+        state["mean"].lerp_(grad, 1 - momentum)
+        ahead = grad.lerp(state["mean"], momentum).reshape(len(p), -1)  # a convolution is a matrix of its outputs
         stretch = max(1.0, ahead.shape[0] / ahead.shape[1]) ** 0.5
         p.add_(orthogonal(ahead.to(self.dtype), self.rounds).to(p.dtype).reshape(p.shape), alpha=-rate * stretch)
 
-    def _adapt(self, p: nn.Parameter, rate: float, momentum: float) -> None:
+    def _adapt(self, p: nn.Parameter, grad: Tensor, rate: float, momentum: float) -> None:
         state = self.state[p]
         if not state:
             state.update(mean=torch.zeros_like(p), square=torch.zeros_like(p), step=0)
         state["step"] += 1
-        state["mean"].lerp_(p.grad, 1 - momentum)
-        state["square"].lerp_(p.grad.square(), 0.01)
+        state["mean"].lerp_(grad, 1 - momentum)
+        state["square"].lerp_(grad.square(), 0.01)
         mean = state["mean"] / (1 - momentum ** state["step"])
         square = state["square"] / (1 - 0.99 ** state["step"])
         p.addcdiv_(mean, square.sqrt() + 1e-8, value=-rate)

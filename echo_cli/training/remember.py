@@ -27,7 +27,7 @@ from echo_cli.models.tiny.codec import TinyCodec
 from echo_cli.rollout.sampling import clean_pass, denoise, schedule
 from echo_cli.rope import RopeTable, rotate
 from echo_cli.runtime import KeyedNoise
-from echo_cli.storyboard.nouns import Scene, timeline_of
+from echo_cli.storyboard.nouns import Scene, Timeline, timeline_of
 from echo_cli.training.chart import losses
 from echo_cli.training.loop import Learner, rate_at
 from echo_cli.training.muon import Muon
@@ -179,32 +179,22 @@ class Remembering:
         """What memory meets, block by block, through the very policy of inference."""
         net, spec, batch = self.net, self.spec, len(said[0])
         timeline = timeline_of([Scene(f"film {self.seed} {step}", said[0][0], 1.0)], [len(said)], spec.geometry)
-        settings = read_settings(NAME)
-        assert isinstance(settings, Settings)
-        anchors = settings.anchor_frames
-        settings = replace(settings, window=min(spec.window, anchors + self.plan.queries + recent + BLOCK))
-        policy = make_policy(NAME, settings, spec, timeline, queries=self.queries)
-        assert isinstance(policy, EchoInfinity)
+        policy, anchors = self.policy(timeline, recent)
         store = policy.allocate(Placement(self.grid, self.device, net.dtype, batch))
         noise = KeyedNoise(self.seed, timeline.scenes)
         shape = (batch, BLOCK, spec.channels, self.grid.height, self.grid.width)
         rows = [self.backend.text.encode(prompts) for prompts in said]
         film = Film(torch.empty(0), rows, places, torch.empty(0), torch.empty(0), anchors)
-        latents: list[Tensor] = []
-        keys, values = [], []
-        if clip is not None:
-            shake = self.plan.shake * torch.rand((batch, 1, 1, 1, 1), generator=generator).to(self.device)
-            shaken = (1 - shake) * clip + shake * noise_like(clip, generator)
+        shaken = None if clip is None else self.shaken(clip, generator)
+        latents, keys, values = [], [], []
         for block in timeline.blocks:
             layout = policy.arrange(block, store)
-            film.recent.append(tuple(held.frame for held in policy.past[anchors:]))
+            film.recent.append(tuple(held.frame for held in policy.past[anchors:] if held.frame is not None))
             film.held.append(policy.memory.state if policy.memory.awake else None)
             context, text = store.prepare(layout), net.read(rows[block.index])
-            if clip is None:
-                *_, x0 = denoise(
-                    net, text, context, self.levels,
-                    lambda step, block=block: noise(block, step, shape).to(self.device),
-                )
+            if shaken is None:
+                drawn = [noise(block, step, shape).to(self.device) for step in range(len(self.levels.sigmas))]
+                *_, x0 = denoise(net, text, context, self.levels, drawn.__getitem__)
                 latents.append(x0)
             else:
                 x0 = shaken[:, block.frames.start:block.frames.stop]
@@ -218,6 +208,21 @@ class Remembering:
         film.latents = torch.cat(latents, 1) if clip is None else clip
         film.keys, film.values = torch.cat(keys, 2), torch.cat(values, 2)
         return film
+
+    def policy(self, timeline: Timeline, recent: int) -> tuple[EchoInfinity, int]:
+        """The policy whose queries learn, with `recent` frames in its window, and how many anchors precede them."""
+        settings = read_settings(NAME)
+        assert isinstance(settings, Settings)
+        anchors = settings.anchor_frames
+        window = min(self.spec.window, anchors + self.plan.queries + recent + BLOCK)
+        policy = make_policy(NAME, replace(settings, window=window), self.spec, timeline, queries=self.queries)
+        assert isinstance(policy, EchoInfinity)
+        return policy, anchors
+
+    def shaken(self, clip: Tensor, generator: torch.Generator) -> Tensor:
+        """A clip with noise of a random share in each film, so that memory meets what a model makes as well."""
+        shake = self.plan.shake * torch.rand((len(clip), 1, 1, 1, 1), generator=generator).to(self.device)
+        return (1 - shake) * clip + shake * noise_like(clip, generator)
 
     @torch.no_grad()
     def settle(self, film: Film) -> None:
@@ -326,7 +331,8 @@ class Remembering:
         )
         own = self.rope.frames(first + count, BLOCK)
         assert first + count + BLOCK <= spec.window, "no lesson may use a position beyond the trained window"
-        return BlockContext(*(list(torch.cat((part, room), 2).unbind(0)) for part in parts), past, own, own)
+        shown_keys, shown_values = (list(torch.cat((part, room), 2).unbind(0)) for part in parts)
+        return BlockContext(shown_keys, shown_values, past, own, own)
 
 
 def figures(path: Path) -> dict[str, float]:

@@ -67,7 +67,8 @@ class Pupil(nn.Module):
         """Parameters for AdamW whatever their dimensions."""
         net = self.transformer
         apart = [self.words, self.truth, net.patch_embedding, net.text_embedding, net.time_embedding, net.head]
-        return [p for module in apart for p in module.parameters()] + [block.modulation for block in net.blocks]
+        modulations = [p for name, p in net.blocks.named_parameters() if name.endswith(".modulation")]
+        return [p for module in apart for p in module.parameters()] + modulations
 
 
 def optimiser(plan: TeacherPlan, pupil: Pupil, dtype: torch.dtype) -> Muon:

@@ -79,8 +79,8 @@ class Class:
         if not past:
             return kept
         return [
-            tuple(torch.cat(pair, 1) for pair in zip(old, new, strict=True))
-            for old, new in zip(past, kept, strict=True)
+            (torch.cat((old_keys, keys), 1), torch.cat((old_values, values), 1))
+            for (old_keys, old_values), (keys, values) in zip(past, kept, strict=True)
         ]
 
     def velocity_given(

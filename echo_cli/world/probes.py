@@ -46,8 +46,8 @@ def judge(pictures: Tensor) -> Verdict:
     looked = pictures[:, ::_STRIDE]
     films, views = looked.shape[:2]
     place, time = _where_and_when(looked)
-    fits = _fit(looked.flatten(0, 1), time.repeat_interleave(views))
-    overlap, shape, spot = (part.unflatten(0, (films, views)) for part in fits)  # [film, view, colour]
+    found = _fit(looked.flatten(0, 1), time.repeat_interleave(views))
+    overlap, shape, spot = (part.unflatten(0, (films, views)) for part in found)  # [film, view, colour]
     # The colour is the one in which something of a subject's outline is seen best, and in most of the film.
     colour = overlap.quantile(0.6, dim=1).argmax(1)
     chosen = colour[:, None, None].expand(-1, views, 1)

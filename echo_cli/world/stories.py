@@ -306,12 +306,13 @@ def _prompts(seeds: Tensor, kinds: list[StoryKind], starts: Tensor, truth: Truth
     """What is said of each story, and from which latent frame on."""
     chance = [uniform(seeds, _WORDS + segment, 8).tolist() for segment in range(SEGMENTS)]
     traits = torch.stack((truth.place, truth.time, truth.shape, truth.colour, truth.motion), -1).tolist()
-    told = []
+    told: list[list[tuple[int, str]]] = []
     for story, kind in enumerate(kinds):
         told.append([])
         for segment, first in enumerate(starts[story].tolist()):
             if first < len(traits[story]):
                 returns = kind is StoryKind.RETURN and segment == 2
-                saying = Saying(*traits[story][first], pans=kind is StoryKind.PAN, returns=returns)
+                place, time, shape, colour, motion = traits[story][first]
+                saying = Saying(place, time, shape, colour, motion, kind is StoryKind.PAN, returns)
                 told[-1].append((first, say(saying, chance[segment][story])))
     return told

@@ -40,6 +40,7 @@ class TruthHead(nn.Module):
 
     def forward(self, truth: dict[str, Tensor]) -> dict[str, Tensor]:
         """Losses by name; truth [sequence, frame, …] belongs to the last frames of the pass."""
+        assert self._features is not None, "the transformer has just been run, in training"
         frames = truth["cover"].shape[1]
         said = dict(
             zip(_PARTS, self.read(self._features[:, -frames:].float()).split(list(_PARTS.values()), -1), strict=True)

@@ -9,7 +9,7 @@ import pytest
 from echo_cli.cli import app, doctor
 from echo_cli.cli.doctor import Finding
 from echo_cli.errors import MissingError
-from echo_cli.models.tiny import model as tiny
+from echo_cli.models.tiny import parts
 from echo_cli.video import ffmpeg
 
 
@@ -60,9 +60,9 @@ def test_weights_are_looked_at_not_only_for(monkeypatch: pytest.MonkeyPatch) -> 
     def damaged() -> str:
         raise MissingError("codec.safetensors: damaged", "install again")
 
-    monkeypatch.setattr(tiny, "check", damaged)
+    monkeypatch.setattr(parts, "check", damaged)
     assert found(doctor._weights()) == Finding("weights", False, "codec.safetensors: damaged", "install again")
-    monkeypatch.setattr(tiny, "check", lambda: "0123456789abcdef")
+    monkeypatch.setattr(parts, "check", lambda: "0123456789abcdef")
     assert found(doctor._weights()).text == "tiny, complete (sha256 0123456789ab…)"
 
 

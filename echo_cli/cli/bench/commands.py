@@ -89,7 +89,7 @@ def speed(
     runtime, sizes = Runtime.choose(device, dtype), spec_named(spec)
     names = tuple(SETTINGS) if policy == ["all"] else tuple(policy or ("window", "echo-forcing"))
     report = measure(sizes, runtime, Wish(
-        names, spec, layers, size and picture_size(size), window, blocks, warmup,
+        names, spec, layers, picture_size(size) if size else None, window, blocks, warmup,
         runtime.device.type == "cuda" if compiled is None else compiled,
         sizes.name == TINY.name if decode is None else decode, film))
     if json:
@@ -121,8 +121,8 @@ def speed(
             f"{row.policy:<15}{stage['denoise']:>8,.1f} ms{stage['clean']:>9,.1f} ms{stage['memory']:>7,.1f} ms"
             f"{or_dash(report.decode_ms, ',.1f', ' ms'):>10}{report.encode_ms:>7,.1f} ms"
             f"{row.pictures_per_second:>12,.2f}{or_dash(row.whole_pictures_per_second, ',.2f'):>9}"
-            f"{or_dash(film_row and film_row.pictures_a_second, ',.2f'):>12}"
-            f"{or_dash(film_row and film_row.first_picture_s, '.2f', ' s'):>15}"
+            f"{or_dash(film_row.pictures_a_second if film_row else None, ',.2f'):>12}"
+            f"{or_dash(film_row.first_picture_s if film_row else None, '.2f', ' s'):>15}"
         )
     print(f"peak {report.peak_flops / 1e9:,.0f} GFLOP/s; encode is processor time, in a process of its own"
           + (f"; model loaded in {report.load_s:.2f} s" if report.load_s is not None else ""))
@@ -158,7 +158,7 @@ def fast(
     from echo_cli.runtime import Runtime
 
     runtime = Runtime.choose(device, dtype)
-    result = measure(spec_named(spec), runtime, depth=layers, size=size and picture_size(size), blocks=blocks,
+    result = measure(spec_named(spec), runtime, depth=layers, size=picture_size(size) if size else None, blocks=blocks,
                     policy=policy, compiled=runtime.device.type == "cuda" if compiled is None else compiled)
     if json:
         print(json_text.dumps(result.as_dict()))

@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -72,12 +72,22 @@ class Reporter(Protocol):
 
     def file(self, wanted: Wanted, how: str) -> None:
         """`how` is one of: here, linked, fetched, resumed."""
+        ...
 
     def progress(self, wanted: Wanted, done: int, whole_done: int, whole: int) -> None: ...
 
 
-class Silent(Reporter):
+class Silent:
     """Reports nothing."""
+
+    def licence(self, repository: str, licence: str) -> None:
+        """Nothing."""
+
+    def file(self, wanted: Wanted, how: str) -> None:
+        """Nothing."""
+
+    def progress(self, wanted: Wanted, done: int, whole_done: int, whole: int) -> None:
+        """Nothing."""
 
 
 def release_named(name: str) -> str:
@@ -111,27 +121,9 @@ def get(name: str, models: Path | None = None, reporter: Reporter = Silent()) ->
         for repository, licence in licences.items():
             reporter.licence(repository, licence)
         _fetch_all(wanted, folder, models, reporter)
-        write_whole(
-            folder / RECEIPT,
-            json.dumps(
-                {
-                    "model": release,
-                    "licences": licences,
-                    "files": {
-                        one.name: {
-                            "repository": one.repository,
-                            "commit": one.commit,
-                            "bytes": one.bytes,
-                            "sha256": one.sha256,
-                            "git": one.git,
-                        }
-                        for one in wanted
-                    },
-                },
-                indent=2,
-            )
-            + "\n",
-        )
+        files = {each.pop("name"): each for each in map(asdict, wanted)}
+        content = {"model": release, "licences": licences, "files": files}
+        write_whole(folder / RECEIPT, json.dumps(content, indent=2) + "\n")
     return folder
 
 
@@ -219,13 +211,12 @@ def _fetch_all(wanted: list[Wanted], folder: Path, models: Path | None, reporter
         before += one.bytes
     _check_room(folder, sum(one.bytes - _size(_half(folder, one)) for one in lacking))
     for one in lacking:
-        _fetch(one, folder, reporter,
-               lambda done, one=one, before=before: reporter.progress(one, done, before + done, whole))
+        _fetch(one, folder, reporter, before, whole)
         before += one.bytes
 
 
-def _fetch(wanted: Wanted, folder: Path, reporter: Reporter, progress: Callable[[int], None]) -> None:
-    """One file, from where an earlier download stopped."""
+def _fetch(wanted: Wanted, folder: Path, reporter: Reporter, before: int, whole: int) -> None:
+    """One file, from where an earlier download stopped; `before` of the `whole` bytes are already here."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
@@ -236,6 +227,10 @@ def _fetch(wanted: Wanted, folder: Path, reporter: Reporter, progress: Callable[
         half.unlink()
     begun = _size(half)
     reporter.file(wanted, "resumed" if begun else "fetched")
+
+    def progress(done: int) -> None:
+        reporter.progress(wanted, done, before + done, whole)
+
     with _Growing(half, progress) as file:
         progress(begun)
         http_get(hf_hub_url(wanted.repository, wanted.name, revision=wanted.commit), file, resume_size=begun,

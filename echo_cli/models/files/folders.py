@@ -87,31 +87,16 @@ def files_in(folder: Path, layout: Layout, generator: Path | None = None, adapte
     """The files of a folder's parts, as far as they exist; `generator` and `adapter` come from elsewhere."""
     fast = next((path for name in FAST_DECODERS if (path := folder / name).is_file()), None)
     if layout is Layout.DIFFUSERS:
-        own, codec, text = (
-            (folder / "transformer", RELEASED_BASE),
-            (folder / "vae", RELEASED_BASE),
-            (folder / "text_encoder", "model"),
-        )
-        files = Files(
-            shards(*own) if generator is None else (), shards(*codec), shards(*text), folder / "tokenizer", None, fast
-        )
+        own = () if generator else shards(folder / "transformer", RELEASED_BASE)
+        files = Files(own, shards(folder / "vae", RELEASED_BASE), shards(folder / "text_encoder", "model"),
+                      folder / "tokenizer", None, fast)
     elif layout is Layout.RELEASED:
-        matches, beside = generator_in(folder) if generator is None else ((), None)
-        files = Files(
-            matches,
-            _there(folder / RELEASED_CODEC),
-            _there(folder / RELEASED_TEXT),
-            folder / RELEASED_TOKENIZER,
-            beside,
-            fast,
-        )
+        own, beside = ((), None) if generator else generator_in(folder)
+        files = Files(own, _there(folder / RELEASED_CODEC), _there(folder / RELEASED_TEXT),
+                      folder / RELEASED_TOKENIZER, beside, fast)
     else:
-        files = Files(
-            *(_there(folder / f"{part}.safetensors") for part in ("transformer", "codec", "text")),
-            folder / "tokenizer",
-            None,
-            fast,
-        )
+        own, codec, text = (_there(folder / f"{part}.safetensors") for part in ("transformer", "codec", "text"))
+        files = Files(own, codec, text, folder / "tokenizer", None, fast)
     return files if generator is None else replace(files, transformer=_checkpoint(generator), adapter=adapter)
 
 

@@ -5,6 +5,7 @@ Builds on `meta`, so that a model costs no memory before its weights arrive. Kno
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +15,15 @@ from echo_cli.models.files.tensors import Given, Numbers, Tensors, check, shapes
 from echo_cli.models.transformer import Transformer
 from echo_cli.spec import ModelSpec
 
+Module = TypeVar("Module", bound=nn.Module)
+
 
 def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
-def fill(module: nn.Module, weights: Mapping[str, Tensor], where: str,
-         device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> nn.Module:
+def fill(module: Module, weights: Mapping[str, Tensor], where: str,
+         device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Module:
     """Give a module built on `meta` its weights; the module comes back frozen and in evaluation mode."""
     check(shapes_of(module), {name: tuple(tensor.shape) for name, tensor in weights.items()}, where)
     module.load_state_dict(
@@ -30,8 +33,8 @@ def fill(module: nn.Module, weights: Mapping[str, Tensor], where: str,
 
 
 def stream_into(
-    module: nn.Module, weights: Tensors, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-) -> nn.Module:
+    module: Module, weights: Tensors, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Module:
     """`fill`, one tensor at a time: the weights are never in memory twice."""
     check(shapes_of(module), shapes(weights), weights.where)
     weights = Numbers(weights)

@@ -29,6 +29,8 @@ class TinyCodec(nn.Module):
     """`encode` gives latents of about zero mean and unit deviation in each channel; `decode` takes them back."""
 
     strides = (_TIME, _SPACE, _SPACE)
+    mean: Tensor  # of each channel of raw latents
+    std: Tensor
 
     def __init__(self, channels: int = 24, widths: tuple[int, int, int] = (48, 112, 192)) -> None:
         super().__init__()

@@ -23,30 +23,23 @@ from echo_cli.runtime import Runtime
 from echo_cli.spec import INDEX, TINY
 
 
-def empty_parts() -> dict[str, nn.Module]:
-    """The three modules on `meta`, waiting for weights."""
-    with torch.device("meta"):
-        return {
-            "transformer": Transformer(TINY),
-            "words": WordTextEncoder(TINY.text_dim),
-            "codec": TinyCodec(TINY.channels),
-        }
-
-
 def load(runtime: Runtime, folder: Path = WEIGHTS) -> Backend:
     """The model in `folder`, complete or not at all."""
     digest = check(folder)
-    parts = {}
-    for part, module in empty_parts().items():
+    with torch.device("meta"):
+        transformer, words, codec = Transformer(TINY), WordTextEncoder(TINY.text_dim), TinyCodec(TINY.channels)
+    for part, module in zip(PARTS, (transformer, words, codec), strict=True):
         path = part_path(folder, part)
-        parts[part] = fill(module, read_safetensors(path), str(path), runtime.device, runtime.dtype)
+        fill(module, read_safetensors(path), str(path), runtime.device, runtime.dtype)
     queries = load_queries(folder, TINY, runtime.device) if QUERIES in index(folder)["sha256"] else None
-    return Backend(TINY, parts["transformer"], parts["words"], parts["codec"], digest, queries)
+    return Backend(TINY, transformer, words, codec, digest, queries)
 
 
 def load_codec(path: Path, device: torch.device | str = "cpu") -> TinyCodec:
     """The codec alone, in float32: the other parts are trained through it."""
-    return fill(empty_parts()["codec"], read_safetensors(path), str(path), device)
+    with torch.device("meta"):
+        codec = TinyCodec(TINY.channels)
+    return fill(codec, read_safetensors(path), str(path), device)
 
 
 def save_part(

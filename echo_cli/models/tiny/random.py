@@ -15,6 +15,7 @@ _CODEC_WIDTHS = (8, 8, 8)
 def load(spec: ModelSpec, runtime: Runtime, digest: str) -> Backend:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        codec, text = (module.to(runtime.device, runtime.dtype).requires_grad_(False).eval()
-                       for module in (TinyCodec(spec.channels, _CODEC_WIDTHS), WordTextEncoder(spec.text_dim)))
+        codec, text = TinyCodec(spec.channels, _CODEC_WIDTHS), WordTextEncoder(spec.text_dim)
+    for module in (codec, text):
+        module.to(runtime.device, runtime.dtype).requires_grad_(False).eval()
     return Backend(spec, random_transformer(spec, 3, runtime.device, runtime.dtype), text, codec, digest)

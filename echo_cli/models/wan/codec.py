@@ -22,6 +22,9 @@ class WanCodec(nn.Module):
     """`decode` and `encode` take and give normalised latents [batch, frame, channel, y, x], and pictures in [0, 1].
     `config` is the library's, by default that of the release."""
 
+    mean: Tensor  # of each channel of raw latents
+    scale: Tensor  # one over the deviation
+
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         try:

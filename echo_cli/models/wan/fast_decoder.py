@@ -75,16 +75,16 @@ class FastDecoder(nn.Module):
     def decode(self, latents: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         if len(latents) != 1:
             raise ValueError(f"{len(latents)} films at once, but one stream has one state")
-        made, remembered = [], state
-        for latent in latents[0].to(self.decoder[1].weight.dtype).unbind(0):
+        made, remembered = [], state or []
+        for latent in latents[0].to(next(self.parameters()).dtype).unbind(0):
             pictures, remembered = self._one(latent[None], remembered)
             made.append(pictures)
         film = torch.cat(made).float().clamp(0, 1)
         return (film if state else film[TRIMMED:])[None], remembered
 
-    def _one(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
+    def _one(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The pictures of one latent [1, channel, y, x], and what the next one will remember."""
-        before, after = iter(state or ()), []
+        before, after = iter(state), []
         for layer in self.decoder:
             if isinstance(layer, Remembering):
                 after.append(x[-1:])

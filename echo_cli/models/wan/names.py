@@ -7,6 +7,7 @@ in its file.
 """
 
 import re
+from collections.abc import Sequence
 
 # Wrappers that training adds: distributed sharding, checkpointing of activations, compilation.
 _WRAPPERS = re.compile(r"(?:_fsdp_wrapped_module|_checkpoint_wrapped_module|_orig_mod)\.")
@@ -111,7 +112,7 @@ def codec_name(released: str, resnets: int = 2) -> str:
     return f"{side}.up_blocks.{scale}.{where}.{inside}"
 
 
-def codec_resnets(released: list[str]) -> int:
+def codec_resnets(released: Sequence[str]) -> int:
     """How many residual blocks a scale of the codec has, by the names of its weights."""
     indices = {int(match[1]) for name in released if (match := re.match(r"decoder\.upsamples\.(\d+)\.", name))}
     scales = 1 + sum(1 for name in released if re.match(r"decoder\.upsamples\.\d+\.resample\.1\.weight$", name))

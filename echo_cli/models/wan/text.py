@@ -46,6 +46,12 @@ def cleaned(prompt: str) -> str:
 
 def empty_encoder(config: Mapping[str, Any]) -> nn.Module:
     """The library's encoder with these sizes and no weights; its attention rounds as the release's does."""
+    encoder: nn.Module = _library_encoder(config)
+    return encoder
+
+
+def _library_encoder(config: Mapping[str, Any]) -> Any:
+    """The same, of the library's own class, which is not typed."""
     try:
         from transformers import AutoModelForTextEncoding, UMT5Config
     except ImportError as error:
@@ -59,7 +65,8 @@ class Stack:
 
     def __init__(self, weights: Weights, config: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:
         self.weights, self.device, self.dtype = weights, device, dtype
-        self._mould = empty_encoder({**config, "num_layers": 1}).encoder  # one layer that all layers are loaded into
+        # one layer that all layers are loaded into
+        self._mould = _library_encoder({**config, "num_layers": 1}).encoder
         self.layers, self._eps = config["num_layers"], self._mould.config.layer_norm_epsilon
         self._mould.final_layer_norm = nn.Identity()
 
@@ -114,7 +121,8 @@ class WanText:
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """[prompt, ROWS, dim]; rows past a prompt's end are zero."""
         self.prepare(prompts)
-        rows = [self._stored(cleaned(prompt)) for prompt in prompts]
+        rows = [row for prompt in prompts if (row := self._stored(cleaned(prompt))) is not None]
+        assert len(rows) == len(prompts), "every prompt has just been encoded"
         return upload(
             torch.stack([nn.functional.pad(row, (0, 0, 0, ROWS - len(row))) for row in rows]), self._device
         )
