@@ -19,15 +19,15 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted((*ROOT.glob("*.md"), *ROOT.glob("storyboards/**/*.md"), *ROOT.glob("echo_cli/**/*.md")))
 MODULES = sorted((ROOT / "echo_cli").rglob("*.py"))
 LONGEST = 250  # lines of the README
-# Options of other programs: pip, ray, sbatch, fish, and the contact sheets' own little program.
+# Options of other programs: pip, ray, sbatch, fish, Deforum's prompts, and the contact sheets' own little program.
 OTHERS = frozenset((
     "--upgrade", "--force-reinstall", "--head", "--array", "--command", "--no-files", "--condition", "--arguments",
-    "--count", "--columns", "--width",
+    "--count", "--columns", "--width", "--neg", "--font",
 ))
 GROUPS = ("models", "bench")  # commands that have commands
 
-# Our command and its words, up to the end of the code it stands in.
-_CALL = re.compile(r"\becho-cli ([a-z][^\n`|;#)'\"]*)")
+# Our command and its words, up to the end of the code or sentence it stands in.
+_CALL = re.compile(r"\becho-cli ([a-z](?:[^\n`|;#)'\".]|\.(?! ))*)")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]")
 _LINK = re.compile(r"\]\((?!https?://)([^)#]*)(?:#([^)]*))?\)")
 

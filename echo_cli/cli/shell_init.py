@@ -138,5 +138,6 @@ def _current() -> Shell:
         name = os.path.basename(os.environ.get("SHELL", ""))
     if name not in tuple(Shell):
         raise UsageError(f"no snippet for {f'the shell {name!r}' if name else 'this shell'}; there are "
-                         f"{', '.join(Shell)}", hint="Name one: echo-cli shell-init bash. echo-cli works in any shell.")
+                         f"{', '.join(Shell)}",
+                         hint="Name one, as in `echo-cli shell-init bash`. The command `echo-cli` works in any shell.")
     return Shell(name)

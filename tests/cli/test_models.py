@@ -351,13 +351,13 @@ def test_what_arrives_changed_is_thrown_away(models: Path, publisher: Hub, fetch
 def test_a_publisher_that_cannot_be_had_is_exit_3(publisher: Hub, fetch: Callable[..., str],
                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     for change, said in (({"refuses": 503}, "503"), ({"refuses": 401}, "Log in"),
-                         ({"repositories": {}}, "a repository of 'wan2.1-t2v-1.3b' is not there")):
+                         ({"repositories": {}}, "a repository of 'wan2.1-t2v-1.3b' does not exist")):
         before = {name: getattr(publisher, name) for name in change}
         vars(publisher).update(change)
         assert said in fetch(code=3)
         vars(publisher).update(before)
     (publisher.repositories["gdhe17/Self-Forcing"] / "checkpoints" / "self_forcing_dmd.pt").unlink()
-    assert "has no checkpoints/self_forcing_dmd.pt any more" in fetch(code=3)
+    assert "no longer has checkpoints/self_forcing_dmd.pt" in fetch(code=3)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     assert "fetching 'wan2.1-t2v-1.3b' failed" in fetch(code=3)
 
