@@ -17,6 +17,7 @@ class Exit(IntEnum):
     MEMORY = 4
     OUTPUT = 5
     INTERRUPTED = 75
+    READER_GONE = 141  # what a shell says of a filter that SIGPIPE ended
 
 
 class EchoError(Exception):
@@ -59,6 +60,15 @@ class OutputError(EchoError):
     """The film or one of its companions could not be written."""
 
     exit_code = Exit.OUTPUT
+
+
+class ReaderGone(OutputError):
+    """Whoever read standard output has stopped reading. They know, so nobody is told."""
+
+    exit_code = Exit.READER_GONE
+
+    def __init__(self) -> None:
+        super().__init__("whoever read standard output stopped reading")
 
 
 class Interrupted(EchoError):

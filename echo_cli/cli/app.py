@@ -17,7 +17,7 @@ from echo_cli.cli.grammar import LOOK, GrammarError, command_named
 from echo_cli.cli.guard import is_ours
 from echo_cli.cli.messages import tell
 from echo_cli.commands import ASKED, COMMANDS, NOT_OURS
-from echo_cli.errors import EchoError, Exit, Interrupted, OutputError
+from echo_cli.errors import EchoError, Exit, Interrupted, ReaderGone
 from echo_cli.faults import details, known, write_log
 
 NAME = "echo-cli"
@@ -58,14 +58,7 @@ def _our_codes() -> Iterator[None]:
     except KeyboardInterrupt:
         raise Interrupted("interrupted", hint="Nothing half-made was left under a final name.") from None
     except BrokenPipeError:
-        raise _ReaderGone() from None
-
-
-class _ReaderGone(OutputError):
-    """Whoever read our standard output has stopped reading: no message, they know."""
-
-    def __init__(self) -> None:
-        super().__init__("")
+        raise ReaderGone() from None
 
 
 app = typer.Typer(
@@ -74,7 +67,8 @@ app = typer.Typer(
     name=NAME,
     help="Turns a storyboard of timed prompts into one long video, and shows what its memory did on the way.",
     epilog=f"{NAME} COMMAND --help tells more of a command. Exit codes: 0 done, 1 a fault of ours, 2 wrong input, "
-           "3 the machine lacks something, 4 out of memory, 5 output not written, 75 interrupted.",
+           "3 the machine lacks something, 4 out of memory, 5 output not written, 75 interrupted, "
+           "141 nobody read the output to its end.",
     context_settings=LOOK,
 )
 
@@ -121,7 +115,7 @@ def _flush() -> None:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        raise _ReaderGone() from None
+        raise ReaderGone() from None
 
 
 def _silence() -> None:
@@ -145,7 +139,7 @@ def _tell(error: BaseException, arguments: list[str]) -> int:
         problem = _known(error)
         code = int(problem.exit_code) if problem else int(Exit.FAULT)
     _silence()
-    if isinstance(problem, _ReaderGone):
+    if isinstance(problem, ReaderGone):
         return code
     problem = problem or EchoError(f"{NAME} failed: {type(error).__name__}: {error}",
                                    hint=write_log(details(error), arguments))

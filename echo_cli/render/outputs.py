@@ -5,6 +5,8 @@ Knows names and files, not films: what a matching manifest is, `manifest` says.
 
 import contextlib
 import os
+import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +15,7 @@ from echo_cli.errors import OutputError, UsageError
 from echo_cli.files import fitted, partial, told_as_output
 from echo_cli.video.target import NUMBER, SUFFIXES, Images, Mp4, Stdout, Target
 
-OTHER_FILMS = (".mkv", ".mov", ".webm", ".avi", ".gif", ".m4v", ".ts", ".wmv")
-OTHER_IMAGES = (".exr", ".tif", ".tiff", ".webp", ".bmp", ".tga", ".dpx")
+_KIND = re.compile(r"\.[a-z][a-z0-9]{1,4}")  # what says of which kind a file is; `.2` in v1.2 does not
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +72,11 @@ def outputs_of(output: str | None, stem: str) -> Outputs:
     suffix = path.suffix.lower()
     if suffix in SUFFIXES:
         return _sequence(path)
-    if suffix in OTHER_FILMS or suffix in OTHER_IMAGES:
-        raise UsageError(f"-o {path}: {suffix} is not written here",
-                         f"films end in .mp4; sequences of pictures in {', '.join(SUFFIXES)}, as in frames/%06d.png")
+    if suffix != ".mp4" and _KIND.fullmatch(suffix):
+        raise UsageError(f"-o {path}: {suffix} is not written here", _other_kinds(path))
+    if os.path.exists(path) and not path.is_file():
+        raise UsageError(f"-o {path}: is a device or a pipe, and a film has files beside it",
+                         f"Write the film there by way of standard output: -o - > {shlex.quote(str(path))}")
     if suffix != ".mp4":
         path = path.with_name(path.name + ".mp4")
     return _with_companions(Mp4(path), path.with_suffix(""))
@@ -82,6 +85,14 @@ def outputs_of(output: str | None, stem: str) -> Outputs:
 def told_name(name: str) -> str:
     """A file's name as it can be written down: bytes that are no UTF-8 as \\xNN."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _other_kinds(path: Path) -> str:
+    """What can be written, and how anything else is made of it."""
+    written = f"Films end in .mp4, sequences of pictures in {', '.join(SUFFIXES)}, as in frames/%06d.png."
+    if NUMBER.search(path.name):
+        return written
+    return f"{written} For another kind let ffmpeg read the film: -o - | ffmpeg -i - {shlex.quote(str(path))}"
 
 
 def _sequence(path: Path) -> Outputs:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from echo_cli.errors import EchoError, MissingError, OutputError
+from echo_cli.errors import EchoError, MissingError, OutputError, ReaderGone
 from echo_cli.files import REASONS, output_error
 
 QUIET = ("-hide_banner", "-nostdin", "-loglevel", "error")
@@ -40,11 +40,11 @@ def failure(returncode: int, complaint: str, path: Path) -> EchoError:
     """Why a writing ffmpeg stopped, for a person: the system's reason if it gave one, else ffmpeg's own message."""
     if returncode == -signal.SIGXFSZ:
         return output_error(OSError(errno.EFBIG, ""), path)
+    if returncode == -signal.SIGPIPE or os.strerror(errno.EPIPE) in complaint:
+        return ReaderGone()
     if returncode < 0:
         return OutputError(f"cannot write {path}: ffmpeg was killed (signal {-returncode})",
                            "Check whether the machine ran out of memory, then run again.")
-    if os.strerror(errno.EPIPE) in complaint:
-        return OutputError("the program that read the film stopped reading", "Let it read to the end of the film.")
     for number in REASONS:
         if os.strerror(number) in complaint:
             return output_error(OSError(number, ""), path)

@@ -178,14 +178,14 @@ def test_a_commands_number_is_the_exit_code(command: Callable) -> None:
 
 @pytest.mark.parametrize("arguments", ["validate --schema", "--help", "doctor --help"])
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_reader_that_goes_away_and_a_full_disk_are_exit_5(arguments: str, unbuffered: str) -> None:
+def test_a_reader_that_goes_away_is_141_and_a_full_disk_is_5(arguments: str, unbuffered: str) -> None:
     def tell(line: str) -> subprocess.CompletedProcess[str]:
         tool = f"{sys.executable} -c 'from echo_cli.cli.app import main; main()' {arguments}"
         return subprocess.run(["bash", "-c", line.replace("TOOL", tool)], capture_output=True, text=True,
                               env={**os.environ, "PYTHONUNBUFFERED": unbuffered})
 
     gone = tell("{ sleep 0.1; TOOL; } | true; exit ${PIPESTATUS[0]}")
-    assert (gone.returncode, gone.stderr) == (Exit.OUTPUT, "")
+    assert (gone.returncode, gone.stderr) == (Exit.READER_GONE, "") and gone.returncode == 141
     if os.path.exists("/dev/full"):
         full = tell("TOOL >/dev/full")
         assert full.returncode == Exit.OUTPUT

@@ -363,6 +363,15 @@ def test_from_standard_input_to_standard_output_and_nothing_else(tmp_path: Path)
     assert names() == set() and b"standard output: 66 pictures" in err
 
 
+def test_a_reader_that_leaves_ends_it_quietly() -> None:
+    Path("story.yaml").write_text(LONG)
+    process = start("story.yaml", "-o", "-", "--progress", "none", stderr=subprocess.PIPE)
+    assert process.stdout and process.stdout.read(100)
+    process.stdout.close()
+    assert (process.wait(60), process.stderr.read()) == (141, b"")
+    process.stderr.close()
+
+
 def test_a_kill_leaves_a_trace_that_can_be_read_and_no_ffmpeg() -> None:
     Path("story.yaml").write_text(LONG)
     process = start("story.yaml", "-o", "film.mp4", "--quiet")

@@ -34,11 +34,26 @@ def test_a_folder_that_exists_and_standard_output(tmp_path: Path) -> None:
     assert isinstance(outputs_of("-", "story").film, Stdout) and outputs_of("-", "story").companions == ()
 
 
-@pytest.mark.parametrize("given", ["film.mkv", "film.webm", "one.png", "%d_%d.png", "%s.png", "%06d.exr"])
+@pytest.mark.parametrize("given", ["film.mkv", "film.webm", "one.png", "%d_%d.png", "%s.png", "%06d.exr", "x.mxf",
+                                   "x.mpg", "x.apng", "take.2.MPEG"])
 def test_names_that_cannot_be_written(given: str) -> None:
     with pytest.raises(UsageError) as caught:
         outputs_of(given, "story")
     assert given in caught.value.message and "%06d" in caught.value.hint
+
+
+def test_other_kinds_of_film_are_made_of_the_stream() -> None:
+    with pytest.raises(UsageError) as caught:
+        outputs_of("my film.mxf", "story")
+    assert caught.value.hint.endswith(" -o - | ffmpeg -i - 'my film.mxf'")
+
+
+def test_a_device_and_a_pipe_have_no_room_for_companions(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("/dev/null", str(tmp_path / "pipe")):
+        with pytest.raises(UsageError, match="is a device or a pipe") as caught:
+            outputs_of(path, "story")
+        assert caught.value.hint.endswith(f"-o - > {path}")
 
 
 def test_existing_files_are_found(tmp_path: Path) -> None:
