@@ -74,7 +74,7 @@ def info(
     from echo_cli.models.files.catalogue import about
     from echo_cli.models.registry import find
 
-    description = about(find(model, models_dir))
+    description = about(find(model, models_dir), models_dir)
     if json:
         print(json_text.dumps(description, ensure_ascii=False))
     else:
@@ -218,12 +218,17 @@ def convert(
 def get(
     name: Annotated[str, typer.Argument(metavar="MODEL", help="wan2.1-t2v-1.3b or wan2.1-t2v-1.3b-longlive.",
                                         show_default=False)],
+    manifest: Annotated[bool, typer.Option(
+        "--manifest", help="Download nothing: list address, place, bytes and sha256 of each file, for another machine.",
+    )] = False,
     models_dir: ModelsDir = None, json: Json = False, debug: Debug = False,
 ) -> None:
     """Download a released model into the models folder; an interrupted download is resumed, every hash compared.
 
     HF_ENDPOINT names a mirror. HF_HUB_OFFLINE=1 downloads nothing and says whether every file is here.
     """
+    if manifest:
+        return _manifest(name, models_dir, json)
     from echo_cli.models.files.download import get as fetch
     from echo_cli.models.files.glance import glance
     from echo_cli.models.registry import find
@@ -241,6 +246,26 @@ def get(
         f"echo-cli generate STORYBOARD --model {_as_model(folder, models_dir)}",
         file=sys.stderr,
     )
+
+
+def _manifest(name: str, models_dir: Path | None, json: bool) -> None:
+    """A line a file, its fields between tabs; what to do with them on standard error."""
+    from echo_cli.models.files.download import release_named
+    from echo_cli.models.files.releases import RELEASES, listing
+    from echo_cli.models.registry import models_folder
+
+    release = release_named(name)
+    folder, files = models_folder(models_dir) / release, list(listing(release))
+    licences = {source.repository: source.licence for source in RELEASES[release]}
+    if json:
+        print(json_text.dumps({"model": release, "folder": str(folder), "licences": licences, "files": files}))
+        return
+    for file in files:
+        print(*file.values(), sep="\t")
+    print(f"{_size(sum(file['bytes'] for file in files))} in {len(files)} files; "
+          + "; ".join(f"{repository}: licence {licence}" for repository, licence in licences.items())
+          + f"\nPut each into {folder}/ under the name in its second column, then: echo-cli models check {release}",
+          file=sys.stderr)
 
 
 class _Fetching:

@@ -15,6 +15,7 @@ import torch
 from echo_cli.cli.app import run
 from echo_cli.models.files import download
 from echo_cli.models.files.convert import convert
+from echo_cli.models.files.releases import RELEASES
 from echo_cli.models.tiny.words import TABLES
 from echo_cli.models.wan.weights import open_weights
 from tests.models import hub
@@ -89,13 +90,12 @@ def test_a_list_tells_what_is_here_and_what_it_lacks(models: Path, capfd: pytest
 
 
 def test_what_can_be_fetched_is_listed_and_described_before_it_is_here(capfd: pytest.CaptureFixture[str]) -> None:
-    from echo_cli.models.files.download import RELEASES
-
     listed = {entry["name"]: entry for entry in json.loads(told(capfd, "list", "--json")[0])["models"]}
     for name in RELEASES:
         about = json.loads(told(capfd, "info", name, "--json")[0])
         assert about["state"] == listed[name]["state"] == "not here" and about["sizes"]["width"] == 1536
-        assert about["hint"] == listed[name]["hint"] == f"Download it with `echo-cli models get {name}`."
+        assert listed[name]["hint"] == f"Download it with `echo-cli models get {name}`."
+        assert about["hint"].startswith(f"echo-cli models get {name} downloads them; with --manifest ")
     assert json.loads(told(capfd, "info", "wan-1.3b-longlive", "--json")[0])["model"] == f"{WAN}-longlive"
 
 
@@ -107,8 +107,6 @@ def test_models_for_tests_are_listed_when_they_are_asked_for(capfd: pytest.Captu
 
 
 def test_what_can_be_fetched_is_named_where_one_looks(capfd: pytest.CaptureFixture[str]) -> None:
-    from echo_cli.models.files.download import RELEASES
-
     assert run(["models", "get", "--help"]) == 0
     told = capfd.readouterr().out
     assert len(RELEASES) >= 2 and all(name in told for name in RELEASES)
@@ -359,7 +357,36 @@ def test_a_publisher_that_cannot_be_had_is_exit_3(publisher: Hub, fetch: Callabl
     (publisher.repositories["gdhe17/Self-Forcing"] / "checkpoints" / "self_forcing_dmd.pt").unlink()
     assert "no longer has checkpoints/self_forcing_dmd.pt" in fetch(code=3)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    assert "fetching 'wan2.1-t2v-1.3b' failed" in fetch(code=3)
+    said = fetch(code=3)
+    assert "the download of 'wan2.1-t2v-1.3b' failed: http://127.0.0.1:9 cannot be reached" in said
+    assert "HF_ENDPOINT names another host" in said and "--manifest" in said
+
+
+@pytest.mark.parametrize("name", [WAN, f"{WAN}-longlive"])
+def test_a_machine_without_internet_is_told_what_to_bring(
+    models: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The list is whole and of one mind: every name that `get` fetches, its size and hash, and where it goes."""
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    monkeypatch.setenv("HF_ENDPOINT", "http://mirror.example/")
+    out, err = told(capfd, "get", name, "--manifest")
+    rows = [line.split("\t") for line in out.splitlines()]
+    for source in RELEASES[name]:
+        for file in source.files:
+            found = [row for row in rows if row[1] == file or (file.endswith("/") and row[1].startswith(file))]
+            assert found and all(f"/{source.repository}/resolve/{source.commit}/{row[1]}" in row[0] for row in found)
+    assert all(row[0].startswith("http://mirror.example/") and int(row[2]) > 0 and len(row[3]) == 64 for row in rows)
+    assert f"{models / name}/" in err and "licence" in err and f"models check {name}" in err
+    listed = json.loads(told(capfd, "get", name, "--manifest", "--json")[0])
+    assert [file["sha256"] for file in listed["files"]] == [row[3] for row in rows] and not models.exists()
+
+    described = json.loads(told(capfd, "info", name, "--json")[0])
+    assert described["state"] == "not here" and described["put them in"] == f"{models / name}/"
+    assert {row[1]: (int(row[2]), row[3]) for row in rows} == {
+        place: (file["bytes"], file["sha256"]) for place, file in described["files"].items()}
+    assert described["licences"] == listed["licences"]
+    out = told(capfd, "info", name)[0]
+    assert rows[1][3] in out and f"put them in: {models / name}/" in out
 
 
 def test_the_environment_names_the_publisher_and_forbids_the_network(models: Path, publisher: Hub) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from echo_cli.errors import EchoError, MissingError
-from echo_cli.models.files.download import RELEASES, receipt
+from echo_cli.models.files.download import receipt
 from echo_cli.models.files.folders import Layout, description, files_in
 from echo_cli.models.files.glance import glance
 from echo_cli.models.files.hashes import recalled_sha256
+from echo_cli.models.files.releases import RELEASES, placing
 from echo_cli.models.loaders import family_of
 from echo_cli.models.registry import Found, find, folders, models_folder
 from echo_cli.models.tiny.parts import check as tiny_hash
@@ -69,7 +70,7 @@ def here(models: Path | None = None) -> list[str]:
     return [TINY.name, *folders(models)]
 
 
-def about(model: Found) -> dict[str, Any]:
+def about(model: Found, models: Path | None = None) -> dict[str, Any]:
     """The full description of a model, as plain values."""
     spec = model.spec
     record: dict[str, Any] = {
@@ -88,7 +89,7 @@ def about(model: Found) -> dict[str, Any]:
     if not family_of(model).is_here(model):
         return record | {
             "state": "not here",
-            "hint": _download(model.name) if model.name in RELEASES else None,
+            **(placing(model.name, models_folder(models)) if model.name in RELEASES else {}),
         }
     if model.folder is None or model.layout is None:
         return record | {"state": "complete"}

@@ -17,30 +17,12 @@ from typing import Any, Protocol
 
 from echo_cli.errors import EchoError, Interrupted, MissingError, OutputError, UsageError, did_you_mean
 from echo_cli.files import REASONS, output_error, partial, publish, read_json, told_as_output, write_whole
-from echo_cli.models.files.folders import RELEASED_CODEC, RELEASED_TEXT, RELEASED_TOKENIZER
 from echo_cli.models.files.hashes import forget, known_sha256, remember
+from echo_cli.models.files.releases import RELEASES, Source
 from echo_cli.models.registry import folders, models_folder
-from echo_cli.spec import TINY, WAN_1_3B
+from echo_cli.spec import TINY
 
 RECEIPT = "download.json"  # what was downloaded into a folder; written last
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Files of one repository; a name that ends in a slash stands for everything in that folder."""
-
-    repository: str
-    files: tuple[str, ...]
-
-
-_BASE = Source("Wan-AI/Wan2.1-T2V-1.3B", ("config.json", RELEASED_CODEC, RELEASED_TEXT, f"{RELEASED_TOKENIZER}/"))
-RELEASES: dict[str, tuple[Source, ...]] = {
-    WAN_1_3B.name: (_BASE, Source("gdhe17/Self-Forcing", ("checkpoints/self_forcing_dmd.pt",))),
-    f"{WAN_1_3B.name}-longlive": (
-        _BASE,
-        Source("Efficient-Large-Model/LongLive-1.3B", ("models/longlive_base.pt", "models/lora.pt")),
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +321,7 @@ _TRANSPORT = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
 @contextmanager
 def _explained(release: str, folder: Path) -> Iterator[None]:
     """Turns the ways in which a download fails into errors; half a file stays where it is."""
+    from huggingface_hub import constants
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
     again = f"Run `echo-cli models get {release}` again; it resumes the download."
@@ -369,8 +352,9 @@ def _explained(release: str, folder: Path) -> Iterator[None]:
             raise output_error(error, Path(error.filename or folder)) from error
         if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _TRANSPORT:
             raise MissingError(
-                f"the download of '{release}' failed: {_short(error)}",
-                hint=f"Check the network (HF_ENDPOINT, HTTPS_PROXY). {again}",
+                f"the download of '{release}' failed: {constants.ENDPOINT} cannot be reached ({_short(error)})",
+                hint=f"HF_ENDPOINT names another host, such as a mirror; HTTPS_PROXY names a proxy. {again} "
+                f"For a machine without internet, `echo-cli models get {release} --manifest` lists the files.",
             ) from error
         raise
 
