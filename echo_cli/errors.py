@@ -71,6 +71,12 @@ class ReaderGone(OutputError):
         super().__init__("whoever read standard output stopped reading")
 
 
+class Held(OutputError):
+    """Another process renders this film: nothing is wrong, and trying again later will find it done."""
+
+    exit_code = Exit.INTERRUPTED
+
+
 class Interrupted(EchoError):
     """Stopped at a block boundary by a signal; the run can be resumed."""
 

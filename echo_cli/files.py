@@ -34,6 +34,8 @@ REASONS = {
     errno.EEXIST: ("a part of its path is a file, not a folder", "choose another name with -o"),  # told by mkdir
     errno.EISDIR: ("it is a folder", "choose another name with -o"),
     errno.ENOENT: ("its folder does not exist any more", "make the folder again, or choose another with -o"),
+    errno.ELOOP: ("its path leads through links that lead back to themselves", "Remove the links, or choose another "
+                  "name with -o."),
     errno.EIO: ("the disk reports an error", "check the disk, or write to another with -o"),
 }
 

@@ -45,7 +45,7 @@ class Report:
         from echo_cli.render.batch.outcome import Status
 
         where = f"[{outcome.number}/{self._count}] {outcome.source}"
-        if outcome.status in (Status.FAILED, Status.INTERRUPTED):
+        if outcome.status in (Status.FAILED, Status.HELD, Status.INTERRUPTED):
             hint = outcome.hint
             if outcome.fault:
                 hint = write_log(outcome.fault, sys.argv[1:])

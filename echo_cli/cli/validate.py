@@ -46,7 +46,7 @@ def validate(
 
     Prints every scene with the times asked for and the times it gets, its blocks, latent frames and pictures, and what
     it recalls. Mistakes are listed with their lines; the exit code is 2 if there was one, and with --strict also if
-    there was a warning.
+    there was a warning; it is 3 if only a model is lacking.
     """
     if schema:
         print(files("echo_cli.storyboard").joinpath("schema.json").read_text("utf-8"), end="")
@@ -54,33 +54,39 @@ def validate(
     if not storyboards:
         raise UsageError("no storyboard named",
                          hint="Name a file, as in `echo-cli validate FILE.yaml`, or - for standard input.")
-    failed, doubtful = 0, 0
+    failed, lacking, doubtful = 0, 0, 0
     for path in storyboards:
         try:
             result = check(path, model)
         except EchoError as error:
-            if error.exit_code != Exit.USAGE:
+            if error.exit_code not in (Exit.USAGE, Exit.MISSING):
                 raise
-            failed += 1
+            failed += error.exit_code == Exit.USAGE
+            lacking += error.exit_code == Exit.MISSING
             _tell(error, path, json)
         else:
             doubtful += bool(result["warnings"])
             print(json_text.dumps(result, ensure_ascii=False)) if json else _show(result)
-    for count, what in ((failed, "mistakes"), (doubtful if strict else 0, "warnings, which --strict does not allow")):
-        if count and (len(storyboards) > 1 or what != "mistakes"):
+    for count, what in ((failed, "mistakes"), (lacking, "a model that is not here"),
+                        (doubtful if strict else 0, "warnings, which --strict does not allow")):
+        if count and (len(storyboards) > 1 or not (failed or lacking)):
             have = "has" if count == 1 else "have"
             print(f"{count} of {plural(len(storyboards), 'storyboard')} {have} {what}", file=sys.stderr)
-    return Exit.USAGE if failed or (strict and doubtful) else Exit.DONE
+    if failed or (strict and doubtful):
+        return Exit.USAGE
+    return Exit.MISSING if lacking else Exit.DONE
 
 
 def check(path: str, model: str | None) -> dict[str, Any]:
     """The description of the storyboard at `path`; a UsageError if it cannot be rendered."""
+    from echo_cli.models.registry import check_not_a_file
     from echo_cli.render.prepare import storyboard_rules
     from echo_cli.storyboard.parse import load
     from echo_cli.storyboard.timeline import timeline
 
     rules = storyboard_rules(model)
     if model is not None and model not in rules.models and "/" not in model:
+        check_not_a_file(model)
         raise UsageError(f"no model is called '{model}'", hint=f"The models are {', '.join(rules.models)}.")
     storyboard = load(path, rules)
     known = rules.model_for(storyboard.model)

@@ -5,6 +5,7 @@ Knows folders by their layout and opens no weights. Needs no torch, so that a co
 """
 
 import os
+import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from echo_cli.errors import MissingError, UsageError, did_you_mean
 from echo_cli.models.files.folders import Layout, layout_of, spec_in
+from echo_cli.models.files.releases import RELEASES
 from echo_cli.models.running import Pictures, Running
 from echo_cli.models.tiny.parts import WEIGHTS
 from echo_cli.plugins import Table
@@ -88,6 +90,8 @@ MODELS: Table[Model] = Table("echo_cli.models", Model, {
     RANDOM_SMALL.name: Model(RANDOM_SMALL, "random", listed=False),
 })
 
+_WEIGHTS_FILES = (".pt", ".pth", ".ckpt", ".bin", ".gguf", ".safetensors")
+
 
 def models_folder(chosen: Path | None = None) -> Path:
     """Where models are kept: `chosen`, else ECHO_MODELS, else where this platform keeps the data of programs."""
@@ -129,6 +133,9 @@ def find(model: str, models: Path | None = None) -> Found:
         folder = Path(model).expanduser()
         layout = layout_of(folder)
         if layout is None:
+            check_not_a_file(model)
+            if not folder.exists():
+                _check_not_a_repository(model)
             raise MissingError(
                 f"{folder}: no model is in this folder" + ("" if folder.is_dir() else " (there is no such folder)"),
                 hint="Give the folder of a model's weights, or one of the names that `echo-cli models list` shows.",
@@ -141,8 +148,34 @@ def find(model: str, models: Path | None = None) -> Found:
     if name in MODELS:
         known = MODELS[name]
         return Found(name, known.spec, known.folder, known.folder and layout_of(known.folder), known.family)
+    check_not_a_file(model)
     raise UsageError(f"no model is called '{model}'{did_you_mean(model, names(models))}",
                      hint=f"The models are: {', '.join(names(models))}.")
+
+
+def check_not_a_file(model: str) -> None:
+    """A UsageError for what is one file of weights, or named like one."""
+    if model.lower().endswith(_WEIGHTS_FILES) or Path(model).expanduser().is_file():
+        raise UsageError(
+            f"--model {model}: this is one file of weights, and a model is a folder of several",
+            hint=f"A generator's checkpoint needs a codec and a text encoder: `echo-cli models get {WAN_1_3B.name}` "
+            f"downloads them, `echo-cli models convert {WAN_1_3B.name} --generator FILE -o FOLDER` puts the three "
+            "together, and --model FOLDER/ uses them.",
+        )
+
+
+def _check_not_a_repository(model: str) -> None:
+    """A MissingError for the id of a repository: a known one's model is named."""
+    for name, sources in RELEASES.items():
+        if model in [source.repository for source in sources]:
+            raise MissingError(f"'{model}' is a repository; with its weights comes the model {name}",
+                               hint=f"Use --model {name}, after `echo-cli models get {name}`.")
+    if re.fullmatch(r"[\w.-]*[A-Z\d][\w.-]*/[\w.-]*[A-Z\d][\w.-]*", model):
+        raise MissingError(
+            f"{model}: there is no such folder, and repositories are not read by their ids",
+            hint="If it is a repository, download it into a folder, then give --model FOLDER/. The models that "
+            f"`echo-cli models get` downloads are {', '.join(RELEASES)}.",
+        )
 
 
 def _in_folder(name: str, folder: Path, layout: Layout) -> Found:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from echo_cli.errors import OutputError
+from echo_cli.errors import Held, OutputError
 from echo_cli.files import read_json, read_small, told_as_output
 
 BEAT = 5.0  # seconds
@@ -144,7 +144,7 @@ def _is(path: Path, holder: Holder) -> bool:
 
 
 def check_free(path: Path, film: Path) -> None:
-    """An OutputError if a living process holds the lock."""
+    """Held if a living process has the lock, another OutputError if what has its name is no lock."""
     holder = _read(path)
     if holder is None and not os.path.lexists(path):
         return
@@ -158,10 +158,10 @@ def check_free(path: Path, film: Path) -> None:
         lives = age is not None and abs(age) < STALE  # a beat from the future is of a clock that was set back since
     if lives:
         who = f"process {holder.pid} on {holder.host}, since {holder.since}" if holder else "another process"
-        raise OutputError(
+        raise Held(
             f"{film} is being made by {who}",
-            f"wait for it, or write elsewhere with -o; if it died on another machine, {path.name} counts as "
-            f"left behind after {STALE:.0f} seconds",
+            f"Run this again later, or write elsewhere with -o. If that process died on another machine, {path.name} "
+            f"counts as left behind after {STALE:.0f} seconds.",
         )
 
 

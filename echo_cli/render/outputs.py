@@ -50,6 +50,9 @@ class Outputs:
         folder = next(filter(os.path.isdir, (self.film.path, *self.companions)), None)
         if folder:
             raise OutputError(f"cannot write {folder}: it is a folder", "choose another name with -o")
+        if strange := next((path for path in self.existing() if os.path.exists(path) and not path.is_file()), None):
+            raise OutputError(f"cannot write {strange}: it is a device or a pipe",
+                              "Move it away, or choose another name with -o; --force overwrites files only.")
         trial = partial(self.manifest)
         with told_as_output(self.film.path):
             trial.parent.mkdir(parents=True, exist_ok=True)
@@ -65,8 +68,8 @@ def outputs_of(output: str | None, stem: str) -> Outputs:
         return Outputs(Stdout())
     path = Path(output or f"{stem}.mp4")
     if (told := told_name(str(path))) != str(path):
-        raise UsageError(f"-o {told}: the name is not UTF-8, and trace and manifest could not say it",
-                         "choose another name with -o")
+        raise UsageError(f"-o {told}: this locale cannot read the name, and trace and manifest could not say it",
+                         "Choose another name with -o, or set LC_ALL to the locale that the name was written in.")
     if output and (output.endswith("/") or os.path.isdir(path)):
         path = path / f"{stem}.mp4"
     suffix = path.suffix.lower()
@@ -83,8 +86,8 @@ def outputs_of(output: str | None, stem: str) -> Outputs:
 
 
 def told_name(name: str) -> str:
-    """A file's name as it can be written down: bytes that are no UTF-8 as \\xNN."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    """A file's name as it can be written down: bytes that the locale cannot read as \\xNN."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _other_kinds(path: Path) -> str:

@@ -23,7 +23,7 @@ from echo_cli.memory.settings import (
     setting_names,
     settings_type,
 )
-from echo_cli.models.registry import is_folder, names, spec_named
+from echo_cli.models.registry import check_not_a_file, is_folder, names, spec_named
 from echo_cli.render.job import Job
 from echo_cli.render.outputs import Outputs, outputs_of
 from echo_cli.render.request import MOST_ENLARGED, Request
@@ -74,6 +74,7 @@ def read_storyboard(request: Request) -> Prepared:
     written = asked if isinstance(asked, Storyboard) else load(os.fspath(asked), rules)
     model = request.model or written.model or DEFAULT_MODEL
     if model not in rules.models:
+        check_not_a_file(model)
         raise UsageError(f"no model is called '{model}'{did_you_mean(model, tuple(rules.models))}",
                          f"The models are: {', '.join(rules.models)}.")
     return prepared(request, written, spec_named(model))

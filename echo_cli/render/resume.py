@@ -6,6 +6,7 @@ moment a run is killed at, there is a whole note or none. Here is what it says a
 what the state in it means is `film`'s business. No torch.
 """
 
+import errno
 import hashlib
 import json
 import shutil
@@ -15,7 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from echo_cli.errors import Damaged, UsageError
-from echo_cli.files import fitted, parse_json, read_small, told_as_output, write_whole
+from echo_cli.files import fitted, output_error, parse_json, read_small, told_as_output, write_whole
 from echo_cli.render.manifest import Identity, differences
 from echo_cli.render.outputs import Outputs
 from echo_cli.trace import writer as trace
@@ -69,6 +70,8 @@ class Work:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
+            if error.errno == errno.ELOOP:  # not the note, but the way to it
+                raise output_error(error, self.film) from None
             raise Damaged(f"{self.note} cannot be read: {error.strerror}") from error
         try:
             told = parse_json(text)

@@ -260,3 +260,20 @@ def test_more_mistakes_than_are_shown_are_counted_in_the_object(film: Path, capf
     film.write_text("".join(f"key{number}: 1\n" for number in range(70)) + FILM)
     found = json.loads(run(capfd, "--json", str(film))[1])
     assert (len(found["mistakes"]), found["more"]) == (50, 20)
+
+
+def test_the_second_storyboard_is_read_also_where_the_first_names_a_model_that_is_not_here(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    scenes = "scenes: [{id: a, prompt: a red ball, duration: 1s}]\n"
+    Path("lacks.yaml").write_text(f"model: ./nowhere\n{scenes}")
+    Path("fine.yaml").write_text(scenes)
+    Path("wrong.yaml").write_text("scenes: []\n")
+    assert app.run(["validate", "lacks.yaml", "fine.yaml"]) == 3
+    out, err = capfd.readouterr()
+    assert out.startswith("fine.yaml") and "nowhere: no model is in this folder" in err
+    assert err.endswith("1 of 2 storyboards has a model that is not here\n")
+    assert app.run(["validate", "lacks.yaml", "wrong.yaml"]) == 2
+    assert "wrong.yaml:" in capfd.readouterr().err
+    assert app.run(["validate", "lacks.yaml"]) == 3 and " of 1 " not in capfd.readouterr().err
