@@ -11,12 +11,12 @@ from pathlib import Path
 
 from echo_cli.errors import MissingError
 from echo_cli.models.backend import Backend
-from echo_cli.render.film import make
 from echo_cli.render.job import Job
 from echo_cli.render.outputs import outputs_of
 from echo_cli.render.prepare import prepared
 from echo_cli.render.progress import Progress, Step
 from echo_cli.render.request import Request
+from echo_cli.render.session import Loaded, Session
 from echo_cli.render.signals import Interruption
 from echo_cli.runtime import Runtime
 from echo_cli.storyboard.nouns import Kind, Scene, Storyboard
@@ -69,9 +69,10 @@ def story(seconds: float) -> Storyboard:
     return Storyboard(scenes)
 
 
-def job_for(board: Storyboard, backend: Backend, output: str) -> Job:
-    """A job with nothing chosen but the model."""
-    return prepared(Request(board, model=backend.spec.name), board, backend.spec).job(outputs_of(output, ""))
+def job_for(board: Storyboard, backend: Backend, output: str, memory: str | None = None) -> Job:
+    """A job with nothing chosen but the model, and perhaps the memory."""
+    request = Request(board, output, model=backend.spec.name, memory=memory)
+    return prepared(request, board, backend.spec).job(outputs_of(output, ""))
 
 
 def measure(backend: Backend, runtime: Runtime, seconds: Sequence[float]) -> list[Reading]:
@@ -80,5 +81,6 @@ def measure(backend: Backend, runtime: Runtime, seconds: Sequence[float]) -> lis
         raise MissingError("memory is read from /proc, which this system has not", "run it on Linux")
     meter = _Meter(seconds, backend.spec.fps)
     with tempfile.TemporaryDirectory(prefix="echo-footprint-") as folder, Interruption() as interruption:
-        make(job_for(story(max(seconds)), backend, f"{folder}/film.mp4"), backend, runtime, meter, interruption)
+        job = job_for(story(max(seconds)), backend, f"{folder}/film.mp4")
+        Session(given=Loaded(backend, runtime)).make(job, meter, interruption)
     return meter.readings

@@ -29,7 +29,7 @@ from echo_cli.models.files.loading import random_transformer
 from echo_cli.models.loaders import load_backend
 from echo_cli.models.transformer import Text, Transformer
 from echo_cli.models.tuning import choose_attention, compile_passes
-from echo_cli.render.film import Decoder
+from echo_cli.render.decoder import Decoder
 from echo_cli.rollout.rollout import BlockResult, rollout
 from echo_cli.rollout.stopwatch import Stopwatch
 from echo_cli.runtime import KeyedNoise, Later, Runtime

@@ -11,21 +11,20 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from echo_cli.bench.footprint import job_for, story
-from echo_cli.memory.settings import read_settings
 from echo_cli.models.backend import Backend, Codec
 from echo_cli.models.files.loading import stream_into
 from echo_cli.models.tiny.codec import TinyCodec
 from echo_cli.models.wan.rehearsal import Random
-from echo_cli.render.film import make
 from echo_cli.render.outputs import outputs_of
 from echo_cli.render.prepare import SMALLEST_SIDE
 from echo_cli.render.progress import Progress, Step
+from echo_cli.render.session import Loaded, Session
 from echo_cli.render.signals import Interruption
 from echo_cli.rollout.stopwatch import Stopwatch
 from echo_cli.runtime import Runtime
@@ -133,14 +132,25 @@ def _moving(size: tuple[int, int], pictures: int) -> np.ndarray:
     return film
 
 
-class _FirstPicture(Progress):
-    def __init__(self) -> None:
+class _Stopwatch(Progress):
+    """Runs from the first block, when everything has been loaded and checked."""
+
+    def __init__(self, encoder: Callable[[], float]) -> None:
         super().__init__()
-        self.at: float | None = None
+        self._encoder, self._began = encoder, (0.0, 0.0, 0.0)
+        self.first_picture: float | None = None
+
+    def start(self, loaded: Loaded) -> None:
+        self._began = time.perf_counter(), time.process_time(), self._encoder()
 
     def step(self, step: Step) -> None:
-        if self.at is None:
-            self.at = time.perf_counter()
+        if self.first_picture is None:
+            self.first_picture = time.perf_counter() - self._began[0]
+
+    def read(self) -> tuple[float, float, float]:
+        """Seconds on the wall, of this process, and of encoders."""
+        wall, own, encoder = self._began
+        return time.perf_counter() - wall, time.process_time() - own, self._encoder() - encoder
 
 
 def whole_film(backend: Backend, policy: str, runtime: Runtime, seconds: float) -> WholeFilm:
@@ -150,10 +160,8 @@ def whole_film(backend: Backend, policy: str, runtime: Runtime, seconds: float) 
         Interruption() as interruption,
         children() as spent,
     ):
-        job = replace(
-            job_for(story(seconds), backend, f"{folder}/film.mp4"), policy=policy, settings=read_settings(policy)
-        )
-        first, began, own = _FirstPicture(), time.perf_counter(), time.process_time()
-        made = make(job, backend, runtime, first, interruption)
-        wall, used = time.perf_counter() - began, time.process_time() - own
-        return WholeFilm(policy, seconds, made.pictures, wall, (first.at or began) - began, used, spent())
+        job, watch = job_for(story(seconds), backend, f"{folder}/film.mp4", memory=policy), _Stopwatch(spent)
+        made = Session(given=Loaded(backend, runtime)).make(job, watch, interruption, watch.start)
+        assert made, "the folder was empty"
+        wall, own, encoder = watch.read()
+        return WholeFilm(policy, seconds, made.pictures, wall, watch.first_picture or 0.0, own, encoder)

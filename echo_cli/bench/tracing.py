@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 from echo_cli.bench.footprint import job_for, story
 from echo_cli.models.backend import Backend
-from echo_cli.render.film import make
 from echo_cli.render.progress import Progress
+from echo_cli.render.session import Loaded, Session
 from echo_cli.render.signals import Interruption
 from echo_cli.runtime import Runtime
 
@@ -48,6 +48,7 @@ def _one(backend: Backend, runtime: Runtime, seconds: float, traced: bool) -> fl
         job = job_for(story(seconds), backend, f"{folder}/film.mp4")
         if not traced:
             job = replace(job, outputs=replace(job.outputs, trace=None))
-        began = time.process_time()
-        make(job, backend, runtime, Progress(), interruption)
-        return time.process_time() - began
+        began: list[float] = []
+        Session(given=Loaded(backend, runtime)).make(
+            job, Progress(), interruption, lambda loaded: began.append(time.process_time()))
+        return time.process_time() - began[0]

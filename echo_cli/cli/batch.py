@@ -28,10 +28,10 @@ def batch(request: BatchRequest, answer: Answer) -> int:
     """
     from contextlib import ExitStack
 
-    from echo_cli.render.batch.already import split
-    from echo_cli.render.batch.outcome import left
+    from echo_cli.render.batch.outcome import left, skipped
     from echo_cli.render.batch.tally import Tally
     from echo_cli.render.log import open_log
+    from echo_cli.render.session import Session
     from echo_cli.render.signals import Interruption
 
     _check(request, answer.as_json)
@@ -39,19 +39,22 @@ def batch(request: BatchRequest, answer: Answer) -> int:
         log = open_log(request.log_file, sys.argv)
         stack.enter_context(log)
         films, bad, count = _listed(request)
-        done, waiting = split(films)
+        session = Session()
+        done: list[Film] = []
+        waiting: list[Film] = []
+        for film in films:
+            (done if session.done(film.job) else waiting).append(film)
         log.settings({"storyboards": count, "done already": len(done),
                       **{field.name: value for field, value in request.values()}})
         teller = log.hearing(progress_of(Style(request.progress), request.quiet))
-        report = Report(teller, count, answer.as_json, request.quiet, request.verbose, log)
+        report = Report(teller, count, answer.as_json, request.verbose, log)
         if request.plan:
             return _print_plan(waiting, bad, report)
         stack.enter_context(teller)
-        say = (lambda text: None) if request.quiet else teller.say
-        interruption = stack.enter_context(Interruption(say, request.grace))
-        for outcome in (*bad, *done):
+        interruption = stack.enter_context(Interruption(teller.say, request.grace))
+        for outcome in (*bad, *map(skipped, done)):
             report(outcome)
-        tally = Tally(waiting, count, teller, say)
+        tally = Tally(waiting, count, teller)
         stopped = request.fail_fast and bad
         for outcome in map(left, waiting) if stopped else _made(waiting, request, tally, interruption):
             report(outcome)
@@ -63,7 +66,7 @@ def _check(request: BatchRequest, as_json: bool) -> None:
     from echo_cli.memory.settings import settings_type
     from echo_cli.models.registry import find
 
-    if as_json and request.progress == Style.OPENJD and not request.plan:
+    if as_json and request.progress == "openjd" and not request.plan:
         raise UsageError("--json and --progress openjd both write to standard output", "Use one of them.")
     of_ray = {"--address": request.address, "--actors": request.actors, "--cpus-per-actor": request.cpus_per_actor}
     if request.engine != "ray" and (odd := [option for option, value in of_ray.items() if value is not None]):

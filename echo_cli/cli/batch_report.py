@@ -20,13 +20,12 @@ NAMED = 10  # films that the summary names for an exit code
 class Report:
     """Hears of every outcome once, as it comes, and sums them up at the end."""
 
-    def __init__(self, teller: Progress, count: int, as_json: bool, quiet: bool, verbose: bool,
+    def __init__(self, teller: Progress, count: int, as_json: bool, verbose: bool,
                  log: "Log | NoLog") -> None:
         self.as_json = as_json
         self._out = sys.stdout  # kept, for an engine may lend that name to others
         self._teller = teller
         self._count = count
-        self._quiet = quiet
         self._log = log
         self._verbose = verbose
         self._outcomes: list[Outcome] = []
@@ -50,10 +49,8 @@ class Report:
             if outcome.fault:
                 hint = write_log(outcome.fault, sys.argv[1:])
                 self._log.line(outcome.fault)
-            self._teller.say(f"{where}: {outcome.status}, exit code {outcome.exit_code}\n{outcome.message}"
+            self._teller.warn(f"{where}: {outcome.status}, exit code {outcome.exit_code}\n{outcome.message}"
                              + (f"\nhint: {hint}" if hint else ""))
-        elif self._quiet:
-            return
         elif outcome.status is Status.MADE:
             self._teller.say(f"{where}: {outcome.film}, {outcome.pictures} pictures, {outcome.seconds:g} s of film in "
                              f"{outcome.wall_seconds:.1f} s")
@@ -73,17 +70,18 @@ class Report:
 
         code = exit_code(self._outcomes)
         counts = Counter(outcome.status.value for outcome in self._outcomes)
-        told = f"{self._count} storyboard{'' if self._count == 1 else 's'}: " + (
+        counted = f"{self._count} storyboard{'' if self._count == 1 else 's'}: " + (
             ", ".join(f"{count} {what}" for what, count in counts.items()) or "none in this share")
-        lines = [f"{told}, in {clock(time.monotonic() - self._began)}"]
+        lines = [f"{counted}, in {clock(time.monotonic() - self._began)}"]
         for failure in WORST_FIRST:
             if sources := [outcome.source for outcome in self._outcomes if outcome.exit_code is failure]:
                 more = f" and {len(sources) - NAMED} more" if len(sources) > NAMED else ""
                 lines.append(f"exit code {failure}: {', '.join(sources[:NAMED])}{more}")
         if code is Exit.INTERRUPTED:
             lines.append("hint: The same command resumes where this one stopped.")
-        if not self._quiet or code is not Exit.DONE:
+        if code is Exit.DONE:
             self._teller.say("\n".join(lines))
-        if code is not Exit.DONE:
-            self._teller.failed(told)
+        else:
+            self._teller.warn("\n".join(lines))
+            self._teller.failed(counted)
         return code

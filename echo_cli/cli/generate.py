@@ -2,22 +2,22 @@
 
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from echo_cli.cli.options import Answer, takes
 from echo_cli.errors import UsageError
 from echo_cli.render.options import Option, Options, Panel
-from echo_cli.render.progress import Style, progress_of
-from echo_cli.render.progress import size as said
+from echo_cli.render.progress import Progress, Style, progress_of
+from echo_cli.render.progress import size as readable
 from echo_cli.render.request import Request
 from echo_cli.trace.look import plural
 from echo_cli.video.subtitles import Subtitles
 
 if TYPE_CHECKING:
-    from echo_cli.render.film import Made
     from echo_cli.render.job import Job
+    from echo_cli.render.made import Made
+    from echo_cli.render.session import Loaded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +38,9 @@ def generate(request: Request, rehearsal: Rehearsal, answer: Answer) -> None:
     _check_streams(request, answer.as_json)
     from contextlib import ExitStack
 
-    from echo_cli.models.loaders import known_digest
-    from echo_cli.models.registry import spec_named
-    from echo_cli.render.decide import Keeping, Told, needed
     from echo_cli.render.log import open_log
     from echo_cli.render.prepare import prepare
+    from echo_cli.render.session import Session
     from echo_cli.render.signals import Interruption
 
     with ExitStack() as stack:
@@ -54,41 +52,20 @@ def generate(request: Request, rehearsal: Rehearsal, answer: Answer) -> None:
             return
         log.settings({"film": job.outputs.film.path, "storyboard": job.storyboard.source, **dict(job.options)})
         teller = stack.enter_context(log.hearing(progress_of(Style(request.progress), request.quiet)))
-        tell = (lambda text: None) if request.quiet else teller.say
-        interruption = stack.enter_context(Interruption(tell, request.grace))
-        keeping = Keeping(request.checkpoint_every, not request.resume, tell)
-        known = known_digest(job.model)
-        due = known is None or needed(job, Told(known), request.force, keeping)
-        if due:
-            from echo_cli.models.loaders import load_backend
-            from echo_cli.render import budget as room
-            from echo_cli.render.film import make
-            from echo_cli.runtime import Runtime
-
-            runtime = Runtime.choose(request.device, request.dtype)
-            running, need = room.choose(job, spec_named(job.model), runtime, job.running)
-            if need:
-                tell(need)
-            backend = load_backend(job.model, runtime, running)
-            due = backend.weights_hash == known or needed(job, backend, request.force, keeping)
-        if not due:
-            tell(
-                f"{job.outputs.film.path} is there already, made from the same storyboard, weights and settings: "
-                "skipped"
-            )
-            _print_result({"status": "skipped", "film": str(job.outputs.film.path)}, job, answer.as_json)
-            return
-        _warn_of_unknown_words(job, backend.text, tell)
-        if request.verbose:
-            tell(_plan(job) + f", on {runtime.device} in {runtime.dtype}")
-        interruption.check("before the first block")
-        made = make(job, backend, runtime, teller, interruption, keeping)
-        _report(job, made, request.verbose, tell)
-    _print_result(_result(job, made), job, answer.as_json)
+        interruption = stack.enter_context(Interruption(teller.say, request.grace))
+        made = Session().make(job, teller, interruption, lambda loaded: _announce(job, loaded, teller))
+        if made:
+            _report(job, made, teller)
+        else:
+            teller.say(f"{job.outputs.film.path} is there already, made from the same storyboard, weights and "
+                       "settings: skipped")
+    _print_result(job, _result(job, made), answer.as_json)
 
 
-def _result(job: "Job", made: "Made") -> dict[str, Any]:
-    """What `--json` prints of a film that was made."""
+def _result(job: "Job", made: "Made | None") -> dict[str, Any]:
+    """What `--json` prints."""
+    if made is None:
+        return {"status": "skipped", "film": str(job.outputs.film.path)}
     return {
         "status": "made",
         "film": str(job.outputs.film.path),
@@ -109,25 +86,39 @@ def _result(job: "Job", made: "Made") -> dict[str, Any]:
     }
 
 
-def _report(job: "Job", made: "Made", verbose: bool, tell: Callable[[str], None]) -> None:
+def _announce(job: "Job", loaded: "Loaded", teller: Progress) -> None:
+    """What there is to say before the first block."""
+    if unknown := loaded.unknown_words(job):
+        from echo_cli.models.tiny.words import TABLES
+
+        shown = ", ".join(unknown[:12]) + (f" and {len(unknown) - 12} more" if len(unknown) > 12 else "")
+        teller.say(f"warning: {job.model} has never met these words and will not show them: {shown}; it knows\n"
+                   + "\n".join(f"         {what}: {', '.join(known)}" for what, known in TABLES.items())
+                   + f"\n         and many words for each of these: echo-cli models info {job.model}")
+    if job.request.verbose:
+        teller.say(f"{_plan(job)}, on {loaded.runtime.device} in {loaded.runtime.dtype}")
+
+
+def _report(job: "Job", made: "Made", teller: Progress) -> None:
     rate = made.pictures / made.wall_seconds
-    tell(f"{job.outputs.film.path}: {made.pictures} pictures, {made.seconds:g} s of film in {made.wall_seconds:.1f} s "
-         f"({rate:.1f} pictures/s)")
-    if verbose and made.kept.checkpoints:
-        kept = made.kept
-        tell(f"checkpoints: {kept.checkpoints}, of {said(kept.bytes)} at most (never more than {said(kept.bound)}), "
-             f"in {kept.seconds:.2f} s")
-    if verbose:
-        tell("time: " + ", ".join(f"{part} {spent / 1000:.1f} s" for part, spent in made.times._asdict().items()))
-        for what, written in made.outputs.items():
-            tell(f"{what}: {written.path}, {said(written.bytes)}, sha256 {written.sha256}")
+    teller.say(f"{job.outputs.film.path}: {made.pictures} pictures, {made.seconds:g} s of film in "
+               f"{made.wall_seconds:.1f} s ({rate:.1f} pictures/s)")
+    if not job.request.verbose:
+        return
+    kept = made.kept
+    if kept.checkpoints:
+        teller.say(f"checkpoints: {kept.checkpoints}, of {readable(kept.bytes)} at most (never more than "
+                   f"{readable(kept.bound)}), in {kept.seconds:.2f} s")
+    teller.say("time: " + ", ".join(f"{part} {spent / 1000:.1f} s" for part, spent in made.times._asdict().items()))
+    for what, written in made.outputs.items():
+        teller.say(f"{what}: {written.path}, {readable(written.bytes)}, sha256 {written.sha256}")
 
 
 def _check_streams(request: Request, as_json: bool) -> None:
     """Standard output has room for one thing: the film, the JSON object, or Open Job Description's lines."""
     streamed = request.output == "-"
     wanted = [name for name, asked in (("-o -", streamed), ("--json", as_json),
-                                       ("--progress openjd", request.progress == Style.OPENJD)) if asked]
+                                       ("--progress openjd", request.progress == "openjd")) if asked]
     if len(wanted) > 1:
         raise UsageError(f"{' and '.join(wanted)} all write to standard output", "Use one of them.")
     if streamed and sys.stdout.isatty():
@@ -184,18 +175,7 @@ def _print_plan(job: "Job", as_json: bool) -> None:
               "else --force is needed")
 
 
-def _warn_of_unknown_words(job: "Job", text: Any, tell: Callable[[str], None]) -> None:
-    unknown = list(dict.fromkeys(word for scene in job.storyboard.scenes for word in text.unknown_words(scene.prompt)))
-    if unknown:
-        from echo_cli.models.tiny.words import TABLES
-
-        shown = ", ".join(unknown[:12]) + (f" and {len(unknown) - 12} more" if len(unknown) > 12 else "")
-        tell(f"warning: {job.model} has never met these words and will not show them: {shown}; it knows\n"
-             + "\n".join(f"         {what}: {', '.join(known)}" for what, known in TABLES.items())
-             + f"\n         and many words for each of these: echo-cli models info {job.model}")
-
-
-def _print_result(result: dict[str, Any], job: "Job", as_json: bool) -> None:
+def _print_result(job: "Job", result: dict[str, Any], as_json: bool) -> None:
     from echo_cli.video.target import Stdout
 
     if as_json:

@@ -5,7 +5,6 @@ Knows manifests, locks and what interrupted runs left; no torch.
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from echo_cli.errors import EchoError
@@ -19,57 +18,44 @@ from echo_cli.render.resume import Checkpoint, Work
 
 
 class Weights(Protocol):
-    """Whatever knows the hash of a model's weights: the loaded model, or `Told`."""
+    """Whatever knows the hash of a model's weights: the loaded model, or `KnownWeights`."""
 
     @property
     def weights_hash(self) -> str: ...
 
 
-class Told(NamedTuple):
+class KnownWeights(NamedTuple):
     """The hash of weights that are not loaded."""
 
     weights_hash: str
 
 
-@dataclass(frozen=True, slots=True)
-class Keeping:
-    """What becomes of interrupted work. `every` so many seconds it is kept (see resume.Cadence); `restart` discards
-    what an interrupted run left, which otherwise is gone on with; `tell` hears of it."""
-
-    every: float | None = None
-    restart: bool = False
-    tell: Callable[[str], None] = lambda text: None
-
-
-def needed(job: Job, weights: Weights, force: bool = False, keeping: Keeping = Keeping()) -> bool:
-    """False when the very film is there and whole. Otherwise an error says why it could not be made: another film has
-    its name, another process makes it, what an interrupted run left is of another film, or nothing can be written
+def needed(job: Job, weights: Weights, tell: Callable[[str], None] = lambda text: None) -> bool:
+    """False when this very film is there and whole. Otherwise an error says why it cannot be made: another film has
+    its name, another process makes it, an interrupted run left something of another film, or nothing can be written
     there."""
-    identity, outputs = job.identity(weights.weights_hash), job.outputs
+    identity, outputs, force = job.identity(weights.weights_hash), job.outputs, job.request.force
     if outputs.base is None:
-        job.check_tools(keeping.tell)
+        job.check_tools(tell)
         return True
     work = Work(outputs)
     if _finish(work, outputs, identity) or (not force and manifest.standing(outputs, identity) is Standing.DONE):
         _clear(work, identity)
         return False
     check_free(work.lock, work.film)
-    left = begun(work, identity, keeping)
-    if (
-        not force
-        and manifest.standing(outputs, identity, begun=left is not None or work.folder.exists()) is Standing.TAKEN
-    ):
+    left = begun(work, job, identity)
+    known = left is not None or work.folder.exists()
+    if not force and manifest.standing(outputs, identity, begun=known) is Standing.TAKEN:
         raise manifest.refuse(outputs, identity)
     outputs.check_writable()
-    job.check_tools(keeping.tell)
+    job.check_tools(tell)
     return True
 
 
-def begun(work: Work, identity: Identity, keeping: Keeping) -> Checkpoint | None:
-    """What an interrupted run of this very film left; a UsageError if it is of another one, or not whole."""
-    if keeping.restart:
-        return None
-    left = work.read()
+def begun(work: Work, job: Job, identity: Identity) -> Checkpoint | None:
+    """What an interrupted run of this very film left, if it may be resumed; a UsageError if what is there is of another
+    film, or not whole."""
+    left = work.read() if job.request.resume else None
     if left:
         work.check(left, identity)
     return left

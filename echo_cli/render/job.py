@@ -5,7 +5,7 @@ it is `film`, and whether it needs to be made is `decide`.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from echo_cli import __version__
@@ -75,6 +75,10 @@ class Job:
             elif decides is Decides.ENCODING and not self.outputs.film.encoder:
                 settings["encoding"] = self.encoding.arguments()
         return Identity(storyboard_hash(self.storyboard), weights, self.seed, settings, __version__)
+
+    def resuming(self) -> "Job":
+        """The same, whatever was to become of older work: this process has begun it."""
+        return replace(self, request=replace(self.request, resume=True))
 
     def check_tools(self, tell: Callable[[str], None]) -> None:
         """Whether ffmpeg can do what is asked: a moment now instead of a failure after the last block."""

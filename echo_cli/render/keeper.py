@@ -1,70 +1,145 @@
-"""Keeps a film that is being made from being lost: one writer, checkpoints when they are due, and the way back to them.
+"""One run at a film, and what is kept of it: one writer, checkpoints when they are due, and the way back to them.
 
 Between two blocks it gathers what the future depends on (the rollout's state, the decoder's, the place in film and
 trace) and notes it; what the state means, those know whose it is. It says what it does to whoever listens.
 """
 
+import datetime
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
 import torch
 
 from echo_cli.errors import Damaged, EchoError
-from echo_cli.files import flush, own, partial, told_as_output
-from echo_cli.render.decide import Keeping, begun
+from echo_cli.files import own, partial, told_as_output
+from echo_cli.render.decide import begun
 from echo_cli.render.job import Job
 from echo_cli.render.lock import OneWriter
+from echo_cli.render.made import Kept
 from echo_cli.render.progress import size
 from echo_cli.render.resume import Cadence, Checkpoint, Work
+from echo_cli.render.signals import Interruption
 from echo_cli.rollout.rollout import Begun, BlockResult
 from echo_cli.runtime import Runtime
 from echo_cli.state import Nest, copied, moved, size_of
 from echo_cli.state_files import Stored, read_state, write_state
-from echo_cli.trace.records import Times
-from echo_cli.trace.writer import TraceWriter
+from echo_cli.trace.records import Header, Times
+from echo_cli.trace.writer import Trace, TraceWriter
 from echo_cli.video import segments
 from echo_cli.video.segments import SegmentedFilm
+from echo_cli.video.subtitles import Subtitles
+from echo_cli.video.target import Images, Mp4
+from echo_cli.video.writer import FilmWriter, PictureSink
 
 TWICE = 2 << 30  # bytes of state that may be held twice, so that they are written while the film goes on
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What was kept in one sitting: how often, how much at most, how much it could have become, and how many seconds
-    the film waited for it."""
+class Sitting:
+    """One run at a film, from beginning to end. This one keeps nothing: a film on standard output is made at once."""
 
-    checkpoints: int = 0
-    bytes: int = 0
-    bound: int = 0
-    seconds: float = 0.0
+    def __init__(self, job: Job) -> None:
+        self.kept, self.sittings = Kept(), 1
+        self.started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        self._job, self._began = job, time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing was kept."""
+
+    @property
+    def begun(self) -> Begun | None:
+        """Where an earlier sitting stopped, for the rollout."""
+        return None
+
+    @property
+    def decoder(self) -> Nest:
+        """The decoder's state there."""
+        return None
+
+    @property
+    def times(self) -> Times:
+        """Milliseconds by part of a block, of earlier sittings."""
+        return Times(0.0, 0.0, 0.0, 0.0)
+
+    @property
+    def wall_seconds(self) -> float:
+        """Of all sittings so far."""
+        return time.monotonic() - self._began
+
+    def film(self) -> PictureSink:
+        """Where the film's pictures go."""
+        return FilmWriter(self._job.outputs.film, *self._job.size, **film_options(self._job))
+
+    def trace(self, header: Header) -> Trace:
+        return TraceWriter(self._job.outputs.trace, header) if self._job.outputs.trace else Trace()
+
+    def check(self) -> None:
+        """Before anything is written: an OutputError if the film is no longer ours."""
+
+    def due(self) -> bool:
+        """Between two blocks: whether it is time to write a checkpoint. An OutputError if the film is no longer ours,
+        or if the last checkpoint could not be written."""
+        return False
+
+    def keep(self, result: BlockResult, decoder: Nest, trace: Trace, times: Times, wait: bool = False) -> None:
+        """Write a checkpoint: everything up to this block is made and written. The film goes on meanwhile, unless it
+        shall wait, or the state is too large to be held twice."""
+
+    def settle(self) -> None:
+        """The last checkpoint is written, or an error says why not."""
+
+    def forget(self) -> None:
+        """The film is whole: from here on nobody resumes it."""
+
+    def stopped(self, interruption: Interruption, done: str) -> None:
+        """The run ends here if it was asked to; `done` says how far it has come."""
+        interruption.check(done, "A film on standard output cannot be resumed. Run it again, or write to a file "
+                                 "with -o.")
 
 
-class Keeper:
-    """While open, the only writer of the job's film. `left` is what an interrupted run of it had noted, if there was
-    one."""
+def sitting(job: Job, weights: str, runtime: Runtime, tell: Callable[[str], None]) -> Sitting:
+    return Sitting(job) if job.outputs.base is None else Keeper(job, weights, runtime, tell)
 
-    def __init__(self, job: Job, weights: str, runtime: Runtime, started: str, keeping: Keeping) -> None:
-        self.work, self.kept = Work(job.outputs), Kept()
-        self._job, self._identity, self._runtime, self._keeping = job, job.identity(weights), runtime, keeping
-        self._cadence, self._began = Cadence(keeping.every), time.monotonic()
+
+def film_options(job: Job) -> dict[str, Any]:
+    """What both writers of films want to know."""
+    return {"fps": job.timeline.geometry.fps, "encoding": job.encoding, "scale": job.scale,
+            "burn": job.captions if job.subtitles is Subtitles.BURN else (), "title": job.storyboard.title}
+
+
+class Keeper(Sitting):
+    """While open, the only writer of the job's film. What an interrupted run of it has noted is resumed."""
+
+    def __init__(self, job: Job, weights: str, runtime: Runtime, tell: Callable[[str], None]) -> None:
+        super().__init__(job)
+        self.work = Work(job.outputs)
+        self._identity, self._runtime, self._tell = job.identity(weights), runtime, tell
+        self._cadence = Cadence(job.request.checkpoint_every)
         self._lock, self._stack = OneWriter(self.work.lock, self.work.film), ExitStack()
-        self.left: Checkpoint | None = None
-        self._started, self._state = started, None
+        self._left: Checkpoint | None = None
+        self._state: dict[str, Nest] | None = None
+        self._film: SegmentedFilm | None = None
+        self._bound = 0
         self._writer = ThreadPoolExecutor(1, "echo-keeper")
         self._pending: Future[int] | None = None
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(self._lock)
-            self.left = begun(self.work, self._identity, self._keeping)
-            if self.left is None:
+            self._left = begun(self.work, self._job, self._identity)
+            if self._left is None:
                 self.work.discard()  # what a killed run left before it noted anything, or what is not wanted any more
             else:
-                self._go_on(self.left, stack)
+                self._resume(self._left, stack)
             if self._job.outputs.trace:
                 own(partial(self._job.outputs.trace))  # whoever wrote it may not know yet that he is counted as dead
             self._stack = stack.pop_all()
@@ -92,48 +167,47 @@ class Keeper:
 
     @property
     def begun(self) -> Begun | None:
-        """For the rollout."""
-        return Begun(self.left.block, self._state["rollout"]) if self.left and self._state else None
+        return Begun(self._left.block, self._state["rollout"]) if self._left and self._state else None
 
     @property
     def decoder(self) -> Nest:
         return moved(self._state["decoder"], self._runtime.device) if self._state else None
 
     @property
+    def times(self) -> Times:
+        return self._left.times if self._left else super().times
+
+    @property
     def wall_seconds(self) -> float:
-        """Of all sittings so far."""
-        return (self.left.wall_seconds if self.left else 0.0) + time.monotonic() - self._began
+        return (self._left.wall_seconds if self._left else 0.0) + super().wall_seconds
 
-    @property
-    def started(self) -> str:
-        """When the first sitting began."""
-        return self.left.started if self.left else self._started
+    def film(self) -> PictureSink:
+        target = self._job.outputs.film
+        assert isinstance(target, Mp4 | Images), "what cannot be resumed has no keeper"
+        self._film = SegmentedFilm(target, self.work.folder, *self._job.size,
+                                   **film_options(self._job), written=self._left.pictures if self._left else None)
+        return self._film
 
-    @property
-    def sittings(self) -> int:
-        return (self.left.sittings if self.left else 0) + 1
+    def trace(self, header: Header) -> Trace:
+        path, written = self._job.outputs.trace, self._left.trace if self._left else None
+        return TraceWriter(path, header, written) if path else Trace()
 
     def check(self) -> None:
-        """Before anything is written: an OutputError if the film is no longer ours."""
         self._lock.check()
 
     def due(self) -> bool:
-        """Between two blocks: whether it is time to keep what there is. An OutputError if the film is no longer ours,
-        or if what was to be kept could not be."""
         self.check()
         if self._pending and self._pending.done():
             self.settle()
         return self._cadence.due and self._pending is None
 
-    def keep(self, result: BlockResult, decoder: Nest, film: SegmentedFilm, trace: TraceWriter | None, times: Times,
-             wait: bool = False) -> None:
-        """Note that everything up to this block is made and written. The note is written while the film goes on, unless
-        it shall wait, or the state is too large to be held twice."""
+    def keep(self, result: BlockResult, decoder: Nest, trace: Trace, times: Times, wait: bool = False) -> None:
+        assert self._film is not None
         self.settle()
         began, block = time.monotonic(), result.block.index + 1
         state = {"rollout": result.state(), "decoder": decoder}
         size_ = size_of(state)
-        mark, traced = film.mark(), trace.written() if trace else None
+        mark = self._film.mark()
         checkpoint = Checkpoint(
             self._identity.plain(),
             _machine(self._job, self._runtime),
@@ -142,7 +216,7 @@ class Keeper:
             len(self._job.timeline.blocks),
             {"file": f"state-{block:06d}-{self.sittings}.safetensors"},
             None,
-            traced,
+            trace.written(),
             times,
             self.wall_seconds,
             self.started,
@@ -154,7 +228,7 @@ class Keeper:
             self._pending = written  # only now: nobody ever waits for one that failed here
         else:
             self._pending = self._writer.submit(self._write, checkpoint, copied(state), mark, trace)
-        self._film, self._bound = film, result.bytes + size_of(decoder)
+        self._bound = result.bytes + size_of(decoder)
         spent = time.monotonic() - began
         self._cadence.saved(spent)
         self.kept = replace(self.kept, seconds=self.kept.seconds + spent)
@@ -162,12 +236,12 @@ class Keeper:
             self.settle()
 
     def settle(self) -> None:
-        """What was being kept is kept, or it is said why not."""
         if self._pending is None:
             return
         pending, self._pending = self._pending, None
         began = time.monotonic()
         written = pending.result()
+        assert self._film is not None
         self._film.rely()
         picture = 3 * self._job.size[0] * self._job.size[1]
         noted = self.work.note.stat().st_size
@@ -176,14 +250,12 @@ class Keeper:
         self.kept = Kept(self.kept.checkpoints + 1, max(self.kept.bytes, written), max(self.kept.bound, bound),
                          self.kept.seconds + time.monotonic() - began)
 
-    def _write(self, checkpoint: Checkpoint, state: Nest, mark: segments.Mark, trace: TraceWriter | None) -> int:
+    def _write(self, checkpoint: Checkpoint, state: Nest, mark: segments.Mark, trace: Trace) -> int:
         """Everything on the disk, the note last; its bytes."""
         self.check()
         stored = write_state(self.work.folder / checkpoint.state["file"], state)
         pictures = mark.written()
-        if trace:
-            with told_as_output(trace.path):
-                flush(partial(trace.path))
+        trace.flush()
         checkpoint = replace(checkpoint, pictures=pictures, state={
             **checkpoint.state, "bytes": stored.bytes, "sha256": stored.sha256, "nest": stored.nest})
         self.check()
@@ -191,15 +263,15 @@ class Keeper:
         return stored.bytes + noted + pictures.rest * 3 * self._job.size[0] * self._job.size[1]
 
     def forget(self) -> None:
-        """The film is whole: from here on nobody goes on with it."""
         with told_as_output(self.work.film):
             self.work.note.unlink(missing_ok=True)
 
-    def told(self) -> str:
-        """What an interruption leaves."""
-        return f"kept {size(self.kept.bytes)} in {self.work.folder} (never more than {size(self.kept.bound)})"
+    def stopped(self, interruption: Interruption, done: str) -> None:
+        kept = f"kept {size(self.kept.bytes)} in {self.work.folder} (never more than {size(self.kept.bound)})"
+        interruption.check(f"{done}; {kept}")
 
-    def _go_on(self, left: Checkpoint, stack: ExitStack) -> None:
+    def _resume(self, left: Checkpoint, stack: ExitStack) -> None:
+        self.started, self.sittings = left.started, left.sittings + 1
         here = _machine(self._job, self._runtime)
         self.work.check(left, self._identity, {name: here[name] for name in ("device", "dtype", "torch", "compiled")})
         stored = Stored(left.state["bytes"], left.state["sha256"], left.state["nest"])
@@ -208,13 +280,13 @@ class Keeper:
         if (threads := left.machine["threads"]) != here["threads"]:
             stack.callback(torch.set_num_threads, here["threads"])
             torch.set_num_threads(threads)
-        told = f"{self.work.film}: going on after {left.told}"
+        message = f"{self.work.film}: going on after {left.told}"
         if left.machine["processor"] != here["processor"]:
-            told += (
+            message += (
                 f"; begun on {left.machine['processor']}, and this is {here['processor']}: from here on, pictures may "
                 "differ in their last bits"
             )
-        self._keeping.tell(told)
+        self._tell(message)
 
 
 def _machine(job: Job, runtime: Runtime) -> dict[str, Any]:

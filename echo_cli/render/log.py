@@ -131,6 +131,10 @@ class Logged(Progress):
         self._teller.say(text)
         self._log.line(text)
 
+    def warn(self, text: str) -> None:
+        self._teller.warn(text)
+        self._log.line(text)
+
     def failed(self, message: str) -> None:
         self._teller.failed(message)
 

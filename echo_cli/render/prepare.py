@@ -95,7 +95,7 @@ def prepared(request: Request, written: Storyboard, spec: ModelSpec) -> Prepared
 
 def _subtitles(request: Request, storyboard: Storyboard, outputs: Outputs) -> Subtitles:
     streamed = isinstance(outputs.film, Stdout)
-    if request.subtitles == Subtitles.SRT and streamed:
+    if request.subtitles == "srt" and streamed:
         raise UsageError("a film on standard output has no file beside it for subtitles",
                          "Use --subtitles burn, or write to a file with -o.")
     if request.subtitles is not None:

@@ -125,14 +125,28 @@ class Progress:
     every = EVERY
 
     def say(self, text: str) -> None:
-        """A line for eyes, between those of progress."""
+        """A line for people, between those of progress."""
         print(text, file=sys.stderr, flush=True)
+
+    def warn(self, text: str) -> None:
+        """A line that is printed even where everything else is quiet."""
+        self.say(text)
 
     def tell(self, step: Step, rate: float, left: float) -> None:
         """One line, or whatever stands for it."""
 
     def failed(self, message: str) -> None:
         """The run ends before the film does."""
+
+
+class Quiet(Progress):
+    """Prints nothing but warnings."""
+
+    def say(self, text: str) -> None:
+        """Not even this."""
+
+    def warn(self, text: str) -> None:
+        super().say(text)
 
 
 class Plain(Progress):
@@ -226,7 +240,9 @@ class Bar(Progress):
 
 def progress_of(style: Style, quiet: bool = False) -> Progress:
     """The teller for a style; `auto` looks at the terminal. Open Job Description has its lines on standard output."""
-    if quiet or style is Style.NONE:
+    if quiet:
+        return Quiet()
+    if style is Style.NONE:
         return Progress()
     if style is Style.AUTO:
         style = Style.BAR if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else Style.PLAIN

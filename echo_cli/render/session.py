@@ -1,131 +1,160 @@
-"""One process that makes films one after another: the model stays loaded, and no film's failure is another's.
+"""One process that makes films one after another: load, budget, decide, make. The model stays loaded between them.
 
-Both engines work through it. It knows no list of films and no order: whoever hands them over does.
+`generate` is a session of one film; batches, Ray actors, benches and the Python API use the same. It knows no list of
+films, no order and no outcomes: an error is raised. torch is imported when there is a film to make.
 """
 
-import gc
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-
-from echo_cli.errors import EchoError, Exit, OutputError
-from echo_cli.faults import details, known
-from echo_cli.models.backend import Backend
-from echo_cli.models.loaders import load_backend
+from echo_cli.errors import EchoError, OutputError
+from echo_cli.models.loaders import known_digest, load_backend
 from echo_cli.models.registry import spec_named
 from echo_cli.models.running import Running
-from echo_cli.render import budget as room
-from echo_cli.render.batch.outcome import WORTH_RETRYING, Film, Outcome, Status, failed, skipped
-from echo_cli.render.decide import Keeping, needed
-from echo_cli.render.film import Made, make
+from echo_cli.render.decide import KnownWeights, needed
 from echo_cli.render.job import Job
 from echo_cli.render.lock import check_free
+from echo_cli.render.made import Made
+from echo_cli.render.manifest import Standing, standing
 from echo_cli.render.progress import Progress
 from echo_cli.render.resume import Work
 from echo_cli.render.signals import Interruption
-from echo_cli.runtime import Runtime
 
-LONGEST_WAIT = 30.0  # seconds before another attempt; the first waits one, each later one twice as long
+if TYPE_CHECKING:
+    from numpy import ndarray
+
+    from echo_cli.models.backend import Backend
+    from echo_cli.rollout.rollout import BlockResult
+    from echo_cli.runtime import Runtime
 
 
-class Studio:
-    """Holds one model at a time, and an error as well as a model: what cannot be loaded is not tried for every film.
-    `patience` is how long it waits for another process that makes the very film, and may be dead."""
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model on its device."""
 
-    def __init__(self, retries: int = 0, patience: float = 0.0) -> None:
-        self._retries = retries
-        self._patience = patience
-        self._runtime: Runtime | None = None
-        self._loaded: Backend | Exception | None = None
-        self._of: tuple[str, Running] | None = None  # which model was loaded, and how it was to be run
-        self._pixels = 0  # of the largest pictures that it has room for
+    backend: "Backend"
+    runtime: "Runtime"
 
-    def make(self, film: Film, progress: Progress, interruption: Interruption) -> Outcome:
-        """Whatever happens to the film, told as its outcome."""
-        for attempt in range(1, self._retries + 2):
-            outcome, worth = self._attempt(film, attempt, progress, interruption)
-            if not worth or attempt > self._retries:
-                break
-            progress.say(
-                f"{film.source}: {outcome.message}; attempt {attempt + 1} of {self._retries + 1} follows"
-            )
-            _free()
-            _wait(min(2.0 ** (attempt - 1), LONGEST_WAIT), interruption)
-        return outcome
+    def unknown_words(self, job: Job) -> list[str]:
+        """Words of the job's prompts that the model has never met, each once."""
+        return list(dict.fromkeys(word for scene in job.storyboard.scenes
+                                  for word in self.backend.text.unknown_words(scene.prompt)))
 
-    def _attempt(
-        self, film: Film, attempt: int, progress: Progress, interruption: Interruption
-    ) -> tuple[Outcome, bool]:
-        """What became of it, and whether trying again may help; no tensor of a failure outlives this."""
-        begun, where, request = False, str(film.job.outputs.film.path), film.job.request
-        # what a failed attempt left is gone on with, whatever was to become of older work
-        keeping = Keeping(request.checkpoint_every, not request.resume and attempt == 1, progress.say)
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """The model that is loaded, or the error that loading it ended with: what cannot be loaded is not tried for every
+    film. `pixels` are those of the largest pictures that it has room for."""
+
+    wanted: tuple[str, Running, str, str]
+    pixels: int
+    outcome: Loaded | Exception
+
+
+class Session:
+    """Holds one model at a time. `patience` is how many seconds it waits for another process that makes the same film,
+    and may be dead. A model that is `given` is used for every film."""
+
+    def __init__(self, patience: float = 0.0, given: Loaded | None = None) -> None:
+        self._patience, self._given = patience, given
+        self._row: _Row | None = None
+        self._hashes: dict[str, str | None] = {}
+
+    def done(self, job: Job) -> bool:
+        """Whether the film is there; False also where only loading the model can tell, or `make` will raise an error.
+        No model is loaded."""
         try:
-            interruption.check("before the first block")
-            self._wait_for_writer(film.job, interruption)
-            backend = self._backend(film.job, progress)
-            if not needed(film.job, backend, request.force, keeping):
-                return skipped(film), False
-            begun = True
-            made = make(film.job, backend, self._running(film.job), progress, interruption, keeping)
-            return _outcome(film, made, backend, attempt), False
-        except Exception as error:  # one bad film does not stop the rest
-            problem = known(error)
-            fault = None if problem else details(error)
-            problem = problem or EchoError(f"{film.source}: {type(error).__name__}: {error}")
-            return (failed(film.number, film.source, problem, film=where, attempts=attempt, fault=fault),
-                    begun and problem.exit_code in WORTH_RETRYING)
+            weights = self._weights(job.model)
+        except EchoError:  # raised when the model is loaded
+            return False
+        return (weights is not None and not job.request.force
+                and standing(job.outputs, job.identity(weights)) is Standing.DONE
+                and not needed(job, KnownWeights(weights)))
+
+    def make(self, job: Job, progress: Progress, interruption: Interruption,
+             ready: Callable[[Loaded], None] = lambda loaded: None) -> Made | None:
+        """The film, or None if it was there already. `ready` is called between loading and making, if it is made."""
+        weights = None if self._given else self._weights(job.model)
+        self._wait_for_writer(job, interruption)
+        if weights is not None and not needed(job, KnownWeights(weights), progress.say):
+            return None
+        interruption.check("before the first block")
+        loaded = self.load(job, progress)
+        if loaded.backend.weights_hash != weights and not needed(job, loaded.backend, progress.say):
+            return None
+        from echo_cli.render.film import make
+
+        ready(loaded)
+        interruption.check("before the first block")
+        return make(job, loaded.backend, loaded.runtime, progress, interruption)
+
+    def blocks(self, job: Job, progress: Progress) -> Iterator[tuple["BlockResult", "ndarray"]]:
+        """The film's blocks and their pictures [picture, height, width, 3] uint8; nothing is written."""
+        from echo_cli.render.preview import blocks
+
+        loaded = self.load(job, progress)
+        yield from blocks(job, loaded.backend, loaded.runtime)
+
+    def load(self, job: Job, progress: Progress) -> Loaded:
+        """The job's model, loaded anew only for another model, or for pictures that it was given no room for."""
+        if self._given:
+            return self._given
+        request, pixels = job.request, job.size[0] * job.size[1]
+        wanted = (job.model, job.running, request.device, request.dtype)
+        if self._row is None or self._row.wanted != wanted or pixels > self._row.pixels:
+            self._row = None
+            release()
+            self._row = _Row(wanted, pixels, _load(job, progress))
+        if isinstance(self._row.outcome, Exception):
+            raise self._row.outcome
+        return self._row.outcome
+
+    def _weights(self, model: str) -> str | None:
+        """The hash of the model's weights; None where only loading can tell."""
+        if model not in self._hashes:
+            self._hashes[model] = known_digest(model)
+        return self._hashes[model]
 
     def _wait_for_writer(self, job: Job, interruption: Interruption) -> None:
+        if job.outputs.base is None:
+            return
         work, until = Work(job.outputs), time.monotonic() + self._patience
         while time.monotonic() < until and interruption.by is None:
             try:
                 return check_free(work.lock, work.film)
             except OutputError:
-                _wait(1.0, interruption)
-
-    def _running(self, job: Job) -> Runtime:
-        if self._runtime is None:
-            self._runtime = Runtime.choose(job.request.device, job.request.dtype)
-        return self._runtime
-
-    def _backend(self, job: Job, progress: Progress) -> Backend:
-        """The job's model, loaded anew only for another model, or for pictures that it was given no room for."""
-        wanted, pixels = (job.model, job.running), job.size[0] * job.size[1]
-        if self._of != wanted or pixels > self._pixels:
-            self._of, self._pixels, self._loaded = None, 0, None
-            _free()
-            model, runtime = job.model, self._running(job)
-            # a smaller film may fit if this cannot
-            running, need = room.choose(job, spec_named(model), runtime, job.running)
-            if need:
-                progress.say(need)
-            try:
-                self._loaded = load_backend(model, runtime, running)
-            except Exception as error:
-                self._loaded = error
-            self._of, self._pixels = wanted, pixels
-        if isinstance(self._loaded, Exception):
-            raise self._loaded
-        return self._loaded
+                wait(1.0, interruption)
 
 
-def _outcome(film: Film, made: Made, backend: Backend, attempts: int) -> Outcome:
-    prompts = (scene.prompt for scene in film.job.storyboard.scenes)
-    unknown = dict.fromkeys(word for prompt in prompts for word in backend.text.unknown_words(prompt))
-    return Outcome(film.number, film.source, Status.MADE, Exit.DONE, str(film.job.outputs.film.path),
-                   made.outputs["film"].sha256, made.pictures, made.seconds, round(made.wall_seconds, 3),
-                   made.sittings, attempts, unknown_words=tuple(unknown))
+def _load(job: Job, progress: Progress) -> Loaded | Exception:
+    """A device that is not there, or a film that does not fit, is raised: another film may. So is an interruption."""
+    from echo_cli.render import budget
+    from echo_cli.runtime import Runtime
+
+    runtime = Runtime.choose(job.request.device, job.request.dtype)
+    running, need = budget.choose(job, spec_named(job.model), runtime, job.running)
+    if need:
+        progress.say(need)
+    try:
+        return Loaded(load_backend(job.model, runtime, running), runtime)
+    except Exception as error:
+        return error
 
 
-def _free() -> None:
-    """What a film that failed still held, on host and device."""
+def release() -> None:
+    """Give back what a film that failed, or a model that is no longer wanted, still held on host and device."""
+    import gc
+
+    import torch
+
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
-def _wait(seconds: float, interruption: Interruption) -> None:
+def wait(seconds: float, interruption: Interruption) -> None:
     until = time.monotonic() + seconds
     while interruption.by is None and time.monotonic() < until:
         time.sleep(min(0.1, seconds))

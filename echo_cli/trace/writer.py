@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from echo_cli.errors import Damaged
-from echo_cli.files import partial, publish, told_as_output
+from echo_cli.files import flush, partial, publish, told_as_output
 from echo_cli.trace.records import (
     FORMAT,
     VERSION,
@@ -47,7 +47,46 @@ class Written:
     times: Times = Times(0.0, 0.0, 0.0, 0.0)
 
 
-class TraceWriter:
+class Trace:
+    """Is told what a run does, block by block. This one, for a film without a trace, writes nothing down."""
+
+    def scene(self, record: SceneRecord) -> None:
+        """A scene opens: call it before its first block."""
+
+    def recall_frame(self, record: RecallFrameRecord) -> None:
+        """A scene closed: how it will be remembered."""
+
+    def block(self, record: BlockRecord) -> None:
+        """A block was rendered. Its line waits for `measure` unless the record has its measured part already."""
+
+    def measure(self, block: int, measured: Measured) -> None:
+        """The device values of an earlier block have arrived."""
+
+    def written(self) -> Written | None:
+        """Where the file stands; every block must have been measured. Flush the file before you rely on it."""
+        return None
+
+    def flush(self) -> None:
+        """All that is written is on the disk."""
+
+    def finish(self, wall_seconds: float) -> Totals | None:
+        """Every block is in and measured."""
+        return None
+
+    def publish(self) -> None:
+        """Give the file its final name."""
+
+    def close(self) -> None:
+        """The run ends before the film does: write what is still waiting, and keep the `.partial` file."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
+
+
+class TraceWriter(Trace):
     """Owns the `.partial` file from its creation to `publish` (or `close`, which leaves it as it is). With `written`
     it continues the existing file, or raises Damaged if that is not the file that was written."""
 
@@ -69,7 +108,6 @@ class TraceWriter:
             self._file.flush()
 
     def scene(self, record: SceneRecord) -> None:
-        """A scene opens: call it before its first block."""
         self._scenes += 1
         self._add(record)
 
@@ -77,7 +115,6 @@ class TraceWriter:
         self._add(record)
 
     def block(self, record: BlockRecord) -> None:
-        """A block was rendered. Its line waits for `measure` unless the record has its measured part already."""
         self._blocks += 1
         self._peak_tokens = max(self._peak_tokens, record.layout.tokens)
         self._peak_bytes = max(self._peak_bytes, sum(record.bytes.values()))
@@ -86,7 +123,6 @@ class TraceWriter:
         self._add(record)
 
     def measure(self, block: int, measured: Measured) -> None:
-        """The device values of an earlier block have arrived."""
         for slot, record in enumerate(self._waiting):
             if isinstance(record, BlockRecord) and record.block == block and record.measured is None:
                 self._count(record, measured)
@@ -95,13 +131,16 @@ class TraceWriter:
         raise ValueError(f"block {block} is not waiting to be measured")
 
     def written(self) -> Written:
-        """Where the file stands; every block must have been measured. Flush the file before you rely on it."""
         if self._waiting:
             raise ValueError(f"the trace cannot be marked here: still unmeasured is {self._waiting[0]}")
         with told_as_output(self.path):
             self._file.flush()
             return Written(self._file.tell(), self._hash.hexdigest(), self._blocks, self._scenes, self._peak_tokens,
                            self._peak_bytes, self._times)
+
+    def flush(self) -> None:
+        with told_as_output(self.path):
+            flush(partial(self.path))
 
     def finish(self, wall_seconds: float) -> Totals:
         """Every block is in and measured: add the totals. The trace is complete, but has no final name yet."""
@@ -115,23 +154,15 @@ class TraceWriter:
         return totals
 
     def publish(self) -> None:
-        """Give the file its final name."""
         publish(self.path)
 
     def close(self) -> None:
-        """The run ends before the film does: write what is still waiting, and keep the `.partial` file."""
         if self._file.closed:
             return
         with told_as_output(self.path):
             while self._waiting:
                 self._write(self._waiting.popleft())
             self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        self.close()
 
     def _count(self, record: BlockRecord, measured: Measured) -> None:
         segments = len(record.layout.segments)

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -24,6 +25,28 @@ from echo_cli.video.subtitles import Caption, burning
 from echo_cli.video.target import Output, Stdout, Target
 
 WAITING = 3  # writes that may wait for the encoder; a write is a block's pictures
+
+
+class PictureSink(Protocol):
+    """Takes pictures in order and makes a film of them. Leaving the `with` before `publish` leaves no film that looks
+    finished."""
+
+    @property
+    def pictures(self) -> int:
+        """How many it has."""
+
+    def write(self, pictures: np.ndarray) -> None:
+        """`pictures` [picture, height, width, 3] uint8."""
+
+    def finish(self) -> Output | None:
+        """All pictures are in: the film is whole, but has no name yet."""
+
+    def publish(self) -> None:
+        """Give it its name."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
 
 
 class FilmWriter:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -17,11 +18,12 @@ import torch
 from echo_cli.errors import Damaged, EchoError, Interrupted, OutOfMemory, OutputError, UsageError
 from echo_cli.files import sha256
 from echo_cli.render import resume
-from echo_cli.render.decide import Keeping, Told, needed
-from echo_cli.render.film import Made, make
+from echo_cli.render.decide import KnownWeights, needed
+from echo_cli.render.film import make
 from echo_cli.render.job import Job
 from echo_cli.render.keeper import Keeper
 from echo_cli.render.lock import OneWriter
+from echo_cli.render.made import Made
 from echo_cli.render.progress import Progress, Step
 from echo_cli.render.resume import Cadence, Work
 from echo_cli.render.signals import Interruption
@@ -32,7 +34,20 @@ from echo_cli.video import segments
 from .stage import WEIGHTS, backend, job
 
 CPU = Runtime(torch.device("cpu"), torch.float32)
-NEVER = Keeping(every=0)
+
+
+class Keeping(NamedTuple):
+    """How the runs of a test keep what they make."""
+
+    every: float | None = 0
+    restart: bool = False
+    tell: Callable[[str], None] = lambda text: None
+
+    def asked(self, task: Job) -> Job:
+        return replace(task, request=replace(task.request, checkpoint_every=self.every, resume=not self.restart))
+
+
+NEVER = Keeping()
 
 
 @pytest.fixture(autouse=True)
@@ -60,16 +75,18 @@ class Stopping(Progress):
 
 
 def made(task: Job, keeping: Keeping = NEVER, progress: Progress | None = None, model=None) -> Made:
+    progress = progress or Progress()
+    progress.say = keeping.tell
     with Interruption(lambda text: None) as interruption:
-        return make(task, model or backend(), CPU, progress or Progress(), interruption, keeping)
+        return make(keeping.asked(task), model or backend(), CPU, progress, interruption)
 
 
 def stopped(task: Job, block: int, keeping: Keeping = NEVER) -> Interrupted:
     """A run that a signal stops when it has written so many blocks, one block later."""
     with Interruption(lambda text: None) as interruption, pytest.raises(Interrupted) as caught:
-        make(
-            task, backend(), CPU, Stopping(block, lambda: setattr(interruption, "by", "SIGTERM")), interruption, keeping
-        )
+        stopping = Stopping(block, lambda: setattr(interruption, "by", "SIGTERM"))
+        stopping.say = keeping.tell
+        make(keeping.asked(task), backend(), CPU, stopping, interruption)
     return caught.value
 
 
@@ -260,14 +277,14 @@ def test_another_film_is_refused_with_its_reason(tmp_path: Path, choices: dict, 
     stopped(job(place), 3)
     before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
     other = job(place, **choices)
-    for attempt in (lambda: needed(other, Told(WEIGHTS)), lambda: made(other)):
+    for attempt in (lambda: needed(other, KnownWeights(WEIGHTS)), lambda: made(other)):
         with pytest.raises(
             UsageError, match="was begun as something else, and interrupted after block 4 of 6"
         ) as caught:
             attempt()
         assert why in caught.value.message and "--restart" in caught.value.hint and caught.value.exit_code == 2
     assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
-    assert needed(other, Told(WEIGHTS), keeping=Keeping(restart=True))
+    assert needed(Keeping(restart=True).asked(other), KnownWeights(WEIGHTS))
     assert made(other, Keeping(restart=True)).sittings == 1 and not (place / "film.resume").exists()
 
 
@@ -275,11 +292,11 @@ def test_other_weights_version_device_or_shape_are_refused(tmp_path: Path, monke
     place = folder(tmp_path)
     stopped(job(place), 3)
     with pytest.raises(UsageError, match="other weights"):
-        needed(job(place), Told("1" * 64))
+        needed(job(place), KnownWeights("1" * 64))
     with pytest.raises(UsageError, match="other weights"):
         made(job(place), model=replace(backend(), weights_hash="1" * 64))
     with pytest.raises(UsageError, match=r"it was film.mp4, now film_%d.png"):
-        needed(job(place, name="film_%d.png"), Told(WEIGHTS))
+        needed(job(place, name="film_%d.png"), KnownWeights(WEIGHTS))
     for fact, value, why in (
         ("torch", "9.9", "torch was 9.9, now"),
         ("dtype", "bfloat16", "dtype was bfloat16, now float32"),
@@ -291,7 +308,7 @@ def test_other_weights_version_device_or_shape_are_refused(tmp_path: Path, monke
             made(job(place))
     monkeypatch.setattr("echo_cli.render.job.__version__", "0.9.9")
     with pytest.raises(UsageError, match=r"version was .*, now 0.9.9"):
-        needed(job(place), Told(WEIGHTS))
+        needed(job(place), KnownWeights(WEIGHTS))
 
 
 def rewrite(place: Path, change) -> None:
@@ -338,13 +355,13 @@ def test_a_note_that_was_cut_or_changed_anywhere_is_refused(tmp_path: Path) -> N
     for each in harmed(content, 100):
         note.write_bytes(each)
         with refused(place):
-            needed(job(place), Told(WEIGHTS))
+            needed(job(place), KnownWeights(WEIGHTS))
     other = content.replace(b'"version": 1', b'"version": 2')
     for each in (b"[]", b"null", b"{}", b'{"sha256": 1}', b"\xff\xfe", b"[" * 100_000, other):
         note.write_bytes(each)
         with refused(place):
-            needed(job(place), Told(WEIGHTS))
-    assert needed(job(place), Told(WEIGHTS), keeping=Keeping(restart=True))
+            needed(job(place), KnownWeights(WEIGHTS))
+    assert needed(Keeping(restart=True).asked(job(place)), KnownWeights(WEIGHTS))
 
 
 @pytest.mark.parametrize(
@@ -387,7 +404,7 @@ def test_what_no_run_noted_is_in_nobodys_way(tmp_path: Path, unstruck: str) -> N
     place = folder(tmp_path)
     (place / "film.resume").mkdir()
     (place / "film.resume" / "segment-000000-abcd.mp4").write_bytes(b"left by a kill")
-    assert needed(job(place), Told(WEIGHTS)) and made(job(place)).outputs["film"].sha256 == unstruck
+    assert needed(job(place), KnownWeights(WEIGHTS)) and made(job(place)).outputs["film"].sha256 == unstruck
 
 
 # Beside other films and other processes
@@ -400,12 +417,12 @@ def test_a_film_that_is_made_anew_stays_until_the_new_one_is_whole(tmp_path: Pat
     stopped(job(place), 3)
     assert {name: (place / name).read_bytes() for name in before} == before
     with pytest.raises(OutputError, match="seed was 9, now 5"):
-        needed(job(place), Told(WEIGHTS))
+        needed(job(place), KnownWeights(WEIGHTS))
     # it is there; what was begun over it is of another film and stays
-    assert not needed(job(place, seed=9), Told(WEIGHTS))
+    assert not needed(job(place, seed=9), KnownWeights(WEIGHTS))
     assert (place / "film.resume").exists()
-    assert needed(job(place), Told(WEIGHTS), force=True) and made(job(place)).sittings == 2
-    assert files(place) == set(before) and not needed(job(place), Told(WEIGHTS))
+    assert needed(job(place, force=True), KnownWeights(WEIGHTS)) and made(job(place)).sittings == 2
+    assert files(place) == set(before) and not needed(job(place), KnownWeights(WEIGHTS))
 
 
 @pytest.mark.parametrize("name", ["film.mp4", "%d.png"])
@@ -446,9 +463,9 @@ def test_a_run_killed_as_it_ended_is_finished_when_it_is_asked_for_again(
         with pytest.raises(Killed):
             made(job(place, name=name), keeping)
     (place / "film.lock").write_text(json.dumps({**json.loads((place / "film.lock").read_text()), "born": "1"}))
-    if needed(job(place, name=name), Told(WEIGHTS), force=True):
+    if needed(job(place, name=name, force=True), KnownWeights(WEIGHTS)):
         made(job(place, name=name))
-    assert not needed(job(place, name=name), Told(WEIGHTS))
+    assert not needed(job(place, name=name), KnownWeights(WEIGHTS))
     assert files(place) == files(whole)
     assert all(
         sha256(place / each) == sha256(whole / each) for each in files(whole) if each.endswith((".png", ".mp4", ".srt"))
@@ -468,7 +485,7 @@ def test_somebody_elses_film_is_not_taken_for_a_half_named_one(tmp_path: Path) -
     (place / "film.manifest.json").rename(place / "film.manifest.json.partial")
     (place / "film.mp4").write_bytes(b"mine")
     with pytest.raises(OutputError, match="exists"):
-        needed(job(place), Told(WEIGHTS))
+        needed(job(place), KnownWeights(WEIGHTS))
 
 
 def test_what_is_still_being_written_to_is_discarded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -493,7 +510,7 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     task = job(folder(tmp_path))
     work = Work(task.outputs)
     with OneWriter(work.lock, work.film):
-        for attempt in (lambda: needed(task, Told(WEIGHTS)), lambda: made(task)):
+        for attempt in (lambda: needed(task, KnownWeights(WEIGHTS)), lambda: made(task)):
             with pytest.raises(OutputError, match="is being made by process"):
                 attempt()
     assert made(task).sittings == 1

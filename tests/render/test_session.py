@@ -11,16 +11,17 @@ import torch
 from echo_cli.errors import EchoError, Exit, Interrupted, MissingError, OutOfMemory, OutputError, UsageError
 from echo_cli.models.registry import MODELS
 from echo_cli.models.running import Running
-from echo_cli.render import lock
-from echo_cli.render import session as studio
-from echo_cli.render.batch import local
+from echo_cli.render import budget, lock, session
+from echo_cli.render import film as making
+from echo_cli.render.batch import attempts, local
+from echo_cli.render.batch.attempts import make_film
 from echo_cli.render.batch.outcome import WORST_FIRST, Film, Outcome, Status, exit_code, failed, left
 from echo_cli.render.batch.request import BatchRequest
 from echo_cli.render.batch.tally import Tally
 from echo_cli.render.job import Job
 from echo_cli.render.progress import Progress
 from echo_cli.render.resume import Work
-from echo_cli.render.session import Studio
+from echo_cli.render.session import Session
 from echo_cli.render.signals import Interruption
 from tests.render import stage
 
@@ -30,7 +31,8 @@ SHORT = "scenes: [{id: a, prompt: a red ball, duration: 0.5s}]"
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(MODELS.own, "tiny", stage.ROW)
-    monkeypatch.setattr(studio, "_wait", lambda seconds, interruption: None)
+    monkeypatch.setattr(attempts, "wait", lambda seconds, interruption: None)
+    monkeypatch.setattr(session, "wait", lambda seconds, interruption: None)
 
 
 @pytest.fixture
@@ -38,17 +40,17 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
     """Makes the first makings fail, each in its way; which attempts there were."""
 
     def install(*errors: BaseException) -> list[int]:
-        attempts: list[int] = []
-        make = studio.make
+        tried: list[int] = []
+        make = making.make
 
         def probe(*arguments: object) -> object:
-            attempts.append(len(attempts) + 1)
-            if len(attempts) <= len(errors):
-                raise errors[len(attempts) - 1]
+            tried.append(len(tried) + 1)
+            if len(tried) <= len(errors):
+                raise errors[len(tried) - 1]
             return make(*arguments)
 
-        monkeypatch.setattr(studio, "make", probe)
-        return attempts
+        monkeypatch.setattr(making, "make", probe)
+        return tried
 
     return install
 
@@ -58,7 +60,7 @@ def film(folder: Path, number: int = 1, **options) -> Film:
 
 
 def made(one: Film, retries: int = 0) -> Outcome:
-    return Studio(retries).make(one, Progress(), Interruption())
+    return make_film(Session(), one, retries, Progress(), Interruption())
 
 
 def test_a_film_is_made_and_then_skipped(tmp_path: Path) -> None:
@@ -109,7 +111,7 @@ def test_a_writer_that_was_lost_with_its_machine_is_outwaited(tmp_path: Path, mo
     impatient = made(one)
     assert impatient.exit_code is Exit.OUTPUT and "on gone" in impatient.message
     monkeypatch.setattr(lock, "STALE", 0.5)
-    assert Studio(patience=30.0).make(one, Progress(), Interruption()).status is Status.MADE
+    assert make_film(Session(patience=30.0), one, 0, Progress(), Interruption()).status is Status.MADE
 
 
 def test_a_fault_of_ours_is_told_with_its_traceback(tmp_path: Path, failing: Callable) -> None:
@@ -138,9 +140,10 @@ def test_each_model_is_loaded_once_and_even_when_it_fails(tmp_path: Path, monkey
             raise MissingError("no weights")
         return stage.backend()
 
-    monkeypatch.setattr(studio, "load_backend", load)
-    monkeypatch.setattr(studio, "spec_named", lambda model: stage.SPEC)
-    monkeypatch.setattr(studio.room, "choose", lambda job, spec, runtime, running: (running, None))
+    monkeypatch.setattr(session, "load_backend", load)
+    monkeypatch.setattr(session, "known_digest", lambda model: None)
+    monkeypatch.setattr(session, "spec_named", lambda model: stage.SPEC)
+    monkeypatch.setattr(budget, "choose", lambda job, spec, runtime, running: (running, None))
     films = [film(tmp_path, number) for number in range(1, 7)]
     films = [replace(one, job=replace(one.job, model=model))
              for one, model in zip(films, ["one", "broken", "one", "two", "broken", "two"], strict=True)]
@@ -158,15 +161,15 @@ def test_each_model_is_loaded_once_and_even_when_it_fails(tmp_path: Path, monkey
 
 def test_larger_pictures_come_first_so_that_room_is_found_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, int]] = []
-    choose = studio.room.choose
-    monkeypatch.setattr(studio.room, "choose", lambda job, *rest: asked.append(job.size) or choose(job, *rest))
+    choose = budget.choose
+    monkeypatch.setattr(budget, "choose", lambda job, *rest: asked.append(job.size) or choose(job, *rest))
     sizes = [(64, 32), (96, 64), (64, 64), (96, 64)]
     films = [Film(number, f"{number}.yaml", stage.job(tmp_path, SHORT, f"{number}.mp4", size=size))
              for number, size in enumerate(sizes, 1)]
     assert [outcome.number for outcome in run(films)] == [2, 4, 3, 1] and asked == [(96, 64)]
-    once, again = Studio(), [replace(one, job=replace(one.job, request=replace(one.job.request, force=True)))
+    once, again = Session(), [replace(one, job=replace(one.job, request=replace(one.job.request, force=True)))
                              for one in films[:3]]
-    assert [once.make(one, Progress(), Interruption()).exit_code for one in again] == [0, 0, 0]
+    assert [make_film(once, one, 0, Progress(), Interruption()).exit_code for one in again] == [0, 0, 0]
     assert asked[1:] == [(64, 32), (96, 64)]
 
 
@@ -178,7 +181,7 @@ def test_a_film_too_large_for_the_machine_does_not_fail_smaller_ones(
             raise OutOfMemory("too large")
         return running, "just enough"
 
-    monkeypatch.setattr(studio.room, "choose", choose)
+    monkeypatch.setattr(budget, "choose", choose)
     films = [Film(number, f"{number}.yaml", stage.job(tmp_path, SHORT, f"{number}.mp4", size=size))
              for number, size in ((1, (64, 64)), (2, (96, 64)))]
     assert [(outcome.number, outcome.exit_code) for outcome in run(films)] == [(2, Exit.MEMORY), (1, Exit.DONE)]

@@ -5,10 +5,11 @@ is loaded once.
 from collections.abc import Iterator, Sequence
 
 from echo_cli.models.running import Running
+from echo_cli.render.batch.attempts import make_film
 from echo_cli.render.batch.outcome import Film, Outcome, Status, left
 from echo_cli.render.batch.request import BatchRequest
 from echo_cli.render.batch.tally import Tally
-from echo_cli.render.session import Studio
+from echo_cli.render.session import Session
 from echo_cli.render.signals import Interruption
 
 
@@ -24,9 +25,10 @@ def by_model(films: Sequence[Film]) -> list[Film]:
 def make_films(films: Sequence[Film], batch: BatchRequest, tally: Tally,
                interruption: Interruption) -> Iterator[Outcome]:
     """An outcome for every film, as it comes; a signal, or a failure in a batch that fails fast, leaves the rest."""
-    studio, stopped = Studio(batch.retries), False
+    session, stopped = Session(), False
     for film in by_model(films):
-        outcome = left(film) if stopped else studio.make(film, tally.of(film.number), interruption)
+        outcome = left(film) if stopped else make_film(
+            session, film, batch.retries, tally.of(film.number), interruption)
         tally.over(outcome)
         stopped |= outcome.status is Status.INTERRUPTED or (batch.fail_fast and outcome.status is Status.FAILED)
         yield outcome

@@ -18,12 +18,14 @@ from typing import Any
 
 from echo_cli import __version__
 from echo_cli.errors import EchoError, Interrupted, MissingError, OutOfMemory, UsageError
+from echo_cli.render.batch.attempts import make_film
 from echo_cli.render.batch.local import by_model
 from echo_cli.render.batch.outcome import Film, Outcome, Status, failed, left
 from echo_cli.render.batch.request import BatchRequest
 from echo_cli.render.batch.tally import Tally
 from echo_cli.render.lock import BEAT, STALE
 from echo_cli.render.progress import Progress, Step
+from echo_cli.render.session import Session
 from echo_cli.render.signals import Interruption
 
 CPUS = 4  # of an actor, where a machine has as many
@@ -41,20 +43,18 @@ class Hand:
     def __init__(self, retries: int, threads: int, folder: str, version: str) -> None:
         import torch
 
-        from echo_cli.render.session import Studio
-
         if version != __version__:
             raise RuntimeError(f"echo-cli {__version__} is installed here, and {version} where the batch was called")
         with suppress(OSError):  # a model's folder may be named from here
             os.chdir(folder)
         torch.set_num_threads(threads)
-        self._studio = Studio(retries, PATIENCE)
+        self._session, self._retries = Session(PATIENCE), retries
         self._interruption = Interruption()
         self._progress = _Latest()
 
     def make(self, film: Film) -> Outcome:
         self._progress.latest = None
-        return self._studio.make(film, self._progress, self._interruption)
+        return make_film(self._session, film, self._retries, self._progress, self._interruption)
 
     def look(self) -> tuple[Step | None, list[str]]:
         """How far it is, and what it said since it was last asked."""

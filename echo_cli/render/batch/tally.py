@@ -1,6 +1,6 @@
 """How far a batch is: each film's steps, told as steps of the whole. Decides nothing, knows no engine."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +9,9 @@ from echo_cli.render.progress import Place, Progress, Step
 
 
 class Tally:
-    """`films` are those to be made now, of `count` in the batch; `say` hears what else is worth a line."""
+    """`films` are those to be made now, of `count` in the batch."""
 
-    def __init__(self, films: Iterable[Film], count: int, teller: Progress,
-                 say: Callable[[str], None] = lambda text: None) -> None:
-        self.say = say
+    def __init__(self, films: Iterable[Film], count: int, teller: Progress) -> None:
         self._count = count
         self._teller = teller
         self._names = {film.number: Path(film.source).name for film in films}
@@ -25,6 +23,10 @@ class Tally:
         self._made[number] = max(self._made[number], step.picture)  # a film that is made again does not take any back
         place = Place(number, self._count, self._names[number], sum(self._made.values()), sum(self._wanted.values()))
         self._teller.step(replace(step, place=place))
+
+    def say(self, text: str) -> None:
+        """What else is worth a line."""
+        self._teller.say(text)
 
     def over(self, outcome: Outcome) -> None:
         """Nothing more comes of this film: what it did not make is not waited for."""

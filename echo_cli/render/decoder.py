@@ -1,0 +1,41 @@
+"""Latents to pictures, beside the generator. Knows a codec and a device, and no film."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from echo_cli.models.backend import Codec
+from echo_cli.rollout.rollout import BlockResult
+from echo_cli.runtime import Later
+from echo_cli.state import Nest, pack
+
+
+class Decoder:
+    """Latents to pictures as they come; on CUDA beside the generator, on a stream of its own. `state` is what the next
+    block's pictures depend on."""
+
+    def __init__(self, codec: Codec, device: torch.device, state: Nest = None) -> None:
+        self._codec = codec
+        self.state = state
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        if self._stream is not None:
+            for tensor in pack(state)[0].values():  # made on the generator's stream, read and let go on this one
+                tensor.record_stream(self._stream)
+
+    def __call__(self, result: BlockResult) -> Later:
+        """Pictures [picture, height, width, 3] uint8, on their way to the host."""
+        with self._beside(result.latents), result.times("decode"):
+            pictures, self.state = self._codec.decode(result.latents, self.state)
+            return Later(pictures[0].mul(255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous())
+
+    @contextmanager
+    def _beside(self, latents: Tensor) -> Iterator[None]:
+        if self._stream is None:
+            yield
+            return
+        self._stream.wait_stream(torch.cuda.current_stream(latents.device))
+        latents.record_stream(self._stream)
+        with torch.cuda.stream(self._stream):
+            yield

@@ -1,0 +1,71 @@
+"""What a trace says before the first block, and a manifest beside the film's identity. Decides nothing."""
+
+import platform
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from echo_cli import __version__
+from echo_cli.models.backend import Backend
+from echo_cli.render.job import Job
+from echo_cli.render.made import Made
+from echo_cli.render.outputs import told_name
+from echo_cli.runtime import Runtime
+from echo_cli.storyboard.canonical import storyboard_hash
+from echo_cli.trace.records import (
+    DeviceFacts,
+    FilmFacts,
+    Header,
+    ModelFacts,
+    PolicyFacts,
+    StoryboardFacts,
+    scene_facts,
+)
+
+
+def header(job: Job, backend: Backend, runtime: Runtime) -> Header:
+    """All that a trace says before the first block."""
+    board, geometry, grid = job.storyboard, job.timeline.geometry, backend.spec.grid(job.size)
+    width, height = (side * job.scale for side in job.size)
+    return Header("echo-cli", __version__, job.seed,
+                  StoryboardFacts(board.title or "", told_name(board.source), storyboard_hash(board)),
+                  ModelFacts(backend.spec.name, backend.spec.depth, grid.rows, grid.cols), _device(runtime),
+                  PolicyFacts(job.policy, asdict(job.settings)),
+                  FilmFacts(width, height, geometry.fps, job.timeline.pictures, geometry.block_frames,
+                            geometry.frame_pictures, None if job.outputs.film.encoder else job.outputs.film.path.name),
+                  scene_facts(job.timeline))
+
+
+def manifest_facts(job: Job, runtime: Runtime, made: Made, started: str) -> dict[str, Any]:
+    """What is compared with nothing, and worth keeping."""
+    geometry, blocks = job.timeline.geometry, len(job.timeline.blocks)
+    width, height = (side * job.scale for side in job.size)
+    return {
+        "title": job.storyboard.title,
+        "source": told_name(job.storyboard.source),
+        "film": {
+            "pictures": made.pictures,
+            "seconds": made.seconds,
+            "fps": geometry.fps,
+            "width": width,
+            "height": height,
+            "blocks": blocks,
+            "frames": blocks * geometry.block_frames,
+        },
+        "device": asdict(_device(runtime)),
+        "versions": {"echo": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "timings": {
+            "started": started,
+            "sittings": made.sittings,
+            "wall_seconds": round(made.wall_seconds, 3),
+            **{f"{part}_seconds": round(spent / 1000, 3) for part, spent in made.times._asdict().items()},
+        },
+    }
+
+
+def _device(runtime: Runtime) -> DeviceFacts:
+    name = (
+        torch.cuda.get_device_name(runtime.device) if runtime.device.type == "cuda" else f"cpu ({platform.machine()})"
+    )
+    return DeviceFacts(name, str(runtime.dtype).removeprefix("torch."))

@@ -1,0 +1,48 @@
+"""A film's blocks for whoever looks at them: pictures as they are made, and no file.
+
+One block behind the generator, as `film` is: the pictures of a block arrive while the next one is being generated.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from echo_cli.models.backend import Backend
+from echo_cli.render.decoder import Decoder
+from echo_cli.render.film import memory_errors, threads_for
+from echo_cli.render.job import Job
+from echo_cli.rollout.plan import film, plan_policy
+from echo_cli.rollout.rollout import BlockResult
+from echo_cli.runtime import Later, Runtime
+
+
+def blocks(job: Job, backend: Backend, runtime: Runtime) -> Iterator[tuple[BlockResult, np.ndarray]]:
+    """Every block with its pictures [picture, height, width, 3] uint8, as far as the film goes."""
+    made = 0
+    for result, later in _behind(job, backend, runtime):
+        result.check()
+        pictures = later.array()[:job.timeline.pictures - made]
+        made += len(pictures)
+        yield result, pictures
+
+
+def _behind(job: Job, backend: Backend, runtime: Runtime) -> Iterator[tuple[BlockResult, Later]]:
+    """Each block when the next one has been launched. Between two blocks threads and inference mode are as the caller
+    had them."""
+    steps, before = _generated(job, backend, runtime), None
+    while True:
+        with torch.inference_mode(), threads_for(backend, runtime), memory_errors(job):
+            latest = next(steps, None)
+        if before:
+            yield before
+        if latest is None:
+            return
+        before = latest
+
+
+def _generated(job: Job, backend: Backend, runtime: Runtime) -> Iterator[tuple[BlockResult, Later]]:
+    policy = plan_policy(job.policy, job.settings, backend, job.timeline)
+    decode = Decoder(backend.codec, runtime.device)
+    for result in film(backend, job.timeline, policy, job.seed, job.size):
+        yield result, decode(result)
