@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 from echo_cli.errors import OutputError
 
 PARTIAL = ".partial"
+PAGE = b"default-src 'none'"  # of the policy that keeps a page from loading anything
 MOST = 1 << 26  # bytes of a description, a manifest or a checkpoint's note: none of ours comes near it
 LONGEST = 255  # bytes of a file's name, nearly everywhere
 
@@ -102,6 +103,19 @@ def write_whole(path: Path, text: str) -> None:
     """Write a small file at once."""
     write_partial(path, text)
     publish(path)
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a page of a report over nothing but another one: every page of ours carries PAGE near its beginning."""
+    with told_as_output(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        start = b""
+        if os.path.lexists(path):
+            with open_regular(path) as file:
+                start = file.read(1000)
+    if start and PAGE not in start:
+        raise OutputError(f"{path} is not a report that echo-cli wrote", "Choose another name, or move it away.")
+    write_whole(path, text)
 
 
 def write_partial(path: Path, text: str) -> None:

@@ -156,14 +156,12 @@ def _show_diff(this: "Trace", other: "Trace", as_json: bool) -> None:
 
 
 def _write_page(trace: "Trace", path: Path) -> None:
-    from echo_cli.files import told_as_output, write_whole
+    from echo_cli.files import write_page
     from echo_cli.trace.html import page
 
     if path.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--html: '{path}' does not end in .html", f"Try --html {path.with_suffix('.html')}.")
-    with told_as_output(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, page(trace))
+    write_page(path, page(trace))
     print(path)
 
 

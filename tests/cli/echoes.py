@@ -225,6 +225,16 @@ inspect-cache miss rate 3%
 inspect-cache notes.txt
 inspect-cache -l
 inspect-cache films notes.txt
+import
+import numpy as np
+import os, sys
+import notes.txt
+import finished
+export FOO=bar
+export PATH=/opt/bin:/usr/bin
+export -n FOO
+export notes.txt
+export of films done
 shell-init done
 shell-init bash
 shell-init zsh ok

@@ -73,6 +73,18 @@ def test_a_page_is_written_under_its_name_alone(trace: Path, tmp_path: Path) -> 
     assert done.returncode == 5 and "a part of its path is a file" in done.stderr
 
 
+def test_a_page_overwrites_nothing_but_a_page(trace: Path, tmp_path: Path) -> None:
+    report = tmp_path / "index.html"
+    report.write_text("<!doctype html><title>My own site</title>")
+    done = inspect_cache(trace, "--html", report)
+    assert (done.returncode, done.stdout) == (5, "") and "is not a report that echo-cli wrote" in done.stderr
+    assert "My own site" in report.read_text()
+    report.write_text("")
+    for _ in range(2):
+        assert inspect_cache(trace, "--html", report).returncode == 0
+    assert "My own site" not in report.read_text()
+
+
 @pytest.mark.parametrize("named", ["film", "film.mp4", "film.yaml", "film.manifest.json", "film.srt"])
 def test_what_lies_beside_a_trace_leads_to_it(trace: Path, tmp_path: Path, named: str) -> None:
     (tmp_path / "film.trace.json").write_bytes(trace.read_bytes())

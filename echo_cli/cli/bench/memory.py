@@ -121,7 +121,7 @@ def _scenario(name: str, short: int | None, long: float | None, spec: "ModelSpec
 
 
 def _write(bench: "Bench", out: Path | None, html: Path | None, spec: "ModelSpec") -> None:
-    from echo_cli.files import write_whole
+    from echo_cli.files import write_page, write_whole
 
     if out is not None:
         write_whole(out.with_name(out.name + ".json"),
@@ -131,7 +131,7 @@ def _write(bench: "Bench", out: Path | None, html: Path | None, spec: "ModelSpec
         from echo_cli.bench.memory import strips
         from echo_cli.bench.page import page
 
-        write_whole(path, page(bench.report, strips(bench, spec.geometry)))
+        write_page(path, page(bench.report, strips(bench, spec.geometry)))
         print(path, file=sys.stderr)
 
 

@@ -310,6 +310,7 @@ class Merged:
     """Weights with a low-rank adapter added: W + scale · B A, in float32, as each tensor is read."""
 
     def __init__(self, base: Tensors, adapter: Tensors, scale: float = 1.0) -> None:
+        check_dtypes({name: adapter.dtype(name) for name in adapter.names()}, adapter.where)
         self._base, self._scale = base, scale
         self.where = f"{base.where} with {adapter.where}"
         sides: dict[str, dict[str, str]] = {}
