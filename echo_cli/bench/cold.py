@@ -1,4 +1,4 @@
-"""A film as somebody meets the tool: one command in a process of its own, from nothing to a finished MP4, timed from
+"""A film as a user meets the tool: one command in a process of its own, from nothing to a finished MP4, timed from
 outside."""
 
 import json
@@ -19,7 +19,7 @@ _TOOL = "import sys; from echo_cli.cli.app import main; sys.exit(main())"
 
 @dataclass(frozen=True)
 class ColdRun:
-    """Seconds are from the command's start: Python, imports and weights are in them."""
+    """Seconds count from the command's start and include Python, imports and weights."""
 
     pictures: int
     wall_s: float
@@ -31,7 +31,7 @@ class ColdRun:
 
 
 def cold_run(seconds: float) -> ColdRun:
-    """One film of the embedded model, with everything left as it is when nothing is said."""
+    """One film of the embedded model, with every option at its default."""
     with tempfile.TemporaryDirectory(prefix="echo-cold-") as folder:
         (Path(folder) / "story.yaml").write_text(_STORY.format(half=seconds / 2), encoding="utf-8")
         began, first, pictures = time.perf_counter(), 0.0, 0
@@ -41,9 +41,9 @@ def cold_run(seconds: float) -> ColdRun:
             said = []
             for line in run.stderr:
                 said.append(line)
-                if line.startswith("{") and (told := json.loads(line)).get("event") == "progress":
+                if line.startswith("{") and (update := json.loads(line)).get("event") == "progress":
                     first = first or time.perf_counter() - began
-                    pictures = told["picture"]
+                    pictures = update["picture"]
         if run.returncode:
             raise RuntimeError(f"generate ended with {run.returncode}: {''.join(said)}")
         return ColdRun(pictures, time.perf_counter() - began, first)

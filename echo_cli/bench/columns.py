@@ -1,4 +1,5 @@
-"""The columns of a memory bench: what each metric says, in which unit, and which way is good. No tensor, no number."""
+"""The columns of a memory bench: what each metric says, in which unit, and which way is better. No tensor, no
+number."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -6,8 +7,8 @@ from typing import NamedTuple
 
 
 class Metric(NamedTuple):
-    """One column: what it is, in which unit, whether more is better (None: neither), and how many digits tell
-    something. Nobody is called better or worse for a cost."""
+    """One column: what it is, in which unit, whether more is better (None: neither), and how many digits are
+    significant. Costs are never called better or worse."""
 
     words: str
     unit: str
@@ -19,9 +20,9 @@ class Metric(NamedTuple):
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
         "recall": Metric("a returned place against the place itself, PSNR of the background", "dB", True, 1),
-        "gain": Metric("the same, over what the prompt alone brings back", "dB", True, 1),
+        "gain": Metric("the same, minus what the prompt alone brings back", "dB", True, 1),
         "return": Metric(
-            "the same, over how like it the scene before the return still was: who never left cannot come back",
+            "the same, minus the similarity of the scene before the return: a film that never left cannot return",
             "dB",
             True,
             1,
@@ -37,7 +38,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "drift": Metric("change of colour, contrast and sharpness by the end of a long scene", "%", False, 1),
         "slope": Metric("how fast that grows", "%/min", False, 1),
         "motion": Metric("picture change in a quarter of a second", "%", None, 2),
-        "alignment": Metric("how well a scene fits its prompt, to the eye", "", True, 3),
+        "alignment": Metric("how well a scene fits its prompt, as the eye sees it", "", True, 3),
         "place": Metric("scenes with the right place", "%", True, 0),
         "time": Metric("scenes with the right hour", "%", True, 0),
         "colour": Metric("scenes with the subject's right colour", "%", True, 0),

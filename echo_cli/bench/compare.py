@@ -37,7 +37,7 @@ _TIMES = ("block_ms", "processor_ms", "pictures_per_second", "whole_pictures_per
 
 @dataclass(frozen=True)
 class Change:
-    """One figure in both results. `low` and `high` hold the mean change, where there are pairs to tell it from."""
+    """One figure in both results. `low` and `high` enclose the mean change, if there are pairs to compute it from."""
 
     policy: str
     metric: str
@@ -73,7 +73,7 @@ class Comparison:
 
 
 def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
-    kinds = {told["kind"] for told in (before, after)}
+    kinds = {result["kind"] for result in (before, after)}
     if len(kinds) > 1 or not kinds <= {MEMORY, SPEED}:
         raise UsageError(f"these cannot be compared: one is '{before['kind']}', the other '{after['kind']}'",
                          "Give two results of `bench memory`, or two of `bench speed`.")
@@ -81,7 +81,7 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
         return _memories(before, after) if before["kind"] == MEMORY else _speeds(before, after)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise UsageError(
-            f"one of the two is not whole ({type(error).__name__}: {error})", "Run its bench again."
+            f"one of the two is incomplete ({type(error).__name__}: {error})", "Run its bench again."
         ) from error
 
 
@@ -128,7 +128,7 @@ def _memories(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison
 
 
 def _pairs(one: Report, other: Report, policy: str, metric: str) -> list[tuple[float, float]]:
-    """For each seed, the means over the scenarios that both have filmed."""
+    """For each seed, the means over the scenarios that both have."""
     seeds: dict[int, list[tuple[float, float]]] = {}
     for scenario in one.scenarios:
         mine, theirs = (report.by_seed.get((scenario, policy, metric), {}) for report in (one, other))
@@ -139,8 +139,8 @@ def _pairs(one: Report, other: Report, policy: str, metric: str) -> list[tuple[f
 
 
 def _speeds(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
-    rows, others = ({row["policy"]: row for row in told["policies"]} for told in (before, after))
-    films, other_films = ({film["policy"]: film for film in told["films"]} for told in (before, after))
+    rows, others = ({row["policy"]: row for row in result["policies"]} for result in (before, after))
+    films, other_films = ({film["policy"]: film for film in result["films"]} for result in (before, after))
     changes = []
     for policy in (name for name in rows if name in others):
         mine, theirs = rows[policy], others[policy]
@@ -178,22 +178,22 @@ def _rate(film: Mapping[str, Any], metric: str) -> float:
 
 
 def _quicker(one: Mapping[str, Any], other: Mapping[str, Any]) -> Verdict:
-    """Different only where the quartiles do not touch."""
+    """Different only if the quartiles do not touch."""
     gap = other["block_ms"] - one["block_ms"]
     if abs(gap) <= one["spread_ms"] + other["spread_ms"]:
         return Verdict.SAME
     return Verdict.BETTER if gap < 0 else Verdict.WORSE
 
 
-def lines(found: Comparison) -> Iterator[str]:
+def lines(result: Comparison) -> Iterator[str]:
     """The comparison as a table of plain text."""
-    for name, (old, new) in found.facts.items():
+    for name, (old, new) in result.facts.items():
         yield f"{name}: {old} → {new}"
     yield f"{'policy':<16}{'metric':<27}{'before':>14}{'after':>14}{'change':>10}  verdict"
-    for change in found.changes:
+    for change in result.changes:
         digits = METRICS[change.metric].digits if change.metric in METRICS else 3
         far = f"{change.after - change.before:+.{digits}f}"
-        if found.kind == SPEED and change.ratio is not None:
+        if result.kind == SPEED and change.ratio is not None:
             far = f"{change.ratio - 1:+.1%}"
         held = (
             ""
@@ -205,7 +205,7 @@ def lines(found: Comparison) -> Iterator[str]:
             f"{change.policy:<16}{change.metric:<27}{_short(change.before, digits):>14}"
             f"{_short(change.after, digits):>14}{far:>10}  {said}{held}"
         ).rstrip()
-    for name in found.left_out:
+    for name in result.left_out:
         yield f"left out: {name}"
 
 

@@ -1,7 +1,7 @@
-"""Who is measured: every memory policy, and each setting of `echo-forcing` beyond the release.
+"""What is measured: every memory policy, and each setting of `echo-forcing` beyond the release.
 
-A setting that cannot act in a scenario makes the very film that `echo-forcing` makes there, so it is not filmed again;
-`differs` knows when. Host integers and settings; no tensor.
+A setting that cannot act in a scenario gives the same film as `echo-forcing`, so it is not rendered again; `differs`
+says when. Host integers and settings; no tensor.
 """
 
 import itertools
@@ -29,7 +29,7 @@ class Contestant:
     parts: tuple[str, ...] = ()
 
     def differs(self, scenario: Scenario, spec: ModelSpec) -> bool:
-        """Whether it can make another film of the scenario than the contestant that it is a variation of."""
+        """Whether its film of the scenario can differ from that of the contestant it varies."""
         if self.parts:
             return any(_ACTS[part](scenario, spec) for part in self.parts)
         # With nothing to forget, `none` is `sink`.
@@ -49,7 +49,7 @@ TOGETHER = "together"
 
 
 def _rolls(scenario: Scenario, spec: ModelSpec) -> bool:
-    """Some scene outlasts the window, so that anchors roll and history is chosen."""
+    """Some scene outlasts the window, so that anchors roll and history is selected."""
     return any(act.blocks * spec.block_frames > spec.window for act in scenario.acts)
 
 
@@ -68,7 +68,7 @@ def _returns(scenario: Scenario, spec: ModelSpec) -> bool:
 
 
 def _remembers_a_late_frame(scenario: Scenario, spec: ModelSpec) -> bool:
-    """Some scene's recall frame is wanted, and the scene is longer than the twelve frames that the release looks at."""
+    """Some scene's recall frame is used, and the scene is longer than the twelve frames that the release considers."""
     head, wanted = 0, set()
     for index, act in enumerate(scenario.acts):
         if index:
@@ -122,7 +122,7 @@ def contestant(name: str) -> Contestant:
     if name not in CONTESTANTS:
         raise UsageError(
             f"no policy or setting is called '{name}'{did_you_mean(name, tuple(CONTESTANTS))}",
-            hint=f"There are: {', '.join(CONTESTANTS)}; settings may be joined, as in +jump_by_gap+whole_scene, and "
-            "any may follow a policy, as in echo-infinity:update=initial.",
+            hint=f"There are {', '.join(CONTESTANTS)}. Settings may be joined, as in +jump_by_gap+whole_scene, and "
+            "any may follow a memory, as in echo-infinity:update=initial.",
         )
     return CONTESTANTS[name]

@@ -1,6 +1,6 @@
-"""How far the eye can be trusted: what it says of held-out clips whose truth is known, whole and deliberately damaged.
+"""How far the eye can be trusted: its verdicts on held-out clips whose truth is known, intact and deliberately damaged.
 
-The clips are drawn by the little world, so no model has a part in them but the codec, where it is asked for.
+The clips are drawn by the little world, so no model takes part but the codec, where it is used.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,18 +22,18 @@ from echo_cli.world.stories import HELD_OUT, LEFT, PAN, RIGHT, STILL, Stories, S
 
 LENGTH = 9  # latent frames of a scene: two seconds
 _TOGETHER = 8  # stories drawn at once
-# Ways to show scenes; the last is one too much, so that it is seen where the eye fails.
+# Ways to show scenes; the last is too much, to show where the eye fails.
 CODED, FIRST_BLOCK, NOISE = "through the codec", "first block, through the codec", "noise of 1 on latents"
-_CHANCE = 50  # stream of a story's seed; no story draws from it
-_WORDS = 8  # numbers that choose how a prompt is said
-_IN_SIGHT = 0.7  # of the subject, from which a scene as short as a block can be judged
+_CHANCE = 50  # stream of a story's seed that no story uses
+_WORDS = 8  # numbers that choose how a prompt is worded
+_IN_SIGHT = 0.7  # share of the subject from which a scene as short as a block can be judged
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Some held-out scenes, their prompts, and each prompt said wrong in one aspect, by aspect."""
+    """Some held-out scenes, their prompts, and each prompt made wrong in one aspect, by aspect."""
 
-    told: Stories
+    batch: Stories
     pictures: Tensor  # [scene, picture, 3, y, x]
     prompts: list[str]
     wrong: list[dict[str, str]]
@@ -41,16 +41,16 @@ class Trial:
 
     @property
     def motion(self) -> Tensor:
-        return self.told.truth.motion[:, 0]
+        return self.batch.truth.motion[:, 0]
 
 
 def trials(stories: int, length: int = LENGTH) -> Iterator[Trial]:
     """Scenes that no stage has seen, a few at a time."""
     for seeds in (torch.arange(stories) + HELD_OUT).split(_TOGETHER):
-        told = sample_stories(seeds, length, StoryKind.HOLD)
+        batch = sample_stories(seeds, length, StoryKind.HOLD)
         prompts, wrong, strangers = [], [], []
         for story, chance in enumerate(uniform(seeds, _CHANCE, _WORDS + len(ASPECTS)).tolist()):
-            right = {aspect: int(getattr(told.truth, aspect)[story, 0]) for aspect in ASPECTS}
+            right = {aspect: int(getattr(batch.truth, aspect)[story, 0]) for aspect in ASPECTS}
             other = {aspect: (right[aspect] + 1 + int(at * (len(names) - 1))) % len(names)
                      for (aspect, names), at in zip(ASPECTS.items(), chance[_WORDS:], strict=True)}
             prompts.append(_said(right, chance))
@@ -58,7 +58,7 @@ def trials(stories: int, length: int = LENGTH) -> Iterator[Trial]:
                 {aspect: _said({**right, aspect: other[aspect]}, chance) for aspect in ASPECTS}
             )
             strangers.append(_said(other, chance))
-        yield Trial(told, told.pictures, prompts, wrong, strangers)
+        yield Trial(batch, batch.pictures, prompts, wrong, strangers)
 
 
 def _said(aspects: Mapping[str, int], chance: list[float]) -> str:
@@ -68,8 +68,8 @@ def _said(aspects: Mapping[str, int], chance: list[float]) -> str:
 
 @dataclass(frozen=True)
 class Sight:
-    """Of one way to show the scenes: shares of scenes in which each check is right, and of prompts wrong in one aspect
-    that were ranked below the right one; the alignment of right prompts, of such wrong ones, and of those wrong in
+    """For one way to show the scenes: shares of scenes in which each check is right, and of prompts wrong in one aspect
+    that rank below the right one; the alignment of right prompts, of such wrong ones, and of those wrong in
     everything."""
 
     place: float
@@ -85,7 +85,7 @@ class Sight:
 
 @dataclass(frozen=True)
 class Damage:
-    """Of one damage: in which share of the scenes that it concerns the alignment falls, and how far in the mean."""
+    """For one damage: the share of affected scenes in which the alignment falls, and how far on average."""
 
     scenes: int
     falls: float
@@ -94,7 +94,7 @@ class Damage:
 
 @torch.inference_mode()
 def eyesight(meaning: Meaning, codec: TinyCodec, stories: int = 64) -> dict[str, dict[str, dict]]:
-    """All figures: `shown` by the way the scenes are shown, `damaged` by what was done to them on top of the codec."""
+    """All figures: `shown` by the way the scenes are shown, `damaged` by the damage done to them after the codec."""
     sights: dict[str, list[tuple]] = {name: [] for name in (*SHOWN, FIRST_BLOCK)}
     falls: dict[str, list[float]] = {name: [] for name in DAMAGES}
     for number, trial in enumerate(trials(stories)):
@@ -102,7 +102,7 @@ def eyesight(meaning: Meaning, codec: TinyCodec, stories: int = 64) -> dict[str,
         shown = {name: show(trial.pictures, codec, generator) for name, show in SHOWN.items()}
         for name, films in shown.items():
             sights[name] += [_sight(meaning, film, trial, story) for story, film in enumerate(films)]
-        near = (trial.told.truth.visible[:, :FEWEST].mean(1) > _IN_SIGHT).nonzero()[:, 0]
+        near = (trial.batch.truth.visible[:, :FEWEST].mean(1) > _IN_SIGHT).nonzero()[:, 0]
         if len(near):
             blocks = through(trial.pictures[near, :FEWEST], codec)
             sights[FIRST_BLOCK] += [
@@ -135,7 +135,7 @@ def _sight(meaning: Meaning, film: Tensor, trial: Trial, story: int) -> tuple[fl
 
 
 def through(pictures: Tensor, codec: TinyCodec, noise: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
-    """Scenes as they come out of the codec, with noise on their latents if there shall be any."""
+    """Scenes as they come out of the codec, optionally with noise on their latents."""
     latents = codec.encode(pictures.to(codec.mean.device))
     if noise:
         latents = latents + noise * torch.randn(latents.shape, generator=generator).to(latents.device)
@@ -161,10 +161,10 @@ SHOWN: dict[str, Callable[[Tensor, TinyCodec, torch.Generator], Tensor]] = {
 
 def elsewhere(trial: Trial) -> Tensor:
     """The same subjects at the same hour, in the next place."""
-    told = trial.told
-    place = (told.truth.place[:, 0] + 1) % len(ASPECTS["place"])
-    panoramas, _ = paint_places(place, told.truth.time[:, 0], told.layouts[:, 0], WIDTH + PAN)
-    return replace(told, panoramas=panoramas[:, None]).pictures
+    batch = trial.batch
+    place = (batch.truth.place[:, 0] + 1) % len(ASPECTS["place"])
+    panoramas, _ = paint_places(place, batch.truth.time[:, 0], batch.layouts[:, 0], WIDTH + PAN)
+    return replace(batch, panoramas=panoramas[:, None]).pictures
 
 
 def _half_elsewhere(trial: Trial) -> Tensor:
@@ -173,12 +173,12 @@ def _half_elsewhere(trial: Trial) -> Tensor:
 
 
 def _empty(trial: Trial) -> Tensor:
-    return trial.told.backgrounds(0, trial.told.latent_frames)
+    return trial.batch.backgrounds(0, trial.batch.latent_frames)
 
 
 def _frozen(trial: Trial) -> Tensor:
-    """The picture on which the subject is in sight for the first time, for ever."""
-    first = (trial.told.truth.visible > 0.99).int().argmax(1)
+    """The first picture with the subject in sight, repeated."""
+    first = (trial.batch.truth.visible > 0.99).int().argmax(1)
     return trial.pictures[torch.arange(len(first)), first][:, None].expand_as(trial.pictures)
 
 

@@ -1,6 +1,6 @@
-"""How far `--fast` moves a film's latents, and what it is worth: the same blocks with and without it.
+"""How far `--fast` moves a film's latents, and what it gains: the same blocks with and without it.
 
-Random weights at any model's size; noise and prompts are the same, so all difference is that of the arithmetic. With
+Random weights at any model's size; noise and prompts are the same, so every difference comes from the arithmetic. With
 trained weights it may be more or less.
 """
 
@@ -26,7 +26,7 @@ from echo_cli.storyboard.nouns import Scene, timeline_of
 @dataclass(frozen=True)
 class Fastness:
     """`moved`: block by block, the distance between the latents as a share of their length; `rounding` the same for the
-    runtime's dtype against float32, where that is another."""
+    runtime's dtype against float32, if that is different."""
 
     spec: str
     layers: int
@@ -86,7 +86,7 @@ def _film(transformer: Transformer, runtime: Runtime, size: tuple[int, int] | No
     policy = make_policy(name, read_settings(name), spec, timeline)
     made, began = [], time.perf_counter()
     for result in rollout(timeline, transformer, rows, policy, KeyedNoise(0, timeline.scenes), spec.grid(size)):
-        made.append(result.latents.float().cpu())  # waits for the device: what follows is timed
+        made.append(result.latents.float().cpu())  # waits for the device, before timing
         ended, began = time.perf_counter() - began, time.perf_counter()
     return made, ended
 

@@ -1,7 +1,7 @@
-"""Whether a film survives whatever stops it: many runs struck at random moments, gone on with, and compared.
+"""Whether a film survives interruptions: many runs are interrupted at random moments, resumed, and compared.
 
-Every run is a process of its own and the real command. A film that was struck must show no file under a final name that
-is not whole, and must come out as the very file of a run that was never struck.
+Every run is a process of its own and the real command. An interrupted film must have no incomplete file under a final
+name, and the finished film must be the file of an uninterrupted run, byte for byte.
 """
 
 import json
@@ -37,19 +37,19 @@ scenes:
     duration: 11s
     subtitle: Again
 """
-# Of each moment: how often it comes at most, and how many seconds it lasts.
+# For each moment: how often it comes at most, and how many seconds it lasts.
 MOMENTS_OF = {"block": (42, 0.03), "checkpoint": (4, 0.05), "join": (1, 0.08), "naming": (1, 0.004)}
 EVERY = 0.3  # seconds between checkpoints
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGUSR1")
 SHAPES = ("film.mp4", "film.mp4", "frames/%06d.png", "frames/%d.jpg")
-AGAIN = 0.35  # how many struck films are struck once more before they are finished
+AGAIN = 0.35  # share of interrupted films that are interrupted again before they finish
 
 
 @dataclass(frozen=True, slots=True)
 class Strike:
-    """One interruption. `code` is what the process ended with (a signal's number below zero), `kept` what it left to go
-    on from, `whole` whether every file under a final name was; `same` whether the finished film equals the unstruck
-    one, None when it was struck again first."""
+    """One interruption. `code` is the exit code of the process (a signal's number below zero), `kept` its checkpoint,
+    `whole` whether every file under a final name was complete; `same` whether the finished film equals the
+    uninterrupted one, None if it was interrupted again first."""
 
     film: int
     shape: str
@@ -59,12 +59,12 @@ class Strike:
     kept: str | None
     whole: bool
     same: bool | None
-    told: str
+    output: str
 
 
 def measure(run: "Command", interruptions: int, seed: int, model: str = RANDOM_SMALL.name) -> Iterator[Strike]:
-    """Strikes, as they are dealt, at processes in which `run` runs a command line. The same seed strikes at the same
-    moments, as far as clocks let it."""
+    """Interrupts processes in which `run` runs a command line, and yields each interruption. The same seed chooses the
+    same moments, as far as clocks allow."""
     from echo_cli.bench.victim import Blow
 
     dice = random.Random(seed)
@@ -78,13 +78,13 @@ def measure(run: "Command", interruptions: int, seed: int, model: str = RANDOM_S
             folder = studio.folder(f"film-{film}")
             pending: list[Strike] = []
             while True:
-                # in turns, so that every moment is met; what is named is only ever killed, since nothing else stops it
+                # in turns, so that every moment occurs; the last steps are only killed, since nothing else stops them
                 moment = moments[(dealt + len(pending)) % len(moments)]
                 times, latest = MOMENTS_OF[moment]
                 blow = Blow(moment, dice.randint(1, times), dice.uniform(0, latest),
                             dice.choice(SIGNALS) if times > 1 else "SIGKILL")
                 code = studio.run(folder, shape, blow)
-                if code == 0:  # it was done before the blow fell
+                if code == 0:  # it finished before the signal came
                     break
                 work = Work(_outputs(folder, shape))
                 left = work.read()
@@ -95,14 +95,14 @@ def measure(run: "Command", interruptions: int, seed: int, model: str = RANDOM_S
                     break
             same = code == 0 and _finished(folder, shape, models[shape])
             if pending:
-                pending[-1] = replace(pending[-1], same=same, told="" if same else studio.words(folder))
+                pending[-1] = replace(pending[-1], same=same, output="" if same else studio.words(folder))
             yield from pending
             dealt += len(pending)
             shutil.rmtree(folder)
 
 
 class _Studio:
-    """Runs `generate`, each time in a new process forked from one that has everything loaded."""
+    """Runs `generate`, each time in a new process, forked from one that has everything loaded."""
 
     def __init__(self, place: Path, command: "Command", model: str) -> None:
         self._place, self._command, self._model = place, command, model
@@ -115,11 +115,12 @@ class _Studio:
         return self._place / name
 
     def unstruck(self, shape: str) -> Path:
-        """The folder of a film that nobody struck."""
+        """The folder of an uninterrupted film."""
         folder = self.folder("unstruck-" + shape.split(".")[-1])
         if code := self.run(folder, shape, None):
             raise EchoError(
-                f"the film cannot be made at all (exit code {code}): {self.words(folder)}", "make it with generate"
+                f"the film cannot be rendered at all (exit code {code}): {self.words(folder)}",
+                "Render it with `echo-cli generate` to see why."
             )
         return folder
 
@@ -149,7 +150,7 @@ def _pictures(folder: Path, shape: str) -> dict[str, str]:
 
 
 def _whole(folder: Path, shape: str, unstruck: Path) -> bool:
-    """Whether every file that has its final name is what it will be."""
+    """Whether every file with a final name is complete."""
     outputs, wanted = _outputs(folder, shape), _pictures(unstruck, shape)
     try:
         if outputs.trace and outputs.trace.exists() and read_trace(outputs.trace).totals is None:
@@ -162,7 +163,7 @@ def _whole(folder: Path, shape: str, unstruck: Path) -> bool:
 
 
 def _finished(folder: Path, shape: str, unstruck: Path) -> bool:
-    """Whether the film is the unstruck one, with everything that belongs to it and nothing else."""
+    """Whether the film is the uninterrupted one, with everything that belongs to it and nothing else."""
     def names(place: Path) -> set[str]:
         return {path.relative_to(place).as_posix() for path in place.rglob("*")}
 
@@ -171,19 +172,19 @@ def _finished(folder: Path, shape: str, unstruck: Path) -> bool:
 
 
 def table(strikes: Sequence[Strike]) -> Iterator[str]:
-    """A row a strike, and what they come to."""
+    """A row for each interruption, and a summary."""
     yield (
         f"{'':>4}{'film':>6}  {'what':<16}{'signal':<9}{'moment':<12}"
         f"{'ended with':<12}{'kept':<18}{'final names':<13}pictures"
     )
     for number, strike in enumerate(strikes, 1):
         code = signal.Signals(-strike.code).name if strike.code < 0 else f"exit {strike.code}"
-        pictures = {True: "the same", False: "OTHER", None: "struck again"}[strike.same]
+        pictures = {True: "the same", False: "OTHER", None: "again first"}[strike.same]
         yield (f"{number:>4}{strike.film:>6}  {strike.shape:<16}{strike.signal:<9}{strike.moment:<12}{code:<12}"
-               f"{strike.kept or 'nothing':<18}{'whole' if strike.whole else 'NOT WHOLE':<13}{pictures}")
+               f"{strike.kept or 'nothing':<18}{'complete' if strike.whole else 'INCOMPLETE':<13}{pictures}")
     films = [strike for strike in strikes if strike.same is not None]
     same, whole = sum(bool(strike.same) for strike in films), sum(strike.whole for strike in strikes)
     yield (
-        f"{len(strikes)} interruptions of {len(films)} films: {same} of {len(films)} came out as if nothing had "
-        f"happened; {whole} of {len(strikes)} times every file under a final name was whole"
+        f"{len(strikes)} interruptions of {len(films)} films: {same} of {len(films)} came out as "
+        f"uninterrupted ones; {whole} of {len(strikes)} times every file under a final name was complete"
     )

@@ -1,6 +1,6 @@
-"""Films of a scenario under a policy, many seeds at once, of which only what is looked at is decoded.
+"""Films of a scenario under a policy, many seeds at once; only the pictures that are judged are decoded.
 
-Each film is the one that `generate` would make of its story: its own noise, its own prompts, its own recalls. Knows
+Each film is the one that `generate` would render from its story: its own noise, its own prompts, its own recalls. Knows
 nothing of what the pictures are measured for.
 """
 
@@ -24,11 +24,11 @@ from echo_cli.storyboard.nouns import Block, Scene, Timeline
 
 @dataclass(frozen=True)
 class Take:
-    """One film, as far as it was looked at: its pictures [picture, 3, y, x] in 0..255 by block, and what it cost."""
+    """One film, as far as it was decoded: its pictures [picture, 3, y, x] in 0..255 by block, and what it cost."""
 
     seed: int
     pictures: Mapping[int, Tensor]
-    bytes: int  # tensors that memory held at most
+    bytes: int  # the most that memory held in tensors
     seconds: float  # of the processor, or of the device, for a block; without the decoder
 
     def of(self, blocks: Sequence[int]) -> Tensor:
@@ -55,13 +55,13 @@ def takes(backend: Backend, scenario: Scenario, contestant: Contestant, stories:
     for seed, prompts in stories.items():
         timeline = timeline_for(scenario, prompts, backend.spec.geometry)
         policy = plan_policy(contestant.policy, settings, backend, timeline)
-        # where a batch stands is decided once for all
+        # positions are decided once for a whole batch
         alike.setdefault(tuple(policy.jumps.values()), {})[seed] = timeline, policy
-    found: dict[int, Take] = {}
+    made: dict[int, Take] = {}
     for policies in alike.values():
         timeline, policy = next(iter(policies.values()))
-        found |= _together(backend, timeline, policy, {seed: stories[seed] for seed in policies}, wanted)
-    return {seed: found[seed] for seed in stories}
+        made |= _together(backend, timeline, policy, {seed: stories[seed] for seed in policies}, wanted)
+    return {seed: made[seed] for seed in stories}
 
 
 @torch.inference_mode()
@@ -79,7 +79,7 @@ def _together(backend: Backend, timeline: Timeline, policy: Policy, stories: Map
         if index not in wanted:
             state, before = None, result.latents
         else:
-            if state is None and before is not None:  # a decoder that remembers is shown what came before
+            if state is None and before is not None:  # a decoder with a state is shown what came before
                 _, state = backend.codec.decode(before, None)
             seen, state = backend.codec.decode(result.latents, state)
             for film, made in zip(pictures, (seen * 255).round().byte().cpu(), strict=True):

@@ -1,7 +1,7 @@
 """How much memory a film takes while it grows, after ten seconds and after ten minutes of it.
 
-Makes one long film with every kind of transition, into a folder that goes away, and reads what the kernel says of this
-process and of its ffmpeg. Reads /proc, so it runs on Linux.
+Renders one long film with every kind of transition into a temporary folder, and reads the kernel's figures for this
+process and its ffmpeg. Reads /proc, so it runs on Linux.
 """
 
 import tempfile
@@ -28,7 +28,7 @@ PROMPTS = ("a red ball rolls to the left across a green meadow", "a blue star re
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Resident bytes after so many seconds of film."""
+    """Resident bytes after some seconds of film."""
 
     seconds: float
     own: int
@@ -36,7 +36,7 @@ class Reading:
 
 
 class _Meter(Progress):
-    """Reads memory when the film passes each of the asked lengths; says nothing."""
+    """Reads memory when the film passes each of the given lengths; prints nothing."""
 
     def __init__(self, seconds: Sequence[float], fps: float) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ def resident(pid: int | str) -> int:
 
 
 def story(seconds: float) -> Storyboard:
-    """Scenes that begin in every way there is, over and over."""
+    """Scenes that begin in every possible way, repeatedly."""
     count = max(1, round(seconds / SCENE))
     ways = [(Kind.SMOOTH, None), (Kind.HARD_CUT, None), (Kind.RECALL, "scene-0")]
     scenes = tuple(
@@ -76,9 +76,9 @@ def job_for(board: Storyboard, backend: Backend, output: str, memory: str | None
 
 
 def measure(backend: Backend, runtime: Runtime, seconds: Sequence[float]) -> list[Reading]:
-    """Memory after each of `seconds` of one film, made as `generate` makes it."""
+    """Memory after each of `seconds` of one film, rendered as `generate` renders it."""
     if not Path("/proc/self/status").exists():
-        raise MissingError("memory is read from /proc, which this system has not", "run it on Linux")
+        raise MissingError("memory is read from /proc, which this system lacks", "Run it on Linux.")
     meter = _Meter(seconds, backend.spec.fps)
     with tempfile.TemporaryDirectory(prefix="echo-footprint-") as folder, Interruption() as interruption:
         job = job_for(story(max(seconds)), backend, f"{folder}/film.mp4")

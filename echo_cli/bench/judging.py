@@ -1,8 +1,8 @@
 """Which pictures of a scenario are compared with which: its returns, cuts, smooth changes and long scenes, each
-measured by what it asks of a memory.
+measured by what it demands of a memory.
 
-Two films are looked at: the contestant's, and its twin, made of the same story and noise with no memory across scenes.
-The twin shows what the prompt alone does. The measures themselves are in `metrics`.
+Two films are judged: the contestant's, and its twin, rendered from the same story and noise with no memory across
+scenes. The twin shows what the prompt alone does. The measures themselves are in `metrics`.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from echo_cli.world.meaning import Meaning
 
 _STILLS = 3  # every third picture is enough for the median of a place
-_SETTLED = 2  # blocks at the end of a scene by which its place is known to the scene after it
-_LOOKED = 3  # blocks at the beginning of a scene that are looked at
+_SETTLED = 2  # blocks at the end of a scene that show its place to the next scene
+_LOOKED = 3  # blocks at the beginning of a scene that are judged
 _OPENING = 3  # blocks that a long scene is compared with
-_ENDING = 0.25  # share of a long scene by which its drift is summed up
+_ENDING = 0.25  # share of a long scene that summarises its drift
 
 
 _ASPECTS = {"place": "place", "time": "time", "colour": "colour", "shape": "shape", "motion": "motion right"}
@@ -35,25 +35,24 @@ Curve = list[tuple[float, float]]
 
 @dataclass
 class Findings:
-    """Figures of one film: of each metric the mean over all places in the film that it was measured at, and of each
-    curve."""
+    """Figures of one film: for each metric and curve the mean over all places in the film where it was measured."""
 
-    found: dict[str, list[float]] = field(default_factory=dict)
+    values: dict[str, list[float]] = field(default_factory=dict)
     drawn: dict[str, list[Curve]] = field(default_factory=dict)
 
     def add(self, name: str, value: float) -> None:
-        self.found.setdefault(name, []).append(value)
+        self.values.setdefault(name, []).append(value)
 
     def draw(self, name: str, curve: Curve) -> None:
         self.drawn.setdefault(name, []).append(curve)
 
     @property
     def figures(self) -> dict[str, float]:
-        return {name: fmean(values) for name, values in self.found.items()}
+        return {name: fmean(values) for name, values in self.values.items()}
 
     @property
     def curves(self) -> dict[str, Curve]:
-        """As far as the shortest of each goes."""
+        """As long as the shortest of each."""
         return {name: [(points[0][0], fmean(y for _, y in points)) for points in zip(*curves, strict=False)]
                 for name, curves in self.drawn.items()}
 
@@ -86,7 +85,7 @@ def _place(pictures: Tensor) -> Tensor:
 
 
 def wanted(scenario: Scenario) -> set[int]:
-    """The blocks that `judge` will look at."""
+    """The blocks that `judge` needs."""
     blocks: set[int] = set()
     for scene, act in enumerate(scenario.acts):
         own = range(scenario.opens(scene), scenario.opens(scene) + act.blocks)
@@ -104,60 +103,60 @@ def wanted(scenario: Scenario) -> set[int]:
 
 def judge(scenario: Scenario, prompts: Sequence[str], take: Take, twin: Take, geometry: Geometry,
           meaning: "Meaning | None") -> Findings:
-    """All that the scenario measures of one film."""
-    scenes, alone, found = Scenes(scenario, take), Scenes(scenario, twin), Findings()
+    """Everything that the scenario measures in one film."""
+    scenes, alone, findings = Scenes(scenario, take), Scenes(scenario, twin), Findings()
     size = geometry.frame_pictures
     for scene, act in enumerate(scenario.acts):
         if not scenes.opens(scene):
             continue
         if scenario.stride > 1:
-            _long(scenes, scene, geometry, found)
+            _long(scenes, scene, geometry, findings)
             continue
         if act.begins is RECALL:
-            _return(scenes, alone, scene, found)
+            _return(scenes, alone, scene, findings)
         elif act.begins is CUT and scenario.cuts:
-            _cut(scenes, alone, scene, geometry, found)
+            _cut(scenes, alone, scene, geometry, findings)
         elif act.begins is SMOOTH:
-            _smooth(scenes, scene, size, found)
+            _smooth(scenes, scene, size, findings)
         if min(_LOOKED, act.blocks) > 1:
-            found.add("motion", metrics.motion(scenes.opening(scene), size))
+            findings.add("motion", metrics.motion(scenes.opening(scene), size))
             if meaning is not None:
-                _mean(scenes, scene, prompts, geometry, meaning, found)
-    found.add("memory", take.bytes / 1e6)
-    found.add("block", 1000 * take.seconds)
-    return found
+                _mean(scenes, scene, prompts, geometry, meaning, findings)
+    findings.add("memory", take.bytes / 1e6)
+    findings.add("block", 1000 * take.seconds)
+    return findings
 
 
-def _return(scenes: Scenes, alone: Scenes, scene: int, found: Findings) -> None:
+def _return(scenes: Scenes, alone: Scenes, scene: int, findings: Findings) -> None:
     original = scenes.scenario.first_in(scenes.scenario.acts[scene].place)
     place, back, between = (_place(pictures)[None] for pictures in (
         scenes.opening(original), scenes.opening(scene), scenes.ending(scene - 1)))
-    told = metrics.decibels(_place(alone.opening(scene))[None], _place(alone.opening(original))[None])
+    prompted = metrics.decibels(_place(alone.opening(scene))[None], _place(alone.opening(original))[None])
     recalled = metrics.decibels(back, place)
-    found.add("recall", recalled.item())
-    found.add("gain", (recalled - told).item())
-    found.add("return", (recalled - metrics.decibels(between, place)).item())
-    found.add("recall SSIM", metrics.ssim(back, place).item())
-    found.add("recall distance", metrics.perceptual(back, place).item())
+    findings.add("recall", recalled.item())
+    findings.add("gain", (recalled - prompted).item())
+    findings.add("return", (recalled - metrics.decibels(between, place)).item())
+    findings.add("recall SSIM", metrics.ssim(back, place).item())
+    findings.add("recall distance", metrics.perceptual(back, place).item())
 
 
-def _cut(scenes: Scenes, alone: Scenes, scene: int, geometry: Geometry, found: Findings) -> None:
+def _cut(scenes: Scenes, alone: Scenes, scene: int, geometry: Geometry, findings: Findings) -> None:
     old, new, seen = _place(scenes.ending(scene - 1)), _place(alone.opening(scene)), scenes.opening(scene)
     shares, block, size = 100 * metrics.left_of(old, new, seen), geometry.block_pictures, geometry.frame_pictures
-    found.add("left over", shares[:2 * block].mean().item())
-    found.add("response", metrics.response(old, new, seen, block))
+    findings.add("left over", shares[:2 * block].mean().item())
+    findings.add("response", metrics.response(old, new, seen, block))
     means = shares[:len(shares) // size * size].unflatten(0, (-1, size)).mean(1).tolist()
-    found.draw("left over", [(size * (index + 0.5), value) for index, value in enumerate(means)])
+    findings.draw("left over", [(size * (index + 0.5), value) for index, value in enumerate(means)])
 
 
-def _smooth(scenes: Scenes, scene: int, size: int, found: Findings) -> None:
-    found.add("seam", metrics.jump(scenes.ending(scene - 1), scenes.opening(scene), size))
+def _smooth(scenes: Scenes, scene: int, size: int, findings: Findings) -> None:
+    findings.add("seam", metrics.jump(scenes.ending(scene - 1), scenes.opening(scene), size))
     kept = metrics.decibels(_place(scenes.opening(scene))[None], _place(scenes.opening(scene - 1))[None])
-    found.add("place kept", kept.item())
+    findings.add("place kept", kept.item())
 
 
-def _long(scenes: Scenes, scene: int, geometry: Geometry, found: Findings) -> None:
-    """The first seconds against every later look."""
+def _long(scenes: Scenes, scene: int, geometry: Geometry, findings: Findings) -> None:
+    """The first seconds against every later sample."""
     blocks, start = scenes.blocks(scene), scenes.scenario.opens(scene)
     opening = [block for block in blocks if block - start < _OPENING]
     later = [block for block in blocks if block not in opening]
@@ -165,35 +164,34 @@ def _long(scenes: Scenes, scene: int, geometry: Geometry, found: Findings) -> No
     seconds = [(block - start + 0.5) * geometry.block_pictures / geometry.fps for block in later]
     drifts = [metrics.drift(first, metrics.look(scenes.take.of([block]))) for block in later]
     ending = drifts[-max(1, round(_ENDING * len(drifts))):]
-    found.add("drift", fmean(each.total for each in ending))
-    found.add("slope", 60 * metrics.slope([0.0, *seconds], [0.0, *(each.total for each in drifts)]))
-    found.add("motion", fmean(metrics.motion(scenes.take.of([block]), geometry.frame_pictures) for block in later))
+    findings.add("drift", fmean(each.total for each in ending))
+    findings.add("slope", 60 * metrics.slope([0.0, *seconds], [0.0, *(each.total for each in drifts)]))
+    findings.add("motion", fmean(metrics.motion(scenes.take.of([block]), geometry.frame_pictures) for block in later))
     read: dict[str, Callable[[metrics.Drift], float]] = {
         "drift": lambda each: each.total, "colour drift": lambda each: each.colour,
         "contrast drift": lambda each: each.contrast, "sharpness drift": lambda each: each.sharpness}
     for name, value in read.items():
-        found.draw(name, [(0.0, 0.0), *zip(seconds, map(value, drifts), strict=True)])
+        findings.draw(name, [(0.0, 0.0), *zip(seconds, map(value, drifts), strict=True)])
 
 
 def _mean(
-    scenes: Scenes, scene: int, prompts: Sequence[str], geometry: Geometry, meaning: "Meaning", found: Findings
+    scenes: Scenes, scene: int, prompts: Sequence[str], geometry: Geometry, meaning: "Meaning", findings: Findings
 ) -> None:
     prompt, pictures = prompts[scene], scenes.opening(scene)
     if not meaning.knows(prompt):
         return
-    found.add("alignment", meaning.alignment(pictures, prompt))
+    findings.add("alignment", meaning.alignment(pictures, prompt))
     for aspect, right in meaning.attributes(pictures, prompt).items():
         if right is not None and aspect in _ASPECTS:
-            found.add(_ASPECTS[aspect], 100.0 * right)
+            findings.add(_ASPECTS[aspect], 100.0 * right)
     if scene and scenes.scenario.acts[scene].begins in (SMOOTH, CUT) and meaning.knows(prompts[scene - 1]):
         fits = meaning.alignments(pictures, [prompt, prompts[scene - 1]])
         there = [*(fits[:, 0] > fits[:, 1]).tolist(), True]
-        found.add("understood", float(min(there.index(True) * geometry.block_pictures, len(pictures))))
+        findings.add("understood", float(min(there.index(True) * geometry.block_pictures, len(pictures))))
 
 
 def moments(scenario: Scenario, take: Take) -> list[tuple[int, int, Tensor]]:
-    """A few pictures that tell the film: (scene, block, picture) at the beginning and end of each scene that was looked
-    at."""
+    """A few pictures that summarise the film: (scene, block, picture) at the beginning and end of each judged scene."""
     shown = []
     for scene in range(len(scenario.acts)):
         blocks = Scenes(scenario, take).blocks(scene)

@@ -1,7 +1,8 @@
-"""Memories side by side: every scenario under every policy, for many seeds, each film judged by what its scenario asks.
+"""Memories side by side: every scenario under every policy, for many seeds, each film judged by what its scenario
+demands.
 
 Work is cut into pieces of a scenario and a few seeds; a piece films its twin first, then every contestant. Pieces run
-in as many processes as there are cores; how many that is changes nothing but rounding.
+in as many processes as there are cores; their number changes nothing but rounding.
 """
 
 import multiprocessing
@@ -37,7 +38,7 @@ Shown = list[tuple[int, int, Tensor]]  # scene, block, picture
 
 @dataclass(frozen=True)
 class Order:
-    """What to film and how: the first `sheets` seeds are shown in pictures."""
+    """What to render and how: the first `sheets` seeds are shown in pictures."""
 
     model: str
     scenarios: tuple[Scenario, ...]
@@ -47,18 +48,18 @@ class Order:
     device: str = "auto"
     dtype: str = "auto"
     jobs: int = 1
-    together: int = 10  # films made at once
+    together: int = 10  # films rendered at once
     sheets: int = 1
 
     def pieces(self, spec: ModelSpec) -> list["Piece"]:
-        """The longest first, so that none is left to run alone at the end."""
+        """The longest first, so that none runs alone at the end."""
         size = min(self.together, -(-len(self.seeds) // self.jobs))
         chunks = [self.seeds[at:at + size] for at in range(0, len(self.seeds), size)]
-        found = []
+        results = []
         for scenario in self.scenarios:
             films = sum(takes_part(contestant, self, scenario, spec) for contestant in self.contestants)
-            found += [Piece(scenario, chunk, films * scenario.blocks * len(chunk)) for chunk in chunks]
-        return sorted(found, key=lambda piece: -piece.blocks)
+            results += [Piece(scenario, chunk, films * scenario.blocks * len(chunk)) for chunk in chunks]
+        return sorted(results, key=lambda piece: -piece.blocks)
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ class Piece:
 
 
 @dataclass
-class Found:
-    """What a piece found. `lacking`: contestants that cannot be filmed, or a judge that is not here, and why."""
+class Results:
+    """The results of a piece. `lacking`: contestants that cannot be rendered, or a missing judge, and why."""
 
     piece: Piece
     rows: list[Row] = field(default_factory=list)
@@ -88,33 +89,33 @@ class Bench:
 
 
 def takes_part(contestant: Contestant, order: Order, scenario: Scenario, spec: ModelSpec) -> bool:
-    """Whether its film has to be made: it can make one of its own, or nobody else makes the one that it would."""
+    """Whether its film has to be rendered: it can differ from all others, or no other contestant renders it."""
     names = {each.name for each in order.contestants}
     return contestant.differs(scenario, spec) or source_of(contestant) not in names
 
 
 def source_of(contestant: Contestant) -> str:
-    """Whose film it makes where it can make none of its own."""
+    """Whose film it shares if it cannot have one of its own."""
     return DEFAULT_POLICY if contestant.parts else "sink"
 
 
-def measure(order: Order, spec: ModelSpec, told: Callable[[str], None]) -> Bench:
-    """The whole bench; `told` hears each piece as it is done."""
-    began, pieces, found, done = time.monotonic(), order.pieces(spec), [], 0
+def measure(order: Order, spec: ModelSpec, say: Callable[[str], None]) -> Bench:
+    """The whole bench; `say` is called with a line for each finished piece."""
+    began, pieces, results, done = time.monotonic(), order.pieces(spec), [], 0
     share = sum(piece.blocks for piece in pieces)
     for each in _run(order, pieces):
-        found.append(each)
+        results.append(each)
         done += each.piece.blocks
         spent = time.monotonic() - began
-        told(
+        say(
             f"{each.piece.scenario.name}, seeds {each.piece.seeds[0]} to {each.piece.seeds[-1]}: "
             f"{len(each.rows)} films; {done / share:.0%}, {spent:.0f} s gone, "
             f"about {spent / done * (share - done):.0f} s left"
         )
-    lacking = {name: why for each in found for name, why in each.lacking.items()}
+    lacking = {name: why for each in results for name, why in each.lacking.items()}
     same = {(scenario.name, each.name): source_of(each) for scenario in order.scenarios for each in order.contestants
             if each.name not in lacking and not takes_part(each, order, scenario, spec)}
-    shown = {key: pictures for each in found for key, pictures in each.shown.items()}
+    shown = {key: pictures for each in results for key, pictures in each.shown.items()}
     for (scenario, name), source in same.items():
         shown |= {
             (scenario, name, seed): shown[scenario, source, seed]
@@ -124,7 +125,7 @@ def measure(order: Order, spec: ModelSpec, told: Callable[[str], None]) -> Bench
     about = {
         "version": __version__,
         "model": order.model,
-        **found[0].facts,
+        **results[0].facts,
         "seeds": list(order.seeds),
         "lacking": lacking,
         "device": _device(order),
@@ -132,17 +133,17 @@ def measure(order: Order, spec: ModelSpec, told: Callable[[str], None]) -> Bench
         "torch": torch.__version__,
         "jobs": order.jobs,
         "seconds": round(time.monotonic() - began, 1),
-        "films": sum(len(each.rows) for each in found),
+        "films": sum(len(each.rows) for each in results),
     }
-    return Bench(_report(order, about, found, same), shown)
+    return Bench(_report(order, about, results, same), shown)
 
 
 def _report(
-    order: Order, about: Mapping[str, Any], found: Sequence[Found], same: Mapping[tuple[str, str], str]
+    order: Order, about: Mapping[str, Any], results: Sequence[Results], same: Mapping[tuple[str, str], str]
 ) -> Report:
     names = (*(each.name for each in order.scenarios), *(each.name for each in order.contestants))
     places = {name: place for place, name in enumerate(names)}
-    rows = sorted(filled((row for each in found for row in each.rows), same),
+    rows = sorted(filled((row for each in results for row in each.rows), same),
                   key=lambda row: (places[row.scenario], places[row.policy], row.seed))
     scenarios = {
         each.name: {
@@ -165,7 +166,7 @@ def _device(order: Order) -> str:
     return f"{machine.device_name(runtime)}, {str(runtime.dtype).removeprefix('torch.')}"
 
 
-def _run(order: Order, pieces: Sequence[Piece]) -> Iterator[Found]:
+def _run(order: Order, pieces: Sequence[Piece]) -> Iterator[Results]:
     if order.jobs == 1:
         studio = Studio(order)
         yield from map(studio.film, pieces)
@@ -177,11 +178,11 @@ def _run(order: Order, pieces: Sequence[Piece]) -> Iterator[Found]:
             for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool:
-            raise OutOfMemory("a process of the bench was killed, as systems do that run out of memory",
-                              "Use --jobs 1, or fewer films --together.") from None
+            raise OutOfMemory("a process of the bench was killed, probably because memory ran out",
+                              "Use --jobs 1, or a smaller --together.") from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():  # nobody waits for films that nobody wants
+            for process in multiprocessing.active_children():  # their films are no longer wanted
                 process.terminate()
 
 
@@ -189,12 +190,12 @@ _studio: list["Studio"] = []  # of a worker process
 
 
 def _open_studio(order: Order) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asked for the bench decides for all
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process decides for all
     torch.set_num_threads(1)
     _studio.append(Studio(order))
 
 
-def _film(piece: Piece) -> Found:
+def _film(piece: Piece) -> Results:
     return _studio[0].film(piece)
 
 
@@ -207,18 +208,18 @@ class Studio:
         self.backend: Backend = load_backend(order.model, runtime)
         self.meaning: Meaning | None = None
         self.lacking: dict[str, str] = {}
-        if self.backend.spec.name == TINY.name:  # the eye knows the little world alone
+        if self.backend.spec.name == TINY.name:  # the eye knows only the little world
             try:
                 self.meaning = load_meaning(runtime.device)
             except MissingError as error:
                 self.lacking["the eye"] = error.message
 
     @torch.inference_mode()
-    def film(self, piece: Piece) -> Found:
+    def film(self, piece: Piece) -> Results:
         scenario, spec = piece.scenario, self.backend.spec
-        found = Found(piece, lacking=dict(self.lacking), facts={"weights": self.backend.weights_hash})
+        results = Results(piece, lacking=dict(self.lacking), facts={"weights": self.backend.weights_hash})
         if self.meaning is not None:
-            found.facts["eye"] = self.meaning.weights_hash
+            results.facts["eye"] = self.meaning.weights_hash
         stories = {seed: story(scenario, seed) for seed in piece.seeds}
         blocks = wanted(scenario)
         blank = CONTESTANTS[BLANK]
@@ -233,18 +234,18 @@ class Studio:
                     else takes(self.backend, scenario, contestant, stories, blocks)
                 )
             except MissingError as error:
-                found.lacking[contestant.name] = error.message
+                results.lacking[contestant.name] = error.message
                 continue
             for seed, take in made.items():
                 judged = judge(scenario, stories[seed], take, twins.get(seed, take), spec.geometry, self.meaning)
-                found.rows.append(Row(scenario.name, contestant.name, seed, judged.figures, judged.curves))
+                results.rows.append(Row(scenario.name, contestant.name, seed, judged.figures, judged.curves))
                 if seed in self.order.seeds[:self.order.sheets]:
-                    found.shown[scenario.name, contestant.name, seed] = moments(scenario, take)
-        return found
+                    results.shown[scenario.name, contestant.name, seed] = moments(scenario, take)
+        return results
 
 
 def strips(bench: Bench, geometry: Geometry) -> dict[tuple[str, str, int], list[tuple[str, np.ndarray]]]:
-    """The shown pictures with a word for each: its scene and its second."""
+    """The shown pictures, each with a label: its scene and its second."""
     return {
         key: [
             (f"{scene + 1} · {block * geometry.block_pictures / geometry.fps:.1f} s", picture.permute(1, 2, 0).numpy())

@@ -1,8 +1,8 @@
 """What can be measured on pictures and their times alone, whatever model made them.
 
 Pictures are floats in [0, 1]; a film is [picture, 3, y, x] and a still [3, y, x], or several of them [n, 3, y, x]. Each
-function says what is good. Which pictures are compared with which is `judging`'s business; what a prompt means is
-`meaning`'s.
+function says which values are good. Which pictures are compared with which is `judging`'s business; what a prompt means
+is `meaning`'s.
 """
 
 from collections.abc import Sequence
@@ -13,24 +13,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_BANDS = 8  # rows of a picture whose colours are told apart, when its place does not matter
+_BANDS = 8  # bands of rows whose colours are compared, where position does not matter
 _SMALL = 96  # pixels, the width at which mixtures are unmixed
-_AROUND = 9  # of those, side of the square whose mean is taken away from its middle
+_AROUND = 9  # of those, side of the square whose mean is subtracted from its middle
 _LEVELS = 5  # of the pyramid
-_STILL = 0.5 / 255  # a change below this is no change: a film that stands still has no usual step
+_STILL = 0.5 / 255  # a change below this is no change: a still film has no usual step
 
 
-# ---------------------------------------------------------------- how like two stills are
+# ---------------------------------------------------------------- how similar two stills are
 
 
 def background(pictures: Tensor) -> Tensor:
     """The place without what moves through it: the median over time of a film, or of several [film, picture, 3, y, x].
-    Who stands still is part of the place."""
+    A subject that stands still is part of the place."""
     return pictures.median(-4).values
 
 
 def decibels(picture: Tensor, other: Tensor) -> Tensor:
-    """PSNR of each of some stills; more is more alike."""
+    """PSNR of each still; higher is more similar."""
     return -10 * (picture - other).square().mean((-3, -2, -1)).clamp(min=1e-8).log10()
 
 
@@ -98,7 +98,7 @@ def left_of(old: Tensor, new: Tensor, pictures: Tensor) -> Tensor:
     """How much of the place `old` is left in each picture of a film; 0 is nothing, 1 is all of it.
 
     Each picture is explained as a mixture of `old` and of `new`, what the prompt alone would show; the share of `old`
-    is what is left of it. Only detail counts, since all places have a sky.
+    is what remains of it. Only detail counts, since all places have a sky.
     """
     seen, was, will = (_detail(x) for x in (pictures, old[None], new[None]))
     was, will = was[0], will[0]
@@ -114,11 +114,11 @@ def _detail(pictures: Tensor) -> Tensor:
 
 
 def response(old: Tensor, new: Tensor, pictures: Tensor, lasting: int) -> int:
-    """Pictures until a film shows the new scene and goes on doing so for `lasting` pictures; its length if it never
+    """Pictures until a film shows the new scene and keeps showing it for `lasting` pictures; its length if it never
     does.
 
-    Shown is what has more of the colours and the texture of `new`, what the prompt alone would show, than of `old`;
-    where things stand in the picture does not matter.
+    The new scene is shown when the colours and the texture are closer to `new`, what the prompt alone would show, than
+    to `old`; where things are in the picture does not matter.
     """
     seen, was, will = (_character(x) for x in (pictures, old[None], new[None]))
     there = ((seen - will).abs().mean(1) < (seen - was).abs().mean(1)).tolist()
@@ -136,26 +136,26 @@ def _character(pictures: Tensor) -> Tensor:
     return torch.cat((bands.mean((-2, -1)), bands.std((-2, -1)), 4 * sharp), 1).flatten(1)
 
 
-# ---------------------------------------------------------------- in the course of time
+# ---------------------------------------------------------------- over time
 
 
 def steps(pictures: Tensor, size: int) -> Tensor:
-    """Change from each `size` pictures to the next, as the mean distance of their means: codecs that draw so many at
-    once move in jumps of that length, and a jump inside a step is no event. [step]"""
+    """Change from each `size` pictures to the next, as the mean distance of their means: codecs that draw that many at
+    once move in jumps of that length, and a jump inside a step is not an event. [step]"""
     count = len(pictures) // size
     means = pictures[len(pictures) - count * size:].unflatten(0, (count, size)).mean(1)
     return means.diff(dim=0).abs().mean((1, 2, 3))
 
 
 def jump(before: Tensor, after: Tensor, size: int) -> float:
-    """The step across a boundary against the usual step beside it; 1 is a boundary that nobody sees."""
+    """The step across a boundary against the usual step beside it; 1 is an invisible boundary."""
     usual = torch.cat((steps(before, size), steps(after[:len(after) // size * size], size))).median().item()
     across = (before[-size:].mean(0) - after[:size].mean(0)).abs().mean().item()
     return across / max(usual, _STILL)
 
 
 def motion(pictures: Tensor, size: int) -> float:
-    """How much happens, in per cent of full scale a step; 0 is a film that stands still."""
+    """How much happens, in per cent of full scale a step; 0 is a still film."""
     return 100 * steps(pictures, size).mean().item()
 
 
@@ -186,7 +186,7 @@ class Drift:
 
     @property
     def total(self) -> float:
-        """Without regard to direction; 0 is none."""
+        """Regardless of direction; 0 is none."""
         return (self.colour + abs(self.contrast) + abs(self.sharpness)) / 3
 
 

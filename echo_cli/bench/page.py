@@ -14,7 +14,7 @@ from PIL import Image
 
 from echo_cli.bench.columns import METRICS
 from echo_cli.bench.results import ALL, Report
-from echo_cli.bench.sentences import LEGEND, MARKS, number, sentences, told
+from echo_cli.bench.sentences import LEGEND, MARKS, number, plus_minus, sentences
 from echo_cli.bench.statistics import Verdict
 from echo_cli.trace.html import POLICY
 from echo_cli.trace.look import SCENE_COLOURS, plural, ticks
@@ -71,8 +71,8 @@ def _words(report: Report) -> str:
 
 def _plots(report: Report) -> str:
     plots = "".join(_whiskers(report, metric) for metric in _PLOTTED if metric in report.measured())
-    return (f'<section><h2>In one look</h2><div class="plots">{plots}</div>'
-            '<p class="note">A mark is the mean over seeds, a bar its interval of 95 %.</p></section>')
+    return (f'<section><h2>At a glance</h2><div class="plots">{plots}</div>'
+            '<p class="note">A mark is the mean over seeds; a bar is its 95 % interval.</p></section>')
 
 
 def _whiskers(report: Report, metric: str) -> str:
@@ -91,10 +91,10 @@ def _whiskers(report: Report, metric: str) -> str:
         drawn = (f'<path d="M{left:.2f} {_TALL / 2 - 3}h{wide:.2f}v6h-{wide:.2f}z" opacity=".35"/>'
                  f'<path d="M{middle - 0.6:.2f} {_TALL / 2 - 7}h1.2v14h-1.2z"/>')
         rows.append(f'<div class="whisker"><span>{escape(policy)}</span>'
-                    f'{svg(100, _TALL, drawn, f"{policy}: {told(cell)}", _colour(report, policy))}'
-                    f"<b>{told(cell)}{_mark(cell.verdict)}</b></div>")
+                    f'{svg(100, _TALL, drawn, f"{policy}: {plus_minus(cell)}", _colour(report, policy))}'
+                    f"<b>{plus_minus(cell)}{_mark(cell.verdict)}</b></div>")
     column = METRICS[metric]
-    good = {True: "More is better.", False: "Less is better.", None: ""}[column.more]
+    good = {True: "Higher is better.", False: "Lower is better.", None: ""}[column.more]
     unit = f", {column.unit}" if column.unit else ""
     return (
         f'<figure class="panel plot"><figcaption><b>{escape(metric)}</b>{escape(unit)}: {escape(column.words)}. {good}'
@@ -136,7 +136,7 @@ def _figure(report: Report, policy: str, metric: str, scenario: str) -> str:
     if cell is None:
         return "<td>–</td>"
     low, high = (number(edge, metric) for edge in (cell.interval.low, cell.interval.high))
-    return f'<td title="{low} to {high}, {plural(cell.seeds, "seed")}">{told(cell)}{_mark(cell.verdict)}</td>'
+    return f'<td title="{low} to {high}, {plural(cell.seeds, "seed")}">{plus_minus(cell)}{_mark(cell.verdict)}</td>'
 
 
 # ---------------------------------------------------------------- scenario by scenario
@@ -205,7 +205,7 @@ def _curve(report: Report, scenario: str, name: str) -> str:
     )
     return (
         f'<figure class="panel plot"><figcaption><b>{escape(name)}</b>, {low:.0f} to {high:.0f} %</figcaption>'
-        f"{svg(100, 100, drawn, f'{name} in the course of {scenario}, a line a policy', 'curves')}"
+        f"{svg(100, 100, drawn, f'{name} in the course of {scenario}, one line for each memory', 'curves')}"
         f'<div class="ticks">{axis}</div><p class="note">{unit}; variations are grey</p>'
         f'<p class="key">{legend}</p></figure>'
     )
@@ -213,8 +213,8 @@ def _curve(report: Report, scenario: str, name: str) -> str:
 
 def _about(report: Report) -> str:
     rows = [(name, str(value)) for name, value in report.about.items() if name not in ("lacking",)]
-    rows += [(name, ", ".join(f"{key} {value}" for key, value in policy["settings"].items()) or "as it is")
+    rows += [(name, ", ".join(f"{key} {value}" for key, value in policy["settings"].items()) or "defaults")
              for name, policy in report.policies.items()]
-    told_rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows)
+    table_rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows)
     return ('<section class="panel"><details><summary>What was run</summary>'
-            f'<div class="scrolled"><table>{told_rows}</table></div></details></section>')
+            f'<div class="scrolled"><table>{table_rows}</table></div></details></section>')

@@ -1,5 +1,4 @@
-"""What a memory bench found: a row for each film, and what follows from all of them. Saved as JSON, read again to
-compare.
+"""The results of a memory bench: a row for each film, and the summary. Saved as JSON, and read again to compare.
 
 Knows names and numbers; no tensor, no picture.
 """
@@ -24,7 +23,7 @@ CSV_COLUMNS = ("scenario", "policy", "metric", "unit", "mean", "low", "high", "s
 
 @dataclass(frozen=True)
 class Row:
-    """One film's figures. `same_as`: whose film it is, when this contestant could make no other."""
+    """One film's figures. `same_as`: whose film it is, if this contestant cannot have one of its own."""
 
     scenario: str
     policy: str
@@ -36,7 +35,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Cell:
-    """A metric of a policy in a scenario, and how it stands against the policy of the run's comparison."""
+    """A metric of a policy in a scenario, and how it compares with the policy that the run compares with."""
 
     scenario: str
     policy: str
@@ -48,7 +47,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Report:
-    """`about` says what was run, on what, and how long it took; `scenarios` and `policies` say what each name means."""
+    """`about` says what was run, where, and how long it took; `scenarios` and `policies` say what each name means."""
 
     about: Mapping[str, Any]
     scenarios: Mapping[str, Any]
@@ -59,17 +58,17 @@ class Report:
     @cached_property
     def by_seed(self) -> dict[tuple[str, str, str], dict[int, float]]:
         """(scenario, policy, metric) → seed → value; all scenarios together are the mean of each film's."""
-        found: dict[tuple[str, str, str], dict[int, float]] = {}
+        films: dict[tuple[str, str, str], dict[int, float]] = {}
         together: dict[tuple[str, str, str], dict[int, list[float]]] = {}
         for row in self.rows:
             for metric, value in row.figures.items():
-                found.setdefault((row.scenario, row.policy, metric), {})[row.seed] = value
+                films.setdefault((row.scenario, row.policy, metric), {})[row.seed] = value
                 together.setdefault((ALL, row.policy, metric), {}).setdefault(row.seed, []).append(value)
-        return found | {key: {seed: fmean(values) for seed, values in seeds.items()} for key, seeds in together.items()}
+        return films | {key: {seed: fmean(values) for seed, values in seeds.items()} for key, seeds in together.items()}
 
     @cached_property
     def cells(self) -> dict[tuple[str, str, str], Cell]:
-        found = {}
+        cells = {}
         for scenario in (ALL, *self.scenarios):
             for metric in METRICS:
                 values = {
@@ -80,16 +79,16 @@ class Report:
                          for policy, seeds in values.items() if policy != self.against and not METRICS[metric].cost}
                 said = verdicts({policy: each for policy, each in pairs.items() if each}, METRICS[metric].more)
                 for policy, seeds in values.items():
-                    found[scenario, policy, metric] = Cell(
+                    cells[scenario, policy, metric] = Cell(
                         scenario, policy, metric, interval(list(seeds.values())), len(seeds), said.get(policy)
                     )
-        return found
+        return cells
 
     def cell(self, policy: str, metric: str, scenario: str = ALL) -> Cell | None:
         return self.cells.get((scenario, policy, metric))
 
     def measured(self, scenario: str = ALL) -> list[str]:
-        """The metrics that anybody has in a scenario, in the table's order."""
+        """The metrics that any policy has in a scenario, in the table's order."""
         return [metric for metric in METRICS if any(self.cell(policy, metric, scenario) for policy in self.policies)]
 
     def curve(self, scenario: str, policy: str, metric: str) -> list[tuple[float, float]]:
@@ -108,11 +107,11 @@ class Report:
         return {"kind": MEMORY, "format": FORMAT, "about": dict(self.about), "against": self.against,
                 "scenarios": dict(self.scenarios), "policies": dict(self.policies),
                 "metrics": {name: metric._asdict() for name, metric in METRICS.items()},
-                "summary": [_told(cell) for cell in self.cells.values()],
+                "summary": [_plain(cell) for cell in self.cells.values()],
                 "rows": [asdict(row) for row in self.rows]}
 
 
-def _told(cell: Cell) -> dict[str, Any]:
+def _plain(cell: Cell) -> dict[str, Any]:
     return {"scenario": cell.scenario, "policy": cell.policy, "metric": cell.metric, "mean": cell.interval.mean,
             "low": cell.interval.low, "high": cell.interval.high, "seeds": cell.seeds,
             "verdict": None if cell.verdict is None else cell.verdict.value}
@@ -120,10 +119,10 @@ def _told(cell: Cell) -> dict[str, Any]:
 
 def csv_rows(report: Report) -> Iterator[dict[str, Any]]:
     for cell in report.cells.values():
-        yield {**_told(cell), "unit": METRICS[cell.metric].unit}
+        yield {**_plain(cell), "unit": METRICS[cell.metric].unit}
 
 
-def saved(told: Mapping[str, Any]) -> Report:
+def saved(result: Mapping[str, Any]) -> Report:
     """A report from its JSON."""
     rows = (
         Row(
@@ -134,9 +133,9 @@ def saved(told: Mapping[str, Any]) -> Report:
             {name: [(x, y) for x, y in points] for name, points in row["curves"].items()},
             row["same_as"],
         )
-        for row in told["rows"]
+        for row in result["rows"]
     )
-    return Report(told["about"], told["scenarios"], told["policies"], told["against"], tuple(rows))
+    return Report(result["about"], result["scenarios"], result["policies"], result["against"], tuple(rows))
 
 
 def filled(rows: Iterable[Row], same: Mapping[tuple[str, str], str]) -> list[Row]:
@@ -148,19 +147,21 @@ def filled(rows: Iterable[Row], same: Mapping[tuple[str, str], str]) -> list[Row
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The JSON that a bench wrote."""
+    """Reads the JSON that a bench wrote."""
     try:
-        told = parse_json(path.read_bytes())
+        result = parse_json(path.read_bytes())
     except FileNotFoundError:
-        raise UsageError(f"{path}: no such file", "Give what a bench wrote with --json or --out.") from None
+        raise UsageError(f"{path}: no such file", "Name a file that a bench wrote with --json or --out.") from None
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"{path}: not the JSON of a bench ({error})", "Give what a bench wrote with --json or --out."
+            f"{path}: not the JSON of a bench ({error})", "Name a file that a bench wrote with --json or --out."
         ) from None
-    if not isinstance(told, dict) or "kind" not in told:
+    if not isinstance(result, dict) or "kind" not in result:
         raise UsageError(
-            f"{path}: JSON, but not a bench's", "Give what `bench memory` or `bench speed` wrote with --json."
+            f"{path}: JSON, but not the result of a bench",
+            "Name a file that `bench memory` or `bench speed` wrote with --json.",
         )
-    if told.get("format", 0) > FORMAT:
-        raise UsageError(f"{path}: written by a newer version of this program", "Read it with that version.")
-    return told
+    if result.get("format", 0) > FORMAT:
+        raise UsageError(f"{path}: written by a newer version of this program",
+                         "Update this program, or read the file with the version that wrote it.")
+    return result

@@ -1,7 +1,8 @@
-"""What is filmed: scenarios of a few scenes, told anew for every seed, so that nobody can tune a memory to them.
+"""What is rendered: scenarios of a few scenes, with new stories for every seed, so that no memory can be tuned to them.
 
-A scenario says which scenes return to which place and how each begins; a seed says who is where and what they do.
-Prompts are plain English about the little world of `tiny`, which any model can film. Host integers and text; no tensor.
+A scenario says which scenes return to which place and how each begins; a seed decides who is where and does what.
+Prompts are plain English about the little world of `tiny`, which any model can render. Host integers and text; no
+tensor.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from echo_cli.models.tiny.words import COLOURS, MOTIONS, PLACES, SUBJECTS, TIMES
 from echo_cli.storyboard.nouns import Geometry, Kind, Scene, Timeline, timeline_of
 from echo_cli.world.grammar import Saying, say
 
-_STRIDE, _LOOKS = 3, 24  # a long scene is looked at every so many blocks, and about so often if it is very long
+_STRIDE, _LOOKS = 3, 24  # a long scene is sampled every few blocks, or about that often in all if it is very long
 _WALKS = 2  # motions, to the left and to the right
 
 SMOOTH, CUT, RECALL = Kind.SMOOTH, Kind.HARD_CUT, Kind.RECALL
@@ -30,8 +31,8 @@ class Act:
 
 @dataclass(frozen=True)
 class Scenario:
-    """`stride`: every so many blocks are looked at, where a scene is long. `cuts`: whether hard cuts are measured, or
-    only pass the time between a place and its return."""
+    """`stride`: how often a long scene is sampled, in blocks. `cuts`: whether hard cuts are measured, or
+    only separate a place from its return."""
 
     name: str
     words: str
@@ -56,15 +57,15 @@ class Scenario:
         return sum(self.counts[:scene])
 
 
-def _acts(told: str) -> tuple[Act, ...]:
+def _acts(text: str) -> tuple[Act, ...]:
     """`P4 |A3 ~A3 @A3`: place and blocks; a bar is a hard cut, a tilde a smooth transition, an at sign a recall."""
     kinds = {"|": CUT, "~": SMOOTH, "@": RECALL}
-    return tuple(Act(word.lstrip("|~@")[0], int(word.lstrip("|~@")[1:]), kinds.get(word[0])) for word in told.split())
+    return tuple(Act(word.lstrip("|~@")[0], int(word.lstrip("|~@")[1:]), kinds.get(word[0])) for word in text.split())
 
 
 # A place that returns has been out of every window for six blocks, or the plainest window would remember it by chance.
-# It is not what the film opens with either, which anchors hold for ever, nor what left the window first, which a memory
-# that never changes would have, but in the stories that go to and fro or mix all.
+# It is not the film's opening either, which anchors always hold, nor what left the window first, which a memory that
+# never changes would have; except in the stories that go to and fro or mix everything.
 SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario
     for scenario in (
@@ -85,7 +86,7 @@ SCENARIOS: dict[str, Scenario] = {
 
 
 def with_length(scenario: Scenario, blocks: int) -> Scenario:
-    """The same with a first scene of so many blocks."""
+    """The same with a first scene of that many blocks."""
     acts = (replace(scenario.acts[0], blocks=blocks), *scenario.acts[1:])
     return replace(scenario, acts=acts, stride=max(_STRIDE, blocks // _LOOKS))
 
@@ -98,7 +99,7 @@ def story(scenario: Scenario, seed: int) -> list[str]:
     for act in scenario.acts:
         if act.place not in homes:
             homes[act.place] = _home(homes, returning, dice)
-    # Who lives in a place that returns walks through it, so that the place can be seen without them.
+    # The subject of a place that returns moves through it, so that the place is seen without it.
     ways = {place: _WALKS if place in returning else len(MOTIONS) for place in homes}
     cast = {
         place: [dice.randrange(len(SUBJECTS)), dice.randrange(len(COLOURS)), dice.randrange(ways[place])]
@@ -107,7 +108,7 @@ def story(scenario: Scenario, seed: int) -> list[str]:
     prompts, seen = [], set()
     for act in scenario.acts:
         traits = cast[act.place]
-        if act.place in seen:  # who is back does something else; a smooth change may also be of who it is
+        if act.place in seen:  # a subject that returns does something else; a smooth change may also change the subject
             what = dice.randrange(3) if act.begins is SMOOTH else 2
             options = (len(SUBJECTS), len(COLOURS), ways[act.place])[what]
             traits[what] = (traits[what] + 1 + dice.randrange(options - 1)) % options
@@ -119,7 +120,7 @@ def story(scenario: Scenario, seed: int) -> list[str]:
 
 
 def _home(taken: dict[str, tuple[int, int]], returning: set[str], dice: Random) -> tuple[int, int]:
-    """A kind of place and an hour that nobody has; neighbours differ in kind, and nothing is of a kind that returns."""
+    """An unused kind of place and hour; neighbours differ in kind, and none is of a kind that returns."""
     before = list(taken.values())
     while True:
         place, time = dice.randrange(len(PLACES)), dice.randrange(len(TIMES))

@@ -1,4 +1,4 @@
-"""What a memory bench found, in words and in a table of plain text. The page says the same in pictures."""
+"""The results of a memory bench in words and in a table of plain text. The page shows the same in pictures."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,7 +13,7 @@ MARKS = {
     Verdict.WORSE: "▼",
     Verdict.DIFFERENT: "≠",
     Verdict.SAME: " ",
-    Verdict.UNTOLD: "?",
+    Verdict.UNDECIDED: "?",
     None: " ",
 }
 LEGEND = "▲ better, ▼ worse than {against}, seed by seed; no mark: no difference could be shown."
@@ -24,14 +24,14 @@ def number(value: float, metric: str) -> str:
     return f"{value:.{METRICS[metric].digits}f}"
 
 
-def told(cell: Cell) -> str:
+def plus_minus(cell: Cell) -> str:
     """23.1 ±0.4: the mean, and half of its interval."""
     half = (cell.interval.high - cell.interval.low) / 2
     return f"{number(cell.interval.mean, cell.metric)} ±{number(half, cell.metric)}"
 
 
 def table(report: Report, scenario: str = ALL, metrics: Sequence[str] | None = None) -> list[str]:
-    """A line a policy."""
+    """A line for each policy."""
     shown = [metric for metric in metrics or HEADLINE if metric in report.measured(scenario)]
     wide = max(map(len, report.policies)) + 1
     units = (METRICS[metric].unit for metric in shown)
@@ -40,12 +40,12 @@ def table(report: Report, scenario: str = ALL, metrics: Sequence[str] | None = N
     for policy in report.policies:
         cells = [report.cell(policy, metric, scenario) for metric in shown]
         lines.append(f"{policy:<{wide}}" + "".join(
-            f"{told(cell) if cell else '–':>{_COLUMN}}{MARKS[cell.verdict if cell else None]}" for cell in cells))
+            f"{plus_minus(cell) if cell else '–':>{_COLUMN}}{MARKS[cell.verdict if cell else None]}" for cell in cells))
     return [line.rstrip() for line in lines]
 
 
 def sentences(report: Report) -> Iterator[str]:
-    """How the policy that all are compared with stands, metric by metric; then what each setting beyond the release
+    """How the policy that all are compared with ranks, metric by metric; then what each setting beyond the release
     does."""
     against, rivals = (
         report.against,
@@ -71,7 +71,7 @@ def sentences(report: Report) -> Iterator[str]:
     least = least_pairs(len(report.policies) - 1) if len(report.policies) > 1 else 0
     if len(report.about["seeds"]) < least:
         yield (f"Too few seeds to call anything different: with {len(report.policies) - 1} comparisons in a column, "
-               f"{least} seeds are the least that could.")
+               f"{least} seeds are the minimum.")
 
 
 def _interval(cell: Cell) -> str:
@@ -85,9 +85,9 @@ def _standing(report: Report, own: Cell, rivals: Sequence[str]) -> str:
         cell = report.cell(rival, own.metric)
         if cell is None or cell.verdict is None:
             continue
-        # The verdict is the rival's; the sentence is about the other one.
+        # The verdict is about the rival; the sentence is about the policy.
         said = {Verdict.BETTER: "worse than", Verdict.WORSE: "better than", Verdict.SAME: "no difference to",
-                Verdict.DIFFERENT: "different from", Verdict.UNTOLD: "not told apart from"}[cell.verdict]
+                Verdict.DIFFERENT: "different from", Verdict.UNDECIDED: "not distinguished from"}[cell.verdict]
         overlaps = cell.verdict in (Verdict.BETTER, Verdict.WORSE) and not cell.interval.apart(own.interval)
         names.setdefault(said, []).append(
             f"{rival} {number(cell.interval.mean, own.metric)}{' (intervals overlap)' if overlaps else ''}"

@@ -1,10 +1,9 @@
 """A day of film in one rollout: whether memory stays bounded, a block as fast in the last hour as in the first, and
-what becomes of the pictures.
+what happens to the pictures.
 
-The film goes round six places, ten minutes each, so that every hour asks for the same and can be laid beside the first.
-Nothing is decoded but a few seconds at the end of each scene. A day takes hours: it is made in sittings, each of which
-goes on from the state that the one before left, to the last bit. A run is a folder: `soak.json` tells all that was
-measured.
+The film repeats six places, ten minutes each, so that every hour is comparable with the first. Only a few seconds at
+the end of each scene are decoded. A day takes hours, so it may be rendered in several sittings; each resumes from the
+state of the one before, to the last bit. A run is a folder: `soak.json` holds everything that was measured.
 """
 
 import json
@@ -42,17 +41,17 @@ from echo_cli.world.probes import judge
 
 DAY = 1_400_000  # pictures
 PLACES = 6
-ROUND = 3600.0  # seconds of film until the first prompt comes again
-_SAMPLE = 5  # blocks at the end of a scene that are looked at
+ROUND = 3600.0  # seconds of film until the prompts repeat
+_SAMPLE = 5  # blocks at the end of a scene that are judged
 _KEEP = 120.0  # seconds between two states on the disk
 REPORT = "soak.json"
-OWN = re.compile(r"soak\.(json|png)|scene-\d{4,}\.png|state-\d{7,}\.safetensors")  # names that a run gives
+OWN = re.compile(r"soak\.(json|png)|scene-\d{4,}\.png|state-\d{7,}\.safetensors")  # names of a run's files
 JUDGED = ("place", "time", "colour", "shape", "motion")
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """One scene of the film, as it was made and as it looked at its end. Times are means over its blocks."""
+    """One scene of the film, as it was rendered and as it looked at its end. Times are means over its blocks."""
 
     scene: int
     hour: int  # of the film, from 1
@@ -64,7 +63,7 @@ class Chapter:
     update_share: float | None  # of a block's time, that the queries take
     bytes: int  # tensors that memory holds
     resident: int  # bytes of this process
-    place: bool | None  # found right; None where the judges, who know the little world alone, cannot say
+    place: bool | None  # judged right; None if the judges, who know only the little world, cannot say
     time: bool | None
     colour: bool | None
     shape: bool | None
@@ -77,7 +76,7 @@ class Chapter:
 
 @dataclass
 class Running:
-    """What the scene being made has come to so far."""
+    """Sums over the scene in progress."""
 
     blocks: int = 0
     wall: float = 0.0
@@ -86,7 +85,7 @@ class Running:
 
 
 def sayings(scenes: int) -> list[Saying]:
-    """What is said of each scene: the same six things, round and round."""
+    """The prompts of the scenes: the same six, repeated."""
     return [
         Saying(place=each, time=each % 3, shape=each % 4, colour=each, motion=each % 4)
         for each in (n % PLACES for n in range(scenes))
@@ -94,20 +93,20 @@ def sayings(scenes: int) -> list[Saying]:
 
 
 def film_of(pictures: int, backend: Backend, seconds: float) -> Timeline:
-    """At least so many pictures, in scenes of `seconds`; the last may be shorter."""
+    """At least that many pictures, in scenes of `seconds`; the last may be shorter."""
     geometry = backend.spec.geometry
     per_scene = max(_SAMPLE, round(seconds * geometry.fps / geometry.block_pictures))
     blocks = -(-(pictures + geometry.frame_pictures - 1) // geometry.block_pictures)
     counts = [per_scene] * (blocks // per_scene)
     if rest := blocks - sum(counts):
         counts = [*counts, rest] if rest >= _SAMPLE or not counts else [*counts[:-1], counts[-1] + rest]
-    told = [say(saying, [0.5] * 8) for saying in sayings(len(counts))]
-    scenes = [Scene(f"scene {n + 1}", prompt, seconds, Kind.SMOOTH if n else None) for n, prompt in enumerate(told)]
+    prompts = [say(saying, [0.5] * 8) for saying in sayings(len(counts))]
+    scenes = [Scene(f"scene {n + 1}", prompt, seconds, Kind.SMOOTH if n else None) for n, prompt in enumerate(prompts)]
     return timeline_of(scenes, counts, geometry)
 
 
 def hour_of(span: SceneSpan, geometry: Geometry) -> int:
-    """In which hour of the film most of a scene is, from 1: the first block is shorter than all others."""
+    """The hour of the film that holds most of a scene, from 1: the first block is shorter than all others."""
     return int((span.pictures.start + span.pictures.stop) / (2 * geometry.fps) // ROUND) + 1
 
 
@@ -146,14 +145,14 @@ class Soak:
         self.begun: Begun | None = None
         self._state: Path | None = None
         begun = (folder / REPORT).exists()
-        # without a report, pictures in the folder are somebody's; states are what a killed first sitting left
+        # without a report, pictures in the folder are not ours; states are left by a killed first sitting
         make_folder(folder, lambda name: bool(OWN.fullmatch(name)) and (begun or not name.endswith(".png")), "a soak")
         if begun:
             self._go_on()
 
     @property
     def blocks(self) -> int:
-        """How many are made."""
+        """How many blocks are rendered."""
         return self.begun.blocks if self.begun else 0
 
     @property
@@ -163,8 +162,8 @@ class Soak:
     def _go_on(self) -> None:
         path = self.folder / REPORT
         try:
-            told = read_json(path)
-            about, chapters, left = told["about"], told["chapters"], told["left"]
+            report = read_json(path)
+            about, chapters, left = report["about"], report["chapters"], report["left"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise MissingError(
                 f"{path}: damaged, or not a soak's report ({error})", hint="Name another folder with --out."
@@ -174,7 +173,7 @@ class Soak:
             raise UsageError(f"{self.folder} holds another film: it differs in {', '.join(differing)}",
                              hint="Name another folder with --out.")
         self.chapters = [Chapter(**{**row, "colourfulness": tuple(row["colourfulness"])}) for row in chapters]
-        self.running, self.sittings = Running(**told["running"]), told["sittings"]
+        self.running, self.sittings = Running(**report["running"]), report["sittings"]
         self._state = self.folder / left["file"]
         try:
             state = read_state(self._state, Stored(left["bytes"], left["sha256"], left["nest"]))
@@ -183,9 +182,9 @@ class Soak:
         self.begun = Begun(left["blocks"], state)
 
     @torch.inference_mode()
-    def sit(self, stop: Callable[[], bool], told: Callable[[int, float], None]) -> bool:
-        """Make blocks until the film is whole (True) or `stop` says so; `told` hears how many are made and of the
-        last's milliseconds."""
+    def sit(self, stop: Callable[[], bool], progress: Callable[[int, float], None]) -> bool:
+        """Render blocks until the film is complete (True) or `stop` says so; `progress` is called with the number of
+        blocks and the last one's milliseconds."""
         if self.done:
             return True
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -193,7 +192,7 @@ class Soak:
         rows = Rows(self.backend.text, [scene.prompt for scene in self.timeline.scenes])
         loop = rollout(self.timeline, self.backend.transformer, rows, self.policy,
                        KeyedNoise(self.seed, self.timeline.scenes), self.backend.spec.grid(), begun=self.begun)
-        self.begun = None  # its tensors were taken back; the film grows from here
+        self.begun = None  # its tensors are in use again; the film continues from here
         last, shown = time.monotonic(), list[Tensor]()
         for result, wall, processor, update in self._timed(loop):
             block, span = result.block, self.timeline.spans[result.block.scene]
@@ -206,9 +205,9 @@ class Soak:
             if block.closes:
                 self.chapters.append(self._chapter(block.scene, torch.cat(shown, 1), result.bytes))
                 self.running, shown = Running(), []
-            told(block.index + 1, 1000 * wall)
+            progress(block.index + 1, 1000 * wall)
             ends, whole = stop(), block.index + 1 == len(self.timeline.blocks)
-            # A state inside the last blocks of a scene would lose those that are being looked at.
+            # A state inside the last blocks of a scene would lose those that are being judged.
             if not shown and (ends or whole or time.monotonic() - last > _KEEP):
                 self._keep(block.index + 1, result.state())
                 last = time.monotonic()
@@ -217,8 +216,7 @@ class Soak:
         return True
 
     def _timed(self, loop: Iterator[BlockResult]) -> Iterator[tuple[BlockResult, float, float, float]]:
-        """Each block with its seconds by the clock and by the processor, and those that went into updates of the
-        queries."""
+        """Each block with its seconds by the clock and by the processor, and those spent on updates of the queries."""
         watches = [Stopwatch(self.runtime.device)]
         with charged(Absorbing, "absorb", "update", lambda: watches[-1]):
             for result, wall, spent in _clocked(loop):
@@ -226,7 +224,7 @@ class Soak:
                 watches.append(Stopwatch(self.runtime.device))
 
     def _chapter(self, scene: int, latents: Tensor, held: int) -> Chapter:
-        """What a scene was like, from its last blocks."""
+        """Measures a scene by its last blocks."""
         running, span = self.running, self.timeline.spans[scene]
         pictures = self.backend.codec.decode(latents, None)[0].float().cpu()
         right = dict[str, bool | None].fromkeys(JUDGED)
@@ -256,7 +254,7 @@ class Soak:
         )
 
     def _keep(self, blocks: int, state: Any) -> None:
-        """The state first, then the report that names it, then the state before is gone."""
+        """The state first, then the report that names it; then the previous state is removed."""
         path = self.folder / f"state-{blocks:07d}.safetensors"
         stored = write_state(path, state)
         left = {
@@ -298,7 +296,7 @@ def hours(chapters: list[Chapter]) -> list[dict[str, Any]]:
     """Hour by hour: means over its scenes, and how its pictures compare with those of the first hour in the same
     places."""
     first = {chapter.prompt: chapter for chapter in chapters if chapter.hour == 1}
-    found = []
+    table = []
     for hour in sorted({chapter.hour for chapter in chapters}):
         these = [chapter for chapter in chapters if chapter.hour == hour]
         blocks = sum(chapter.blocks for chapter in these)
@@ -328,8 +326,8 @@ def hours(chapters: list[Chapter]) -> list[dict[str, Any]]:
         row["colour_moved"] = max(
             (abs(x - y) for a, b in pairs for x, y in zip(a.colourfulness, b.colourfulness, strict=True)), default=0.0
         )
-        found.append({name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()})
-    return found
+        table.append({name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()})
+    return table
 
 
 def as_bytes(picture: Tensor) -> np.ndarray:
@@ -337,7 +335,7 @@ def as_bytes(picture: Tensor) -> np.ndarray:
 
 
 def _clocked(loop: Iterator[BlockResult]) -> Iterator[tuple[BlockResult, float, float]]:
-    """Each of what `loop` yields, with the seconds that it took by the clock and by the processor."""
+    """Each item of `loop`, with its seconds by the clock and by the processor."""
     while True:
         clock, processor = time.perf_counter(), time.process_time()
         result = next(loop, None)

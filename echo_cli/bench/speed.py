@@ -1,10 +1,10 @@
-"""Where a block's time goes, at any model's size and with random weights, under each policy, and how much of what the
-machine could do that is.
+"""Where a block's time goes, at any model's size and with random weights, under each policy, and its share of what the
+machine can do.
 
 Runs the real rollout and charges its time to linear layers, attention, memory and the rest. The window is filled by a
-stand-in that writes random tokens without computing them, since memory cannot tell and the wait would be long. With a
-codec, pictures are also made to the end, on the host, as `generate` makes them; encoding and whole films are measured
-in `stages`.
+stand-in that writes random tokens without computing them, since memory cannot tell the difference and it saves time.
+With a codec, pictures are also decoded, on the host, as `generate` does; encoding and whole films are measured in
+`stages`.
 """
 
 import statistics
@@ -51,7 +51,7 @@ class PolicySpeed:
     block_ms: float
     spread_ms: float  # half the distance between the quartiles
     processor_ms: float
-    parts_ms: dict[str, float]  # compiled passes are linear, but for attention to memory
+    parts_ms: dict[str, float]  # compiled passes count as linear, except attention to memory
     stages_ms: dict[str, float]
     memory_share: float
     operations: int
@@ -110,7 +110,7 @@ class Wish:
 
 
 class Filling(nn.Module):
-    """A transformer that can pretend: while `filling`, its layers hand memory random tokens and compute nothing."""
+    """A transformer with a shortcut: while `filling`, its layers give memory random tokens and compute nothing."""
 
     def __init__(self, transformer: Transformer, grid: Grid) -> None:
         super().__init__()
@@ -133,8 +133,8 @@ class Filling(nn.Module):
 
 @contextmanager
 def charged(transformer: Transformer, compiled: bool, watch: list[Stopwatch]) -> Iterator[None]:
-    """Charge linear layers, attention, and memory's share of every pass to the stopwatch that is last in `watch`. What
-    is compiled cannot be looked into: its two pieces are charged whole."""
+    """Charge linear layers, attention, and memory's share of every pass to the stopwatch that is last in `watch`.
+    Compiled code cannot be divided: its two pieces are charged whole."""
     linear, attend, extend = nn.Linear.forward, layers.attend, BlockContext.extend
     pieces = [(block, block.self_attn.attend, block.ask, block.answer) for block in transformer.blocks]
 
@@ -240,9 +240,9 @@ def _loaded(model: str, runtime: Runtime, left_out: list[str]) -> tuple[Backend 
 
 
 def _blocks(model: Filling, name: str, grid: Grid, warmup: int, blocks: int) -> tuple[Iterator[BlockResult], int]:
-    """A long scene of which the window is full at the end of the first, filling, blocks; how many these are."""
+    """A long scene, and the number of blocks that fill the window."""
     spec = model.spec
-    full = spec.window // spec.block_frames + 1  # the last of these finds the window full, and has seen it roll
+    full = spec.window // spec.block_frames + 1  # the last of these has a full window that has moved once
     timeline = timeline_of([Scene("scene", "", 1.0)], [full + warmup + blocks], spec.geometry)
     policy = make_policy(name, read_settings(name), spec, timeline)
     rows = [torch.randn(1, spec.text_len, spec.text_dim, generator=torch.Generator().manual_seed(0))]
@@ -260,7 +260,7 @@ def _policy(
     for _ in range(full):
         held.append(next(loop).bytes)
     model.filling = False
-    if wish.compiled:  # the compiler's time is nobody's
+    if wish.compiled:  # the compiler's time is not counted
         _warm(model, name, grid)
     with charged(model.transformer, wish.compiled, watches):
         for index in range(wish.warmup + wish.blocks):

@@ -1,7 +1,7 @@
-"""What comes after the latents: decoding them, encoding the pictures, and a whole film as `generate` makes it.
+"""What comes after the latents: decoding them, encoding the pictures, and a whole film as `generate` renders it.
 
-The encoder is given pictures of its own, so that its time says nothing of what random weights paint; the whole film
-needs the model's weights.
+The encoder is given pictures of its own, so that its time does not depend on the noise of random weights; the whole
+film needs the model's weights.
 """
 
 import math
@@ -43,7 +43,7 @@ class WholeFilm:
     seconds: float
     pictures: int
     wall_s: float
-    first_picture_s: float  # from the beginning of the run, the model being loaded
+    first_picture_s: float  # from the beginning of the run, with the model loaded
     own_s: float
     encoder_s: float
 
@@ -70,7 +70,7 @@ def charged(owner: object, method: str, part: str, watch: Callable[[], Stopwatch
 
 @contextmanager
 def children() -> Iterator[Callable[[], float]]:
-    """Processor seconds of the processes that were started and have ended since."""
+    """Processor seconds of child processes that have ended."""
     def spent() -> float:
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         return used.ru_utime + used.ru_stime
@@ -80,7 +80,7 @@ def children() -> Iterator[Callable[[], float]]:
 
 
 def random_codec(spec: ModelSpec, runtime: Runtime) -> Codec:
-    """The model's codec with random weights; what it decodes is noise, and takes as long."""
+    """The model's codec with random weights; it decodes noise, which takes as long."""
     if spec.name == TINY.name:
         torch.manual_seed(0)
         return TinyCodec(spec.channels).to(runtime.device, runtime.dtype).requires_grad_(False).eval()
@@ -120,7 +120,7 @@ def encode(size: tuple[int, int], fps: float, block_pictures: int, blocks: int) 
 
 
 def _moving(size: tuple[int, int], pictures: int) -> np.ndarray:
-    """A landscape that glides past under a little grain: [picture, y, x, 3]."""
+    """A landscape that moves past under a little grain: [picture, y, x, 3]."""
     width, height = size
     x, y = np.arange(width + pictures), np.arange(height)[:, None] / height
     hills = 0.5 + 0.2 * np.sin(x / 17) + 0.1 * np.sin(x / 5.3 + 1)
@@ -154,7 +154,7 @@ class _Stopwatch(Progress):
 
 
 def whole_film(backend: Backend, policy: str, runtime: Runtime, seconds: float) -> WholeFilm:
-    """One film under a policy, into a folder that goes away."""
+    """One film under a policy, into a temporary folder."""
     with (
         tempfile.TemporaryDirectory(prefix="echo-whole-") as folder,
         Interruption() as interruption,

@@ -1,5 +1,5 @@
-"""How sure a figure is: intervals over seeds by bootstrap, and paired comparisons that say "no difference" when there
-is none.
+"""How certain a figure is: intervals over seeds by bootstrap, and paired comparisons that say "no difference" when
+there is none.
 
 Plain numbers in and out; no tensor, no metric.
 """
@@ -13,7 +13,7 @@ import numpy as np
 
 _RESAMPLES = 4000
 _SURE = 0.95  # of intervals
-_CHANCE = 0.05  # of calling anything different in a column where nothing is
+_CHANCE = 0.05  # of calling anything different in a column without differences
 _EXACT = 12  # pairs up to which all signs are tried
 _SEED = 20  # the same figures give the same intervals
 
@@ -21,9 +21,9 @@ _SEED = 20  # the same figures give the same intervals
 class Verdict(StrEnum):
     BETTER = "better"
     WORSE = "worse"
-    DIFFERENT = "different"  # where neither way is better
+    DIFFERENT = "different"  # if neither direction is better
     SAME = "no difference"
-    UNTOLD = "too few seeds"
+    UNDECIDED = "too few seeds"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def chance(differences: Sequence[float]) -> float:
-    """How often pairs that differ by chance alone, each as likely this way as that, differ by as much in the mean."""
+    """How often pairs that differ only by chance, equally likely in both directions, differ by as much on average."""
     apart = np.asarray([each for each in differences if each], dtype=float)
     if not len(apart):
         return 1.0
@@ -55,13 +55,14 @@ def chance(differences: Sequence[float]) -> float:
         signs = np.array(list(product((-1.0, 1.0), repeat=len(apart))))
     else:
         signs = np.random.default_rng(_SEED).choice((-1.0, 1.0), (1 << _EXACT, len(apart)))
-        signs[0] = 1.0  # what was seen is one of the ways
+        signs[0] = 1.0  # the observed signs are one of the combinations
     reached = np.abs(signs @ apart) >= abs(apart.sum()) * (1 - 1e-9)
     return float(reached.mean())
 
 
 def corrected(chances: Mapping[str, float]) -> dict[str, float]:
-    """Holm's correction: so many comparisons side by side find something by chance, unless each is asked for more."""
+    """Holm's correction: many comparisons side by side find something by chance unless each must meet a stricter
+    threshold."""
     worst, corrected = 0.0, {}
     for rank, (name, value) in enumerate(sorted(chances.items(), key=lambda item: item[1])):
         worst = max(worst, min(1.0, value * (len(chances) - rank)))
@@ -70,23 +71,23 @@ def corrected(chances: Mapping[str, float]) -> dict[str, float]:
 
 
 def verdicts(pairs: Mapping[str, Sequence[float]], more: bool | None) -> dict[str, Verdict]:
-    """For each contestant, from its differences to another, seed by seed. `more`: whether more is better."""
+    """A verdict for each contestant, from its differences to another, seed by seed. `more`: whether more is better."""
     sure = corrected({name: chance(differences) for name, differences in pairs.items()})
-    found = {}
+    outcome = {}
     for name, differences in pairs.items():
         if len(differences) < least_pairs(len(pairs)) and any(differences):
-            found[name] = Verdict.UNTOLD
+            outcome[name] = Verdict.UNDECIDED
         elif sure[name] >= _CHANCE:
-            found[name] = Verdict.SAME
+            outcome[name] = Verdict.SAME
         elif more is None:
-            found[name] = Verdict.DIFFERENT
+            outcome[name] = Verdict.DIFFERENT
         else:
-            found[name] = Verdict.BETTER if (sum(differences) > 0) == more else Verdict.WORSE
-    return found
+            outcome[name] = Verdict.BETTER if (sum(differences) > 0) == more else Verdict.WORSE
+    return outcome
 
 
 def least_pairs(comparisons: int) -> int:
-    """Pairs needed before any of so many comparisons can be told apart."""
+    """The number of pairs needed before any of this many comparisons can be decided."""
     pairs = 1
     while 2.0 ** (1 - pairs) * comparisons >= _CHANCE:
         pairs += 1

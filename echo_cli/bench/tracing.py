@@ -1,6 +1,6 @@
-"""What it costs to be traced: the same film made with and without a trace, in turns, in one process.
+"""What a trace costs: the same film rendered with and without a trace, in turns, in one process.
 
-Turns, because machines are shared and noisy: what counts is the ratio within a pair, not a time.
+In turns, because machines are shared and noisy: the ratio within a pair counts, not a time.
 """
 
 import statistics
@@ -33,7 +33,7 @@ class Cost:
 
 
 def measure(backend: Backend, runtime: Runtime, seconds: float, pairs: int) -> Cost:
-    """`pairs` films of `seconds` with a trace and as many without; who goes first alternates."""
+    """`pairs` films of `seconds` with a trace and as many without; the order alternates."""
     spent: dict[bool, list[float]] = {True: [], False: []}
     for pair in range(-1, pairs):  # the first pair warms up and does not count
         for traced in (True, False) if pair % 2 else (False, True):

@@ -1,7 +1,7 @@
-"""The process that makes a film and is struck while it does so: the real command, armed with a moment at which it dies.
+"""The process that renders a film and is interrupted: the real command, with a moment at which it gets a signal.
 
-Runs in a child of its own, forked from one that has torch loaded. `faults` decides what is struck, when and how; the
-caller says which function runs a command line.
+Runs in a child of its own, forked from one that has torch loaded. `faults` decides what is interrupted, when and how;
+the caller says which function runs a command line.
 """
 
 import os
@@ -18,7 +18,7 @@ import torch
 from echo_cli.render.keeper import Keeper
 from echo_cli.video.segments import SegmentedFilm
 
-# Where a blow can fall: what is called then.
+# The moments at which a signal can come: the function that is called then.
 MOMENTS: dict[str, tuple[type, str]] = {
     "block": (Keeper, "due"), "checkpoint": (Keeper, "keep"),
     "join": (SegmentedFilm, "finish"), "naming": (SegmentedFilm, "publish"),
@@ -30,7 +30,7 @@ Command = Callable[[list[str]], int]  # runs a command line; its exit code
 
 @dataclass(frozen=True, slots=True)
 class Blow:
-    """A signal, so many seconds after a moment has come for the nth time."""
+    """A signal, some seconds after a moment has come for the nth time."""
 
     moment: str
     nth: int

@@ -158,17 +158,17 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
         (written("speed.json", json.dumps(speed(1))), "one is 'bench memory', the other 'bench speed'"),
         (tmp_path / "no.json", "no such file"),
         (written("half.json", '{"kind": '), "not the JSON of a bench"),
-        (written("list.json", "[]"), "not a bench's"),
+        (written("list.json", "[]"), "not the result of a bench"),
         (written("newer.json", json.dumps(newer)), "newer version"),
         (written("other.json", '{"kind": "x"}'), "cannot be compared"),
-        (written("hollow.json", '{"kind": "bench memory"}'), "not whole"),
+        (written("hollow.json", '{"kind": "bench memory"}'), "is incomplete"),
     ):
         with pytest.raises(UsageError, match=said):
             compare(read(good), read(bad))
     done = run(str(good), str(bad))
     assert (
         done.returncode == 2
-        and "not whole" in done.stderr
+        and "is incomplete" in done.stderr
         and "hint:" in done.stderr
         and "Traceback" not in done.stderr
     )

@@ -21,7 +21,7 @@ def test_the_table_adds_up() -> None:
         )
     )
     assert "SIGKILL" in rows[1] and rows[1].endswith("the same") and "exit 75" in rows[2] and "nothing" in rows[2]
-    assert "NOT WHOLE" in rows[3] and rows[3].endswith("OTHER")
+    assert "INCOMPLETE" in rows[3] and rows[3].endswith("OTHER")
     assert rows[-1].startswith("3 interruptions of 2 films: 1 of 2 came out") and "2 of 3 times every file" in rows[-1]
 
 

@@ -51,7 +51,7 @@ def test_sentences_say_who_is_better_and_which_settings_win():
 
 def test_too_few_seeds_call_nobody_better():
     said = "\n".join(sentences(report(range(3))))
-    assert "not told apart from window" in said and "better than" not in said and "Too few seeds" in said
+    assert "not distinguished from window" in said and "better than" not in said and "Too few seeds" in said
     assert "worse in nothing: none." in said
 
 

@@ -66,7 +66,7 @@ def test_a_verdict_knows_which_way_is_good():
 
 
 def test_too_few_seeds_say_nothing_however_far_apart():
-    assert verdicts({"far": [9.0] * 4, "same": [0.0] * 4}, True) == {"far": Verdict.UNTOLD, "same": Verdict.SAME}
+    assert verdicts({"far": [9.0] * 4, "same": [0.0] * 4}, True) == {"far": Verdict.UNDECIDED, "same": Verdict.SAME}
     least = least_pairs(3)
     assert verdicts({name: [9.0] * least for name in "abc"}, True)["a"] is Verdict.BETTER
-    assert verdicts({name: [9.0] * (least - 1) for name in "abc"}, True)["a"] is Verdict.UNTOLD
+    assert verdicts({name: [9.0] * (least - 1) for name in "abc"}, True)["a"] is Verdict.UNDECIDED

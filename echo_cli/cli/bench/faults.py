@@ -33,8 +33,8 @@ def faults(
     for strike in measure(run, interruptions, seed, model):
         strikes.append(strike)
         print(f"{len(strikes)} of {interruptions}", file=sys.stderr)
-        if strike.told:
-            print(strike.told, file=sys.stderr)
+        if strike.output:
+            print(strike.output, file=sys.stderr)
     if json:
         print(json_text.dumps({"interruptions": [asdict(strike) for strike in strikes]}))
     else:
