@@ -7,7 +7,7 @@ import torch
 
 from echo_cli.memory.policies import make_policy
 from echo_cli.memory.policies.base import Policy
-from echo_cli.memory.settings import read_settings
+from echo_cli.memory.table import read_settings
 from echo_cli.models.files.loading import random_transformer
 from echo_cli.models.queries.model import MemoryQueries
 from echo_cli.models.transformer import Transformer

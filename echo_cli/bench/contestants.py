@@ -12,7 +12,7 @@ from typing import Any
 
 from echo_cli.bench.scenarios import CUT, RECALL, SMOOTH, Scenario
 from echo_cli.errors import UsageError, did_you_mean
-from echo_cli.memory.settings import DEFAULT_POLICY, SETTINGS, read_settings
+from echo_cli.memory.table import DEFAULT_POLICY, POLICIES, read_settings
 from echo_cli.render.prepare import read_assignments
 from echo_cli.spec import ModelSpec
 
@@ -100,7 +100,7 @@ CONTESTANTS: Mapping[str, Contestant] = MappingProxyType(
     {
         each.name: each
         for each in (
-            *(Contestant(name, name) for name in SETTINGS),
+            *(Contestant(name, name) for name in POLICIES),
             *(_with(f"+{part}", part) for part in BEYOND),
             _with(f"+{TOGETHER}", *BEYOND),
         )
@@ -115,7 +115,7 @@ def contestant(name: str) -> Contestant:
     if name.startswith("+") and len(parts) > 1 and set(parts) <= set(BEYOND):
         return _with(name, *parts)
     policy, colon, said = name.partition(":")
-    if colon and policy in SETTINGS:
+    if colon and policy in POLICIES:
         values = read_assignments([f"memory.{part}" for part in said.split(",")], policy)
         read_settings(policy, values)
         return Contestant(name, policy, values)

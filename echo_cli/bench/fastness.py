@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from echo_cli.memory.policies import make_policy
-from echo_cli.memory.settings import read_settings
+from echo_cli.memory.table import read_settings
 from echo_cli.models.files.loading import random_transformer
 from echo_cli.models.fp8 import use_eight_bits
 from echo_cli.models.transformer import Transformer

@@ -14,7 +14,7 @@ from torch import Tensor
 from echo_cli.bench.contestants import Contestant
 from echo_cli.bench.scenarios import Scenario, timeline_for
 from echo_cli.memory.policies.base import Policy
-from echo_cli.memory.settings import read_settings
+from echo_cli.memory.table import read_settings
 from echo_cli.models.backend import Backend
 from echo_cli.rollout.plan import plan_policy
 from echo_cli.rollout.rollout import rollout

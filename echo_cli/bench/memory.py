@@ -25,7 +25,7 @@ from echo_cli.bench.judging import judge, moments, wanted
 from echo_cli.bench.results import Report, Row, filled
 from echo_cli.bench.scenarios import Scenario, story
 from echo_cli.errors import MissingError, OutOfMemory
-from echo_cli.memory.settings import DEFAULT_POLICY
+from echo_cli.memory.table import DEFAULT_POLICY
 from echo_cli.models.backend import Backend
 from echo_cli.models.loaders import load_backend
 from echo_cli.runtime import Runtime

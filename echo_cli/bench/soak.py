@@ -25,8 +25,8 @@ from echo_cli.bench.stages import charged
 from echo_cli.errors import Damaged, MissingError, UsageError
 from echo_cli.files import make_folder, read_json, told_as_output, write_whole
 from echo_cli.memory.policies.base import Policy
-from echo_cli.memory.policies.echo_infinity import Absorbing, EchoInfinity
-from echo_cli.memory.settings import read_settings
+from echo_cli.memory.policies.echo_infinity import Absorbing
+from echo_cli.memory.table import read_settings
 from echo_cli.models.backend import Backend
 from echo_cli.rollout.plan import Rows, plan_policy
 from echo_cli.rollout.rollout import Begun, BlockResult, rollout
@@ -243,7 +243,7 @@ class Soak:
             span.pictures.stop,
             1000 * running.wall / running.blocks,
             1000 * running.processor / running.blocks,
-            running.update / running.wall if isinstance(self.policy, EchoInfinity) else None,
+            running.update / running.wall if running.update else None,
             held,
             resident("self"),
             **right,

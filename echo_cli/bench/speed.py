@@ -22,7 +22,7 @@ from echo_cli.bench.stages import WholeFilm
 from echo_cli.context import BlockContext, Context
 from echo_cli.errors import MissingError, UsageError
 from echo_cli.memory.policies import make_policy
-from echo_cli.memory.settings import read_settings
+from echo_cli.memory.table import read_settings
 from echo_cli.models import layers
 from echo_cli.models.backend import Backend, Codec
 from echo_cli.models.files.loading import random_transformer

@@ -63,7 +63,7 @@ def batch(request: BatchRequest, answer: Answer) -> int:
 
 def _check(request: BatchRequest, as_json: bool) -> None:
     """What is wrong for every storyboard is reported once."""
-    from echo_cli.memory.settings import settings_type
+    from echo_cli.memory.table import settings_type
     from echo_cli.models.registry import find
 
     if as_json and request.progress == "openjd" and not request.plan:

@@ -10,9 +10,9 @@ def models(incomplete: str) -> list[str]:
 
 
 def policies(incomplete: str) -> list[str]:
-    from echo_cli.memory.settings import SETTINGS
+    from echo_cli.memory.table import POLICIES
 
-    return [name for name in SETTINGS if name.startswith(incomplete)]
+    return [name for name in POLICIES if name.startswith(incomplete)]
 
 
 def scene_ids(ctx: typer.Context, incomplete: str) -> list[str]:

@@ -15,7 +15,7 @@ from echo_cli.cli import complete
 from echo_cli.cli.messages import tell
 from echo_cli.cli.options import Debug
 from echo_cli.errors import EchoError, Exit, UsageError
-from echo_cli.storyboard.nouns import Geometry, Kind, Storyboard, Timeline
+from echo_cli.storyboard.nouns import Geometry, Storyboard, Timeline
 from echo_cli.text import listed
 from echo_cli.trace.look import plural
 
@@ -138,16 +138,16 @@ def _edges(span: range) -> list[int]:
 
 def _recalls(storyboard: Storyboard, film: Timeline, policy: str) -> dict[int, dict[str, Any]]:
     """What each recalling scene recalls, as the run will plan it; nothing for a policy without a scene library."""
-    from echo_cli.memory.settings import RECALLING, read_settings
+    from echo_cli.memory.table import read_settings
     from echo_cli.storyboard.matching import plan_recalls, similarities
 
-    settings = read_settings(policy, storyboard.memory)
-    if not isinstance(settings, RECALLING):
+    settings = read_settings(policy, storyboard.memory).recalling
+    if settings is None:
         return {}
     scenes = film.scenes
     if settings.match != "idf":
         return {index: {"match": settings.match} for index, scene in enumerate(scenes)
-                if scene.transition is Kind.RECALL}
+                if scene.recalls}
     plan = plan_recalls(scenes, similarities([scene.prompt for scene in scenes]), settings.library)
     return {
         index: {

@@ -13,7 +13,7 @@ from echo_cli.storyboard.nouns import AUTO, Geometry, Kind
 from echo_cli.storyboard.reference import UNTIMED_BLOCKS, parse_reference
 
 _TIMED = re.compile(r"\[\d+(\.\d+)?\s*s[#@]?\]")
-_MARKS = {Kind.SMOOTH: "", Kind.HARD_CUT: "#", Kind.RECALL: "@"}
+_MARKS = {kind: kind.mark for kind in Kind}
 _PLAIN = Geometry()
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from echo_cli.context import BlockContext, Observer
 from echo_cli.memory import scoring
 from echo_cli.memory.policies.base import Facts, Held, held_from, told_held
-from echo_cli.memory.settings import EchoForcing as Settings
+from echo_cli.memory.settings import EchoForcingSettings
 from echo_cli.memory.store import CleanPass, KVStore
 from echo_cli.rope import rotate
 from echo_cli.runtime import Later, upload
@@ -35,7 +35,7 @@ class History:
     """Sums of clean queries, and for each remembered frame how loud and how often used its tokens are."""
 
     def __init__(
-        self, settings: Settings, spec: ModelSpec, store: KVStore, slots: int, capacity: int, window: int
+        self, settings: EchoForcingSettings, spec: ModelSpec, store: KVStore, slots: int, capacity: int, window: int
     ) -> None:
         self.settings, self.spec, self.capacity, self.window = settings, spec, capacity, window
         batch, device, tokens = store.keys.shape[1], store.device, store.grid.tokens

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from echo_cli.memory.settings import RecallSettings
+from echo_cli.memory.store import Placement
 from echo_cli.state import Nest
 
 
@@ -27,6 +29,11 @@ def most_at_once(last_wanted: Mapping[Keepsake, int]) -> int:
     changes = Counter(keepsake.scene for keepsake in last_wanted)
     changes.subtract(Counter(last_wanted.values()))  # a scene takes back before it puts in
     return max(accumulate(changes[scene] for scene in sorted(changes)), default=0)
+
+
+def folding_bytes(settings: RecallSettings, frame: int, place: Placement) -> int:
+    """What it takes for a moment to fold a scene's candidates, of `frame` numbers each; sums are taken in float32."""
+    return (12 * settings.candidates + 5 * place.dtype.itemsize) * frame
 
 
 class SceneLibrary:

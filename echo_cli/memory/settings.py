@@ -1,6 +1,6 @@
-"""Every setting of every memory policy: one dataclass each, one default each, in one place.
+"""Every setting of every memory policy: one dataclass for each policy, one default for each setting.
 
-No torch here, so that a storyboard can be checked without it. What the settings do is the policies' business.
+Needs no torch, so that a storyboard can be checked without it. What the settings do is decided by the policies.
 """
 
 import types
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from echo_cli.errors import UsageError, did_you_mean
+from echo_cli.errors import did_you_mean
 from echo_cli.storyboard.nouns import Kind
 
 Source = Literal["recall", "select", "resink", "none"]
@@ -16,21 +16,57 @@ Target = Literal["old_memory", "old_recall", "old_recent"]
 
 
 @dataclass(frozen=True)
-class Window:
-    """The last frames and nothing else; a change of prompt changes the text alone."""
+class WindowSettings:
+    """The settings that every policy has; those of other policies inherit from them. A setting is a bool, an int, a
+    float, a str or a Literal, or one of these and None."""
 
     window: int | None = None  # frames, the block included; None: as many as the model was trained on
 
+    @property
+    def recalling(self) -> "RecallSettings | None":
+        """How finished scenes are matched and kept, if the policy keeps them for scenes that recall."""
+        return None
+
+    @property
+    def needs_queries(self) -> bool:
+        """Whether a film needs queries that were trained for the model."""
+        return False
+
+    def cut(self, kind: Kind) -> "CutSettings | None":
+        """The settings of one kind of transition, which a scene may override; None if the policy has no such."""
+        return None
+
 
 @dataclass(frozen=True)
-class Sink(Window):
+class SinkSettings(WindowSettings):
     """The first frames of the film stay for ever."""
 
     anchor_frames: int = 3
 
 
 @dataclass(frozen=True)
-class Flush(Sink):
+class RecallSettings(WindowSettings):
+    """Of a policy that keeps finished scenes, each as one frame that is folded from some of its frames."""
+
+    candidate_frames: int = 12  # of the scene's beginning
+    candidate_stride: int = 4
+    fold: Literal["score_weighted", "token_select"] = "score_weighted"
+    base_weight: float = 0.9
+    match: Literal["idf", "embedding"] = "idf"
+    library: int = 64  # scenes that can be recalled
+
+    @property
+    def recalling(self) -> "RecallSettings":
+        return self
+
+    @property
+    def candidates(self) -> int:
+        """Frames that a recall frame is folded from."""
+        return -(-self.candidate_frames // self.candidate_stride)
+
+
+@dataclass(frozen=True)
+class FlushSettings(SinkSettings):
     """At every change of prompt, only the first remembered frames and the last ones stay."""
 
     anchor_frames: int = 1
@@ -40,7 +76,7 @@ class Flush(Sink):
 
 
 @dataclass(frozen=True)
-class Nothing(Flush):
+class NothingSettings(FlushSettings):
     """At every change of prompt everything is dropped; within a scene the first frames stay."""
 
     anchor_frames: int = 3
@@ -50,7 +86,7 @@ class Nothing(Flush):
 
 
 @dataclass(frozen=True)
-class Recache(Sink):
+class RecacheSettings(SinkSettings):
     """At every change of prompt, the remembered frames are encoded again under the new prompt."""
 
     recent_frames: int = 12
@@ -58,7 +94,7 @@ class Recache(Sink):
 
 
 @dataclass(frozen=True)
-class Cut:
+class CutSettings:
     """How echo-forcing passes from one scene to the next: one row a kind of transition."""
 
     source: Source = "recall"  # the frame that stands for the old scene: its recall frame, its first, or slot 0
@@ -78,13 +114,13 @@ class Cut:
     jump_max: int = 6
 
 
-SMOOTH = Cut(recent_frames=2)
-HARD_CUT = Cut(strategy="fixed", first_weight=0.8, clear_after=1, jump_value=45)
-RECALL = Cut(min_rate=0.55, max_rate=0.9, jump="similarity")
+SMOOTH = CutSettings(recent_frames=2)
+HARD_CUT = CutSettings(strategy="fixed", first_weight=0.8, clear_after=1, jump_value=45)
+RECALL = CutSettings(min_rate=0.55, max_rate=0.9, jump="similarity")
 
 
 @dataclass(frozen=True)
-class EchoForcing(Window):
+class EchoForcingSettings(RecallSettings):
     """Anchors that roll over the scene's beginning, history chosen by phase, a recent window, recall frames, decay."""
 
     anchor_frames: int = 12
@@ -98,15 +134,9 @@ class EchoForcing(Window):
     amplitude_compensation: bool = True
     drift_gate: bool = True
     drift_lambda: float = 3.0
-    candidate_frames: int = 12
-    candidate_stride: int = 4
-    fold: Literal["score_weighted", "token_select"] = "score_weighted"
-    base_weight: float = 0.9
-    match: Literal["idf", "embedding"] = "idf"
-    library: int = 64  # scenes that can be recalled
-    smooth: Cut = SMOOTH
-    hard_cut: Cut = HARD_CUT
-    recall: Cut = RECALL
+    smooth: CutSettings = SMOOTH
+    hard_cut: CutSettings = HARD_CUT
+    recall: CutSettings = RECALL
     # Beyond the release; each is off by default.
     gate_on_clean: bool = False  # the drift gate compares the last clean queries, not those of pure noise
     true_places: bool = False  # a chosen token keeps its own row and column
@@ -116,15 +146,16 @@ class EchoForcing(Window):
     candidates_from_whole_scene: bool = False
     no_duplicates: bool = False  # history candidates exclude frames that stand as anchors
 
-    def cut(self, kind: Kind) -> Cut:
-        return {Kind.SMOOTH: self.smooth, Kind.HARD_CUT: self.hard_cut, Kind.RECALL: self.recall}[kind]
+    def cut(self, kind: Kind) -> CutSettings:
+        cut: CutSettings = getattr(self, kind.setting)
+        return cut
 
 
 Update = Literal["gated", "ungated", "frozen", "initial"]
 
 
 @dataclass(frozen=True)
-class EchoInfinity(Sink):
+class EchoInfinitySettings(SinkSettings):
     """The first frames stay, learned queries absorb what leaves after them, the last frames fill the rest."""
 
     anchor_frames: int = 9
@@ -134,9 +165,13 @@ class EchoInfinity(Sink):
     update: Update = "gated"
     trained: bool = True  # false: queries as they were before they learned anything
 
+    @property
+    def needs_queries(self) -> bool:
+        return self.trained
+
 
 @dataclass(frozen=True)
-class SceneQueries(EchoInfinity):
+class SceneQueriesSettings(EchoInfinitySettings, RecallSettings):
     """Each scene has its own learned queries, which are kept when it closes and come back with it."""
 
     kept_last: int = 2  # frames that a smooth transition takes along
@@ -145,61 +180,10 @@ class SceneQueries(EchoInfinity):
     clear_after: int = 4  # blocks until the recall frame leaves
     min_rate: float = 0.55
     max_rate: float = 0.9
-    candidate_frames: int = 12
-    candidate_stride: int = 4
-    fold: Literal["score_weighted", "token_select"] = "score_weighted"
-    base_weight: float = 0.9
-    match: Literal["idf", "embedding"] = "idf"
-    library: int = 64  # scenes that can be recalled
 
-
-SETTINGS: dict[str, type[Window]] = {
-    "window": Window,
-    "sink": Sink,
-    "flush": Flush,
-    "recache": Recache,
-    "none": Nothing,
-    "echo-forcing": EchoForcing,
-    "echo-infinity": EchoInfinity,
-    "scene-queries": SceneQueries,
-}
-DEFAULT_POLICY = "echo-forcing"
-RECALLING = (EchoForcing, SceneQueries)  # settings of policies with a library of scenes
 
 _MINIMUM = {"window": 2, "clear_after": 0, "max_reuse": 0, "library": 1, "candidate_stride": 1, "candidate_frames": 1,
             "rolling_cycle": 1, "kept_first": 0, "kept_last": 0, "sink_frames": 1, "query_frames": 1}
-
-
-def settings_type(policy: str) -> type[Window]:
-    if policy not in SETTINGS:
-        raise UsageError(f"no memory policy is called '{policy}'{did_you_mean(policy, tuple(SETTINGS))}",
-                         hint=f"The policies are: {', '.join(SETTINGS)}.")
-    return SETTINGS[policy]
-
-
-def read_settings(policy: str, values: Mapping[str, Any] = types.MappingProxyType({})) -> Window:
-    """The policy's settings with `values` in place of defaults; every wrong key or value in one UsageError."""
-    problems: list[str] = []
-    settings = changed(settings_type(policy)(), values, f"memory policy '{policy}'", problems)
-    if problems:
-        raise UsageError(
-            "; ".join(problems),
-            hint=f"Settings of '{policy}': {', '.join(item.name for item in fields(settings_type(policy)))}.",
-        )
-    return settings
-
-
-def setting_names(policy: str) -> tuple[str, ...]:
-    """Dotted names of all settings: `recent_frames`, `smooth.clear_after`."""
-    def names(cls: type, prefix: str) -> list[str]:
-        out = []
-        for item in fields(cls):
-            nested = get_type_hints(cls)[item.name]
-            out += names(nested, f"{prefix}{item.name}.") if is_dataclass(nested) else [prefix + item.name]
-        return out
-
-    return tuple(names(settings_type(policy), ""))
-
 
 def changed(settings: Any, values: Mapping[str, Any], where: str, problems: list[str]) -> Any:
     """`settings` with `values` set; wrong keys and values are appended to `problems` and left as they were."""
@@ -235,12 +219,12 @@ def _why_not(name: str, value: Any, hint: Any) -> str | None:
         least = _MINIMUM.get(name, 0)
         return None if isinstance(value, int) and not isinstance(value, bool) and value >= least else \
             f"must be a whole number of at least {least}"
+    if hint is str:
+        return None if isinstance(value, str) else "must be text"
     if hint is float:
         good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
         top = 1.0 if name.endswith("rate") or name.endswith("weight") else float("inf")
         return (
             None if good and value <= top else "must be a number of at least 0" + (" and at most 1" if top == 1 else "")
         )
-    raise AssertionError(f"setting {name} has a type nobody reads: {hint}")
-
-
+    raise ValueError(f"setting {name} is a {hint}, which cannot be read from a storyboard")

@@ -12,17 +12,15 @@ import torch
 
 from echo_cli.errors import OutOfMemory
 from echo_cli.memory.policies import make_policy
-from echo_cli.memory.settings import RECALLING, EchoInfinity, SceneQueries
 from echo_cli.memory.store import Placement
 from echo_cli.models.loaders import family_of
-from echo_cli.models.queries.model import FRAMES, SCORES_AT_ONCE, layers_at_once
 from echo_cli.models.registry import find
 from echo_cli.models.running import Offload, Pictures, Running
 from echo_cli.models.transformer import Transformer
 from echo_cli.render.job import Job
 from echo_cli.render.progress import size as said
 from echo_cli.runtime import Runtime
-from echo_cli.spec import Grid, ModelSpec
+from echo_cli.spec import ModelSpec
 from echo_cli.storyboard.matching import plan_recalls, similarities
 
 WORTH_TELLING = 10**9
@@ -65,14 +63,14 @@ def room_for(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> R
     total, layers = (sum(weight.numel() for weight in part.parameters()) * size
                      for part in (transformer, transformer.blocks))
     prompts = [scene.prompt for scene in job.timeline.scenes]
-    settings = replace(job.settings, trained=False) if isinstance(job.settings, EchoInfinity) else job.settings
-    policy = make_policy(job.policy, settings, spec, job.timeline,
+    policy = make_policy(job.policy, job.settings, spec, job.timeline,
                          plan_recalls(job.timeline.scenes, similarities(prompts), len(prompts)))
-    store = policy.allocate(Placement(grid, torch.device("meta"), runtime.dtype))
+    place = Placement(grid, torch.device("meta"), runtime.dtype)
+    store = policy.allocate(place)
     window = store.bytes - store.frame_bytes + policy.bytes - policy.host_bytes
     prompt = 4 * spec.depth * spec.text_len * spec.width * size  # the old scene's keys and values, and the new one's
     block = spec.block_frames * grid.tokens * (3 * spec.ffn + 20 * spec.width) * size
-    passing = prompt + max(block, _remembering(job, spec, grid, size))
+    passing = prompt + max(block, policy.passing_bytes(place))
     found = find(job.model)
     codec, decoding = family_of(found).decoding_bytes(found, grid, size, running.pictures)
     return Room(
@@ -84,26 +82,6 @@ def room_for(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> R
         codec,
         passing + decoding,
     )
-
-
-def _remembering(job: Job, spec: ModelSpec, grid: Grid, size: int) -> int:
-    """What memory needs for a moment at the most: to turn a frame to its place, to fold the candidates of a scene that
-    closes into one, to let queries absorb what leaves the window. Sums are taken in float32."""
-    settings, frame = job.settings, spec.depth * grid.tokens * spec.width  # the keys of one, in all layers
-    needed = [(8 + 3 * size) * frame]
-    if isinstance(settings, RECALLING) and len(job.timeline.scenes) > 1:
-        candidates = -(-settings.candidate_frames // settings.candidate_stride)
-        needed.append((12 * candidates + 5 * size) * frame)
-    if isinstance(settings, EchoInfinity):
-        queries, keeps = settings.query_frames or FRAMES, isinstance(settings, SceneQueries)
-        leaving = (settings.window or spec.window) - queries if keeps else spec.block_frames
-        values = (queries + leaving) * grid.tokens * spec.width  # of a layer
-        at_once = layers_at_once(spec, values)
-        scores = min(SCORES_AT_ONCE, at_once * spec.heads * queries * leaving * grid.tokens**2)
-        # of queries that go on as they were when their scene closed
-        copied = 2 * queries * frame * size if keeps else 0
-        needed.append(copied + at_once * 64 * values + 8 * scores)
-    return max(needed)
 
 
 def choose(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> tuple[Running, str | None]:

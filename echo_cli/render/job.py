@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from echo_cli import __version__
-from echo_cli.memory.settings import Window
+from echo_cli.memory.settings import WindowSettings
 from echo_cli.models.running import Running
 from echo_cli.render.manifest import Identity
 from echo_cli.render.options import Decides
@@ -33,7 +33,7 @@ class Job:
     model: str
     seed: int
     policy: str
-    settings: Window  # of the policy
+    settings: WindowSettings  # of the policy
     size: tuple[int, int]  # of the model's pictures; the film's are `scale` times that
     scale: int
     subtitles: Subtitles

@@ -14,15 +14,8 @@ from typing import Any
 import yaml
 
 from echo_cli.errors import UsageError, did_you_mean
-from echo_cli.memory.settings import (
-    DEFAULT_POLICY,
-    SETTINGS,
-    EchoForcing,
-    changed,
-    read_settings,
-    setting_names,
-    settings_type,
-)
+from echo_cli.memory.settings import changed
+from echo_cli.memory.table import DEFAULT_POLICY, POLICIES, read_settings, setting_names, settings_type
 from echo_cli.models.registry import check_not_a_file, is_folder, names, spec_named
 from echo_cli.render.job import Job
 from echo_cli.render.outputs import Outputs, outputs_of
@@ -161,7 +154,7 @@ class Models(Mapping[str, ModelSpec]):
 
 def storyboard_rules(model: str | None = None) -> Rules:
     """The rules of this installation; `model` is the one that will be used whatever the storyboard says."""
-    return Rules(models=Models(), policies=tuple(SETTINGS), setting_problems=_setting_problems,
+    return Rules(models=Models(), policies=tuple(POLICIES), setting_problems=_setting_problems,
                  default_model=DEFAULT_MODEL, default_policy=DEFAULT_POLICY, model=model)
 
 
@@ -169,9 +162,9 @@ def _setting_problems(policy: str, kind: Kind | None, values: Mapping[str, Any])
     settings: Any = settings_type(policy)()
     where = f"memory policy '{policy}'"
     if kind is not None:
-        if not isinstance(settings, EchoForcing):
-            return [f"{where} has no settings for a single transition"]
         settings, where = settings.cut(kind), f"a {kind} transition of '{policy}'"
+        if settings is None:
+            return [f"memory policy '{policy}' has no settings for a single transition"]
     problems: list[str] = []
     changed(settings, values, where, problems)
     return problems

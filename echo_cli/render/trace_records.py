@@ -10,10 +10,9 @@ import numpy as np
 
 from echo_cli.layout import Layout
 from echo_cli.memory.policies.base import Facts, Policy
-from echo_cli.memory.settings import RECALLING
 from echo_cli.rollout.rollout import BlockResult
 from echo_cli.spec import Grid
-from echo_cli.storyboard.nouns import AUTO, Geometry, Kind, Scene, Timeline
+from echo_cli.storyboard.nouns import AUTO, Geometry, Scene, Timeline
 from echo_cli.trace.records import (
     BlockRecord,
     Calibration,
@@ -57,7 +56,7 @@ def _why(scene: Scene, source: str | None) -> str | None:
     """Who decided which scene comes back, and what stands for it."""
     if source is None:
         return None
-    if scene.transition is Kind.RECALL:
+    if scene.recalls:
         who = "the prompt is nearest" if scene.recall in (None, AUTO) else "the storyboard names it"
     else:
         who = f"a {scene.transition} carries it over" if scene.transition else "it came before"
@@ -76,10 +75,10 @@ def block_record(result: BlockResult, timeline: Timeline) -> BlockRecord:
 
 def recall_frame_record(result: BlockResult, policy: Policy) -> RecallFrameRecord | None:
     """How the scene that this block closes will be remembered, if it will be; call it a block later."""
-    facts = result.facts
-    if not facts.shares or not isinstance(policy.settings, RECALLING):
+    facts, recalling = result.facts, policy.settings.recalling
+    if not facts.shares or recalling is None:
         return None
-    return RecallFrameRecord(result.block.scene, result.block.index, policy.settings.fold, facts.folded,
+    return RecallFrameRecord(result.block.scene, result.block.index, recalling.fold, facts.folded,
                              tuple(facts.shares.read()))
 
 

@@ -10,30 +10,31 @@ from torch import Tensor
 from echo_cli.errors import MissingError
 from echo_cli.memory.policies import make_policy
 from echo_cli.memory.policies.base import Policy
-from echo_cli.memory.settings import RECALLING, EchoInfinity, Window
+from echo_cli.memory.settings import WindowSettings
 from echo_cli.models.backend import Backend, TextEncoder, text_features
 from echo_cli.rollout.rollout import Begun, BlockResult, rollout
 from echo_cli.runtime import KeyedNoise, Noise
 from echo_cli.storyboard.matching import Similarities, plan_recalls, similarities, stripped
-from echo_cli.storyboard.nouns import Kind, Timeline
+from echo_cli.storyboard.nouns import Timeline
 
 
-def plan_policy(name: str, settings: Window, backend: Backend, timeline: Timeline) -> Policy:
-    """The policy of one run, told which scenes will be recalled and how like them the recalling prompts are."""
-    if isinstance(settings, EchoInfinity) and settings.trained and backend.queries is None:
+def plan_policy(name: str, settings: WindowSettings, backend: Backend, timeline: Timeline) -> Policy:
+    """The policy of one run, which knows the scenes that will be recalled and how similar their prompts are."""
+    if settings.needs_queries and backend.queries is None:
         raise MissingError(
-            f"memory policy '{name}' lives by learned queries, but nobody has trained any for these weights of "
+            f"memory policy '{name}' needs learned queries, but nobody has trained any for these weights of "
             f"model '{backend.spec.name}'",
-            hint="Train them (echo-cli train --memory echo-infinity), or see what unlearned ones do: "
+            hint="Train them (echo-cli train --memory echo-infinity), or see what untrained ones do with "
             "--set memory.trained=false.",
         )
     prompts = [scene.prompt for scene in timeline.scenes]
-    by_embedding = isinstance(settings, RECALLING) and settings.match == "embedding"
-    if by_embedding and any(scene.transition is Kind.RECALL for scene in timeline.scenes):
+    recalling = settings.recalling
+    by_embedding = recalling is not None and recalling.match == "embedding"
+    if by_embedding and any(scene.recalls for scene in timeline.scenes):
         likeness: Similarities = Products(text_features(backend.text, stripped(prompts)))
     else:
         likeness = similarities(prompts)
-    pool = settings.library if isinstance(settings, RECALLING) else len(prompts)
+    pool = recalling.library if recalling else len(prompts)
     return make_policy(name, settings, backend.spec, timeline, plan_recalls(timeline.scenes, likeness, pool),
                        backend.queries)
 

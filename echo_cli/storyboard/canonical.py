@@ -7,7 +7,7 @@ import hashlib
 import json
 from typing import Any
 
-from echo_cli.storyboard.nouns import VERSION, Kind, Scene, Storyboard
+from echo_cli.storyboard.nouns import VERSION, Scene, Storyboard
 
 
 def canonical(storyboard: Storyboard) -> dict[str, Any]:
@@ -28,9 +28,10 @@ def canonical(storyboard: Storyboard) -> dict[str, Any]:
 
 def transition_name(scene: Scene) -> str | None:
     """`smooth`, `hard cut`, `recall:rooftop`; None for the first scene."""
-    if scene.transition is None:
+    kind = scene.transition
+    if kind is None:
         return None
-    return f"recall:{scene.recall}" if scene.transition is Kind.RECALL else scene.transition.value
+    return f"{kind.value}:{scene.recall}" if kind.targeted else kind.value
 
 
 def storyboard_hash(storyboard: Storyboard) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from echo_cli.errors import UsageError, did_you_mean
-from echo_cli.storyboard.nouns import AUTO, Kind, Scene
+from echo_cli.storyboard.nouns import AUTO, Scene
 
 _WORD = re.compile(r"[a-z][a-z']+")
 _STOP = frozenset(
@@ -102,7 +102,7 @@ def plan_recalls(scenes: Sequence[Scene], similarities: Similarities, pool: int)
     places = {scene.id: index for index, scene in reversed(list(enumerate(scenes)))}
     plan = {}
     for index, scene in enumerate(scenes):
-        if scene.transition is not Kind.RECALL:
+        if not scene.recalls:
             continue
         if index == 0:
             raise UsageError(f"scene '{scene.id}' opens the film and has nothing to recall",

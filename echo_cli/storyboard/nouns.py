@@ -4,10 +4,11 @@ Plain frozen data. How YAML becomes a storyboard is `parse`; how seconds become 
 here, and no model either: a model appears only as `Geometry`, the counts that divide time.
 """
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from enum import Enum, StrEnum
 from functools import cached_property
 from itertools import accumulate
 from types import MappingProxyType
@@ -17,12 +18,55 @@ VERSION = 1  # of the storyboard's format
 AUTO = "auto"  # recall:auto, the partner is chosen by matching prompts
 
 
-class Kind(StrEnum):
-    """How a scene begins. The first scene of a film has no kind."""
+class Carries(Enum):
+    """Which earlier scene comes along when a scene begins."""
 
-    SMOOTH = "smooth"
-    HARD_CUT = "hard cut"
-    RECALL = "recall"
+    CHAIN = "the one that opened the chain of such transitions"
+    PREVIOUS = "the previous one, for a moment"
+    TARGET = "the one that is named after a colon, or matched"
+
+
+class Kind(StrEnum):
+    """How a scene begins: one row for each kind. The first scene of a film has no kind."""
+
+    SMOOTH = "smooth", Carries.CHAIN, ""
+    HARD_CUT = "hard cut", Carries.PREVIOUS, "#", ("hardcut", "cut")
+    RECALL = "recall", Carries.TARGET, "@"
+
+    carries: Carries
+    mark: str  # of the reference implementation's prompt format
+    aliases: tuple[str, ...]  # other words that people type; spaces, dashes and underscores are the same
+
+    def __new__(cls, name: str, carries: Carries, mark: str, aliases: tuple[str, ...] = ()) -> "Kind":
+        kind = str.__new__(cls, name)
+        kind._value_, kind.carries, kind.mark, kind.aliases = name, carries, mark, aliases
+        return kind
+
+    @property
+    def setting(self) -> str:
+        """The name of its settings in a policy that has some."""
+        return self.value.replace(" ", "_")
+
+    @property
+    def continues(self) -> bool:
+        """Whether the scene goes on from the one before it."""
+        return self.carries is Carries.CHAIN
+
+    @property
+    def targeted(self) -> bool:
+        """Whether an earlier scene belongs to it: `recall:rooftop`."""
+        return self.carries is Carries.TARGET
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """How it is written, with the places for what belongs to it."""
+        return (f"{self.value}:<scene-id>", f"{self.value}:{AUTO}") if self.targeted else (self.value,)
+
+
+def kind_named(word: str) -> Kind | None:
+    """The kind that somebody means by a word, in any case and with any of its separators."""
+    plain = re.sub(r"[\s_-]+", " ", word.strip().lower())
+    return next((kind for kind in Kind if plain in (kind.value, *kind.aliases)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +83,10 @@ class Scene:
     memory: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     line: int = 0
     column: int = 0
+
+    @property
+    def recalls(self) -> bool:
+        return self.transition is not None and self.transition.targeted
 
 
 class Timing(StrEnum):

@@ -15,7 +15,7 @@ from echo_cli.errors import EchoError, did_you_mean
 from echo_cli.storyboard.document import kind_of, mark_of, read_source, read_tree, short
 from echo_cli.storyboard.fields import Fields, fields_of, plain
 from echo_cli.storyboard.mistakes import Mark, Mistakes
-from echo_cli.storyboard.nouns import AUTO, VERSION, Kind, Scene, Storyboard, Timing
+from echo_cli.storyboard.nouns import AUTO, VERSION, Kind, Scene, Storyboard, Timing, kind_named
 from echo_cli.storyboard.rules import Rules
 from echo_cli.storyboard.sizes import read_size
 from echo_cli.storyboard.timeline import edges, too_long, too_short
@@ -30,8 +30,6 @@ MOST_SETTINGS = 1000
 NEAR = 500  # scenes among which an id that was meant is looked for
 
 _ID = re.compile(rf"[^\s:/\\]{{1,{LONGEST_ID}}}")
-_RECALL = re.compile(r"recall\s*:\s*(.*)", re.IGNORECASE | re.DOTALL)
-_KINDS = {"smooth": Kind.SMOOTH, "hard cut": Kind.HARD_CUT, "hardcut": Kind.HARD_CUT, "cut": Kind.HARD_CUT}
 
 
 def load(path: str, rules: Rules = Rules()) -> Storyboard:
@@ -264,12 +262,12 @@ class _SceneReader:
             return None, None
         if text is None:
             return Kind.SMOOTH, None
-        if match := _RECALL.fullmatch(text):
-            return Kind.RECALL, self._read_recall(match[1], index, cast)
-        kind = _KINDS.get(re.sub(r"[\s_-]+", " ", text.lower()))
-        if kind is None:
+        word, colon, target = text.partition(":")
+        kind = kind_named(word)
+        if kind is None or kind.targeted != bool(colon):
             fields.note("transition", partial(_unknown_transition, text, cast))
-        return kind or Kind.SMOOTH, None
+            return Kind.SMOOTH, None
+        return kind, self._read_recall(target.strip(), index, cast) if kind.targeted else None
 
     def _read_recall(self, target: str, index: int, cast: Cast) -> str:
         note = self.fields.note
@@ -304,10 +302,12 @@ class _SceneReader:
 
 
 def _unknown_transition(text: str, cast: Cast) -> str:
+    spellings = [spelling for kind in Kind for spelling in kind.spellings]
     near = f" (did you mean 'recall:{text}'?)" if text in cast else did_you_mean(
-        text.lower(), ("smooth", "hard cut", "recall:auto"))
-    what = "recall of which scene?" if text.lower() == "recall" else f"no transition is called {short(text)}{near};"
-    return f"{what} it is smooth, hard cut, recall:<scene-id> or recall:auto"
+        text.lower(), [spelling for spelling in spellings if "<" not in spelling])
+    bare = kind_named(text)
+    what = f"{bare} of which scene?" if bare else f"no transition is called {short(text)}{near};"
+    return f"{what} it is {', '.join(spellings[:-1])} or {spellings[-1]}"
 
 
 def _unknown_scene(target: str, index: int, cast: Cast) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from echo_cli.storyboard.nouns import AUTO, Geometry, Kind, Scene
 
 _MARK = re.compile(r"\[([0-9]+(?:[.][0-9]+)?)\s*s(#|@)?\]")
-_KINDS = {"": Kind.SMOOTH, "#": Kind.HARD_CUT, "@": Kind.RECALL}
+_KINDS = {kind.mark: kind for kind in Kind}
 UNTIMED_BLOCKS = 21  # of a scene without a duration
 
 
@@ -71,7 +71,7 @@ def scenes_of(text: str, geometry: Geometry) -> list[Scene]:
             if scene.seconds is None
             else scene.seconds,
             transition=kind,
-            recall=AUTO if kind is Kind.RECALL else None,
+            recall=AUTO if kind and kind.targeted else None,
         )
         for number, (scene, kind) in enumerate(zip(parsed, begins, strict=True), start=1)
     ]

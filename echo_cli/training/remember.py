@@ -8,7 +8,7 @@ are of cameras that pan away and return, of subjects that leave and come back, o
 pays.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from echo_cli.context import BlockContext
-from echo_cli.memory.policies import make_policy
-from echo_cli.memory.policies.echo_infinity import EchoInfinity
-from echo_cli.memory.settings import EchoInfinity as Settings
-from echo_cli.memory.settings import read_settings
+from echo_cli.memory.policies.base import Plan
+from echo_cli.memory.policies.echo_infinity import EchoInfinityPolicy
+from echo_cli.memory.settings import EchoInfinitySettings
 from echo_cli.memory.store import CleanPass, Placement
 from echo_cli.models.backend import Backend
 from echo_cli.models.queries.model import FRAMES, MemoryQueries, QueryState
@@ -209,15 +208,11 @@ class Remembering:
         film.keys, film.values = torch.cat(keys, 2), torch.cat(values, 2)
         return film
 
-    def policy(self, timeline: Timeline, recent: int) -> tuple[EchoInfinity, int]:
+    def policy(self, timeline: Timeline, recent: int) -> tuple[EchoInfinityPolicy, int]:
         """The policy whose queries learn, with `recent` frames in its window, and how many anchors precede them."""
-        settings = read_settings(NAME)
-        assert isinstance(settings, Settings)
-        anchors = settings.anchor_frames
-        window = min(self.spec.window, anchors + self.plan.queries + recent + BLOCK)
-        policy = make_policy(NAME, replace(settings, window=window), self.spec, timeline, queries=self.queries)
-        assert isinstance(policy, EchoInfinity)
-        return policy, anchors
+        anchors = EchoInfinitySettings().anchor_frames
+        settings = EchoInfinitySettings(window=min(self.spec.window, anchors + self.plan.queries + recent + BLOCK))
+        return EchoInfinityPolicy(NAME, settings, Plan(self.spec, timeline, queries=self.queries)), anchors
 
     def shaken(self, clip: Tensor, generator: torch.Generator) -> Tensor:
         """A clip with noise of a random share in each film, so that memory meets what a model makes as well."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from echo_cli.memory.policies import make_policy
-from echo_cli.memory.settings import settings_type
+from echo_cli.memory.table import settings_type
 from echo_cli.models.backend import Backend
 from echo_cli.models.tiny.codec import TinyCodec
 from echo_cli.rollout.rollout import rollout

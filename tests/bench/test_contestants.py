@@ -9,7 +9,7 @@ from torch import Tensor
 from echo_cli.bench.contestants import BEYOND, CONTESTANTS, TOGETHER, contestant
 from echo_cli.bench.scenarios import SCENARIOS, Scenario, story, timeline_for, with_length
 from echo_cli.errors import UsageError
-from echo_cli.memory.policies import POLICIES
+from echo_cli.memory.table import POLICIES
 from echo_cli.rollout.rollout import rollout
 from echo_cli.runtime import KeyedNoise
 from tests import small

@@ -19,7 +19,7 @@ from echo_cli.bench.memory import Order
 from echo_cli.bench.scenarios import SCENARIOS, story, timeline_for
 from echo_cli.bench.statistics import least_pairs
 from echo_cli.cli.bench.memory import SEEDS
-from echo_cli.memory.settings import read_settings
+from echo_cli.memory.table import read_settings
 from echo_cli.rollout.plan import film, plan_policy
 from echo_cli.runtime import KeyedNoise
 from echo_cli.spec import TINY

@@ -9,8 +9,8 @@ from torch import Tensor
 from echo_cli.context import BlockContext
 from echo_cli.layout import Layout, Role, Segment
 from echo_cli.memory import scoring
-from echo_cli.memory.policies.echo_forcing import EchoForcing
-from echo_cli.memory.settings import EchoForcing as Settings
+from echo_cli.memory.policies.echo_forcing import EchoForcingPolicy
+from echo_cli.memory.settings import EchoForcingSettings
 from echo_cli.memory.store import KVStore, Placement
 from echo_cli.models.layers import attend
 from echo_cli.rollout.rollout import BlockResult, rollout
@@ -23,7 +23,7 @@ LONG = [(None, None, 10)]
 
 
 def test_all_are_off_by_default() -> None:
-    settings = Settings()
+    settings = EchoForcingSettings()
     assert settings.forgetting == "scale"
     assert not any((settings.gate_on_clean, settings.true_places, settings.nearest_anchor, settings.jump_by_gap,
                     settings.candidates_from_whole_scene, settings.no_duplicates))
@@ -66,7 +66,7 @@ def test_the_gate_on_clean_queries_is_that_of_the_last_clean_pass() -> None:
         before = policy.history.clean_query.clone()
 
 
-def chosen_keys(settings: dict) -> tuple[Tensor, Tensor, Tensor, EchoForcing]:
+def chosen_keys(settings: dict) -> tuple[Tensor, Tensor, Tensor, EchoForcingPolicy]:
     """From the first roll: what attention saw in layer 0's history, the raw history, and the chosen tokens."""
     timeline = story(LONG)
     policy = policy_for("echo-forcing", timeline, settings)

@@ -10,8 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from echo_cli.errors import UsageError
 from echo_cli.layout import Role
-from echo_cli.memory.policies.echo_infinity import COLUMNS, Absorbing, EchoInfinity
-from echo_cli.memory.policies.scene_queries import SceneQueries
+from echo_cli.memory.policies.echo_infinity import COLUMNS, Absorbing, EchoInfinityPolicy
+from echo_cli.memory.policies.scene_queries import SceneQueriesPolicy
 from echo_cli.memory.store import CleanPass, KVStore, Placement
 from echo_cli.models.queries import model as queries
 from echo_cli.models.queries.model import MemoryQueries
@@ -23,7 +23,7 @@ from tests.small import GRID, SPEC, model, policy_for, prompts_for, run, story
 QUERIES, ANCHORS = 6, 9
 
 
-def driven(policy: EchoInfinity, timeline: Timeline, look=lambda block, layout, store: None) -> None:
+def driven(policy: EchoInfinityPolicy, timeline: Timeline, look=lambda block, layout, store: None) -> None:
     """The policy's own work for every block, without a network: frames are random numbers."""
     store = policy.allocate(Placement(GRID))
     generator = torch.Generator().manual_seed(3)
@@ -90,7 +90,7 @@ def test_queries_change_what_is_made_and_only_once_something_has_left() -> None:
 def states(settings: dict, blocks: int = 12) -> list[torch.Tensor]:
     timeline = story([(None, None, blocks)])
     policy, seen = policy_for("echo-infinity", timeline, settings), []
-    assert isinstance(policy, EchoInfinity)
+    assert isinstance(policy, EchoInfinityPolicy)
     driven(policy, timeline, lambda block, layout, store: seen.append(policy.memory.state.values))
     return seen
 
@@ -160,7 +160,7 @@ def test_shares_say_what_is_in_the_queries() -> None:
 def test_the_shares_of_many_scenes_are_followed_in_the_same_space() -> None:
     timeline = story([(None, None, 6)] + [(Kind.SMOOTH, None, 4)] * 14)
     policy = policy_for("echo-infinity", timeline)
-    assert isinstance(policy, EchoInfinity)
+    assert isinstance(policy, EchoInfinityPolicy)
     sums: list[torch.Tensor] = []
 
     def look(block, layout, store: KVStore) -> None:
@@ -191,7 +191,7 @@ RETURN = [
 def test_a_recall_brings_back_the_queries_of_its_scene() -> None:
     timeline = story(RETURN)
     policy = policy_for("scene-queries", timeline)
-    assert isinstance(policy, SceneQueries)
+    assert isinstance(policy, SceneQueriesPolicy)
     kept: dict[str, torch.Tensor] = {}
     bring, close = policy._bring_back, policy.close_scene
 

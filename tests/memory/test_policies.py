@@ -8,13 +8,12 @@ import torch
 
 from echo_cli.errors import UsageError
 from echo_cli.layout import Layout, Role
-from echo_cli.memory.policies import POLICIES
-from echo_cli.memory.settings import SETTINGS, read_settings, settings_type
 from echo_cli.memory.store import KVStore
+from echo_cli.memory.table import POLICIES, read_settings, settings_type
 from echo_cli.rollout.rollout import BlockResult, rollout
 from echo_cli.runtime import KeyedNoise
 from echo_cli.storyboard.nouns import Block, Kind
-from tests.small import GRID, SPEC, model, policy_for, prompts_for, run, story
+from tests.small import GRID, SHORT, SPEC, model, policy_for, prompts_for, run, story
 
 every_policy = pytest.mark.parametrize("name", POLICIES)
 
@@ -24,8 +23,10 @@ def recorded(name: str) -> list[BlockResult]:
     return run(name)
 
 
-def test_the_tables_agree() -> None:
-    assert list(POLICIES) == list(SETTINGS)
+@every_policy
+def test_a_row_names_a_policy_its_settings_and_a_line_of_help(name: str) -> None:
+    row, policy = POLICIES[name], policy_for(name, story(SHORT))
+    assert type(policy) is row.load() and type(policy.settings) is row.settings and 10 < len(row.summary) < 80
 
 
 @every_policy
@@ -218,8 +219,8 @@ def test_every_setting_is_read_somewhere() -> None:
     code = "".join(path.read_text() for path in Path(policies.__file__).parent.glob("*.py"))
     for other in ("memory/settings.py", "memory/history.py", "rollout/plan.py"):
         code += (Path(policies.__file__).parents[2] / other).read_text()
-    for name in SETTINGS:
+    for name in POLICIES:
         for item in fields(settings_type(name)):
-            assert f".{item.name}" in code, item.name
+            assert f".{item.name}" in code or item.name in {kind.setting for kind in Kind}, item.name
     for item in fields(type(read_settings("echo-forcing").smooth)):
         assert f"cut.{item.name}" in code, item.name

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from echo_cli.memory.policies import POLICIES
 from echo_cli.memory.store import KVStore, Placement
+from echo_cli.memory.table import POLICIES
 from tests.small import GRID, SHORT, SPEC, run, story
 
 CPU = torch.device("cpu")

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from echo_cli.errors import MissingError
-from echo_cli.memory.policies import POLICIES
 from echo_cli.memory.policies.base import Policy
+from echo_cli.memory.table import POLICIES
 from echo_cli.models.fp8 import use_eight_bits
 from echo_cli.models.running import Offload, Running
 from echo_cli.models.transformer import Transformer

@@ -7,8 +7,9 @@ import torch
 
 from echo_cli.cli import app
 from echo_cli.errors import Exit, OutOfMemory
-from echo_cli.memory.policies import POLICIES, make_policy
+from echo_cli.memory.policies import make_policy
 from echo_cli.memory.store import Placement
+from echo_cli.memory.table import POLICIES
 from echo_cli.models.registry import MODELS
 from echo_cli.models.running import Offload, Running
 from echo_cli.render import budget as room

@@ -27,7 +27,7 @@ from echo_cli.trace.records import Calibration
 from echo_cli.video import read
 from echo_cli.video.subtitles import Subtitles
 
-from .stage import SPEC, STORY, backend, job
+from .stage import SPEC, STORY, WEIGHTS, backend, job
 
 CPU = Runtime(torch.device("cpu"), torch.float32)
 
@@ -246,7 +246,7 @@ def test_a_failed_run_over_an_old_film_keeps_it_as_it_was(tmp_path: Path) -> Non
         made(job(tmp_path, seed=9), Stopping(2, fail(OutputError("full"))))
     (tmp_path / "film.trace.json.partial").unlink()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    assert standing(job(tmp_path).outputs, job(tmp_path).identity("0" * 64)) is Standing.DONE
+    assert standing(job(tmp_path).outputs, job(tmp_path).identity(WEIGHTS)) is Standing.DONE
 
 
 def test_a_disk_that_fills_up_before_the_manifest_is_written_leaves_no_film(
@@ -279,7 +279,7 @@ def test_burned_subtitles_are_in_the_pictures_and_not_beside_them(tmp_path: Path
 def test_characters_that_cannot_be_drawn_are_a_warning(tmp_path: Path) -> None:
     board = STORY.replace("subtitle: Again", 'subtitle: "\u133f"')
     told: list[str] = []
-    assert needed(job(tmp_path, board, subtitles=Subtitles.BURN), KnownWeights("0" * 64), told.append)
+    assert needed(job(tmp_path, board, subtitles=Subtitles.BURN), KnownWeights(WEIGHTS), told.append)
     assert told == ["warning: no font here has these characters of the subtitles, and boxes are drawn instead: "
                     "\u133f (U+133F)"]
 

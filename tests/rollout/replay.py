@@ -16,8 +16,9 @@ from torch import Tensor
 
 from echo_cli.memory import scoring
 from echo_cli.memory.policies.base import Held, Plan
-from echo_cli.memory.policies.echo_forcing import EchoForcing
-from echo_cli.memory.settings import Cut, read_settings
+from echo_cli.memory.policies.echo_forcing import EchoForcingPolicy
+from echo_cli.memory.settings import CutSettings
+from echo_cli.memory.table import read_settings
 from echo_cli.models.files.loading import load_transformer
 from echo_cli.rollout.rollout import BlockResult, rollout
 from echo_cli.spec import ModelSpec
@@ -96,7 +97,7 @@ class Scenario:
 
     def cut(self, mode: str) -> dict:
         settings = self.modes[mode]
-        decay, jump, plain = settings["decay"], settings["rope_jump"], Cut()
+        decay, jump, plain = settings["decay"], settings["rope_jump"], CutSettings()
         return {
             "source": {"compress": "recall"}.get(settings["old_memory_source"], settings["old_memory_source"])
             if settings["use_old_memory"]
@@ -127,7 +128,7 @@ class Scenario:
         features = torch.nn.functional.normalize((rows * real).sum(1) / real.sum(1).clamp(min=1), dim=-1)
         return (features @ features.T).tolist()
 
-    def policy(self, cls: type[EchoForcing] = EchoForcing) -> EchoForcing:
+    def policy(self, cls: type[EchoForcingPolicy] = EchoForcingPolicy) -> EchoForcingPolicy:
         timeline = timeline_of(self.scenes(), self.counts(), Geometry(self.spec.block_frames))
         settings = read_settings("echo-forcing", self.settings())
         recalls = plan_recalls(timeline.scenes, self.likeness(), settings.library)
@@ -138,7 +139,7 @@ class Scenario:
             return self.tensors["noise"][:, block.frames.start:block.frames.stop].float()
         return self.tensors["renoise"][3 * block.index + step - 1].float()[None]
 
-    def run(self, policy: EchoForcing, watch=None):
+    def run(self, policy: EchoForcingPolicy, watch=None):
         spec, tiny = self.spec, self.facts["tiny"]
         weights = load_file(FOLDER / self.facts["weights_file"])
         transformer = load_transformer(spec, weights, self.facts["weights_file"])
@@ -168,7 +169,7 @@ class Recording:
     query_abs: Tensor
 
 
-class Watched(EchoForcing):
+class Watched(EchoForcingPolicy):
     """The policy, telling what it holds in the middle of a block."""
 
     def _measure(self, block, store):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from echo_cli.memory.policies import POLICIES
+from echo_cli.memory.table import POLICIES
 from echo_cli.models.files.loading import random_transformer
 from echo_cli.rollout.rollout import rollout
 from echo_cli.runtime import KeyedNoise

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from echo_cli.memory.policies import POLICIES
+from echo_cli.memory.table import POLICIES
 from echo_cli.rollout.rollout import rollout
 from echo_cli.runtime import KeyedNoise
 from tests.small import GRID, SHORT, SPEC, model, policy_for, prompts_for, story

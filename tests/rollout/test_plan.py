@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from echo_cli.errors import MissingError, UsageError
-from echo_cli.memory.settings import read_settings
+from echo_cli.memory.table import read_settings
 from echo_cli.models.backend import Backend, text_features
 from echo_cli.models.loaders import load_backend
 from echo_cli.rollout.plan import film, plan_policy

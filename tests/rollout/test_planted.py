@@ -7,7 +7,7 @@ import pytest
 from pytest import MonkeyPatch
 
 from echo_cli.memory.policies import base, echo_forcing
-from echo_cli.memory.policies.echo_forcing import EchoForcing
+from echo_cli.memory.policies.echo_forcing import EchoForcingPolicy
 from echo_cli.memory.recall import Keepsake
 from echo_cli.memory.store import KVStore
 from echo_cli.rope import rotate
@@ -18,8 +18,8 @@ NOTICED = 2e-5  # twice the tolerance of the golden test
 
 
 def anchors_roll_the_wrong_way(patch: MonkeyPatch) -> None:
-    right = EchoForcing._wave_at
-    patch.setattr(EchoForcing, "_wave_at", lambda self, phase: right(self, phase + self.wave))
+    right = EchoForcingPolicy._wave_at
+    patch.setattr(EchoForcingPolicy, "_wave_at", lambda self, phase: right(self, phase + self.wave))
 
 
 def weights_on_keys_only(patch: MonkeyPatch) -> None:
@@ -31,7 +31,7 @@ def weights_on_keys_only(patch: MonkeyPatch) -> None:
 
 
 def decay_one_block_late(patch: MonkeyPatch) -> None:
-    set_rates, measure = EchoForcing._set_rates, EchoForcing._measure
+    set_rates, measure = EchoForcingPolicy._set_rates, EchoForcingPolicy._measure
 
     def hold(self, cut, store):
         set_rates(self, cut, store)
@@ -43,12 +43,12 @@ def decay_one_block_late(patch: MonkeyPatch) -> None:
         if block.scene and block.number == 1:
             store.rates.copy_(self.held_rates)
 
-    patch.setattr(EchoForcing, "_set_rates", hold)
-    patch.setattr(EchoForcing, "_measure", release)
+    patch.setattr(EchoForcingPolicy, "_set_rates", hold)
+    patch.setattr(EchoForcingPolicy, "_measure", release)
 
 
 def history_includes_the_current_block(patch: MonkeyPatch) -> None:
-    right = EchoForcing._roll
+    right = EchoForcingPolicy._roll
 
     def wrong(self, *args):
         held = self.history.frames
@@ -56,7 +56,7 @@ def history_includes_the_current_block(patch: MonkeyPatch) -> None:
         right(self, *args)
         self.history.frames = held
 
-    patch.setattr(EchoForcing, "_roll", wrong)
+    patch.setattr(EchoForcingPolicy, "_roll", wrong)
 
 
 def jump_on_the_queries_alone(patch: MonkeyPatch) -> None:
@@ -82,14 +82,14 @@ def jump_on_the_remembered_frames(patch: MonkeyPatch) -> None:
 
 
 def recall_frame_of_the_wrong_scene(patch: MonkeyPatch) -> None:
-    right = EchoForcing._wanted
+    right = EchoForcingPolicy._wanted
 
     def wrong(self, index: int, chains: list[int]):
         wanted = right(self, index, chains)
         recalls = self.scenes[index].transition is Kind.RECALL
         return Keepsake(wanted.kind, index - 1) if recalls else wanted
 
-    patch.setattr(EchoForcing, "_wanted", wrong)
+    patch.setattr(EchoForcingPolicy, "_wanted", wrong)
 
 
 def worst(name: str) -> float:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from echo_cli.memory.policies import make_policy
-from echo_cli.memory.settings import read_settings
+from echo_cli.memory.table import read_settings
 from echo_cli.models.files.loading import random_transformer
 from echo_cli.rollout.rollout import rollout
 from echo_cli.rollout.sampling import schedule

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from echo_cli.memory.policies import POLICIES
+from echo_cli.memory.table import POLICIES
 from echo_cli.rollout.rollout import Begun, BlockResult, rollout
 from echo_cli.runtime import KeyedNoise, Later
 from echo_cli.state import Nest, pack, unpack

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from echo_cli.memory.policies import POLICIES
 from echo_cli.memory.store import KVStore
+from echo_cli.memory.table import POLICIES
 from echo_cli.rollout.rollout import rollout
 from echo_cli.rollout.sampling import schedule
 from echo_cli.rope import RopeTable, rotate

@@ -78,7 +78,7 @@ def speed(
     import torch
 
     from echo_cli.bench.speed import Wish, measure
-    from echo_cli.memory.settings import SETTINGS
+    from echo_cli.memory.table import POLICIES
     from echo_cli.models.registry import spec_named
     from echo_cli.runtime import Runtime
     from echo_cli.spec import TINY
@@ -87,7 +87,7 @@ def speed(
     if threads:
         torch.set_num_threads(threads)
     runtime, sizes = Runtime.choose(device, dtype), spec_named(spec)
-    names = tuple(SETTINGS) if policy == ["all"] else tuple(policy or ("window", "echo-forcing"))
+    names = tuple(POLICIES.own) if policy == ["all"] else tuple(policy or ("window", "echo-forcing"))
     report = measure(sizes, runtime, Wish(
         names, spec, layers, picture_size(size) if size else None, window, blocks, warmup,
         runtime.device.type == "cuda" if compiled is None else compiled,

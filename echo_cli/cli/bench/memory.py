@@ -72,7 +72,7 @@ def memory(
     """
     from echo_cli.bench.contestants import CONTESTANTS, TOGETHER, contestant
     from echo_cli.bench.scenarios import SCENARIOS
-    from echo_cli.memory.settings import SETTINGS
+    from echo_cli.memory.table import POLICIES
     from echo_cli.models.registry import spec_named
 
     if as_json and as_csv:
@@ -83,7 +83,7 @@ def memory(
     names = scenario or (_QUICK_SCENARIOS if quick else tuple(SCENARIOS))
     chosen = tuple(_scenario(name, _QUICK_BLOCKS if quick and long is None else None, long, spec)
                    for name in dict.fromkeys(names))
-    listed = policy or ((*SETTINGS, f"+{TOGETHER}") if quick else tuple(CONTESTANTS))
+    listed = policy or ((*POLICIES, f"+{TOGETHER}") if quick else tuple(CONTESTANTS))
     places = {name: place for place, name in enumerate(CONTESTANTS)}
     contestants = tuple(sorted(map(contestant, dict.fromkeys((*listed, against))),
                                key=lambda each: places.get(each.name, len(places))))

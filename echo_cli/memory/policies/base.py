@@ -15,7 +15,7 @@ from typing import Any
 from echo_cli.context import BlockContext, Observer
 from echo_cli.errors import UsageError
 from echo_cli.layout import Layout, Role, Segment
-from echo_cli.memory.settings import Sink, Window
+from echo_cli.memory.settings import SinkSettings, WindowSettings
 from echo_cli.memory.store import CleanPass, KVStore, Placement
 from echo_cli.models.queries.model import MemoryQueries
 from echo_cli.runtime import Later
@@ -97,7 +97,7 @@ class Policy(ABC):
     """One run's memory decisions. Subclasses override hooks; `settings` and `plan` are frozen, all other state is the
     run's."""
 
-    def __init__(self, name: str, settings: Window, plan: Plan) -> None:
+    def __init__(self, name: str, settings: WindowSettings, plan: Plan) -> None:
         self.name, self.settings, self.plan = name, settings, plan
         self.spec, self.scenes, self.recalls = plan.spec, plan.timeline.scenes, plan.recalls
         spec = plan.spec
@@ -134,6 +134,14 @@ class Policy(ABC):
     def host_bytes(self) -> int:
         """How many of them are on the host, wherever the device is."""
         return 0
+
+    def passing_bytes(self, place: Placement) -> int:
+        """What memory needs for a moment at the most, beside what is allocated: here, to turn a frame to its place."""
+        return (8 + 3 * place.dtype.itemsize) * self.frame_values(place)
+
+    def frame_values(self, place: Placement) -> int:
+        """Numbers in the keys of one frame, in all layers."""
+        return self.spec.depth * place.batch * place.grid.tokens * self.spec.width
 
     def open_scene(self, block: Block, store: KVStore) -> Transition:
         return Transition(self.scenes[block.scene].transition)
@@ -203,12 +211,12 @@ def layout_of(past: Sequence[Held], roles: Sequence[Role], block: Block, current
     return Layout(tuple(segments), (at if query is None else query) + leap, jump)
 
 
-class Sliding(Policy):
+class SlidingPolicy(Policy):
     """`window` and `sink`: the first `anchors` frames stay, the last ones fill the rest, positions from slot order."""
 
-    def __init__(self, name: str, settings: Window, plan: Plan) -> None:
+    def __init__(self, name: str, settings: WindowSettings, plan: Plan) -> None:
         super().__init__(name, settings, plan)
-        self.anchors = settings.anchor_frames if isinstance(settings, Sink) else 0
+        self.anchors = settings.anchor_frames if isinstance(settings, SinkSettings) else 0
         self.room = self.window - self.block  # remembered frames
         if self.anchors >= self.room:
             self.refuse(f"{self.anchors} anchor frames leave no room for recent ones in a window of {self.window}",

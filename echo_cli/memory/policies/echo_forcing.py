@@ -1,7 +1,7 @@
 """`echo-forcing`: anchors that roll, history chosen by phase, a recent window, recall frames, decay (training-free).
 
-Faithful to the released method, slot for slot; where it is odd, it is odd here too, and the settings at the end of
-`settings.EchoForcing` are the ways out. Window places are indices into `window`, a list as long as the window: the
+Faithful to the released method, slot for slot, oddities included; the settings at the end of `EchoForcingSettings` are
+the ways out. Window places are indices into `window`, a list as long as the window: the
 first `end` are in use, and what stands behind them is what was there before, as in a buffer that is never cleared.
 """
 
@@ -26,9 +26,8 @@ from echo_cli.memory.policies.base import (
     layout_of,
     told_held,
 )
-from echo_cli.memory.recall import Keepsake, SceneLibrary, most_at_once
-from echo_cli.memory.settings import Cut, changed
-from echo_cli.memory.settings import EchoForcing as Settings
+from echo_cli.memory.recall import Keepsake, SceneLibrary, folding_bytes, most_at_once
+from echo_cli.memory.settings import CutSettings, EchoForcingSettings, changed
 from echo_cli.memory.store import CleanPass, KVStore, Placement
 from echo_cli.runtime import Later
 from echo_cli.state import Nest
@@ -48,10 +47,10 @@ PLAIN = (
 )
 
 
-class EchoForcing(Policy):
-    settings: Settings
+class EchoForcingPolicy(Policy):
+    settings: EchoForcingSettings
 
-    def __init__(self, name: str, settings: Settings, plan: Plan) -> None:
+    def __init__(self, name: str, settings: EchoForcingSettings, plan: Plan) -> None:
         super().__init__(name, settings, plan)
         parts = settings.anchor_frames + settings.history_frames + settings.recent_frames + self.block
         if settings.compression and parts != self.window:
@@ -68,7 +67,7 @@ class EchoForcing(Policy):
         self.cuts = {index: self._cut(index) for index in range(1, len(self.scenes))}
         chains = [0]  # for each scene, the one that opened its chain of smooth transitions
         for index, scene in enumerate(self.scenes[1:], start=1):
-            chains.append(chains[-1] if scene.transition is Kind.SMOOTH else index)
+            chains.append(chains[-1] if scene.transition and scene.transition.continues else index)
         self.wanted = {index: keepsake for index in self.cuts if (keepsake := self._wanted(index, chains))}
         self.last_wanted = {keepsake: index for index, keepsake in self.wanted.items()}
         at_once = most_at_once(self.last_wanted)
@@ -99,7 +98,7 @@ class EchoForcing(Policy):
 
     # What the film will ask for, decided before it begins
 
-    def _cut(self, index: int) -> Cut:
+    def _cut(self, index: int) -> CutSettings:
         scene = self.scenes[index]
         problems: list[str] = []
         cut = changed(self.settings.cut(scene.transition or Kind.SMOOTH), scene.memory, f"scene '{scene.id}'", problems)
@@ -111,13 +110,13 @@ class EchoForcing(Policy):
         return cut
 
     def _wanted(self, index: int, chains: Sequence[int]) -> Keepsake | None:
-        cut, kind = self.cuts[index], self.scenes[index].transition
+        cut, kind = self.cuts[index], self.scenes[index].transition or Kind.SMOOTH
         if cut.source in ("none", "resink"):
             return None
-        if kind is Kind.RECALL:
+        if kind.targeted:
             return Keepsake(cut.source, self.recalls[index].scene)
-        before = kind is Kind.HARD_CUT or self.settings.nearest_anchor
-        return Keepsake(cut.source, index - 1 if before else chains[index - 1])
+        chained = kind.continues and not self.settings.nearest_anchor
+        return Keepsake(cut.source, chains[index - 1] if chained else index - 1)
 
     def _jump(self, index: int) -> int | None:
         cut = self.cuts[index]
@@ -130,7 +129,7 @@ class EchoForcing(Policy):
             recall.similarity, [score for _, score in recall.scores], cut.jump_min, cut.jump_max
         )
 
-    def _misaligned(self, cut: Cut) -> bool:
+    def _misaligned(self, cut: CutSettings) -> bool:
         """Whether the window may fill up with a remainder of a block. Rolling then moves frames that lie behind its
         end, so that those of the old scene must not be dropped."""
         counts = {count for memory in (0, 1) for count in range(memory, memory + cut.recent_frames + 1)}
@@ -168,6 +167,10 @@ class EchoForcing(Policy):
     @property
     def host_bytes(self) -> int:
         return self.library.bytes
+
+    def passing_bytes(self, place: Placement) -> int:
+        folding = folding_bytes(self.settings, self.frame_values(place), place) if self.cuts else 0
+        return max(super().passing_bytes(place), folding)
 
     # A scene opens
 
@@ -325,7 +328,7 @@ class EchoForcing(Policy):
             elif number < settings.candidate_frames and number % settings.candidate_stride == 0:
                 self.candidates.append(held)
 
-    def _set_rates(self, cut: Cut, store: KVStore) -> None:
+    def _set_rates(self, cut: CutSettings, store: KVStore) -> None:
         """Decided once, when the new scene has shown its first frame: fixed, or by how much each token disagrees."""
         if cut.strategy == "fixed":
             rates: Tensor | float = cut.fixed_rate

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from echo_cli.layout import Layout, Role
-from echo_cli.memory.policies.base import Facts, Held, Plan, Sliding, held_block, layout_of, told_held
-from echo_cli.memory.settings import EchoInfinity as Settings
-from echo_cli.memory.settings import Update
+from echo_cli.memory.policies.base import Facts, Held, Plan, SlidingPolicy, held_block, layout_of, told_held
+from echo_cli.memory.settings import EchoInfinitySettings, Update
 from echo_cli.memory.store import CleanPass, KVStore, Placement
-from echo_cli.models.queries.model import FRAMES, MemoryQueries, QueryState
+from echo_cli.models.queries.model import FRAMES, SCORES_AT_ONCE, MemoryQueries, QueryState, layers_at_once
 from echo_cli.runtime import Later
 from echo_cli.spec import ModelSpec
 from echo_cli.state import Nest
@@ -58,6 +57,14 @@ class Absorbing:
     def bytes(self) -> int:
         learned = sum(part.numel() * part.element_size() for part in self.queries.parameters())
         return learned + self.shares.numel() * self.shares.element_size()
+
+    def passing_bytes(self, place: Placement, leaving: int) -> int:
+        """What it takes for a moment to absorb so many frames at once; sums are taken in float32."""
+        spec, tokens, queries = self.store.spec, place.grid.tokens, len(self.slots)
+        values = place.batch * (queries + leaving) * tokens * spec.width  # of a layer
+        layers = layers_at_once(spec, values)
+        scores = min(SCORES_AT_ONCE, layers * place.batch * spec.heads * queries * leaving * tokens**2)
+        return layers * 64 * values + 8 * scores
 
     def absorb(self, frames: Sequence[Held], facts: Facts) -> None:
         """Frames leave, the oldest first: those of one scene together."""
@@ -140,10 +147,10 @@ def learned_or_not(queries: MemoryQueries | None, trained: bool, spec: ModelSpec
     return queries.to(device)
 
 
-class EchoInfinity(Sliding):
-    settings: Settings
+class EchoInfinityPolicy(SlidingPolicy):
+    settings: EchoInfinitySettings
 
-    def __init__(self, name: str, settings: Settings, plan: Plan) -> None:
+    def __init__(self, name: str, settings: EchoInfinitySettings, plan: Plan) -> None:
         super().__init__(name, settings, plan)
         self.memory: Absorbing
         self.facts = Facts()
@@ -174,6 +181,13 @@ class EchoInfinity(Sliding):
     @property
     def bytes(self) -> int:
         return self.memory.bytes
+
+    def passing_bytes(self, place: Placement) -> int:
+        return max(super().passing_bytes(place), self.absorbing_bytes(place))
+
+    def absorbing_bytes(self, place: Placement) -> int:
+        """What the queries need for a moment to absorb the most frames that leave at once."""
+        return self.memory.passing_bytes(place, self.block)
 
     def arrange(self, block: Block, store: KVStore) -> Layout:
         self.current = held_block(block, store.take(self.block))

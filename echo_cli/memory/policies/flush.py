@@ -1,17 +1,17 @@
 """`flush` and `none`: at every change of prompt the window is emptied but for its ends."""
 
-from echo_cli.memory.policies.base import Plan, Sliding, Transition
-from echo_cli.memory.settings import Flush
+from echo_cli.memory.policies.base import Plan, SlidingPolicy, Transition
+from echo_cli.memory.settings import FlushSettings
 from echo_cli.memory.store import KVStore
 from echo_cli.storyboard.nouns import Block, Kind
 
 
-class Flushing(Sliding):
+class FlushPolicy(SlidingPolicy):
     """Keeps the first remembered frames and the last (Infinity-RoPE), or nothing at all; a hard cut leaps as well."""
 
-    settings: Flush
+    settings: FlushSettings
 
-    def __init__(self, name: str, settings: Flush, plan: Plan) -> None:
+    def __init__(self, name: str, settings: FlushSettings, plan: Plan) -> None:
         super().__init__(name, settings, plan)
         self.need_positions(settings.hard_cut_jump)
 

@@ -1,16 +1,16 @@
 """`recache`: at every change of prompt the remembered frames are encoded again under the new one (LongLive)."""
 
 from echo_cli.layout import Role
-from echo_cli.memory.policies.base import Held, Plan, Replay, Sliding, Transition, layout_of
-from echo_cli.memory.settings import Recache
+from echo_cli.memory.policies.base import Held, Plan, Replay, SlidingPolicy, Transition, layout_of
+from echo_cli.memory.settings import RecacheSettings
 from echo_cli.memory.store import KVStore
 from echo_cli.storyboard.nouns import Block
 
 
-class Recaching(Sliding):
-    settings: Recache
+class RecachePolicy(SlidingPolicy):
+    settings: RecacheSettings
 
-    def __init__(self, name: str, settings: Recache, plan: Plan) -> None:
+    def __init__(self, name: str, settings: RecacheSettings, plan: Plan) -> None:
         super().__init__(name, settings, plan)
         wanted = settings.anchor_frames + settings.recent_frames
         if settings.recent_frames < 1 or wanted > self.room:

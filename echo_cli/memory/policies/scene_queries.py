@@ -11,19 +11,19 @@ import torch
 from echo_cli.layout import Role
 from echo_cli.memory import scoring
 from echo_cli.memory.policies.base import Facts, Held, Plan, Transition, held_from, told_held
-from echo_cli.memory.policies.echo_infinity import EchoInfinity
-from echo_cli.memory.recall import Keepsake, SceneLibrary, most_at_once
-from echo_cli.memory.settings import SceneQueries as Settings
+from echo_cli.memory.policies.echo_infinity import EchoInfinityPolicy
+from echo_cli.memory.recall import Keepsake, SceneLibrary, folding_bytes, most_at_once
+from echo_cli.memory.settings import SceneQueriesSettings
 from echo_cli.memory.store import CleanPass, KVStore, Placement
 from echo_cli.runtime import Later
 from echo_cli.state import Nest
-from echo_cli.storyboard.nouns import Block, Kind
+from echo_cli.storyboard.nouns import Block
 
 
-class SceneQueries(EchoInfinity):
-    settings: Settings
+class SceneQueriesPolicy(EchoInfinityPolicy):
+    settings: SceneQueriesSettings
 
-    def __init__(self, name: str, settings: Settings, plan: Plan) -> None:
+    def __init__(self, name: str, settings: SceneQueriesSettings, plan: Plan) -> None:
         super().__init__(name, settings, plan)
         self.last_wanted = {recall.scene: index for index, recall in sorted(self.recalls.items())}
         self.at_once = most_at_once({Keepsake("queries", scene): last for scene, last in self.last_wanted.items()})
@@ -65,6 +65,15 @@ class SceneQueries(EchoInfinity):
     def host_bytes(self) -> int:
         return self.library.bytes
 
+    def passing_bytes(self, place: Placement) -> int:
+        folding = folding_bytes(self.settings, self.frame_values(place), place) if len(self.scenes) > 1 else 0
+        return max(super().passing_bytes(place), folding)
+
+    def absorbing_bytes(self, place: Placement) -> int:
+        """All that the window holds is absorbed when a scene closes, and the queries go on as they were before."""
+        before = 2 * len(self.memory.slots) * self.frame_values(place) * place.dtype.itemsize
+        return before + self.memory.passing_bytes(place, self.window - len(self.memory.slots))
+
     # A scene opens
 
     def open_scene(self, block: Block, store: KVStore) -> Transition:
@@ -72,9 +81,9 @@ class SceneQueries(EchoInfinity):
         self.scene_start, self.candidates, self.query_tokens = block.frames.start, [], 0
         self.scene_query_sum.zero_()
         self.recalled, self.clear_in = [], 0
-        if scene == 0:
+        if kind is None:
             return Transition(None)
-        if kind is Kind.SMOOTH:
+        if kind.continues:
             anchors, recent = self.past[:self.anchors], self.past[self.anchors:]
             leaving = recent[:max(0, len(recent) - self.settings.kept_last)]
             self.memory.absorb(leaving, Facts())
@@ -84,7 +93,7 @@ class SceneQueries(EchoInfinity):
         self.past = []
         self.memory.begin()
         store.keep(self.alive())
-        if kind is not Kind.RECALL:
+        if not kind.targeted:
             return Transition(kind)
         source = self.recalls[scene].scene
         self._bring_back(source, store)

@@ -79,7 +79,7 @@ def test_a_film_from_the_folder(folder: Path, tmp_path: Path) -> None:
 def test_every_prompt_of_a_film_is_encoded_in_one_reading(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from echo_cli.memory.settings import read_settings
+    from echo_cli.memory.table import read_settings
     from echo_cli.rollout.plan import film, plan_policy
     from echo_cli.storyboard.parse import parse
     from echo_cli.storyboard.timeline import timeline
@@ -174,7 +174,7 @@ def test_a_stopped_rehearsal_goes_on_and_comes_out_the_same(folder: Path, tmp_pa
 
 
 def test_whatever_waits_on_the_host_the_latents_are_the_same(folder: Path) -> None:
-    from echo_cli.memory.settings import read_settings
+    from echo_cli.memory.table import read_settings
     from echo_cli.models.running import Offload, Running
     from echo_cli.rollout.plan import film, plan_policy
     from echo_cli.storyboard.parse import parse

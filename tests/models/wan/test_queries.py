@@ -10,7 +10,7 @@ import torch
 for extra in ("diffusers", "transformers", "ftfy"):
     pytest.importorskip(extra, reason="needs the extra: pip install 'echo-cli[wan]'")
 
-from echo_cli.memory.settings import read_settings
+from echo_cli.memory.table import read_settings
 from echo_cli.models.queries.model import MemoryQueries
 from echo_cli.models.queries.weights import save_queries
 from echo_cli.models.wan import model as wan

@@ -19,7 +19,7 @@ import echo_cli
 from echo_cli.errors import MissingError, OutputError
 from echo_cli.files import sha256
 from echo_cli.memory.policies import make_policy
-from echo_cli.memory.settings import read_settings
+from echo_cli.memory.table import read_settings
 from echo_cli.models.files import convert as converting
 from echo_cli.models.files import hashes
 from echo_cli.models.files.convert import convert, write_safetensors
