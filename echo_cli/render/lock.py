@@ -160,8 +160,8 @@ def check_free(path: Path, film: Path) -> None:
         who = f"process {holder.pid} on {holder.host}, since {holder.since}" if holder else "another process"
         raise Held(
             f"{film} is being made by {who}",
-            f"Run this again later, or write elsewhere with -o. If that process died on another machine, {path.name} "
-            f"counts as left behind after {STALE:.0f} seconds.",
+            "Run this again later, wait for it with --wait SECONDS, or write elsewhere with -o. If that process died "
+            f"on another machine, {path.name} counts as left behind after {STALE:.0f} seconds.",
         )
 
 

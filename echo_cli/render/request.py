@@ -136,6 +136,9 @@ class FilmOptions(PictureOptions):
     checkpoint_every: Annotated[float | None, Option(
         help="Time between checkpoints of an unfinished film; 0: only when a signal stops it.",
         panel=Panel.INTERRUPTION, metavar="SECONDS", least=0, unset="60")] = None
+    wait: Annotated[float, Option(
+        help="How long to wait while another process renders the same film, before exit code 75 says to come again.",
+        panel=Panel.INTERRUPTION, metavar="SECONDS", least=0)] = 0.0
     grace: Annotated[float, Option(
         help="How long to wait for the current block after a signal.", panel=Panel.INTERRUPTION, metavar="SECONDS",
         least=0)] = GRACE

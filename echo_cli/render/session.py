@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from echo_cli.errors import EchoError, OutputError
+from echo_cli.errors import EchoError, Held
 from echo_cli.models.loaders import known_digest, load_backend
 from echo_cli.models.registry import spec_named
 from echo_cli.models.running import Running
@@ -54,8 +54,8 @@ class _Row:
 
 
 class Session:
-    """Holds one model at a time. `patience` is how many seconds it waits for another process that makes the same film,
-    and may be dead. A model that is `given` is used for every film."""
+    """Holds one model at a time. `patience` is how many seconds at least it waits for another process that makes the
+    same film, and may be dead. A model that is `given` is used for every film."""
 
     def __init__(self, patience: float = 0.0, given: Loaded | None = None) -> None:
         self._patience, self._given = patience, given
@@ -120,11 +120,11 @@ class Session:
     def _wait_for_writer(self, job: Job, interruption: Interruption) -> None:
         if job.outputs.base is None:
             return
-        work, until = Work(job.outputs), time.monotonic() + self._patience
+        work, until = Work(job.outputs), time.monotonic() + max(self._patience, job.request.wait)
         while time.monotonic() < until and interruption.by is None:
             try:
                 return check_free(work.lock, work.film)
-            except OutputError:
+            except Held:
                 wait(1.0, interruption)
 
 

@@ -19,6 +19,7 @@ from echo_cli.render.batch.outcome import WORST_FIRST, Film, Outcome, Status, ex
 from echo_cli.render.batch.request import BatchRequest
 from echo_cli.render.batch.tally import Tally
 from echo_cli.render.job import Job
+from echo_cli.render.lock import OneWriter
 from echo_cli.render.progress import Progress
 from echo_cli.render.resume import Work
 from echo_cli.render.session import Session
@@ -109,7 +110,7 @@ def test_a_writer_that_was_lost_with_its_machine_is_outwaited(tmp_path: Path, mo
     elsewhere = replace(lock.Holder.here(), host="gone", machine="another boot")
     Work(one.job.outputs).lock.write_text(json.dumps(asdict(elsewhere)))
     impatient = made(one)
-    assert impatient.exit_code is Exit.OUTPUT and "on gone" in impatient.message
+    assert (impatient.status, impatient.exit_code) == (Status.HELD, 75) and "on gone" in impatient.message
     monkeypatch.setattr(lock, "STALE", 0.5)
     assert make_film(Session(patience=30.0), one, 0, Progress(), Interruption()).status is Status.MADE
 
@@ -216,7 +217,7 @@ def test_the_exit_code_is_what_a_farm_should_answer_first(tmp_path: Path) -> Non
             super().__init__("failed")
             self.exit_code = code
 
-    assert set(WORST_FIRST) == set(Exit) - {Exit.DONE}
+    assert set(WORST_FIRST) == set(Exit) - {Exit.DONE, Exit.READER_GONE}  # no film of a batch goes into a pipe
     all_failures = [failed(number, "", Of(code)) for number, code in enumerate(reversed(WORST_FIRST))]
     for worst in WORST_FIRST:
         assert exit_code([left(film(tmp_path)), *all_failures]) is worst
@@ -234,3 +235,21 @@ def test_an_outcome_says_only_what_there_is() -> None:
         "message": "wrong",
         "hint": "mend it",
     }
+
+
+@pytest.mark.parametrize("patience", [0.0, 60.0])
+def test_a_film_that_another_process_makes_is_waited_for_or_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: float
+) -> None:
+    waited = film(tmp_path, wait=patience)
+    work = Work(waited.job.outputs)
+    other = OneWriter(work.lock, work.film)
+    other.__enter__()
+    monkeypatch.setattr(session, "wait", lambda seconds, interruption: other.__exit__())  # it ends while we wait
+    with Interruption() as interruption:
+        outcome = attempts.make_film(Session(), waited, 0, Progress(), interruption)
+    if patience:
+        assert (outcome.status, outcome.exit_code) == (Status.MADE, 0)
+    else:
+        assert (outcome.status, outcome.exit_code) == (Status.HELD, 75) and "--wait" in outcome.hint
+        other.__exit__()
