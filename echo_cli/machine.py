@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from echo_cli.runtime import Runtime
+from echo_cli.text import plural
 
 _SIDE = {"cpu": 1024, "cuda": 8192}  # of the square matrices whose product is timed
 _SECONDS = 0.6
@@ -16,7 +17,7 @@ _SECONDS = 0.6
 def name() -> str:
     """The processor, how many cores of it we may use, and the system."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return f"{_processor()}, {cores} core{'s' * (cores != 1)}, {platform.system()}"
+    return f"{_processor()}, {plural(cores, 'core')}, {platform.system()}"
 
 
 def _processor() -> str:

@@ -20,6 +20,7 @@ from echo_cli.files import sha256
 from echo_cli.render.outputs import Outputs, outputs_of
 from echo_cli.render.resume import Work
 from echo_cli.spec import RANDOM_SMALL
+from echo_cli.text import plural
 from echo_cli.trace.reader import read_trace
 
 if TYPE_CHECKING:
@@ -185,6 +186,6 @@ def table(strikes: Sequence[Strike]) -> Iterator[str]:
     films = [strike for strike in strikes if strike.same is not None]
     same, whole = sum(bool(strike.same) for strike in films), sum(strike.whole for strike in strikes)
     yield (
-        f"{len(strikes)} interruptions of {len(films)} films: {same} of {len(films)} came out as "
+        f"{plural(len(strikes), 'interruption')} of {plural(len(films), 'film')}: {same} of {len(films)} came out as "
         f"uninterrupted ones; {whole} of {len(strikes)} times every file under a final name was complete"
     )

@@ -31,6 +31,7 @@ from echo_cli.models.loaders import load_backend
 from echo_cli.runtime import Runtime
 from echo_cli.spec import TINY, ModelSpec
 from echo_cli.storyboard.nouns import Geometry
+from echo_cli.text import plural
 from echo_cli.world.meaning import Meaning, load_meaning
 
 Shown = list[tuple[int, int, Tensor]]  # scene, block, picture
@@ -109,7 +110,7 @@ def measure(order: Order, spec: ModelSpec, say: Callable[[str], None]) -> Bench:
         spent = time.monotonic() - began
         say(
             f"{each.piece.scenario.name}, seeds {each.piece.seeds[0]} to {each.piece.seeds[-1]}: "
-            f"{len(each.rows)} films; {done / share:.0%}, {spent:.0f} s gone, "
+            f"{plural(len(each.rows), 'film')}; {done / share:.0%}, {spent:.0f} s gone, "
             f"about {spent / done * (share - done):.0f} s left"
         )
     lacking = {name: why for each in results for name, why in each.lacking.items()}

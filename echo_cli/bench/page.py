@@ -16,8 +16,9 @@ from echo_cli.bench.columns import METRICS
 from echo_cli.bench.results import ALL, Report
 from echo_cli.bench.sentences import LEGEND, MARKS, number, plus_minus, sentences
 from echo_cli.bench.statistics import Verdict
+from echo_cli.text import plural, ticks
 from echo_cli.trace.html import POLICY
-from echo_cli.trace.look import SCENE_COLOURS, plural, ticks
+from echo_cli.trace.look import SCENE_COLOURS
 from echo_cli.trace.svg import svg
 
 Strip = Sequence[tuple[str, np.ndarray]]  # label, picture [y, x, 3]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from echo_cli.errors import Exit
 from echo_cli.faults import write_log
-from echo_cli.render.progress import Progress, clock
+from echo_cli.render.progress import Progress
+from echo_cli.text import clock, plural
 
 if TYPE_CHECKING:
     from echo_cli.render.batch.outcome import Outcome
@@ -52,8 +53,8 @@ class Report:
             self._teller.warn(f"{where}: {outcome.status}, exit code {outcome.exit_code}\n{outcome.message}"
                              + (f"\nhint: {hint}" if hint else ""))
         elif outcome.status is Status.MADE:
-            self._teller.say(f"{where}: {outcome.film}, {outcome.pictures} pictures, {outcome.seconds:g} s of film in "
-                             f"{outcome.wall_seconds:.1f} s")
+            self._teller.say(f"{where}: {outcome.film}, {plural(outcome.pictures, 'picture')}, "
+                             f"{outcome.seconds:g} s of film in {outcome.wall_seconds:.1f} s")
             if outcome.unknown_words:
                 self._teller.say(f"warning: {outcome.source}: the model has never met these words: "
                                  + ", ".join(outcome.unknown_words))
@@ -70,9 +71,9 @@ class Report:
 
         code = exit_code(self._outcomes)
         counts = Counter(outcome.status.value for outcome in self._outcomes)
-        counted = f"{self._count} storyboard{'' if self._count == 1 else 's'}: " + (
+        counted = f"{plural(self._count, 'storyboard')}: " + (
             ", ".join(f"{count} {what}" for what, count in counts.items()) or "none in this share")
-        lines = [f"{counted}, in {clock(time.monotonic() - self._began)}"]
+        lines = [f"{counted}, in {clock(time.monotonic() - self._began, 0, hours=True)}"]
         for failure in WORST_FIRST:
             if sources := [outcome.source for outcome in self._outcomes if outcome.exit_code is failure]:
                 more = f" and {len(sources) - NAMED} more" if len(sources) > NAMED else ""

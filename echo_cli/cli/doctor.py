@@ -16,6 +16,7 @@ import typer
 from echo_cli import __version__
 from echo_cli.cli.options import Debug
 from echo_cli.errors import EchoError, Exit
+from echo_cli.text import size
 
 DRIVER = Path("/proc/driver/nvidia/version")
 LARGE = "wan2.1-t2v-1.3b"
@@ -81,7 +82,7 @@ def _memory() -> str:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
         return "memory unknown"
-    return f"{_size(total)} of memory"
+    return f"{size(total)} of memory"
 
 
 def _torch() -> Iterator[Finding]:
@@ -103,7 +104,7 @@ def _torch() -> Iterator[Finding]:
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
         free, total = torch.cuda.mem_get_info(index)
-        yield Finding("device", True, f"cuda:{index} {card.name}, {_size(free)} of {_size(total)} free")
+        yield Finding("device", True, f"cuda:{index} {card.name}, {size(free)} of {size(total)} free")
     yield _compiler()
 
 
@@ -156,14 +157,14 @@ def _models() -> Iterator[Finding]:
 
     for name in dict.fromkeys((LARGE, *folders())):
         model = entry(name)
-        text = f"{name}: {model.why or model.state}" + (f", {_size(model.bytes)}" if model.bytes else "")
+        text = f"{name}: {model.why or model.state}" + (f", {size(model.bytes)}" if model.bytes else "")
         yield Finding("models", model.state == "complete", text, model.hint, needed=False)
 
 
 def _disk() -> Iterator[Finding]:
     free = shutil.disk_usage(os.curdir).free
     writable = os.access(os.curdir, os.W_OK)
-    text = f"{_size(free)} free here" + ("" if writable else ", but this folder cannot be written to")
+    text = f"{size(free)} free here" + ("" if writable else ", but this folder cannot be written to")
     yield Finding("disk", writable and free > ROOM, text, "Free some space, or write elsewhere with -o.", needed=False)
 
 
@@ -172,10 +173,6 @@ def _extras() -> Iterator[Finding]:
         lacking = [module for module in modules if importlib.util.find_spec(module) is None]
         yield Finding(extra, not lacking, "installed" if not lacking else f"not installed: {', '.join(lacking)}",
                       f"Run `pip install 'echo-cli[{extra}]'`.", needed=False)
-
-
-def _size(count: float) -> str:
-    return f"{count / 1024**3:.1f} GB"
 
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (_tool, _torch, _ffmpeg, _weights, _extras, _models, _disk)

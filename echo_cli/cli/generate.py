@@ -9,9 +9,8 @@ from echo_cli.cli.options import Answer, takes
 from echo_cli.errors import UsageError
 from echo_cli.render.options import Option, Options, Panel
 from echo_cli.render.progress import Progress, Style, progress_of
-from echo_cli.render.progress import size as readable
 from echo_cli.render.request import Request
-from echo_cli.trace.look import plural
+from echo_cli.text import plural, size
 from echo_cli.video.subtitles import Subtitles
 
 if TYPE_CHECKING:
@@ -101,17 +100,17 @@ def _announce(job: "Job", loaded: "Loaded", teller: Progress) -> None:
 
 def _report(job: "Job", made: "Made", teller: Progress) -> None:
     rate = made.pictures / made.wall_seconds
-    teller.say(f"{job.outputs.film.path}: {made.pictures} pictures, {made.seconds:g} s of film in "
+    teller.say(f"{job.outputs.film.path}: {plural(made.pictures, 'picture')}, {made.seconds:g} s of film in "
                f"{made.wall_seconds:.1f} s ({rate:.1f} pictures/s)")
     if not job.request.verbose:
         return
     kept = made.kept
     if kept.checkpoints:
-        teller.say(f"checkpoints: {kept.checkpoints}, of {readable(kept.bytes)} at most (never more than "
-                   f"{readable(kept.bound)}), in {kept.seconds:.2f} s")
+        teller.say(f"checkpoints: {kept.checkpoints}, of {size(kept.bytes)} at most (never more than "
+                   f"{size(kept.bound)}), in {kept.seconds:.2f} s")
     teller.say("time: " + ", ".join(f"{part} {spent / 1000:.1f} s" for part, spent in made.times._asdict().items()))
     for what, written in made.outputs.items():
-        teller.say(f"{what}: {written.path}, {readable(written.bytes)}, sha256 {written.sha256}")
+        teller.say(f"{what}: {written.path}, {size(written.bytes)}, sha256 {written.sha256}")
 
 
 def _check_streams(request: Request, as_json: bool) -> None:
@@ -131,7 +130,7 @@ def _plan(job: "Job") -> str:
     enlarged = f" (made at {job.size[0]}x{job.size[1]}, enlarged {job.scale} times)" if job.scale > 1 else ""
     geometry = job.timeline.geometry
     return (
-        f"{job.outputs.film.path}: {job.timeline.pictures} pictures of {width}x{height}{enlarged} at "
+        f"{job.outputs.film.path}: {plural(job.timeline.pictures, 'picture')} of {width}x{height}{enlarged} at "
         f"{geometry.fps:g} fps, {job.timeline.pictures / geometry.fps:g} s in "
         f"{plural(len(job.timeline.spans), 'scene')} and {plural(len(job.timeline.blocks), 'block')}; "
         f"model {job.model}, memory {job.policy}, seed {job.seed}, subtitles {job.subtitles}"

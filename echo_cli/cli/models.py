@@ -13,6 +13,7 @@ from echo_cli.cli import complete
 from echo_cli.cli.messages import Lines, tell
 from echo_cli.cli.options import Debug
 from echo_cli.errors import EchoError, Exit, UsageError
+from echo_cli.text import plural, size
 
 if TYPE_CHECKING:
     from echo_cli.models.files.download import Wanted
@@ -54,7 +55,7 @@ def list_(
     _table(
         ("model", "is", "layout", "size", "sha256", "where"),
         [
-            (row.name, row.state, row.layout, _size(row.bytes) if row.where else "", row.sha256[:12], row.where)
+            (row.name, row.state, row.layout, size(row.bytes) if row.where else "", row.sha256[:12], row.where)
             for row in rows
         ],
     )
@@ -206,7 +207,7 @@ def convert(
         )
     lines = Lines()
     write(weights, target, DTYPES.get(dtype), force,
-          lambda part, done, whole: lines(f"{part}: {_size(done)} of {_size(whole)}", done == whole))
+          lambda part, done, whole: lines(f"{part}: {size(done)} of {size(whole)}", done == whole))
     if json:
         print(json_text.dumps({"folder": str(target)}))
         return
@@ -242,7 +243,7 @@ def get(
         return
     print(folder)
     print(
-        f"complete, {_size(seen.bytes)}; use it with: "
+        f"complete, {size(seen.bytes)}; use it with: "
         f"echo-cli generate STORYBOARD --model {_as_model(folder, models_dir)}",
         file=sys.stderr,
     )
@@ -262,7 +263,7 @@ def _manifest(name: str, models_dir: Path | None, json: bool) -> None:
         return
     for file in files:
         print(*file.values(), sep="\t")
-    print(f"{_size(sum(file['bytes'] for file in files))} in {len(files)} files; "
+    print(f"{size(sum(file['bytes'] for file in files))} in {plural(len(files), 'file')}; "
           + "; ".join(f"{repository}: licence {licence}" for repository, licence in licences.items())
           + f"\nPut each into {folder}/ under the name in its second column, then: echo-cli models check {release}",
           file=sys.stderr)
@@ -288,8 +289,8 @@ class _Fetching:
         if self._begun < 0:
             self._begun = done
         rate = (done - self._begun) / max(time.monotonic() - self._since, 1e-6)
-        self._lines(f"{wanted.name}: {_size(done)} of {_size(wanted.bytes)}, overall {whole_done / max(whole, 1):.1%}, "
-                    f"{_size(int(rate))}/s",
+        self._lines(f"{wanted.name}: {size(done)} of {size(wanted.bytes)}, overall {whole_done / max(whole, 1):.1%}, "
+                    f"{size(int(rate))}/s",
                     done == wanted.bytes)
 
 
@@ -320,12 +321,6 @@ def _show(facts: Mapping[str, Any], indent: int = 0) -> None:
         elif isinstance(value, list):
             print(f"{lead} {', '.join(map(str, value))}")
         elif name == "bytes":
-            print(f"{' ' * indent}size: {_size(value)}")
+            print(f"{' ' * indent}size: {size(value)}")
         elif value is not None and value != "":
             print(f"{lead} {value}")
-
-
-def _size(count: int) -> str:
-    from echo_cli.render.progress import size
-
-    return size(count)

@@ -16,8 +16,7 @@ from echo_cli.cli.messages import tell
 from echo_cli.cli.options import Debug
 from echo_cli.errors import EchoError, Exit, UsageError
 from echo_cli.storyboard.nouns import Geometry, Storyboard, Timeline
-from echo_cli.text import listed
-from echo_cli.trace.look import plural
+from echo_cli.text import clock, listed, plural
 
 LEAST_WORTH = ("frames", "blocks", "asked", "moved", "pictures", "begins", "gets")  # which columns give way, in order
 PIPE = 132  # columns of a table that no terminal shows
@@ -189,7 +188,7 @@ def _show(film: dict[str, Any]) -> None:
 
 def _row(scene: dict[str, Any]) -> dict[str, str]:
     """What the table says of a scene, by the names of its columns."""
-    asked, gets = ("{} – {}".format(*map(_clock, scene[key].values())) for key in ("asked", "real"))
+    asked, gets = (" – ".join(clock(at, 3) for at in scene[key].values()) for key in ("asked", "real"))
     return {"scene": scene["id"], "begins": scene["transition"] or "the film", "asked": asked, "gets": gets,
             "moved": f"{scene['moved']:+.3f}s" if abs(scene["moved"]) >= 0.0005 else "",
             **{key: _span(scene[key]) for key in ("blocks", "frames", "pictures")}}
@@ -236,7 +235,7 @@ def _summary(film: dict[str, Any]) -> str:
     size = f", {film['size'][0]}x{film['size'][1]}" if film["size"] else ""
     counts = ", ".join(plural(film[key], word) for key, word in
                        (("pictures", "picture"), ("frames", "latent frame"), ("blocks", "block")))
-    return (f"{_clock(film['seconds'])} at {film['fps']:g} fps: {counts}; model {film['model']}, "
+    return (f"{clock(film['seconds'], 3)} at {film['fps']:g} fps: {counts}; model {film['model']}, "
             f"memory {film['policy']}{size}, seed {film['seed']}")
 
 
@@ -249,7 +248,7 @@ def _rounding(film: dict[str, Any]) -> str:
         parts.append(f"{trimmed} of the last block {'is' if film['trimmed'] == 1 else 'are'} trimmed")
     off = film["seconds"] - film["asked"]
     if abs(off) >= 0.0005:
-        parts.append(f"the film lasts {off:+.3f}s against the {_clock(film['asked'])} asked")
+        parts.append(f"the film lasts {off:+.3f}s against the {clock(film['asked'], 3)} asked")
     return "; ".join(parts)
 
 
@@ -262,15 +261,6 @@ def _recall(recall: dict[str, Any]) -> str:
     if runner["score"] > recall["score"]:  # it was recalled by its name
         return f"{text}; {runner['scene']} is more similar, {runner['score']:.3f})"
     return f"{text}; next {runner['scene']}, {runner['score']:.3f})"
-
-
-def _clock(seconds: float) -> str:
-    """`0:07.312`, `1:00:00`: a time as players show it."""
-    milliseconds = round(seconds * 1000)
-    minutes, rest = divmod(milliseconds, 60_000)
-    hours, minutes = divmod(minutes, 60)
-    fraction = f".{rest % 1000:03d}".rstrip("0").rstrip(".")
-    return (f"{hours}:{minutes:02d}" if hours else f"{minutes}") + f":{rest // 1000:02d}{fraction}"
 
 
 def _span(edges: list[int]) -> str:

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from echo_cli.formats.cut import MOST_SHOTS, Cut, Note, Shot, from_starts, refuse, starts_of
 from echo_cli.storyboard.durations import LONGEST
+from echo_cli.text import clock, timestamp
 
 _TIME = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{2})[,.](\d{1,3})"
 _CUE = re.compile(rf"^\s*{_TIME}\s*-->\s*{_TIME}(.*)$")
@@ -91,7 +92,7 @@ def _cues(cut: Cut, point: str) -> list[str]:
     times = starts_of(cut.shots)
     subtitled = any(shot.subtitle for shot in cut.shots)
     return [
-        f"{clock(begins, point)} --> {clock(ends, point)}\n{_one_block(shot, subtitled)}"
+        f"{_exact(begins, point)} --> {_exact(ends, point)}\n{_one_block(shot, subtitled)}"
         for shot, begins, ends in zip(cut.shots, times, times[1:], strict=False)
         if shot.subtitle or not subtitled
     ]
@@ -101,13 +102,6 @@ def _one_block(shot: Shot, subtitled: bool) -> str:
     """A cue ends at an empty line, so that none may be inside of it."""
     text = (shot.subtitle or "") if subtitled else shot.prompt
     return "\n".join(line.replace("-->", "→") for line in text.splitlines() if line.strip())
-
-
-def clock(seconds: Fraction, point: str) -> str:
-    """00:01:02.345"""
-    milliseconds = round(seconds * 1000)
-    whole, rest = divmod(milliseconds, 1000)
-    return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}{point}{rest:03}"
 
 
 def _left(cut: Cut) -> list[Note]:
@@ -124,13 +118,11 @@ def chapters(cut: Cut) -> tuple[str, list[Note]]:
     """Chapters as video sites read them in a description: a time and a title a line."""
     times = starts_of(cut.shots)
     lines = [
-        f"{_short_clock(time)} {' '.join((shot.subtitle or name).split())}"
+        f"{clock(int(time), 0)} {' '.join((shot.subtitle or name).split())}"
         for name, shot, time in zip(cut.ids, cut.shots, times, strict=False)
     ]
     return "\n".join(lines) + "\n", [Note("every scene", "its prompt")]
 
 
-def _short_clock(seconds: Fraction) -> str:
-    whole = int(seconds)
-    hours = f"{whole // 3600}:{whole // 60 % 60:02}" if whole >= 3600 else str(whole // 60)
-    return f"{hours}:{whole % 60:02}"
+def _exact(seconds: Fraction, point: str) -> str:
+    return timestamp(round(seconds * 1000), point)

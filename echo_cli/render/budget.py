@@ -18,10 +18,10 @@ from echo_cli.models.registry import find
 from echo_cli.models.running import Offload, Pictures, Running
 from echo_cli.models.transformer import Transformer
 from echo_cli.render.job import Job
-from echo_cli.render.progress import size as said
 from echo_cli.runtime import Runtime
 from echo_cli.spec import ModelSpec
 from echo_cli.storyboard.matching import plan_recalls, similarities
+from echo_cli.text import size
 
 WORTH_TELLING = 10**9
 
@@ -53,7 +53,7 @@ class Room:
         }
         away = {Offload.MEMORY: "; remembered frames wait on the host",
                 Offload.LAYERS: "; remembered frames and the transformer's layers wait on the host"}.get(offload, "")
-        return ", ".join(f"{said(count)} {what}" for what, count in parts.items()) + away
+        return ", ".join(f"{size(count)} {what}" for what, count in parts.items()) + away
 
 
 def room_for(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> Room:
@@ -94,11 +94,11 @@ def choose(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> tup
     for offload in _tried(runtime, running.offload):
         needed = room.on_device(offload)
         if free is None or needed <= free:
-            known = f" of {said(free)} free" if free is not None else ""
-            told = f"memory: needs about {said(needed)}{known} on {where} ({room.told(offload)})"
+            known = f" of {size(free)} free" if free is not None else ""
+            told = f"memory: needs about {size(needed)}{known} on {where} ({room.told(offload)})"
             return replace(running, offload=offload), told if needed >= WORTH_TELLING else None
     raise OutOfMemory(
-        f"this film needs about {said(needed)} on {where}, which has {said(free)} free ({room.told(offload)})",
+        f"this film needs about {size(needed)} on {where}, which has {size(free)} free ({room.told(offload)})",
         f"take a smaller --size{_remedies(runtime, running)}, or remember less "
         "(--set memory.window=…, --memory window)",
     )

@@ -21,13 +21,13 @@ from echo_cli.render.decide import begun
 from echo_cli.render.job import Job
 from echo_cli.render.lock import OneWriter
 from echo_cli.render.made import Kept
-from echo_cli.render.progress import size
 from echo_cli.render.resume import Cadence, Checkpoint, Work
 from echo_cli.render.signals import Interruption
 from echo_cli.rollout.rollout import Begun, BlockResult
 from echo_cli.runtime import Runtime
 from echo_cli.state import Nest, copied, moved, size_of
 from echo_cli.state_files import Stored, read_state, write_state
+from echo_cli.text import size
 from echo_cli.trace.records import Header, Times
 from echo_cli.trace.writer import Trace, TraceWriter
 from echo_cli.video import segments

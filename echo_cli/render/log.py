@@ -18,6 +18,7 @@ from echo_cli.errors import EchoError, Exit
 from echo_cli.faults import details
 from echo_cli.files import told_as_output
 from echo_cli.render.progress import Plain, Progress, Step
+from echo_cli.text import plural, size
 
 PACKAGES = ("torch", "numpy", "safetensors", "imageio-ffmpeg")
 
@@ -49,8 +50,8 @@ class Log:
         self.line(
             f"echo-cli {__version__}, Python {platform.python_version()}, " + ", ".join(map(_installed, PACKAGES))
         )
-        self.line(f"machine: {socket.gethostname()}, {platform.platform()}, {_cores()} of {os.cpu_count()} cores"
-                  f"{_memory()}, process {os.getpid()}")
+        self.line(f"machine: {socket.gethostname()}, {platform.platform()}, {_cores()} of "
+                  f"{plural(os.cpu_count() or 1, 'core')}{_memory()}, process {os.getpid()}")
         self.line(f"command: {arguments!r} in {os.getcwd()}")
 
     def settings(self, settings: Mapping[str, Any]) -> None:
@@ -152,6 +153,6 @@ def _cores() -> int:
 
 def _memory() -> str:
     try:
-        return f", {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.1f} GB"
+        return f", {size(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES'))}"
     except (AttributeError, ValueError, OSError):
         return ""

@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Self, TextIO
 
 from echo_cli.errors import EchoError
+from echo_cli.text import clock, size
 
 EVERY = 5.0  # seconds between lines that are not for a terminal
 RECENT = 20.0  # seconds that the speed is measured over
@@ -234,8 +235,8 @@ class Bar(Progress):
         )
         self._bar.update(self._task, completed=step.percent, percent=int(step.percent),
                          description=f"{film}scene {step.scene}/{step.scenes} [bold]{_escaped(step.scene_id)}[/]",
-                         rest=f"block {step.block}/{step.blocks}  {rate:.0f} pictures/s  {clock(left)} left  "
-                              f"memory {size(step.memory_bytes)}")
+                         rest=f"block {step.block}/{step.blocks}  {rate:.0f} pictures/s  "
+                              f"{clock(left, 0, hours=True)} left  memory {size(step.memory_bytes)}")
 
 
 def progress_of(style: Style, quiet: bool = False) -> Progress:
@@ -255,22 +256,7 @@ def plain_line(step: Step, rate: float, left: float, percent: str = "") -> str:
     film = f"film {step.place.film}/{step.place.films} {_one_line(step.place.name)} | " if step.place else ""
     return (f"Progress: {percent or f'{step.percent:.1f}%'} | {film}block {step.block}/{step.blocks} | "
             f"scene {step.scene}/{step.scenes} {step.scene_id} | picture {step.picture}/{step.pictures} | "
-            f"{rate:.1f} pictures/s | left {clock(left)} | memory {size(step.memory_bytes)}")
-
-
-def clock(seconds: float) -> str:
-    """1:02:03, hours always there, so that a pattern needs no branches."""
-    minutes, second = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"
-
-
-def size(count: int) -> str:
-    """Bytes as people say them."""
-    value, units = float(count), iter(("kB", "MB", "GB", "TB"))
-    unit = "B"
-    while value >= 1000 and (larger := next(units, None)):
-        value, unit = value / 1000, larger
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+            f"{rate:.1f} pictures/s | left {clock(left, 0, hours=True)} | memory {size(step.memory_bytes)}")
 
 
 def _one_line(name: str) -> str:

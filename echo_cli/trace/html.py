@@ -9,9 +9,10 @@ from html import escape
 from importlib.resources import files
 from itertools import zip_longest
 
+from echo_cli.text import clock, number, plural, size, ticks
 from echo_cli.trace import svg
 from echo_cli.trace.inspect import SceneAnswer, Summary, Survey, flat, summarise, survey
-from echo_cli.trace.look import ROLE_WORDS, SCENE_COLOURS, clock, number, plural, size, ticks
+from echo_cli.trace.look import ROLE_WORDS, SCENE_COLOURS
 from echo_cli.trace.reader import Trace
 from echo_cli.trace.records import DecayMap
 from echo_cli.trace.rows import to_row

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from echo_cli.errors import UsageError, did_you_mean
 from echo_cli.layout import Role
-from echo_cli.trace.look import clock, plural
+from echo_cli.text import clock, plural
 from echo_cli.trace.reader import Trace
 from echo_cli.trace.records import Candidate, RecallFrameRecord, SceneFacts, SceneRecord, Times
 from echo_cli.trace.rows import to_row

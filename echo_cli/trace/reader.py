@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from echo_cli.errors import UsageError
 from echo_cli.files import open_regular, parse_json, partial
+from echo_cli.text import plural
 from echo_cli.trace.records import (
     FORMAT,
     VERSION,
@@ -215,7 +216,7 @@ def _is_whole(line: bytes) -> bool:
 
 def _notice(path: Path, header: Header, blocks: int) -> str:
     of = header.timeline[-1].blocks[1]
-    return f"{path} belongs to a run that did not finish: it holds {blocks} of {of} blocks"
+    return f"{path} belongs to a run that did not finish: it holds {blocks} of {plural(of, 'block')}"
 
 
 def _decode(path: Path, data: Data, line: Line) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from html import escape
 from itertools import groupby
 
 from echo_cli.layout import Role
+from echo_cli.text import clock, number
 from echo_cli.trace.inspect import Column, Survey, most_mixed, start_of
-from echo_cli.trace.look import SCENE_COLOURS, clock, number
+from echo_cli.trace.look import SCENE_COLOURS
 from echo_cli.trace.reader import Trace
 from echo_cli.trace.records import DecayMap
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from echo_cli.layout import Role
+from echo_cli.text import clock, number, plural, ranges, size, ticks
 from echo_cli.trace.inspect import (
     Column,
     Diff,
@@ -23,7 +24,7 @@ from echo_cli.trace.inspect import (
     ranked,
     start_of,
 )
-from echo_cli.trace.look import clock, colour_of, number, plural, ranges, size, ticks
+from echo_cli.trace.look import colour_of
 from echo_cli.trace.reader import Trace
 from echo_cli.trace.records import BlockRecord, DecayMap, SceneRecord
 
@@ -303,12 +304,12 @@ def differences(diff: Diff) -> Group:
             for change in changes[:60]:
                 table.add_row(change.what, str(change.this), str(change.other))
             parts += [table, ""]
-    same = f"the same memory in all {diff.blocks:,} blocks"
+    same = f"the same memory in all {plural(diff.blocks, 'block')}"
     parts.append(
         Text(
             same
             if not diff.differing
-            else f"memory differs in {diff.differing:,} of {diff.blocks:,} blocks, first in block {diff.first}"
+            else f"memory differs in {diff.differing:,} of {plural(diff.blocks, 'block')}, first in block {diff.first}"
         )
     )
     return Group(*parts)

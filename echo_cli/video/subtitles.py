@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from echo_cli.errors import MissingError, UsageError
+from echo_cli.text import timestamp
 from echo_cli.video import ffmpeg
 
 JOINER = "\N{WORD JOINER}"  # has no width, and keeps players from reading `{\an8}` and `<i>` as markup
@@ -70,9 +71,7 @@ def _lines(text: str) -> str:
 
 
 def _clock(seconds: float, point: str) -> str:
-    milliseconds = int(seconds * 1000 + 1e-6)
-    minutes, rest = divmod(milliseconds, 60_000)
-    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // 1000:02d}{point}{rest % 1000:03d}"
+    return timestamp(int(seconds * 1000 + 1e-6), point)
 
 
 def burning(folder: Path, captions: Sequence[Caption], font: Path | None = None) -> str:

@@ -20,7 +20,6 @@ from echo_cli.render.progress import (
     Style,
     WholePercents,
     plain_line,
-    size,
 )
 
 STEP = Step(
@@ -148,9 +147,3 @@ def test_styles(monkeypatch: pytest.MonkeyPatch) -> None:
     assert progress.progress_of(Style.OPENJD)._stream is progress.sys.stdout
     assert progress.progress_of(Style.JSON)._stream is progress.sys.stderr
     assert type(progress.progress_of(Style.DEADLINE)) is WholePercents
-
-
-@pytest.mark.parametrize(("count", "text"), [
-    (0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (2_500_000, "2.5 MB"), (7e12, "7.0 TB")])
-def test_bytes_as_people_say_them(count: float, text: str) -> None:
-    assert size(int(count)) == text

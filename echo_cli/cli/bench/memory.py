@@ -12,6 +12,7 @@ import typer
 
 from echo_cli.cli.options import Debug
 from echo_cli.errors import UsageError
+from echo_cli.text import plural
 
 if TYPE_CHECKING:
     from echo_cli.bench.memory import Bench
@@ -150,8 +151,8 @@ def _print(report: "Report", detail: bool) -> None:
 
     about = report.about
     print(
-        f"{about['model']}, weights {about['weights'][:12]}; {len(report.scenarios)} scenarios, "
-        f"{len(about['seeds'])} seeds, {about['films']} films in {about['seconds']:.0f} s "
+        f"{about['model']}, weights {about['weights'][:12]}; {plural(len(report.scenarios), 'scenario')}, "
+        f"{plural(len(about['seeds']), 'seed')}, {plural(about['films'], 'film')} in {about['seconds']:.0f} s "
         f"on {about['machine']}, {about['device'].rpartition(', ')[2]}"
     )
     for name, why in about["lacking"].items():

@@ -80,7 +80,7 @@ def soak(
 
 def _print(run: Any, json: bool) -> None:
     from echo_cli.bench.soak import hours
-    from echo_cli.trace.look import or_dash, plural, size
+    from echo_cli.text import or_dash, plural, size
 
     rows = hours(run.chapters)
     if json:

@@ -21,6 +21,7 @@ from echo_cli.models.files.hashes import forget, known_sha256, remember
 from echo_cli.models.files.releases import RELEASES, Source
 from echo_cli.models.registry import folders, models_folder
 from echo_cli.spec import TINY
+from echo_cli.text import size
 
 RECEIPT = "download.json"  # what was downloaded into a folder; written last
 
@@ -284,7 +285,7 @@ def _check_room(folder: Path, wanted: int) -> None:
     free = shutil.disk_usage(folder).free
     if wanted > free:
         raise OutputError(
-            f"{folder}: {wanted / 1e9:.1f} GB are to be downloaded, but {free / 1e9:.1f} GB are free on that disk",
+            f"{folder}: {size(wanted)} are to be downloaded, but {size(free)} are free on that disk",
             "Free some space, or name another folder with --models-dir or ECHO_MODELS.",
         )
 
