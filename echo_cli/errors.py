@@ -41,7 +41,7 @@ class Damaged(UsageError):
     """What an interrupted run left cannot be gone on from: `message` says which file, and what is wrong with it."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, "--restart discards what was left and begins anew")
+        super().__init__(message, "Use --restart to discard the checkpoint and start again.")
 
 
 class MissingError(EchoError):

@@ -28,6 +28,8 @@ GROUPS = ("models", "bench")  # commands that have commands
 
 # Our command and its words, up to the end of the code or sentence it stands in.
 _CALL = re.compile(r"\becho-cli ([a-z](?:[^\n`|;#)'\".]|\.(?! ))*)")
+# The same in a message, where the name may also stand in a sentence: after a backtick, a colon or nothing it is a call.
+_QUOTED = re.compile(rf"(?:^|[`(:] ?|\n +){_CALL.pattern[2:]}", re.MULTILINE)
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]")
 _LINK = re.compile(r"\]\((?!https?://)([^)#]*)(?:#([^)]*))?\)")
 
@@ -110,7 +112,7 @@ def test_messages_name_commands_and_options_that_exist() -> None:
     wrong = {}
     for module in MODULES:
         for text in messages(module):
-            bad = [word for call in _CALL.findall(text) for word in unknown(call)]
+            bad = [word for call in _QUOTED.findall(text) for word in unknown(call)]
             bad += [option for option in _OPTION.findall(text) if option not in every_option()]
             if bad:
                 wrong[f"{module.relative_to(ROOT)}: {text[:80]}"] = bad

@@ -133,7 +133,7 @@ def _tell(error: BaseException, arguments: list[str]) -> int:
     if isinstance(error, GrammarError):
         where = error.ctx.command_path if getattr(error, "ctx", None) else NAME
         problem: EchoError | None = EchoError(f"{where}: {error.format_message().replace(': Value error, ', ': ')}",
-                                              hint=f"'{where} --help' shows what it takes.")
+                                              hint=f"Run `{where} --help` to see its arguments.")
         code = int(Exit.USAGE)
     else:
         problem = _known(error)

@@ -62,7 +62,7 @@ class Wan(Family):
         if model.folder is None:
             raise MissingError(
                 f"the weights of {model.name} are not here: nothing is in {models_folder() / model.name}",
-                hint=f"echo-cli models get {model.name} fetches them; --model FOLDER/ uses a folder that you have.")
+                hint=f"Download them with `echo-cli models get {model.name}`, or use your own with --model FOLDER/.")
         return load(runtime, model.folder, running)
 
     def is_here(self, model: Found) -> bool:
@@ -78,8 +78,8 @@ class Wan(Family):
             raise MissingError(f"model '{model.name}' is not in {models_folder()}",
                                hint=f"Download it with `echo-cli models get {model.name}`.")
         if half := halves(model.folder):
-            raise MissingError(f"{half[0]}: half a file, from a fetch or a conversion that was stopped",
-                               hint="echo-cli models get resumes a fetch; a conversion starts over.")
+            raise MissingError(f"{half[0]}: half a file, left by an interrupted download or conversion",
+                               hint="Run `echo-cli models get` to resume the download, or convert the model again.")
         for path in model.folder.rglob("*"):
             forget(path)
         weights = open_weights(model.folder)

@@ -99,8 +99,8 @@ def choose(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> tup
             return replace(running, offload=offload), told if needed >= WORTH_TELLING else None
     raise OutOfMemory(
         f"this film needs about {size(needed)} on {where}, which has {size(free)} free ({room.told(offload)})",
-        f"take a smaller --size{_remedies(runtime, running)}, or remember less "
-        "(--set memory.window=…, --memory window)",
+        f"Use a smaller --size{_remedies(runtime, running)}, or a smaller memory "
+        "(--set memory.window=…, --memory window).",
     )
 
 

@@ -197,5 +197,5 @@ def memory_errors(job: Job) -> Iterator[None]:
         width, height = job.size
         raise OutOfMemory(
             f"out of memory on {where}, with pictures of {width}x{height} and memory policy '{job.policy}'",
-            "take a smaller --size or --dtype bfloat16, or remember less (--set memory.window=…)",
+            "Use a smaller --size, --dtype bfloat16, or a smaller memory (--set memory.window=…).",
         ) from error

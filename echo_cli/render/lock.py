@@ -86,7 +86,7 @@ class OneWriter:
         if self.lost:
             raise OutputError(
                 f"cannot write {self.film}: its lock {self.path.name} is gone or belongs to somebody else",
-                "look whether its folder was removed or another process began the same film, then run again",
+                "Check whether its folder was removed or another process began the same film, then run again.",
             )
 
     def _taken(self) -> bool:

@@ -131,7 +131,7 @@ def refuse(outputs: Outputs, identity: Identity) -> OutputError:
     found = read(outputs.manifest) if outputs.manifest else None
     why = "was made from something else: " + ", ".join(differences(found["identity"], identity.plain())) \
         if found and isinstance(found.get("identity"), dict) else "exists"
-    return OutputError(f"{there} {why}", "--force makes it anew; -o writes elsewhere")
+    return OutputError(f"{there} {why}", "Use --force to overwrite it, or -o to write elsewhere.")
 
 
 def differences(before: Any, after: Any, name: str = "") -> list[str]:

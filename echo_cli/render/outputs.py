@@ -49,7 +49,7 @@ class Outputs:
             return
         folder = next(filter(os.path.isdir, (self.film.path, *self.companions)), None)
         if folder:
-            raise OutputError(f"cannot write {folder}: it is a folder", "choose another name with -o")
+            raise OutputError(f"cannot write {folder}: it is a folder", "Choose another name with -o.")
         if strange := next((path for path in self.existing() if os.path.exists(path) and not path.is_file()), None):
             raise OutputError(f"cannot write {strange}: it is a device or a pipe",
                               "Move it away, or choose another name with -o; --force overwrites files only.")
@@ -102,7 +102,7 @@ def _sequence(path: Path) -> Outputs:
     before, *after = NUMBER.split(path.name)
     if len(after) != 2 or "%" in before + after[1]:
         raise UsageError(f"-o {path}: a sequence of pictures needs one number in its name",
-                         f"write {path.with_name(path.stem.replace('%', '') + '_%06d' + path.suffix)}")
+                         f"Write {path.with_name(path.stem.replace('%', '') + '_%06d' + path.suffix)}.")
     name = (before + after[1].removesuffix(path.suffix)).strip("._- ")
     return _with_companions(Images(path), path.with_name(name or path.absolute().parent.name or "film"))
 

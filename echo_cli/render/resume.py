@@ -107,8 +107,8 @@ class Work:
             other += differences({name: left.machine.get(name) for name in machine}, dict(machine))
         if other:
             raise UsageError(
-                f"{self.film} was begun as something else, and interrupted after {left.told}: {', '.join(other)}",
-                "--restart discards that and begins anew; with what it was begun with, it goes on",
+                f"{self.film} was begun with other settings, and interrupted after {left.told}: {', '.join(other)}",
+                "Use --restart to discard the checkpoint and start again, or resume with the original settings.",
             )
 
     def discard(self) -> None:

@@ -106,7 +106,7 @@ def test_wrong_arguments_are_told_without_usage_noise(arguments: list[str], mess
     out, told = capfd.readouterr()
     assert out == ""
     assert message in told
-    assert re.search(r"\nhint: 'echo-cli.* --help' shows what it takes.\n$", told)
+    assert re.search(r"\nhint: Run `echo-cli.* --help` to see its arguments.\n$", told)
 
 
 @pytest.mark.parametrize(("error", "code"), [

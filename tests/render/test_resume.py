@@ -279,7 +279,7 @@ def test_another_film_is_refused_with_its_reason(tmp_path: Path, choices: dict, 
     other = job(place, **choices)
     for attempt in (lambda: needed(other, KnownWeights(WEIGHTS)), lambda: made(other)):
         with pytest.raises(
-            UsageError, match="was begun as something else, and interrupted after block 4 of 6"
+            UsageError, match="was begun with other settings, and interrupted after block 4 of 6"
         ) as caught:
             attempt()
         assert why in caught.value.message and "--restart" in caught.value.hint and caught.value.exit_code == 2

@@ -24,7 +24,7 @@ def storyboards(paths: Iterable[str]) -> list[str]:
             found.setdefault(os.path.abspath(one), one if one != STDIN else os.path.join(os.curdir, one))
     if not found:
         raise UsageError(
-            "there is no storyboard to make", "name files, folders, globs, or - for a list on standard input"
+            "there is no storyboard to make", "Name files, folders, globs, or - for a list on standard input."
         )
     return [found[key] for key in sorted(found, key=os.fsencode)]
 
@@ -39,7 +39,7 @@ def _named(path: str) -> Iterator[str]:
         one for match in matches for one in (_under(match) if os.path.isdir(match) else [match] * _is_storyboard(match))
     ]
     if not kept:
-        raise UsageError(f"{path}: no storyboard matches", f"storyboards end in {' or '.join(SUFFIXES)}")
+        raise UsageError(f"{path}: no storyboard matches", f"Storyboards end in {' or '.join(SUFFIXES)}.")
     yield from kept
 
 
@@ -55,7 +55,7 @@ def _under(path: str) -> Iterator[str]:
             found = True
             yield os.path.join(folder, name)
     if not found:
-        raise UsageError(f"{path}: no storyboard is in this folder", f"storyboards end in {' or '.join(SUFFIXES)}")
+        raise UsageError(f"{path}: this folder holds no storyboard", f"Storyboards end in {' or '.join(SUFFIXES)}.")
 
 
 def _is_storyboard(path: str) -> bool:

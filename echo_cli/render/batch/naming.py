@@ -26,7 +26,7 @@ def check_name(name: str) -> None:
         if field not in OF_PATH + OF_STORYBOARD:
             raise UsageError(
                 f"--name {name}: there is no field {{{field}}}{did_you_mean(field, OF_PATH + OF_STORYBOARD)}",
-                f"fields are {', '.join(f'{{{known}}}' for known in OF_PATH + OF_STORYBOARD)}",
+                f"The fields are {', '.join(f'{{{known}}}' for known in OF_PATH + OF_STORYBOARD)}.",
             )
     _filled(name, dict.fromkeys((*OF_PATH, "model", "memory", "hash"), "x") | {"seed": 1})
 
@@ -47,7 +47,7 @@ def outputs_for(source: str, board: Storyboard | None, name: str, folder: str) -
     path = Path(filled)
     if path.is_absolute() or ".." in path.parts or path.stem.startswith(".") or not path.stem.strip():
         raise UsageError(
-            f"--name {name}: '{filled}' is not a name inside the folder of the films", "--out-dir names the folder"
+            f"--name {name}: '{filled}' is not a name inside the folder of the films", "Name the folder with --out-dir."
         )
     return outputs_of(os.path.join(folder, filled), path.stem)
 
@@ -60,7 +60,7 @@ def check_distinct(named: Iterable[tuple[str, Outputs]]) -> None:
             key = os.path.normcase(os.path.abspath(path))
             if other := taken.get(key):
                 raise UsageError(f"{other} and {source} would both become {path}",
-                                 "give them different names: --name '{folder}-{stem}', or '{stem}-{seed}'")
+                                 "Give them different names, such as --name '{folder}-{stem}' or '{stem}-{seed}'.")
             taken[key] = source
 
 
@@ -83,5 +83,5 @@ def _filled(name: str, values: Mapping[str, object]) -> str:
 
 def _not_understood(name: str, error: Exception) -> UsageError:
     return UsageError(
-        f"--name {name}: not understood ({error})", "write fields as in '{stem}-{seed:04}', and {{ for a brace"
+        f"--name {name}: not understood ({error})", "Write fields as in '{stem}-{seed:04}', and {{ for a brace."
     )

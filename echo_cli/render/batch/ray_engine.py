@@ -226,7 +226,7 @@ def _ray() -> ModuleType:
         import ray.exceptions
     except ImportError:
         raise MissingError(
-            "--engine ray needs Ray, which is not installed here", "pip install 'echo-cli[farm]'"
+            "--engine ray needs Ray, which is not installed here", "Run `pip install 'echo-cli[farm]'`."
         ) from None
     return ray
 
@@ -247,11 +247,11 @@ def _cluster(ray: ModuleType, address: str | None) -> Iterator[None]:
         reason = str(error).partition("\n")[0]
         if address == "local":
             raise MissingError(f"Ray does not start here: {reason}",
-                               "see its logs, in the folder ray of the temporary files") from None
+                               "See its logs in the folder `ray` among the temporary files.") from None
         raise MissingError(
             f"no Ray cluster answers at {address}: {reason}",
-            "start one with `ray start --head`, or leave out --address to have one here; a cluster that wants "
-            "its token is asked with RAY_AUTH_MODE=token",
+            "Start one with `ray start --head`, or leave out --address to have one here. For a cluster that needs "
+            "its token, set RAY_AUTH_MODE=token.",
         ) from None
     try:
         yield
@@ -272,7 +272,7 @@ def _room(ray: ModuleType, batch: BatchRequest) -> tuple[int, dict[str, int]]:
     most = {kind: max((int(node.get(kind, 0)) for node in nodes), default=0) for kind in ("CPU", "GPU")}
     if batch.device == "cuda" and not most["GPU"]:
         raise MissingError(
-            "no machine of the Ray cluster has a GPU", "use --device auto, or join machines that have one"
+            "no machine of the Ray cluster has a GPU", "Use --device auto, or add machines that have one."
         )
     cpus = batch.cpus_per_actor or max(1, min(CPUS, most["CPU"]))
     needs = {"CPU": cpus, "GPU": int(batch.device != "cpu" and most["GPU"] > 0)}
@@ -280,7 +280,7 @@ def _room(ray: ModuleType, batch: BatchRequest) -> tuple[int, dict[str, int]]:
     if not room:
         raise MissingError(f"no machine of the Ray cluster has room for an actor of {needs['CPU']} CPUs"
                            + (" and a GPU" if needs["GPU"] else "") + f"; the largest has {most['CPU']} CPUs",
-                           "take a smaller --cpus-per-actor, or join a larger machine")
+                           "Use a smaller --cpus-per-actor, or add a larger machine.")
     return room, needs
 
 
@@ -294,11 +294,11 @@ def _told(ray: ModuleType, film: Film, error: Exception, losses: int) -> EchoErr
     reason = " ".join(str(error).split())
     if isinstance(error, ray.exceptions.OutOfMemoryError):
         return OutOfMemory(f"{film.source}: Ray ended its actor because the machine's memory was nearly full",
-                           "lower the size, remember less, or give each actor more of the machine (--cpus-per-actor)")
+                           "Use a smaller --size or memory, or give each actor more of the machine (--cpus-per-actor).")
     if getattr(error, "actor_init_failed", False):
         return MissingError(f"{film.source}: its actor cannot start: {reason}",
                             "Every machine needs the same version of `echo-cli`.")
     if isinstance(error, ray.exceptions.RayTaskError):
-        return EchoError(f"{film.source}: its actor failed: {reason}", "see the logs of Ray on that machine")
+        return EchoError(f"{film.source}: its actor failed: {reason}", "See the logs of Ray on that machine.")
     often = f" {losses} times" if losses > 1 else ""
-    return EchoError(f"{film.source}: its actor was lost{often}: {reason}", "see the logs of Ray on that machine")
+    return EchoError(f"{film.source}: its actor was lost{often}: {reason}", "See the logs of Ray on that machine.")

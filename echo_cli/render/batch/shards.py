@@ -37,12 +37,12 @@ def read_shard(text: str, environment: Mapping[str, str]) -> Shard:
         return _of_scheduler(environment)
     match = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", text)
     if not match:
-        raise UsageError(f"--shard {text}: not a share", "write I/N, such as 2/5 for the second of five, or auto")
+        raise UsageError(f"--shard {text}: not a share", "Write I/N, such as 2/5 for the second of five, or auto.")
     number, count = int(match[1]), int(match[2])
     if not 1 <= number <= count:
         raise UsageError(
             f"--shard {text}: shares are numbered from 1 to {count}" if count else f"--shard {text}: no shares",
-            "write I/N, such as 2/5 for the second of five",
+            "Write I/N, such as 2/5 for the second of five.",
         )
     return Shard(number, count)
 
@@ -50,18 +50,18 @@ def read_shard(text: str, environment: Mapping[str, str]) -> Shard:
 def _of_scheduler(environment: Mapping[str, str]) -> Shard:
     found = {name: read for name, (variable, read) in _SCHEDULERS.items() if environment.get(variable, "") != ""}
     if len(found) > 1:
-        raise UsageError(f"--shard auto: this process is a task of {' and of '.join(found)}", "write --shard I/N")
+        raise UsageError(f"--shard auto: this process is a task of {' and of '.join(found)}", "Write --shard I/N.")
     if not found:
         known = ", ".join(f"{variable} ({name})" for name, (variable, _) in _SCHEDULERS.items())
         raise UsageError("--shard auto: no scheduler says which share this is",
-                         f"it is read from {known}; elsewhere write --shard I/N")
+                         f"It is read from {known}. Elsewhere write --shard I/N.")
     (name, read), = found.items()
     try:
         return read(environment)
     except (KeyError, ValueError) as error:
         reason = f"{error.args[0]} is not set" if isinstance(error, KeyError) else str(error)
         raise UsageError(
-            f"--shard auto: {name} does not say which share this is: {reason}", "write --shard I/N"
+            f"--shard auto: {name} does not say which share this is: {reason}", "Write --shard I/N."
         ) from None
 
 

@@ -56,7 +56,7 @@ def test_a_list_on_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         ([], "no storyboard to make"),
         (["*.yaaml"], "no storyboard matches"),
         (["night/.git"], None),
-        (["empty"], "in this folder"),
+        (["empty"], "this folder holds no storyboard"),
         (["empty/*"], "no storyboard matches"),
     ],
 )
