@@ -114,7 +114,7 @@ def write_page(path: Path, text: str) -> None:
             with open_regular(path) as file:
                 start = file.read(1000)
     if start and PAGE not in start:
-        raise OutputError(f"{path} is not a report that echo-cli wrote", "Choose another name, or move it away.")
+        raise OutputError(f"{path} is not a report of this program", "Choose another name, or move it away.")
     write_whole(path, text)
 
 
