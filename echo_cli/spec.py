@@ -4,6 +4,7 @@ A `ModelSpec` says everything about a transformer that its weights do not; a `Gr
 of a given picture size has. Both refuse what cannot be.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -49,6 +50,9 @@ class ModelSpec:
     shift: float = 5.0
     steps: tuple[int, ...] = (1000, 750, 500, 250)
     pooled_text: bool = False  # the prompt also reaches the modulation, not cross-attention alone
+    # sizes of pictures that were looked at and found right: least and greatest width and height; None: any may be tried
+    widths: tuple[int, int] | None = None
+    heights: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         problems = []
@@ -99,10 +103,41 @@ class ModelSpec:
         width, height = size or self.size
         step_x, step_y = self.strides[2] * self.patch[2], self.strides[1] * self.patch[1]
         if width < step_x or height < step_y or width % step_x or height % step_y:
-            near = f"{max(1, round(width / step_x)) * step_x}x{max(1, round(height / step_y)) * step_y}"
             raise UsageError(f"model '{self.name}' cannot make pictures of {width}x{height}: width must be a multiple "
-                             f"of {step_x} and height of {step_y}", hint=f"The nearest size that fits is {near}.")
+                             f"of {step_x} and height of {step_y}", hint=self.other_size((width, height)))
         return self.grid_of_latents(height // self.strides[1], width // self.strides[2])
+
+    def was_seen(self, size: tuple[int, int]) -> bool:
+        """Whether pictures of this size have been looked at, or any size may be tried."""
+        return all(sides is None or sides[0] <= side <= sides[1]
+                   for side, sides in zip(size, (self.widths, self.heights), strict=True))
+
+    def other_size(self, size: tuple[int, int]) -> str:
+        """What to try in place of `size`: the nearest size of its shape, or else the nearest size, told as such."""
+        steps = self.strides[2] * self.patch[2], self.strides[1] * self.patch[1]
+        common = math.gcd(*size)
+        shape = size[0] // common, size[1] // common
+        unit = math.lcm(*(step // math.gcd(step, side) for step, side in zip(steps, shape, strict=True)))
+        most = max(self.widths[1], self.heights[1]) if self.widths and self.heights else 2 * max(size)
+        same = ((shape[0] * count, shape[1] * count) for count in range(unit, most // max(shape) + 1, unit))
+        if seen := [other for other in same if self.was_seen(other)]:
+            width, height = min(seen, key=lambda other: abs(math.log(other[0] / size[0])))
+            return f"The nearest size of this shape is {width}x{height}."
+        width, height = self._nearest(size, steps)
+        return f"No size of this shape ({shape[0]}:{shape[1]}) is possible; the nearest is {width}x{height}."
+
+    def _nearest(self, size: tuple[int, int], steps: tuple[int, int]) -> tuple[int, int]:
+        """A size nearby, more alike in its shape than in its area."""
+
+        def distance(other: tuple[int, int]) -> float:
+            wider, higher = (math.log(side / asked) for side, asked in zip(other, size, strict=True))
+            return 3 * abs(wider - higher) + abs(wider + higher)
+
+        across, down = (
+            range(bounds[0], bounds[1] + 1, step) if bounds else
+            [max(1, asked // step) * step, -(-asked // step) * step]
+            for asked, step, bounds in zip(size, steps, (self.widths, self.heights), strict=True))
+        return min(((width, height) for width in across for height in down), key=distance)
 
     def grid_of_latents(self, height: int, width: int) -> Grid:
         return Grid(height, width, height // self.patch[1], width // self.patch[2])
@@ -112,7 +147,8 @@ WAN_1_3B = ModelSpec(name="wan2.1-t2v-1.3b", depth=30, width=1536, heads=12, ffn
 
 # The embedded model: small enough to travel with the package and to make films on any CPU.
 TINY = ModelSpec(name="tiny", depth=6, width=256, heads=4, ffn=768, channels=24, text_dim=128, text_len=16,
-                 positions=96, strides=(4, 16, 16), size=(192, 128), pooled_text=True)
+                 positions=96, strides=(4, 16, 16), size=(192, 128), pooled_text=True,
+                 widths=(64, 320), heights=(96, 160))
 
 # For tests and benches: its weights are random, and a film of it costs nothing.
 RANDOM_SMALL = ModelSpec(name="random-small", depth=2, width=24, heads=2, ffn=24, channels=4, text_dim=16, text_len=16,

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from echo_cli.cli.options import Answer, takes
 from echo_cli.errors import UsageError
+from echo_cli.render.checks import warnings
 from echo_cli.render.options import Option, Options, Panel
 from echo_cli.render.progress import Progress, Style, progress_of
 from echo_cli.render.request import Request
-from echo_cli.text import plural, size
+from echo_cli.text import listed, plural, size
 from echo_cli.video.subtitles import Subtitles
 
 if TYPE_CHECKING:
@@ -87,11 +88,13 @@ def _result(job: "Job", made: "Made | None") -> dict[str, Any]:
 
 def _announce(job: "Job", loaded: "Loaded", teller: Progress) -> None:
     """What there is to say before the first block."""
+    for warning in warnings(job.storyboard, loaded.backend.spec, job.policy):
+        teller.say(f"warning: {warning}")
     if unknown := loaded.unknown_words(job):
         from echo_cli.models.tiny.words import TABLES
 
-        shown = ", ".join(unknown[:12]) + (f" and {len(unknown) - 12} more" if len(unknown) > 12 else "")
-        teller.say(f"warning: {job.model} has never met these words and will not show them: {shown}; it knows\n"
+        teller.say(f"warning: {job.model} has never met these words and will not show them: {listed(unknown)}; "
+                   "it knows\n"
                    + "\n".join(f"         {what}: {', '.join(known)}" for what, known in TABLES.items())
                    + f"\n         and many words for each of these: echo-cli models info {job.model}")
     if job.request.verbose:

@@ -14,8 +14,8 @@ import typer
 from echo_cli.cli import complete
 from echo_cli.cli.messages import tell
 from echo_cli.cli.options import Debug
-from echo_cli.errors import EchoError, Exit, UsageError
-from echo_cli.storyboard.nouns import Geometry, Storyboard, Timeline
+from echo_cli.errors import EchoError, Exit, MissingError, UsageError
+from echo_cli.storyboard.nouns import Storyboard, Timeline
 from echo_cli.text import clock, listed, plural
 
 LEAST_WORTH = ("frames", "blocks", "asked", "moved", "pictures", "begins", "gets")  # which columns give way, in order
@@ -38,6 +38,9 @@ def validate(
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of storyboards, for editors.")
     ] = False,
+    here: Annotated[bool | None, typer.Option(
+        "--here/--elsewhere", help="Fail on what this machine lacks, or leave the machine out; by default, warn.",
+        show_default=False)] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
     debug: Debug = False,
 ) -> int:
@@ -56,7 +59,7 @@ def validate(
     failed, lacking, doubtful = 0, 0, 0
     for path in storyboards:
         try:
-            result = check(path, model)
+            result = check(path, model, here)
         except EchoError as error:
             if error.exit_code not in (Exit.USAGE, Exit.MISSING):
                 raise
@@ -76,9 +79,10 @@ def validate(
     return Exit.MISSING if lacking else Exit.DONE
 
 
-def check(path: str, model: str | None) -> dict[str, Any]:
+def check(path: str, model: str | None, here: bool | None) -> dict[str, Any]:
     """The description of the storyboard at `path`; a UsageError if it cannot be rendered."""
-    from echo_cli.models.registry import check_not_a_file
+    from echo_cli.models.registry import check_not_a_file, spec_named
+    from echo_cli.render.checks import missing, refuse_unseen, try_settings, warnings
     from echo_cli.render.prepare import storyboard_rules
     from echo_cli.storyboard.parse import load
     from echo_cli.storyboard.timeline import timeline
@@ -88,9 +92,19 @@ def check(path: str, model: str | None) -> dict[str, Any]:
         check_not_a_file(model)
         raise UsageError(f"no model is called '{model}'", hint=f"The models are {', '.join(rules.models)}.")
     storyboard = load(path, rules)
-    known = rules.model_for(storyboard.model)
-    return describe(storyboard, timeline(storyboard, known.geometry if known else Geometry()),
-                    model or storyboard.model or rules.default_model, storyboard.policy or rules.default_policy)
+    name, policy = model or storyboard.model or rules.default_model, storyboard.policy or rules.default_policy
+    spec = spec_named(name)
+    film = timeline(storyboard, spec.geometry)
+    try:
+        refuse_unseen(spec, storyboard.size or spec.size)
+        try_settings(policy, storyboard.memory, spec, film)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error.message}", error.hint) from None
+    lacks = [] if here is False else missing(name)
+    if lacks and here:
+        raise MissingError(f"{path}: {'; '.join(lacks)}", "Run `echo-cli doctor`, or validate with --elsewhere.")
+    found = describe(storyboard, film, name, policy)
+    return {**found, "warnings": [*warnings(storyboard, spec, policy), *found["warnings"], *lacks]}
 
 
 def describe(storyboard: Storyboard, film: Timeline, model: str, policy: str) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def room_for(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> R
                      for part in (transformer, transformer.blocks))
     prompts = [scene.prompt for scene in job.timeline.scenes]
     policy = make_policy(job.policy, job.settings, spec, job.timeline,
-                         plan_recalls(job.timeline.scenes, similarities(prompts), len(prompts)))
+                         plan_recalls(job.timeline.scenes, similarities(prompts), 1))
     place = Placement(grid, torch.device("meta"), runtime.dtype)
     store = policy.allocate(place)
     window = store.bytes - store.frame_bytes + policy.bytes - policy.host_bytes

@@ -17,6 +17,7 @@ from echo_cli.errors import UsageError, did_you_mean
 from echo_cli.memory.settings import changed
 from echo_cli.memory.table import DEFAULT_POLICY, POLICIES, read_settings, setting_names, settings_type
 from echo_cli.models.registry import check_not_a_file, is_folder, names, spec_named
+from echo_cli.render.checks import refuse_unseen, try_settings
 from echo_cli.render.job import Job
 from echo_cli.render.outputs import Outputs, outputs_of
 from echo_cli.render.request import MOST_ENLARGED, Request
@@ -44,8 +45,12 @@ class Prepared:
 
     def job(self, outputs: Outputs) -> Job:
         board, size = self.storyboard, self.storyboard.size or self.spec.size
+        film = timeline(board, self.spec.geometry)
+        if not self.request.force:
+            refuse_unseen(self.spec, size)
+        try_settings(self.policy, board.memory, self.spec, film)
         scale = self.request.scale or max(1, min(MOST_ENLARGED, math.ceil(SMALLEST_SIDE / min(size))))
-        return Job(self.request, board, timeline(board, self.spec.geometry), self.model, board.seed, self.policy,
+        return Job(self.request, board, film, self.model, board.seed, self.policy,
                    read_settings(self.policy, board.memory), size, scale, _subtitles(self.request, board, outputs),
                    outputs)
 

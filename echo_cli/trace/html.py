@@ -86,7 +86,7 @@ def _answers(trace: Trace, summary: Summary) -> str:
             "Which scene was recalled?",
             f"{recalls[0].recalled}, in {recalls[0].id}" if recalls else "None",
             "; ".join(f"{each.recalled} in {each.id}" for each in recalls[1:4])
-            or (recalls[0].chosen_by or "" if recalls else "no scene recalled another"),
+            or (recalls[0].chosen_by or "" if recalls else summary.no_recall(trace.header.policy.name)),
         ),
         (
             "What lingered longest?",

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from echo_cli.errors import UsageError, did_you_mean
 from echo_cli.layout import Role
-from echo_cli.text import clock, plural
+from echo_cli.text import clock, listed, plural
 from echo_cli.trace.reader import Trace
 from echo_cli.trace.records import Candidate, RecallFrameRecord, SceneFacts, SceneRecord, Times
 from echo_cli.trace.rows import to_row
@@ -221,6 +221,11 @@ class Summary:
     @property
     def recalls(self) -> list[SceneAnswer]:
         return [scene for scene in self.scenes if scene.begins == "recall" and scene.recalled]
+
+    def no_recall(self, policy: str) -> str:
+        """Why there is no recall to show."""
+        asked = [scene.id for scene in self.scenes if scene.begins == "recall"]
+        return f"nothing for {listed(asked)}: memory {policy} keeps no scenes" if asked else "no scene recalled another"
 
     @property
     def longest(self) -> tuple[SceneAnswer, Lingering] | None:

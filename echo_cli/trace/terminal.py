@@ -142,7 +142,7 @@ def _answers(trace: Trace, summary: Summary) -> Iterator[RenderableType]:
     yield _line("memory", f"bounded: {share}, full from {clock(budget.reached_at)}" if budget.bounded
                 else f"still growing when the film ended: {share}")
     recalls = [f"{each.id} recalled {each.recalled}{_score(each)}" for each in summary.recalls[:6]]
-    yield _line("recalled", "; ".join(recalls) or "no scene recalled another")
+    yield _line("recalled", "; ".join(recalls) or summary.no_recall(trace.header.policy.name))
     longest = summary.longest
     yield _line("lingering", f"{longest[1].source} in {longest[0].id}, longest: {longest[1].words}" if longest
                 else "no scene kept anything from another")

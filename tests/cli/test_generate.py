@@ -372,6 +372,15 @@ def test_a_reader_that_leaves_ends_it_quietly() -> None:
     process.stderr.close()
 
 
+def test_a_recall_that_cannot_be_is_a_warning_and_no_contradiction(capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate("--memory", "window") == 0
+    assert ("warning: memory policy 'window' keeps no scenes, so nothing is recalled in 'again'; "
+            "echo-forcing and scene-queries can recall\n") in capsys.readouterr().err
+    assert run(["inspect-cache", "story.trace.json"]) == 0
+    told = capsys.readouterr().out
+    assert "nothing for again: memory window keeps no scenes" in told and "no scene recalled another" not in told
+
+
 def test_a_kill_leaves_a_trace_that_can_be_read_and_no_ffmpeg() -> None:
     Path("story.yaml").write_text(LONG)
     process = start("story.yaml", "-o", "film.mp4", "--quiet")

@@ -277,3 +277,35 @@ def test_the_second_storyboard_is_read_also_where_the_first_names_a_model_that_i
     assert app.run(["validate", "lacks.yaml", "wrong.yaml"]) == 2
     assert "wrong.yaml:" in capfd.readouterr().err
     assert app.run(["validate", "lacks.yaml"]) == 3 and " of 1 " not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("top", "why"), [
+    ("memory: {window: 3}", "a window of 3 frames leaves no room"),
+    ("size: 288x512", "makes stripes of pictures of 288x512"),
+    ("memory: {policy: sink, anchor_frames: 21}", "leave no room for recent ones")])
+def test_what_generate_refuses_is_a_mistake(top: str, why: str, film: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    film.write_text(f"{top}\n{FILM}")
+    code, told, errors = run(capfd, str(film))
+    assert (code, told) == (2, "") and errors.startswith(f"{film}: ") and why in errors
+    assert app.run(["generate", str(film), "--dry-run"]) == 2
+    assert why in capfd.readouterr().err
+
+
+def test_a_recall_that_cannot_be_is_a_warning(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    film.write_text(f"memory: window\n{FILM}")
+    assert "\nwarning: memory policy 'window' keeps no scenes, so nothing is recalled in 'back'" in run(
+        capfd, str(film))[1]
+    assert run(capfd, "--strict", str(film))[0] == 2
+
+
+def test_what_this_machine_lacks_is_a_warning_an_error_or_nothing(film: Path, tmp_path: Path,
+                                                                  capfd: pytest.CaptureFixture[str],
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECHO_MODELS", str(tmp_path))
+    lack = "model 'wan2.1-t2v-1.3b' is not on this machine"
+    arguments = (str(film), "--model", "wan2.1-t2v-1.3b")
+    code, told, _ = run(capfd, *arguments)
+    assert code == 0 and f"warning: {lack}" in told
+    assert run(capfd, *arguments, "--elsewhere")[0] == 0 and lack not in run(capfd, *arguments, "--elsewhere")[1]
+    code, told, errors = run(capfd, *arguments, "--here")
+    assert (code, told) == (3, "") and lack in errors
