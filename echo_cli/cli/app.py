@@ -30,6 +30,7 @@ class _Later(TyperCommand):
         super().__init__(name, help=COMMANDS[name][1], callback=None)
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        assert self.name is not None
         command = command_named(self.name)
         if not args and isinstance(command, TyperGroup):
             args = ["--help"]  # as the tool itself, called without a command
@@ -131,7 +132,8 @@ def _tell(error: BaseException, arguments: list[str]) -> int:
     if "--debug" in arguments:
         print(details(error), end="", file=sys.stderr)
     if isinstance(error, GrammarError):
-        where = error.ctx.command_path if getattr(error, "ctx", None) else NAME
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context else NAME
         problem: EchoError | None = EchoError(f"{where}: {error.format_message().replace(': Value error, ', ': ')}",
                                               hint=f"Run `{where} --help` to see its arguments.")
         code = int(Exit.USAGE)

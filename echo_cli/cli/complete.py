@@ -24,6 +24,8 @@ def scene_ids(ctx: typer.Context, incomplete: str) -> list[str]:
 
     # An option that still waits for its value leaves the words before it unparsed.
     trace = ctx.params.get("trace") or next(iter(ctx.args), None)
+    if trace is None:
+        return []
     try:
         timeline = read_trace(Path(trace)).header.timeline
     except (TypeError, OSError, EchoError):

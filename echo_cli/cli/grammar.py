@@ -10,7 +10,7 @@ from echo_cli.commands import COMMANDS
 
 LOOK = {"help_option_names": ["-h", "--help"]}
 # typer carries these errors under a name that depends on its version
-GrammarError = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+GrammarError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 
 def command_named(name: str) -> Any:

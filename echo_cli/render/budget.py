@@ -98,7 +98,7 @@ def choose(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> tup
             told = f"memory: needs about {size(needed)}{known} on {where} ({room.told(offload)})"
             return replace(running, offload=offload), told if needed >= WORTH_TELLING else None
     raise OutOfMemory(
-        f"this film needs about {size(needed)} on {where}, which has {size(free)} free ({room.told(offload)})",
+        f"this film needs about {size(needed)} on {where}, which has {size(free or 0)} free ({room.told(offload)})",
         f"Use a smaller --size{_remedies(runtime, running)}, or a smaller memory "
         "(--set memory.window=…, --memory window).",
     )

@@ -72,15 +72,16 @@ def read(path: Path) -> dict[str, Any] | None:
 def standing(outputs: Outputs, identity: Identity, begun: bool = False) -> Standing:
     """DONE when the manifest matches and every file has its size; FREE when nothing of somebody else's would be lost.
     `begun` says that a run was interrupted here: pictures without a manifest are its own."""
-    found = read(outputs.manifest) if outputs.manifest else None
-    if found is None:
+    path = outputs.manifest
+    found = read(path) if path else None
+    if found is None or path is None:
         free = (
             not any(outputs.precious()) or (begun and bool(outputs.film.encoder)) or _left_unfinished(outputs, identity)
         )
         return Standing.FREE if free else Standing.TAKEN
     if found.get("identity") != identity.plain():
         return Standing.TAKEN
-    files = {what: outputs.film.existing() if what == "film" else [outputs.manifest.with_name(output["name"])]
+    files = {what: outputs.film.existing() if what == "film" else [path.with_name(output["name"])]
              for what, output in found["outputs"].items()}
     whole = all(_bytes(files[what]) == output.get("bytes") for what, output in found["outputs"].items())
     return Standing.DONE if whole else Standing.FREE  # what is left of the very same film may be made again
@@ -99,20 +100,21 @@ def _left_unfinished(outputs: Outputs, identity: Identity) -> bool:
 def finish_naming(outputs: Outputs, identity: Identity) -> bool:
     """A run of this film that was killed while it gave its files their names: the rest of them get theirs. Whether that
     was so; then the film is done."""
-    told = read(partial(outputs.manifest)) if outputs.manifest else None
-    if told is None or told.get("identity") != identity.plain():
+    named = outputs.manifest
+    content = read(partial(named)) if named else None
+    if named is None or content is None or content.get("identity") != identity.plain():
         return False
     try:
-        if told["outputs"]["film"]["sha256"] != sha256(*outputs.film.existing()):
+        if content["outputs"]["film"]["sha256"] != sha256(*outputs.film.existing()):
             return False
-        others = {outputs.manifest.with_name(output["name"]): output["sha256"]
-                  for what, output in told["outputs"].items() if what != "film"}
+        others = {named.with_name(output["name"]): output["sha256"]
+                  for what, output in content["outputs"].items() if what != "film"}
         waiting = [path for path, wanted in others.items() if not path.exists() or sha256(path) != wanted]
         if any(sha256(partial(path)) != others[path] for path in waiting):
             return False
     except (KeyError, OSError):
         return False
-    for path in (*waiting, outputs.manifest):
+    for path in (*waiting, named):
         publish(path)
     return True
 

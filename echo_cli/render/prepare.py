@@ -22,9 +22,10 @@ from echo_cli.render.job import Job
 from echo_cli.render.outputs import Outputs, outputs_of
 from echo_cli.render.request import MOST_ENLARGED, Request
 from echo_cli.spec import DEFAULT_MODEL, ModelSpec
+from echo_cli.storyboard.canonical import canonical
 from echo_cli.storyboard.document import STDIN
 from echo_cli.storyboard.nouns import Kind, Storyboard
-from echo_cli.storyboard.parse import load
+from echo_cli.storyboard.parse import load, parse
 from echo_cli.storyboard.rules import Rules
 from echo_cli.storyboard.timeline import timeline
 from echo_cli.video.subtitles import Subtitles
@@ -69,13 +70,24 @@ def read_storyboard(request: Request) -> Prepared:
     if request.memory is not None:
         settings_type(request.memory)
     asked = request.storyboard
-    written = asked if isinstance(asked, Storyboard) else load(os.fspath(asked), rules)
+    written = checked(asked, rules) if isinstance(asked, Storyboard) else load(os.fspath(asked), rules)
     model = request.model or written.model or DEFAULT_MODEL
     if model not in rules.models:
         check_not_a_file(model)
         raise UsageError(f"no model is called '{model}'{did_you_mean(model, tuple(rules.models))}",
                          f"The models are: {', '.join(rules.models)}.")
     return prepared(request, written, spec_named(model))
+
+
+def checked(storyboard: Storyboard, rules: Rules) -> Storyboard:
+    """A storyboard that was made in Python, read as if it were a file: its mistakes are the same."""
+    try:
+        text = yaml.safe_dump(canonical(storyboard), allow_unicode=True, sort_keys=False)
+    except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{storyboard.source}: cannot be written down as a storyboard: {reason}",
+                         "Use text, numbers, lists and mappings.") from None
+    return parse(text, storyboard.source, rules)
 
 
 def prepared(request: Request, written: Storyboard, spec: ModelSpec) -> Prepared:

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Self, TextIO
+from typing import Protocol, Self, TextIO
 
 from echo_cli.errors import EchoError
 from echo_cli.text import clock, size
@@ -150,10 +150,18 @@ class Quiet(Progress):
         super().say(text)
 
 
+class Lines(Protocol):
+    """What takes lines: a stream, or a log."""
+
+    def write(self, text: str, /) -> object: ...
+
+    def flush(self) -> object: ...
+
+
 class Plain(Progress):
     """A line a few seconds apart; its form is kept."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: Lines) -> None:
         super().__init__()
         self._stream = stream
 

@@ -110,6 +110,19 @@ class PictureOptions(Options):
         return Running(Pictures(self.decoder), self.fast, Offload(self.offload), self.compile)
 
 
+@dataclass(frozen=True)
+class BlocksRequest(PictureOptions):
+    """A film that is looked at block by block, and not written."""
+
+    storyboard: Annotated[str | os.PathLike[str] | Storyboard, Option(
+        help="A YAML file; - reads standard input.", panel=Panel.STORYBOARD, argument=True, metavar="STORYBOARD")]
+
+    def film(self) -> "Request":
+        """The film of these blocks, as if it were written."""
+        return Request(self.storyboard, "-", **{field.name: value for field, value in self.values()
+                                                if field.name != "storyboard"})
+
+
 @dataclass(frozen=True, kw_only=True)
 class FilmOptions(PictureOptions):
     """What else may be asked of a film that is written, alone or in a batch."""

@@ -88,6 +88,7 @@ class Work:
 
     def write(self, checkpoint: Checkpoint) -> int:
         """Note it, and drop the states that only earlier notes spoke of; the size of the note."""
+        assert checkpoint.pictures is not None, "a checkpoint is noted when its pictures are on the disk"
         told = {item.name: getattr(checkpoint, item.name) for item in fields(checkpoint)}
         told |= {"pictures": asdict(checkpoint.pictures), "trace": checkpoint.trace and asdict(checkpoint.trace)}
         text = json.dumps({"format": FORMAT, "version": VERSION, "sha256": _seal(told), **told}, ensure_ascii=False)

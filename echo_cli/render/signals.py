@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 from echo_cli.errors import Exit, Interrupted
 
@@ -29,7 +30,7 @@ class Interruption:
     def __init__(self, tell: Callable[[str], None] | None = None, grace: float = GRACE) -> None:
         self.by: str | None = None
         self._tell, self._grace, self._late = tell or _told, grace, False
-        self._before: dict[signal.Signals, object] = {}
+        self._before: dict[signal.Signals, Any] = {}
         self._over = threading.Event()
 
     def __enter__(self) -> "Interruption":
@@ -83,7 +84,7 @@ class Interruption:
         )
         if self._next(self._grace) is None and not self._over.is_set():
             self._late = True
-            _thread.interrupt_main(came)
+            _thread.interrupt_main(signal.Signals(came))
         if not self._over.wait(DEAF):
             self._tell("stopped in the middle of a block")
             os._exit(Exit.INTERRUPTED)

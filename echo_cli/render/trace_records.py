@@ -113,7 +113,7 @@ def measured(result: BlockResult, grid: Grid) -> Measured:
 def _weights(layout: Layout, fading: Sequence[Sequence[float]]) -> tuple[Spread, ...]:
     """A spread a segment, from one a fading frame; a frame that does not fade weighs 1."""
     rows = sorted({row for segment in layout.segments for row in segment.fades if row is not None})
-    of = {row: fading[row - rows[0]] for row in rows} if fading else {}
+    of: dict[int | None, Sequence[float]] = {row: fading[row - rows[0]] for row in rows} if fading else {}
     spreads = []
     for segment in layout.segments:
         least, mean, most = zip(*(of.get(row, (1.0, 1.0, 1.0)) for row in segment.fades), strict=True)

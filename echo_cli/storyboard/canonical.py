@@ -7,7 +7,7 @@ import hashlib
 import json
 from typing import Any
 
-from echo_cli.storyboard.nouns import VERSION, Scene, Storyboard
+from echo_cli.storyboard.nouns import VERSION, Kind, Scene, Storyboard
 
 
 def canonical(storyboard: Storyboard) -> dict[str, Any]:
@@ -29,8 +29,8 @@ def canonical(storyboard: Storyboard) -> dict[str, Any]:
 def transition_name(scene: Scene) -> str | None:
     """`smooth`, `hard cut`, `recall:rooftop`; None for the first scene."""
     kind = scene.transition
-    if kind is None:
-        return None
+    if not isinstance(kind, Kind):
+        return kind  # a program may write it as a file does
     return f"{kind.value}:{scene.recall}" if kind.targeted else kind.value
 
 

@@ -100,7 +100,7 @@ class Timing(StrEnum):
 class Storyboard:
     """A film as its author asked for it. Prompts already begin with the style; None leaves a choice open."""
 
-    scenes: tuple[Scene, ...]
+    scenes: Sequence[Scene]
     title: str | None = None
     seed: int = 0
     model: str | None = None

@@ -1,0 +1,209 @@
+"""The library: what `import echo_cli` gives to a program, with the small random model and once with the real one."""
+
+import inspect
+import io
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+
+import echo_cli
+from echo_cli.models.registry import MODELS
+from echo_cli.render.request import PictureOptions, Request
+from echo_cli.video import read
+from tests.render import stage
+
+QUICK = {"scale": 1, "preset": "ultrafast"}
+BOARD = echo_cli.Storyboard(
+    scenes=[
+        echo_cli.Scene("meadow", "a red ball rolls left across a green meadow", 1.5),
+        echo_cli.Scene("desert", "a blue star in the desert", 1, echo_cli.Kind.HARD_CUT),
+        echo_cli.Scene("again", "the red ball in the meadow at night", 1.6, "recall:meadow"),
+    ],
+    seed=5,
+)
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a storyboard in it, and the small model under the name `tiny`."""
+    from echo_cli.render import api
+    from echo_cli.render.session import Session
+
+    monkeypatch.setitem(MODELS.own, "tiny", stage.ROW)
+    monkeypatch.setattr(api, "_session", Session())
+    monkeypatch.chdir(tmp_path)
+    Path("story.yaml").write_text(stage.STORY)
+    return tmp_path
+
+
+def test_the_import_is_light() -> None:
+    program = ("import sys; before = set(sys.modules); import echo_cli; echo_cli.EchoError; echo_cli.Storyboard;"
+               "print(sorted(set(sys.modules) & {'torch', 'numpy', 'yaml', 'typer', 'rich'}))")
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"
+    program = "import sys, echo_cli; echo_cli.generate; echo_cli.load_storyboard; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0
+
+
+def test_a_film_and_what_there_is_to_know_of_it(small: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    film = echo_cli.generate("story.yaml", "film.mp4", memory="sink", settings={"anchor_frames": 6}, seed=3, **QUICK)
+    assert (film.path, film.trace, film.manifest) == (
+        Path("film.mp4"), Path("film.trace.json"), Path("film.manifest.json"))
+    assert film.subtitles == Path("film.srt") and film.subtitles.exists()
+    assert (film.size, film.fps, film.seconds, film.was_there) == ((96, 64), 16.0, 66 / 16, False)
+    pictures = list(film.pictures)
+    assert len(film.pictures) == len(pictures) == 66
+    assert pictures[0].shape == (64, 96, 3) and pictures[0].dtype == np.uint8
+    identity = json.loads(film.manifest.read_text())["identity"]
+    assert identity["seed"] == 3 and identity["settings"]["memory"]["anchor_frames"] == 6
+    assert echo_cli.read_trace(film.trace).header.policy.name == "sink"
+    assert capfd.readouterr() == ("", ""), "a library says nothing by itself"
+
+    before = film.path.stat().st_mtime_ns
+    again = echo_cli.generate("story.yaml", film.path, memory="sink", settings=["memory.anchor_frames=6"], seed=3,
+                              **QUICK)
+    assert again.was_there and again.sha256 == film.sha256 and film.path.stat().st_mtime_ns == before
+
+
+def test_a_sequence_is_read_back_too(small: Path) -> None:
+    film = echo_cli.generate("story.yaml", "frames/%04d.png", **QUICK)
+    assert len(film.pictures) == len(list(film.pictures)) == 66 and film.path == Path("frames/%04d.png")
+
+
+def test_blocks_are_the_films_pictures_and_leave_nothing(small: Path) -> None:
+    rendered = list(echo_cli.blocks("story.yaml"))
+    assert [block.index for block in rendered] == list(range(6)) and {block.blocks for block in rendered} == {6}
+    assert [block.scene for block in rendered] == ["meadow", "meadow", "desert", "again", "again", "again"] or [
+        block.scene for block in rendered if block.opens] == ["meadow", "desert", "again"]
+    assert rendered[1].frames == range(3, 6) and rendered[1].layout.tokens and rendered[1].memory_bytes
+    assert {path.name for path in small.iterdir()} == {"story.yaml"}
+    pictures = np.concatenate([block.pictures for block in rendered])
+    assert pictures.shape == (66, 64, 96, 3) and pictures.dtype == np.uint8
+    film = echo_cli.generate("story.yaml", "frames/%04d.png", **QUICK)
+    assert np.array_equal(pictures, np.stack(list(film.pictures)))
+
+
+def test_a_storyboard_made_in_python_is_the_same_film(small: Path) -> None:
+    written = echo_cli.load_storyboard("story.yaml")
+    first = echo_cli.generate(written, "a.mp4", **QUICK)
+    assert echo_cli.generate("story.yaml", "a.mp4", **QUICK).was_there, "loaded or named, it is one storyboard"
+    assert not first.was_there
+    made = next(echo_cli.blocks(BOARD))
+    assert made.scene == "meadow" and made.pictures.shape == (9, 64, 96, 3)
+    assert len(echo_cli.generate(BOARD, "b.mp4", subtitles="none", **QUICK).pictures) == 66
+
+
+def test_mistakes_are_errors_with_a_hint(small: Path) -> None:
+    for call in (
+        lambda: echo_cli.generate("nothing.yaml"),
+        lambda: echo_cli.generate("story.yaml", seed=-1),
+        lambda: echo_cli.generate("story.yaml", memory="sinc"),
+        lambda: echo_cli.generate("story.yaml", "-"),
+        lambda: echo_cli.blocks("story.yaml", size="big"),
+        lambda: echo_cli.blocks(echo_cli.Storyboard(scenes=[echo_cli.Scene("a", "", -1)])),
+        lambda: echo_cli.blocks(echo_cli.Storyboard(scenes=[echo_cli.Scene("a", object(), 1)])),
+        lambda: echo_cli.load_storyboard("nothing.yaml"),
+        lambda: echo_cli.read_trace("story.yaml"),
+    ):
+        with pytest.raises(echo_cli.EchoError) as caught:
+            call()
+        assert caught.value.exit_code == 2 and caught.value.message
+    with pytest.raises(TypeError, match="sede"):
+        echo_cli.generate("story.yaml", sede=3)
+    with pytest.raises(AttributeError, match="no attribute 'film'"):
+        echo_cli.film  # noqa: B018
+    Path("film.mp4").write_text("mine")
+    with pytest.raises(echo_cli.EchoError) as caught:
+        echo_cli.generate("story.yaml", "film.mp4", **QUICK)
+    assert caught.value.exit_code == 5 and Path("film.mp4").read_text() == "mine"
+
+
+def test_progress_and_a_log_are_there_on_request(small: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    echo_cli.generate("story.yaml", "film.mp4", progress="plain", log_file="film.log", **QUICK)
+    out, err = capfd.readouterr()
+    assert out == "" and "Progress: 100.0%" in err
+    assert "seed: 5" in Path("film.log").read_text()
+
+
+def test_ctrl_c_is_a_keyboard_interrupt_and_the_same_call_resumes(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from echo_cli.render.keeper import Keeper
+
+    whole = echo_cli.generate("story.yaml", "whole.mp4", **QUICK)
+    due, calls = Keeper.due, []
+
+    def struck(keeper: Keeper) -> bool:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return due(keeper)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "due", struck)
+        with pytest.raises(KeyboardInterrupt):
+            echo_cli.generate("story.yaml", "film.mp4", checkpoint_every=1e-9, **QUICK)
+    assert not Path("film.mp4").exists() and Path("film.resume").exists()
+    film = echo_cli.generate("story.yaml", "film.mp4", **QUICK)
+    assert film.sha256 == whole.sha256 and not Path("film.resume").exists()
+
+
+def test_options_are_those_of_the_request_and_help_lists_them() -> None:
+    shown, asked = inspect.signature(echo_cli.generate), inspect.signature(Request)
+    assert list(shown.parameters) == list(asked.parameters)
+    assert shown.parameters["progress"].default == "none" and shown.parameters["seed"].annotation == int | None
+    assert "bar" in get_args(shown.parameters["progress"].annotation)
+    assert list(inspect.signature(echo_cli.blocks).parameters) == [
+        "storyboard", *inspect.signature(PictureOptions).parameters]
+    assert "crf: Encoding quality" in (echo_cli.generate.__doc__ or "")
+    assert set(echo_cli.__all__) <= set(dir(echo_cli))
+
+
+TYPED = '''
+import echo_cli
+
+film = echo_cli.generate("a.yaml", "a.mp4", seed=3, size=(832, 480), progress="bar", settings={"window": 21})
+reveal_type(film)
+for block in echo_cli.blocks("a.yaml", model="tiny"):
+    reveal_type(block.index)
+echo_cli.generate("a.yaml", sede=3)
+echo_cli.generate("a.yaml", decoder="fats")
+echo_cli.blocks("a.yaml", output="a.mp4")
+'''
+
+
+@pytest.mark.slow
+def test_type_checkers_see_the_options(tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    (tmp_path / "user.py").write_text(TYPED)
+    told = subprocess.run([sys.executable, "-m", "mypy", "--strict", "user.py"], cwd=tmp_path, capture_output=True,
+                          text=True).stdout
+    assert 'Revealed type is "echo_cli.render.api.Film"' in told and 'Revealed type is "builtins.int"' in told
+    wrong = [line for line in told.splitlines() if line.startswith("user.py") and ": error:" in line]
+    assert len(wrong) == 3 and "sede" in wrong[0] and "decoder" in wrong[1] and "output" in wrong[2]
+
+
+def test_what_the_readme_shows_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    shown = re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    assert shown
+    monkeypatch.chdir(tmp_path)
+    Path("story.yaml").write_text("scenes: [{id: a, prompt: a red ball, duration: 0.5s}]")
+    for number, program in enumerate(shown):
+        exec(compile(program, f"README.md, program {number}", "exec"), {})
+    assert Path("film.mp4").exists()
+
+
+def test_a_real_film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    board = echo_cli.Storyboard(scenes=[echo_cli.Scene("a", "a red ball in a green meadow", 0.5)], model="tiny")
+    film = echo_cli.generate(board, tmp_path / "film.mp4")
+    assert film.size == (832, 480) or min(film.size) >= 480
+    assert sum(1 for _ in read.pictures(film.path)) == len(film.pictures) == 8
+    assert time.time() - film.path.stat().st_mtime < 600
