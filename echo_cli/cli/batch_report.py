@@ -53,7 +53,7 @@ class Report:
             self._teller.warn(f"{where}: {outcome.status}, exit code {outcome.exit_code}\n{outcome.message}"
                              + (f"\nhint: {hint}" if hint else ""))
         elif outcome.status is Status.MADE:
-            self._teller.say(f"{where}: {outcome.film}, {plural(outcome.pictures, 'picture')}, "
+            self._teller.say(f"{where}: {outcome.film}, {plural(outcome.pictures or 0, 'picture')}, "
                              f"{outcome.seconds:g} s of film in {outcome.wall_seconds:.1f} s")
             if outcome.unknown_words:
                 self._teller.say(f"warning: {outcome.source}: the model has never met these words: "
