@@ -20,6 +20,7 @@ from echo_cli.storyboard.nouns import Storyboard, Timeline
 from echo_cli.text import listed
 from echo_cli.video.encoding import Encoding
 from echo_cli.video.subtitles import Caption, Subtitles, check_burning
+from echo_cli.video.tags import Chapter, Tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,14 @@ class Job:
         fps = self.timeline.geometry.fps
         return tuple(Caption(span.pictures.start / fps, span.pictures.stop / fps, span.scene.subtitle)
                      for span in self.timeline.spans if span.scene.subtitle)
+
+    @property
+    def tags(self) -> Tags:
+        """What the film says about itself: a chapter a scene, by its first subtitle line or its id."""
+        return Tags(self.storyboard.title, tuple(
+            Chapter((span.scene.subtitle or span.scene.id).splitlines()[0], span.pictures.start, span.pictures.stop)
+            for span in self.timeline.spans
+        ))
 
     @property
     def options(self) -> Iterator[tuple[str, Any]]:

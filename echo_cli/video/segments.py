@@ -26,6 +26,7 @@ from echo_cli.files import flush, sha256, told_as_output
 from echo_cli.video import ffmpeg
 from echo_cli.video.encoding import Encoding
 from echo_cli.video.subtitles import Caption
+from echo_cli.video.tags import Tags, stamp
 from echo_cli.video.target import Images, Mp4, Output
 from echo_cli.video.writer import FilmWriter
 
@@ -65,12 +66,12 @@ class SegmentedFilm:
         scale: int = 1,
         burn: Sequence[Caption] = (),
         font: Path | None = None,
-        title: str | None = None,
+        tags: Tags = Tags(),
         written: Written | None = None,
     ) -> None:
         self.target, self.pictures = target, 0
         self._folder, self._shape, self._fps, self._encoding = folder, (height, width, 3), fps, encoding
-        self._scale, self._burn, self._font, self._title = scale, burn, font, title
+        self._scale, self._burn, self._font, self._tags = scale, burn, font, tags
         self._token = secrets.token_hex(4)  # an encoder that outlives a killed run does not write where this one does
         self._whole, self._chain = 0, hashlib.sha256()  # segments
         self._current: _Segment | None = None
@@ -209,13 +210,14 @@ class SegmentedFilm:
         with told_as_output(film.path):
             names.write_text("ffconcat version 1.0\n" + "".join(f"file {self._segment(number).path.name}\n"
                                                                for number in range(self._whole)))
+            (self._folder / "chapters.txt").write_text(self._tags.chapter_file(self._fps), encoding="utf-8")
         # by bare names, in their folder: ffmpeg's rules never apply to a name that a user chose
-        done = ffmpeg.run(["-f", "concat", "-i", names.name, "-map", "0:v", "-c", "copy", *self._encoding.tag,
-                           "-map_metadata", "-1",
-                           *(["-metadata", f"title={self._title}"] if self._title else []),
+        done = ffmpeg.run(["-f", "concat", "-i", names.name, "-f", "ffmetadata", "-i", "chapters.txt", "-map", "0:v",
+                           "-map_chapters", "1", "-c", "copy", *self._encoding.tag, *self._tags.arguments,
                            "-movflags", "+faststart", "-f", "mp4", "-y", film.grows.name], cwd=self._folder)
         if done.returncode or done.stderr:  # it continues after a packet that does not fit, but reports it
             raise ffmpeg.failure(done.returncode, done.stderr.decode(errors="replace"), film.path)
+        stamp(film.grows, self._tags.title)
         return film.finish(self.pictures)
 
     # Resuming

@@ -22,6 +22,7 @@ from echo_cli.files import told_as_output
 from echo_cli.video import ffmpeg
 from echo_cli.video.encoding import COLOUR, Encoding
 from echo_cli.video.subtitles import Caption, burning
+from echo_cli.video.tags import Tags
 from echo_cli.video.target import Output, Stdout, Target
 
 WAITING = 3  # writes that may wait for the encoder; a write is a block's pictures
@@ -53,7 +54,7 @@ class FilmWriter:
     """Takes pictures in order; `close` makes the film final; leaving the `with` by an exception removes it."""
 
     def __init__(self, target: Target, width: int, height: int, fps: float, encoding: Encoding = Encoding(), *,
-                 scale: int = 1, burn: Sequence[Caption] = (), font: Path | None = None, title: str | None = None,
+                 scale: int = 1, burn: Sequence[Caption] = (), font: Path | None = None, tags: Tags = Tags(),
                  first: int = 0, folder: Path | None = None) -> None:
         """`first` is the number of the first picture in the film, by which captions are timed. ffmpeg runs in a folder
         of its own inside `folder`, or in the system's temporary folder."""
@@ -80,9 +81,7 @@ class FilmWriter:
             _filters(width * scale, height * scale, captions, first, target.encoder is not None),
             "-fps_mode",
             "passthrough",
-            "-map_metadata",
-            "-1",
-            *(["-metadata", f"title={title}"] if title else []),
+            *tags.arguments,
             *(target.encoder or [*encoding.arguments(), *encoding.tag, *COLOUR]),
             *target.arguments(),
         ]

@@ -20,6 +20,7 @@ from echo_cli.video import ffmpeg, read, segments
 from echo_cli.video.encoding import Encoding
 from echo_cli.video.segments import SegmentedFilm, Written
 from echo_cli.video.subtitles import Caption
+from echo_cli.video.tags import Tags
 from echo_cli.video.target import Images, Mp4
 from tests.trace.browser import Browser, find_browser
 
@@ -182,7 +183,7 @@ def test_what_is_kept_of_pictures_is_bounded(tmp_path: Path) -> None:
 
 def test_a_film_shorter_than_a_segment_and_one_of_exactly_one(tmp_path: Path) -> None:
     for count in (1, 20):
-        with opened(tmp_path / str(count), title="One, 'two' = three") as film:
+        with opened(tmp_path / str(count), tags=Tags("One, 'two' = three")) as film:
             film.write(pictures(0, count))
             film.finish()
             film.publish()
