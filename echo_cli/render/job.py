@@ -6,6 +6,7 @@ it is `film`, and whether it needs to be made is `decide`.
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from echo_cli import __version__
@@ -89,10 +90,16 @@ class Job:
         """The same, whatever was to become of older work: this process has begun it."""
         return replace(self, request=replace(self.request, resume=True))
 
+    @property
+    def font_file(self) -> Path | None:
+        """The file of the font that captions are drawn with; None leaves it to the machine."""
+        return Path(self.request.font) if self.request.font else None
+
     def check_tools(self, tell: Callable[[str], None]) -> None:
         """Whether ffmpeg can do what is asked: a moment now instead of a failure after the last block."""
         if not self.outputs.film.encoder:
             self.encoding.check(self.size[0] * self.scale, self.size[1] * self.scale)
-        if self.subtitles is Subtitles.BURN and self.captions and (absent := check_burning(self.captions)):
+        burned = self.captions if self.subtitles is Subtitles.BURN else ()
+        if burned and (absent := check_burning(burned, self.font_file)):
             letters = listed([f"{letter} (U+{ord(letter):04X})" for letter in absent])
             tell(f"warning: no font here has these characters of the subtitles, and boxes are drawn instead: {letters}")

@@ -113,7 +113,7 @@ def sitting(job: Job, weights: str, runtime: Runtime, tell: Callable[[str], None
 def film_options(job: Job) -> dict[str, Any]:
     """What both writers of films want to know."""
     return {"fps": job.timeline.geometry.fps, "encoding": job.encoding, "scale": job.scale,
-            "burn": job.captions if job.subtitles is Subtitles.BURN else (), "tags": job.tags}
+            "burn": job.captions if job.subtitles is Subtitles.BURN else (), "font": job.font_file, "tags": job.tags}
 
 
 class Keeper(Sitting):

@@ -133,6 +133,9 @@ class FilmOptions(PictureOptions):
     subtitles: Annotated[Literal["none", "srt", "burn"] | None, Option(
         help="Write an srt file beside the film, burn them in, or none; by default, srt if a scene has one.",
         panel=Panel.PICTURE, decides=Decides.FILM)] = None
+    font: Annotated[str | os.PathLike[str] | None, Option(
+        help="Draw burned-in subtitles with the font in this file.", panel=Panel.PICTURE, metavar="FILE",
+        read=absolute, decides=Decides.FILM_IF_CHANGED)] = None
     force: Annotated[bool, Option(
         help="Overwrite an existing film.", panel=Panel.OUTPUT)] = False
     crf: Annotated[float | None, Option(

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from echo_cli.cli.app import run
+from echo_cli.files import sha256
 from echo_cli.models.registry import MODELS
 from echo_cli.trace.reader import read_trace
 from echo_cli.video import read
@@ -370,6 +371,17 @@ def test_a_reader_that_leaves_ends_it_quietly() -> None:
     process.stdout.close()
     assert (process.wait(60), process.stderr.read()) == (141, b"")
     process.stderr.close()
+
+
+def test_subtitles_are_drawn_with_the_font_in_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    font = Path("/usr/share/fonts/truetype/dejavu/DejaVuSans-Bold.ttf")
+    if not font.exists():
+        pytest.skip("needs the package fonts-dejavu-core")
+    assert generate("--subtitles", "burn", "-o", "plain.mp4") == 0
+    assert generate("--subtitles", "burn", "-o", "bold.mp4", "--font", str(font)) == 0
+    assert sha256(Path("plain.mp4")) != sha256(Path("bold.mp4"))
+    assert generate("--subtitles", "burn", "-o", "none.mp4", "--font", "story.yaml") == 2
+    assert "it is not a font that can be read" in capsys.readouterr().err
 
 
 def test_a_recall_that_cannot_be_is_a_warning_and_no_contradiction(capsys: pytest.CaptureFixture[str]) -> None:

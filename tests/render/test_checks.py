@@ -76,3 +76,9 @@ def test_settings_are_tried_on_the_model_before_it_is_loaded(tmp_path: Path) -> 
     with pytest.raises(UsageError, match="a window of 3 frames leaves no room beside a block of 3"):
         read_storyboard(request(settings={"window": 3})).job(outputs_of(str(tmp_path / "film.mp4"), ""))
     assert prepare(request(settings={"anchor_frames": 9, "history_frames": 6}))
+
+
+def test_a_font_is_named_by_its_file_and_is_part_of_the_film(tmp_path: Path) -> None:
+    plain, drawn = (prepare(request(subtitles="burn", **options)) for options in ({}, {"font": tmp_path / "a.ttf"}))
+    assert plain.font_file is None and drawn.font_file == tmp_path / "a.ttf"
+    assert plain.identity("0" * 64) != drawn.identity("0" * 64)
