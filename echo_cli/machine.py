@@ -1,14 +1,18 @@
-"""What this machine is called, and the most that it can do: figures of speed mean nothing without both."""
+"""What this machine is called, and the most that it can do: figures of speed mean nothing without both.
+
+Imports torch only to measure a device.
+"""
 
 import os
 import platform
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from echo_cli.runtime import Runtime
 from echo_cli.text import plural
+
+if TYPE_CHECKING:
+    from echo_cli.runtime import Runtime
 
 _SIDE = {"cpu": 1024, "cuda": 8192}  # of the square matrices whose product is timed
 _SECONDS = 0.6
@@ -16,8 +20,12 @@ _SECONDS = 0.6
 
 def name() -> str:
     """The processor, how many cores of it we may use, and the system."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return f"{_processor()}, {plural(cores, 'core')}, {platform.system()}"
+    return f"{_processor()}, {plural(cores(), 'core')}, {platform.system()}"
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> str:
@@ -29,24 +37,36 @@ def _processor() -> str:
     return next(named, platform.processor() or platform.machine())
 
 
-def device_name(runtime: Runtime) -> str:
+def memory() -> int | None:
+    """Bytes of the machine's memory, where the system says."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def device_name(runtime: "Runtime") -> str:
+    import torch
+
     return torch.cuda.get_device_name(runtime.device) if runtime.device.type == "cuda" else _processor()
 
 
-@torch.inference_mode()
-def peak(runtime: Runtime) -> float:
+def peak(runtime: "Runtime") -> float:
     """Floating-point operations a second in the runtime's dtype: the best of many products of large matrices, measured
     now and with as many threads as everything else gets."""
+    import torch
+
     side, cuda = _SIDE[runtime.device.type], runtime.device.type == "cuda"
-    one, other = (torch.randn(side, side, device=runtime.device, dtype=runtime.dtype) for _ in range(2))
-    out = torch.empty_like(one)
-    best, began = float("inf"), time.perf_counter()
-    while time.perf_counter() - began < _SECONDS:
-        if cuda:
-            torch.cuda.synchronize(runtime.device)
-        start = time.perf_counter()
-        torch.mm(one, other, out=out)
-        if cuda:
-            torch.cuda.synchronize(runtime.device)
-        best = min(best, time.perf_counter() - start)
+    with torch.inference_mode():
+        one, other = (torch.randn(side, side, device=runtime.device, dtype=runtime.dtype) for _ in range(2))
+        out = torch.empty_like(one)
+        best, began = float("inf"), time.perf_counter()
+        while time.perf_counter() - began < _SECONDS:
+            if cuda:
+                torch.cuda.synchronize(runtime.device)
+            start = time.perf_counter()
+            torch.mm(one, other, out=out)
+            if cuda:
+                torch.cuda.synchronize(runtime.device)
+            best = min(best, time.perf_counter() - start)
     return 2 * side**3 / best

@@ -12,13 +12,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # Packages and top-level modules, from the ground up; "" is the door, echo_cli/__init__.py. Within a floor anything may
 # import anything, but never in a circle. A trace names the storyboard's nouns, and so stands above it;
-# formats write what a trace says; `machine`
-# measures a device, and so stands beside `runtime`.
+# formats write what a trace says.
 FLOORS = (
-    ("layout", "state", "files", "text", "errors", "faults", "commands", "evidence", "plugins"),
+    ("layout", "state", "files", "text", "machine", "errors", "faults", "commands", "evidence", "plugins"),
     ("storyboard",),
     ("trace", "video", "formats"),
-    ("runtime", "spec", "rope", "state_files", "machine"),
+    ("runtime", "spec", "rope", "state_files"),
     ("context",),
     ("models",),
     ("memory",),

@@ -16,6 +16,7 @@ import typer
 from echo_cli import __version__
 from echo_cli.cli.options import Debug
 from echo_cli.errors import EchoError, Exit
+from echo_cli.machine import cores, memory
 from echo_cli.text import size
 
 DRIVER = Path("/proc/driver/nvidia/version")
@@ -70,19 +71,9 @@ def _show(findings: list[Finding], ready: bool) -> None:
 
 def _tool() -> Iterator[Finding]:
     yield Finding("echo-cli", True, f"{__version__}, Python {platform.python_version()}, {platform.platform()}")
-    yield Finding(
-        "cores",
-        True,
-        f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} usable, {_memory()}",
-    )
-
-
-def _memory() -> str:
-    try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):
-        return "memory unknown"
-    return f"{size(total)} of memory"
+    total = memory()
+    held = "memory unknown" if total is None else f"{size(total)} of memory"
+    yield Finding("cores", True, f"{cores()} usable, {held}")
 
 
 def _torch() -> Iterator[Finding]:

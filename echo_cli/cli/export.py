@@ -13,35 +13,19 @@ if TYPE_CHECKING:
     from echo_cli.formats.cut import Cut
 
 
-def export(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE",
-            help="A storyboard, or a film's trace or manifest; - reads a storyboard.",
-            show_default=False,
-        ),
-    ],
-    to: Annotated[
-        str | None,
-        typer.Option(
-            "--to",
-            metavar="FORMAT",
-            show_default=False,
-            help="otio, edl, fcpxml, srt, vtt, chapters, echo-forcing, longlive or scope; by default, as the "
-            "name after -o ends.",
-        ),
-    ] = None,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "-o", "--output", metavar="OUT", help="The file; by default, standard output.", show_default=False
-        ),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that exists.")] = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
+Source = Annotated[str, typer.Argument(
+    metavar="FILE", show_default=False, help="A storyboard, or a film's trace or manifest; - reads a storyboard.")]
+To = Annotated[str | None, typer.Option(
+    "--to", metavar="FORMAT", show_default=False,
+    help="otio, edl, fcpxml, srt, vtt, chapters, echo-forcing, longlive or scope; by default, as the name after -o "
+    "ends.")]
+Output = Annotated[str | None, typer.Option(
+    "-o", "--output", metavar="OUT", help="The file; by default, standard output.", show_default=False)]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite a file that exists.")]
+
+
+def export(source: Source, to: To = None, output: Output = None, force: Force = False, quiet: Quiet = False,
+           debug: Debug = False) -> None:
     """Write the timeline of a storyboard or of a film for an editor, a player or another tool.
 
     From a storyboard come the times that it asks for; from a trace or a manifest, those that the film really has. What

@@ -13,55 +13,35 @@ if TYPE_CHECKING:
     from echo_cli.formats.cut import Cut
 
 
+Files = Annotated[list[str], typer.Argument(
+    metavar="FILE", help="Files, or folders of captions; - reads standard input.", show_default=False)]
+Output = Annotated[str | None, typer.Option(
+    "-o", "--output", metavar="OUT", show_default=False,
+    help="A storyboard, or a folder/ for many films. By default, one film goes to standard output and many go into a "
+    "folder named after the file.")]
+Source = Annotated[str | None, typer.Option(
+    "--from", metavar="FORMAT", help="The format; by default, told by the content.", show_default=False)]
+Fps = Annotated[float | None, typer.Option(
+    "--fps", metavar="N", min=1, max=240, show_default=False,
+    help="Frames a second of a schedule's keys (by default 15) or an EDL's timecodes (by default 24).")]
+Frames = Annotated[int | None, typer.Option(
+    "--frames", metavar="N", min=1, help="Length of a schedule, in frames.", show_default=False)]
+Blend = Annotated[str, typer.Option(
+    "--blend", metavar="HOW", help="Blended prompts: keep the strongest, or join them.")]
+Times = Annotated[str | None, typer.Option(
+    "--times", metavar="FILE", help="LongLive's YAML file with the switch frames.", show_default=False)]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite storyboards that exist.")]
+
+
 def import_(
-    files: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="FILE", help="Files, or folders of captions; - reads standard input.", show_default=False
-        ),
-    ],
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="OUT",
-            show_default=False,
-            help="A storyboard, or a folder/ for many films. By default, one film goes to standard output and many go "
-            "into a folder named after the file.",
-        ),
-    ] = None,
-    source: Annotated[
-        str | None,
-        typer.Option(
-            "--from", metavar="FORMAT", help="The format; by default, told by the content.", show_default=False
-        ),
-    ] = None,
-    fps: Annotated[
-        float | None,
-        typer.Option(
-            "--fps",
-            metavar="N",
-            min=1,
-            max=240,
-            show_default=False,
-            help="Frames a second of a schedule's keys (by default 15) or an EDL's timecodes (by default 24).",
-        ),
-    ] = None,
-    frames: Annotated[
-        int | None,
-        typer.Option("--frames", metavar="N", min=1, help="Length of a schedule, in frames.", show_default=False),
-    ] = None,
-    blend: Annotated[
-        str, typer.Option("--blend", metavar="HOW", help="Blended prompts: keep the strongest, or join them.")
-    ] = "strongest",
-    times: Annotated[
-        str | None,
-        typer.Option(
-            "--times", metavar="FILE", help="LongLive's YAML file with the switch frames.", show_default=False
-        ),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite storyboards that exist.")] = False,
+    files: Files,
+    output: Output = None,
+    source: Source = None,
+    fps: Fps = None,
+    frames: Frames = None,
+    blend: Blend = "strongest",
+    times: Times = None,
+    force: Force = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:

@@ -9,37 +9,38 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echo_cli.cli import complete
-from echo_cli.cli.options import Debug
+from echo_cli.cli.options import Debug, Json
 from echo_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from echo_cli.trace.reader import Trace
 
 
+TraceFile = Annotated[Path, typer.Argument(
+    metavar="TRACE", show_default=False,
+    help="The .trace.json beside a film, or the .partial file of an unfinished one.")]
+SceneId = Annotated[str | None, typer.Option(
+    metavar="ID", help="Show how a scene began, what it recalled and why.", autocompletion=complete.scene_ids)]
+Block = Annotated[int | None, typer.Option(metavar="N", help="Show everything about one block.")]
+At = Annotated[str | None, typer.Option(
+    metavar="TIME", help="Show everything about the block on screen at 42s, 1m30s, …")]
+Layer = Annotated[int | None, typer.Option(
+    metavar="N", help="With --block or --at: show this layer's choice, not the mean of all.")]
+Other = Annotated[Path | None, typer.Option(metavar="OTHER", help="Show where two runs differ.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print one line a block.")]
+Html = Annotated[Path | None, typer.Option(metavar="REPORT.html", help="Write one self-contained page.")]
+
+
 def inspect_cache(
-    trace: Annotated[
-        Path,
-        typer.Argument(metavar="TRACE", show_default=False,
-                       help="The .trace.json beside a film, or the .partial file of an unfinished one."),
-    ],
-    scene: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ID", help="Show how a scene began, what it recalled and why.", autocompletion=complete.scene_ids
-        ),
-    ] = None,
-    block: Annotated[int | None, typer.Option(metavar="N", help="Show everything about one block.")] = None,
-    at: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Show everything about the block on screen at 42s, 1m30s, …")
-    ] = None,
-    layer: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="With --block or --at: show this layer's choice, not the mean of all."),
-    ] = None,
-    diff: Annotated[Path | None, typer.Option(metavar="OTHER", help="Show where two runs differ.")] = None,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print one line a block.")] = False,
-    html: Annotated[Path | None, typer.Option(metavar="REPORT.html", help="Write one self-contained page.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    trace: TraceFile,
+    scene: SceneId = None,
+    block: Block = None,
+    at: At = None,
+    layer: Layer = None,
+    diff: Other = None,
+    as_csv: Csv = False,
+    html: Html = None,
+    as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Show what the memory held, block by block: a timeline, one scene, one block, two runs, JSON, CSV or a page."""

@@ -11,7 +11,7 @@ import typer
 
 from echo_cli.cli import complete
 from echo_cli.cli.messages import Lines, tell
-from echo_cli.cli.options import Debug
+from echo_cli.cli.options import Debug, Json
 from echo_cli.errors import EchoError, Exit, UsageError
 from echo_cli.text import plural, size
 
@@ -24,7 +24,25 @@ models = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_hel
 ModelsDir = Annotated[Path | None, typer.Option(
     "--models-dir", metavar="FOLDER", show_default=False,
     help="Where models are kept; by default the folder in ECHO_MODELS, else your data folder.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Names = Annotated[list[str] | None, typer.Argument(
+    metavar="MODEL", show_default=False, autocompletion=complete.models,
+    help="Names or folders; by default every model that is here.")]
+Source = Annotated[str, typer.Argument(
+    metavar="MODEL", show_default=False,
+    help="A model in the released layout or in that of diffusers: its folder or its name.")]
+Converted = Annotated[Path | None, typer.Option(
+    "-o", "--output", metavar="FOLDER", show_default=False,
+    help="Where to write; by default MODEL-echo in the models folder.")]
+Generator = Annotated[Path | None, typer.Option(
+    metavar="FILE", show_default=False,
+    help="The checkpoint of a few-step generator, instead of the one beside the model.")]
+Branch = Annotated[str | None, typer.Option(
+    metavar="NAME", show_default="generator_ema, else generator", help="Which weights of the checkpoint to use.")]
+Lora = Annotated[Path | None, typer.Option(
+    metavar="FILE", show_default=False, help="An adapter to merge into the generator.")]
+LoraScale = Annotated[float, typer.Option(
+    metavar="N", help="The strength of the adapter: its alpha divided by its rank.")]
+Stored = Annotated[str, typer.Option(help="The type to store: keep, float32, bfloat16 or float16.")]
 
 
 @models.callback()
@@ -83,20 +101,7 @@ def info(
 
 
 @models.command()
-def check(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="MODEL",
-            help="Names or folders; by default every model that is here.",
-            show_default=False,
-            autocompletion=complete.models,
-        ),
-    ] = None,
-    models_dir: ModelsDir = None,
-    json: Json = False,
-    debug: Debug = False,
-) -> int:
+def check(names: Names = None, models_dir: ModelsDir = None, json: Json = False, debug: Debug = False) -> int:
     """Check whether models are complete: every name and shape, and every known hash. The exit code is 3 if one is not.
 
     Reads every file completely, even if an earlier check has done so.
@@ -130,47 +135,13 @@ def check(
 
 @models.command()
 def convert(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="A model in the released layout or in that of diffusers: its folder or its name.",
-            show_default=False,
-        ),
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FOLDER",
-            show_default=False,
-            help="Where to write; by default MODEL-echo in the models folder.",
-        ),
-    ] = None,
-    generator: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            show_default=False,
-            help="The checkpoint of a few-step generator, instead of the one beside the model.",
-        ),
-    ] = None,
-    branch: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            show_default="generator_ema, else generator",
-            help="Which weights of the checkpoint to use.",
-        ),
-    ] = None,
-    lora: Annotated[
-        Path | None, typer.Option(metavar="FILE", show_default=False, help="An adapter to merge into the generator.")
-    ] = None,
-    lora_scale: Annotated[
-        float, typer.Option(metavar="N", help="The strength of the adapter: its alpha divided by its rank.")
-    ] = 1.0,
-    dtype: Annotated[str, typer.Option(help="The type to store: keep, float32, bfloat16 or float16.")] = "keep",
+    source: Source,
+    out: Converted = None,
+    generator: Generator = None,
+    branch: Branch = None,
+    lora: Lora = None,
+    lora_scale: LoraScale = 1.0,
+    dtype: Stored = "keep",
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing model.")] = False,
     models_dir: ModelsDir = None,
     json: Json = False,
@@ -180,39 +151,46 @@ def convert(
 
     Needs room on the disk and hardly any memory. The converted folder is a model of its own: --model FOLDER/ uses it.
     """
-    from echo_cli.models.loaders import family_of
-    from echo_cli.models.registry import find, models_folder
-
-    if lora and not generator:
-        raise UsageError("--lora merges into a generator, and none is named", "Add --generator FILE.")
-    model = find(source if "/" in source or not Path(source).is_dir() else f"{source}/", models_dir)
-    if not family_of(model).convertible or model.folder is None:
-        raise UsageError(f"'{source}' cannot be converted: " + (
-            "its weights are not here" if family_of(model).convertible else f"{source} is in our layout already"),
-            "Name the folder of a model, or download one with `echo-cli models get`.")
     from echo_cli.models.files.convert import convert as write
-    from echo_cli.models.files.folders import Layout
+    from echo_cli.models.registry import models_folder
     from echo_cli.models.wan.weights import Choice, open_weights
     from echo_cli.runtime import DTYPES
 
+    if lora and not generator:
+        raise UsageError("--lora merges into a generator, and none is named", "Add --generator FILE.")
     if dtype != "keep" and dtype not in DTYPES:
         raise UsageError(f"no dtype is called '{dtype}'", f"Use keep, {', '.join(DTYPES)}.")
-    target = out or models_folder(models_dir) / f"{model.folder.resolve().name}-echo"
-    weights = open_weights(model.folder, Choice(generator, lora, lora_scale, branch))
-    if model.layout is Layout.DIFFUSERS and generator is None:
-        print(
-            "note: the transformer is assumed to be a few-step generator's; that of Wan 2.1's own release makes only "
-            "noise in four steps (--generator names another)",
-            file=sys.stderr,
-        )
+    folder = _convertible(source, models_dir, generator)
+    target = out or models_folder(models_dir) / f"{folder.resolve().name}-echo"
     lines = Lines()
-    write(weights, target, DTYPES.get(dtype), force,
+    write(open_weights(folder, Choice(generator, lora, lora_scale, branch)), target, DTYPES.get(dtype), force,
           lambda part, done, whole: lines(f"{part}: {size(done)} of {size(whole)}", done == whole))
     if json:
         print(json_text.dumps({"folder": str(target)}))
         return
     print(target)
     print(f"use it with: echo-cli generate STORYBOARD --model {_as_model(target, models_dir)}", file=sys.stderr)
+
+
+def _convertible(source: str, models_dir: Path | None, generator: Path | None) -> Path:
+    """The folder of a model that can be converted."""
+    from echo_cli.models.files.folders import Layout
+    from echo_cli.models.loaders import family_of
+    from echo_cli.models.registry import find
+
+    model = find(source if "/" in source or not Path(source).is_dir() else f"{source}/", models_dir)
+    convertible = family_of(model).convertible
+    if not convertible or model.folder is None:
+        why = "its weights are not here" if convertible else f"{source} is in our layout already"
+        raise UsageError(f"'{source}' cannot be converted: {why}",
+                         "Name the folder of a model, or download one with `echo-cli models get`.")
+    if model.layout is Layout.DIFFUSERS and generator is None:
+        print(
+            "note: the transformer is assumed to be a few-step generator's; that of Wan 2.1's own release makes only "
+            "noise in four steps (--generator names another)",
+            file=sys.stderr,
+        )
+    return model.folder
 
 
 @models.command()

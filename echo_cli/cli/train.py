@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from echo_cli.cli.options import Debug
+from echo_cli.cli.options import Debug, Device
 from echo_cli.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
+    from echo_cli.runtime import Runtime
     from echo_cli.training.loop import Progress
 
 _EVERY = 10.0  # seconds between lines
@@ -29,76 +30,88 @@ class Stage(StrEnum):
     eye = "eye"
 
 
+Out = Annotated[Path | None, typer.Option(
+    "--out", "-o", metavar="FOLDER", show_default=False,
+    help="Folder of the run; an interrupted run in it is resumed. Left out, nothing is trained: the command says what "
+    "it would do.")]
+Only = Annotated[Stage | None, typer.Option(
+    help="Only this stage. Without it: all, in order, skipping what is done.")]
+Memory = Annotated[str | None, typer.Option(
+    metavar="POLICY", help="Train only what a memory learns: echo-infinity, whose queries are trained for the weights "
+    "in the folder, or else the package's own.")]
+Preset = Annotated[str, typer.Option(help="The size of the run: cpu, gpu or mini; auto depends on the device.")]
+Computed = Annotated[str, typer.Option(
+    help="The type to compute in: bfloat16, float32 or auto (bfloat16 on a GPU, else float32).")]
+Seed = Annotated[int, typer.Option(min=0, max=65535, help="The same seed gives the same losses.")]
+Minutes = Annotated[list[str] | None, typer.Option(
+    metavar="STAGE=M", help="End a stage after M minutes; may be repeated.")]
+Judge = Annotated[bool, typer.Option(
+    "--report", help="Judge the weights in the folder, or the package's, instead of training.")]
+Stories = Annotated[int, typer.Option(min=4, help="With --report: the number of held-out stories to judge.")]
+
+
 def train(
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="FOLDER", show_default=False,
-                     help="Folder of the run; an interrupted run in it is resumed. Left out, nothing is trained: the "
-                     "command says what it would do."),
-    ] = None,
-    stage: Annotated[
-        Stage | None, typer.Option(help="Only this stage. Without it: all, in order, skipping what is done.")
-    ] = None,
-    memory: Annotated[
-        str | None,
-        typer.Option(
-            metavar="POLICY",
-            help="Train only what a memory learns: echo-infinity, whose queries are trained for the weights in "
-            "the folder, or else the package's own.",
-        ),
-    ] = None,
-    preset: Annotated[
-        str, typer.Option(help="The size of the run: cpu, gpu or mini; auto depends on the device.")
-    ] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    dtype: Annotated[
-        str, typer.Option(help="The type to compute in: bfloat16, float32 or auto (bfloat16 on a GPU, else float32).")
-    ] = "auto",
-    seed: Annotated[
-        int, typer.Option(min=0, max=65535, help="The same seed gives the same losses.")
-    ] = 1,
-    minutes: Annotated[
-        list[str] | None, typer.Option(metavar="STAGE=M", help="End a stage after M minutes; may be repeated.")
-    ] = None,
-    report: Annotated[
-        bool, typer.Option("--report", help="Judge the weights in the folder, or the package's, instead of training.")
-    ] = False,
-    stories: Annotated[int, typer.Option(min=4, help="With --report: the number of held-out stories to judge.")] = 50,
+    out: Out = None,
+    stage: Only = None,
+    memory: Memory = None,
+    preset: Preset = "auto",
+    device: Device = "auto",
+    dtype: Computed = "auto",
+    seed: Seed = 1,
+    minutes: Minutes = None,
+    report: Judge = False,
+    stories: Stories = 50,
     debug: Debug = False,
 ) -> None:
     """Train the embedded model `tiny`, reproducibly, a stage at a time. Stop it any time; the same command resumes."""
     from echo_cli.render.signals import Interruption
     from echo_cli.runtime import Runtime
-    from echo_cli.training.chart import curve, losses
-    from echo_cli.training.course import PRESETS, STAGES, Course, Watch
+    from echo_cli.training.course import STAGES, Course, Watch
 
     if report:
         return _report(device, out, stories)
     if out is None:
         return _say_what_it_would_do()
     runtime = Runtime.choose(device, dtype)
-    chosen = ("gpu" if runtime.device.type == "cuda" else "cpu") if preset == "auto" else preset
-    if chosen not in PRESETS:
-        raise UsageError(f"no preset is called '{preset}'", hint=f"Use auto, {', '.join(PRESETS)}.")
-    if memory is not None:
-        from echo_cli.training.remember import NAME
-
-        if memory != NAME:
-            raise UsageError(f"'{memory}' has nothing to learn", hint=f"The memory that can be trained is {NAME}.")
-        stage = Stage.memory
+    chosen = _preset(preset, runtime)
+    stages = (_stage_of(memory),) if memory is not None else STAGES if stage is None else (stage.value,)
     limits = _minutes(minutes or [], STAGES)
     _make_folder(out)
     with Interruption(_stopping, _GRACE) as asked:
         course = Course(out, chosen, seed, runtime, Watch(_Lines(), lambda: asked.by is not None), limits)
-        for name in STAGES if stage is None else (stage.value,):
+        for name in stages:
             if not course.stage(name):
-                raise Interrupted(
-                    f"stopped by {asked.by} during stage {name}", hint="Run the same command again to resume."
-                )
-            print(f"{name}: done", file=sys.stderr)
-            if (out / f"{name}.csv").exists():
-                print("\n".join(curve(losses(out / f"{name}.csv"))), file=sys.stderr)
+                raise Interrupted(f"stopped by {asked.by} during stage {name}",
+                                  hint="Run the same command again to resume.")
+            _show_done(out, name)
     print(course.weights)
+
+
+def _preset(preset: str, runtime: "Runtime") -> str:
+    from echo_cli.training.course import PRESETS
+
+    chosen = ("gpu" if runtime.device.type == "cuda" else "cpu") if preset == "auto" else preset
+    if chosen not in PRESETS:
+        raise UsageError(f"no preset is called '{preset}'", hint=f"Use auto, {', '.join(PRESETS)}.")
+    return chosen
+
+
+def _stage_of(memory: str) -> str:
+    """The stage that trains what a memory learns."""
+    from echo_cli.training.remember import NAME
+
+    if memory != NAME:
+        raise UsageError(f"'{memory}' has nothing to learn", hint=f"The memory that can be trained is {NAME}.")
+    return Stage.memory.value
+
+
+def _show_done(out: Path, stage: str) -> None:
+    """That a stage is done, and how its losses fell."""
+    from echo_cli.training.chart import curve, losses
+
+    print(f"{stage}: done", file=sys.stderr)
+    if (out / f"{stage}.csv").exists():
+        print("\n".join(curve(losses(out / f"{stage}.csv"))), file=sys.stderr)
 
 
 def _report(device: str, out: Path | None, stories: int) -> None:

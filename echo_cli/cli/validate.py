@@ -23,27 +23,20 @@ PIPE = 132  # columns of a table that no terminal shows
 GAP = 2  # spaces between columns
 
 
-def validate(
-    storyboards: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="STORYBOARD", help="YAML files; - reads standard input.", show_default=False),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="Check against this model instead of the storyboard's.", autocompletion=complete.models),
-    ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object for each storyboard, a line each.")
-    ] = False,
-    schema: Annotated[
-        bool, typer.Option("--schema", help="Print the JSON Schema of storyboards, for editors.")
-    ] = False,
-    here: Annotated[bool | None, typer.Option(
-        "--here/--elsewhere", help="Fail on what this machine lacks, or leave the machine out; by default, warn.",
-        show_default=False)] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
-    debug: Debug = False,
-) -> int:
+Storyboards = Annotated[list[str] | None, typer.Argument(
+    metavar="STORYBOARD", help="YAML files; - reads standard input.", show_default=False)]
+Model = Annotated[str | None, typer.Option(
+    help="Check against this model instead of the storyboard's.", autocompletion=complete.models)]
+JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object for each storyboard, a line each.")]
+Schema = Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of storyboards, for editors.")]
+Here = Annotated[bool | None, typer.Option(
+    "--here/--elsewhere", show_default=False,
+    help="Fail on what this machine lacks, or leave the machine out; by default, warn.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")]
+
+
+def validate(storyboards: Storyboards = None, model: Model = None, json: JsonLines = False, schema: Schema = False,
+             here: Here = None, strict: Strict = False, debug: Debug = False) -> int:
     """Check storyboards and show their timeline, without loading a model.
 
     Prints every scene with the times asked for and the times it gets, its blocks, latent frames and pictures, and what

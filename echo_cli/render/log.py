@@ -17,6 +17,7 @@ from echo_cli import __version__
 from echo_cli.errors import EchoError, Exit
 from echo_cli.faults import details
 from echo_cli.files import told_as_output
+from echo_cli.machine import cores, memory
 from echo_cli.render.progress import Plain, Progress, Step
 from echo_cli.text import plural, size
 
@@ -50,7 +51,7 @@ class Log:
         self.line(
             f"echo-cli {__version__}, Python {platform.python_version()}, " + ", ".join(map(_installed, PACKAGES))
         )
-        self.line(f"machine: {socket.gethostname()}, {platform.platform()}, {_cores()} of "
+        self.line(f"machine: {socket.gethostname()}, {platform.platform()}, {cores()} of "
                   f"{plural(os.cpu_count() or 1, 'core')}{_memory()}, process {os.getpid()}")
         self.line(f"command: {arguments!r} in {os.getcwd()}")
 
@@ -147,12 +148,6 @@ def _installed(package: str) -> str:
         return f"no {package}"
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _memory() -> str:
-    try:
-        return f", {size(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES'))}"
-    except (AttributeError, ValueError, OSError):
-        return ""
+    total = memory()
+    return "" if total is None else f", {size(total)}"

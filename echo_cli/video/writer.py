@@ -65,25 +65,10 @@ class FilmWriter:
             captions = burning(Path(self._folder.name), burn, font) if burn else ""
             target.prepare()
         command = [
-            ffmpeg.executable(),
-            *ffmpeg.QUIET,
-            "-f",
-            "rawvideo",
-            "-pixel_format",
-            "rgb24",
-            "-video_size",
-            f"{width}x{height}",
-            "-framerate",
-            str(Fraction(fps).limit_denominator(1001)),
-            "-i",
-            "pipe:0",
-            "-vf",
-            _filters(width * scale, height * scale, captions, first, target.encoder is not None),
-            "-fps_mode",
-            "passthrough",
-            *tags.arguments,
-            *(target.encoder or [*encoding.arguments(), *encoding.tag, *COLOUR]),
-            *target.arguments(),
+            ffmpeg.executable(), *ffmpeg.QUIET, *_raw(width, height, fps), "-i", "pipe:0",
+            "-vf", _filters(width * scale, height * scale, captions, first, target.encoder is not None),
+            "-fps_mode", "passthrough", *tags.arguments,
+            *(target.encoder or [*encoding.arguments(), *encoding.tag, *COLOUR]), *target.arguments(),
         ]
         # a session of its own: a Ctrl-C in the terminal is meant for us, and we decide when the encoder stops
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -169,6 +154,12 @@ class FilmWriter:
         assert self._process.stderr is not None
         with self._process.stderr as lines:
             self._complaint.extend(line.decode(errors="replace") for line in lines)
+
+
+def _raw(width: int, height: int, fps: float) -> list[str]:
+    """What the pictures are that come through the pipe."""
+    return ["-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", f"{width}x{height}",
+            "-framerate", str(Fraction(fps).limit_denominator(1001))]
 
 
 def _filters(width: int, height: int, captions: str, first: int, images: bool) -> str:

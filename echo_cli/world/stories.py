@@ -135,28 +135,11 @@ def sample_stories(
 ) -> Stories:
     """One story for each seed. Without a kind the seed chooses, among those that the length has room for."""
     seeds = torch.as_tensor(seeds, dtype=torch.int64, device=device)
-    blocks = -(-latent_frames // BLOCK)
-    need = {StoryKind.SWITCH: 2, StoryKind.CUT: 2, StoryKind.RETURN: 3}
-    possible = [option for option in StoryKind if blocks >= need.get(option, 1)]
-    if kind is not None and kind not in possible:
-        raise ValueError(
-            f"a {kind.name} story needs {need[kind]} blocks, but {latent_frames} latent frames make {blocks}"
-        )
-    plot = uniform(seeds, _PLOT, 16)
-    if kind is None:
-        kinds = torch.tensor([int(k) for k in possible], device=device)[choose(plot[:, 0], len(possible))]
-    else:
-        kinds = torch.full_like(seeds, int(kind))
+    blocks, plot = -(-latent_frames // BLOCK), uniform(seeds, _PLOT, 16)
+    kinds = _kinds(plot, kind, blocks)
     starts = _starts(kinds, plot, blocks)  # [story, segment] latent frames; beyond the end where there is none
     slot_of = torch.tensor([[0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 1, 1], [0, 1, 0]], device=device)[kinds]
-
-    # Two places a story, always different in kind or hour, so that a cut is a cut.
-    homes = torch.stack([uniform(seeds, _PLACE + slot, 4) for slot in (0, 1)], 1)
-    place = choose(homes[..., 0], len(PLACES))
-    place[:, 1] = (place[:, 0] + 1 + choose(homes[:, 1, 0], len(PLACES) - 1)) % len(PLACES)
-    time = choose(homes[..., 1], len(TIMES))
-    layouts = torch.stack([uniform(seeds, _PLACE + 2 + slot, LAYOUT) for slot in (0, 1)], 1)
-
+    place, time, layouts = _homes(seeds)
     cast = _cast(seeds, kinds, plot, slot_of)
     frame = torch.arange(latent_frames, device=device)
     segment = (frame[None, :, None] >= starts[:, None, :]).sum(-1) - 1  # [story, frame]
@@ -184,6 +167,27 @@ def sample_stories(
     return Stories(
         seeds.tolist(), kind_list, latent_frames, _prompts(seeds, kind_list, starts, truth), truth, panoramas, layouts
     )
+
+
+def _kinds(plot: Tensor, kind: StoryKind | None, blocks: int) -> Tensor:
+    """The kind of each story: `kind`, or what its plot chooses among those that the length has room for."""
+    need = {StoryKind.SWITCH: 2, StoryKind.CUT: 2, StoryKind.RETURN: 3}
+    possible = [option for option in StoryKind if blocks >= need.get(option, 1)]
+    if kind is None:
+        return torch.tensor([int(k) for k in possible], device=plot.device)[choose(plot[:, 0], len(possible))]
+    if kind not in possible:
+        raise ValueError(f"a {kind.name} story needs {need[kind]} blocks, not {blocks}")
+    return torch.full((len(plot),), int(kind), device=plot.device)
+
+
+def _homes(seeds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Two places a story: their kinds, hours and layouts, [story, slot] each. One or the other always differs, so that
+    a cut is a cut."""
+    homes = torch.stack([uniform(seeds, _PLACE + slot, 4) for slot in (0, 1)], 1)
+    place = choose(homes[..., 0], len(PLACES))
+    place[:, 1] = (place[:, 0] + 1 + choose(homes[:, 1, 0], len(PLACES) - 1)) % len(PLACES)
+    layouts = torch.stack([uniform(seeds, _PLACE + 2 + slot, LAYOUT) for slot in (0, 1)], 1)
+    return place, choose(homes[..., 1], len(TIMES)), layouts
 
 
 def _starts(kinds: Tensor, plot: Tensor, blocks: int) -> Tensor:

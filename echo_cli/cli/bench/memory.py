@@ -3,18 +3,19 @@
 import csv
 import io
 import json as json_text
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from echo_cli.cli.options import Debug
+from echo_cli.cli.options import Debug, Device, Dtype
 from echo_cli.errors import UsageError
+from echo_cli.machine import cores
 from echo_cli.text import plural
 
 if TYPE_CHECKING:
+    from echo_cli.bench.contestants import Contestant
     from echo_cli.bench.memory import Bench
     from echo_cli.bench.results import Report
     from echo_cli.bench.scenarios import Scenario
@@ -25,44 +26,49 @@ _QUICK_SEEDS, _QUICK_BLOCKS = 4, 15
 _QUICK_SCENARIOS = ("long", "chain", "cuts", "recall-1")
 
 
+Scenarios = Annotated[list[str] | None, typer.Option(help="A scenario; may be repeated. Default: all.")]
+Policies = Annotated[list[str] | None, typer.Option(
+    help="A memory, MEMORY:NAME=VALUE, or +SETTING for echo-forcing with a setting beyond the release, or +ONE+OTHER; "
+    "may be repeated. Default: all.")]
+Seeds = Annotated[int | None, typer.Option(
+    min=1, show_default=str(SEEDS), help="The number of stories of each scenario.")]
+FirstSeed = Annotated[int, typer.Option(min=0, help="The first seed; other seeds are other stories.")]
+Long = Annotated[float | None, typer.Option(
+    min=6, metavar="SECONDS", help="Length of the long scene; 18 by default.")]
+Against = Annotated[str, typer.Option(help="The memory that all others are compared with.")]
+Quick = Annotated[bool, typer.Option(
+    "--quick", help="Four seeds of four scenarios, a shorter long scene, no single settings.")]
+Out = Annotated[Path | None, typer.Option(
+    "--out", "-o", metavar="NAME", help="Also write NAME.json, NAME.csv and NAME.html.")]
+Html = Annotated[Path | None, typer.Option(metavar="REPORT.html", help="Write only the page.")]
+Sheets = Annotated[int, typer.Option(min=0, help="The number of seeds that the page shows in pictures.")]
+Detail = Annotated[bool, typer.Option("--detail", help="Also print the figures of every scenario.")]
+JsonInstead = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
+CsvInstead = Annotated[bool, typer.Option("--csv", help="Print one line for each figure instead.")]
+Model = Annotated[str, typer.Option(help="The model: a name, or the folder of its weights.")]
+Jobs = Annotated[int | None, typer.Option(
+    min=1, help="The number of processes; by default one for each core, or one on a GPU.")]
+Together = Annotated[int, typer.Option(min=1, help="Films that one process renders at once.")]
+
+
 def memory(
-    scenario: Annotated[
-        list[str] | None, typer.Option(help="A scenario; may be repeated. Default: all.")
-    ] = None,
-    policy: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A memory, MEMORY:NAME=VALUE, or +SETTING for echo-forcing with a setting beyond the release, or "
-            "+ONE+OTHER; may be repeated. Default: all."
-        ),
-    ] = None,
-    seeds: Annotated[
-        int | None, typer.Option(min=1, show_default=str(SEEDS), help="The number of stories of each scenario.")
-    ] = None,
-    first_seed: Annotated[int, typer.Option(min=0, help="The first seed; other seeds are other stories.")] = 0,
-    long: Annotated[
-        float | None, typer.Option(min=6, metavar="SECONDS", help="Length of the long scene; 18 by default.")
-    ] = None,
-    against: Annotated[str, typer.Option(help="The memory that all others are compared with.")] = "echo-forcing",
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Four seeds of four scenarios, a shorter long scene, no single settings.")
-    ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="NAME", help="Also write NAME.json, NAME.csv and NAME.html."),
-    ] = None,
-    html: Annotated[Path | None, typer.Option(metavar="REPORT.html", help="Write only the page.")] = None,
-    sheets: Annotated[int, typer.Option(min=0, help="The number of seeds that the page shows in pictures.")] = 1,
-    detail: Annotated[bool, typer.Option("--detail", help="Also print the figures of every scenario.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print one line for each figure instead.")] = False,
-    model: Annotated[str, typer.Option(help="The model: a name, or the folder of its weights.")] = "tiny",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="The number of processes; by default one for each core, or one on a GPU.")
-    ] = None,
-    together: Annotated[int, typer.Option(min=1, help="Films that one process renders at once.")] = 10,
+    scenario: Scenarios = None,
+    policy: Policies = None,
+    seeds: Seeds = None,
+    first_seed: FirstSeed = 0,
+    long: Long = None,
+    against: Against = "echo-forcing",
+    quick: Quick = False,
+    out: Out = None,
+    html: Html = None,
+    sheets: Sheets = 1,
+    detail: Detail = False,
+    as_json: JsonInstead = False, as_csv: CsvInstead = False,
+    model: Model = "tiny",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    jobs: Jobs = None,
+    together: Together = 10,
     debug: Debug = False,
 ) -> None:
     """Measure memories side by side: scenarios x memories x seeds.
@@ -71,40 +77,52 @@ def memory(
     bootstrap over seeds. A memory is called better or worse if its films are, seed by seed, with chance ruled out for a
     whole column.
     """
-    from echo_cli.bench.contestants import CONTESTANTS, TOGETHER, contestant
-    from echo_cli.bench.scenarios import SCENARIOS
-    from echo_cli.memory.table import POLICIES
     from echo_cli.models.registry import spec_named
 
+    _check_outputs(as_json, as_csv, html)
+    spec = spec_named(model)
+    scenarios, contestants = _scenarios(scenario, quick, long, spec), _contestants(policy, quick, against)
+    numbers = range(first_seed, first_seed + (seeds or (_QUICK_SEEDS if quick else SEEDS)))
+
+    from echo_cli.bench.memory import Order, measure
+
+    order = Order(model, scenarios, contestants, tuple(numbers), against, device, dtype,
+                  jobs or _processes(device, dtype), together, sheets)
+    bench = measure(order, spec, lambda line: print(line, file=sys.stderr, flush=True))
+    _write(bench, out, html, spec)
+    _answer(bench.report, as_json, as_csv, detail)
+
+
+def _check_outputs(as_json: bool, as_csv: bool, html: Path | None) -> None:
     if as_json and as_csv:
         raise UsageError("--json and --csv ask for different things", "Give one of them at a time.")
     if html is not None and html.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--html: '{html}' does not end in .html", f"Try --html {html.with_suffix('.html')}.")
-    spec = spec_named(model)
-    names = scenario or (_QUICK_SCENARIOS if quick else tuple(SCENARIOS))
-    chosen = tuple(_scenario(name, _QUICK_BLOCKS if quick and long is None else None, long, spec)
-                   for name in dict.fromkeys(names))
-    listed = policy or ((*POLICIES, f"+{TOGETHER}") if quick else tuple(CONTESTANTS))
-    places = {name: place for place, name in enumerate(CONTESTANTS)}
-    contestants = tuple(sorted(map(contestant, dict.fromkeys((*listed, against))),
-                               key=lambda each: places.get(each.name, len(places))))
 
-    from echo_cli.bench.memory import Order, measure
+
+def _scenarios(names: list[str] | None, quick: bool, long: float | None, spec: "ModelSpec") -> "tuple[Scenario, ...]":
+    from echo_cli.bench.scenarios import SCENARIOS
+
+    short = _QUICK_BLOCKS if quick and long is None else None
+    chosen = names or (_QUICK_SCENARIOS if quick else tuple(SCENARIOS))
+    return tuple(_scenario(name, short, long, spec) for name in dict.fromkeys(chosen))
+
+
+def _contestants(policies: list[str] | None, quick: bool, against: str) -> "tuple[Contestant, ...]":
+    """Those that are named, or all, in the order of the table."""
+    from echo_cli.bench.contestants import CONTESTANTS, TOGETHER, contestant
+    from echo_cli.memory.table import POLICIES
+
+    chosen = policies or ((*POLICIES, f"+{TOGETHER}") if quick else tuple(CONTESTANTS))
+    places = {name: place for place, name in enumerate(CONTESTANTS)}
+    return tuple(sorted(map(contestant, dict.fromkeys((*chosen, against))),
+                        key=lambda each: places.get(each.name, len(places))))
+
+
+def _processes(device: str, dtype: str) -> int:
     from echo_cli.runtime import Runtime
 
-    runtime = Runtime.choose(device, dtype)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = seeds or (_QUICK_SEEDS if quick else SEEDS)
-    order = Order(model, chosen, contestants, tuple(range(first_seed, first_seed + count)), against, device, dtype,
-                  jobs or (1 if runtime.device.type == "cuda" else cores), together, sheets)
-    bench = measure(order, spec, lambda line: print(line, file=sys.stderr, flush=True))
-    _write(bench, out, html, spec)
-    if as_json:
-        print(json_text.dumps(bench.report.as_dict(), ensure_ascii=False))
-    elif as_csv:
-        print(_csv(bench.report), end="")
-    else:
-        _print(bench.report, detail)
+    return 1 if Runtime.choose(device, dtype).device.type == "cuda" else cores()
 
 
 def _scenario(name: str, short: int | None, long: float | None, spec: "ModelSpec") -> "Scenario":
@@ -144,6 +162,15 @@ def _csv(report: "Report") -> str:
     lines.writeheader()
     lines.writerows(csv_rows(report))
     return held.getvalue()
+
+
+def _answer(report: "Report", as_json: bool, as_csv: bool, detail: bool) -> None:
+    if as_json:
+        print(json_text.dumps(report.as_dict(), ensure_ascii=False))
+    elif as_csv:
+        print(_csv(report), end="")
+    else:
+        _print(report, detail)
 
 
 def _print(report: "Report", detail: bool) -> None:

@@ -3,13 +3,17 @@
 import json as json_text
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from echo_cli.cli.options import Debug
+from echo_cli.cli.options import Debug, Device, Dtype, Threads
 from echo_cli.errors import Interrupted
+
+if TYPE_CHECKING:
+    from echo_cli.bench.soak import Soak
 
 _EVERY = 10.0  # seconds between lines
 # columns: how often the judges are right
@@ -17,24 +21,25 @@ _RIGHT = (("place", 7), ("time", 6), ("colour", 8), ("shape", 7), ("motion", 8))
 _KEPT = (("contrast", 10), ("sharpness", 11), ("moving", 8))  # and the share of the first hour's value
 
 
+Out = Annotated[Path, typer.Option("--out", "-o", help="Run folder; an existing run is resumed.")]
+Memory = Annotated[str, typer.Option(help="The memory.")]
+Pictures = Annotated[int, typer.Option(min=61, help="Length of the film.")]
+SceneSeconds = Annotated[float, typer.Option(min=4, metavar="SECONDS", help="Length of a scene; six scenes repeat.")]
+Minutes = Annotated[float | None, typer.Option(
+    min=0, metavar="MINUTES", help="Stop after N minutes; run it again to resume.")]
+
+
 def soak(
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="Run folder; an existing run is resumed.")
-    ] = Path("soak"),
-    policy: Annotated[str, typer.Option(help="The memory.")] = "echo-infinity",
-    pictures: Annotated[int, typer.Option(min=61, help="Length of the film.")] = 1_400_000,
-    scene: Annotated[
-        float, typer.Option(min=4, metavar="SECONDS", help="Length of a scene; six scenes repeat.")
-    ] = 600.0,
-    minutes: Annotated[
-        float | None,
-        typer.Option(min=0, metavar="MINUTES", help="Stop after N minutes; run it again to resume."),
-    ] = None,
+    out: Out = Path("soak"),
+    policy: Memory = "echo-infinity",
+    pictures: Pictures = 1_400_000,
+    scene: SceneSeconds = 600.0,
+    minutes: Minutes = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides the film.")] = 0,
     model: Annotated[str, typer.Option(help="The model to render with.")] = "tiny",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default torch's choice.")] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    threads: Threads = None,
     json: Annotated[bool, typer.Option("--json", help="Print the hours as one JSON object.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -54,22 +59,10 @@ def soak(
         torch.set_num_threads(threads)
     runtime = Runtime.choose(device, dtype)
     run = Soak(out, load_backend(model, runtime), runtime, policy, {}, seed, pictures, scene)
-    began = printed = time.monotonic()
-    total, before = len(run.timeline.blocks), run.blocks
-
-    def tell(blocks: int, milliseconds: float) -> None:
-        nonlocal printed
-        if time.monotonic() - printed > _EVERY:
-            printed = time.monotonic()
-            speed = (blocks - before) * run.timeline.geometry.block_pictures / (printed - began)
-            print(
-                f"{blocks / total:6.2%}  block {blocks:,} of {total:,}  {milliseconds:.0f} ms  {speed:.0f} pictures/s",
-                file=sys.stderr,
-                flush=True,
-            )
-
+    began, total = time.monotonic(), len(run.timeline.blocks)
     with Interruption() as asked:
-        run.sit(lambda: asked.by is not None or (minutes is not None and time.monotonic() - began > 60 * minutes), tell)
+        run.sit(lambda: asked.by is not None or (minutes is not None and time.monotonic() - began > 60 * minutes),
+                _progress(run))
     if run.chapters:
         run.sheet()
     _print(run, json)
@@ -78,7 +71,23 @@ def soak(
                           hint="Run the same command again to resume.")
 
 
-def _print(run: Any, json: bool) -> None:
+def _progress(run: "Soak") -> Callable[[int, float], None]:
+    """Says now and then how far the run is: called with blocks made, and the last one's milliseconds."""
+    began = printed = time.monotonic()
+    total, before = len(run.timeline.blocks), run.blocks
+
+    def tell(blocks: int, milliseconds: float) -> None:
+        nonlocal printed
+        if time.monotonic() - printed > _EVERY:
+            printed = time.monotonic()
+            speed = (blocks - before) * run.timeline.geometry.block_pictures / (printed - began)
+            print(f"{blocks / total:6.2%}  block {blocks:,} of {total:,}  {milliseconds:.0f} ms  "
+                  f"{speed:.0f} pictures/s", file=sys.stderr, flush=True)
+
+    return tell
+
+
+def _print(run: "Soak", json: bool) -> None:
     from echo_cli.bench.soak import hours
     from echo_cli.text import or_dash, plural, size
 

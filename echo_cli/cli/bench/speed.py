@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from echo_cli.cli.options import Debug, Device, Dtype, Json
+from echo_cli.cli.options import Debug, Device, Dtype, Json, Threads
 from echo_cli.render.request import picture_size
 from echo_cli.text import or_dash, plural, size
 
@@ -22,7 +22,6 @@ Policies = Annotated[
     list[str] | None, typer.Option(help="A memory; may be repeated. Default: window and echo-forcing.")]
 Blocks = Annotated[int, typer.Option(min=1, help="Blocks to time, after the window is full.")]
 Warmup = Annotated[int, typer.Option(min=0, help="Blocks to run before timing.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; by default torch's choice.")]
 Window = Annotated[int | None, typer.Option(min=4, help="Frames that attention sees; by default the model's own.")]
 Decode = Annotated[bool | None, typer.Option(
     "--decode/--no-decode", help="Time the codec too; by default only for tiny.", show_default=False)]
@@ -33,20 +32,17 @@ FilmSeconds = Annotated[float, typer.Option(
 
 def speed(
     spec: Spec = "tiny",
-    layers: Layers = None,
-    size: Size = None,
+    layers: Layers = None, size: Size = None,
     policy: Policies = None,
     blocks: Blocks = 20,
     warmup: Warmup = 2,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
+    device: Device = "auto", dtype: Dtype = "auto",
     threads: Threads = None,
     window: Window = None,
     compiled: Compiled = None,
     decode: Decode = None,
     film: FilmSeconds = 10,
-    json: Json = False,
-    debug: Debug = False,
+    json: Json = False, debug: Debug = False,
 ) -> None:
     """Show where a block's time goes: linear layers, attention, memory, the rest; then decoding, encoding, whole films.
 
@@ -66,10 +62,10 @@ def speed(
         torch.set_num_threads(threads)
     runtime, sizes = Runtime.choose(device, dtype), spec_named(spec)
     names = tuple(POLICIES.own) if policy == ["all"] else tuple(policy or ("window", "echo-forcing"))
-    report = measure(sizes, runtime, Wish(
-        names, spec, layers, picture_size(size) if size else None, window, blocks, warmup,
-        runtime.device.type == "cuda" if compiled is None else compiled,
-        sizes.name == TINY.name if decode is None else decode, film))
+    compiled = runtime.device.type == "cuda" if compiled is None else compiled
+    decode = sizes.name == TINY.name if decode is None else decode
+    report = measure(sizes, runtime, Wish(names, spec, layers, picture_size(size) if size else None, window, blocks,
+                                          warmup, compiled, decode, film))
     if json:
         print(json_text.dumps(report.as_dict()))
     else:

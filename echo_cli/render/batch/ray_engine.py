@@ -18,6 +18,7 @@ from typing import Any
 
 from echo_cli import __version__
 from echo_cli.errors import EchoError, Interrupted, MissingError, OutOfMemory, UsageError
+from echo_cli.machine import cores
 from echo_cli.render.batch.attempts import make_film
 from echo_cli.render.batch.local import by_model
 from echo_cli.render.batch.outcome import Film, Outcome, Status, failed, left
@@ -238,7 +239,7 @@ def _cluster(ray: ModuleType, address: str | None) -> Iterator[None]:
         yield
         return
     address = address or os.environ.get("RAY_ADDRESS") or "local"
-    own = {"num_cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    own = {"num_cpus": cores(),
            "object_store_memory": OBJECTS, "include_dashboard": False} if address == "local" else {}
     try:
         _knock(address)
