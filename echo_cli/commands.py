@@ -1,17 +1,17 @@
 """The commands by name, where each lives and what it does in a line. Imports nothing, so that `echo` stays quick."""
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "generate": ("echo_cli.cli.generate:generate", "Make the film of a storyboard."),
-    "batch": ("echo_cli.cli.batch:batch", "Make the films of many storyboards."),
+    "generate": ("echo_cli.cli.generate:generate", "Render the film of a storyboard."),
+    "batch": ("echo_cli.cli.batch:batch", "Render the films of many storyboards."),
     "validate": ("echo_cli.cli.validate:validate", "Check storyboards and show their timeline, without a model."),
     "inspect-cache": ("echo_cli.cli.inspect_cache:inspect_cache", "Show what the memory held, block by block."),
-    "import": ("echo_cli.cli.import_:import_", "Make storyboards from files of other tools."),
+    "import": ("echo_cli.cli.import_:import_", "Convert files of other tools to storyboards."),
     "export": ("echo_cli.cli.export:export", "Write a film's timeline for other tools."),
-    "models": ("echo_cli.cli.models:models", "List, describe, check, convert and fetch models."),
+    "models": ("echo_cli.cli.models:models", "List, describe, check, convert and download models."),
     "train": ("echo_cli.cli.train:train", "Train the embedded model from nothing, reproducibly."),
-    "bench": ("echo_cli.cli.bench.commands:bench", "Measure what memory costs, policies side by side."),
-    "doctor": ("echo_cli.cli.doctor:doctor", "Say what this machine can run, and what it lacks."),
-    "shell-init": ("echo_cli.cli.shell_init:shell_init", "Print what makes a shell's echo reach this tool."),
+    "bench": ("echo_cli.cli.bench.commands:bench", "Measure memory and speed, side by side."),
+    "doctor": ("echo_cli.cli.doctor:doctor", "Show what this machine can run, and what is missing."),
+    "shell-init": ("echo_cli.cli.shell_init:shell_init", "Print a function that makes echo reach this tool."),
 }
 
 # First words that are not commands, yet ours when the tool is called as `echo`.

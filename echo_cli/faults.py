@@ -24,7 +24,7 @@ def known(error: BaseException) -> EchoError | None:
     torch = sys.modules.get("torch")
     if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
         return OutOfMemory(f"out of memory: {error}".rstrip(": "),
-                           hint="Lower the size, the memory's window, or take a smaller dtype.")
+                           hint="Use a smaller --size, memory window or --dtype.")
     return None
 
 
@@ -35,8 +35,8 @@ def details(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))
 
 
-def write_log(told: str, arguments: list[str]) -> str:
-    """Puts the details of a fault into a file; where it is, as a hint."""
+def write_log(traceback: str, arguments: list[str]) -> str:
+    """Writes the details of an internal error to a file; the hint that names it."""
     import platform
     import tempfile
 
@@ -44,7 +44,7 @@ def write_log(told: str, arguments: list[str]) -> str:
         with tempfile.NamedTemporaryFile("w", prefix="echo-cli-", suffix=".log", delete=False, encoding="utf-8",
                                          errors="backslashreplace") as log:
             log.write(f"echo-cli {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
-                      f"{arguments!r}\n\n{told}")
+                      f"{arguments!r}\n\n{traceback}")
     except OSError as trouble:
-        return f"This is a fault of ours. No log could be written ({trouble}); --debug shows the details."
-    return f"This is a fault of ours: please report it with the log {log.name}"
+        return f"This is an internal error. No log could be written ({trouble}); use --debug to see the details."
+    return f"This is an internal error. Please report it with the log {log.name}."

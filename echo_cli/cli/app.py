@@ -67,7 +67,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: half the time, and readable in a log
     name=NAME,
     help="Turns a storyboard of timed prompts into one long video, and shows what its memory did on the way.",
-    epilog=f"{NAME} COMMAND --help tells more of a command. Exit codes: 0 done, 1 a fault of ours, 2 wrong input, "
+    epilog=f"{NAME} COMMAND --help describes a command. Exit codes: 0 done, 1 internal error, 2 wrong input, "
            "3 the machine lacks something, 4 out of memory, 5 output not written, 75 interrupted, "
            "141 nobody read the output to its end.",
     context_settings=LOOK,

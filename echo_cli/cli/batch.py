@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @takes(BatchRequest, Answer)
 def batch(request: BatchRequest, answer: Answer) -> int:
-    """Make the films of many storyboards with one loaded model.
+    """Render the films of many storyboards with one loaded model.
 
     Films that are done are skipped, interrupted ones are resumed, and one that cannot be made does not stop the rest.
     The exit code is 0 when all are done, otherwise that of the failure a farm should answer first: 75, 5, 3, 4, 1, 2.

@@ -30,7 +30,7 @@ class Rehearsal(Options):
 
 @takes(Request, Rehearsal, Answer)
 def generate(request: Request, rehearsal: Rehearsal, answer: Answer) -> None:
-    """Make the film of a storyboard: OUT.mp4, and beside it OUT.trace.json and OUT.manifest.json.
+    """Render the film of a storyboard: OUT.mp4, and beside it OUT.trace.json and OUT.manifest.json.
 
     A film whose manifest matches the same storyboard, weights and settings is skipped. Any other film of that name is
     never overwritten without --force. An interrupted film is resumed when it is asked for with the same settings.

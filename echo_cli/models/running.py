@@ -5,7 +5,7 @@ from enum import StrEnum
 
 
 class Pictures(StrEnum):
-    """Who makes pictures of latents."""
+    """Which decoder turns latents into pictures."""
 
     FULL = "full"
     FAST = "fast"

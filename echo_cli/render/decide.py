@@ -53,7 +53,7 @@ def needed(job: Job, weights: Weights, tell: Callable[[str], None] = lambda text
 
 
 def begun(work: Work, job: Job, identity: Identity) -> Checkpoint | None:
-    """What an interrupted run of this very film left, if it may be resumed; a UsageError if what is there is of another
+    """What an interrupted run of the same film left, if it may be resumed; a UsageError if what is there is of another
     film, or not whole."""
     left = work.read() if job.request.resume else None
     if left:

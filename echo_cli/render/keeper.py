@@ -91,8 +91,8 @@ class Sitting:
         return False
 
     def keep(self, result: BlockResult, decoder: Nest, trace: Trace, times: Times, wait: bool = False) -> None:
-        """Write a checkpoint: everything up to this block is made and written. The film goes on meanwhile, unless it
-        shall wait, or the state is too large to be held twice."""
+        """Write a checkpoint: everything up to this block is made and written. Rendering continues meanwhile, unless it
+        is told to wait, or the state is too large to be held twice."""
 
     def settle(self) -> None:
         """The last checkpoint is written, or an error says why not."""
@@ -160,10 +160,10 @@ class Keeper(Sitting):
                     self.work.discard()
                 elif isinstance(error, EchoError):
                     kept = (
-                        f"what was made up to {last.told} is kept in {self.work.folder.name}, "
-                        "and the same command goes on from there"
+                        f"Everything up to {last.told} is kept in {self.work.folder.name}. "
+                        "Run the same command again to resume."
                     )
-                    error.hint = f"{error.hint}; {kept}" if error.hint else kept
+                    error.hint = f"{error.hint} {kept}" if error.hint else kept
 
     @property
     def begun(self) -> Begun | None:
@@ -276,15 +276,15 @@ class Keeper(Sitting):
         self.work.check(left, self._identity, {name: here[name] for name in ("device", "dtype", "torch", "compiled")})
         stored = Stored(left.state["bytes"], left.state["sha256"], left.state["nest"])
         self._state = read_state(self.work.folder / left.state["file"], stored)
-        # sums are taken apart by threads: their bits depend on it
+        # threads split sums, so their bits depend on the number of threads
         if (threads := left.machine["threads"]) != here["threads"]:
             stack.callback(torch.set_num_threads, here["threads"])
             torch.set_num_threads(threads)
-        message = f"{self.work.film}: going on after {left.told}"
+        message = f"{self.work.film}: resuming after {left.told}"
         if left.machine["processor"] != here["processor"]:
             message += (
-                f"; begun on {left.machine['processor']}, and this is {here['processor']}: from here on, pictures may "
-                "differ in their last bits"
+                f"; it was begun on {left.machine['processor']}, and this is {here['processor']}: from here on, "
+                "pictures may differ in their last bits"
             )
         self._tell(message)
 

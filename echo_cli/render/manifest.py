@@ -84,7 +84,7 @@ def standing(outputs: Outputs, identity: Identity, begun: bool = False) -> Stand
     files = {what: outputs.film.existing() if what == "film" else [path.with_name(output["name"])]
              for what, output in found["outputs"].items()}
     whole = all(_bytes(files[what]) == output.get("bytes") for what, output in found["outputs"].items())
-    return Standing.DONE if whole else Standing.FREE  # what is left of the very same film may be made again
+    return Standing.DONE if whole else Standing.FREE  # the rest of the same film may be overwritten
 
 
 def _left_unfinished(outputs: Outputs, identity: Identity) -> bool:

@@ -99,7 +99,7 @@ class Pace:
 
 
 class Progress:
-    """Told of every step; as a context it ends its last line, and tells of a failure if there was one. Says nothing
+    """Called at every step; as a context it ends its last line, and reports a failure if there was one. Says nothing
     itself."""
 
     def __init__(self) -> None:

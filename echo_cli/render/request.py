@@ -93,7 +93,7 @@ class PictureOptions(Options):
         help="auto, float32, bfloat16 or float16.", panel=Panel.MACHINE, metavar="NAME", read=_dtype,
         decides=Decides.FILM)] = "auto"
     decoder: Annotated[Literal["full", "fast"], Option(
-        help="Decoder of a large model: its own codec, or a light one whose weights lie beside it.",
+        help="Decoder of a large model: its own codec, or a light one whose weights are beside it.",
         panel=Panel.MACHINE, decides=Decides.FILM_IF_CHANGED)] = "full"
     fast: Annotated[bool, Option(
         help="Compute a large model's linear layers in 8 bits; `bench fast` measures the effect.",
@@ -153,7 +153,7 @@ class FilmOptions(PictureOptions):
         help="Time between checkpoints of an unfinished film; 0: only when a signal stops it.",
         panel=Panel.INTERRUPTION, metavar="SECONDS", least=0, unset="60")] = None
     wait: Annotated[float, Option(
-        help="How long to wait while another process renders the same film, before exit code 75 says to come again.",
+        help="How long to wait while another process renders the same film, before giving up with exit code 75.",
         panel=Panel.INTERRUPTION, metavar="SECONDS", least=0)] = 0.0
     grace: Annotated[float, Option(
         help="How long to wait for the current block after a signal.", panel=Panel.INTERRUPTION, metavar="SECONDS",
@@ -165,7 +165,7 @@ class FilmOptions(PictureOptions):
     quiet: Annotated[bool, Option(
         help="Print nothing but errors.", panel=Panel.REPORTING, flags=("-q", "--quiet"), planned=False)] = False
     verbose: Annotated[bool, Option(
-        help="Also report how films are made, where the time goes, and which are skipped.", panel=Panel.REPORTING,
+        help="Also report how films are rendered, where the time goes, and which are skipped.", panel=Panel.REPORTING,
         flags=("-v", "--verbose"), planned=False)] = False
 
     @property

@@ -57,7 +57,7 @@ class Work:
     """A film's folder for work in progress, and its lock."""
 
     def __init__(self, outputs: Outputs) -> None:
-        assert outputs.base is not None, "a film on standard output leaves nothing to go on from"
+        assert outputs.base is not None, "a film on standard output leaves nothing to resume from"
         self.film = outputs.film.path
         self.folder = fitted(outputs.base, ".resume")
         self.lock = fitted(outputs.base, ".lock")
@@ -113,7 +113,7 @@ class Work:
             )
 
     def discard(self) -> None:
-        """Nothing to go on from is left."""
+        """Removes everything that a run could resume from."""
         with told_as_output(self.film):
             if self.folder.is_symlink() or self.folder.is_file():
                 self.folder.unlink()

@@ -98,7 +98,7 @@ class Session:
         yield from blocks(job, loaded.backend, loaded.runtime)
 
     def load(self, job: Job, progress: Progress) -> Loaded:
-        """The job's model, loaded anew only for another model, or for pictures that it was given no room for."""
+        """The job's model, loaded again only for another model, or for larger pictures than it has room for."""
         if self._given:
             return self._given
         request, pixels = job.request, job.size[0] * job.size[1]

@@ -80,7 +80,7 @@ class Interruption:
             return
         self._tell(
             f"{signal.Signals(came).name}: stopping after this block, within {self._grace:g} seconds; "
-            "once more stops at once"
+            "a second signal stops at once"
         )
         if self._next(self._grace) is None and not self._over.is_set():
             self._late = True

@@ -49,7 +49,7 @@ class Kind(StrEnum):
 
     @property
     def continues(self) -> bool:
-        """Whether the scene goes on from the one before it."""
+        """Whether the scene continues the one before it."""
         return self.carries is Carries.CHAIN
 
     @property
@@ -121,7 +121,7 @@ class Geometry:
     fps: float = 16.0
 
     def pictures(self, frames: int) -> int:
-        """Pictures that the first `frames` latent frames decode to: the very first frame is one picture alone."""
+        """Pictures that the first `frames` latent frames decode to: the first frame is one picture alone."""
         return 0 if frames <= 0 else 1 + (frames - 1) * self.frame_pictures
 
     @property

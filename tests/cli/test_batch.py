@@ -313,7 +313,7 @@ def test_a_signal_ends_the_film_at_a_block_leaves_the_rest_and_the_next_run_goes
     threading.Thread(target=stop, daemon=True).start()
     code, lines, err = batch("night", capsys=capsys)
     assert code == 75 and by_status(lines) == {"made": ["a.yaml"], "interrupted": ["b.yaml"], "left": ["c.yaml"]}
-    assert lines[1]["exit_code"] == 75 and lines[2]["exit_code"] is None and "the same command goes on" in err
+    assert lines[1]["exit_code"] == 75 and lines[2]["exit_code"] is None and "the same command again" in err
     code, lines, _ = batch("night", capsys=capsys)
     assert (
         code == 0

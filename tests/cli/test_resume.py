@@ -61,10 +61,10 @@ def test_the_same_command_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     stop(monkeypatch, 3)
     assert generate("-o", "film") == 75
     err = capsys.readouterr().err
-    assert re.search(r"SIGTERM: stopping after this block, within 25 seconds; once more stops at once", err)
+    assert re.search(r"SIGTERM: stopping after this block, within 25 seconds; a second signal stops at once", err)
     assert re.search(r"stopped by SIGTERM after block [45] of 6; kept [\d.]+ [kM]B in film.resume "
                      r"\(never more than [\d.]+ MB\)", err)
-    assert "hint: what was made up to block" in err and "the same command goes on from there" in err
+    assert "hint: Everything up to block" in err and "Run the same command again to resume." in err
     assert (
         names() >= {"film.resume", "film.trace.json.partial"}
         and "film.lock" not in names()
@@ -74,7 +74,7 @@ def test_the_same_command_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert re.search(r"interrupted after block [45] of 6: will be resumed from there", capsys.readouterr().out)
     assert generate("-o", "film", "--json") == 0
     out, err = capsys.readouterr()
-    assert json.loads(out)["sittings"] == 2 and re.search(r"film.mp4: going on after block [45] of 6", err)
+    assert json.loads(out)["sittings"] == 2 and re.search(r"film.mp4: resuming after block [45] of 6", err)
     assert sha256(Path("film.mp4")) == sha256(Path("whole.mp4"))
     assert {name.replace("whole", "film") for name in names()} == {name for name in names() if name.startswith("film")}
 
@@ -198,7 +198,7 @@ def test_a_log_begins_with_version_machine_and_settings(monkeypatch: pytest.Monk
     assert told[2].startswith("command: [") and "film: film.mp4" in told and "seed: 5" in told
     assert any(line.startswith("memory: {'policy': 'echo-forcing'") for line in told)
     assert any(line.startswith("ended with exit code 75: stopped by SIGTERM") for line in told)
-    assert any(line.startswith("film.mp4: going on after block") for line in told)
+    assert any(line.startswith("film.mp4: resuming after block") for line in told)
     assert any(line.startswith("Progress: 100.0% | block 6/6") for line in told)
     assert sum(line.startswith("echo-cli ") for line in told) == 2
     assert "Traceback" not in Path("logs/film.log").read_text()

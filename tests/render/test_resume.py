@@ -131,7 +131,7 @@ def test_a_film_that_was_stopped_three_times_is_the_film(tmp_path: Path, choices
         assert re.search(
             rf"after block {block} of 6; kept [1-9][\d.]* kB in .*film.resume \(never more than", error.message
         )
-        assert "the same command goes on" in error.hint
+        assert "the same command again" in error.hint
         assert (
             files(place) >= {"film.resume/checkpoint.json", "film.trace.json.partial"}
             and not (place / "film.mp4").exists()
@@ -139,7 +139,7 @@ def test_a_film_that_was_stopped_three_times_is_the_film(tmp_path: Path, choices
     done = made(job(place, **choices), keeping)
     assert done.outputs["film"].sha256 == made(job(whole, **choices)).outputs["film"].sha256
     assert done.sittings == 4 and done.pictures == 66 and files(place) == files(whole)
-    assert told == [f"{place / 'film.mp4'}: going on after block {block} of 6" for block in (2, 4, 6)]
+    assert told == [f"{place / 'film.mp4'}: resuming after block {block} of 6" for block in (2, 4, 6)]
     trace, other = (read_trace(each / "film.trace.json") for each in (place, whole))
     trace.check()
     assert trace.totals.blocks == 6 and trace.totals.scenes == 3 and len(trace) == 6
@@ -182,10 +182,10 @@ def test_it_is_kept_as_often_as_asked(tmp_path: Path, unstruck: str, waiting: No
     assert done.kept.checkpoints == 6 and 0 < done.kept.bytes <= done.kept.bound and done.kept.seconds > 0
     (place / "film.mp4").unlink()
     for block in (1, 2, 3):
-        error = failed(job(place), 2, OutputError("the disk is full", "free some space"), Keeping(every=1e-9))
+        error = failed(job(place), 2, OutputError("the disk is full", "Free some space."), Keeping(every=1e-9))
         assert error.hint == (
-            f"free some space; what was made up to block {block} of 6 is kept in film.resume, and the same "
-            "command goes on from there"
+            f"Free some space. Everything up to block {block} of 6 is kept in film.resume. "
+            "Run the same command again to resume."
         )
         assert len(list(place.glob("film.resume/state-*"))) == 1
     assert made(job(place)).outputs["film"].sha256 == unstruck
@@ -203,8 +203,8 @@ def test_out_of_memory_tells_what_to_lower_and_what_is_kept(tmp_path: Path, wait
 
 
 def test_before_anything_is_kept_a_failure_leaves_the_trace_alone(tmp_path: Path) -> None:
-    error = failed(job(folder(tmp_path)), 3, OutputError("the disk is full", "free some space"), NEVER)
-    assert error.hint == "free some space" and files(folder(tmp_path)) == {"film.trace.json.partial"}
+    error = failed(job(folder(tmp_path)), 3, OutputError("the disk is full", "Free some space."), NEVER)
+    assert error.hint == "Free some space." and files(folder(tmp_path)) == {"film.trace.json.partial"}
 
 
 def test_what_is_noted_stays_also_when_a_second_signal_stops_at_once(
@@ -234,7 +234,7 @@ def test_a_checkpoint_is_bounded(tmp_path: Path, waiting: None) -> None:
 
 def test_a_note_that_cannot_be_written_meanwhile_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
-        raise OutputError("the disk is full", "free some space")
+        raise OutputError("the disk is full", "Free some space.")
 
     monkeypatch.setattr("echo_cli.render.keeper.write_state", full)
     with pytest.raises(OutputError, match="the disk is full"):
@@ -246,7 +246,7 @@ def test_a_note_that_cannot_be_written_while_the_film_waits_ends_the_run_too(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waiting: None) -> None:
     """With what was kept before it, and without waiting for anything that never comes."""
     def full(*_: object) -> None:
-        raise OutputError("the disk is full", "free some space")
+        raise OutputError("the disk is full", "Free some space.")
 
     def fill() -> None:
         monkeypatch.setattr("echo_cli.render.keeper.write_state", full)

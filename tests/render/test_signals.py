@@ -54,7 +54,7 @@ def test_what_a_signal_will_do_is_told_at_once(capsys: pytest.CaptureFixture[str
             if told:
                 break
             time.sleep(0.01)
-    assert told == ["SIGUSR1: stopping after this block, within 7 seconds; once more stops at once"]
+    assert told == ["SIGUSR1: stopping after this block, within 7 seconds; a second signal stops at once"]
     assert capsys.readouterr() == ("", "")
 
 

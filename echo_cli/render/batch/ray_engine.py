@@ -89,7 +89,7 @@ def make_films(films: Sequence[Film], batch: BatchRequest, tally: Tally,
         raise UsageError(
             f"--device {batch.device}: with --engine ray, Ray says which GPU an actor has", "Use --device cuda."
         )
-    # Ray tells of losses on standard output, which is for results
+    # Ray reports losses on standard output, which is for results
     with redirect_stdout(sys.stderr), _cluster(ray, batch.address):
         room, needs = _room(ray, batch)
         crew = _Crew(ray, batch.retries, needs)
