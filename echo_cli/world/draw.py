@@ -6,24 +6,43 @@ layers; what a meadow looks like is decided in `places`, where the subject stand
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 HEIGHT, WIDTH = 128, 192
 DEPTHS = 4  # sky, far, middle, near: what a pixel of a place belongs to
 
 
-def coverage(distance: Tensor) -> Tensor:
-    """Distance in pixels, negative inside, to the share of the pixel that is inside."""
-    return (0.5 - distance).clamp(0, 1)
+def coverage(distance: Tensor, detail: int = 1) -> Tensor:
+    """Distance in pixels, negative inside, to the share of each dot that is inside; `detail` dots to a pixel's side."""
+    return (0.5 - distance * detail).clamp(0, 1)
+
+
+def reduced(pictures: Tensor, detail: int) -> Tensor:
+    """Pictures [..., y, x] of `detail` dots to a pixel's side, at one dot a pixel."""
+    if detail == 1:
+        return pictures
+    return F.avg_pool2d(pictures.flatten(0, -4), detail).unflatten(0, pictures.shape[:-3])
 
 
 class Canvas:
-    """A batch of pictures being painted from far to near. `colour` and `depth` are changed by every `paint`."""
+    """A batch of pictures being painted from far to near. `colour` and `depth` are changed by every `paint`.
 
-    def __init__(self, batch: int, width: int, device: torch.device) -> None:
-        self.x = torch.arange(width, device=device) + 0.5  # [x]
-        self.y = (torch.arange(HEIGHT, device=device) + 0.5)[:, None]  # [y, 1]
-        self.colour = torch.zeros(batch, 3, HEIGHT, width, device=device)
-        self.depth = torch.zeros(batch, HEIGHT, width, device=device)
+    All measures are in pixels of the world, of which the canvas has `detail` dots to a side.
+    """
+
+    def __init__(self, batch: int, width: int, device: torch.device, detail: int = 1) -> None:
+        self.detail = detail
+        self.x = (torch.arange(width * detail, device=device) + 0.5) / detail  # [x]
+        self.y = ((torch.arange(HEIGHT * detail, device=device) + 0.5) / detail)[:, None]  # [y, 1]
+        self.colour = torch.zeros(batch, 3, HEIGHT * detail, width * detail, device=device)
+        self.depth = torch.zeros(batch, HEIGHT * detail, width * detail, device=device)
+
+    def coverage(self, distance: Tensor) -> Tensor:
+        return coverage(distance, self.detail)
+
+    def slope(self, ridge: Tensor) -> Tensor:
+        """How steeply a skyline falls from each column to the next."""
+        return torch.gradient(ridge, spacing=1 / self.detail, dim=-1)[0]
 
     def paint(self, alpha: Tensor, colour: Tensor, depth: int | None = None) -> None:
         """Alpha [n, y, x]; colour [n, 3], or [n, 3, y|1, x|1]. Depth None leaves the pixels' layer (light, shade)."""
@@ -35,11 +54,11 @@ class Canvas:
 
     def below(self, ridge: Tensor) -> Tensor:
         """All that lies under a skyline given by its height in pixels from the top, for each column: [n, x]."""
-        slope = torch.gradient(ridge, dim=-1)[0]
-        return coverage((ridge[:, None] - self.y) / (1 + slope * slope).sqrt()[:, None])
+        slope = self.slope(ridge)
+        return self.coverage((ridge[:, None] - self.y) / (1 + slope * slope).sqrt()[:, None])
 
     def disc(self, cx: Tensor, cy: Tensor, radius: Tensor) -> Tensor:
-        return coverage(self.distance(cx, cy) - radius[:, None, None])
+        return self.coverage(self.distance(cx, cy) - radius[:, None, None])
 
     def distance(self, cx: Tensor, cy: Tensor) -> Tensor:
         return torch.hypot(self.x - cx[:, None, None], self.y - cy[:, None, None])
@@ -49,14 +68,14 @@ class Canvas:
         far = torch.hypot(
             (self.x - cx[:, None, None]) / rx[:, None, None], (self.y - cy[:, None, None]) / ry[:, None, None]
         )
-        return coverage((far - 1) * torch.minimum(rx, ry)[:, None, None])
+        return self.coverage((far - 1) * torch.minimum(rx, ry)[:, None, None])
 
     def stroke(self, ax: Tensor, ay: Tensor, bx: Tensor, by: Tensor, radius: Tensor) -> Tensor:
         """A thick line with round ends."""
         ax, ay, dx, dy = (v[:, None, None] for v in (ax, ay, bx - ax, by - ay))
         px, py = self.x - ax, self.y - ay
         along = ((px * dx + py * dy) / (dx * dx + dy * dy).clamp_min(1e-6)).clamp(0, 1)
-        return coverage(torch.hypot(px - along * dx, py - along * dy) - radius[:, None, None])
+        return self.coverage(torch.hypot(px - along * dx, py - along * dy) - radius[:, None, None])
 
 
 def waves(x: Tensor, chance: Tensor, base: Tensor, height: float, length: float) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from echo_cli.world.dice import between
-from echo_cli.world.draw import HEIGHT, Canvas, coverage, stairs, tents, waves
+from echo_cli.world.draw import HEIGHT, Canvas, stairs, tents, waves
 
 LAYOUT = 64  # random numbers that decide one place
 
@@ -28,8 +28,8 @@ _LAMP = ((1.00, 0.98, 0.82), (1.00, 0.90, 0.58), (0.93, 0.94, 0.88))  # sun, low
 class _Scene(Canvas):
     """A canvas with its layout numbers and its hour: `chance` [n, LAYOUT], `time` [n]."""
 
-    def __init__(self, chance: Tensor, time: Tensor, width: int) -> None:
-        super().__init__(len(chance), width, chance.device)
+    def __init__(self, chance: Tensor, time: Tensor, width: int, detail: int) -> None:
+        super().__init__(len(chance), width, chance.device, detail)
         self.width, self.chance, self.time = width, chance, time
 
     def pick(self, table: tuple) -> Tensor:
@@ -79,7 +79,7 @@ class _Scene(Canvas):
 
     def at(self, ridge: Tensor, x: Tensor) -> Tensor:
         """The height of a skyline at a column: [n]."""
-        return ridge.gather(1, x.long().clamp(0, self.width - 1)[:, None])[:, 0]
+        return ridge.gather(1, (x * self.detail).long().clamp(0, ridge.shape[1] - 1)[:, None])[:, 0]
 
     def row_of_pines(self, number: int, base: Tensor, height: float, half: float) -> Tensor:
         """The skyline of a dense row of pointed trees. Uses 12 numbers."""
@@ -124,8 +124,8 @@ def city(scene: _Scene) -> None:
         shade = torch.where((heights * 0.37) % 1 > 0.5, 1.0, 0.86)[:, None, None, :]  # neighbours differ in tone
         scene.paint(walls, scene.lit(0.47, 0.51, 0.60, haze)[:, :, None, None] * shade, depth)
         if depth == 2:
-            column = coverage(((inside % 13) - 6.5).abs() - 3)[:, None]
-            row = coverage(((scene.y - heights[:, None]) % 14 - 8).abs() - 3.5) * (scene.y > heights[:, None] + 3)
+            column = scene.coverage(((inside % 13) - 6.5).abs() - 3)[:, None]
+            row = scene.coverage(((scene.y - heights[:, None]) % 14 - 8).abs() - 3.5) * (scene.y > heights[:, None] + 3)
             glass = scene.pick(((0.70, 0.82, 0.92), (1.0, 0.80, 0.52), (0.98, 0.83, 0.45)))
             scene.paint(walls * column * row * 0.8, glass, depth)
     kerb = torch.full_like(scene.colour[:, 0, 0], 94.0)
@@ -150,7 +150,7 @@ def desert(scene: _Scene) -> None:
         (16, 82, 88, 6, 210, (0.97, 0.82, 0.55), (0.86, 0.67, 0.41), 2),
     ):
         ridge = waves(x, scene.chance[:, number : number + 3], scene.vary(number + 3, low, high), height, length)
-        slope = torch.gradient(ridge, dim=-1)[0]
+        slope = scene.slope(ridge)
         side = torch.sigmoid(slope * 12)[:, None, None, :]  # the lee side of a dune lies in shade
         lit, dark = scene.lit(*day, 0.1)[:, :, None, None], scene.lit(*shadow, 0.1)[:, :, None, None]
         scene.paint(scene.below(ridge), lit.lerp(dark, side), depth)
@@ -244,14 +244,16 @@ def forest(scene: _Scene) -> None:
 PAINTERS: tuple[Callable[[_Scene], None], ...] = (meadow, city, desert, beach, mountains, forest)
 
 
-def paint_places(place: Tensor, time: Tensor, chance: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """Panoramas [n, 3, HEIGHT, width] and their depth layers [n, HEIGHT, width] for places [n] at times [n]."""
-    panoramas = chance.new_empty(len(place), 3, HEIGHT, width)
-    depths = chance.new_empty(len(place), HEIGHT, width)
+def paint_places(
+    place: Tensor, time: Tensor, chance: Tensor, width: int, detail: int = 1
+) -> tuple[Tensor, Tensor]:
+    """Panoramas [n, 3, y, x] and their depth layers [n, y, x] for places [n] at times [n]; `detail` dots to a pixel."""
+    panoramas = chance.new_empty(len(place), 3, HEIGHT * detail, width * detail)
+    depths = chance.new_empty(len(place), HEIGHT * detail, width * detail)
     for number, paint in enumerate(PAINTERS):
         chosen = (place == number).nonzero()[:, 0]
         if len(chosen):
-            scene = _Scene(chance[chosen], time[chosen], width)
+            scene = _Scene(chance[chosen], time[chosen], width, detail)
             paint(scene)
             panoramas[chosen], depths[chosen] = scene.colour, scene.depth
     return panoramas, depths

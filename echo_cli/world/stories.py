@@ -85,15 +85,17 @@ class Truth:
 
 @dataclass(frozen=True)
 class Stories:
-    """A batch of stories of one length. `prompts` holds for each story (first latent frame, prompt), in order."""
+    """A batch of stories of one length. `prompts` holds for each story (first latent frame, prompt), in order; pictures
+    have `detail` dots to each side of a pixel."""
 
     seeds: list[int]
     kinds: list[StoryKind]
     latent_frames: int
     prompts: list[list[tuple[int, str]]]
     truth: Truth
-    panoramas: Tensor  # [story, slot, 3, HEIGHT, WIDTH + PAN] each place of a story without its subject
+    panoramas: Tensor  # [story, slot, 3, HEIGHT, WIDTH + PAN] in pixels: each place of a story without its subject
     layouts: Tensor  # [story, slot, LAYOUT] the numbers that decided it
+    detail: int = 1
 
     @property
     def pictures(self) -> Tensor:
@@ -103,9 +105,10 @@ class Stories:
     def backgrounds(self, first: int, last: int) -> Tensor:
         """Latent frames `first` to `last` without subjects."""
         frames, pictures = self._window(first, last)
-        slots, pans = self.truth.slot[:, frames].tolist(), self.truth.pan[:, pictures].tolist()
+        slots, pans = self.truth.slot[:, frames].tolist(), (self.truth.pan[:, pictures] * self.detail).tolist()
+        width = WIDTH * self.detail
         # One copy of views: gathering by index reads these rows several times slower.
-        views = [self.panoramas[story, slot, :, :, pan : pan + WIDTH]
+        views = [self.panoramas[story, slot, :, :, pan : pan + width]
                  for story in range(len(self.seeds)) for slot, pan in zip(slots[story], pans[story], strict=True)]
         return torch.stack(views).unflatten(0, (len(self.seeds), -1))
 
@@ -114,11 +117,13 @@ class Stories:
         frames, pictures = self._window(first, last)
         drawn = self.backgrounds(first, last)
         truth = self.truth
-        for story in range(len(self.seeds)):  # one story's patches at a time stay in the processor's cache
-            draw_subject(
-                drawn[story], truth.shape[story, frames], truth.colour[story, frames], truth.time[story, frames],
-                truth.radius[story, pictures], truth.centre[story, pictures], truth.ground[story, pictures],
-            )
+        said = (truth.shape[:, frames], truth.colour[:, frames], truth.time[:, frames],
+                truth.radius[:, pictures], truth.centre[:, pictures], truth.ground[:, pictures])
+        if drawn.device.type == "cpu":  # one story's patches at a time stay in the processor's cache
+            for story, each in enumerate(zip(drawn, *said, strict=True)):
+                draw_subject(*each, self.detail)
+        else:
+            draw_subject(drawn.flatten(0, 1), *(part.flatten(0, 1) for part in said), self.detail)
         return drawn
 
     def _window(self, first: int, last: int) -> tuple[Tensor, slice]:
@@ -131,9 +136,10 @@ class Stories:
 
 
 def sample_stories(
-    seeds: Tensor | list[int], latent_frames: int, kind: StoryKind | None = None, device: str = "cpu"
+    seeds: Tensor | list[int], latent_frames: int, kind: StoryKind | None = None, device: str = "cpu", detail: int = 1
 ) -> Stories:
-    """One story for each seed. Without a kind the seed chooses, among those that the length has room for."""
+    """One story for each seed. Without a kind the seed chooses, among those that the length has room for. `detail` says
+    how large it is drawn, and changes nothing else."""
     seeds = torch.as_tensor(seeds, dtype=torch.int64, device=device)
     blocks, plot = -(-latent_frames // BLOCK), uniform(seeds, _PLOT, 16)
     kinds = _kinds(plot, kind, blocks)
@@ -148,9 +154,11 @@ def sample_stories(
     pan = path.pop("pan")
 
     used = torch.stack((torch.ones_like(kinds, dtype=torch.bool), (slot == 1).any(1)), 1)
-    panoramas = torch.zeros(len(seeds), 2, 3, HEIGHT, WIDTH + PAN, device=device)
-    depths = torch.zeros(len(seeds), 2, HEIGHT, WIDTH + PAN, device=device)
-    panoramas[used], depths[used] = paint_places(place[used], time[used], layouts[used], WIDTH + PAN)
+    high, wide = HEIGHT * detail, (WIDTH + PAN) * detail
+    panoramas = torch.zeros(len(seeds), 2, 3, high, wide, device=device)
+    depths = torch.zeros(len(seeds), 2, high, wide, device=device)
+    panoramas[used], depths[used] = paint_places(place[used], time[used], layouts[used], WIDTH + PAN, detail)
+    depths = depths[..., ::detail, ::detail]
 
     attributes = {name: cast[name].gather(1, segment) for name in ("shape", "colour")}
     truth = Truth(
@@ -165,7 +173,8 @@ def sample_stories(
     )
     kind_list = [StoryKind(k) for k in kinds.tolist()]
     return Stories(
-        seeds.tolist(), kind_list, latent_frames, _prompts(seeds, kind_list, starts, truth), truth, panoramas, layouts
+        seeds.tolist(), kind_list, latent_frames, _prompts(seeds, kind_list, starts, truth), truth, panoramas, layouts,
+        detail,
     )
 
 

@@ -58,20 +58,23 @@ def _corner(centre: Tensor, size: int, limit: int) -> Tensor:
     return (centre.round().long() - size // 2).clamp(0, limit - size)
 
 
-def _grid(left: Tensor, top: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
+def _grid(left: Tensor, top: Tensor, width: int, height: int, detail: int) -> tuple[Tensor, Tensor]:
+    """Where the dots of a patch lie, in pixels of the world."""
     x = left[:, None, None] + torch.arange(width, device=left.device) + 0.5
     y = top[:, None, None] + torch.arange(height, device=left.device)[:, None] + 0.5
-    return x, y
+    return x / detail, y / detail
 
 
 def draw_subject(
-    pictures: Tensor, shape: Tensor, colour: Tensor, time: Tensor, radius: Tensor, centre: Tensor, ground: Tensor
+    pictures: Tensor, shape: Tensor, colour: Tensor, time: Tensor, radius: Tensor, centre: Tensor, ground: Tensor,
+    detail: int = 1,
 ) -> None:
-    """Paint shadow and subject onto pictures [n, 3, y, x]; centre [n, 2] and ground [n] in pixels. They are changed."""
-    device = pictures.device
+    """Paint shadow and subject onto pictures [n, 3, y, x]; centre [n, 2] and ground [n] in pixels of the world, of which
+    the pictures have `detail` dots to a side. They are changed."""
+    device, patch, flat = pictures.device, _PATCH * detail, _SHADOW * detail
     cx, cy = centre.unbind(1)
-    left, top = _corner(cx, _PATCH, WIDTH), _corner(ground, _SHADOW, HEIGHT)
-    x, y = _grid(left, top, _PATCH, _SHADOW)
+    left, top = _corner(cx * detail, patch, WIDTH * detail), _corner(ground * detail, flat, HEIGHT * detail)
+    x, y = _grid(left, top, patch, flat, detail)
     lift = ((ground - cy) / radius - foot(shape)).clamp_min(0)  # in radii above the ground
     spread = radius * (0.95 - 0.18 * lift)
     far = torch.hypot(
@@ -81,19 +84,19 @@ def draw_subject(
     stamp(
         pictures,
         dark,
-        pictures.new_tensor((0.04, 0.05, 0.10))[:, None, None].expand(len(x), 3, _SHADOW, _PATCH),
+        pictures.new_tensor((0.04, 0.05, 0.10))[:, None, None].expand(len(x), 3, flat, patch),
         left,
         top,
     )
 
-    top = _corner(cy, _PATCH, HEIGHT)
-    x, y = _grid(left, top, _PATCH, _PATCH)
+    top = _corner(cy * detail, patch, HEIGHT * detail)
+    x, y = _grid(left, top, patch, patch, detail)
     x, y = x - cx[:, None, None], y - cy[:, None, None]
     inside = distance(shape, x, y, radius)
     base = pictures.new_tensor(COLOUR_VALUES)[colour] * torch.tensor(TINTS, device=device)[time]
-    light = 1 - 0.16 * (x + 1.5 * y) / radius[:, None, None] - 0.38 * coverage(-2.0 - inside)  # a darker rim
+    light = 1 - 0.16 * (x + 1.5 * y) / radius[:, None, None] - 0.38 * coverage(-2.0 - inside, detail)  # a darker rim
     shaded = (base[:, :, None, None] * light[:, None]).clamp(0, 1)
-    stamp(pictures, coverage(inside), shaded, left, top)
+    stamp(pictures, coverage(inside, detail), shaded, left, top)
 
 
 def cover(shape: Tensor, radius: Tensor, centre: Tensor, step: int) -> Tensor:
