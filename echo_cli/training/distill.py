@@ -17,11 +17,12 @@ from torch import Tensor
 from echo_cli.models.transformer import Text
 from echo_cli.rollout.sampling import schedule
 from echo_cli.spec import ModelSpec
+from echo_cli.training.draws import below, chance, dice_of, noise_like
 from echo_cli.training.lessons import Lesson, Library
 from echo_cli.training.loop import Learner, rate_at
 from echo_cli.training.muon import Muon
 from echo_cli.training.pool import Pool
-from echo_cli.training.teacher import Pupil, noise_like, pick, sequences
+from echo_cli.training.teacher import Pupil, pick, sequences
 from echo_cli.training.teaching import Class, Past
 from echo_cli.world.stories import BLOCK
 
@@ -77,7 +78,7 @@ class Distiller:
                                                  for p in (self.pair.student, self.pair.critic, self.teacher))
         for pupil in (self.pair.student, self.pair.critic, self.teacher):
             pupil.truth.eval()  # nothing is asked of it here, so it need not keep features
-        self.lessons = Library()
+        self.lessons = Library(device)
         for number in range(plan.shards):
             self.lessons.add(pool.shard(number))
         self.learner = Learner(self.pair, self._optimiser(), plan.ema)
@@ -99,12 +100,12 @@ class Distiller:
     def advance(self, step: int, spent: float) -> dict[str, Tensor]:
         plan = self.plan
         dice = Random(f"distill {self.seed} {step}")
-        generator = torch.Generator().manual_seed((self.seed << 32) + (1 << 31) + step)
+        generator = dice_of(self.device, self.seed, 2, step)
         mixture, rolled = next((mix, rolled) for start, mix, rolled in reversed(CURRICULUM) if spent >= start)
         blocks = pick(mixture, dice)
         imitates = spent < plan.imitation
         batch = plan.batch * plan.imitated if imitates else plan.batch
-        lesson = self.lessons.draw(blocks, sequences(batch, blocks), dice).to(self.device)
+        lesson = self.lessons.draw(blocks, sequences(batch, blocks), generator)
         own = blocks > 1 and dice.random() < rolled
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             # The critic first learns what the student is like, then they take turns.
@@ -114,14 +115,15 @@ class Distiller:
         for group in self.learner.optimiser.param_groups[:self._student_groups]:
             group["share"] = 1.0 if imitates else plan.careful
         self.learner.descend(loss, rate_at(step, spent))
-        losses = {"loss": loss, **losses, "blocks": torch.tensor(float(blocks))}
+        losses = {"loss": loss, **losses, "blocks": torch.tensor(float(blocks), device=self.device)}
         return {name: part.detach() for name, part in losses.items()}
 
     def imitate(self, lesson: Lesson, generator: torch.Generator) -> dict[str, Tensor]:
         """The student's velocity becomes the guided teacher's, at the levels of the few steps."""
         x0 = lesson.latents
-        step = torch.randint(len(self.sigmas), (len(x0), lesson.blocks), generator=generator)
-        level = torch.tensor(self.sigmas)[step].to(self.device)
+        shape = (len(x0), lesson.blocks)
+        step = below(len(self.sigmas), shape, generator)
+        level = torch.tensor(self.sigmas, device=self.device)[step]
         noisy = noised(x0, level, generator)
         with torch.no_grad():
             world, counts = self.guided(lesson, x0, noisy, level)
@@ -174,10 +176,10 @@ class Distiller:
     def guess(self, lesson: Lesson, inputs: list[Tensor], past: Tensor, generator: torch.Generator) -> Tensor:
         """The student's x0 at one step of each block, with gradients."""
         shape = (len(past), lesson.blocks)
-        step = torch.randint(len(self.sigmas), shape, generator=generator).to(self.device)
+        step = below(len(self.sigmas), shape, generator)
         level = torch.tensor(self.sigmas, device=self.device)[step]
         chosen = torch.stack(inputs).unflatten(2, (-1, BLOCK))[
-            step, torch.arange(shape[0])[:, None], torch.arange(shape[1])
+            step, torch.arange(shape[0], device=self.device)[:, None], torch.arange(shape[1], device=self.device)
         ]
         noisy = chosen.flatten(1, 2)
         said = self.student.velocity(lesson, self.student.read(lesson.words), past, noisy, 1000 * level)
@@ -214,7 +216,7 @@ class Distiller:
 
     def levels(self, lesson: Lesson, generator: torch.Generator) -> Tensor:
         plan = self.plan
-        share = torch.rand(len(lesson.words), lesson.blocks, generator=generator).to(self.device)
+        share = chance((len(lesson.words), lesson.blocks), generator)
         return (self.shift * share / (1 + (self.shift - 1) * share)).clamp(plan.lowest, plan.highest)
 
 

@@ -1,146 +1,161 @@
 """What one training step looks at: sequences of blocks from the pool, and what each block may see of the ones before.
 
-The rules of sight copy what memory policies show at inference: a full window, anchors and the latest block, a lone
-recalled frame, a faded frame across a cut, positions that jump. Host integers and small tensors; no network is known
-here.
+Views have no favourite. Each is drawn evenly from a family that is wider than what any memory shows at inference: any
+frames of this and other scenes, one to eighteen of them, raw or folded into one another, whole or faded, where they
+stood or anywhere before the block, across jumps of positions from none to all that the model has, and encoded beside
+what their block saw, beside something else, or under another prompt. So no policy is judged on a model that was raised
+on its own view. Tensors on one device; no network is known here.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from random import Random
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
+from echo_cli.training.draws import below, chance
 from echo_cli.training.pool import LENGTH
 from echo_cli.world.stories import BLOCK
 
 TRUTHS = ("seen", "shape", "colour", "motion", "cover", "velocity", "depths")
-_CUT_JUMP = 45  # positions that the policy `echo-forcing` puts between a hard cut and what was before
-_RECALL_JUMP = 6
-_ANCHORS = 12  # frames
+FOLDS = 4  # frames of a lesson that are made of others
+_MOST = 18  # frames that a block sees: a window without the block
+_FOLDED = 6  # frames in a fold, at the most
 _CHANGED = 0.4  # share of sequences drawn around a change of prompt, the rarest and hardest thing to follow
+_REREAD = 0.15  # share of sequences whose frames are all encoded under the last prompt
+_POSITIONS = 96  # that lessons spread over; a model's spec says that it has as many
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """A batch of sequences of n blocks, F = 3 n frames."""
+    """A batch of sequences of n blocks, F = 3 n clean frames, and of M frames that are folded from them."""
 
     latents: Tensor  # [sequence, F, c, h, w]
     words: Tensor  # [sequence, n, TEXT_LENGTH]
     truth: dict[str, Tensor]  # [sequence, F, …]
-    slots: Tensor  # [sequence, F] temporal positions
-    sight: Tensor  # [sequence, n, F] whether a block sees a clean frame before it
-    weight: Tensor  # [sequence, F] what a clean frame's key and value are scaled by
-    fades: bool  # whether any weight is not 1
+    slots: Tensor  # [sequence, F + M] temporal positions
+    sight: Tensor  # [sequence, n, F + M] whether a block, while it is noisy, sees a frame of the past
+    read: Tensor  # [sequence, n, F + M] whether it does while it is encoded
+    under: Tensor  # [sequence, n] the block whose prompt it is encoded under
+    folds: Tensor  # [sequence, M, F] how much of each frame's keys and values a fold holds
 
     @property
     def blocks(self) -> int:
         return self.words.shape[1]
 
-    def to(self, device: torch.device) -> "Lesson":
-        return Lesson(self.latents.to(device), self.words.to(device), {k: v.to(device) for k, v in self.truth.items()},
-                      self.slots.to(device), self.sight.to(device), self.weight.to(device), self.fades)
+    @property
+    def frames(self) -> int:
+        return self.latents.shape[1]
+
+
+@dataclass(frozen=True)
+class Views:
+    """What the blocks of some sequences may see; the fields of a lesson by the same names."""
+
+    slots: Tensor
+    sight: Tensor
+    read: Tensor
+    under: Tensor
+    folds: Tensor
 
 
 class Library:
-    """Shards held in memory, grown by the caller; draws lessons from them."""
+    """Shards held in memory on one device, grown by the caller; draws lessons from them."""
 
-    def __init__(self) -> None:
-        self.shards: list[dict[str, Tensor]] = []
-        self._starts: list[tuple[int, int, int]] = []  # (shard, story, block) where a scene may open
-        self._first: list[tuple[int, int, int]] = []  # those among them that open a film
-        self._changes: list[tuple[int, int, int]] = []  # where the prompt changes
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.shards = 0
+        self.held: dict[str, Tensor] = {}  # [story, …]
+        self._starts = self._changes = torch.empty(0, 2, dtype=torch.long, device=device)  # story, block
 
     def add(self, shard: dict[str, Tensor]) -> None:
-        # [story, block] the subject is all in the picture
-        whole = shard["seen"].unflatten(1, (-1, BLOCK)).amin(-1) > 0.9
-        found = [(len(self.shards), story, block) for story, block in whole.nonzero().tolist()]
-        self._starts += found
-        self._first += [start for start in found if start[2] == 0]
-        opens = shard["segment"][:, ::BLOCK].diff(dim=1, prepend=shard["segment"][:, :1])
-        self._changes += [(len(self.shards), story, block) for story, block in opens.nonzero().tolist()]
-        self.shards.append(shard)
+        here = {name: tensor.to(self.device) for name, tensor in shard.items()}
+        self.held = {name: torch.cat((self.held[name], tensor)) for name, tensor in here.items()} if self.held else here
+        self.shards += 1
+        whole = self.held["seen"].unflatten(1, (-1, BLOCK)).amin(-1) > 0.9  # the subject is all in the picture
+        self._starts = whole.nonzero()
+        segments = self.held["segment"][:, ::BLOCK]
+        self._changes = segments.diff(dim=1, prepend=segments[:, :1]).nonzero()
 
-    def draw(self, blocks: int, batch: int, dice: Random) -> Lesson:
-        """A lesson of sequences of `blocks` blocks; a lone block is drawn where a scene may open."""
-        chosen = [self._start(blocks, dice) for _ in range(batch)]
-        rows = [
-            {
-                name: tensor[story, block * BLOCK : (block + blocks) * BLOCK]
-                for name, tensor in self.shards[shard].items()
-                if name != "words"
-            }
-            for shard, story, block in chosen
-        ]
-        words = [self.shards[shard]["words"][story, row["segment"][::BLOCK].long()]
-                 for (shard, story, _), row in zip(chosen, rows, strict=True)]
-        sights = [look(row["segment"].tolist(), row["slot"].tolist(), dice) for row in rows]
-        stacked = {name: torch.stack([row[name] for row in rows]) for name in ("latents", *TRUTHS)}
-        return Lesson(latents=stacked.pop("latents").float(), words=torch.stack(words).long(), truth=stacked,
-                      slots=torch.tensor([s.slots for s in sights]), sight=torch.stack([s.sight for s in sights]),
-                      weight=torch.tensor([s.weight for s in sights]), fades=any(min(s.weight) < 1 for s in sights))
+    def draw(self, blocks: int, batch: int, generator: torch.Generator) -> Lesson:
+        """A lesson of sequences of `blocks` blocks; a lone block is drawn where a scene may open. The generator belongs
+        to the library's device."""
+        story, block = self._start(blocks, batch, generator).unbind(1)
+        frames = block[:, None] * BLOCK + torch.arange(blocks * BLOCK, device=self.device)
+        rows = {name: self.held[name][story[:, None], frames] for name in ("latents", "segment", *TRUTHS)}
+        words = self.held["words"][story[:, None], rows.pop("segment")[:, ::BLOCK].long()]
+        views = draw_views(blocks, batch, generator)
+        return Lesson(latents=rows.pop("latents").float(), words=words.long(), truth=rows,
+                      **{field.name: getattr(views, field.name) for field in fields(views)})
 
-    def _start(self, blocks: int, dice: Random) -> tuple[int, int, int]:
+    def _start(self, blocks: int, batch: int, generator: torch.Generator) -> Tensor:
+        """Story and first block of each sequence: [sequence, 2]."""
+        stories, room = len(self.held["latents"]), LENGTH // BLOCK - blocks
+        plain = torch.stack((below(stories, (batch,), generator), below(room + 1, (batch,), generator)), 1)
+        opens = chance((batch,), generator) < 0.5
         if blocks == 1:
-            return dice.choice(self._first if dice.random() < 0.5 else self._starts)
-        room = LENGTH // BLOCK - blocks
-        if self._changes and dice.random() < _CHANGED:
-            shard, story, block = dice.choice(self._changes)
-            return shard, story, min(room, max(0, block - dice.randint(1, blocks - 1)))
-        shard = dice.randrange(len(self.shards))
-        story = dice.randrange(len(self.shards[shard]["latents"]))
-        return shard, story, 0 if dice.random() < 0.5 else dice.randint(0, room)
+            some = self._starts[below(len(self._starts), (batch,), generator)]
+            first = self._starts[self._starts[:, 1] == 0]
+            return torch.where(opens[:, None], first[below(len(first), (batch,), generator)], some)
+        plain[:, 1] = torch.where(opens, 0, plain[:, 1])
+        if not len(self._changes):
+            return plain
+        change = self._changes[below(len(self._changes), (batch,), generator)]
+        change[:, 1] = (change[:, 1] - 1 - below(blocks - 1, (batch,), generator)).clamp(0, room)
+        return torch.where(chance((batch,), generator)[:, None] < _CHANGED, change, plain)
 
 
-@dataclass
-class _Sight:
-    slots: list[int]
-    weight: list[float]
-    sight: Tensor  # [block, frame]
+def draw_views(blocks: int, batch: int, generator: torch.Generator) -> Views:
+    """A view for each of `batch` sequences, on the generator's device."""
+    frames, device = blocks * BLOCK, generator.device
+    folded = FOLDS if blocks > 1 else 0
+    born = 1 + below(max(1, blocks - 1), (batch, folded), generator)  # the first block that may see a fold
+    own = _slots(blocks, batch, generator)
+    place = (chance((batch, folded), generator) * own.gather(1, born * BLOCK)).long()  # anywhere before that block
+    sight, other = (_sight(blocks, born, fewest, generator) for fewest in (1, 0))
+    same = (chance((batch, 1, 1), generator) < 0.5) | (torch.arange(blocks, device=device)[:, None] == 0)
+    under = torch.arange(blocks, device=device).expand(batch, -1)
+    last = chance((batch, 1), generator) < _REREAD
+    return Views(torch.cat((own, place), 1), sight, torch.where(same, sight, other),
+                 torch.where(last, blocks - 1, under), _folds(born, frames, generator))
 
 
-def look(segments: list[int], places: list[int], dice: Random) -> _Sight:
-    """Decide slots and sight for one sequence; `segments` and `places` name each frame's prompt and place."""
-    frames = len(segments)
-    blocks = frames // BLOCK
-    slots, weight = list(range(frames)), [1.0] * frames
-    sight = torch.zeros(blocks, frames, dtype=torch.bool)
-    shown: list[int] = []  # frames from before this scene that it still sees, and until which block
-    until = opened = 0
-    thin = dice.choices(("all", "anchors", "lone"), (0.65, 0.2, 0.15))[0]
-    lone = dice.randrange(BLOCK)
-    for block in range(blocks):
-        first = block * BLOCK
-        if block and segments[first] != segments[first - 1]:
-            shown, until, jump = _transition(segments, places, first, dice, weight)
-            base = max((slots[frame] for frame in shown), default=-1) + 1 + jump
-            slots[first:] = range(base, base + frames - first)
-            opened = first
-        own: Sequence[int] = range(opened, first)
-        if thin == "anchors":
-            own = [frame for frame in own if frame < opened + _ANCHORS // 2 or frame >= first - BLOCK]
-        elif thin == "lone" and len(own) > 0:
-            own = [opened + lone]
-        sight[block, list(own)] = True
-        if block < until:
-            sight[block, shown] = True
-    return _Sight(slots, weight, sight)
+def _slots(blocks: int, batch: int, generator: torch.Generator) -> Tensor:
+    """Positions of frames that follow one another, but for jumps between some blocks: [sequence, frame]."""
+    jumps = chance((batch, blocks), generator) < chance((batch, 1), generator)
+    jumps[:, 0] = False
+    share = jumps * chance((batch, blocks), generator)
+    slack = chance((batch, 1), generator) * (_POSITIONS - blocks * BLOCK)
+    leap = (share / share.sum(1, keepdim=True).clamp(min=1e-6) * slack).long().cumsum(1)
+    return torch.arange(blocks * BLOCK, device=generator.device) + leap.repeat_interleave(BLOCK, 1)
 
 
-def _transition(segments: list[int], places: list[int], first: int, dice: Random,
-                weight: list[float]) -> tuple[list[int], int, int]:
-    """At a scene's first frame: the old frames it sees, until which block, and the jump. May fade a frame's weight."""
-    block, before = first // BLOCK, range(first)
-    if dice.random() < 0.15:  # the plainest memories forget nothing at a change of prompt
-        return list(before), 1 << 30, 0
-    if places[first] == places[first - 1]:  # smooth: one frame of the old scene and its last two
-        return [dice.randrange(first - BLOCK, first), first - 2, first - 1], block + dice.choice((2, 5, 5)), 0
-    seen = [frame for frame in before if places[frame] == places[first]]
-    if seen:  # recall
-        return [dice.choice(seen)], block + 5, dice.randint(0, _RECALL_JUMP)
-    if dice.random() < 0.5:  # hard cut, with the old place faded for one block
-        frame = dice.randrange(first)
-        weight[frame] = dice.choice((0.8, 0.8, 0.5))
-        return [frame], block + 1, _CUT_JUMP
-    return [], 0, 0
+def _sight(blocks: int, born: Tensor, fewest: int, generator: torch.Generator) -> Tensor:
+    """What each block sees: some of the latest frames without a gap, some others, and some folds; `fewest` at least,
+    where anything is. [sequence, block, frame and fold]"""
+    batch, frames = len(born), blocks * BLOCK
+    block = torch.arange(blocks, device=born.device)
+    folds = (born[:, None] <= block[:, None]) & (
+        chance((batch, blocks, born.shape[1]), generator) < chance((batch, 1, 1), generator)
+    )
+    shown = folds.sum(2)
+    least = (fewest - shown).clamp(min=0)
+    most = torch.minimum(block * BLOCK, _MOST - shown)
+    count = least + (chance((batch, blocks), generator) * (most - least + 1)).long()
+    recent = (chance((batch, blocks), generator) * (count + 1)).long()
+    frame, first = torch.arange(frames, device=born.device), (block * BLOCK)[:, None]
+    earlier = frame < first
+    liked = chance((batch, blocks, frames), generator) + (frame >= first - recent[..., None]).float()
+    rank = liked.masked_fill(~earlier, -1).argsort(-1, descending=True).argsort(-1)
+    return torch.cat(((rank < count[..., None]) & earlier, folds), 2)
+
+
+def _folds(born: Tensor, frames: int, generator: torch.Generator) -> Tensor:
+    """What each fold is made of: shares of frames from before it is born, which sum to its weight. Every second is
+    whole."""
+    shape = (*born.shape, frames)
+    earlier = torch.arange(frames, device=born.device) < born[..., None] * BLOCK
+    count = 1 + (chance(born.shape, generator) * (born * BLOCK).clamp(max=_FOLDED)).long()
+    rank = chance(shape, generator).masked_fill(~earlier, -1).argsort(-1, descending=True).argsort(-1)
+    share = (rank < count[..., None]) * (0.05 + chance(shape, generator))
+    weight = torch.where(chance(born.shape, generator) < 0.5, 1.0, chance(born.shape, generator))
+    return share / share.sum(-1, keepdim=True) * weight[..., None]

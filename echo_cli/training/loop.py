@@ -120,7 +120,9 @@ def run(name: str, learner: Learner, advance: Callable[[int, float], dict[str, T
             save(learner, checkpoint, losses)
             return False
         began = time.perf_counter()
-        figures = {key: value.item() for key, value in advance(learner.step, spent).items()}
+        parts = advance(learner.step, spent)
+        numbers = torch.stack([value.float() for value in parts.values()]).tolist()  # one wait for the device, not many
+        figures = dict(zip(parts, numbers, strict=True))
         learner.step += 1
         learner.seconds += time.perf_counter() - began
         progress = Progress(name, learner.step, spent, learner.seconds, figures)

@@ -1,8 +1,11 @@
 """Muon: momentum whose every step is made orthogonal, for matrices and convolutions; AdamW for all that is smaller.
 
-Both in one optimiser, so that a stage has one thing to step and one to checkpoint. Knows nothing of models.
+Both in one optimiser, so that a stage has one thing to step and one to checkpoint. Parameters are stepped together, and
+matrices of one shape in one product: a small model would else wait for thousands of tiny kernels. Knows nothing of
+models.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
@@ -13,15 +16,16 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315
 ROUNDS = 5
 
 
-def orthogonal(matrix: Tensor, rounds: int = ROUNDS) -> Tensor:
-    """About the nearest matrix with orthonormal rows or columns; fewer rounds leave the smallest directions smaller."""
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
+def orthogonal(matrices: Tensor, rounds: int = ROUNDS) -> Tensor:
+    """About the nearest matrices [..., row, column] with orthonormal rows or columns; fewer rounds leave the smallest
+    directions smaller."""
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(rounds):
-        square = x @ x.T
+        square = x @ x.mT
         x = _A * x + (_B * square + _C * square @ square) @ x
-    return x.T if tall else x
+    return x.mT if tall else x
 
 
 class Muon(torch.optim.Optimizer):
@@ -64,27 +68,41 @@ class Muon(torch.optim.Optimizer):
     def step(self) -> None:  # type: ignore[override]  # nobody here has a closure to evaluate
         for group in self.param_groups:
             rate = group["rate"] * group["scale"] * group["share"]
-            for p in group["params"]:
-                if p.grad is not None:
-                    p.mul_(1 - rate * group["decay"])
-                    (self._turn if id(p) in self._turned else self._adapt)(p, p.grad, rate, group["momentum"])
+            learning: list[Tensor] = [p for p in group["params"] if p.grad is not None]
+            if not learning:
+                continue
+            grads = [p.grad for p in learning if p.grad is not None]
+            if group["decay"]:
+                torch._foreach_mul_(learning, 1 - rate * group["decay"])
+            turned = id(learning[0]) in self._turned
+            (self._turn if turned else self._adapt)(learning, grads, rate, group["momentum"])
 
-    def _turn(self, p: nn.Parameter, grad: Tensor, rate: float, momentum: float) -> None:
-        state = self.state[p]
-        if not state:
-            state["mean"] = torch.zeros_like(p)
-        state["mean"].lerp_(grad, 1 - momentum)
-        ahead = grad.lerp(state["mean"], momentum).reshape(len(p), -1)  # a convolution is a matrix of its outputs
-        stretch = max(1.0, ahead.shape[0] / ahead.shape[1]) ** 0.5
-        p.add_(orthogonal(ahead.to(self.dtype), self.rounds).to(p.dtype).reshape(p.shape), alpha=-rate * stretch)
+    def _turn(self, parameters: list[Tensor], grads: list[Tensor], rate: float, momentum: float) -> None:
+        for p in parameters:
+            if not self.state[p]:
+                self.state[p]["mean"] = torch.zeros_like(p)
+        means = [self.state[p]["mean"] for p in parameters]
+        torch._foreach_lerp_(means, grads, 1 - momentum)
+        alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        for p, ahead in zip(parameters, torch._foreach_lerp(grads, means, momentum), strict=True):
+            alike[p.shape].append((p, ahead.reshape(len(p), -1)))  # a convolution is a matrix of its outputs
+        for pairs in alike.values():
+            here, aheads = zip(*pairs, strict=True)
+            rows, columns = aheads[0].shape
+            steps = orthogonal(torch.stack(aheads).to(self.dtype), self.rounds).to(here[0].dtype)
+            stretch = max(1.0, rows / columns) ** 0.5
+            torch._foreach_add_(list(here), [step.reshape(here[0].shape) for step in steps], alpha=-rate * stretch)
 
-    def _adapt(self, p: nn.Parameter, grad: Tensor, rate: float, momentum: float) -> None:
-        state = self.state[p]
-        if not state:
-            state.update(mean=torch.zeros_like(p), square=torch.zeros_like(p), step=0)
-        state["step"] += 1
-        state["mean"].lerp_(grad, 1 - momentum)
-        state["square"].lerp_(grad.square(), 0.01)
-        mean = state["mean"] / (1 - momentum ** state["step"])
-        square = state["square"] / (1 - 0.99 ** state["step"])
-        p.addcdiv_(mean, square.sqrt() + 1e-8, value=-rate)
+    def _adapt(self, parameters: list[Tensor], grads: list[Tensor], rate: float, momentum: float) -> None:
+        states = [self.state[p] for p in parameters]
+        for p, state in zip(parameters, states, strict=True):
+            if not state:
+                state.update(mean=torch.zeros_like(p), square=torch.zeros_like(p), step=0)
+            state["step"] += 1
+        means, squares = [state["mean"] for state in states], [state["square"] for state in states]
+        torch._foreach_lerp_(means, grads, 1 - momentum)
+        torch._foreach_lerp_(squares, [grad.square() for grad in grads], 0.01)
+        mean = torch._foreach_div(means, [1 - momentum ** state["step"] for state in states])
+        spread = torch._foreach_sqrt(torch._foreach_div(squares, [1 - 0.99 ** state["step"] for state in states]))
+        torch._foreach_add_(spread, 1e-8)
+        torch._foreach_addcdiv_(parameters, mean, spread, value=-rate)

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from echo_cli.files import told_as_output
-from echo_cli.models.files.loading import read_safetensors
 from echo_cli.models.tiny.codec import TinyCodec
 from echo_cli.models.tiny.words import TEXT_LENGTH, rows_of
 from echo_cli.world.stories import SEGMENTS, Stories, first_picture, sample_stories
@@ -37,10 +36,12 @@ class Pool:
 
     def shard(self, number: int) -> dict[str, Tensor]:
         """Tensors [story, …] by name: latents, words, and the truth of frames and of tokens."""
+        from safetensors.torch import load_file
+
         path = self.path(number)
         if not path.exists():
             self._make(number)
-        return read_safetensors(path)
+        return load_file(path)
 
     def _make(self, number: int) -> None:
         from safetensors.torch import save

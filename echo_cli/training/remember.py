@@ -8,6 +8,8 @@ are of cameras that pan away and return, of subjects that leave and come back, o
 pays.
 """
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -28,15 +30,18 @@ from echo_cli.rope import RopeTable, rotate
 from echo_cli.runtime import KeyedNoise
 from echo_cli.storyboard.nouns import Scene, Timeline, timeline_of
 from echo_cli.training.chart import losses
+from echo_cli.training.draws import below, chance, dice_of, noise_like
 from echo_cli.training.loop import Learner, rate_at
 from echo_cli.training.muon import Muon
-from echo_cli.training.teacher import noise_like
 from echo_cli.world.stories import BLOCK, StoryKind, sample_stories
 
 NAME = "echo-infinity"  # the policy whose queries are trained
 _FIRST = 1 << 44  # stories of other seeds than every other stage's
 _OTHERS = 1 << 27  # how far off are those that open a film elsewhere
 _ELSEWHERE = 2  # such a place, beside the two of a story
+_FEWEST, _MOST = 10, 16  # blocks of a film with returns
+# Orders of visits that `bench.scenarios` has: queries are judged on what they were not trained on.
+_FILMED = {(0, 1, 0), (0, 1, 0, 1), (0, 1, 2, 1), (0, 1, 2, 3, 1), (0, 1, 2, 3, 4, 5, 6, 1)}
 
 
 @dataclass(frozen=True)
@@ -64,24 +69,29 @@ class Plot:
     recent: int = 12  # frames in the window beside anchors and queries, if there is room for so many
 
     @property
-    def opens_elsewhere(self) -> bool:
-        """Whether the first visit is to a place that has nothing to do with the story."""
-        return self.visits[0][0] == _ELSEWHERE
-
-    @property
     def places(self) -> list[int]:
         return [place for place, blocks in self.visits for _ in range(blocks)]
 
 
 def plot(dice: Random) -> Plot:
-    """Mostly a place that is left for longer than the window and seen again; else one scene that outlasts it."""
+    """Mostly places that are left and seen again, in any order but those that the benchmark films; else one scene that
+    outlasts the window."""
     kind = dice.choices((StoryKind.RETURN, StoryKind.HOLD, StoryKind.PAN, StoryKind.LEAVE), (0.7, 0.1, 0.12, 0.08))[0]
     recent = BLOCK * dice.randint(1, 4)  # what policies show beside the queries differs
-    if kind is StoryKind.RETURN:
-        # Films mostly open elsewhere: anchors would remember a place that opens them, and queries need not.
-        opening = ((_ELSEWHERE, dice.randint(3, 4)),) if dice.random() < 0.75 else ()
-        return Plot(kind, (*opening, (0, dice.randint(3, 4)), (1, dice.randint(3, 6)), (0, 2)), recent)
-    return Plot(kind, ((0, dice.randint(9, 12)),), recent)
+    if kind is not StoryKind.RETURN:
+        return Plot(kind, ((0, dice.randint(9, 12)),), recent)
+    while True:
+        visits = [(dice.randrange(_ELSEWHERE + 1), dice.randint(2, 5)) for _ in range(dice.choice((4, 5, 6)))]
+        places, blocks = zip(*visits, strict=True)
+        moves = all(one != next_ for one, next_ in itertools.pairwise(places))
+        if moves and places[-1] in places[:-1] and _FEWEST <= sum(blocks) <= _MOST and order(places) not in _FILMED:
+            return Plot(kind, tuple(visits), recent)
+
+
+def order(places: Sequence[int]) -> tuple[int, ...]:
+    """Places numbered as they are first visited."""
+    known = list(dict.fromkeys(places))
+    return tuple(known.index(place) for place in places)
 
 
 @dataclass
@@ -131,7 +141,7 @@ class Remembering:
         """All that is drawn follows from the seed and the step."""
         plan = self.plan
         dice = Random(f"memory {self.seed} {step}")
-        generator = torch.Generator().manual_seed((self.seed << 32) + (1 << 30) + step)
+        generator = dice_of(self.device, self.seed, 3, step)
         film = self.film(step, plot(dice), dice.random() < plan.clips, generator)
         if step == 0:
             self.settle(film)
@@ -153,10 +163,11 @@ class Remembering:
         """Films of the model's own making with the queries as they are, or clips that are read in the same way."""
         plan, places = self.plan, story.places
         first = _FIRST + (self.seed << 28) + step * plan.batch
-        told = sample_stories(torch.arange(first, first + plan.batch), len(places) * BLOCK, story.kind)
+        seeds = torch.arange(first, first + plan.batch)
+        told = sample_stories(seeds, len(places) * BLOCK, story.kind, str(self.device))
         if clip:
             with torch.inference_mode():
-                latents = self.codec.encode(told.pictures.to(self.device))
+                latents = self.codec.encode(told.pictures)
             said = [
                 [
                     next(prompt for frame, prompt in reversed(prompts) if frame <= block * BLOCK)
@@ -165,11 +176,16 @@ class Remembering:
                 for block in range(len(places))
             ]
             return self.remember(step, said, story.recent, None, latents.clone(), generator)
+        others = sample_stories(seeds + _OTHERS, BLOCK, StoryKind.HOLD)
+        elsewhere = [prompts[0][1] for prompts in others.prompts]
         scenes = list(zip(*([prompt for _, prompt in prompts] for prompts in told.prompts), strict=True))
-        if story.opens_elsewhere:
-            others = sample_stories(torch.arange(first + _OTHERS, first + _OTHERS + plan.batch), BLOCK, StoryKind.HOLD)
-            scenes.insert(0, tuple(prompts[0][1] for prompts in others.prompts))
-        said = [list(prompts) for prompts, (_, blocks) in zip(scenes, story.visits, strict=True) for _ in range(blocks)]
+        if story.kind is not StoryKind.RETURN:
+            return self.remember(step, [list(scenes[0])] * len(places), story.recent, places, None, generator)
+        opening, cut, back = scenes
+        said, now = [], {0: opening, 1: cut, _ELSEWHERE: elsewhere}
+        for place, blocks in story.visits:
+            said += [list(now[place])] * blocks
+            now |= {0: back} if place == 0 else {}
         return self.remember(step, said, story.recent, places, None, generator)
 
     @torch.no_grad()
@@ -216,7 +232,7 @@ class Remembering:
 
     def shaken(self, clip: Tensor, generator: torch.Generator) -> Tensor:
         """A clip with noise of a random share in each film, so that memory meets what a model makes as well."""
-        shake = self.plan.shake * torch.rand((len(clip), 1, 1, 1, 1), generator=generator).to(self.device)
+        shake = self.plan.shake * chance((len(clip), 1, 1, 1, 1), generator).to(self.device)
         return (1 - shake) * clip + shake * noise_like(clip, generator)
 
     @torch.no_grad()
@@ -235,7 +251,7 @@ class Remembering:
         """How far what is said of a block beside the queries is from what is said beside the frames worth keeping;
         `compared` with how far it is where nothing is remembered."""
         x0, batch = self.aim(film, block, dice), len(film.latents)
-        step = torch.randint(len(self.levels.sigmas), (batch,), generator=generator).to(self.device)
+        step = below(len(self.levels.sigmas), (batch,), generator).to(self.device)
         sigma = torch.tensor(self.levels.sigmas, device=self.device)[step]
         level = sigma[:, None, None, None, None]
         noisy = (1 - level) * x0 + level * noise_like(x0, generator)

@@ -14,6 +14,7 @@ from echo_cli.models.tiny.text import WordTextEncoder
 from echo_cli.models.transformer import Transformer
 from echo_cli.rollout.sampling import schedule
 from echo_cli.spec import ModelSpec
+from echo_cli.training.draws import below, chance, dice_of, noise_like
 from echo_cli.training.lessons import Lesson, Library
 from echo_cli.training.loop import Learner, rate_at
 from echo_cli.training.muon import Muon
@@ -84,11 +85,6 @@ def sequences(batch: int, blocks: int) -> int:
     return max(1, round(batch / (2 * blocks - 1) * (1.25 if blocks > 1 else 1)))
 
 
-def noise_like(latents: Tensor, generator: torch.Generator) -> Tensor:
-    """Drawn on the CPU, so that every device sees the same."""
-    return torch.randn(latents.shape, generator=generator).to(latents.device)
-
-
 class Teacher:
     """One step at a time: `advance` draws a lesson and descends. Polishing is teaching one who has been `taught`
     before."""
@@ -98,51 +94,47 @@ class Teacher:
         self.plan, self.seed, self.pool, self.device, self.dtype = plan, seed, pool, device, dtype
         torch.manual_seed(seed)
         self.pupil = (taught or Pupil(spec)).to(device).train()
-        self.lessons = Library()
+        self.lessons = Library(device)
         self.school = Class(self.pupil.transformer, self.pupil.words)
         self.learner = Learner(self.pupil, optimiser(plan, self.pupil, dtype), plan.ema)
-        self.sigmas = torch.tensor(schedule(spec.steps, spec.shift).sigmas)
+        self.sigmas = torch.tensor(schedule(spec.steps, spec.shift).sigmas, device=device)
         self.shift = spec.shift
 
     def stock(self, step: int) -> None:
         """The shards that this step may read, made if nobody has."""
         wanted = min(self.plan.shards, self.plan.first_shards + step // self.plan.shard_every)
-        while len(self.lessons.shards) < wanted:
-            self.lessons.add(self.pool.shard(len(self.lessons.shards)))
+        while self.lessons.shards < wanted:
+            self.lessons.add(self.pool.shard(self.lessons.shards))
 
     def advance(self, step: int, spent: float) -> dict[str, Tensor]:
         plan = self.plan
         self.stock(step)
         dice = Random(f"{'polish' if plan.skipped else 'teacher'} {self.seed} {step}")
-        generator = torch.Generator().manual_seed((self.seed << 32) + (bool(plan.skipped) << 30) + step)
+        generator = dice_of(self.device, self.seed, bool(plan.skipped), step)
         learned = plan.skipped + (1 - plan.skipped) * spent
         blocks = pick(next(mix for start, mix in reversed(CURRICULUM) if learned >= start), dice)
-        lesson = self.lessons.draw(blocks, sequences(plan.batch, blocks), dice).to(self.device)
+        lesson = self.lessons.draw(blocks, sequences(plan.batch, blocks), generator)
         sigma = self.levels(lesson, generator)
         loss, parts = self.loss(lesson, sigma, generator)
         self.learner.descend(loss, rate_at(step, spent))
-        return {"loss": parts.pop("flow"), "blocks": torch.tensor(float(blocks)), **parts}
+        return {"loss": parts.pop("flow"), "blocks": torch.tensor(float(blocks), device=self.device), **parts}
 
     def levels(self, lesson: Lesson, generator: torch.Generator) -> Tensor:
         """A noise level for each block, spread evenly over the batch: [sequence, block]."""
         shape = (len(lesson.words), lesson.blocks)
-        even = torch.randperm(shape[0] * shape[1], generator=generator).view(shape) + torch.rand(
-            shape, generator=generator
-        )
-        share = even / (shape[0] * shape[1])
+        count = shape[0] * shape[1]
+        even = torch.randperm(count, generator=generator, device=self.device).view(shape)
+        share = (even + chance(shape, generator)) / count
         smooth = self.shift * share / (1 + (self.shift - 1) * share)
-        exact = self.sigmas[torch.randint(len(self.sigmas), shape, generator=generator)]
-        return torch.where(torch.rand(shape, generator=generator) < self.plan.at_steps, exact, smooth).to(self.device)
+        exact = self.sigmas[below(len(self.sigmas), shape, generator)]
+        return torch.where(chance(shape, generator) < self.plan.at_steps, exact, smooth)
 
     def loss(self, lesson: Lesson, sigma: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         plan, x0 = self.plan, lesson.latents
         each = (len(x0), 1, 1, 1, 1)
-        shake = (
-            plan.shake * torch.rand(each, generator=generator) * (torch.rand(each, generator=generator) < plan.shaken)
-        )
-        shake = shake.to(self.device)
+        shake = plan.shake * chance(each, generator) * (chance(each, generator) < plan.shaken)
         clean = (1 - shake) * x0 + shake * noise_like(x0, generator)
-        spoken = (torch.rand(len(x0), 1, 1, generator=generator) >= plan.empty).to(self.device)
+        spoken = chance((len(x0), 1, 1), generator) >= plan.empty
         noise = noise_like(x0, generator)
         level = sigma.repeat_interleave(x0.shape[1] // lesson.blocks, 1)[..., None, None, None]
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):

@@ -1,10 +1,10 @@
 """Many blocks at once: clean frames and noisy frames of the same sequences under one mask, in the transformer as it is.
 
-A block's clean copy and its noisy copy see the same past, as its clean pass and its denoising do at inference. The last
-block needs no clean copy: nobody looks at it. Knows nothing of losses.
+What a block's clean copy sees while it is encoded and what its noisy copy sees are the lesson's to say; folds of clean
+frames stand beside them. The last block needs no clean copy: nobody looks at it. Knows nothing of losses.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,31 +16,46 @@ from echo_cli.spec import ModelSpec
 from echo_cli.training.lessons import Lesson
 from echo_cli.world.stories import BLOCK
 
-Past = list[tuple[Tensor, Tensor]]  # keys and values [sequence, token, head, dim] of clean frames, layer by layer
+Past = list[tuple[Tensor, Tensor]]  # raw keys and values [sequence, token, head, dim] of clean frames, layer by layer
 
 
 @dataclass
 class TeachingContext:
-    """A `Context` for whole sequences: rotates and fades what comes in, and lets the bias say who sees whom."""
+    """A `Context` for whole sequences: turns what comes in, folds clean frames, and lets the bias say who sees whom.
+
+    Keys are those of the past, of what comes in, and of the folds, in this order.
+    """
 
     rotation: Tensor  # [sequence, token, dim/2] of the tokens that come in
-    bias: Tensor | None  # [sequence, 1, query token, past and incoming token]
-    weight: Tensor | None = None  # [sequence, token, 1, 1] of the incoming keys and values
-    past: Past = field(default_factory=list)
-    kept: Past | None = None  # filled with what came in, if given
+    bias: Tensor | None  # [sequence, 1, query token, key token]
+    clean: int  # how many of the tokens that come in may be folded: those at the front
+    folds: tuple[Tensor, Tensor] | None = None  # shares [sequence, fold, frame] of past and clean frames; rotation
+    past: tuple[Past, Tensor] | None = None  # with its rotation
+    kept: Past | None = None  # filled with what came in, raw, if given
 
     def extend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        query, key = rotate(query, self.rotation), rotate(key, self.rotation)
-        if self.weight is not None:
-            key, value = key * self.weight, value * self.weight
         if self.kept is not None:
             self.kept.append((key, value))
-        if self.past:
-            keys, values = self.past[layer]
-            key, value = torch.cat((keys, key), 1), torch.cat((values, value), 1)
-        return query, key, value, self.bias
+        keys, values = [rotate(key, self.rotation)], [value]
+        clean_keys, clean_values = key[:, :self.clean], value[:, :self.clean]
+        if self.past is not None:
+            (old_keys, old_values), rotation = self.past[0][layer], self.past[1]
+            keys.insert(0, rotate(old_keys, rotation))
+            values.insert(0, old_values)
+            clean_keys, clean_values = torch.cat((old_keys, clean_keys), 1), torch.cat((old_values, clean_values), 1)
+        if self.folds is not None:
+            shares, rotation = self.folds
+            keys.append(rotate(_mixed(clean_keys, shares), rotation))
+            values.append(_mixed(clean_values, shares))
+        return rotate(query, self.rotation), torch.cat(keys, 1), torch.cat(values, 1), self.bias
+
+
+def _mixed(tokens: Tensor, shares: Tensor) -> Tensor:
+    """Frames [sequence, frame * token, head, dim] folded by shares [sequence, fold, frame], token by token."""
+    frames = tokens.unflatten(1, (shares.shape[2], -1))
+    return torch.einsum("smf,sfthd->smthd", shares.to(tokens.dtype), frames).flatten(1, 2)
 
 
 class Class:
@@ -59,12 +74,12 @@ class Class:
     def velocity(self, lesson: Lesson, text: Text, clean: Tensor, noisy: Tensor, times: Tensor) -> Tensor:
         """Of the noisy frames [sequence, F, c, h, w] at times [sequence, block], given the clean frames before them."""
         blocks, seen = lesson.blocks, (lesson.blocks - 1) * BLOCK
-        order = [*range(blocks - 1), *range(blocks)]
-        context = TeachingContext(
-            self._rotation(lesson, order), self._joint_bias(lesson), self._weight(lesson, order, blocks - 1)
-        )
+        places = torch.cat((lesson.slots[:, :seen], lesson.slots[:, :lesson.frames]), 1)
+        context = TeachingContext(self._rotation(places), self._joint_bias(lesson), seen * self.grid.tokens,
+                                  self._folds(lesson, seen))
         every = torch.cat((torch.zeros_like(times[:, :-1]), times), 1).repeat_interleave(BLOCK, 1)
-        both = text_rows(text, order, blocks)
+        each = torch.arange(blocks, device=times.device).expand(len(times), -1)
+        both = text_rows(text, torch.cat((lesson.under[:, :-1], each), 1), blocks)
         return self.transformer(torch.cat((clean[:, :seen], noisy), 1), every, both, context)[:, seen:]
 
     def remember(self, lesson: Lesson, text: Text, clean: Tensor, first: int, past: Past) -> Past:
@@ -73,9 +88,8 @@ class Class:
         if not blocks:
             return past
         kept: Past = []
-        self._ahead(
-            lesson, text, past, clean, torch.zeros(clean.shape[:2], device=clean.device), blocks, kept, causal=True
-        )
+        still = torch.zeros(clean.shape[:2], device=clean.device)
+        self._ahead(lesson, text, past, clean, still, blocks, kept)
         if not past:
             return kept
         return [
@@ -88,60 +102,60 @@ class Class:
     ) -> Tensor:
         """As `velocity`, with the clean frames already read; the noisy frames begin with block `first`."""
         blocks = range(first, first + noisy.shape[1] // BLOCK)
-        return self._ahead(lesson, text, past, noisy, times.repeat_interleave(BLOCK, 1), blocks, None, causal=False)
+        return self._ahead(lesson, text, past, noisy, times.repeat_interleave(BLOCK, 1), blocks, None)
 
-    def _ahead(
-        self,
-        lesson: Lesson,
-        text: Text,
-        past: Past,
-        frames: Tensor,
-        times: Tensor,
-        blocks: range,
-        kept: Past | None,
-        causal: bool,
-    ) -> Tensor:
-        """A pass over some blocks beside the past. Causal blocks see each other as the lesson lets them, others only
-        themselves."""
+    def _ahead(self, lesson: Lesson, text: Text, past: Past, frames: Tensor, times: Tensor, blocks: range,
+               kept: Past | None) -> Tensor:
+        """A pass over some blocks beside the past. Clean blocks, which are `kept`, see each other as the lesson lets
+        them; noisy ones see only themselves."""
         known = past[0][0].shape[1] // self.grid.tokens if past else 0  # frames
-        here = slice(blocks.start * BLOCK, blocks.stop * BLOCK)
-        sees = _same_block(len(blocks), lesson.sight)
-        if causal:
-            sees = sees | lesson.sight[:, blocks.start:blocks.stop, here]
-        sees = torch.cat((lesson.sight[:, blocks.start:blocks.stop, :known], sees), 2)
-        bias = None if sees.shape[2] == BLOCK else self._bias(sees)
-        order = list(blocks)
-        weight = self._weight(lesson, order, len(order)) if kept is not None else None
-        context = TeachingContext(self._rotation(lesson, order), bias, weight, past, kept)
+        clean = 0 if kept is None else len(frames[0])
+        sees = (lesson.sight if kept is None else lesson.read)[:, blocks.start:blocks.stop]
+        same = _same_block(len(blocks), lesson.sight)
+        if clean:
+            same = same | sees[:, :, known:known + clean]
+        folds = self._folds(lesson, known + clean)
+        parts = [sees[:, :, :known], same] + ([] if folds is None else [sees[:, :, lesson.frames:]])
+        sees = torch.cat(parts, 2)
+        here = lesson.slots[:, blocks.start * BLOCK:blocks.stop * BLOCK]
+        context = TeachingContext(
+            self._rotation(here), None if sees.shape[2] == BLOCK else self._bias(sees), clean * self.grid.tokens,
+            folds, (past, self._rotation(lesson.slots[:, :known])) if past else None, kept,
+        )
+        order = torch.arange(blocks.start, blocks.stop, device=times.device).expand(len(times), -1)
+        if clean:
+            order = lesson.under[:, blocks.start:blocks.stop]
         return self.transformer(frames, times, text_rows(text, order, lesson.blocks), context)
 
-    def _rotation(self, lesson: Lesson, order: list[int]) -> Tensor:
-        slots = lesson.slots.unflatten(1, (-1, BLOCK))[:, order].flatten(1)
+    def _folds(self, lesson: Lesson, known: int) -> tuple[Tensor, Tensor] | None:
+        """Folds of the first `known` frames, and how they are turned; those of later frames nobody sees yet."""
+        if not known or not lesson.folds.shape[1]:
+            return None
+        return lesson.folds[:, :, :known], self._rotation(lesson.slots[:, lesson.frames:])
+
+    def _rotation(self, slots: Tensor) -> Tensor:
+        """Of all tokens of frames at positions [sequence, frame]."""
         time = self._table.temporal[slots].unsqueeze(2).expand(-1, -1, self.grid.tokens, -1)
         return torch.cat((time, self._table.spatial.expand(*time.shape[:2], -1, -1)), -1).flatten(1, 2)
 
-    def _weight(self, lesson: Lesson, order: list[int], clean: int) -> Tensor | None:
-        """Of the blocks in `order`, of which the first `clean` are clean copies; noisy ones are never faded."""
-        if not lesson.fades:
-            return None
-        weight = lesson.weight.unflatten(1, (-1, BLOCK))[:, order]
-        weight = torch.cat((weight[:, :clean], torch.ones_like(weight[:, clean:])), 1)
-        return weight.flatten(1).repeat_interleave(self.grid.tokens, 1)[..., None, None]
-
     def _joint_bias(self, lesson: Lesson) -> Tensor | None:
-        """For queries and keys [clean | noisy]."""
+        """For queries [clean | noisy] and keys [clean | noisy | folds]."""
         if lesson.blocks == 1:
             return None
-        seen = (lesson.blocks - 1) * BLOCK
-        past, same = lesson.sight[:, :, :seen], _same_block(lesson.blocks, lesson.sight)
-        clean = torch.cat((past | same[..., :seen], torch.zeros_like(same)), 2)[:, :-1]
-        return self._bias(torch.cat((clean, torch.cat((past, same), 2)), 1))
+        seen, frames = (lesson.blocks - 1) * BLOCK, lesson.frames
+        same = _same_block(lesson.blocks, lesson.sight)
+        own = lesson.read[..., :seen] | same[..., :seen]
+        clean = torch.cat((own, torch.zeros_like(same), lesson.read[..., frames:]), 2)
+        noisy = torch.cat((lesson.sight[..., :seen], same, lesson.sight[..., frames:]), 2)
+        return self._bias(torch.cat((clean[:, :-1], noisy), 1))
 
     def _bias(self, sees: Tensor) -> Tensor:
         """Whether a block sees a frame [sequence, block, frame] → 0 or −∞ for each pair of tokens."""
         tokens = self.grid.tokens
-        sees = sees.repeat_interleave(BLOCK * tokens, 1).repeat_interleave(tokens, 2)
-        return torch.zeros(sees.shape, device=sees.device).masked_fill_(~sees, float("-inf")).unsqueeze(1)
+        dark = ~sees.repeat_interleave(BLOCK * tokens, 1).repeat_interleave(tokens, 2).unsqueeze(1)
+        device = dark.device.type
+        kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+        return torch.zeros(dark.shape, device=dark.device, dtype=kind).masked_fill_(dark, float("-inf"))
 
 
 def _same_block(blocks: int, like: Tensor) -> Tensor:
@@ -149,10 +163,12 @@ def _same_block(blocks: int, like: Tensor) -> Tensor:
     return torch.eye(blocks, dtype=torch.bool, device=like.device).repeat_interleave(BLOCK, 1).expand(len(like), -1, -1)
 
 
-def text_rows(text: Text, order: list[int], blocks: int) -> Text:
-    """A text of [sequence * block] prompts with its blocks chosen anew."""
+def text_rows(text: Text, order: Tensor, blocks: int) -> Text:
+    """A text of [sequence * block] prompts with each sequence's blocks chosen anew by `order` [sequence, place]."""
+    each = torch.arange(len(order), device=order.device)[:, None]
+
     def chosen(rows: Tensor) -> Tensor:
-        return rows.unflatten(0, (-1, blocks))[:, order].flatten(0, 1)
+        return rows.unflatten(0, (-1, blocks))[each, order].flatten(0, 1)
 
     return Text(tuple((chosen(key), chosen(value)) for key, value in text.layers),
                 None if text.pooled is None else chosen(text.pooled))

@@ -120,7 +120,7 @@ class Stories:
         said = (truth.shape[:, frames], truth.colour[:, frames], truth.time[:, frames],
                 truth.radius[:, pictures], truth.centre[:, pictures], truth.ground[:, pictures])
         if drawn.device.type == "cpu":  # one story's patches at a time stay in the processor's cache
-            for story, each in enumerate(zip(drawn, *said, strict=True)):
+            for each in zip(drawn, *said, strict=True):
                 draw_subject(*each, self.detail)
         else:
             draw_subject(drawn.flatten(0, 1), *(part.flatten(0, 1) for part in said), self.detail)

@@ -69,8 +69,8 @@ def draw_subject(
     pictures: Tensor, shape: Tensor, colour: Tensor, time: Tensor, radius: Tensor, centre: Tensor, ground: Tensor,
     detail: int = 1,
 ) -> None:
-    """Paint shadow and subject onto pictures [n, 3, y, x]; centre [n, 2] and ground [n] in pixels of the world, of which
-    the pictures have `detail` dots to a side. They are changed."""
+    """Paint shadow and subject onto pictures [n, 3, y, x], which are changed; centre [n, 2] and ground [n] in pixels of
+    the world, of which the pictures have `detail` dots to a side."""
     device, patch, flat = pictures.device, _PATCH * detail, _SHADOW * detail
     cx, cy = centre.unbind(1)
     left, top = _corner(cx * detail, patch, WIDTH * detail), _corner(ground * detail, flat, HEIGHT * detail)

@@ -3,7 +3,6 @@ happens."""
 
 from dataclasses import replace
 from pathlib import Path
-from random import Random
 
 import pytest
 import torch
@@ -86,7 +85,7 @@ def test_polishing_goes_on_from_what_was_taught_with_other_lessons(pool, tmp_pat
 def test_the_subject_counts_more_where_the_noise_lets_it_be_seen(pool, tmp_path):
     teacher = Teacher(SMALL, replace(PLAN, subject=10.0), 1, pool, CPU)
     teacher.stock(0)
-    lesson = teacher.lessons.draw(2, 4, Random(0))
+    lesson = teacher.lessons.draw(2, 4, torch.Generator().manual_seed(0))
     grid, cover = teacher.school.grid, lesson.truth["cover"].float()
     level = torch.tensor([1.0] * 3 + [0.4] * 3).view(1, 6, 1, 1, 1).expand(4, -1, -1, -1, -1)
     counts = teacher.importance(lesson, level).expand_as(lesson.latents)
@@ -99,7 +98,7 @@ def test_the_subject_counts_more_where_the_noise_lets_it_be_seen(pool, tmp_path)
 
 def test_the_teacher_learns(pool, tmp_path):
     teacher = Teacher(SMALL, replace(PLAN, batch=8), 1, pool, CPU)
-    losses = [teacher.advance(step, 0.0)["loss"].item() for step in range(40, 70)]  # warm already
+    losses = [teacher.advance(step, 0.0)["loss"].item() for step in range(40, 80)]  # warm already
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
@@ -108,7 +107,7 @@ def test_gradients_reach_what_only_memory_reads(pool):
     torch.nn.init.normal_(teacher.pupil.transformer.head.head.weight, std=0.1)
     teacher.stock(0)
     generator = torch.Generator().manual_seed(0)
-    lesson = teacher.lessons.draw(3, 4, Random(0))
+    lesson = teacher.lessons.draw(3, 4, generator)
     loss, _ = teacher.loss(lesson, torch.full((4, 3), 0.8), generator)
     loss.backward()
     assert all(
