@@ -6,7 +6,7 @@ was made, on what, and how long that took is told beside it and compared with no
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any
@@ -56,22 +56,23 @@ def prepare(path: Path, identity: Identity, outputs: Mapping[str, Output], facts
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """A manifest of ours, or None for a file that is absent, damaged or somebody else's."""
+    """A manifest of ours, or None for a file that is absent, damaged or not ours."""
     try:
         content = read_json(path)
     except (OSError, ValueError):
         return None
     if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (FORMAT, VERSION):
         return None
-    outputs = content.get("outputs")
-    told = isinstance(outputs, dict) and all(isinstance(output, dict) and isinstance(output.get("name"), str)
-                                             for output in outputs.values())
-    return content if told else None
+    identity, outputs = content.get("identity"), content.get("outputs")
+    whole = isinstance(identity, dict) and all(field.name in identity for field in fields(Identity)) and isinstance(
+        outputs, dict) and all(isinstance(output, dict) and isinstance(output.get("name"), str)
+                               for output in outputs.values())
+    return content if whole else None
 
 
 def standing(outputs: Outputs, identity: Identity, begun: bool = False) -> Standing:
-    """DONE when the manifest matches and every file has its size; FREE when nothing of somebody else's would be lost.
-    `begun` says that a run was interrupted here: pictures without a manifest are its own."""
+    """DONE when the manifest matches and every file has its size; FREE when no other film would be lost. `begun` says
+    that a run was interrupted here: pictures without a manifest are its own."""
     path = outputs.manifest
     found = read(path) if path else None
     if found is None or path is None:
@@ -79,8 +80,8 @@ def standing(outputs: Outputs, identity: Identity, begun: bool = False) -> Stand
             not any(outputs.precious()) or (begun and bool(outputs.film.encoder)) or _left_unfinished(outputs, identity)
         )
         return Standing.FREE if free else Standing.TAKEN
-    if found.get("identity") != identity.plain():
-        return Standing.TAKEN
+    if found["identity"] != identity.plain():
+        return Standing.TAKEN if any(outputs.precious()) else Standing.FREE
     files = {what: outputs.film.existing() if what == "film" else [path.with_name(output["name"])]
              for what, output in found["outputs"].items()}
     whole = all(_bytes(files[what]) == output.get("bytes") for what, output in found["outputs"].items())
@@ -102,7 +103,7 @@ def finish_naming(outputs: Outputs, identity: Identity) -> bool:
     was so; then the film is done."""
     named = outputs.manifest
     content = read(partial(named)) if named else None
-    if named is None or content is None or content.get("identity") != identity.plain():
+    if named is None or content is None or content["identity"] != identity.plain():
         return False
     try:
         if content["outputs"]["film"]["sha256"] != sha256(*outputs.film.existing()):
@@ -128,11 +129,11 @@ def _bytes(paths: Iterable[Path]) -> int | None:
 
 
 def refuse(outputs: Outputs, identity: Identity) -> OutputError:
-    """Why a film is not made over what stands there: whichever of the two can be told."""
+    """Why a film does not overwrite what is there; call it for outputs that are TAKEN."""
     there = next(outputs.precious())
     found = read(outputs.manifest) if outputs.manifest else None
     why = "was made from something else: " + ", ".join(differences(found["identity"], identity.plain())) \
-        if found and isinstance(found.get("identity"), dict) else "exists"
+        if found else "exists"
     return OutputError(f"{there} {why}", "Use --force to overwrite it, or -o to write elsewhere.")
 
 

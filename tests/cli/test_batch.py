@@ -62,6 +62,14 @@ def hashes(folder: str) -> dict[str, str]:
             for path in Path(folder).rglob("*.manifest.json")}
 
 
+def test_a_film_that_was_removed_is_rendered_with_another_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    write("a.yaml")
+    assert batch("night", capsys=capsys)[0] == 0
+    Path("a.mp4").unlink()
+    code, lines, _ = batch("night", "--seed", "2", capsys=capsys)
+    assert code == 0 and by_status(lines) == {"made": ["a.yaml"]}
+
+
 def test_one_bad_storyboard_does_not_stop_the_rest_and_what_is_done_is_skipped(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -73,6 +73,27 @@ def test_the_same_again_is_skipped_another_is_refused_and_force_makes_it(capsys:
     assert json.loads(Path("film.manifest.json").read_text())["identity"]["seed"] == 6
 
 
+def test_a_film_that_was_removed_is_in_nobodys_way() -> None:
+    assert generate("--subtitles", "none") == 0
+    Path("story.mp4").unlink()
+    assert generate("--subtitles", "none", "--seed", "6") == 0
+    assert json.loads(Path("story.manifest.json").read_text())["identity"]["seed"] == 6
+
+
+@pytest.mark.parametrize("identity", [{}, {"seed": 5}, {"settings": 3}])
+def test_a_manifest_that_does_not_say_of_which_film_protects_the_film(
+    identity: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert generate() == 0
+    manifest = json.loads(Path("story.manifest.json").read_text()) | {"identity": identity}
+    Path("story.manifest.json").write_text(json.dumps(manifest))
+    assert generate() == 5
+    assert "story.mp4 exists" in capsys.readouterr().err
+    for film in (Path("story.mp4"), Path("story.srt")):
+        film.unlink()
+    assert generate() == 0
+
+
 @pytest.mark.parametrize(("option", "name"), [("--device", "abacus"), ("--dtype", "float8")])
 def test_a_device_or_dtype_that_does_not_exist_is_wrong_whatever_stands_there(
     option: str, name: str, capsys: pytest.CaptureFixture[str]
