@@ -70,4 +70,4 @@ class BlockContext:
             for layers, new in ((self.keys, keys), (self.values, values)):
                 layers[layer] = torch.cat((layers[layer][:, :start], new, layers[layer][:, stop:]), 1)
         else:
-            self.keys[layer, :, start:stop], self.values[layer, :, start:stop] = keys, values
+            self.keys[layer][:, start:stop], self.values[layer][:, start:stop] = keys, values

@@ -9,8 +9,8 @@ With a codec, pictures are also decoded, on the host, as `generate` does; encodi
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -135,30 +135,21 @@ class Filling(nn.Module):
 def charged(transformer: Transformer, compiled: bool, watch: list[Stopwatch]) -> Iterator[None]:
     """Charge linear layers, attention, and memory's share of every pass to the stopwatch that is last in `watch`.
     Compiled code cannot be divided: its two pieces are charged whole."""
-    linear, attend, extend = nn.Linear.forward, layers.attend, BlockContext.extend
-    pieces = [(block, block.self_attn.attend, block.ask, block.answer) for block in transformer.blocks]
+    with ExitStack() as stack:
 
-    def timed(name: str, call: Callable) -> Callable:
-        def run(*args):
-            with watch[-1](name):
-                return call(*args)
-        return run
+        def charge(owner: object, method: str, part: str) -> None:
+            stack.enter_context(stages.charged(owner, method, part, lambda: watch[-1]))
 
-    BlockContext.extend = timed("memory", extend)
-    if not compiled:
-        nn.Linear.forward, layers.attend = timed("linear", linear), timed("attention", attend)
-    for block, kernel, ask, answer in pieces:
-        block.self_attn.attend = timed("attention", kernel)
-        if compiled:
-            block.ask, block.answer = timed("linear", ask), timed("linear", answer)
-    try:
-        yield
-    finally:
-        nn.Linear.forward, layers.attend, BlockContext.extend = linear, attend, extend
-        for block, kernel, ask, answer in pieces:
-            block.self_attn.attend = kernel
+        charge(BlockContext, "extend", "memory")
+        if not compiled:
+            charge(nn.Linear, "forward", "linear")
+            charge(layers, "attend", "attention")
+        for block in transformer.blocks:
+            charge(block.self_attn, "attend", "attention")
             if compiled:
-                block.ask, block.answer = ask, answer
+                charge(block, "ask", "linear")
+                charge(block, "answer", "linear")
+        yield
 
 
 def operations(spec: ModelSpec, grid: Grid, keys: int) -> int:
@@ -179,7 +170,8 @@ def measure(spec: ModelSpec, runtime: Runtime, wish: Wish) -> SpeedReport:
         )
     whole = spec
     spec = replace(spec, depth=wish.depth or spec.depth, window=wish.window or spec.window)
-    grid, left_out = spec.grid(wish.size), []
+    grid = spec.grid(wish.size)
+    left_out: list[str] = []
     transformer = random_transformer(spec, 0, runtime.device, runtime.dtype)
     attention = choose_attention(transformer)
     if wish.compiled:
@@ -191,7 +183,8 @@ def measure(spec: ModelSpec, runtime: Runtime, wish: Wish) -> SpeedReport:
     encode_ms = stages.encode(
         wish.size or spec.size, spec.fps, spec.geometry.block_pictures, max(2, min(wish.blocks, 8))
     )
-    films, load_s = (), None
+    films: tuple[WholeFilm, ...] = ()
+    load_s = None
     if wish.film_seconds > 0 and spec == whole and wish.size is None:
         backend, load_s = _loaded(wish.model, runtime, left_out)
         films = (

@@ -6,6 +6,7 @@ strictly. It does not know what is remembered, at which position, or why.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,23 @@ class Text:
 
     layers: tuple[tuple[Tensor, Tensor], ...]  # [batch, row, head, dim] each
     pooled: Tensor | None  # [batch, width]
+
+
+class Network(Protocol):
+    """What a rollout needs of a transformer."""
+
+    spec: ModelSpec
+    turn: Turn
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def read(self, rows: Tensor) -> Text: ...
+
+    def __call__(self, latents: Tensor, times: Tensor, text: Text, context: Context, /) -> Tensor: ...
 
 
 class Transformer(nn.Module):

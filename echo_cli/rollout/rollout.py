@@ -14,7 +14,7 @@ from echo_cli.errors import EchoError
 from echo_cli.layout import Layout
 from echo_cli.memory.policies.base import Facts, Policy, Transition
 from echo_cli.memory.store import CleanPass, KVStore, Placement
-from echo_cli.models.transformer import Text, Transformer
+from echo_cli.models.transformer import Network, Text
 from echo_cli.rollout.sampling import clean_pass, denoise, schedule
 from echo_cli.rollout.stopwatch import Stopwatch
 from echo_cli.runtime import Later, Noise, upload
@@ -54,7 +54,7 @@ class Begun:
     state: Nest
 
 
-def rollout(timeline: Timeline, transformer: Transformer, prompts: Sequence[Tensor], policy: Policy, noise: Noise,
+def rollout(timeline: Timeline, transformer: Network, prompts: Sequence[Tensor], policy: Policy, noise: Noise,
             grid: Grid, batch: int = 1, home: torch.device | None = None,
             guesses: Callable[[Block, int, Tensor], None] | None = None,
             begun: Begun | None = None) -> Iterator[BlockResult]:
@@ -131,7 +131,7 @@ class LatentMemory:
 
 
 def replay(
-    transition: Transition, transformer: Transformer, text: Text, remembered: LatentMemory, store: KVStore
+    transition: Transition, transformer: Network, text: Text, remembered: LatentMemory, store: KVStore
 ) -> None:
     """Encode remembered frames again under the new prompt, run by run, each into its own slots."""
     for run in transition.replay:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from echo_cli.context import Context
-from echo_cli.models.transformer import Text, Transformer
+from echo_cli.models.transformer import Network, Text
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def schedule(steps: tuple[int, ...], shift: float) -> Schedule:
     )
 
 
-def denoise(transformer: Transformer, text: Text, context: Context, levels: Schedule,
+def denoise(transformer: Network, text: Text, context: Context, levels: Schedule,
             noise: Callable[[int], Tensor], first: Context | None = None) -> Iterator[Tensor]:
     """Ever cleaner guesses of a block's latents [batch, frame, channel, height, width]; the last is the block.
 
@@ -52,6 +52,6 @@ def denoise(transformer: Transformer, text: Text, context: Context, levels: Sche
             noisy = (1 - following) * clean + following * noise(step + 1)
 
 
-def clean_pass(transformer: Transformer, text: Text, context: Context, latents: Tensor) -> None:
+def clean_pass(transformer: Network, text: Text, context: Context, latents: Tensor) -> None:
     """Run finished latents once more at time zero, for what the context's observer collects; the output is not used."""
     transformer(latents, torch.zeros(latents.shape[:2], device=latents.device), text, context)
