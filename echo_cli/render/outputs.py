@@ -68,7 +68,7 @@ def outputs_of(output: str | None, stem: str) -> Outputs:
         return Outputs(Stdout())
     path = Path(output or f"{stem}.mp4")
     if (told := told_name(str(path))) != str(path):
-        raise UsageError(f"-o {told}: this locale cannot read the name, and trace and manifest could not say it",
+        raise UsageError(f"-o {told}: this locale cannot decode the name, so no trace could record it",
                          "Choose another name with -o, or set LC_ALL to the locale that the name was written in.")
     if output and (output.endswith("/") or os.path.isdir(path)):
         path = path / f"{stem}.mp4"

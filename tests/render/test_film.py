@@ -63,7 +63,7 @@ def test_a_film_that_stops_being_numbers_ends_at_that_block(
     assert caught.value.exit_code == 1 and "models check" in caught.value.hint
     assert not [path for path in tmp_path.rglob("*.*") if path.suffix in (".mp4", ".json") and path.is_file()
                 and ".resume" not in str(path)]
-    assert not list(tmp_path.glob("*.png"))
+    assert all(int(path.stem) < 21 for path in tmp_path.glob("*.png"))  # of the blocks before it, which are whole
 
 
 @pytest.mark.parametrize(

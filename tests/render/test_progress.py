@@ -142,7 +142,7 @@ def test_the_bar_shows_scene_block_speed_time_and_memory(clock: list[float], mon
 
 def test_styles(monkeypatch: pytest.MonkeyPatch) -> None:
     assert type(progress.progress_of(Style.AUTO)) is Plain  # standard error is no terminal here
-    assert type(progress.progress_of(Style.BAR, quiet=True)) is Progress
+    assert type(progress.progress_of(Style.BAR, quiet=True)) is progress.Quiet
     assert type(progress.progress_of(Style.NONE)) is Progress
     assert progress.progress_of(Style.OPENJD)._stream is progress.sys.stdout
     assert progress.progress_of(Style.JSON)._stream is progress.sys.stderr
