@@ -49,7 +49,8 @@ def denoise(transformer: Network, text: Text, context: Context, levels: Schedule
         yield clean
         if step + 1 < len(levels.sigmas):
             following = levels.sigmas[step + 1]
-            noisy = (1 - following) * clean + following * noise(step + 1)
+            # float32 and one rounding, as the release has it.
+            noisy = ((1 - following) * clean.float() + following * noise(step + 1).float()).to(clean.dtype)
 
 
 def clean_pass(transformer: Network, text: Text, context: Context, latents: Tensor) -> None:
