@@ -4,7 +4,7 @@ A transformer hands every layer's raw queries, keys and values to a `Context` an
 never learns what memory is; memory never learns what a layer is.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -26,12 +26,32 @@ class Context(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Placing:
+    """Which places of the window the remembered frames and the block's own have, in their order; `device` has the
+    block's where the project's kernels find them, None where torch writes alone. All positions are moved by `shift`."""
+
+    past: tuple[int, ...]
+    block: tuple[int, ...]
+    shift: int
+    frame_tokens: int
+    device: Tensor | None = None
+
+    def write(self, window: Tensor, places: Sequence[int], tokens: Tensor) -> None:
+        """Frames' tokens [batch, token, head, dim] into their places of a layer's window."""
+        for place, frame in zip(places, tokens.split(self.frame_tokens, 1), strict=True):
+            window[:, place * self.frame_tokens:(place + 1) * self.frame_tokens] = frame
+
+
+@dataclass(frozen=True, slots=True)
 class BlockContext:
-    """What one block attends to: the past, rotated and weighted once for all layers and passes, then the block itself.
+    """What one block attends to: the past, rotated and weighted once for all layers and passes, and the block itself.
 
     `keys` and `values` [layer, batch, token, head, dim] hold `past` remembered tokens and room for the block's own.
     Every pass overwrites that room. Only an `observer` may change the past: it sees a layer's raw tokens before the
     layer attends (memory uses it to choose history by the queries, and to collect the clean pass).
+
+    The block comes after the past, unless `placing` says which places of the window, a frame each, its frames and the
+    remembered ones have: attention does not mind the order, and a frame that stands need not be moved.
     """
 
     keys: Tensor | list[Tensor]  # a tensor a layer under gradients
@@ -42,6 +62,28 @@ class BlockContext:
     bias: Tensor | None = None  # [layer, batch, token]
     observer: Observer | None = None
     turn: Turn = rotate
+    placing: Placing | None = None
+
+    @property
+    def shift(self) -> int:
+        """How far this block's positions are moved from those of its layout."""
+        return self.placing.shift if self.placing else 0
+
+    def places_of(self, first: int, frames: int) -> tuple[int, ...]:
+        """The places of some remembered frames, counted in window order."""
+        return self.placing.past[first:first + frames] if self.placing else tuple(range(first, first + frames))
+
+    @property
+    def fixed(self) -> tuple[int, ...] | None:
+        """Where a pass reads and writes memory, if the passes of later blocks do so at the same addresses: the window
+        is full, nobody watches, and no weight is a bias."""
+        if self.placing is None or self.placing.device is None or self.observer is not None or self.bias is not None:
+            return None
+        tokens = (len(self.placing.past) + len(self.placing.block)) * self.placing.frame_tokens
+        if isinstance(self.keys, list) or tokens != self.keys.shape[2]:
+            return None
+        kept = (self.keys, self.values, self.query_rotation, self.key_rotation, self.placing.device)
+        return tuple(tensor.data_ptr() for tensor in kept)
 
     def observed_by(self, observer: Observer | None) -> "BlockContext":
         """The same context, over the same tensors, for passes that `observer` watches."""
@@ -60,14 +102,37 @@ class BlockContext:
             return (query, torch.cat((self.keys[layer][:, :self.past], key), 1),
                     torch.cat((self.values[layer][:, :self.past], value), 1), bias)
         keys, values = self.keys[layer], self.values[layer]
-        keys[:, self.past:end], values[:, self.past:end] = key, value
+        if self.placing is None:
+            keys[:, self.past:end], values[:, self.past:end] = key, value
+        else:
+            self.placing.write(keys, self.placing.block, key)
+            self.placing.write(values, self.placing.block, value)
+        return query, keys[:, :end], values[:, :end], bias
+
+    def extend_projected(self, layer: int, query: Tensor, key: Tensor, value: Tensor, gains: tuple[Tensor, Tensor],
+                         eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """As `extend`, for queries and keys that have not been normalised yet: one kernel does it all."""
+        from echo_cli.kernels.rows import place
+
+        assert self.placing is not None and self.placing.device is not None
+        keys, values, end = self.keys[layer], self.values[layer], self.past + key.shape[1]
+        query, raw_query, raw_key = place(query, key, value, self.query_rotation, self.key_rotation,
+                                          self.placing.device, keys, values, self.placing.frame_tokens, gains, eps,
+                                          self.observer is not None)
+        if self.observer is not None:
+            self.observer(layer, raw_query, raw_key, value)
+        bias = None if self.bias is None else self.bias[layer, :, None, None, :end]
         return query, keys[:, :end], values[:, :end], bias
 
     def replace(self, layer: int, start: int, keys: Tensor, values: Tensor) -> None:
-        """Put rotated keys and values in place of a layer's remembered tokens from `start` on."""
+        """Put rotated keys and values in place of a layer's remembered tokens from `start` on, whole frames."""
         stop = start + keys.shape[1]
         if isinstance(self.keys, list):
             for layers, new in ((self.keys, keys), (self.values, values)):
                 layers[layer] = torch.cat((layers[layer][:, :start], new, layers[layer][:, stop:]), 1)
-        else:
+        elif self.placing is None:
             self.keys[layer][:, start:stop], self.values[layer][:, start:stop] = keys, values
+        else:
+            places = self.placing.past[start // self.placing.frame_tokens:stop // self.placing.frame_tokens]
+            self.placing.write(self.keys[layer], places, keys)
+            self.placing.write(self.values[layer], places, values)

@@ -94,9 +94,22 @@ class History:
             self.uses[:, :, held.slot] = 0
         if self.ready and self.settings.amplitude_compensation:
             mean, absolute = self.query_mean, self.query_abs / self.tokens
-            for held in self.frames if calibrating else current:
-                self.loud[:, :, held.slot] = scoring.loudness(store.key(held.slot).detach(), mean, absolute)
+            louder = self.frames if calibrating else list(current)
+            if store.kernels and not (store.away or torch.is_grad_enabled()):
+                self._hear(louder, absolute - mean.abs(), store)
+            else:
+                for held in louder:
+                    self.loud[:, :, held.slot] = scoring.loudness(store.key(held.slot).detach(), mean, absolute)
         facts.calibration_tokens, facts.calibrated = self.tokens, self.ready
+
+    def _hear(self, frames: Sequence[Held], surplus: Tensor, store: KVStore) -> None:
+        """`scoring.loudness` of several frames in one launch."""
+        from echo_cli.kernels.choosing import answers
+
+        slots = upload([held.slot for held in frames], store.device, torch.int32)
+        loud = answers(store.keys, slots, surplus.flatten(2), slots, pairs=True)
+        for held, heard in zip(frames, loud.split(store.grid.tokens, -1), strict=True):
+            self.loud[:, :, held.slot] = heard
 
     def eligible(self, anchors: Sequence[Held]) -> list[tuple[int, Held]]:
         """Frames to choose from with their age in frames: all but the recent ones, and but `anchors` if so set."""
@@ -109,6 +122,10 @@ class History:
     def choose(self, frames: Sequence[tuple[int, Held]], places: Places, store: KVStore, context: BlockContext,
                facts: Facts) -> Observer:
         """An observer of the block's first pass: as each layer asks, its best tokens of `frames` take their places."""
+        facts.history_frames = tuple(held.frame for _, held in frames)
+        few = len(frames) * store.grid.tokens <= 1 << 16
+        if store.kernels and few and not (store.away or self.settings.true_places or torch.is_grad_enabled()):
+            return self._choose_by_kernels(frames, places, store, context, facts)
         settings, tokens = self.settings, store.grid.tokens
         slots = [held.slot for _, held in frames]
         expected = scoring.expectation(self.query_mean, self.phases)  # [layer, batch, age, head * dim]
@@ -125,9 +142,8 @@ class History:
         loud, uses = (torch.cat([table[:, :, slot] for slot in slots], -1) for table in (self.loud, self.uses))
         in_pool = (upload(slots, store.device)[:, None] * tokens + torch.arange(tokens, device=store.device)).flatten()
         count = len(places.slots) * tokens
-        rotation = store.rope.frames(places.position, len(places.slots))
+        rotation = store.rope.frames(places.position + context.shift, len(places.slots))
         seen: list[tuple[Tensor, ...]] = []
-        facts.history_frames = tuple(held.frame for _, held in frames)
 
         def observe(layer: int, query: Tensor, key: Tensor, value: Tensor) -> None:
             asked = self.clean_query[layer] if settings.gate_on_clean else query.detach().float().mean(1)
@@ -160,6 +176,41 @@ class History:
                 facts.similarity, facts.gate, facts.chosen, facts.scores = (
                     Later(torch.stack(part)) for part in zip(*seen, strict=True)
                 )
+
+        return observe
+
+    def _choose_by_kernels(self, frames: Sequence[tuple[int, Held]], places: Places, store: KVStore,
+                           context: BlockContext, facts: Facts) -> Observer:
+        """As `choose`, in a few launches a layer."""
+        from echo_cli.kernels.choosing import answers, choose, move
+        from echo_cli.kernels.rows import sums
+
+        settings, spec, device = self.settings, self.spec, store.device
+        slots, ages, into, before, order = (
+            upload(numbers, device, torch.int32)
+            for numbers in ([held.slot for _, held in frames], [age - 1 for age, _ in frames], places.slots,
+                            places.before, context.places_of(places.index, len(places.slots))))
+        base = answers(store.keys, slots, scoring.expectation(self.query_mean, self.phases), ages)
+        rotation = store.rope.frames(places.position + context.shift, len(places.slots))
+        count, batch = len(places.slots) * store.grid.tokens, base.shape[1]
+        told, spread = (torch.empty(spec.depth, batch, size, device=device) for size in (2, 4))
+        chosen: list[Tensor] = []
+
+        def observe(layer: int, query: Tensor, key: Tensor, value: Tensor) -> None:
+            asked = self.clean_query[layer] if settings.gate_on_clean else sums(query)[0]
+            index, valid = choose(base[layer], self.loud[layer] if settings.amplitude_compensation else None,
+                                  settings.drift_gate, self.uses[layer], settings.max_reuse or 1 << 14,
+                                  asked.flatten(1), self.query_sum[layer].flatten(1), settings.drift_lambda, slots,
+                                  count, told[layer], spread[layer])
+            move((store.keys[layer], store.values[layer]), (context.keys[layer], context.values[layer]), index, valid,
+                 slots, into, before, order, rotation)
+            chosen.append(torch.where(valid[0] != 0, index[0], -1))
+            if len(chosen) == spec.depth:
+                store.outdate(places.slots)
+                least, total, number, most = spread.unbind(-1)
+                facts.similarity, facts.gate, facts.chosen, facts.scores = map(Later, (
+                    told[:, 0, 0], told[:, 0, 1], torch.stack(chosen),
+                    torch.stack((least.amin(1), total.sum(1) / number.sum(1), most.amax(1)), -1)))
 
         return observe
 

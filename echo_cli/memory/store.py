@@ -5,15 +5,18 @@ store only takes, keeps, writes, and prepares a window to a layout. All tensors 
 every write makes a new tensor instead, since autograd still needs the old one.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from echo_cli.context import BlockContext
+from echo_cli.context import BlockContext, Placing
+from echo_cli.kernels import usable
 from echo_cli.layout import Layout
+from echo_cli.memory.places import Arrangement, Standing, Wanted, in_order, in_place
 from echo_cli.rope import RopeTable, Turn, rotate
+from echo_cli.runtime import upload
 from echo_cli.spec import Grid, ModelSpec
 from echo_cli.state import Nest
 
@@ -54,6 +57,10 @@ class KVStore:
         self.weights, self.rates = (torch.ones(spec.depth, batch, fades, grid.tokens, device=device) for _ in range(2))
         self._free = list(range(slots - 1, -1, -1))
         self._used: set[int] = set()
+        self._standing: list[Standing | None] = [None] * window  # by place of the window, one a frame
+        self.kernels = usable(self.device)
+        self.in_place = self.kernels  # frames keep their places, and the block is turned to meet them
+        self._fixed: tuple[Tensor, Tensor, Tensor] | None = None  # a block's rotations and places, if kept on a device
 
     @property
     def bytes(self) -> int:
@@ -83,7 +90,9 @@ class KVStore:
         """Everything not in `slots` becomes free; the order of freeing is fixed, so runs repeat exactly."""
         kept = set(slots)
         assert kept <= self._used, f"slots {sorted(kept - self._used)} were never taken"
-        self._free += sorted(self._used - kept, reverse=True)
+        gone = sorted(self._used - kept, reverse=True)
+        self.outdate(gone)
+        self._free += gone
         self._used = kept
 
     @property
@@ -104,6 +113,7 @@ class KVStore:
             "values": values,
             "weights": self.weights,
             "rates": self.rates,
+            "standing": [there and list(there) for there in self._standing],
         }
 
     def restore(self, state: Nest) -> None:
@@ -115,9 +125,24 @@ class KVStore:
         self.weights.copy_(state["weights"])
         self.rates.copy_(state["rates"])
         self._used, self._free = set(used), list(state["free"])
+        self._standing = [there and Standing(*there) for there in state["standing"]] if self.in_place else (
+            [None] * len(self._standing))
+        for place, there in enumerate(self._standing):
+            if there is not None:
+                self._lay(place, *there, None)
 
     def write(self, slots: Sequence[int], keys: Tensor, values: Tensor, layers: slice | int = slice(None)) -> None:
-        """Raw keys and values [layer, batch, slots * token, head, dim] into slots; one layer's lack the first axis."""
+        """Raw keys and values [layer, batch, slots * token, head, dim] into slots; one layer's lack the first axis.
+        What the window holds of these slots is out of date then."""
+        self.outdate(slots)
+        self.fill(slots, keys, values, layers)
+
+    def outdate(self, slots: Sequence[int]) -> None:
+        """Frames of these slots have changed, and are laid out again when they are wanted."""
+        self._standing = [None if there and there.slot in slots else there for there in self._standing]
+
+    def fill(self, slots: Sequence[int], keys: Tensor, values: Tensor, layers: slice | int = slice(None)) -> None:
+        """As `write`, with what the block's own places in the window hold already."""
         if torch.is_grad_enabled() and (keys.requires_grad or self.keys.requires_grad):
             self.keys, self.values = self.keys.clone(), self.values.clone()
         for slot, key, value in zip(slots, keys.chunk(len(slots), -3), values.chunk(len(slots), -3), strict=True):
@@ -181,22 +206,75 @@ class KVStore:
         self.rates[:, :, rows] = 1.0
 
     def prepare(self, layout: Layout) -> BlockContext:
-        """Rotate and weight the remembered frames to their place in `layout`, once for all layers and passes."""
+        """Rotate and weight the remembered frames to their place in `layout`, once for all layers and passes; those
+        that stand there already stay."""
         placed = [(segment.position + index, slot, row) for segment in layout.past
                   for index, (slot, row) in enumerate(zip(segment.slots, segment.fades, strict=True))]
-        frames = (self._frame(*where) for where in placed)
-        tokens, current = self.grid.tokens, layout.current
         if self.keys.requires_grad and placed:
-            keys, values = (list(torch.cat(part, 2).unbind(0)) for part in zip(*frames, strict=True))
+            return self._prepare_for_gradients(layout, placed)
+        current, free = layout.current, self.in_place and not torch.is_grad_enabled()
+        arrangement = self._arrange(layout, placed, free)
+        shift, here = arrangement.shift, {*(slot for _, slot, _ in placed), *current.slots}
+        standing = [None if there and there.slot in here else there for there in self._standing]
+        for index, (position, slot, row) in enumerate(placed):
+            place = arrangement.past[index]
+            if index not in arrangement.kept:
+                self._lay(place, slot, position + shift, row)
+            standing[place] = Standing(slot, position + shift) if row is None else None
+        for index, (place, slot) in enumerate(zip(arrangement.block, current.slots, strict=True)):
+            # The clean pass will write it there; in window order each is rotated once more, as it always was.
+            standing[place] = Standing(slot, current.position + shift + index) if free else None
+        self._standing = [None] * len(standing) if torch.is_grad_enabled() else standing
+        query, key = (self.rope.frames(first + shift, len(current.frames))
+                      for first in (layout.query_position, current.position))
+        placing, turn = None, self.turn
+        if free:
+            places = None
+            if self.kernels:
+                turn = _kernel_turn()
+                query, key, places = self._settle(query, key, arrangement.block)
+            placing = Placing(arrangement.past, arrangement.block, shift, self.grid.tokens, places)
+        rows = dict(zip(arrangement.past, (row for *_, row in placed), strict=True))
+        return BlockContext(self._window_keys, self._window_values, len(placed) * self.grid.tokens, query, key,
+                            bias=self._bias(rows, (len(placed) + len(current.frames)) * self.grid.tokens),
+                            turn=turn, placing=placing)
+
+    def _arrange(self, layout: Layout, placed: Sequence[tuple[int, int, int | None]], free: bool) -> Arrangement:
+        past = [Wanted(slot, position, row is not None) for position, slot, row in placed]
+        frames = len(layout.current.frames)
+        if not free:
+            return in_order(self._standing, past, frames)
+        first = (layout.query_position, layout.current.position)
+        return in_place(self._standing, past, frames, (min(first), max(first) + frames - 1), self.rope.positions)
+
+    def _settle(self, query: Tensor, key: Tensor, places: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """The block's rotations and places at addresses that stay the same from block to block."""
+        given = (query, key, upload(places, self.device, torch.int32))
+        if self._fixed is None or any(mine.shape != new.shape for mine, new in zip(self._fixed, given, strict=True)):
+            self._fixed = given
+        for mine, new in zip(self._fixed, given, strict=True):
+            mine.copy_(new)
+        return self._fixed
+
+    def _prepare_for_gradients(self, layout: Layout, placed: Sequence[tuple[int, int, int | None]]) -> BlockContext:
+        """A window of new tensors, one a layer, since autograd still needs the old ones."""
+        frames, current = [self._frame(*where) for where in placed], layout.current
+        keys, values = (list(torch.cat(part, 2).unbind(0)) for part in zip(*frames, strict=True))
+        self._standing = [None] * len(self._standing)
+        past = len(placed) * self.grid.tokens
+        return BlockContext(keys, values, past, self.rope.frames(layout.query_position, len(current.frames)),
+                            self.rope.frames(current.position, len(current.frames)), turn=self.turn,
+                            bias=self._bias({place: row for place, (*_, row) in enumerate(placed)},
+                                            past + current.tokens))
+
+    def _lay(self, place: int, slot: int, position: int, row: int | None) -> None:
+        """One remembered frame into its place of the window, rotated and weighted, for all layers."""
+        at = slice(place * self.grid.tokens, (place + 1) * self.grid.tokens)
+        if self.kernels and not torch.is_grad_enabled() and (row is None or self.suppress):
+            _kernel_turn()(self.key(slot), self.rope.frames(position, 1), self._window_keys[:, :, at])
+            self._window_values[:, :, at] = self.value(slot)
         else:
-            keys, values = self._window_keys, self._window_values
-            for index, (key, value) in enumerate(frames):
-                keys[:, :, index * tokens:(index + 1) * tokens] = key
-                values[:, :, index * tokens:(index + 1) * tokens] = value
-        past = len(placed) * tokens
-        return BlockContext(keys, values, past, bias=self._bias([row for *_, row in placed], past + current.tokens),
-                            query_rotation=self.rope.frames(layout.query_position, len(current.frames)),
-                            key_rotation=self.rope.frames(current.position, len(current.frames)), turn=self.turn)
+            self._window_keys[:, :, at], self._window_values[:, :, at] = self._frame(position, slot, row)
 
     def _frame(self, position: int, slot: int, row: int | None) -> tuple[Tensor, Tensor]:
         """One remembered frame as attention will see it, for all layers."""
@@ -209,16 +287,23 @@ class KVStore:
             weight = weight.clone()  # autograd keeps it, while the row goes on fading
         return (key * weight).to(key.dtype), (value * weight).to(value.dtype)
 
-    def _bias(self, rows: Sequence[int | None], tokens: int) -> Tensor | None:
-        """log w for every token of a fading frame, if forgetting is by suppression; [layer, batch, token]."""
-        if not self.suppress or not any(row is not None for row in rows):
+    def _bias(self, rows: Mapping[int, int | None], tokens: int) -> Tensor | None:
+        """log w for every token of a fading frame, by its place, if forgetting is by suppression; [layer, batch,
+        token]."""
+        if not self.suppress or not any(row is not None for row in rows.values()):
             return None
         bias = torch.zeros(*self.weights.shape[:2], tokens, device=self.device)
-        for place, row in enumerate(rows):
+        for place, row in rows.items():
             if row is not None:
                 bias[:, :, place * self.grid.tokens:(place + 1) * self.grid.tokens] = \
                     self.weights[:, :, row].clamp(min=1e-9).log()
         return bias
+
+
+def _kernel_turn() -> Callable[..., Tensor]:
+    from echo_cli.kernels.rows import turn
+
+    return turn
 
 
 class CleanPass:
@@ -236,15 +321,20 @@ class CleanPass:
         self._held: list[tuple[Tensor, Tensor]] = []
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> None:
-        raw = query.detach().float()  # [batch, token, head, dim]
-        self.query_sum[layer] = raw.sum(1)
-        self.query_abs[layer] = torch.view_as_complex(raw.unflatten(-1, (-1, 2))).abs().sum(1)
+        if self._store.kernels and not torch.is_grad_enabled():
+            from echo_cli.kernels.rows import sums
+
+            self.query_sum[layer], self.query_abs[layer] = sums(query)
+        else:
+            raw = query.detach().float()  # [batch, token, head, dim]
+            self.query_sum[layer] = raw.sum(1)
+            self.query_abs[layer] = torch.view_as_complex(raw.unflatten(-1, (-1, 2))).abs().sum(1)
         if key.requires_grad and torch.is_grad_enabled():
             self._held.append((key, value))
             return
-        self._store.write(self._slots, key, value, layer)
+        self._store.fill(self._slots, key, value, layer)
 
     def finish(self) -> None:
         if self._held:
             keys, values = (torch.stack(part) for part in zip(*self._held, strict=True))
-            self._store.write(self._slots, keys, values)
+            self._store.fill(self._slots, keys, values)

@@ -1,0 +1,251 @@
+"""Kernels over rows of a transformer's width: norms, gates, rotation, and eight-bit rows with a scale each.
+
+A program has one row in its registers, so that a chain of steps reads and writes memory once. Sums and products are
+float32 and rounded where the plain layers round what memory keeps: normalised queries and keys are rounded before they
+are rotated, so a frame rotated again from the store has the same bits. Fused multiplication and addition is off in
+rotation for the same reason.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+LARGEST = 448.0  # of float8_e4m3fn
+_WARPS = {1024: 2, 2048: 4, 4096: 8, 8192: 8, 16384: 16}
+
+
+def block_of(width: int) -> tuple[int, int]:
+    """Values a program holds for a row of `width`, and its warps."""
+    block = triton.next_power_of_2(width)
+    return block, _WARPS.get(block, 1 if block < 1024 else 16)
+
+
+@triton.jit
+def _write(values, row, out, scale, inside, at, WIDTH: tl.constexpr, EIGHT: tl.constexpr):
+    if EIGHT:
+        largest = tl.max(tl.where(inside, tl.abs(values), 0.0), 0)
+        step = tl.maximum(largest, 1e-12) / 448.0
+        tl.store(scale + row, step)
+        values = tl.minimum(tl.maximum(values / step, -448.0), 448.0)
+    tl.store(out + row * WIDTH + at, values.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _add_norm(x, y, gate, gain, offset, shift, stretch, out, scale, eps, gate_row, mod_row, frame_tokens,
+              WIDTH: tl.constexpr, ADD: tl.constexpr, GATE: tl.constexpr, GAIN: tl.constexpr, MODULATE: tl.constexpr,
+              NORM: tl.constexpr, EIGHT: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.arange(0, BLOCK)
+    inside = at < WIDTH
+    frame = row // frame_tokens
+    values = tl.load(x + row * WIDTH + at, mask=inside, other=0.0).to(tl.float32)
+    if ADD:
+        more = tl.load(y + row * WIDTH + at, mask=inside, other=0.0).to(tl.float32)
+        if GATE:
+            more *= tl.load(gate + frame * gate_row + at, mask=inside, other=0.0).to(tl.float32)
+        values = (values + more).to(x.dtype.element_ty)
+        tl.store(x + row * WIDTH + at, values, mask=inside)
+        values = values.to(tl.float32)
+    if NORM:
+        mean = tl.sum(values, 0) / WIDTH
+        centred = tl.where(inside, values - mean, 0.0)
+        values = centred * tl.rsqrt(tl.sum(centred * centred, 0) / WIDTH + eps)
+        if GAIN:
+            values = values * tl.load(gain + at, mask=inside, other=0.0).to(tl.float32) \
+                + tl.load(offset + at, mask=inside, other=0.0).to(tl.float32)
+        if MODULATE:
+            values = values * (1.0 + tl.load(stretch + frame * mod_row + at, mask=inside, other=0.0).to(tl.float32)) \
+                + tl.load(shift + frame * mod_row + at, mask=inside, other=0.0).to(tl.float32)
+        _write(values, row, out, scale, inside, at, WIDTH, EIGHT)
+
+
+Rows = tuple[Tensor, Tensor | None]  # [row, width], and a scale [row, 1] where they are eight-bit numbers
+
+
+def _rows_like(x: Tensor, eight: bool) -> tuple[Tensor, Tensor]:
+    out = torch.empty_like(x, dtype=torch.float8_e4m3fn if eight else x.dtype)
+    return out, torch.empty(len(x), 1, dtype=torch.float32, device=x.device) if eight else out
+
+
+def add_norm(x: Tensor, eps: float, frame_tokens: int, *, add: Tensor | None = None, gate: Tensor | None = None,
+             affine: tuple[Tensor, Tensor] | None = None, modulation: tuple[Tensor, Tensor] | None = None,
+             norm: bool = True, eight: bool = False) -> Rows:
+    """x [row, width] += add · gate, in place; then its layer norm, with a gain and offset [width] or with the shift and
+    stretch [frame, width] of each row's frame. Gate, shift and stretch are views with a stride of their own a frame."""
+    width = x.shape[1]
+    block, warps = block_of(width)
+    out, scale = _rows_like(x, eight) if norm else (x, x)
+    shift, stretch = modulation or (x, x)
+    gain, offset = affine or (x, x)
+    _add_norm[(len(x),)](x, x if add is None else add, x if gate is None else gate, gain, offset, shift, stretch, out,
+                         scale, eps, 0 if gate is None else gate.stride(0), shift.stride(0), frame_tokens,
+                         WIDTH=width, ADD=add is not None, GATE=gate is not None, GAIN=affine is not None,
+                         MODULATE=modulation is not None, NORM=norm, EIGHT=eight, BLOCK=block, num_warps=warps)
+    return out, scale if eight else None
+
+
+@triton.jit
+def _rms(x, gain, out, eps, x_row, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.arange(0, BLOCK)
+    inside = at < WIDTH
+    values = tl.load(x + row * x_row + at, mask=inside, other=0.0).to(tl.float32)
+    values *= tl.rsqrt(tl.sum(values * values, 0) / WIDTH + eps)
+    values = values.to(out.dtype.element_ty).to(tl.float32) * tl.load(gain + at, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + row * WIDTH + at, values.to(out.dtype.element_ty), mask=inside)
+
+
+def rms(x: Tensor, gain: Tensor, eps: float) -> Tensor:
+    """RMS norm of rows [row, width]."""
+    block, warps = block_of(x.shape[1])
+    out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    _rms[(len(x),)](x, gain, out, eps, x.stride(0), WIDTH=x.shape[1], BLOCK=block, num_warps=warps)
+    return out
+
+
+@triton.jit
+def _eight(x, out, scale, WIDTH: tl.constexpr, GELU: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.arange(0, BLOCK)
+    inside = at < WIDTH
+    values = tl.load(x + row * WIDTH + at, mask=inside, other=0.0).to(tl.float32)
+    if GELU:  # the approximation by tanh, which is 2 sigmoid(2x) - 1
+        values *= tl.sigmoid(1.5957691216057308 * (values + 0.044715 * values * values * values))
+    _write(values, row, out, scale, inside, at, WIDTH, True)
+
+
+def eight_bits(x: Tensor, gelu: bool = False) -> Rows:
+    """Rows [row, width], after GELU if wanted, in eight bits."""
+    block, warps = block_of(x.shape[1])
+    out, scale = _rows_like(x, True)
+    _eight[(len(x),)](x, out, scale, WIDTH=x.shape[1], GELU=gelu, BLOCK=block, num_warps=warps)
+    return out, scale
+
+
+@triton.jit
+def turned_row(values, token, rotation, pairs, HALF: tl.constexpr, BLOCK: tl.constexpr):
+    """A row turned pair by pair: rotation [token, HALF, 2] holds cosine and sine, the same for every head."""
+    even, odd = tl.split(tl.reshape(values, [BLOCK // 2, 2]))
+    at = rotation + (token * HALF + pairs % HALF) * 2
+    cosine, sine = tl.load(at), tl.load(at + 1)
+    return tl.reshape(tl.join(even * cosine - odd * sine, even * sine + odd * cosine), [BLOCK])
+
+
+@triton.jit
+def _place(q, k, v, gain_q, gain_k, turn_q, turn_k, places, query, keys, values, raw_query, raw_key, eps, in_row,
+           in_batch, window_batch, tokens, frame_tokens, WIDTH: tl.constexpr, HALF: tl.constexpr, KEEP: tl.constexpr,
+           NORM: tl.constexpr, BLOCK: tl.constexpr):
+    token, part, batch = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    at, pairs = tl.arange(0, BLOCK), tl.arange(0, BLOCK // 2)
+    inside = at < WIDTH
+    source = batch * in_batch + token * in_row
+    here = (batch * tokens + token) * WIDTH
+    place = tl.load(places + token // frame_tokens).to(tl.int64)
+    there = batch * window_batch + (place * frame_tokens + token % frame_tokens) * WIDTH
+    if part == 2:
+        tl.store(values + there + at, tl.load(v + source + at, mask=inside), mask=inside)
+    elif part == 1:
+        row = tl.load(k + source + at, mask=inside, other=0.0)
+        if NORM:
+            wide = row.to(tl.float32)
+            wide *= tl.rsqrt(tl.sum(wide * wide, 0) / WIDTH + eps)
+            gain = tl.load(gain_k + at, mask=inside, other=0.0).to(tl.float32)
+            row = (wide.to(keys.dtype.element_ty).to(tl.float32) * gain).to(keys.dtype.element_ty)
+        if KEEP:
+            tl.store(raw_key + here + at, row, mask=inside)
+        turned = turned_row(row.to(tl.float32), token, turn_k, pairs, HALF, BLOCK)
+        tl.store(keys + there + at, turned.to(keys.dtype.element_ty), mask=inside)
+    else:
+        row = tl.load(q + source + at, mask=inside, other=0.0)
+        if NORM:
+            wide = row.to(tl.float32)
+            wide *= tl.rsqrt(tl.sum(wide * wide, 0) / WIDTH + eps)
+            gain = tl.load(gain_q + at, mask=inside, other=0.0).to(tl.float32)
+            row = (wide.to(keys.dtype.element_ty).to(tl.float32) * gain).to(keys.dtype.element_ty)
+        if KEEP:
+            tl.store(raw_query + here + at, row, mask=inside)
+        turned = turned_row(row.to(tl.float32), token, turn_q, pairs, HALF, BLOCK)
+        tl.store(query + here + at, turned.to(keys.dtype.element_ty), mask=inside)
+
+
+def place(query: Tensor, key: Tensor, value: Tensor, turn_query: Tensor, turn_key: Tensor, places: Tensor,
+          keys: Tensor, values: Tensor, frame_tokens: int, gains: tuple[Tensor, Tensor] | None = None,
+          eps: float = 0.0, keep: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalise (where there are `gains`) and rotate queries and keys, and put keys and values into their frames'
+    `places` in a layer's window; → rotated queries, and raw queries and keys where they are to be kept.
+
+    query, key, value [batch, token, head, dim] may be parts of wider rows with the same strides; rotations [token,
+    dim/2] are complex; the window's keys and values [batch, token, head, dim] have rows side by side."""
+    batch, tokens, heads, dim = query.shape
+    width = heads * dim
+    block, warps = block_of(width)
+    turned = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+    raw_query, raw_key = (torch.empty_like(turned) if keep else turned for _ in range(2))
+    gain_query, gain_key = gains or (turned, turned)
+    _place[(tokens, 3, batch)](query, key, value, gain_query, gain_key, torch.view_as_real(turn_query),
+                               torch.view_as_real(turn_key), places, turned, keys, values, raw_query, raw_key, eps,
+                               query.stride(1), query.stride(0), keys.stride(0), tokens, frame_tokens, WIDTH=width,
+                               HALF=dim // 2, KEEP=keep, NORM=gains is not None, BLOCK=block, num_warps=warps,
+                               enable_fp_fusion=False)
+    return turned, raw_query, raw_key
+
+
+@triton.jit
+def _turn(x, rotation, out, x_group, out_group, x_row, WIDTH: tl.constexpr, HALF: tl.constexpr, BLOCK: tl.constexpr):
+    token, group = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
+    at, pairs = tl.arange(0, BLOCK), tl.arange(0, BLOCK // 2)
+    inside = at < WIDTH
+    row = tl.load(x + group * x_group + token * x_row + at, mask=inside, other=0.0).to(tl.float32)
+    turned = turned_row(row, token, rotation, pairs, HALF, BLOCK)
+    tl.store(out + group * out_group + token * WIDTH + at, turned.to(out.dtype.element_ty), mask=inside)
+
+
+def turn(x: Tensor, rotation: Tensor, out: Tensor | None = None) -> Tensor:
+    """x [..., token, head, dim] rotated by complex rotation [token, dim/2], all leading axes at once; into `out`, if
+    that is given."""
+    tokens, heads, dim = x.shape[-3:]
+    width = heads * dim
+    block, warps = block_of(width)
+    rows = _grouped(x)
+    made = torch.empty(x.shape, dtype=x.dtype, device=x.device) if out is None else out
+    into = _grouped(made)
+    _turn[(tokens, len(rows))](rows, torch.view_as_real(rotation), into, rows.stride(0), into.stride(0),
+                               rows.stride(1), WIDTH=width, HALF=dim // 2, BLOCK=block, num_warps=warps,
+                               enable_fp_fusion=False)
+    return made
+
+
+def _grouped(x: Tensor) -> Tensor:
+    """[..., token, head, dim] as [group, token, head * dim], without a copy where leading axes allow it."""
+    return x.flatten(-2).view(-1, x.shape[-3], x.shape[-2] * x.shape[-1]) if x.dim() > 3 else x.flatten(-2)[None]
+
+
+@triton.jit
+def _sums(x, total, amplitude, rows, WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr):
+    part, batch = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    at, pairs = tl.arange(0, BLOCK), tl.arange(0, BLOCK // 2)
+    inside = at < WIDTH
+    summed, loud = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK // 2], tl.float32)
+    for index in range(ROWS):
+        row = part * ROWS + index
+        values = tl.load(x + (batch * rows + row) * WIDTH + at, mask=inside & (row < rows), other=0.0).to(tl.float32)
+        summed += values
+        even, odd = tl.split(tl.reshape(values, [BLOCK // 2, 2]))
+        loud += tl.sqrt(even * even + odd * odd)
+    parts = tl.num_programs(0)
+    tl.store(total + (batch * parts + part) * WIDTH + at, summed, mask=inside)
+    tl.store(amplitude + (batch * parts + part) * (WIDTH // 2) + pairs, loud, mask=pairs < WIDTH // 2)
+
+
+def sums(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Over the tokens of x [batch, token, head, dim]: the sum [batch, head, dim], and that of the lengths of its pairs
+    [batch, head, dim/2]; float32, always in the same order."""
+    batch, tokens, heads, dim = x.shape
+    width, rows = heads * dim, 16
+    block, warps = block_of(width)
+    parts = triton.cdiv(tokens, rows)
+    total = torch.empty(batch, parts, width, dtype=torch.float32, device=x.device)
+    loud = torch.empty(batch, parts, width // 2, dtype=torch.float32, device=x.device)
+    _sums[(parts, batch)](x.contiguous(), total, loud, tokens, WIDTH=width, BLOCK=block, ROWS=rows, num_warps=warps)
+    return total.sum(1).view(batch, heads, dim), loud.sum(1).view(batch, heads, dim // 2)
