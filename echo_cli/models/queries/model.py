@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from echo_cli.kernels import usable
 from echo_cli.spec import Grid, ModelSpec
 
 FRAMES = 6  # query frames, when nothing else is said
@@ -98,6 +99,8 @@ class MemoryQueries(nn.Module):
     def absorb_in(self, layers: slice, state: QueryState, keys: Tensor, values: Tensor, grid: Grid, first: bool,
                   spare: Tensor | None) -> tuple[QueryState, Tensor]:
         """As `absorb`, in some layers alone; `spare` is that of all layers, or None for gates that are open."""
+        if usable(keys.device) and not torch.is_grad_enabled():
+            return self._absorb_by_kernels(layers, state, keys, values, grid, first, spare)
         held_key, held_value = (part.float() for part in state)
         read_key, read_value = self._read(layers, held_key, keys.float(), values.float(), grid)
         if spare is not None:
@@ -110,6 +113,30 @@ class MemoryQueries(nn.Module):
         length = torch.lerp(_length(held_key), _length(read_key), share)
         key = key * (length / _length(key).clamp(min=1e-6))
         return QueryState(key.to(keys.dtype), torch.lerp(held_value, read_value, share).to(values.dtype)), gate
+
+    def _absorb_by_kernels(self, layers: slice, state: QueryState, keys: Tensor, values: Tensor, grid: Grid,
+                           first: bool, spare: Tensor | None) -> tuple[QueryState, Tensor]:
+        """As `absorb_in`, in a few launches; products in the frames' dtype."""
+        from echo_cli.kernels.near import blend, compare, near_read
+
+        shape, dim, dtype = state.keys.shape, state.keys.shape[-1], keys.dtype
+        held_key, held_value = state.keys.contiguous(), state.values.contiguous()
+        ask = (self.ask[layers] / dim**0.5).to(dtype)
+        asked = torch.einsum("lbfthd,lhde->lbhfte", held_key, ask).flatten(3, 4)
+        read_key, read_value = (part.view(shape) for part in near_read(asked, keys, values, self.near[layers],
+                                                                       grid.cols))
+        if spare is None:
+            gate = torch.ones(shape[:4], device=keys.device)
+        else:
+            products, key_lengths, read_lengths = compare(held_key, read_key)
+            keys_alike = products.diagonal(dim1=-2, dim2=-1) / (_least(key_lengths) * _least(read_lengths))
+            alike, value_lengths, held_lengths = compare(read_value, held_value)
+            alike = alike / (_least(value_lengths)[..., :, None] * _least(held_lengths)[..., None, :])
+            lengths = [_least(each).transpose(2, 3) for each in (key_lengths, read_lengths, held_lengths,
+                                                                 value_lengths)]
+            gate = self._open(layers, [held_key, read_key, held_value, read_value], lengths,
+                              keys_alike.transpose(2, 3), alike, first, spare)
+        return QueryState(*blend((held_key, held_value), (read_key, read_value), gate)), gate
 
     def _read(self, layers: slice, held: Tensor, keys: Tensor, values: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
         """What each query finds in the frames that leave: the mean of their keys and of their values, by attention."""
@@ -142,14 +169,24 @@ class MemoryQueries(nn.Module):
         """How like each query frame is to the most like of those before it [batch, frame]: the mean over layers and
         cells of what the directions of their values [batch, frame, token, head, dim], a layer each, have in common; 0
         for the first."""
-        alike = torch.zeros(())
+        alike: Tensor | float = 0.0
         for layer in values:
+            if usable(layer.device):
+                alike = alike + self._overlap(layer)
+                continue
             unit = F.normalize(layer.float().flatten(-2), dim=-1)  # [batch, frame, token, width]
-            alike = alike.to(unit.device) + torch.einsum("bfte,bgte->bfg", unit, unit) / (
-                unit.shape[2] * self.spec.depth
-            )
+            alike = alike + torch.einsum("bfte,bgte->bfg", unit, unit) / (unit.shape[2] * self.spec.depth)
         before = torch.ones_like(alike[0], dtype=torch.bool).tril(-1)
         return alike.masked_fill(~before, 0.0).amax(-1)
+
+    def _overlap(self, values: Tensor) -> Tensor:
+        """A layer's part of `spare` [batch, frame, frame], by a kernel."""
+        from echo_cli.kernels.near import compare
+
+        products, lengths, _ = compare(values[None], values[None])
+        long = lengths.clamp(min=1e-12)
+        alike = products / (long[..., :, None] * long[..., None, :])
+        return alike[0].mean(1) / self.spec.depth
 
     def _gate(self, layers: slice, held_key: Tensor, read_key: Tensor, held_value: Tensor, read_value: Tensor,
               first: bool, spare: Tensor) -> Tensor:
@@ -161,6 +198,12 @@ class MemoryQueries(nn.Module):
         # What each query read against what every query of its cell holds: itself, and its rivals.
         alike = torch.einsum("lbfte,lbgte->lbtfg", parts[3], parts[2])
         alike = alike / (lengths[3].transpose(2, 3) * lengths[2].permute(0, 1, 3, 4, 2))
+        return self._open(layers, parts, [length.squeeze(-1) for length in lengths], keys_alike, alike, first, spare)
+
+    def _open(self, layers: slice, parts: Sequence[Tensor], lengths: Sequence[Tensor], keys_alike: Tensor,
+              alike: Tensor, first: bool, spare: Tensor) -> Tensor:
+        """How far gates open for held keys, read keys, held values and read values, given their lengths and how alike
+        they are."""
         frames = alike.shape[-1]
         itself = torch.eye(frames, dtype=torch.bool, device=alike.device)
         rival = alike.masked_fill(itself, -1.0).amax(-1) if frames > 1 else torch.zeros_like(alike[..., 0])
@@ -176,14 +219,19 @@ class MemoryQueries(nn.Module):
         )
         # Each part at unit mean square, which costs less to do behind the matrix than before it.
         weights = self.gate_in[layers].unflatten(1, (4, -1)).unbind(1)
-        width = parts[0].shape[-1] ** 0.5
-        hidden = sum(torch.matmul(part.flatten(1, 3), weight) * (width / length.flatten(1, 3))
+        width = weights[0].shape[1] ** 0.5
+        hidden = sum(torch.matmul(part.flatten(4).flatten(1, 3), weight.to(part.dtype))
+                     * (width / length.unsqueeze(-1).flatten(1, 3))
                      for part, weight, length in zip(parts, weights, lengths, strict=True))
         learned = torch.matmul(F.silu(hidden), self.gate_out[layers, :, None]).view(keys_alike.shape)
         plain = (hints * self.gate_hints[layers, None, :frames, None]).sum(-1) + self.gate_bias[
             layers, None, :frames, None
         ]
         return torch.sigmoid(learned + plain)
+
+
+def _least(lengths: Tensor) -> Tensor:
+    return lengths.clamp(min=1e-6)
 
 
 def _joined(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
