@@ -76,18 +76,20 @@ class FastDecoder(nn.Module):
         if len(latents) != 1:
             raise ValueError(f"{len(latents)} films at once, but one stream has one state")
         made, remembered = [], state or []
-        for latent in latents[0].to(next(self.parameters()).dtype).unbind(0):
-            pictures, remembered = self._one(latent[None], remembered)
+        # On a CPU the order of sums must not depend on how a stream is cut: one latent after another.
+        step = 1 if latents.device.type == "cpu" else latents.shape[1]
+        for some in latents[0].to(next(self.parameters()).dtype).split(step):
+            pictures, remembered = self._some(some, remembered)
             made.append(pictures)
         film = torch.cat(made).float().clamp(0, 1)
         return (film if state else film[TRIMMED:])[None], remembered
 
-    def _one(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """The pictures of one latent [1, channel, y, x], and what the next one will remember."""
+    def _some(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """The pictures of latents [frame, channel, y, x], and what those after them will remember."""
         before, after = iter(state), []
         for layer in self.decoder:
             if isinstance(layer, Remembering):
-                after.append(x[-1:])
+                after.append(x[-1:].clone())
                 x = layer(x, next(before, torch.zeros_like(after[-1])))
             else:
                 x = layer(x)

@@ -128,3 +128,27 @@ def test_the_room_of_the_real_size_is_what_was_measured() -> None:
     weights = 4 * 126_892_531
     assert kept - weights == pytest.approx(3.5 * 2**30, rel=0.06)  # the state of a stream at 832x480
     assert kept + passing == pytest.approx(8.3 * 2**30, rel=0.1)  # and the most that decoding it took
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("pieces", [(7,), (3, 3, 1), (1, 2, 4)], ids=lambda pieces: "+".join(map(str, pieces)))
+@torch.inference_mode()
+def test_several_latents_in_one_call_are_the_release(case: str, pieces: tuple[int, ...]) -> None:
+    mine, state, made = codec(case), None, []
+    raw = latents(case).float() / mine.scale + mine.mean
+    for piece in raw.split(pieces, 1):
+        pictures, state = mine.decode_blockwise(piece, state)
+        made.append(pictures)
+    torch.testing.assert_close(torch.cat(made, 1), wanted(case), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@torch.inference_mode()
+def test_a_stream_may_go_on_latent_by_latent_where_one_call_ended(count: int) -> None:
+    mine, given = codec("vae_z16"), latents("vae_z16")
+    _, state = mine.decode_blockwise(given[:, :count].float() / mine.scale + mine.mean, None)
+    _, plain = mine.decode(given[:, :count], None)
+    for here, there in zip(state, plain, strict=True):
+        assert type(here) is type(there) and (here is there or here.shape == there.shape)
+    made, _ = mine.decode(given[:, count:], state)
+    torch.testing.assert_close(made, wanted("vae_z16")[:, 4 * count - 3:], **CLOSE)

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from echo_cli.errors import MissingError
 from echo_cli.models.files.loading import stream_into
 from echo_cli.models.files.tensors import Given
-from echo_cli.models.wan.fast_decoder import FastDecoder, decoder_alone, room
+from echo_cli.models.wan.fast_decoder import TRIMMED, FastDecoder, decoder_alone, room
 
 SMALL = (8, 6, 4, 4)
 
@@ -93,3 +93,14 @@ def test_the_room_of_a_stream_is_counted_as_it_is_taken() -> None:
     real = FastDecoder().requires_grad_(False)
     _, state = real.decode(torch.randn(1, 1, 16, 3, 4))
     assert room(16, 3, 4, 4)[0] == 4 * sum(item.numel() for item in (*real.parameters(), *state))
+
+
+@torch.inference_mode()
+def test_several_latents_in_one_call_are_those_one_after_another() -> None:
+    torch.manual_seed(0)
+    decoder, given = FastDecoder(4), torch.randn(1, 5, 4, 4, 6)
+    pictures, state = decoder.decode(given)
+    whole, remembered = decoder._some(given[0], [])
+    torch.testing.assert_close(whole.clamp(0, 1)[TRIMMED:], pictures[0], atol=1e-5, rtol=0)
+    for here, there in zip(remembered, state, strict=True):
+        torch.testing.assert_close(here, there, atol=1e-5, rtol=0)
