@@ -25,6 +25,7 @@ ROOM = 2 * 1024**3  # free bytes; below this a night's films will not fit
 EXTRAS = {
     "wan": ("diffusers", "transformers", "accelerate", "sentencepiece", "ftfy", "huggingface_hub"),
     "farm": ("ray",),
+    "hopper": ("fa3_fwd_interface",),
 }
 
 
@@ -97,10 +98,22 @@ def _torch() -> Iterator[Finding]:
         free, total = torch.cuda.mem_get_info(index)
         yield Finding("device", True, f"cuda:{index} {card.name}, {size(free)} of {size(total)} free")
     yield _compiler()
+    yield _attention()
+
+
+def _attention() -> Finding:
+    """FlashAttention 3 is the best kernel for long attention that a Hopper card has."""
+    import torch
+
+    from echo_cli.models.tuning import flash_attention_3
+
+    kernel, words = flash_attention_3(torch.device("cuda", torch.cuda.current_device()), torch.bfloat16)
+    remedy = "Run `pip install 'echo-cli[hopper]'` on a Hopper card; otherwise torch attends, with cuDNN where it can."
+    return Finding("attention", kernel is not None, words, remedy, needed=False)
 
 
 def _compiler() -> Finding:
-    """On a GPU the passes of large models are compiled by Triton, which comes with torch and needs a C compiler."""
+    """On a GPU the kernels between products are compiled by Triton, which comes with torch and needs a C compiler."""
     wanted = {"Triton": importlib.util.find_spec("triton"), "a C compiler": shutil.which("cc") or shutil.which("gcc")}
     lacking = [what for what, there in wanted.items() if not there]
     return Finding(

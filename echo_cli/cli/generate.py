@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from echo_cli.render.job import Job
     from echo_cli.render.made import Made
     from echo_cli.render.session import Loaded
+    from echo_cli.runtime import Runtime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +99,17 @@ def _announce(job: "Job", loaded: "Loaded", teller: Progress) -> None:
                    + "\n".join(f"         {what}: {', '.join(known)}" for what, known in TABLES.items())
                    + f"\n         and many words for each of these: echo-cli models info {job.model}")
     if job.request.verbose:
-        teller.say(f"{_plan(job)}, on {loaded.runtime.device} in {loaded.runtime.dtype}")
+        runtime = loaded.runtime
+        teller.say(f"{_plan(job)}, on {runtime.device} in {runtime.dtype}{_attention(runtime)}")
+
+
+def _attention(runtime: "Runtime") -> str:
+    """By which kernel a GPU attends, or why not by the best."""
+    if runtime.device.type != "cuda":
+        return ""
+    from echo_cli.models.tuning import flash_attention_3
+
+    return f"; attention: {flash_attention_3(runtime.device, runtime.dtype)[1]}"
 
 
 def _report(job: "Job", made: "Made", teller: Progress) -> None:

@@ -4,6 +4,8 @@ Every output channel and every token has a scale of its own, so that one large v
 else of a transformer changes: attention, norms and memory stay as they are.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -30,10 +32,29 @@ class EightBitLinear(nn.Module):
         self.register_buffer("scale", scale.t().contiguous())  # [1, output]
         self.register_buffer("bias", linear.bias.detach())
 
+    @classmethod
+    def joined(cls, parts: Sequence["EightBitLinear"]) -> "EightBitLinear":
+        """Several layers of one input as one; the parts become views of it."""
+        whole = cls.__new__(cls)
+        nn.Module.__init__(whole)
+        for name, dim in (("weight", 0), ("scale", 1), ("bias", 0)):
+            joined = torch.cat([getattr(part, name) for part in parts], dim)
+            whole.register_buffer(name, joined)
+            for part, view in zip(parts, joined.split([len(part.bias) for part in parts], dim), strict=True):
+                setattr(part, name, view)
+        return whole
+
     def forward(self, x: Tensor) -> Tensor:
         rows, scale = quantised(x.flatten(0, -2))
+        return self.of_rows(rows, scale, x.dtype).unflatten(0, x.shape[:-1])
+
+    def of_rows(self, rows: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+        """The layer of rows that are in eight bits already, each with its scale."""
+        if rows.device.type == "cuda" and dtype is torch.bfloat16:
+            return torch._scaled_mm(rows, self.weight.t(), scale_a=scale, scale_b=self.scale, bias=self.bias,
+                                    out_dtype=dtype, use_fast_accum=True)
         out = torch._scaled_mm(rows, self.weight.t(), scale_a=scale, scale_b=self.scale, out_dtype=torch.bfloat16)
-        return (out.to(x.dtype) + self.bias).unflatten(0, x.shape[:-1])
+        return out.to(dtype) + self.bias
 
 
 def use_eight_bits(transformer: Transformer, device: torch.device) -> None:

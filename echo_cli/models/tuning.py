@@ -1,10 +1,12 @@
-"""What makes a large model's passes quick on a device; chosen once, when the model is loaded. Results stay the same.
+"""What makes a large model's passes quick on a device; chosen once, when the model is loaded. Results stay the same
+but for rounding.
 
-A pass is, for every layer, two compiled pieces (before and after memory), one compiled rotation, and attention by the
-best kernel that is there. All layers share the pieces, since weights are their inputs and shapes never change. What
-remains between them is launched from Python well ahead of the device, so graphs would have nothing to gain.
+On a GPU the project's own kernels do what stands between products and attentions, ready within seconds, and whole
+passes are recorded (`fused`). Elsewhere torch compiles two pieces a layer, before and after memory, and rotation; all
+layers share them, since weights are their inputs and shapes never change. Attention is by the best kernel that is here.
 """
 
+import importlib
 import inspect
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from echo_cli.kernels import usable
 from echo_cli.models.layers import TransformerBlock, attend
 from echo_cli.models.transformer import Transformer
 from echo_cli.rope import rotate_pairs
@@ -22,6 +25,8 @@ from echo_cli.rope import rotate_pairs
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
 BEST_FIRST = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+# Modules that have FlashAttention 3: its own, and the forward part alone in a package that installs from an index.
+INTERFACES = {"flash_attn_interface": (torch.bfloat16, torch.float16), "fa3_fwd_interface": (torch.bfloat16,)}
 PRIORITIES = "set_priority" in inspect.signature(sdpa_kernel).parameters  # torch 2.6; before it, torch chooses
 
 
@@ -32,6 +37,17 @@ def compile_passes(transformer: Transformer, backend: str = "inductor") -> None:
     for block in transformer.blocks:
         block.ask, block.answer = MethodType(ask, block), MethodType(answer, block)
     transformer.turn = lambda x, rotation: turn(x, torch.view_as_real(rotation))
+
+
+def quicken(transformer: Transformer, graphs: bool = True) -> str:
+    """Make passes quick where the transformer is, and say how."""
+    if transformer.device.type == "cuda" and usable(transformer.device):
+        from echo_cli.models.fused import fuse_passes
+
+        fuse_passes(transformer, graphs)
+        return "fused kernels, passes as graphs" if graphs else "fused kernels"
+    compile_passes(transformer)
+    return "compiled"
 
 
 def choose_attention(transformer: Transformer) -> str:
@@ -45,19 +61,28 @@ def choose_attention(transformer: Transformer) -> str:
 def _best(device: torch.device, dtype: torch.dtype) -> tuple[str, Attend]:
     if device.type != "cuda":
         return "torch", attend
-    hopper = torch.cuda.get_device_capability(device) == (9, 0)
-    if hopper and dtype in (torch.bfloat16, torch.float16) and (kernel := _flash_attn_func()):
+    kernel, _ = flash_attention_3(device, dtype)
+    if kernel is not None:
         return "FlashAttention 3", partial(_flash_attention_3, kernel)
     return ("torch, cuDNN first", _cudnn_first) if PRIORITIES else ("torch", attend)
 
 
-def _flash_attn_func() -> Callable[..., Any] | None:
-    """FlashAttention 3's function, if it is installed and was built for this torch."""
-    try:
-        from flash_attn_interface import flash_attn_func
-    except (ImportError, OSError):
-        return None
-    return flash_attn_func
+def flash_attention_3(device: torch.device, dtype: torch.dtype) -> tuple[Callable[..., Any] | None, str]:
+    """FlashAttention 3's function for a device, or None; and in words what is taken, or why there is none."""
+    if torch.cuda.get_device_capability(device) != (9, 0):
+        return None, "FlashAttention 3 is for Hopper"
+    reasons = []
+    for name, dtypes in INTERFACES.items():
+        if dtype not in dtypes:
+            reasons.append(f"{name} does not take {str(dtype).removeprefix('torch.')}")
+            continue
+        try:
+            return importlib.import_module(name).flash_attn_func, f"FlashAttention 3 ({name})"
+        except ModuleNotFoundError:
+            continue
+        except (ImportError, OSError, AttributeError) as error:  # built for another torch, or for none
+            reasons.append(f"{name} cannot be loaded ({error})")
+    return None, "; ".join(reasons) or "FlashAttention 3 is not installed: pip install 'echo-cli[hopper]'"
 
 
 def _cudnn_first(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -14,7 +14,7 @@ from echo_cli.models.queries.weights import load_queries
 from echo_cli.models.registry import cache_folder
 from echo_cli.models.running import Offload, Pictures, Running
 from echo_cli.models.transformer import Transformer
-from echo_cli.models.tuning import choose_attention, compile_passes
+from echo_cli.models.tuning import choose_attention, quicken
 from echo_cli.models.wan.codec import WanCodec
 from echo_cli.models.wan.fast_decoder import FastDecoder, decoder_alone
 from echo_cli.models.wan.text import WanText
@@ -53,7 +53,7 @@ def _transformer(weights: Weights, runtime: Runtime, running: Running) -> Transf
     choose_attention(transformer)
     wanted = runtime.device.type == "cuda" if running.compiled is None else running.compiled
     if wanted and not visiting:  # a compiler needs weights that stay in place
-        compile_passes(transformer)
+        quicken(transformer)
     return transformer
 
 
