@@ -16,7 +16,7 @@ from echo_cli.memory.table import read_settings
 from echo_cli.models.files.loading import random_transformer
 from echo_cli.models.fp8 import use_eight_bits
 from echo_cli.models.transformer import Transformer
-from echo_cli.models.tuning import choose_attention, compile_passes
+from echo_cli.models.tuning import choose_attention, quicken
 from echo_cli.rollout.rollout import rollout
 from echo_cli.runtime import KeyedNoise, Runtime
 from echo_cli.spec import ModelSpec
@@ -80,7 +80,7 @@ def _film(transformer: Transformer, runtime: Runtime, size: tuple[int, int] | No
     spec = transformer.spec
     choose_attention(transformer)
     if compiled:
-        compile_passes(transformer)
+        quicken(transformer)
     timeline = timeline_of([Scene("scene", "", 1.0)], [blocks], spec.geometry)
     rows = [torch.randn(1, spec.text_len, spec.text_dim, generator=torch.Generator().manual_seed(0))]
     policy = make_policy(name, read_settings(name), spec, timeline)

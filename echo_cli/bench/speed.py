@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ from echo_cli.models.backend import Backend, Codec
 from echo_cli.models.files.loading import random_transformer
 from echo_cli.models.loaders import load_backend
 from echo_cli.models.transformer import Text, Transformer
-from echo_cli.models.tuning import choose_attention, compile_passes
+from echo_cli.models.tuning import choose_attention, quicken
 from echo_cli.render.decoder import Decoder
 from echo_cli.rollout.rollout import BlockResult, rollout
 from echo_cli.rollout.stopwatch import Stopwatch
@@ -112,9 +113,9 @@ class Wish:
 class Filling(nn.Module):
     """A transformer with a shortcut: while `filling`, its layers give memory random tokens and compute nothing."""
 
-    def __init__(self, transformer: Transformer, grid: Grid) -> None:
+    def __init__(self, transformer: Transformer, grid: Grid, filling: bool = True) -> None:
         super().__init__()
-        self.transformer, self.grid, self.filling = transformer, grid, True
+        self.transformer, self.grid, self.filling = transformer, grid, filling
         self.spec, self.dtype, self.device = transformer.spec, transformer.dtype, transformer.device
         self.turn = transformer.turn
 
@@ -141,6 +142,10 @@ def charged(transformer: Transformer, compiled: bool, watch: list[Stopwatch]) ->
             stack.enter_context(stages.charged(owner, method, part, lambda: watch[-1]))
 
         charge(BlockContext, "extend", "memory")
+        charge(BlockContext, "extend_projected", "memory")
+        if fused := _fused(transformer):
+            charge(fused, "product", "linear")
+            charge(fused, "product_gelu", "linear")
         if not compiled:
             charge(nn.Linear, "forward", "linear")
             charge(layers, "attend", "attention")
@@ -150,6 +155,15 @@ def charged(transformer: Transformer, compiled: bool, watch: list[Stopwatch]) ->
                 charge(block, "ask", "linear")
                 charge(block, "answer", "linear")
         yield
+
+
+def _fused(transformer: Transformer) -> ModuleType | None:
+    """The module of fused passes, where the transformer's run so."""
+    if "forward" not in vars(transformer):
+        return None
+    from echo_cli.models import fused
+
+    return fused
 
 
 def operations(spec: ModelSpec, grid: Grid, keys: int) -> int:
@@ -175,7 +189,7 @@ def measure(spec: ModelSpec, runtime: Runtime, wish: Wish) -> SpeedReport:
     transformer = random_transformer(spec, 0, runtime.device, runtime.dtype)
     attention = choose_attention(transformer)
     if wish.compiled:
-        compile_passes(transformer)
+        quicken(transformer, graphs=False)  # what is recorded cannot be looked into
     filling, codec = Filling(transformer, grid), _codec(spec, runtime, left_out) if wish.decode else None
     peak = machine.peak(runtime)
     policies = tuple(_policy(filling, name, grid, runtime, wish, peak, codec) for name in wish.policies)
@@ -232,14 +246,14 @@ def _loaded(model: str, runtime: Runtime, left_out: list[str]) -> tuple[Backend 
         return None, None
 
 
-def _blocks(model: Filling, name: str, grid: Grid, warmup: int, blocks: int) -> tuple[Iterator[BlockResult], int]:
+def filling_blocks(model: Filling, name: str, grid: Grid, warmup: int,
+                   blocks: int) -> tuple[Iterator[BlockResult], int]:
     """A long scene, and the number of blocks that fill the window."""
     spec = model.spec
     full = spec.window // spec.block_frames + 1  # the last of these has a full window that has moved once
     timeline = timeline_of([Scene("scene", "", 1.0)], [full + warmup + blocks], spec.geometry)
     policy = make_policy(name, read_settings(name), spec, timeline)
     rows = [torch.randn(1, spec.text_len, spec.text_dim, generator=torch.Generator().manual_seed(0))]
-    model.filling = True
     return rollout(timeline, model, rows, policy, KeyedNoise(0, timeline.scenes), grid), full
 
 
@@ -248,7 +262,8 @@ def _policy(
     model: Filling, name: str, grid: Grid, runtime: Runtime, wish: Wish, peak: float, codec: Codec | None
 ) -> PolicySpeed:
     spec, parts, stage_times, held, processor = model.spec, [], [], [], []
-    loop, full = _blocks(model, name, grid, wish.warmup, wish.blocks)
+    model.filling = True
+    loop, full = filling_blocks(model, name, grid, wish.warmup, wish.blocks)
     watches = [Stopwatch(runtime.device)]
     for _ in range(full):
         held.append(next(loop).bytes)
@@ -298,7 +313,8 @@ def _policy(
 
 
 def _warm(model: Filling, name: str, grid: Grid) -> None:
-    loop, full = _blocks(model, name, grid, 0, 1)
+    model.filling = True
+    loop, full = filling_blocks(model, name, grid, 0, 1)
     for _ in range(full):
         next(loop)
     model.filling = False
@@ -307,7 +323,8 @@ def _warm(model: Filling, name: str, grid: Grid) -> None:
 
 def _whole(model: Filling, name: str, grid: Grid, runtime: Runtime, wish: Wish, codec: Codec) -> float:
     """Pictures a second by the wall clock, each block decoded and fetched while the next one is generated."""
-    loop, full = _blocks(model, name, grid, 1, wish.blocks)
+    model.filling = True
+    loop, full = filling_blocks(model, name, grid, 1, wish.blocks)
     decode, behind = Decoder(codec, runtime.device), None
     for _ in range(full):
         next(loop)

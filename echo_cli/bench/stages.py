@@ -92,19 +92,34 @@ def random_codec(spec: ModelSpec, runtime: Runtime) -> Codec:
     return codec.to(runtime.device).eval()
 
 
-@torch.inference_mode()
+def random_fast_decoder(spec: ModelSpec, runtime: Runtime) -> Codec:
+    """The light decoder of Wan's latents with random weights."""
+    from echo_cli.models.wan.fast_decoder import FastDecoder
+
+    with torch.device("meta"):
+        decoder = FastDecoder(spec.channels)
+    return stream_into(decoder, Random(decoder, runtime.dtype, 0), runtime.device, runtime.dtype)
+
+
 def decode(codec: Codec, spec: ModelSpec, size: tuple[int, int] | None, runtime: Runtime) -> float:
     """Milliseconds to decode one block, the median of a few in a stream."""
+    return statistics.median(decode_times(codec, spec, size, runtime, _STREAM)[1:])
+
+
+@torch.inference_mode()
+def decode_times(codec: Codec, spec: ModelSpec, size: tuple[int, int] | None, runtime: Runtime,
+                 blocks: int) -> list[float]:
+    """Milliseconds for each block of a stream; the first ones pay for what is set up."""
     grid, times, state = spec.grid(size), [], None
     latents = torch.randn(
         1, spec.block_frames, spec.channels, grid.height, grid.width, device=runtime.device, dtype=runtime.dtype
     )
-    for _ in range(_STREAM):
+    for _ in range(blocks):
         began = time.perf_counter()
         pictures, state = codec.decode(latents, state)
         pictures[0, -1, 0, 0, 0].item()
         times.append(1000 * (time.perf_counter() - began))
-    return statistics.median(times[1:])
+    return times
 
 
 def encode(size: tuple[int, int], fps: float, block_pictures: int, blocks: int) -> float:

@@ -1,6 +1,7 @@
 """`bench`: measures what memory costs. Results go to standard output, everything else to standard error."""
 
 import json as json_text
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -73,6 +74,40 @@ class TextEncoder(StrEnum):
 
     SMALL = "small"
     FULL = "full"
+
+
+@bench.command()
+def card(
+    policy: Annotated[list[str] | None, typer.Option(help="A memory; repeatable. Default: all.")] = None,
+    blocks: Annotated[int, typer.Option(min=2, help="Blocks to time under each memory.")] = 6,
+    film: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Length of the films.")] = 10,
+    limit: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Begin no part after this time.")] = 170,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the JSON object here, too.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Everything about the speed of a GPU in one run of about three minutes, with random weights.
+
+    Whether it computes what a CPU does; a block under each memory, with passes as graphs and launched; decoders; where
+    the time goes; films from storyboard to MP4 with their first picture; eight bits. A part that fails does not end the
+    run. On a CPU a small model stands in: that shows the command, not the speed.
+    """
+    from echo_cli.bench import card as cards
+    from echo_cli.files import write_whole
+    from echo_cli.memory.table import POLICIES, settings_type
+    from echo_cli.runtime import Runtime
+
+    names = tuple(policy or (name for name in POLICIES if name != "none"))
+    for name in names:
+        settings_type(name)
+    plan = cards.Plan(names, blocks, film, limit)
+    report = cards.measure(Runtime.choose(device, dtype), plan, lambda part: print(part, file=sys.stderr))
+    found = report.as_dict()
+    if output:
+        write_whole(output, json_text.dumps(found) + "\n")
+    print(json_text.dumps(found) if json else "\n".join(cards.table(found)))
 
 
 @bench.command()

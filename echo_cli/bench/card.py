@@ -1,0 +1,306 @@
+"""Everything about speed that a card can say in three minutes, in one run: the table that documents quote.
+
+Random weights at the real sizes, made on the card: no download and no disk. Each part stands alone, so that one that
+fails takes nothing else along; its reason is part of the report. On a CPU the same runs at a small size, which shows
+that it works and says nothing about speed.
+"""
+
+import statistics
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from echo_cli import __version__, machine
+from echo_cli.bench import stages
+from echo_cli.bench.speed import Filling, filling_blocks
+from echo_cli.memory.policies import POLICIES
+from echo_cli.models.backend import Backend, Codec
+from echo_cli.models.files.loading import random_transformer
+from echo_cli.models.fp8 import use_eight_bits
+from echo_cli.models.transformer import Transformer
+from echo_cli.models.tuning import choose_attention, quicken
+from echo_cli.runtime import Runtime
+from echo_cli.spec import TINY, WAN_1_3B, ModelSpec
+
+CARD, FORMAT = "bench card", 1
+SMALL = ModelSpec(name="small", depth=2, width=96, heads=2, ffn=128, channels=16, text_dim=32, text_len=8, freq_dim=16,
+                  positions=96, size=(64, 48))
+EXACT = 1e-4  # how near a small model in float32 must come to the CPU
+
+
+@dataclass(slots=True)
+class CardReport:
+    """`parts` are tables by name, `failed` what went wrong in which part, `seconds` how long each took."""
+
+    device: str
+    dtype: str
+    torch: str
+    version: str
+    attention: str
+    spec: str
+    parts: dict[str, Any] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"kind": CARD, "format": FORMAT, **asdict(self)}
+
+
+class RandomText:
+    """A text encoder that gives a prompt rows of its own, which mean nothing."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._spec = spec
+
+    def prepare(self, prompts: Sequence[str]) -> None:
+        pass
+
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        return torch.stack([torch.randn(self._spec.text_len, self._spec.text_dim,
+                                        generator=torch.Generator().manual_seed(sum(prompt.encode())))
+                            for prompt in prompts])
+
+    def unknown_words(self, prompt: str) -> Sequence[str]:
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured: policies, blocks a policy, the film's seconds, and when to stop beginning new parts."""
+
+    policies: tuple[str, ...] = tuple(name for name in POLICIES if name != "none")
+    blocks: int = 6
+    film_seconds: float = 10.0
+    limit_s: float = 170.0
+
+
+def measure(runtime: Runtime, plan: Plan = Plan(), told: Callable[[str], None] = lambda part: None) -> CardReport:
+    spec = WAN_1_3B if runtime.device.type == "cuda" else replace(TINY, depth=2)
+    transformer = _transformer(spec, runtime)
+    report = CardReport(machine.device_name(runtime), str(runtime.dtype).removeprefix("torch."), torch.__version__,
+                        __version__, choose_attention(transformer), spec.name)
+    bench = _Bench(runtime, plan, spec, transformer)
+    began = time.perf_counter()
+    for name, part in bench.parts().items():
+        if time.perf_counter() - began > plan.limit_s:
+            report.failed[name] = "not begun: the time was over"
+            continue
+        told(name)
+        start = time.perf_counter()
+        try:
+            with torch.inference_mode():
+                report.parts[name] = part()
+        except Exception as error:  # a card that cannot do one thing still says the rest
+            report.failed[name] = f"{type(error).__name__}: {error}"[:300]
+            told(traceback.format_exc())
+        report.seconds[name] = round(time.perf_counter() - start, 1)
+    return report
+
+
+def _transformer(spec: ModelSpec, runtime: Runtime) -> Transformer:
+    return random_transformer(spec, 0, runtime.device, runtime.dtype, runtime.device)
+
+
+class _Bench:
+    def __init__(self, runtime: Runtime, plan: Plan, spec: ModelSpec, transformer: Transformer) -> None:
+        self.runtime, self.plan, self.spec, self.transformer = runtime, plan, spec, transformer
+        self.cuda = runtime.device.type == "cuda"
+        self.grid = spec.grid()
+
+    def parts(self) -> dict[str, Callable[[], Any]]:
+        return {"right": self.right, "film": self.film, "policies": self.policies, "fast": self.fast,
+                "decoders": self.decoders, "kernels": self.kernels}
+
+    # Is it right?
+
+    def right(self) -> dict[str, Any]:
+        """A small model in float32: how far the device's latents are from the CPU's under every policy; and whether
+        recorded passes give the same bits as launched ones."""
+        cpu, here = Runtime(torch.device("cpu"), torch.float32), Runtime(self.runtime.device, torch.float32)
+        far = {}
+        for name in self.plan.policies:
+            plain = self._small_film(name, cpu, graphs=None)
+            far[name] = max(_distance(a, b) for a, b in zip(plain, self._small_film(name, here, False), strict=True))
+        found: dict[str, Any] = {"distance_from_cpu": far, "all_near": all(each < EXACT for each in far.values())}
+        if self.cuda:
+            half = Runtime(self.runtime.device, torch.bfloat16)
+            pairs = zip(self._small_film("window", half, False), self._small_film("window", half, True), strict=True)
+            found["graphs_equal_launched"] = all(torch.equal(a, b) for a, b in pairs)
+        return found
+
+    def _small_film(self, name: str, runtime: Runtime, graphs: bool | None) -> list[Tensor]:
+        transformer = random_transformer(SMALL, 0, runtime.device, runtime.dtype)
+        choose_attention(transformer)
+        if graphs is not None and runtime.device.type == "cuda":
+            quicken(transformer, graphs)
+        blocks = filling_blocks(Filling(transformer, SMALL.grid(), False), name, SMALL.grid(), 0, 4)[0]
+        return [result.latents.float().cpu() for result in blocks]
+
+    # How long does a block take?
+
+    def policies(self) -> dict[str, Any]:
+        rows = {}
+        for name in self.plan.policies:
+            rows[name] = self._blocks(name, graphs=True)
+        rows["window, launched"] = self._blocks("window", graphs=False)
+        rows["echo-forcing, launched"] = self._blocks("echo-forcing", graphs=False)
+        if self.cuda:
+            rows["window, plain"] = self._blocks("window", graphs=None)
+        return rows
+
+    def _way(self, transformer: Transformer, graphs: bool | None) -> None:
+        transformer.__dict__.pop("forward", None)
+        if graphs is not None and self.cuda:
+            quicken(transformer, graphs)
+
+    def _blocks(self, name: str, graphs: bool | None, transformer: Transformer | None = None) -> dict[str, float]:
+        """Medians over blocks with a full window: of the device's time, of the host's, and of each stage."""
+        transformer = transformer or self.transformer
+        self._way(transformer, graphs)
+        filling = Filling(transformer, self.grid)
+        loop, full = filling_blocks(filling, name, self.grid, 2, self.plan.blocks)
+        for _ in range(full):
+            next(loop)
+        filling.filling = False
+        next(loop)
+        next(loop)
+        self._settle()
+        ends, host, results = [self._mark()], [], []
+        for result in loop:
+            results.append(result.times)
+            host.append(time.perf_counter())
+            ends.append(self._mark())
+        blocks = [self._between(a, b) for a, b in pairwise(ends)]
+        stage = [times.read() for times in results]
+        host_ms = [1000 * (b - a) for a, b in pairwise(host)]
+        return {"block_ms": statistics.median(blocks), "pictures_per_second":
+                1000 * self.spec.geometry.block_pictures / statistics.median(blocks),
+                "host_ms": statistics.median(host_ms) if host_ms else 0.0,
+                **{f"{part}_ms": statistics.median(each[part] for each in stage) for part in stage[0]},
+                "peak_gb": self._peak()}
+
+    def _settle(self) -> None:
+        if self.cuda:
+            torch.cuda.synchronize(self.runtime.device)
+            torch.cuda.reset_peak_memory_stats(self.runtime.device)
+
+    def _mark(self) -> Any:
+        if not self.cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def _between(self, start: Any, end: Any) -> float:
+        if not self.cuda:
+            return 1000 * (end - start)
+        end.synchronize()
+        return start.elapsed_time(end)
+
+    # Where does it go?
+
+    def kernels(self) -> dict[str, Any]:
+        """Milliseconds by kernel of a launched block under echo-forcing and echo-infinity, and of decoding one."""
+        if not self.cuda:
+            return {}
+        found = {name: self._kernels(name) for name in ("echo-forcing", "echo-infinity")}
+        codec = stages.random_codec(self.spec, self.runtime)
+        stages.decode_times(codec, self.spec, None, self.runtime, 2)
+        return {**found, "full decoder, three blocks": self._profiled(
+            lambda: stages.decode_times(codec, self.spec, None, self.runtime, 3))}
+
+    def _kernels(self, name: str) -> list[tuple[str, float, int]]:
+        self._way(self.transformer, False)
+        filling = Filling(self.transformer, self.grid)
+        loop, full = filling_blocks(filling, name, self.grid, 1, 1)
+        for _ in range(full):
+            next(loop)
+        filling.filling = False
+        next(loop)
+        torch.cuda.synchronize()
+        return self._profiled(lambda: next(loop))
+
+    def _profiled(self, run: Callable[[], Any]) -> list[tuple[str, float, int]]:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+            run()
+            torch.cuda.synchronize()
+        rows = sorted(profile.key_averages(), key=lambda row: -row.self_device_time_total)
+        return [(row.key[:100], row.self_device_time_total / 1000, row.count) for row in rows[:40]]
+
+    # And the pictures?
+
+    def decoders(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, codec in self._codecs():
+            for way, benchmark in (("", False), (", cudnn.benchmark", True)):
+                self._settle()
+                with torch.backends.cudnn.flags(enabled=True, benchmark=benchmark, allow_tf32=True):
+                    times = stages.decode_times(codec, self.spec, None, self.runtime, 6)
+                found[name + way] = {"block_ms": statistics.median(times[2:]), "first_ms": times[0],
+                                     "second_ms": times[1], "peak_gb": self._peak()}
+        return found
+
+    def _peak(self) -> float:
+        return torch.cuda.max_memory_allocated(self.runtime.device) / 1e9 if self.cuda else 0.0
+
+    def _codecs(self) -> Iterator[tuple[str, Codec]]:
+        yield "full", stages.random_codec(self.spec, self.runtime)
+        if self.spec is WAN_1_3B:
+            yield "light", stages.random_fast_decoder(self.spec, self.runtime)
+
+    def film(self) -> dict[str, Any]:
+        """A film from storyboard to MP4 with all that a process has to set up, then the same once more."""
+        self._way(self.transformer, True)
+        found = {}
+        for name, codec in self._codecs():
+            backend = Backend(self.spec, self.transformer, RandomText(self.spec), codec, "random")
+            for time_of in ("first", "second"):
+                self._settle()
+                made = stages.whole_film(backend, "echo-forcing", self.runtime, self.plan.film_seconds)
+                found[f"{name} decoder, {time_of} film"] = {
+                    "pictures": made.pictures, "wall_s": made.wall_s, "pictures_per_second": made.pictures_a_second,
+                    "first_picture_s": made.first_picture_s,
+                    "peak_gb": self._peak()}
+        return found
+
+    # In eight bits
+
+    def fast(self) -> dict[str, Any]:
+        """Blocks with linear layers in eight bits, and how far a block's latents are from those without, as shares."""
+        quick = _transformer(self.spec, self.runtime)
+        choose_attention(quick)
+        use_eight_bits(quick, self.runtime.device)
+        rows: dict[str, Any] = {name: self._blocks(name, True, quick) for name in ("window", "echo-forcing")}
+        self._way(self.transformer, True)
+        self._way(quick, True)
+        exact, near = ([result.latents.float().cpu() for result in
+                        filling_blocks(Filling(each, self.grid, False), "window", self.grid, 0, 1)[0]]
+                       for each in (self.transformer, quick))
+        rows["moved"] = [_distance(a, b) for a, b in zip(exact, near, strict=True)]
+        return rows
+
+
+def _distance(true: Tensor, other: Tensor) -> float:
+    return float((other - true).norm() / true.norm())
+
+
+def table(report: Mapping[str, Any]) -> list[str]:
+    """The report as lines."""
+    lines = [f"{report['device']}, {report['spec']}, {report['dtype']}, attention by {report['attention']}, "
+             f"torch {report['torch']}, echo-cli {report['version']}"]
+    for part, found in report["parts"].items():
+        lines.append(f"\n{part} ({report['seconds'][part]} s)")
+        for name, row in found.items():
+            if isinstance(row, dict):
+                lines.append(f"  {name:<28}" + "  ".join(f"{key} {value:,.4g}" for key, value in row.items()))
+            elif part == "kernels":
+                lines += [f"  {name}", *(f"    {ms:>9.2f} ms {count:>6}  {kernel}" for kernel, ms, count in row)]
+            else:
+                lines.append(f"  {name:<28}{row}")
+    return [*lines, *(f"\nfailed: {name}: {why}" for name, why in report["failed"].items())]
