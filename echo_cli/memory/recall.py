@@ -12,8 +12,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from echo_cli.memory import scoring
+from echo_cli.memory.policies.base import Facts, Held, Policy, held_from, told_held
 from echo_cli.memory.settings import RecallSettings
-from echo_cli.memory.store import Placement
+from echo_cli.memory.store import CleanPass, KVStore, Placement
+from echo_cli.runtime import Later
+from echo_cli.spec import ModelSpec
 from echo_cli.state import Nest
 
 
@@ -31,9 +35,71 @@ def most_at_once(last_wanted: Mapping[Keepsake, int]) -> int:
     return max(accumulate(changes[scene] for scene in sorted(changes)), default=0)
 
 
-def folding_bytes(settings: RecallSettings, frame: int, place: Placement) -> int:
-    """What it takes for a moment to fold a scene's candidates, of `frame` numbers each; sums are taken in float32."""
-    return (12 * settings.candidates + 5 * place.dtype.itemsize) * frame
+def library_size(last_wanted: Mapping[Keepsake, int], settings: RecallSettings, policy: Policy) -> int:
+    """Scenes that the library holds at once, or a UsageError if its settings allow fewer."""
+    at_once = most_at_once(last_wanted)
+    if at_once > settings.library:
+        policy.refuse(f"this storyboard needs {at_once} scenes in the library at once, but it holds {settings.library}",
+                      f"Set library to {at_once} or more.")
+    return at_once
+
+
+class Folding:
+    """What the recall frame of the scene being made will be folded from: some of its frames and all of its queries."""
+
+    def __init__(self, settings: RecallSettings, spec: ModelSpec, place: Placement, whole_scene: bool = False) -> None:
+        self.settings, self.whole_scene = settings, whole_scene
+        self.query_sum = torch.zeros(spec.depth, place.batch, spec.heads, spec.head_dim, device=place.device)
+        self.begin(0)
+
+    def begin(self, start: int) -> None:
+        """A scene opens at this frame of the film."""
+        self.start, self.step, self.query_tokens = start, self.settings.candidate_stride, 0
+        self.candidates: list[Held] = []
+        self.query_sum.zero_()
+
+    @property
+    def bytes(self) -> int:
+        return self.query_sum.numel() * self.query_sum.element_size()
+
+    def passing_bytes(self, frame: int, itemsize: int) -> int:
+        """What folding needs for a moment, at `frame` numbers in the keys of a frame; sums are taken in float32."""
+        return (12 * self.settings.candidates + 5 * itemsize) * frame
+
+    def collect(self, current: Sequence[Held], clean: CleanPass) -> None:
+        """A block of the scene is finished. Candidates come from the scene's beginning or, further apart the longer it
+        lasts, from all of it."""
+        self.query_sum += clean.query_sum
+        self.query_tokens += clean.tokens
+        for held in current:
+            number = self._number(held)
+            if number % self.step == 0 and (self.whole_scene or number < self.settings.candidate_frames):
+                self.candidates.append(held)
+            if self.whole_scene and len(self.candidates) > self.settings.candidates:
+                self.step *= 2
+                self.candidates = [old for old in self.candidates if self._number(old) % self.step == 0]
+
+    def _number(self, held: Held) -> int:
+        assert held.frame is not None, "a candidate is a frame of the film"
+        return held.frame - self.start
+
+    def fold(self, store: KVStore, facts: Facts) -> tuple[Tensor, Tensor]:
+        """Keys and values of the frame that the scene is remembered by."""
+        facts.folded = tuple(held.frame for held in self.candidates if held.frame is not None)
+        keys, values, shares = scoring.fold(
+            *store.frames([held.slot for held in self.candidates]), self.query_sum / self.query_tokens,
+            self.settings.base_weight, self.settings.fold == "score_weighted")
+        facts.shares = Later(shares.mean((0, 1, 3)))
+        return keys, values
+
+    def state(self) -> Nest:
+        return {"start": self.start, "step": self.step, "query_tokens": self.query_tokens,
+                "candidates": told_held(self.candidates), "query_sum": self.query_sum}
+
+    def restore(self, state: Nest) -> None:
+        self.start, self.step, self.query_tokens = (state[name] for name in ("start", "step", "query_tokens"))
+        self.candidates = held_from(state["candidates"])
+        self.query_sum.copy_(state["query_sum"])
 
 
 class SceneLibrary:

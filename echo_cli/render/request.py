@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from echo_cli.errors import UsageError
+from echo_cli.memory.table import POLICIES
 from echo_cli.models.running import Offload, Pictures, Running
 from echo_cli.render.options import Decides, Option, Options, Panel, absolute
 from echo_cli.render.signals import GRACE
@@ -79,8 +80,8 @@ class PictureOptions(Options):
         complete="models", decides=Decides.FILM,
         write=lambda model: absolute(model) if os.path.isdir(model) else model)] = None
     memory: Annotated[str | None, Option(
-        help="Memory policy, instead of the storyboard's.", panel=Panel.MEMORY, metavar="POLICY",
-        complete="policies", decides=Decides.FILM)] = None
+        help=f"Memory policy, instead of the storyboard's: {', '.join(POLICIES)}.", panel=Panel.MEMORY,
+        metavar="POLICY", complete="policies", decides=Decides.FILM)] = None
     settings: Annotated[Mapping[str, Any] | Sequence[str], Option(
         help="A setting of the memory: --set memory.recent_frames=3.", panel=Panel.MEMORY, flags=("--set",),
         metavar="NAME=VALUE", read=_settings)] = ()

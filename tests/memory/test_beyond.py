@@ -170,7 +170,7 @@ def candidate_numbers(settings: dict, blocks: int) -> list[int]:
     close = policy.close_scene
 
     def closing(block: Block, store: KVStore) -> None:
-        taken.extend(held.frame for held in policy.candidates if not taken or block.scene == 0)
+        taken.extend(held.frame for held in policy.folding.candidates if not taken or block.scene == 0)
         close(block, store)
 
     policy.close_scene = closing

@@ -23,6 +23,17 @@ def recorded(name: str) -> list[BlockResult]:
     return run(name)
 
 
+def test_nothing_that_was_carried_has_no_countdown() -> None:
+    timeline = story([(None, None, 2), (Kind.HARD_CUT, None, 2), (Kind.HARD_CUT, None, 1)])
+    policy = policy_for("echo-forcing", timeline, {"hard_cut": {"source": "none"}})
+    results = run("echo-forcing", timeline, policy=policy)
+    opened = [result.transition for result in results if result.transition]
+    assert [(each.carried, each.clear_after) for each in opened] == [(0, None)] * 3
+    assert all(result.state()["policy"]["fading"]["clear_in"] == 0 for result in results)
+    carried = run("echo-forcing", timeline, {"hard_cut": {"clear_after": 2}})[2].transition
+    assert carried is not None and (carried.carried, carried.clear_after) == (1, 2)
+
+
 @every_policy
 def test_a_row_names_a_policy_its_settings_and_a_line_of_help(name: str) -> None:
     row, policy = POLICIES[name], policy_for(name, story(SHORT))
@@ -217,7 +228,7 @@ def test_every_setting_is_read_somewhere() -> None:
     import echo_cli.memory.policies as policies
 
     code = "".join(path.read_text() for path in Path(policies.__file__).parent.glob("*.py"))
-    for other in ("memory/settings.py", "memory/history.py", "rollout/plan.py"):
+    for other in ("memory/settings.py", "memory/history.py", "memory/recall.py", "rollout/plan.py"):
         code += (Path(policies.__file__).parents[2] / other).read_text()
     for name in POLICIES:
         for item in fields(settings_type(name)):

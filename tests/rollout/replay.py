@@ -174,7 +174,7 @@ class Watched(EchoForcingPolicy):
 
     def _measure(self, block, store):
         super()._measure(block, store)
-        self.during = (list(self.window_frames[:self.end]), self.fading,
+        self.during = (list(self.window_frames[:self.end]), self.fading.rows,
                        store.weights[:, 0].clone(), store.rates[:, 0].clone())
 
 
@@ -218,8 +218,9 @@ def recording(name: str) -> tuple[Scenario, list[Recording], dict]:
         window, fading, weights, rates = policy.during
         chosen = result.facts.chosen
         records.append(Recording(
-            result, guesses[:], window, position, weights, rates, fading, policy.end, policy.offset, policy.clear_in,
-            [held.frame for held in policy.history.frames], None if chosen is None else torch.tensor(chosen.read()),
+            result, guesses[:], window, position, weights, rates, fading, policy.end, policy.offset,
+            policy.fading.clear_in, [held.frame for held in policy.history.frames],
+            None if chosen is None else torch.tensor(chosen.read()),
             scores[:],
             policy.history.query_sum[:, 0].clone(), policy.history.query_abs[:, 0].clone()))
         guesses.clear()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from echo_cli.cli import complete
 from echo_cli.cli.options import Debug, Device, Dtype
 from echo_cli.errors import UsageError
 from echo_cli.machine import cores
@@ -29,7 +30,7 @@ _QUICK_SCENARIOS = ("long", "chain", "cuts", "recall-1")
 Scenarios = Annotated[list[str] | None, typer.Option(help="A scenario; may be repeated. Default: all.")]
 Policies = Annotated[list[str] | None, typer.Option(
     help="A memory, MEMORY:NAME=VALUE, or +SETTING for echo-forcing with a setting beyond the release, or +ONE+OTHER; "
-    "may be repeated. Default: all.")]
+    "may be repeated. Default: all that are ours.", autocompletion=complete.policies)]
 Seeds = Annotated[int | None, typer.Option(
     min=1, show_default=str(SEEDS), help="The number of stories of each scenario.")]
 FirstSeed = Annotated[int, typer.Option(min=0, help="The first seed; other seeds are other stories.")]
@@ -113,7 +114,8 @@ def _contestants(policies: list[str] | None, quick: bool, against: str) -> "tupl
     from echo_cli.bench.contestants import CONTESTANTS, TOGETHER, contestant
     from echo_cli.memory.table import POLICIES
 
-    chosen = policies or ((*POLICIES, f"+{TOGETHER}") if quick else tuple(CONTESTANTS))
+    ours = tuple(name for name in CONTESTANTS if name not in POLICIES or name in POLICIES.own)
+    chosen = policies or ((*POLICIES.own, f"+{TOGETHER}") if quick else ours)
     places = {name: place for place, name in enumerate(CONTESTANTS)}
     return tuple(sorted(map(contestant, dict.fromkeys((*chosen, against))),
                         key=lambda each: places.get(each.name, len(places))))

@@ -8,12 +8,12 @@ first `end` are in use, and what stands behind them is what was there before, as
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
-import torch
 from torch import Tensor
 
 from echo_cli.context import BlockContext, Observer
 from echo_cli.layout import Layout, Role
 from echo_cli.memory import scoring
+from echo_cli.memory.fading import Fading
 from echo_cli.memory.history import History, Places
 from echo_cli.memory.policies.base import (
     Facts,
@@ -26,10 +26,9 @@ from echo_cli.memory.policies.base import (
     layout_of,
     told_held,
 )
-from echo_cli.memory.recall import Keepsake, SceneLibrary, folding_bytes, most_at_once
+from echo_cli.memory.recall import Folding, Keepsake, SceneLibrary, library_size
 from echo_cli.memory.settings import CutSettings, EchoForcingSettings, changed
 from echo_cli.memory.store import CleanPass, KVStore, Placement
-from echo_cli.runtime import Later
 from echo_cli.state import Nest
 from echo_cli.storyboard.nouns import Block, Kind
 
@@ -40,10 +39,7 @@ PLAIN = (
     "scene_timing",
     "tail",
     "end",
-    "candidate_step",
-    "query_tokens",
     "carried",
-    "clear_in",
 )
 
 
@@ -70,13 +66,7 @@ class EchoForcingPolicy(Policy):
             chains.append(chains[-1] if scene.transition and scene.transition.continues else index)
         self.wanted = {index: keepsake for index in self.cuts if (keepsake := self._wanted(index, chains))}
         self.last_wanted = {keepsake: index for index, keepsake in self.wanted.items()}
-        at_once = most_at_once(self.last_wanted)
-        if at_once > settings.library:
-            self.refuse(
-                f"this storyboard needs {at_once} scenes in the library at once, but it holds {settings.library}",
-                f"Set library to {at_once} or more.",
-            )
-        self._library_size = at_once
+        self._library_size = library_size(self.last_wanted, settings, self)
         self.uncleared = any(self._misaligned(cut) for cut in self.cuts.values())
         self.jumps = {index: self._jump(index) for index in self.cuts}
         self.need_positions(max((jump or 0 for jump in self.jumps.values()), default=0))
@@ -86,14 +76,11 @@ class EchoForcingPolicy(Policy):
         self.window_frames: list[Held] = []
         self.origins: list[Held] = []
         self.end = 0
-        self.candidates: list[Held] = []
-        self.candidate_step = settings.candidate_stride
         self.first: Held | None = None  # the first frame that the scene made: `select`
         self.current: list[Held] = []
         self.choice: tuple[list[tuple[int, Held]], Places] | None = None  # what this block chooses from, and for where
-        self.query_tokens = 0
-        self.carried, self.clear_in, self.jump = 0, 0, None
-        self.fading: slice | None = None
+        self.carried = 0
+        self.jump: int | None = None
         self.facts = Facts()
 
     # What the film will ask for, decided before it begins
@@ -156,26 +143,27 @@ class EchoForcingPolicy(Policy):
         self.window_frames, self.origins = [self.blank] * self.window, [self.blank] * self.window
 
         self.history = History(settings, spec, store, slots, capacity, self.window)
-        self.scene_query_sum = torch.zeros(spec.depth, place.batch, spec.heads, spec.head_dim, device=place.device)
+        self.folding = Folding(settings, spec, place, settings.candidates_from_whole_scene)
+        self.fading = Fading(store)
         return store
 
     @property
     def bytes(self) -> int:
-        own = self.scene_query_sum.numel() * self.scene_query_sum.element_size()
-        return own + self.history.bytes + self.library.bytes
+        return self.folding.bytes + self.history.bytes + self.library.bytes
 
     @property
     def host_bytes(self) -> int:
         return self.library.bytes
 
     def passing_bytes(self, place: Placement) -> int:
-        folding = folding_bytes(self.settings, self.frame_values(place), place) if self.cuts else 0
+        folding = self.folding.passing_bytes(self.frame_values(place), place.dtype.itemsize) if self.cuts else 0
         return max(super().passing_bytes(place), folding)
 
     # A scene opens
 
     def open_scene(self, block: Block, store: KVStore) -> Transition:
         self.scene_start = block.frames.start
+        self.folding.begin(self.scene_start)
         if block.scene == 0:
             return Transition(None)
         cut, wanted = self.cuts[block.scene], self.wanted.get(block.scene)
@@ -190,8 +178,8 @@ class EchoForcingPolicy(Policy):
         carried = memory + recent
         start, stop = {"old_memory": (0, len(carried)), "old_recall": (0, len(memory)),
                        "old_recent": (len(memory), len(carried))}[cut.target]
-        self.fading = slice(start, stop)
-        store.fade(self.fading, cut.first_weight)
+        clear_after = cut.clear_after if carried else 0  # of nothing, nothing leaves
+        self.fading.begin(slice(start, stop), cut.first_weight, clear_after)
 
         self.carried = self.end = self.offset = len(carried)
         self.window_frames[:self.end] = [
@@ -201,16 +189,13 @@ class EchoForcingPolicy(Policy):
         self.origins = [replace(held, role=Role.TRANSITION, fade=None) for held in carried]
         self.origins += [self.blank] * (self.window - self.end)
         self.history.clear()
-        self.candidates, self.candidate_step = [], self.settings.candidate_stride
-        self.scene_query_sum.zero_()
-        self.query_tokens = 0
         self.scene_timing, self.tail = cut.scene_timing, cut.positions == "tail"
-        self.clear_in, self.jump = cut.clear_after, self.jumps[block.scene]
+        self.jump = self.jumps[block.scene]
         if wanted and self.last_wanted[wanted] == block.scene:
             self.library.forget(wanted)
         return Transition(self.scenes[block.scene].transition, self.carried,
                           cut.source if memory else None, memory[0].scene if memory else None,
-                          self.recalls.get(block.scene), self.jump, cut.clear_after or None, settings=asdict(cut))
+                          self.recalls.get(block.scene), self.jump, clear_after or None, settings=asdict(cut))
 
     # A block takes its place
 
@@ -243,7 +228,7 @@ class EchoForcingPolicy(Policy):
         return layout_of(self.window_frames[:past], [self._role(index) for index in range(past)], block, self.current,
                          store.grid.tokens, first=self.window - self.end if self.tail else 0,
                          query=last if self.tail else min(max(position, 0), last), jump=self.jump,
-                         expires=block.index + self.clear_in if self.clear_in else None)
+                         expires=block.index + self.fading.clear_in if self.fading.clear_in else None)
 
     def _role(self, index: int) -> Role:
         if self.window_frames[index].role is not None:
@@ -291,7 +276,8 @@ class EchoForcingPolicy(Policy):
     def absorb(self, block: Block, clean: CleanPass, store: KVStore) -> Facts:
         if self.settings.compression:
             self.history.absorb(self.current, self.scene_position(block) + self.block, clean, store, self.facts)
-        self._collect(block, clean)
+        if Keepsake("recall", block.scene) in self.last_wanted:
+            self.folding.collect(self.current, clean)
         if block.opens and block.scene:
             self._set_rates(self.cuts[block.scene], store)
         self._measure(block, store)
@@ -299,54 +285,26 @@ class EchoForcingPolicy(Policy):
             self.first = self.current[0]
             if (keepsake := Keepsake("select", block.scene)) in self.last_wanted:
                 self.library.put(keepsake, *store.frame(self.first.slot))
-        if self.fading is not None:
-            store.weights[:, :, self.fading] *= store.rates[:, :, self.fading]
-        if self.clear_in:
-            self.clear_in -= 1
-            if not self.clear_in:
-                self._clear()
+        if self.fading.pass_block():
+            self._clear()
         self.jump = None
         store.keep(held.slot for held in self._alive())
         return self.facts
 
-    def _collect(self, block: Block, clean: CleanPass) -> None:
-        """What the scene's recall frame will be folded from."""
-        if Keepsake("recall", block.scene) not in self.last_wanted:
-            return
-        self.scene_query_sum += clean.query_sum
-        self.query_tokens += clean.tokens
-        settings = self.settings
-        for held in self.current:
-            number = held.frame - self.scene_start
-            if settings.candidates_from_whole_scene:
-                if number % self.candidate_step == 0:
-                    self.candidates.append(held)
-                if len(self.candidates) > -(-settings.candidate_frames // settings.candidate_stride):
-                    self.candidate_step *= 2
-                    self.candidates = [old for old in self.candidates
-                                       if (old.frame - self.scene_start) % self.candidate_step == 0]
-            elif number < settings.candidate_frames and number % settings.candidate_stride == 0:
-                self.candidates.append(held)
-
     def _set_rates(self, cut: CutSettings, store: KVStore) -> None:
         """Decided once, when the new scene has shown its first frame: fixed, or by how much each token disagrees."""
-        if cut.strategy == "fixed":
-            rates: Tensor | float = cut.fixed_rate
-        else:
+        rates: Tensor | float = cut.fixed_rate
+        if cut.strategy == "diff":
             old = self.first if cut.target == "old_recent" else self.window_frames[0]
+            assert old is not None, "a scene follows another, which had a first frame"
             rates = scoring.difference_rates(store.key(self.current[0].slot), store.key(old.slot),
-                                             cut.min_rate, cut.max_rate)[:, :, None].detach()
-        store.rates[:, :, self.fading] = rates  # a decision, not a path for gradients
-        if self.fading.start < self.fading.stop:
-            self.facts.decay_map = Later(store.rates[:, :, self.fading.start].mean((0, 1)))
+                                             cut.min_rate, cut.max_rate)
+        self.fading.set_rates(rates, self.facts)
 
     def _measure(self, block: Block, store: KVStore) -> None:
         rows = sorted({held.fade for held in self.window_frames[:self.end] if held.fade is not None})
         if rows:
-            weights = store.weights[:, :, rows[0]:rows[-1] + 1]
-            self.facts.weights = Later(
-                torch.stack((weights.amin((0, 1, 3)), weights.mean((0, 1, 3)), weights.amax((0, 1, 3))), -1)
-            )
+            self.fading.measure(slice(rows[0], rows[-1] + 1), self.facts)
 
     def _clear(self) -> None:
         """What the transition carried leaves: by place, not by name, as in the release."""
@@ -357,7 +315,7 @@ class EchoForcingPolicy(Policy):
         self.end -= count
         self._blank_behind()
         self.offset = max(0, self.offset - count)
-        self.fading = None
+        self.fading.end()
         self.facts.evicted += tuple(held.frame for held in gone if held.frame is not None)
 
     def _blank_behind(self) -> None:
@@ -365,20 +323,15 @@ class EchoForcingPolicy(Policy):
             self.window_frames[self.end:] = [self.blank] * (self.window - self.end)
 
     def _alive(self) -> list[Held]:
-        pending = self.carried if self.clear_in else 0
-        held = [self.blank, *self.window_frames, *self.history.frames, *self.candidates,
+        pending = self.carried if self.fading.clear_in else 0
+        held = [self.blank, *self.window_frames, *self.history.frames, *self.folding.candidates,
                 *self.origins[:self.wave + self.block + pending]]
         return held + ([self.first] if self.first else [])
 
     def close_scene(self, block: Block, store: KVStore) -> None:
         keepsake = Keepsake("recall", block.scene)
         if keepsake in self.last_wanted:
-            slots = [held.slot for held in self.candidates]
-            self.facts.folded = tuple(held.frame for held in self.candidates if held.frame is not None)
-            keys, values, shares = scoring.fold(*store.frames(slots), self.scene_query_sum / self.query_tokens,
-                                                self.settings.base_weight, self.settings.fold == "score_weighted")
-            self.facts.shares = Later(shares.mean((0, 1, 3)))
-            self.library.put(keepsake, keys, values)
+            self.library.put(keepsake, *self.folding.fold(store, self.facts))
 
     # Between two blocks
 
@@ -387,10 +340,9 @@ class EchoForcingPolicy(Policy):
             "clock": {name: getattr(self, name) for name in PLAIN},
             "window": told_held(self.window_frames),
             "origins": told_held(self.origins),
-            "candidates": told_held(self.candidates),
             "first": told_held([self.first] if self.first else []),
-            "fading": [self.fading.start, self.fading.stop] if self.fading is not None else None,
-            "scene_query_sum": self.scene_query_sum,
+            "fading": self.fading.state(),
+            "folding": self.folding.state(),
             "history": self.history.state(),
             "library": self.library.state(),
         }
@@ -399,9 +351,8 @@ class EchoForcingPolicy(Policy):
         for name in PLAIN:
             setattr(self, name, state["clock"][name])
         self.window_frames, self.origins = held_from(state["window"]), held_from(state["origins"])
-        self.candidates = held_from(state["candidates"])
         self.first = next(iter(held_from(state["first"])), None)
-        self.fading = slice(*state["fading"]) if state["fading"] is not None else None
-        self.scene_query_sum.copy_(state["scene_query_sum"])
+        self.fading.restore(state["fading"])
+        self.folding.restore(state["folding"])
         self.history.restore(state["history"])
         self.library.restore(state["library"])

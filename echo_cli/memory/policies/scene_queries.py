@@ -6,16 +6,15 @@ empty window and queries that know nothing; a recall brings back the queries of 
 beside the one frame folded from it, which fades where it disagrees with the new scene and then leaves.
 """
 
-import torch
 
 from echo_cli.layout import Role
 from echo_cli.memory import scoring
+from echo_cli.memory.fading import Fading
 from echo_cli.memory.policies.base import Facts, Held, Plan, Transition, held_from, told_held
 from echo_cli.memory.policies.echo_infinity import EchoInfinityPolicy
-from echo_cli.memory.recall import Keepsake, SceneLibrary, folding_bytes, most_at_once
+from echo_cli.memory.recall import Folding, Keepsake, SceneLibrary, library_size
 from echo_cli.memory.settings import SceneQueriesSettings
 from echo_cli.memory.store import CleanPass, KVStore, Placement
-from echo_cli.runtime import Later
 from echo_cli.state import Nest
 from echo_cli.storyboard.nouns import Block
 
@@ -26,23 +25,14 @@ class SceneQueriesPolicy(EchoInfinityPolicy):
     def __init__(self, name: str, settings: SceneQueriesSettings, plan: Plan) -> None:
         super().__init__(name, settings, plan)
         self.last_wanted = {recall.scene: index for index, recall in sorted(self.recalls.items())}
-        self.at_once = most_at_once({Keepsake("queries", scene): last for scene, last in self.last_wanted.items()})
-        if self.at_once > settings.library:
-            self.refuse(
-                f"this storyboard needs {self.at_once} scenes in the library at once, but it holds {settings.library}",
-                f"Set library to {self.at_once} or more.",
-            )
-        self.scene_start = 0
-        self.candidates: list[Held] = []
-        self.query_tokens = 0
+        wanted = {Keepsake("queries", scene): last for scene, last in self.last_wanted.items()}
+        self.at_once = library_size(wanted, settings, self)
         self.recalled: list[Held] = []  # the recall frame, while it stands in the window
-        self.clear_in = 0
         self.shelf: dict[int, Nest] = {}  # what the queries of kept scenes consist of
 
     def allocate(self, place: Placement) -> KVStore:
         settings, spec = self.settings, self.spec
-        candidates = -(-settings.candidate_frames // settings.candidate_stride)
-        store = self.allocate_for(place, slots=candidates + 1, fades=1)
+        store = self.allocate_for(place, slots=settings.candidates + 1, fades=1)
         if settings.recall_frame and not 1 <= settings.clear_after <= self.room // self.block:
             self.refuse(
                 f"a recall frame cannot stay for {settings.clear_after} blocks beside the queries "
@@ -52,21 +42,22 @@ class SceneQueriesPolicy(EchoInfinityPolicy):
         frames = len(self.memory.slots) + settings.recall_frame
         frame = (spec.depth, place.batch, place.grid.tokens, spec.heads, spec.head_dim)
         self.library = SceneLibrary(self.at_once * frames, frame, place.device, place.dtype)
-        self.scene_query_sum = torch.zeros(spec.depth, place.batch, spec.heads, spec.head_dim, device=place.device)
+        self.folding, self.fading = Folding(settings, spec, place), Fading(store)
         return store
 
     @property
     def bytes(self) -> int:
-        own = self.scene_query_sum.numel() * self.scene_query_sum.element_size()
-        shares = self.memory.shares
-        return super().bytes + own + self.library.bytes + self.at_once * shares.numel() * shares.element_size()
+        shelved = self.at_once * self.memory.shares.numel() * self.memory.shares.element_size()
+        return super().bytes + self.folding.bytes + self.library.bytes + shelved
 
     @property
     def host_bytes(self) -> int:
         return self.library.bytes
 
     def passing_bytes(self, place: Placement) -> int:
-        folding = folding_bytes(self.settings, self.frame_values(place), place) if len(self.scenes) > 1 else 0
+        if len(self.scenes) == 1:
+            return super().passing_bytes(place)
+        folding = self.folding.passing_bytes(self.frame_values(place), place.dtype.itemsize)
         return max(super().passing_bytes(place), folding)
 
     def absorbing_bytes(self, place: Placement) -> int:
@@ -78,9 +69,9 @@ class SceneQueriesPolicy(EchoInfinityPolicy):
 
     def open_scene(self, block: Block, store: KVStore) -> Transition:
         scene, kind = block.scene, self.scenes[block.scene].transition
-        self.scene_start, self.candidates, self.query_tokens = block.frames.start, [], 0
-        self.scene_query_sum.zero_()
-        self.recalled, self.clear_in = [], 0
+        self.folding.begin(block.frames.start)
+        self.recalled = []
+        self.fading.end()
         if kind is None:
             return Transition(None)
         if kind.continues:
@@ -106,7 +97,7 @@ class SceneQueriesPolicy(EchoInfinityPolicy):
             source,
             self.recalls[scene],
             None,
-            self.clear_in or None,
+            self.fading.clear_in or None,
         )
 
     def _bring_back(self, source: int, store: KVStore) -> None:
@@ -116,11 +107,8 @@ class SceneQueriesPolicy(EchoInfinityPolicy):
         if self.settings.recall_frame:
             slot, = store.take(1)
             store.write([slot], *self.library.get(Keepsake("recall", source)))
-            self.recalled, self.clear_in = (
-                [Held(slot, source, None, Role.TRANSITION, fade=0)],
-                self.settings.clear_after,
-            )
-            store.fade(slice(0, 1), 1.0)
+            self.recalled = [Held(slot, source, None, Role.TRANSITION, fade=0)]
+            self.fading.begin(slice(0, 1), 1.0, self.settings.clear_after)
 
     def _forget(self, source: int) -> None:
         for keepsake in self._keepsakes(source):
@@ -138,18 +126,14 @@ class SceneQueriesPolicy(EchoInfinityPolicy):
         return self.recalled + super().standing()
 
     def expires(self, block: Block) -> int | None:
-        return block.index + self.clear_in if self.recalled else None
+        return block.index + self.fading.clear_in if self.recalled else None
 
     def alive(self) -> list[int]:
-        return [*{*super().alive(), *(held.slot for held in (*self.candidates, *self.recalled))}]
+        return [*{*super().alive(), *(held.slot for held in (*self.folding.candidates, *self.recalled))}]
 
     def absorb(self, block: Block, clean: CleanPass, store: KVStore) -> Facts:
         if block.scene in self.last_wanted:
-            self.scene_query_sum += clean.query_sum
-            self.query_tokens += clean.tokens
-            first, stride = self.scene_start, self.settings.candidate_stride
-            self.candidates += [held for held in self.current if held.frame - first < self.settings.candidate_frames
-                                and (held.frame - first) % stride == 0]
+            self.folding.collect(self.current, clean)
         facts = super().absorb(block, clean, store)
         if self.recalled:
             self._fade(block, store, facts)
@@ -159,17 +143,11 @@ class SceneQueriesPolicy(EchoInfinityPolicy):
         """The recall frame loses weight, each token the faster the more it disagrees with the scene's first frame."""
         frame, = self.recalled
         if block.opens:
-            rates = scoring.difference_rates(store.key(self.current[0].slot), store.key(frame.slot),
-                                             self.settings.min_rate, self.settings.max_rate)
-            store.rates[:, :, 0] = rates
-            facts.decay_map = Later(rates.mean((0, 1)))
-        weights = store.weights[:, :, :1]
-        facts.weights = Later(
-            torch.stack((weights.amin((0, 1, 3)), weights.mean((0, 1, 3)), weights.amax((0, 1, 3))), -1)
-        )
-        store.weights[:, :, 0] *= store.rates[:, :, 0]
-        self.clear_in -= 1
-        if self.clear_in == 0:
+            self.fading.set_rates(
+                scoring.difference_rates(store.key(self.current[0].slot), store.key(frame.slot),
+                                         self.settings.min_rate, self.settings.max_rate), facts)
+        self.fading.measure(slice(0, 1), facts)
+        if self.fading.pass_block():
             self.recalled = []
             store.keep(self.alive())
 
@@ -187,41 +165,24 @@ class SceneQueriesPolicy(EchoInfinityPolicy):
         self.memory.write(state)
         self.memory.take_back(before)
         if self.settings.recall_frame:
-            self._fold(scene, store)
-
-    def _fold(self, scene: int, store: KVStore) -> None:
-        slots = [held.slot for held in self.candidates]
-        self.facts.folded = tuple(held.frame for held in self.candidates if held.frame is not None)
-        keys, values, shares = scoring.fold(
-            *store.frames(slots),
-            self.scene_query_sum / self.query_tokens,
-            self.settings.base_weight,
-            self.settings.fold == "score_weighted",
-        )
-        self.facts.shares = Later(shares.mean((0, 1, 3)))
-        self.library.put(Keepsake("recall", scene), keys, values)
+            self.library.put(Keepsake("recall", scene), *self.folding.fold(store, self.facts))
 
     # Between two blocks
 
     def state(self) -> Nest:
         return {
             **super().state(),
-            "scene_start": self.scene_start,
-            "candidates": told_held(self.candidates),
-            "query_tokens": self.query_tokens,
-            "scene_query_sum": self.scene_query_sum,
             "recalled": told_held(self.recalled),
-            "clear_in": self.clear_in,
+            "fading": self.fading.state(),
+            "folding": self.folding.state(),
             "shelf": {str(scene): kept for scene, kept in self.shelf.items()},
             "library": self.library.state(),
         }
 
     def restore(self, state: Nest) -> None:
         super().restore(state)
-        self.scene_start, self.query_tokens, self.clear_in = (
-            state[name] for name in ("scene_start", "query_tokens", "clear_in")
-        )
-        self.candidates, self.recalled = held_from(state["candidates"]), held_from(state["recalled"])
-        self.scene_query_sum.copy_(state["scene_query_sum"])
+        self.recalled = held_from(state["recalled"])
+        self.fading.restore(state["fading"])
+        self.folding.restore(state["folding"])
         self.shelf = {int(scene): kept for scene, kept in state["shelf"].items()}
         self.library.restore(state["library"])
