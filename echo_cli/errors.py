@@ -24,6 +24,8 @@ class EchoError(Exception):
     """A failure that a person can act on: `message` says what and where, `hint` what to try."""
 
     exit_code = Exit.FAULT
+    status = "failed"
+    where: str | None = None  # FILE:LINE:COLUMN of what is wrong, where there is such a place
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -75,12 +77,14 @@ class Held(OutputError):
     """Another process renders this film: nothing is wrong, and trying again later will find it done."""
 
     exit_code = Exit.INTERRUPTED
+    status = "held"
 
 
 class Interrupted(EchoError):
     """Stopped at a block boundary by a signal; the run can be resumed."""
 
     exit_code = Exit.INTERRUPTED
+    status = "interrupted"
 
 
 def did_you_mean(word: str, known: list[str] | tuple[str, ...], prefix: str = "") -> str:

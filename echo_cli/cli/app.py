@@ -3,10 +3,11 @@
 A command's module is imported when that command runs, and torch inside its function, so that help answers at once.
 """
 
+import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -15,9 +16,9 @@ from typer.core import TyperCommand, TyperGroup
 from echo_cli import __version__
 from echo_cli.cli.grammar import LOOK, GrammarError, command_named
 from echo_cli.cli.guard import is_ours
-from echo_cli.cli.messages import tell
+from echo_cli.cli.messages import as_asked, failure, tell
 from echo_cli.commands import ASKED, COMMANDS, NOT_OURS
-from echo_cli.errors import EchoError, Exit, Interrupted, ReaderGone
+from echo_cli.errors import EchoError, Exit, Interrupted, ReaderGone, UsageError
 from echo_cli.faults import details, known, write_log
 
 NAME = "echo-cli"
@@ -96,10 +97,16 @@ def main() -> NoReturn:
 
 
 def run(arguments: list[str]) -> int:
-    """The exit code of the command that `arguments` call; whatever goes wrong has been told on standard error."""
+    """The exit code of the command that `arguments` call. Errors are printed on standard error; with --json, standard
+    output says what failed too."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name that the terminal cannot show must not stop a run
             stream.reconfigure(errors="backslashreplace")
+    with as_asked(arguments):
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     try:
         result = command.main(args=arguments or ["--help"], prog_name=NAME, standalone_mode=False)
@@ -128,25 +135,30 @@ def _silence() -> None:
 
 
 def _tell(error: BaseException, arguments: list[str]) -> int:
-    """Says what went wrong and what to do; the exit code."""
+    """Prints what went wrong and what to do; returns the exit code."""
     if "--debug" in arguments:
         print(details(error), end="", file=sys.stderr)
     if isinstance(error, GrammarError):
         context = getattr(error, "ctx", None)
         where = context.command_path if context else NAME
-        problem: EchoError | None = EchoError(f"{where}: {error.format_message().replace(': Value error, ', ': ')}",
-                                              hint=f"Run `{where} --help` to see its arguments.")
-        code = int(Exit.USAGE)
+        problem: EchoError | None = UsageError(f"{where}: {error.format_message().replace(': Value error, ', ': ')}",
+                                               hint=f"Run `{where} --help` to see its arguments.")
     else:
         problem = _known(error)
-        code = int(problem.exit_code) if problem else int(Exit.FAULT)
     _silence()
-    if isinstance(problem, ReaderGone):
-        return code
-    problem = problem or EchoError(f"{NAME} failed: {type(error).__name__}: {error}",
-                                   hint=write_log(details(error), arguments))
-    tell(problem)
-    return code
+    if not isinstance(problem, ReaderGone):
+        problem = problem or EchoError(f"{NAME} failed: {type(error).__name__}: {error}",
+                                       hint=write_log(details(error), arguments))
+        tell(problem)
+        if "--json" in arguments:
+            _print_failure(problem)
+    return int(problem.exit_code)
+
+
+def _print_failure(problem: EchoError) -> None:
+    """For whoever reads results; nothing where standard output takes nothing."""
+    with suppress(OSError):
+        print(json.dumps(failure(problem), ensure_ascii=False), flush=True)
 
 
 def _known(error: BaseException) -> EchoError | None:

@@ -47,7 +47,7 @@ def batch(request: BatchRequest, answer: Answer) -> int:
         log.settings({"storyboards": count, "done already": len(done),
                       **{field.name: value for field, value in request.values()}})
         teller = log.hearing(progress_of(Style(request.progress), request.quiet))
-        report = Report(teller, count, answer.as_json, request.verbose, log)
+        report = Report(teller, count, answer.as_json, request.quiet, request.verbose, log)
         if request.plan:
             return _print_plan(waiting, bad, report)
         stack.enter_context(teller)
@@ -68,6 +68,9 @@ def _check(request: BatchRequest, as_json: bool) -> None:
 
     if as_json and request.progress == "openjd" and not request.plan:
         raise UsageError("--json and --progress openjd both write to standard output", "Use one of them.")
+    if request.plan and request.quiet and not as_json:
+        raise UsageError("--plan prints commands, and --quiet prints nothing",
+                         "Leave --quiet out, or add --json for one object per command.")
     of_ray = {"--address": request.address, "--actors": request.actors, "--cpus-per-actor": request.cpus_per_actor}
     if request.engine != "ray" and (odd := [option for option, value in of_ray.items() if value is not None]):
         raise UsageError(f"{odd[0]} is for --engine ray", "Add --engine ray.")

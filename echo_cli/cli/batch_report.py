@@ -21,13 +21,14 @@ NAMED = 10  # films that the summary names for an exit code
 class Report:
     """Hears of every outcome once, as it comes, and sums them up at the end."""
 
-    def __init__(self, teller: Progress, count: int, as_json: bool, verbose: bool,
+    def __init__(self, teller: Progress, count: int, as_json: bool, quiet: bool, verbose: bool,
                  log: "Log | NoLog") -> None:
         self.as_json = as_json
         self._out = sys.stdout  # kept, for an engine may lend that name to others
         self._teller = teller
         self._count = count
         self._log = log
+        self._quiet = quiet
         self._verbose = verbose
         self._outcomes: list[Outcome] = []
         self._began = time.monotonic()
@@ -36,7 +37,7 @@ class Report:
         self._outcomes.append(outcome)
         if self.as_json:
             print(json.dumps(outcome.plain(self._count), ensure_ascii=False), file=self._out, flush=True)
-        elif outcome.exit_code is Exit.DONE and not self._out.isatty():  # on a terminal it is told already
+        elif outcome.exit_code is Exit.DONE and not (self._quiet or self._out.isatty()):  # a terminal shows it already
             print(outcome.film, file=self._out, flush=True)
         self.tell(outcome)
 

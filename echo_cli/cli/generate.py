@@ -49,7 +49,8 @@ def generate(request: Request, rehearsal: Rehearsal, answer: Answer) -> None:
         stack.enter_context(log)
         job = prepare(request)
         if rehearsal.dry_run:
-            _print_plan(job, answer.as_json)
+            if answer.as_json or not request.quiet:
+                _print_plan(job, answer.as_json)
             return
         log.settings({"film": job.outputs.film.path, "storyboard": job.storyboard.source, **dict(job.options)})
         teller = stack.enter_context(log.hearing(progress_of(Style(request.progress), request.quiet)))
@@ -193,5 +194,5 @@ def _print_result(job: "Job", result: dict[str, Any], as_json: bool) -> None:
 
     if as_json:
         print(json.dumps(result, ensure_ascii=False))
-    elif not isinstance(job.outputs.film, Stdout) and not sys.stdout.isatty():  # a terminal has shown it already
+    elif not (job.request.quiet or isinstance(job.outputs.film, Stdout) or sys.stdout.isatty()):  # a terminal shows it
         print(job.outputs.film.path)

@@ -1,15 +1,72 @@
-"""What a command says on standard error: a problem and what to try, or how far it has come."""
+"""What a command says on standard error: an error and its hint, or how far it has come; and how it fails in JSON."""
 
+import io
+import json
 import os
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
+from itertools import pairwise
+from typing import Any, TextIO
 
 from echo_cli.errors import EchoError
+from echo_cli.render.progress import json_line, message_line
 
 _EVERY = 5.0  # seconds between lines of progress where there is no terminal
 
 
+class ObjectLines(io.TextIOBase):
+    """Standard error that takes JSON objects, a line each; any other line that is written to it, such as a warning of
+    Python's, becomes one."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._rest = stream, ""
+
+    def write(self, text: str) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in filter(str.strip, lines):
+            self._stream.write(f"{line}\n" if _is_object(line) else message_line(line))
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def writable(self) -> bool:
+        return True
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+@contextmanager
+def as_asked(arguments: Sequence[str]) -> Iterator[None]:
+    """Standard error as the arguments of a call ask for it: with `--progress json`, JSON objects and nothing else."""
+    if "--progress=json" not in arguments and ("--progress", "json") not in pairwise(arguments):
+        yield
+        return
+    lines = ObjectLines(sys.stderr)
+    with redirect_stderr(lines):
+        yield
+    lines.write("\n")  # ends a line that was left open
+
+
+def failure(problem: EchoError) -> dict[str, Any]:
+    """What `--json` prints where there is no result."""
+    return {"status": problem.status, "exit_code": int(problem.exit_code), "error": problem.message,
+            "hint": problem.hint, "where": problem.where}
+
+
 def tell(problem: EchoError) -> None:
+    """Prints an error and its hint."""
+    if isinstance(sys.stderr, ObjectLines):
+        sys.stderr.write(json_line({"event": "error", "exit_code": int(problem.exit_code), "message": problem.message,
+                                    "hint": problem.hint}))
+        return
     red, dim, plain = ("\033[31m", "\033[2m", "\033[0m") if _coloured() else ("", "", "")
     print(f"{red}{problem.message}{plain}", file=sys.stderr)
     if problem.hint:

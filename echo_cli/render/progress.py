@@ -19,6 +19,7 @@ from echo_cli.errors import EchoError
 from echo_cli.text import clock, size
 
 EVERY = 5.0  # seconds between lines that are not for a terminal
+WARNING = "warning: "  # what a warning among the lines for people begins with
 RECENT = 20.0  # seconds that the speed is measured over
 
 
@@ -141,13 +142,17 @@ class Progress:
 
 
 class Quiet(Progress):
-    """Prints nothing but warnings."""
+    """Prints nothing but warnings, as another teller prints them."""
+
+    def __init__(self, teller: Progress | None = None) -> None:
+        super().__init__()
+        self._teller = teller or Progress()
 
     def say(self, text: str) -> None:
-        """Not even this."""
+        """Prints nothing."""
 
     def warn(self, text: str) -> None:
-        super().say(text)
+        self._teller.warn(text)
 
 
 class Lines(Protocol):
@@ -177,7 +182,14 @@ class WholePercents(Plain):
 
 
 class JsonLines(Plain):
-    """The same in JSON, one object a line."""
+    """The same in JSON, one object a line; messages and warnings are objects too."""
+
+    def say(self, text: str) -> None:
+        self._stream.write(message_line(text))
+        self._stream.flush()
+
+    def warn(self, text: str) -> None:
+        self.say(text if text.startswith(WARNING) else WARNING + text)
 
     def tell(self, step: Step, rate: float, left: float) -> None:
         film = asdict(step)
@@ -191,7 +203,8 @@ class JsonLines(Plain):
         self._print({"event": "failed", "message": message})
 
     def _print(self, fields: dict[str, object]) -> None:
-        print(json.dumps(fields, ensure_ascii=False), file=self._stream, flush=True)
+        self._stream.write(json_line(fields))
+        self._stream.flush()
 
 
 class OpenJobDescription(Plain):
@@ -250,7 +263,7 @@ class Bar(Progress):
 def progress_of(style: Style, quiet: bool = False) -> Progress:
     """The teller for a style; `auto` looks at the terminal. Open Job Description has its lines on standard output."""
     if quiet:
-        return Quiet()
+        return Quiet(JsonLines(sys.stderr) if style is Style.JSON else None)
     if style is Style.NONE:
         return Progress()
     if style is Style.AUTO:
@@ -258,6 +271,17 @@ def progress_of(style: Style, quiet: bool = False) -> Progress:
     if style is Style.OPENJD:
         return OpenJobDescription(sys.stdout)
     return {Style.BAR: Bar, Style.PLAIN: Plain, Style.JSON: JsonLines, Style.DEADLINE: WholePercents}[style](sys.stderr)
+
+
+def json_line(fields: dict[str, object]) -> str:
+    """An object with its line break: written at once, so that lines of two threads do not mix."""
+    return json.dumps(fields, ensure_ascii=False) + "\n"
+
+
+def message_line(text: str) -> str:
+    """A line for people as an object."""
+    event = "warning" if text.startswith(WARNING) else "message"
+    return json_line({"event": event, "message": text.removeprefix(WARNING)})
 
 
 def plain_line(step: Step, rate: float, left: float, percent: str = "") -> str:

@@ -42,6 +42,8 @@ class StoryboardError(UsageError):
         if self.count > len(lines):
             lines.append(f"{source}: and {self.count - len(lines):,} more")
         super().__init__("\n".join(lines), hint)
+        if self.mistakes:
+            self.where = "{}:{}:{}".format(source, *self.mistakes[0].mark)
 
 
 @dataclass(slots=True)

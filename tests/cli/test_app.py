@@ -87,6 +87,11 @@ def test_help_is_in_words_for_people(capfd: pytest.CaptureFixture[str]) -> None:
     assert "[default: 1; 0 to 65535]" in " ".join(found["train"].split())
 
 
+def test_commands_with_quiet_are_those_whose_tests_hold_it(capfd: pytest.CaptureFixture[str]) -> None:
+    quiet = {command for command, told in _every_help(capfd).items() if "--quiet" in told}
+    assert quiet == {"generate", "batch", "import", "export"}
+
+
 def test_version(capfd: pytest.CaptureFixture[str]) -> None:
     assert app.run(["--version"]) == 0
     assert capfd.readouterr().out == f"echo-cli {__version__}\n"

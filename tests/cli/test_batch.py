@@ -95,10 +95,39 @@ def test_one_bad_storyboard_does_not_stop_the_rest_and_what_is_done_is_skipped(
 
 def test_without_json_standard_output_has_the_films(capsys: pytest.CaptureFixture[str]) -> None:
     write("a.yaml", "b.yaml")
-    assert run(["batch", "night/a.yaml", *HOW, "--quiet"]) == 0
-    assert capsys.readouterr() == ("a.mp4\n", "")
+    assert run(["batch", "night/a.yaml", *HOW]) == 0
+    assert capsys.readouterr().out == "a.mp4\n"
+    assert run(["batch", "night", *HOW]) == 0
+    assert capsys.readouterr().out == "a.mp4\nb.mp4\n"
+
+
+def test_quiet_prints_nothing_but_what_json_asks_for(capsys: pytest.CaptureFixture[str]) -> None:
+    write("a.yaml")
     assert run(["batch", "night", *HOW, "--quiet"]) == 0
-    assert capsys.readouterr() == ("a.mp4\nb.mp4\n", "")
+    assert run(["batch", "night", *HOW, "--quiet"]) == 0  # skipped
+    assert capsys.readouterr() == ("", "")
+    assert run(["batch", "night", *HOW, "-q", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["status"] == "skipped" and err == ""
+    assert run(["batch", "night", "--plan", "-q"]) == 2
+    assert capsys.readouterr().out == ""
+    assert run(["batch", "night", "--seed", "3", "--plan", "-q", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["command"][:2] == ["echo-cli", "generate"]
+
+
+def test_progress_json_leaves_nothing_but_objects_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    write("a.yaml")
+    write("bad.yaml", text="scenes: []\n")
+    for more, least in (((), {"progress", "warning"}), (("--quiet",), {"warning"})):
+        code, _, err = batch("night", "--progress", "json", "--force", *more, capsys=capsys)
+        events = [json.loads(line) for line in err.splitlines()]
+        assert code == 2 and least <= {event["event"] for event in events}
+        assert any("bad.yaml: failed, exit code 2" in event.get("message", "") for event in events)
+
+
+def test_a_batch_that_cannot_begin_says_so_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    code, lines, _ = batch("absent", capsys=capsys)
+    assert code == 2 and [line["status"] for line in lines] == ["failed"]
 
 
 def test_names_say_what_they_are_made_of_and_may_not_meet(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from echo_cli.cli.app import run
+from echo_cli.cli.messages import ObjectLines
 from echo_cli.files import sha256
 from echo_cli.models.registry import MODELS
 from echo_cli.trace.reader import read_trace
@@ -71,6 +72,71 @@ def test_the_same_again_is_skipped_another_is_refused_and_force_makes_it(capsys:
 
     assert generate("-o", "film.mp4", "--seed", "6", "--force") == 0
     assert json.loads(Path("film.manifest.json").read_text())["identity"]["seed"] == 6
+
+
+def test_quiet_prints_nothing_but_what_json_or_a_stream_asks_for(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    for arguments in (["--dry-run"], [], []):  # planned, made, skipped
+        assert generate("--quiet", *arguments) == 0
+        assert capfdbinary.readouterr() == (b"", b"")
+    assert generate("--quiet", "--json") == 0
+    out, err = capfdbinary.readouterr()
+    assert json.loads(out)["status"] == "skipped" and err == b""
+    assert generate("--quiet", "--json", "--dry-run") == 0
+    assert json.loads(capfdbinary.readouterr().out)["status"] == "planned"
+    assert generate("--quiet", "-o", "-") == 0
+    out, err = capfdbinary.readouterr()
+    assert out[4:8] == b"ftyp" and err == b""
+
+
+def events(told: str) -> list[dict]:
+    return [json.loads(line) for line in told.splitlines()]
+
+
+@pytest.mark.parametrize("spelled", [["--progress", "json"], ["--progress=json"]])
+def test_progress_json_leaves_nothing_but_objects_on_standard_error(
+    spelled: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from echo_cli.render.session import Session
+
+    make = Session.make
+
+    def warned(*given: object) -> object:
+        print("a library", "complains", file=sys.stderr)
+        print("left open", end="", file=sys.stderr)
+        return make(*given)
+
+    monkeypatch.setattr(Session, "make", warned)
+    Path("story.yaml").write_text(stage.STORY.replace("red", "vermilion"))
+    assert generate(*spelled, "--memory", "window", "--verbose") == 0
+    told = events(capsys.readouterr().err)
+    assert {event["event"] for event in told} == {"progress", "message", "warning"}
+    messages = [event["message"] for event in told if event["event"] != "progress"]
+    assert "a library complains" in messages
+    assert any("never met these words" in text and "vermilion" in text for text in messages)
+    assert any("keeps no scenes" in text for text in messages)
+    assert sys.stderr is not None and not isinstance(sys.stderr, ObjectLines)
+
+    assert generate(*spelled) == 5
+    *_, last = events(capsys.readouterr().err)
+    assert last["event"] == "error" and last["exit_code"] == 5 and "story.mp4" in last["message"] and last["hint"]
+    assert generate(*spelled, "--nonsense", "--debug") == 2
+    assert events(capsys.readouterr().err)[-1]["exit_code"] == 2
+
+
+@pytest.mark.parametrize(("text", "arguments", "code", "where"), [
+    ("scenes: [{id: a, prompt: a ball, duration: 0s}]", (), 2, "story.yaml:1:34"),
+    (stage.STORY, ("--seed", "x"), 2, None),
+    (stage.STORY, ("--device", "cuda:77"), 3, None),
+])
+def test_a_failure_is_one_object_too(text: str, arguments: tuple[str, ...], code: int, where: str | None,
+                                     capsys: pytest.CaptureFixture[str]) -> None:
+    Path("story.yaml").write_text(text)
+    assert generate("--json", *arguments) == code
+    out, err = capsys.readouterr()
+    failed = json.loads(out)
+    assert set(failed) == {"status", "exit_code", "error", "hint", "where"}
+    assert (failed["status"], failed["exit_code"], failed["where"]) == ("failed", code, where)
+    assert failed["error"] in err and (failed["hint"] or "") in err
 
 
 def test_a_film_that_was_removed_is_in_nobodys_way() -> None:
@@ -195,7 +261,7 @@ def test_words_the_model_never_met_are_told_unless_quiet(capsys: pytest.CaptureF
     assert "never met these words" in (err := capsys.readouterr().err) and "trenchcoat, zeppelin" in err
     assert "echo-cli models info tiny" in err
     assert generate("--force", "--quiet") == 0
-    assert capsys.readouterr() == ("story.mp4\n", "")
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_dry_run_makes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -250,7 +316,7 @@ def test_verbose_says_how_and_where_the_time_went(capsys: pytest.CaptureFixture[
 
 def test_progress_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert generate("--progress", "json") == 0
-    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    lines = [event for event in events(capsys.readouterr().err) if event["event"] == "progress"]
     assert lines[-1]["event"] == "progress" and lines[-1]["percent"] == 100 and lines[-1]["block"] == 6
     assert generate("--progress", "openjd", "--force") == 0
     assert "openjd_progress: 100.0\nopenjd_status: block 6/6 | " in capsys.readouterr().out

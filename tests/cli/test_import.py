@@ -70,3 +70,14 @@ def test_export_by_suffix_or_by_name(capsys: pytest.CaptureFixture[str]) -> None
     assert "Name one with --to" in capsys.readouterr().err
     assert run(["export", "film.yaml", "--to", "longlive", "-o", "lines.jsonl"]) == 0
     assert "switch_frame_indices: 16, 40" in Path("lines.yaml").read_text()
+
+
+def test_quiet_prints_nothing_but_the_storyboard_or_the_timeline(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("take.json").write_text(files.SCOPE)  # with something that is left out
+    assert run(["import", "take.json", "-q", "-o", "take.yaml"]) == 0
+    assert run(["export", "take.yaml", "-q", "-o", "take.srt"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert run(["import", "take.json", "-q", "-o", "-"]) == 0
+    assert capsys.readouterr() == (Path("take.yaml").read_text(), "")
+    assert run(["export", "take.yaml", "-q", "--to", "srt", "-o", "-"]) == 0
+    assert capsys.readouterr() == (Path("take.srt").read_text(), "")

@@ -50,6 +50,14 @@ def test_json_is_one_object(trace: Path) -> None:
     assert json.loads(inspect_cache(trace, "--scene", "back", "--json").stdout)["answer"]["begins"] == "recall"
 
 
+def test_json_says_what_failed(trace: Path, tmp_path: Path) -> None:
+    for arguments in ((tmp_path / "absent.trace.json",), (trace, "--scene", "nowhere"), (trace, "--nonsense")):
+        done = inspect_cache(*arguments, "--json")
+        failed = json.loads(done.stdout)
+        assert done.returncode == failed["exit_code"] == 2 and failed["status"] == "failed" and failed["hint"]
+        assert failed["error"] in done.stderr and failed["where"] is None
+
+
 def test_csv_reads_back(trace: Path) -> None:
     rows = list(csv.DictReader(inspect_cache(trace, "--csv").stdout.splitlines()))
     assert [int(row["block"]) for row in rows] == list(range(52))
@@ -117,7 +125,11 @@ def test_a_killed_run_is_shown_with_a_note(tmp_path: Path) -> None:
 ])
 def test_a_wrong_question_is_told_and_never_retried(trace: Path, arguments: list[str], words: str) -> None:
     done = inspect_cache(trace, *arguments)
-    assert (done.returncode, done.stdout) == (2, "")
+    assert done.returncode == 2
+    if "--json" in arguments:
+        assert words in json.loads(done.stdout)["error"]
+    else:
+        assert done.stdout == ""
     assert words in done.stderr and "hint:" in done.stderr and "Traceback" not in done.stderr
 
 

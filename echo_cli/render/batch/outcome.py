@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from echo_cli.errors import EchoError, Exit, Held
+from echo_cli.errors import EchoError, Exit
 from echo_cli.render.job import Job
 
 # The exit codes of failures, the one that speaks for a batch first: retryable failures take precedence.
@@ -71,9 +71,8 @@ def left(film: Film) -> Outcome:
 
 def failed(number: int, source: str, error: EchoError, **facts: Any) -> Outcome:
     """A failure, an interruption, or a film that another process renders, in the words of its error."""
-    status = (Status.HELD if isinstance(error, Held)
-              else Status.INTERRUPTED if error.exit_code is Exit.INTERRUPTED else Status.FAILED)
-    return Outcome(number, source, status, error.exit_code, message=error.message, hint=error.hint, **facts)
+    return Outcome(number, source, Status(error.status), error.exit_code, message=error.message, hint=error.hint,
+                   **facts)
 
 
 def exit_code(outcomes: Iterable[Outcome]) -> Exit:
