@@ -149,7 +149,7 @@ def charged(transformer: Transformer, compiled: bool, watch: list[Stopwatch]) ->
         if not compiled:
             charge(nn.Linear, "forward", "linear")
             charge(layers, "attend", "attention")
-        for block in transformer.blocks:
+        for block in transformer.layers:
             charge(block.self_attn, "attend", "attention")
             if compiled:
                 charge(block, "ask", "linear")

@@ -25,6 +25,10 @@ def quantised(x: Tensor) -> tuple[Tensor, Tensor]:
 class EightBitLinear(nn.Module):
     """In the place of a linear layer, from its weights."""
 
+    weight: Tensor
+    scale: Tensor
+    bias: Tensor
+
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         weight, scale = quantised(linear.weight.detach())

@@ -4,11 +4,15 @@ Float32 islands in a bfloat16 model, each with its reason: RMS statistics (squar
 sinusoid (float64: 1000 distinct times must stay distinct), rotation (see `rope`). All else runs in the weights' dtype.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from echo_cli.context import Context
+
+Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
 
 class RMSNorm(nn.Module):
@@ -62,7 +66,9 @@ class Attention(nn.Module):
 
 
 class SelfAttention(Attention):
-    attend = staticmethod(attend)  # `tuning` may put the device's own in its place
+    def __init__(self, width: int, heads: int, eps: float) -> None:
+        super().__init__(width, heads, eps)
+        self.attend: Attend = attend  # `tuning` may put the device's own in its place
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Raw queries, keys and values [batch, token, head, dim]: what they attend to is the context's business."""

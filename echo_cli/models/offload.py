@@ -6,6 +6,7 @@ take the layers in turn, allocated once: the host is far ahead of the device, an
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,8 +57,10 @@ class Visitor:
     """One layer, at home on the host. `ahead` is the one that is asked for next."""
 
     def __init__(self, layer: nn.Module, pinned: bool) -> None:
-        self._places = [(places, name) for module in layer.modules() for places in (module._parameters, module._buffers)
-                        for name, tensor in places.items() if tensor is not None]
+        # torch's own tables, which take any tensor
+        self._places: list[tuple[dict[str, Any], str]] = [
+            (places, name) for module in layer.modules() for places in (module._parameters, module._buffers)
+            for name, tensor in places.items() if tensor is not None]
         self.home = [_on_host(places[name], pinned) for places, name in self._places]
         self.ahead: Visitor | None = None
         self._stand(self.home)
@@ -92,4 +95,5 @@ def keep_layers_on_host(transformer: Transformer, device: torch.device) -> None:
     room = Guestroom(visitors[0].home, device)
     for block, visitor, ahead in zip(transformer.blocks, visitors, visitors[1:] + visitors[:1], strict=True):
         visitor.ahead = ahead if ahead is not visitor else None
-        block.forward, block.read = visitor.visiting(block.forward, room), visitor.visiting(block.read, room)
+        for method in ("forward", "read"):
+            setattr(block, method, visitor.visiting(getattr(block, method), room))

@@ -147,7 +147,7 @@ def find(model: str, models: Path | None = None) -> Found:
         return _in_folder(name, models_folder(models) / name, here[name])
     if name in MODELS:
         known = MODELS[name]
-        return Found(name, known.spec, known.folder, known.folder and layout_of(known.folder), known.family)
+        return Found(name, known.spec, known.folder, layout_of(known.folder) if known.folder else None, known.family)
     check_not_a_file(model)
     raise UsageError(f"no model is called '{model}'{did_you_mean(model, names(models))}",
                      hint=f"The models are: {', '.join(names(models))}.")

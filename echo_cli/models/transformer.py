@@ -6,7 +6,7 @@ strictly. It does not know what is remembered, at which position, or why.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +61,11 @@ class Transformer(nn.Module):
             self.pooled_embedding = nn.Linear(width, width)
 
     @property
+    def layers(self) -> list[TransformerBlock]:
+        """The blocks, as what they are: a list of torch's does not say."""
+        return [cast(TransformerBlock, block) for block in self.blocks]
+
+    @property
     def dtype(self) -> torch.dtype:
         return self.patch_embedding.weight.dtype
 
@@ -76,7 +81,7 @@ class Transformer(nn.Module):
         if self.spec.pooled_text:
             real = (rows != 0).any(-1, keepdim=True).to(text.dtype)
             pooled = self.pooled_embedding((text * real).sum(1) / real.sum(1).clamp(min=1))
-        return Text(tuple(block.read(text) for block in self.blocks), pooled)
+        return Text(tuple(block.read(text) for block in self.layers), pooled)
 
     def forward(self, latents: Tensor, times: Tensor, text: Text, context: Context) -> Tensor:
         """Velocity of noisy latents [batch, frame, channel, height, width] at times [batch, frame] in 0..1000."""
@@ -85,7 +90,7 @@ class Transformer(nn.Module):
         if text.pooled is not None:
             time = (time.reshape(len(text.pooled), -1, self.spec.width) + text.pooled.unsqueeze(1)).reshape(time.shape)
         modulation = self.time_projection(time).unflatten(-1, (6, -1))
-        for layer, (block, read) in enumerate(zip(self.blocks, text.layers, strict=True)):
+        for layer, (block, read) in enumerate(zip(self.layers, text.layers, strict=True)):
             x = block(x, modulation, layer, read, context)
         return self.unpatchify(self.head(x, time), *latents.shape[-2:])
 

@@ -18,11 +18,9 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from echo_cli.kernels import usable
-from echo_cli.models.layers import TransformerBlock, attend
+from echo_cli.models.layers import Attend, TransformerBlock, attend
 from echo_cli.models.transformer import Transformer
 from echo_cli.rope import rotate_pairs
-
-Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
 BEST_FIRST = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 # Modules that have FlashAttention 3: its own, and the forward part alone in a package that installs from an index.
@@ -32,10 +30,12 @@ PRIORITIES = "set_priority" in inspect.signature(sdpa_kernel).parameters  # torc
 
 def compile_passes(transformer: Transformer, backend: str = "inductor") -> None:
     """Compile what stands between two attentions. The first pass takes as long as the compiler does."""
-    ask, answer, turn = (torch.compile(piece, fullgraph=True, backend=backend)
-                         for piece in (TransformerBlock.ask, TransformerBlock.answer, rotate_pairs))
-    for block in transformer.blocks:
-        block.ask, block.answer = MethodType(ask, block), MethodType(answer, block)
+    pieces = {name: torch.compile(getattr(TransformerBlock, name), fullgraph=True, backend=backend)
+              for name in ("ask", "answer")}
+    for block in transformer.layers:
+        for name, piece in pieces.items():
+            setattr(block, name, MethodType(piece, block))
+    turn = torch.compile(rotate_pairs, fullgraph=True, backend=backend)
     transformer.turn = lambda x, rotation: turn(x, torch.view_as_real(rotation))
 
 
@@ -53,7 +53,7 @@ def quicken(transformer: Transformer, graphs: bool = True) -> str:
 def choose_attention(transformer: Transformer) -> str:
     """The best kernel that this device has for long attention, and its name."""
     name, chosen = _best(transformer.device, transformer.dtype)
-    for block in transformer.blocks:
+    for block in transformer.layers:
         block.self_attn.attend = chosen
     return name
 

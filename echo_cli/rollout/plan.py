@@ -49,17 +49,14 @@ class Products:
         return (self._features @ self._features[scene]).tolist()
 
 
-class Rows(Sequence[Tensor]):
+class Rows:
     """The text rows of every scene [1, row, dim], given when a scene asks: a film may have more scenes than memory."""
 
     def __init__(self, text: TextEncoder, prompts: Sequence[str]) -> None:
         text.prepare(prompts)
         self._text, self._prompts = text, prompts
 
-    def __len__(self) -> int:
-        return len(self._prompts)
-
-    def __getitem__(self, scene: int) -> Tensor:
+    def __getitem__(self, scene: int, /) -> Tensor:
         return self._text.encode([self._prompts[scene]])
 
 

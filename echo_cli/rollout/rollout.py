@@ -6,6 +6,7 @@ Nothing in the loop waits for the device. Pictures, files and clocks on walls ar
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -54,7 +55,13 @@ class Begun:
     state: Nest
 
 
-def rollout(timeline: Timeline, transformer: Network, prompts: Sequence[Tensor], policy: Policy, noise: Noise,
+class Prompts(Protocol):
+    """The scenes' text rows [1 or batch, row, dim], by the number of the scene."""
+
+    def __getitem__(self, scene: int, /) -> Tensor: ...
+
+
+def rollout(timeline: Timeline, transformer: Network, prompts: Prompts, policy: Policy, noise: Noise,
             grid: Grid, batch: int = 1, home: torch.device | None = None,
             guesses: Callable[[Block, int, Tensor], None] | None = None,
             begun: Begun | None = None) -> Iterator[BlockResult]:

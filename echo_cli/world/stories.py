@@ -121,9 +121,9 @@ class Stories:
                 truth.radius[:, pictures], truth.centre[:, pictures], truth.ground[:, pictures])
         if drawn.device.type == "cpu":  # one story's patches at a time stay in the processor's cache
             for each in zip(drawn, *said, strict=True):
-                draw_subject(*each, self.detail)
+                draw_subject(*each, detail=self.detail)
         else:
-            draw_subject(drawn.flatten(0, 1), *(part.flatten(0, 1) for part in said), self.detail)
+            draw_subject(drawn.flatten(0, 1), *(part.flatten(0, 1) for part in said), detail=self.detail)
         return drawn
 
     def _window(self, first: int, last: int) -> tuple[Tensor, slice]:

@@ -66,7 +66,7 @@ def _grid(left: Tensor, top: Tensor, width: int, height: int, detail: int) -> tu
 
 
 def draw_subject(
-    pictures: Tensor, shape: Tensor, colour: Tensor, time: Tensor, radius: Tensor, centre: Tensor, ground: Tensor,
+    pictures: Tensor, shape: Tensor, colour: Tensor, time: Tensor, radius: Tensor, centre: Tensor, ground: Tensor, *,
     detail: int = 1,
 ) -> None:
     """Paint shadow and subject onto pictures [n, 3, y, x], which are changed; centre [n, 2] and ground [n] in pixels of
