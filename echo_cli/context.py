@@ -80,7 +80,7 @@ class BlockContext:
         if self.placing is None or self.placing.device is None or self.observer is not None or self.bias is not None:
             return None
         tokens = (len(self.placing.past) + len(self.placing.block)) * self.placing.frame_tokens
-        if isinstance(self.keys, list) or tokens != self.keys.shape[2]:
+        if isinstance(self.keys, list) or isinstance(self.values, list) or tokens != self.keys.shape[2]:
             return None
         kept = (self.keys, self.values, self.query_rotation, self.key_rotation, self.placing.device)
         return tuple(tensor.data_ptr() for tensor in kept)

@@ -19,7 +19,7 @@ from torch import Tensor
 from echo_cli import __version__, machine
 from echo_cli.bench import stages
 from echo_cli.bench.speed import Filling, filling_blocks
-from echo_cli.memory.policies import POLICIES
+from echo_cli.memory.table import POLICIES
 from echo_cli.models.backend import Backend, Codec
 from echo_cli.models.files.loading import random_transformer
 from echo_cli.models.fp8 import use_eight_bits

@@ -41,15 +41,15 @@ class Layer:
 
 def _joined(parts: list[Linear]) -> Linear:
     """Several layers of one input as one; the parts become views of it, so that nothing is held twice."""
-    first = parts[0]
-    if isinstance(first, EightBitLinear):
-        return EightBitLinear.joined(parts)
-    whole = nn.Linear(first.in_features, sum(part.out_features for part in parts), device="meta")
+    if eight := [part for part in parts if isinstance(part, EightBitLinear)]:
+        return EightBitLinear.joined(eight)
+    plain = [part for part in parts if isinstance(part, nn.Linear)]
+    whole = nn.Linear(plain[0].in_features, sum(part.out_features for part in plain), device="meta")
     for name in ("weight", "bias"):
-        joined = torch.cat([getattr(part, name).detach() for part in parts])
+        joined = torch.cat([getattr(part, name).detach() for part in plain])
         setattr(whole, name, nn.Parameter(joined, requires_grad=False))
         at = 0
-        for part in parts:
+        for part in plain:
             getattr(part, name).data = joined[at:at + part.out_features]
             at += part.out_features
     return whole
@@ -75,8 +75,8 @@ class FusedPass:
 
     def __init__(self, transformer: Transformer) -> None:
         self._transformer = transformer
-        self._layers = [Layer.of(block) for block in transformer.blocks]
-        self._modulations = torch.stack([block.modulation.detach()[0] for block in transformer.blocks])
+        self._layers = [Layer.of(block) for block in transformer.layers]
+        self._modulations = torch.stack([block.modulation.detach()[0] for block in transformer.layers])
 
     def takes(self, context: Context, text: Text, latents: Tensor) -> bool:
         fused = isinstance(context, BlockContext) and context.placing is not None and context.placing.device is not None
@@ -124,8 +124,9 @@ class FusedPass:
     def _attend(self, layer: Layer, index: int, rows: Rows, batch: int, context: BlockContext) -> Tensor:
         attention, dtype = layer.block.self_attn, self._transformer.dtype
         qkv = product(layer.qkv, rows, dtype).unflatten(0, (batch, -1)).unflatten(-1, (3, attention.heads, -1))
+        query, key, value = qkv.unbind(2)
         asked, keys, values, bias = context.extend_projected(
-            index, *qkv.unbind(2), (attention.norm_q.weight, attention.norm_k.weight), attention.norm_q.eps)
+            index, query, key, value, (attention.norm_q.weight, attention.norm_k.weight), attention.norm_q.eps)
         attended = attention.attend(asked, keys, values, bias).flatten(0, 1)
         return product(attention.o, eight_bits(attended) if layer.eight else (attended, None), dtype)
 
@@ -138,8 +139,9 @@ class FusedPass:
 
     def _feed(self, layer: Layer, rows: Rows) -> Tensor:
         grow, shrink = layer.block.ffn[0], layer.block.ffn[2]
+        assert isinstance(grow, Linear) and isinstance(shrink, Linear)
         dtype = self._transformer.dtype
-        if layer.eight:
+        if isinstance(grow, EightBitLinear):
             return product(shrink, eight_bits(product(grow, rows, dtype), gelu=True), dtype)
         return product(shrink, (product_gelu(grow, rows[0]), None), dtype)
 
@@ -214,7 +216,6 @@ Forward = Callable[[Tensor, Tensor, Text, Context], Tensor]
 
 def fuse_passes(transformer: Transformer, graphs: bool = True) -> None:
     """Passes run fused from now on and, on a GPU, recorded."""
-    run: Forward = FusedPass(transformer)
-    if graphs and transformer.device.type == "cuda":
-        run = RecordedPass(run)
-    transformer.forward = run
+    fused = FusedPass(transformer)
+    run: Forward = RecordedPass(fused) if graphs and transformer.device.type == "cuda" else fused
+    transformer.forward = run  # type: ignore[method-assign, assignment]  # of this transformer, not of all

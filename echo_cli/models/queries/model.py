@@ -18,7 +18,9 @@ Cost and size depend on the counts of queries and of frames that leave at once, 
 leave, and where queries stand, is a policy's decision; how all this is learned is not known here.
 """
 
+import operator
 from collections.abc import Iterable, Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -169,18 +171,19 @@ class MemoryQueries(nn.Module):
         """How like each query frame is to the most like of those before it [batch, frame]: the mean over layers and
         cells of what the directions of their values [batch, frame, token, head, dim], a layer each, have in common; 0
         for the first."""
-        alike: Tensor | float = 0.0
-        for layer in values:
-            if usable(layer.device):
-                alike = alike + self._overlap(layer)
-                continue
-            unit = F.normalize(layer.float().flatten(-2), dim=-1)  # [batch, frame, token, width]
-            alike = alike + torch.einsum("bfte,bgte->bfg", unit, unit) / (unit.shape[2] * self.spec.depth)
+        alike = reduce(operator.add, map(self._alike, values))
         before = torch.ones_like(alike[0], dtype=torch.bool).tril(-1)
         return alike.masked_fill(~before, 0.0).amax(-1)
 
+    def _alike(self, layer: Tensor) -> Tensor:
+        """A layer's part of `spare` [batch, frame, frame]."""
+        if usable(layer.device):
+            return self._overlap(layer)
+        unit = F.normalize(layer.float().flatten(-2), dim=-1)  # [batch, frame, token, width]
+        return torch.einsum("bfte,bgte->bfg", unit, unit) / (unit.shape[2] * self.spec.depth)
+
     def _overlap(self, values: Tensor) -> Tensor:
-        """A layer's part of `spare` [batch, frame, frame], by a kernel."""
+        """The same, by a kernel."""
         from echo_cli.kernels.near import compare
 
         products, lengths, _ = compare(values[None], values[None])

@@ -29,9 +29,10 @@ def _first(x: Tensor) -> Tensor:
 
 
 class BlockDecoder:
-    """Runs the decoder of a codec. Inside, features are [batch, frame, y, x, channel]."""
+    """Runs the decoder of a codec, which is the library's and not typed. Inside, features are
+    [batch, frame, y, x, channel]."""
 
-    def __init__(self, vae: nn.Module) -> None:
+    def __init__(self, vae: Any) -> None:
         self._vae = vae
         self._norm_silu = _plain_norm_silu
         if usable(vae.post_quant_conv.weight.device):
