@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from echo_cli.cli.batch_report import Report
-from echo_cli.cli.options import Answer, takes
+from echo_cli.cli.options import Answer, Place, takes
 from echo_cli.errors import EchoError, Exit, UsageError
 from echo_cli.render.batch.request import BatchRequest
 from echo_cli.render.progress import Style, progress_of
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from echo_cli.render.signals import Interruption
 
 
-@takes(BatchRequest, Answer)
-def batch(request: BatchRequest, answer: Answer) -> int:
+@takes(BatchRequest, Place, Answer)
+def batch(request: BatchRequest, place: Place, answer: Answer) -> int:
     """Render the films of many storyboards with one loaded model.
 
     Films that are done are skipped, interrupted ones are resumed, and one that cannot be made does not stop the rest.
@@ -28,8 +28,10 @@ def batch(request: BatchRequest, answer: Answer) -> int:
     """
     from contextlib import ExitStack
 
+    from echo_cli.models.registry import spec_named
     from echo_cli.render.batch.outcome import left, skipped
     from echo_cli.render.batch.tally import Tally
+    from echo_cli.render.checks import warnings
     from echo_cli.render.log import open_log
     from echo_cli.render.session import Session
     from echo_cli.render.signals import Interruption
@@ -48,8 +50,12 @@ def batch(request: BatchRequest, answer: Answer) -> int:
                       **{field.name: value for field, value in request.values()}})
         teller = log.hearing(progress_of(Style(request.progress), request.quiet))
         report = Report(teller, count, answer.as_json, request.quiet, request.verbose, log)
+        for film in waiting:
+            spec = spec_named(film.job.model)
+            report.expect(film, warnings(film.job.storyboard, spec, film.job.policy))
         if request.plan:
-            return _print_plan(waiting, bad, report)
+            waiting, failures = (waiting, []) if place.here is False else _tried(waiting, place.here, report)
+            return _print_plan(waiting, [*bad, *failures], report)
         stack.enter_context(teller)
         interruption = stack.enter_context(Interruption(teller.say, request.grace))
         for outcome in (*bad, *map(skipped, done)):
@@ -131,6 +137,21 @@ def _made(films: list["Film"], request: BatchRequest, tally: "Tally",
     yield from make_films(films, request, tally, interruption)
 
 
+def _tried(films: list["Film"], here: bool | None, report: Report) -> tuple[list["Film"], list["Outcome"]]:
+    """The films that this machine could render, and what is wrong with the others."""
+    from echo_cli.render.batch.outcome import failed
+    from echo_cli.render.checks import Machine, refuse_here
+
+    machine, able, failures = Machine(), [], []
+    for film in films:
+        try:
+            report.expect(film, refuse_here(machine.problems(film.job), here))
+            able.append(film)
+        except EchoError as error:
+            failures.append(failed(film.number, film.source, error))
+    return able, failures
+
+
 def _print_plan(films: list["Film"], bad: list["Outcome"], report: Report) -> Exit:
     """The command of each film; what cannot become one is reported, and is in the exit code."""
     from echo_cli.render.batch.outcome import exit_code
@@ -138,8 +159,8 @@ def _print_plan(films: list["Film"], bad: list["Outcome"], report: Report) -> Ex
 
     commands = [(film, command(replace(film.job.request, output=film.job.outputs.film.path))) for film in films]
     for film, words in commands:  # only now: a name that no line can say is refused before the first line
-        print(json.dumps({"job": film.number, "storyboard": film.source, "command": words}, ensure_ascii=False)
-              if report.as_json else line(words))
+        row = {"job": film.number, "storyboard": film.source, "command": words, **report.warnings(film.number)}
+        print(json.dumps(row, ensure_ascii=False) if report.as_json else line(words))
     for outcome in bad:
         report.tell(outcome)
     return exit_code(bad)

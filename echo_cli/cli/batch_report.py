@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from echo_cli.errors import Exit
@@ -12,7 +13,7 @@ from echo_cli.render.progress import Progress
 from echo_cli.text import clock, plural
 
 if TYPE_CHECKING:
-    from echo_cli.render.batch.outcome import Outcome
+    from echo_cli.render.batch.outcome import Film, Outcome
     from echo_cli.render.log import Log, NoLog
 
 NAMED = 10  # films that the summary names for an exit code
@@ -31,12 +32,25 @@ class Report:
         self._quiet = quiet
         self._verbose = verbose
         self._outcomes: list[Outcome] = []
+        self._warnings: dict[int, list[str]] = {}
         self._began = time.monotonic()
+
+    def expect(self, film: "Film", warnings: Sequence[str]) -> None:
+        """A film is about to be made, or planned: what will disappoint is said now."""
+        for warning in warnings:
+            self._teller.say(f"warning: {film.source}: {warning}")
+        self._warnings.setdefault(film.number, []).extend(warnings)
+
+    def warnings(self, number: int) -> dict[str, list[str]]:
+        """What a line of JSON says of them: nothing where there were none."""
+        said = self._warnings.get(number)
+        return {"warnings": said} if said else {}
 
     def __call__(self, outcome: "Outcome") -> None:
         self._outcomes.append(outcome)
         if self.as_json:
-            print(json.dumps(outcome.plain(self._count), ensure_ascii=False), file=self._out, flush=True)
+            print(json.dumps({**outcome.plain(self._count), **self.warnings(outcome.number)}, ensure_ascii=False),
+                  file=self._out, flush=True)
         elif outcome.exit_code is Exit.DONE and not (self._quiet or self._out.isatty()):  # a terminal shows it already
             print(outcome.film, file=self._out, flush=True)
         self.tell(outcome)

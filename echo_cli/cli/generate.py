@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from echo_cli.cli.options import Answer, takes
+from echo_cli.cli.options import Answer, Place, takes
 from echo_cli.errors import UsageError
 from echo_cli.render.checks import warnings
 from echo_cli.render.options import Option, Options, Panel
@@ -29,8 +29,8 @@ class Rehearsal(Options):
         help="Print what would be made, and make nothing.", panel=Panel.OUTPUT)] = False
 
 
-@takes(Request, Rehearsal, Answer)
-def generate(request: Request, rehearsal: Rehearsal, answer: Answer) -> None:
+@takes(Request, Rehearsal, Place, Answer)
+def generate(request: Request, rehearsal: Rehearsal, place: Place, answer: Answer) -> None:
     """Render the film of a storyboard: OUT.mp4, and beside it OUT.trace.json and OUT.manifest.json.
 
     A film whose manifest matches the same storyboard, weights and settings is skipped. Any other film of that name is
@@ -49,8 +49,7 @@ def generate(request: Request, rehearsal: Rehearsal, answer: Answer) -> None:
         stack.enter_context(log)
         job = prepare(request)
         if rehearsal.dry_run:
-            if answer.as_json or not request.quiet:
-                _print_plan(job, answer.as_json)
+            _print_plan(job, place.here, answer.as_json)
             return
         log.settings({"film": job.outputs.film.path, "storyboard": job.storyboard.source, **dict(job.options)})
         teller = stack.enter_context(log.hearing(progress_of(Style(request.progress), request.quiet)))
@@ -152,41 +151,51 @@ def _plan(job: "Job") -> str:
     )
 
 
-def _print_plan(job: "Job", as_json: bool) -> None:
+def _print_plan(job: "Job", here: bool | None, as_json: bool) -> None:
     """What would be made, and what stands in its way; nothing is loaded and nothing written."""
+    from echo_cli.models.registry import spec_named
+    from echo_cli.render.checks import Machine, refuse_here
     from echo_cli.render.resume import Work
 
+    machine = Machine()
+    doubts = [] if here is False else refuse_here(machine.problems(job), here)
+    doubts = [*warnings(job.storyboard, spec_named(job.model), job.policy), *doubts]
     there = [str(path) for path in job.outputs.existing()]
     left = Work(job.outputs).read() if job.outputs.base else None
     if as_json:
-        identity = job.identity("").plain()
-        print(
-            json.dumps(
-                {
-                    "status": "planned",
-                    "film": str(job.outputs.film.path),
-                    "existing": there,
-                    "interrupted": left and {"block": left.block, "blocks": left.blocks},
-                    "pictures": job.timeline.pictures,
-                    "seconds": job.timeline.pictures / job.timeline.geometry.fps,
-                    "blocks": len(job.timeline.blocks),
-                    "seed": job.seed,
-                    "storyboard": identity["storyboard"],
-                    "settings": identity["settings"],
-                },
-                ensure_ascii=False,
-            )
-        )
+        print(json.dumps({**_planned(job), "existing": there,
+                          "interrupted": left and {"block": left.block, "blocks": left.blocks},
+                          "memory": machine.memory(job), "warnings": doubts}, ensure_ascii=False))
+        return
+    if job.request.quiet:
         return
     print(_plan(job))
     for path in job.outputs.companions:
         if path != job.outputs.subtitles or job.subtitles is Subtitles.SRT:
             print(f"beside it {path.name}")
+    if need := machine.memory(job):
+        print(need)
     if left:
         print(f"interrupted after {left.told}: will be resumed from there, if it is the same film")
     if there:
         print(f"already there: {', '.join(there[:3])}{' …' if len(there) > 3 else ''}; skipped if it is the same film, "
               "else --force is needed")
+    for doubt in doubts:
+        print(f"warning: {doubt}", file=sys.stderr)
+
+
+def _planned(job: "Job") -> dict[str, Any]:
+    identity = job.identity("").plain()
+    return {
+        "status": "planned",
+        "film": str(job.outputs.film.path),
+        "pictures": job.timeline.pictures,
+        "seconds": job.timeline.pictures / job.timeline.geometry.fps,
+        "blocks": len(job.timeline.blocks),
+        "seed": job.seed,
+        "storyboard": identity["storyboard"],
+        "settings": identity["settings"],
+    }
 
 
 def _print_result(job: "Job", result: dict[str, Any], as_json: bool) -> None:

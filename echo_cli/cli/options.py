@@ -33,6 +33,15 @@ class Answer(Options):
         help="Show the traceback of a failure.", panel=Panel.REPORTING)] = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place(Options):
+    """Where a film that is only planned will be rendered."""
+
+    here: Annotated[bool | None, Option(
+        help="When nothing is rendered: fail on what this machine lacks, or leave the machine out; by default, warn.",
+        panel=Panel.OUTPUT, flags=("--here/--elsewhere",))] = None
+
+
 def takes(*kinds: type[Options]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Makes a command of a function that takes one object of each kind: its options are their fields."""
 

@@ -14,7 +14,7 @@ import typer
 from echo_cli.cli import complete
 from echo_cli.cli.messages import tell
 from echo_cli.cli.options import Debug
-from echo_cli.errors import EchoError, Exit, MissingError, UsageError
+from echo_cli.errors import EchoError, Exit, UsageError
 from echo_cli.storyboard.nouns import Storyboard, Timeline
 from echo_cli.text import clock, listed, plural
 
@@ -75,7 +75,7 @@ def validate(storyboards: Storyboards = None, model: Model = None, json: JsonLin
 def check(path: str, model: str | None, here: bool | None) -> dict[str, Any]:
     """The description of the storyboard at `path`; a UsageError if it cannot be rendered."""
     from echo_cli.models.registry import check_not_a_file, spec_named
-    from echo_cli.render.checks import missing, refuse_unseen, try_settings, warnings
+    from echo_cli.render.checks import missing, refuse_here, refuse_unseen, try_settings, warnings
     from echo_cli.render.prepare import storyboard_rules
     from echo_cli.storyboard.parse import load
     from echo_cli.storyboard.timeline import timeline
@@ -93,9 +93,7 @@ def check(path: str, model: str | None, here: bool | None) -> dict[str, Any]:
         try_settings(policy, storyboard.memory, spec, film)
     except UsageError as error:
         raise UsageError(f"{path}: {error.message}", error.hint) from None
-    lacks = [] if here is False else missing(name)
-    if lacks and here:
-        raise MissingError(f"{path}: {'; '.join(lacks)}", "Run `echo-cli doctor`, or validate with --elsewhere.")
+    lacks = [] if here is False else refuse_here(missing(name), here, f"{path}: ")
     found = describe(storyboard, film, name, policy)
     return {**found, "warnings": [*warnings(storyboard, spec, policy), *found["warnings"], *lacks]}
 

@@ -84,8 +84,9 @@ def room_for(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> R
     )
 
 
-def choose(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> tuple[Running, str | None]:
-    """How to run so that the film fits, and what to say of it; an OutOfMemory if it cannot."""
+def choose(job: Job, spec: ModelSpec, runtime: Runtime, running: Running,
+           worth: int = WORTH_TELLING) -> tuple[Running, str | None]:
+    """How to run so that the film fits, and a line about it if it needs `worth` bytes; an OutOfMemory if it cannot."""
     found = find(job.model)
     if not family_of(found).is_here(found):
         return running, None  # loading it will say that it is missing
@@ -96,7 +97,7 @@ def choose(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> tup
         if free is None or needed <= free:
             known = f" of {size(free)} free" if free is not None else ""
             told = f"memory: needs about {size(needed)}{known} on {where} ({room.told(offload)})"
-            return replace(running, offload=offload), told if needed >= WORTH_TELLING else None
+            return replace(running, offload=offload), told if needed >= worth else None
     raise OutOfMemory(
         f"this film needs about {size(needed)} on {where}, which has {size(free or 0)} free ({room.told(offload)})",
         f"Use a smaller --size{_remedies(runtime, running)}, or a smaller memory "

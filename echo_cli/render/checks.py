@@ -1,19 +1,24 @@
 """What can be said of a film before it is rendered: what would fail, and what would disappoint.
 
 One list for `validate`, `generate`, `batch` and the Python API. Loads no weights. Torch is imported only where a
-storyboard has memory settings of its own, which the policy tries on the model.
+storyboard has memory settings of its own, which the policy tries on the model, and where a film may need more than this
+machine has.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from echo_cli.errors import MissingError, UsageError
+from echo_cli.errors import EchoError, MissingError, UsageError
 from echo_cli.memory.table import POLICIES, read_settings
 from echo_cli.spec import RANDOM_SMALL, TINY, WAN_1_3B, ModelSpec
 from echo_cli.storyboard.matching import plan_recalls, similarities
 from echo_cli.storyboard.nouns import Storyboard, Timeline
 from echo_cli.text import listed
 
+if TYPE_CHECKING:
+    from echo_cli.render.job import Job
+
+SMALL = 512  # width of a transformer whose films fit everywhere
 FITTED = (TINY, WAN_1_3B, RANDOM_SMALL)  # models that every policy's default settings fit
 
 
@@ -45,17 +50,98 @@ def warnings(board: Storyboard, spec: ModelSpec, policy: str) -> list[str]:
     return [*_size(spec, board.size), *_recalls(board, policy)]
 
 
-def missing(model: str) -> list[str]:
+def missing(model: str) -> list[EchoError]:
     """What this machine lacks to render with a model."""
-    from echo_cli.models.registry import find
     from echo_cli.video import ffmpeg
 
-    lacks = [] if find(model).folder else [f"model '{model}' is not on this machine"]
+    return [*_failing(lambda: _check_model(model)), *_failing(ffmpeg.executable)]
+
+
+class Machine:
+    """What this machine says of films. A question that is the same for several films is asked once."""
+
+    def __init__(self) -> None:
+        self._problems: dict[Hashable, list[EchoError]] = {}
+        self._memory: dict[Hashable, str | None] = {}
+
+    def problems(self, job: "Job") -> list[EchoError]:
+        """Why the film cannot be rendered here; a UsageError for an encoder that cannot do what is asked."""
+        request, captions = job.request, job.captions if job.subtitles == "burn" else ()
+        encoder = (job.encoding, job.outputs.film.encoder is None, job.size, job.scale, captions, job.font_file)
+        return [*self._once(("model", job.model), lambda: _check_model(job.model)),
+                *self._once(("device", request.device, request.dtype, _is_large(job)), lambda: _check_device(job)),
+                *self._once(("memory", *self._room(job)), lambda: self._count_memory(job)),
+                *_failing(job.outputs.check_folder),
+                *self._once(("encoder", encoder), lambda: job.check_tools(lambda warning: None))]
+
+    def memory(self, job: "Job") -> str | None:
+        """What the film needs of the device's memory, once `problems` were asked; None for little, or if the model or
+        the device is not here."""
+        return self._memory.get(self._room(job))
+
+    def _room(self, job: "Job") -> tuple[Hashable, ...]:
+        """What decides how much memory a film needs."""
+        return (job.model, job.running, job.request.device, job.request.dtype, job.policy, repr(job.settings), job.size)
+
+    def _count_memory(self, job: "Job") -> None:
+        if not _is_large(job):
+            return
+        from echo_cli.models.registry import spec_named
+        from echo_cli.render import budget
+        from echo_cli.runtime import Runtime
+
+        try:
+            runtime = Runtime.choose(job.request.device, job.request.dtype)
+        except MissingError:
+            return
+        _, self._memory[self._room(job)] = budget.choose(job, spec_named(job.model), runtime, job.running, worth=0)
+
+    def _once(self, question: Hashable, ask: Callable[[], object]) -> list[EchoError]:
+        if question not in self._problems:
+            self._problems[question] = _failing(ask)
+        return self._problems[question]
+
+
+def refuse_here(problems: Sequence[EchoError], here: bool | None, where: str = "") -> list[str]:
+    """Problems of this machine as warnings; with `here` as an error, of the kind of the first."""
+    messages = [problem.message for problem in problems]
+    if here and problems:
+        raise type(problems[0])(where + "; ".join(messages), problems[0].hint)
+    return messages
+
+
+def _check_model(model: str) -> None:
+    from echo_cli.models.loaders import family_of
+    from echo_cli.models.registry import find
+
+    if not family_of(find(model)).is_here(find(model)):
+        raise MissingError(f"model '{model}' is not on this machine",
+                           "Run `echo-cli doctor`, or check with --elsewhere.")
+
+
+def _is_large(job: "Job") -> bool:
+    """Whether torch is asked about device and memory: not for a small model on whatever is here."""
+    from echo_cli.models.registry import spec_named
+
+    return (job.request.device, job.request.dtype) != ("auto", "auto") or spec_named(job.model).width > SMALL
+
+
+def _check_device(job: "Job") -> None:
+    if _is_large(job):
+        from echo_cli.runtime import Runtime
+
+        Runtime.choose(job.request.device, job.request.dtype)
+
+
+def _failing(ask: Callable[[], object]) -> list[EchoError]:
+    """The error that a question ends with, if it does; a UsageError is raised."""
     try:
-        ffmpeg.executable()
-    except MissingError as error:
-        lacks.append(error.message)
-    return lacks
+        ask()
+    except UsageError:
+        raise
+    except EchoError as error:
+        return [error]
+    return []
 
 
 def _size(spec: ModelSpec, size: tuple[int, int] | None) -> list[str]:

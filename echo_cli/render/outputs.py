@@ -4,6 +4,7 @@ Knows names and files, not films: what a matching manifest is, `manifest` says.
 """
 
 import contextlib
+import errno
 import os
 import re
 import shlex
@@ -43,21 +44,35 @@ class Outputs:
         left = (self.trace, self.manifest)
         yield from (path for path in self.existing() if path not in left)
 
-    def check_writable(self) -> None:
-        """Try the longest name in the folder, so that a film is not generated for a place that cannot take it."""
-        if self.manifest is None:
-            return
+    def check_names(self) -> None:
+        """What can be known without writing: nothing but files is in the way, and the name can be one."""
         folder = next(filter(os.path.isdir, (self.film.path, *self.companions)), None)
         if folder:
             raise OutputError(f"cannot write {folder}: it is a folder", "Choose another name with -o.")
         if strange := next((path for path in self.existing() if os.path.exists(path) and not path.is_file()), None):
             raise OutputError(f"cannot write {strange}: it is a device or a pipe",
                               "Move it away, or choose another name with -o; --force overwrites files only.")
+        with told_as_output(self.film.path), contextlib.suppress(FileNotFoundError):  # refuses a name that is too long
+            self.film.path.with_name(self.film.path.name + ".tmp" * bool(self.film.encoder)).lstat()
+
+    def check_folder(self) -> None:
+        """Whether a run could write here, as far as can be seen without writing."""
+        if self.manifest is None:
+            return
+        self.check_names()
+        folder = next(path for path in self.manifest.absolute().parents if path.exists())
+        with told_as_output(self.film.path):
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, "")
+
+    def check_writable(self) -> None:
+        """Try the longest name in the folder, so that a film is not generated for a place that cannot take it."""
+        if self.manifest is None:
+            return
+        self.check_names()
         trial = partial(self.manifest)
         with told_as_output(self.film.path):
             trial.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):  # a name that is too long is refused even where nothing is
-                self.film.path.with_name(self.film.path.name + ".tmp" * bool(self.film.encoder)).lstat()
             trial.touch()
             trial.unlink()
 

@@ -279,6 +279,36 @@ def test_a_plan_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0]["command"][:3] == ["echo-cli", "generate", os.path.abspath("night/b.yaml")]
 
 
+def test_a_plan_tries_what_a_run_tries(capsys: pytest.CaptureFixture[str]) -> None:
+    write("a.yaml")
+    assert run(["batch", "night", "--plan", "--preset", "quick"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and "ffmpeg cannot encode with" in err
+    for arguments, code, told in ((["--device", "cuda:7"], 3, "device 'cuda:7' is not here"),
+                                  (["--out-dir", "night/a.yaml"], 5, "a part of its path is a file")):
+        assert run(["batch", "night", "--plan", "--here", *arguments]) == code
+        out, err = capsys.readouterr()
+        assert out == "" and told in " ".join(err.split())
+        assert run(["batch", "night", "--plan", *arguments]) == 0
+        out, err = capsys.readouterr()
+        assert out.startswith("echo-cli generate") and told in " ".join(err.split())
+        assert run(["batch", "night", "--plan", "--elsewhere", *arguments]) == 0
+        assert told not in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_will_disappoint_is_said_once_for_each_film(capsys: pytest.CaptureFixture[str]) -> None:
+    write("a.yaml", text="scenes: [{id: a, prompt: a red ball, duration: 0.5s},"
+                         " {id: b, transition: 'recall:a', prompt: a ball, duration: 0.5s}]")
+    write("b.yaml")
+    told = "memory policy 'window' keeps no scenes, so nothing is recalled in 'b'"
+    for more in ((), ("--plan", "--force")):
+        code, lines, err = batch("night", "--memory", "window", *more, capsys=capsys)
+        rows = {Path(line["storyboard"]).name: line for line in lines}
+        assert code == 0 and err.count(told) == 1 and "warning: night/a.yaml: " in err
+        assert [warning.startswith(told) for warning in rows["a.yaml"]["warnings"]] == [True]
+        assert "warnings" not in rows["b.yaml"]
+
+
 def in_shards(count: int, storyboards: int, capsys: pytest.CaptureFixture[str]) -> list[float]:
     """Sequential films and those of shares in any order are the same, and a second time nothing is made; how long that
     took."""

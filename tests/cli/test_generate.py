@@ -280,6 +280,33 @@ def test_a_dry_run_makes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert "0.5 s in 1 scene and 1 block;" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("arguments", "code", "told"), [
+    (("--codec", "libx265", "--crf", "99"), 2, "ffmpeg cannot encode with"),
+    (("--device", "cuda:7"), 3, "device 'cuda:7' is not here"),
+    (("-o", "story.yaml/a.mp4"), 5, "a part of its path is a file, not a folder"),
+])
+def test_a_dry_run_tries_what_a_run_tries(arguments: tuple[str, ...], code: int, told: str,
+                                          capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate("--dry-run", "--here", *arguments) == code
+    assert told in " ".join(capsys.readouterr().err.split())
+    assert generate("--dry-run", *arguments) == (2 if code == 2 else 0)
+    assert told in " ".join(capsys.readouterr().err.split())
+    assert generate("--dry-run", "--elsewhere", *arguments) == 0
+    assert told not in " ".join(capsys.readouterr().err.split())
+    assert names() == set()
+
+
+def test_a_dry_run_shows_the_memory_that_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate("--dry-run", "--device", "cpu") == 0
+    assert re.search(r"^memory: needs about .* free on this machine", capsys.readouterr().out, re.M)
+    assert generate("--dry-run", "--device", "cpu", "--memory", "window", "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["memory"].startswith("memory: needs about")
+    assert plan["warnings"] == [
+        "memory policy 'window' keeps no scenes, so nothing is recalled in 'again'; echo-forcing and scene-queries can "
+        "recall"]
+
+
 def test_small_pictures_are_enlarged_until_they_are_pleasant(capsys: pytest.CaptureFixture[str]) -> None:
     for size, told in (("96x64", "of 768x512 (made at 96x64, enlarged 8 times)"), ("832x480", "of 832x480 at"),
                        ("64x256", "of 512x2048 (made at 64x256, enlarged 8 times)")):

@@ -141,7 +141,7 @@ def test_each_command_takes_what_its_class_says() -> None:
     assert names(PictureOptions) < names(FilmOptions) < names(Request)
     assert names(Request) - names(FilmOptions) == {"storyboard", "output"}
     signature = generate.__signature__.parameters
-    assert set(signature) == names(Request) | {"dry_run", "as_json", "debug"}
+    assert set(signature) == names(Request) | {"dry_run", "here", "as_json", "debug"}
     assert next(iter(signature)) == "storyboard"
     options = get_args(signature["progress"].annotation)[1]
     assert (options.rich_help_panel, options.help) == ("Reporting", "How to report progress.")
