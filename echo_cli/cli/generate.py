@@ -180,8 +180,9 @@ def _print_plan(job: "Job", here: bool | None, as_json: bool) -> None:
     if there:
         print(f"already there: {', '.join(there[:3])}{' …' if len(there) > 3 else ''}; skipped if it is the same film, "
               "else --force is needed")
+    teller = progress_of(Style(job.request.progress))
     for doubt in doubts:
-        print(f"warning: {doubt}", file=sys.stderr)
+        teller.say(f"warning: {doubt}")
 
 
 def _planned(job: "Job") -> dict[str, Any]:
