@@ -122,7 +122,7 @@ class History:
     def choose(self, frames: Sequence[tuple[int, Held]], places: Places, store: KVStore, context: BlockContext,
                facts: Facts) -> Observer:
         """An observer of the block's first pass: as each layer asks, its best tokens of `frames` take their places."""
-        facts.history_frames = tuple(held.frame for _, held in frames)
+        facts.history_frames = tuple(held.frame for _, held in frames if held.frame is not None)
         few = len(frames) * store.grid.tokens <= 1 << 16
         if store.kernels and few and not (store.away or self.settings.true_places or torch.is_grad_enabled()):
             return self._choose_by_kernels(frames, places, store, context, facts)

@@ -46,7 +46,7 @@ def loudness(keys: Tensor, query_mean: Tensor, query_abs: Tensor) -> Tensor:
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
     """Over the last axis; zero vectors have cosine 0."""
-    scale = a.norm(dim=-1) * b.norm(dim=-1)
+    scale: Tensor = a.norm(dim=-1) * b.norm(dim=-1)
     return (a * b).sum(-1) / scale.clamp(min=1e-12)
 
 
@@ -93,11 +93,12 @@ def fold(
     if weighted and keys.shape[-4] > 1:
         share = (1 - base_weight) * claims.softmax(-2)
         share = torch.cat((share.narrow(-2, 0, 1) + base_weight, share.narrow(-2, 1, share.shape[-2] - 1)), -2)
-        folded = ((share[..., None, None] * x.float()).sum(-4).to(x.dtype) for x in (keys, values))
-        return *folded, share
+        key, value = ((share[..., None, None] * x.float()).sum(-4).to(x.dtype) for x in (keys, values))
+        return key, value, share
     chosen = claims.argmax(-2, keepdim=True)  # [..., 1, token]
     share = torch.zeros_like(claims).scatter(-2, chosen, 1.0)
-    return *(torch.take_along_dim(x, chosen[..., None, None], -4).squeeze(-4) for x in (keys, values)), share
+    key, value = (torch.take_along_dim(x, chosen[..., None, None], -4).squeeze(-4) for x in (keys, values))
+    return key, value, share
 
 
 def position_jump(similarity: float, pool: Sequence[float], least: int, most: int) -> int:

@@ -6,11 +6,15 @@ Needs no torch, so that a storyboard can be checked without it. What the setting
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from echo_cli.errors import did_you_mean
 from echo_cli.storyboard.nouns import Kind
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Instance = TypeVar("Instance", bound="DataclassInstance")
 Source = Literal["recall", "select", "resink", "none"]
 Target = Literal["old_memory", "old_recall", "old_recent"]
 
@@ -185,7 +189,7 @@ class SceneQueriesSettings(EchoInfinitySettings, RecallSettings):
 _MINIMUM = {"window": 2, "clear_after": 0, "max_reuse": 0, "library": 1, "candidate_stride": 1, "candidate_frames": 1,
             "rolling_cycle": 1, "kept_first": 0, "kept_last": 0, "sink_frames": 1, "query_frames": 1}
 
-def changed(settings: Any, values: Mapping[str, Any], where: str, problems: list[str]) -> Any:
+def changed(settings: Instance, values: Mapping[str, Any], where: str, problems: list[str]) -> Instance:
     """`settings` with `values` set; wrong keys and values are appended to `problems` and left as they were."""
     hints, known = get_type_hints(type(settings)), [item.name for item in fields(settings)]
     new: dict[str, Any] = {}

@@ -87,7 +87,8 @@ def setting_names(policy: str) -> tuple[str, ...]:
         out = []
         for item in fields(cls):
             nested = get_type_hints(cls)[item.name]
-            out += names(nested, f"{prefix}{item.name}.") if is_dataclass(nested) else [prefix + item.name]
+            deeper = isinstance(nested, type) and is_dataclass(nested)
+            out += names(nested, f"{prefix}{item.name}.") if deeper else [prefix + item.name]
         return out
 
     return tuple(names(settings_type(policy), ""))

@@ -242,7 +242,7 @@ class SlidingPolicy(Policy):
         recent = held[self.anchors:]
         self.past = held[:self.anchors] + recent[max(0, len(held) - self.room):]
         store.keep(item.slot for item in self.past)
-        return Facts(evicted=tuple(item.frame for item in held if item not in self.past))
+        return Facts(evicted=tuple(item.frame for item in held if item not in self.past and item.frame is not None))
 
     def keep_only(self, held: list[Held], store: KVStore) -> None:
         self.past = held

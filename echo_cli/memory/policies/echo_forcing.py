@@ -231,8 +231,9 @@ class EchoForcingPolicy(Policy):
                          expires=block.index + self.fading.clear_in if self.fading.clear_in else None)
 
     def _role(self, index: int) -> Role:
-        if self.window_frames[index].role is not None:
-            return self.window_frames[index].role
+        role = self.window_frames[index].role
+        if role is not None:
+            return role
         return Role.ANCHOR if index < self.settings.anchor_frames else Role.RECENT
 
     def _roll(self, surplus: int, position: int, store: KVStore) -> None:

@@ -217,7 +217,7 @@ class EchoInfinityPolicy(SlidingPolicy):
         leaving = before[self.anchors:self.anchors + surplus]
         self.past = before[:self.anchors] + before[self.anchors + surplus:]
         self.memory.absorb(leaving, facts)
-        facts.evicted = tuple(held.frame for held in leaving)
+        facts.evicted = tuple(held.frame for held in leaving if held.frame is not None)
         store.keep(self.alive())
         return facts
 
