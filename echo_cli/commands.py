@@ -1,6 +1,7 @@
 """The commands by name, where each lives and what it does in a line. Imports nothing, so that `echo` stays quick."""
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("echo_cli.cli.init:init", "Write a first storyboard."),
     "generate": ("echo_cli.cli.generate:generate", "Render the film of a storyboard."),
     "batch": ("echo_cli.cli.batch:batch", "Render the films of many storyboards."),
     "validate": ("echo_cli.cli.validate:validate", "Check storyboards and show their timeline, without a model."),

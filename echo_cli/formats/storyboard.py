@@ -22,18 +22,18 @@ def written(cut: Cut, comments: Iterable[str] = ()) -> str:
     if len(cut.notes) > 20:
         lines.append(f"# Left out: {len(cut.notes) - 20} more")
     lines.append(f"version: {VERSION}")
-    lines += [f"title: {_scalar(cut.title)}"] if cut.title else []
+    lines += [f"title: {scalar(cut.title)}"] if cut.title else []
     lines += [f"seed: {cut.seed}"] if cut.seed is not None else []
     lines += [f"size: {cut.size[0]}x{cut.size[1]}"] if cut.size else []
     lines += [f"fps: {cut.fps:g}"] if cut.fps else []
     lines.append("scenes:")
     for name, shot in zip(cut.ids, cut.shots, strict=True):
-        lines.append(f"  - id: {_scalar(name)}")
+        lines.append(f"  - id: {scalar(name)}")
         if shot.kind is not None:
-            lines.append(f"    transition: {_scalar(_transition(shot))}")
-        lines.append(f"    prompt: {_scalar(shot.prompt)}")
+            lines.append(f"    transition: {scalar(_transition(shot))}")
+        lines.append(f"    prompt: {scalar(shot.prompt)}")
         lines.append(f"    duration: {_duration(shot.seconds)}")
-        lines += [f"    subtitle: {_scalar(shot.subtitle)}"] if shot.subtitle else []
+        lines += [f"    subtitle: {scalar(shot.subtitle)}"] if shot.subtitle else []
     return "\n".join(lines) + "\n"
 
 
@@ -48,7 +48,7 @@ def _duration(seconds: Fraction) -> str:
     return f"{float(seconds):.9f}".rstrip("0") + "s"
 
 
-def _scalar(text: str) -> str:
+def scalar(text: str) -> str:
     """A text as YAML in one line, quoted where it must be."""
     return (
         yaml.safe_dump(text, allow_unicode=True, width=float("inf"), default_style=None).removesuffix("...\n").strip()
