@@ -1,0 +1,48 @@
+"""What memory queries absorb by kernels is what they absorb in torch; and the norm of a picture decoder."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from echo_cli.kernels import usable
+from echo_cli.models.queries import model as queries
+from echo_cli.models.queries.model import MemoryQueries, QueryState
+from tests.small import SPEC
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+READY = usable(DEVICE)
+if READY:
+    from echo_cli.kernels.pictures import norm_silu
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not READY, reason="needs Triton, and a GPU or TRITON_INTERPRET=1")]
+
+WIDE = SPEC.grid_of_latents(20, 14)  # more cells than one program reads
+
+
+def drawn(*shape: int, seed: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
+
+
+@pytest.mark.parametrize("near", [2.0, 0.02])
+@torch.inference_mode()
+def test_kernels_absorb_what_torch_absorbs(near: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    learned = MemoryQueries(SPEC, 3).to(DEVICE)
+    learned.near.fill_(near)
+    learned.gate_out.copy_(drawn(*learned.gate_out.shape, seed=9))
+    frame = (WIDE.tokens, SPEC.heads, SPEC.head_dim)
+    state = QueryState(*(drawn(SPEC.depth, 1, 3, *frame, seed=seed) for seed in (0, 1)))
+    leaving = [drawn(SPEC.depth, 1, 2, *frame, seed=seed) for seed in (2, 3)]
+    by_kernels, gate = learned.absorb(state, *leaving, WIDE, first=False)
+    monkeypatch.setattr(queries, "usable", lambda device: False)
+    plain, plain_gate = learned.absorb(state, *leaving, WIDE, first=False)
+    for one, two in zip((*by_kernels, gate), (*plain, plain_gate), strict=True):
+        torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)
+    assert plain_gate.std() > 0.1
+
+
+def test_a_norm_and_its_activation_are_written_into_a_part_of_something_wider() -> None:
+    x, gain = drawn(1, 2, 3, 5, 24, seed=0), drawn(24, seed=1)
+    wide = torch.zeros(1, 4, 3, 5, 24, device=DEVICE)
+    norm_silu(x, gain, wide[:, 2:])
+    torch.testing.assert_close(wide[:, 2:], F.silu(F.normalize(x, dim=-1) * 24**0.5 * gain), atol=1e-5, rtol=1e-5)
+    assert not wide[:, :2].any()
