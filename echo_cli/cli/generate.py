@@ -89,7 +89,7 @@ def _result(job: "Job", made: "Made | None") -> dict[str, Any]:
 
 def _announce(job: "Job", loaded: "Loaded", teller: Progress) -> None:
     """What there is to say before the first block."""
-    for warning in warnings(job.storyboard, loaded.backend.spec, job.policy):
+    for warning in (*job.notes, *warnings(job.storyboard, loaded.backend.spec, job.policy)):
         teller.say(f"warning: {warning}")
     if unknown := loaded.unknown_words(job):
         from echo_cli.models.tiny.words import TABLES

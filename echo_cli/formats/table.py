@@ -3,7 +3,7 @@
 Packages of others add rows through the entry points `echo_cli.formats`: each names a `Format`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import entry_points
@@ -170,7 +170,7 @@ def read_path(path: str, options: Options = Options(), name: str | None = None) 
 
 def recognised(source: Source) -> Format:
     """The format of a text, told by its content."""
-    row = next(_matches(source), None)
+    row = matching(source)
     if row:
         return row
     if source.text.lstrip().startswith(("{", "[")):
@@ -179,5 +179,6 @@ def recognised(source: Source) -> Format:
     raise refuse(source.name, "no known format", hint=f"Name it with --from: {known}.")
 
 
-def _matches(source: Source) -> Iterator[Format]:
-    return (row for row in formats().values() if row.recognise and row.recognise(source))
+def matching(source: Source) -> Format | None:
+    """The first format that recognises a text."""
+    return next((row for row in formats().values() if row.recognise and row.recognise(source)), None)

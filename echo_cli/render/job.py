@@ -40,6 +40,7 @@ class Job:
     scale: int
     subtitles: Subtitles
     outputs: Outputs = field(compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)  # what was left out of an imported file
 
     @property
     def memory(self) -> dict[str, Any]:

@@ -21,11 +21,12 @@ from echo_cli.render.checks import refuse_unseen, try_settings
 from echo_cli.render.job import Job
 from echo_cli.render.outputs import Outputs, outputs_of
 from echo_cli.render.request import MOST_ENLARGED, Request
+from echo_cli.render.source import read_board
 from echo_cli.spec import DEFAULT_MODEL, ModelSpec
 from echo_cli.storyboard.canonical import canonical
 from echo_cli.storyboard.document import STDIN
 from echo_cli.storyboard.nouns import Kind, Storyboard
-from echo_cli.storyboard.parse import load, parse
+from echo_cli.storyboard.parse import parse
 from echo_cli.storyboard.rules import Rules
 from echo_cli.storyboard.timeline import timeline
 from echo_cli.video.subtitles import Subtitles
@@ -43,6 +44,7 @@ class Prepared:
     spec: ModelSpec
     model: str
     policy: str
+    notes: tuple[str, ...] = ()  # what was left out of an imported file
 
     def job(self, outputs: Outputs) -> Job:
         board, size = self.storyboard, self.storyboard.size or self.spec.size
@@ -53,7 +55,7 @@ class Prepared:
         scale = self.request.scale or max(1, min(MOST_ENLARGED, math.ceil(SMALLEST_SIDE / min(size))))
         return Job(self.request, board, film, self.model, board.seed, self.policy,
                    read_settings(self.policy, board.memory), size, scale, _subtitles(self.request, board, outputs),
-                   outputs)
+                   outputs, self.notes)
 
 
 def prepare(request: Request) -> Job:
@@ -61,7 +63,11 @@ def prepare(request: Request) -> Job:
     source = request.storyboard
     stem = "film" if isinstance(source, Storyboard) or source == STDIN else Path(source).stem
     output = None if request.output is None else os.fspath(request.output)
-    return read_storyboard(request).job(outputs_of(output, stem))
+    outputs = outputs_of(output, stem)
+    if not isinstance(source, Storyboard) and os.path.abspath(source) in map(os.path.abspath, outputs.companions):
+        raise UsageError(f"{source} has the name of a file that is written beside the film",
+                         "Choose another name for the film with -o.")
+    return read_storyboard(request).job(outputs)
 
 
 def read_storyboard(request: Request) -> Prepared:
@@ -70,13 +76,14 @@ def read_storyboard(request: Request) -> Prepared:
     if request.memory is not None:
         settings_type(request.memory)
     asked = request.storyboard
-    written = checked(asked, rules) if isinstance(asked, Storyboard) else load(os.fspath(asked), rules)
+    written, notes = (checked(asked, rules), ()) if isinstance(asked, Storyboard) else read_board(
+        os.fspath(asked), rules)
     model = request.model or written.model or DEFAULT_MODEL
     if model not in rules.models:
         check_not_a_file(model)
         raise UsageError(f"no model is called '{model}'{did_you_mean(model, tuple(rules.models))}",
                          f"The models are: {', '.join(rules.models)}.")
-    return prepared(request, written, spec_named(model))
+    return replace(prepared(request, written, spec_named(model)), notes=notes)
 
 
 def checked(storyboard: Storyboard, rules: Rules) -> Storyboard:

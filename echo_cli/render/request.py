@@ -179,7 +179,8 @@ class Request(FilmOptions):
     """One film: its storyboard, where it goes, and its options."""
 
     storyboard: Annotated[str | os.PathLike[str] | Storyboard, Option(
-        help="A YAML file; - reads standard input.", panel=Panel.STORYBOARD, argument=True, metavar="STORYBOARD",
+        help="A YAML file, or one that `echo-cli import` knows; - reads YAML from standard input.",
+        panel=Panel.STORYBOARD, argument=True, metavar="STORYBOARD",
         write=absolute)]
     output: Annotated[str | os.PathLike[str] | None, Option(
         help="film.mp4, a folder/, pictures as frames/%06d.png, or - for standard output; by default, the "

@@ -16,8 +16,11 @@ from echo_cli.cli.app import run
 from echo_cli.cli.messages import ObjectLines
 from echo_cli.files import sha256
 from echo_cli.models.registry import MODELS
+from echo_cli.render.prepare import prepare
+from echo_cli.render.request import Request
 from echo_cli.trace.reader import read_trace
 from echo_cli.video import read
+from tests.formats import files
 from tests.render import stage
 
 ROOT = Path(__file__).parents[2]
@@ -516,3 +519,34 @@ def test_a_kill_leaves_a_trace_that_can_be_read_and_no_ffmpeg() -> None:
     process.communicate()
     assert gone(encoder) and not names() & set(FINAL)
     assert read_trace(Path("film.trace.json.partial")).notice
+
+
+def test_a_file_of_another_tool_is_imported_first(capsys: pytest.CaptureFixture[str]) -> None:
+    how = ("--scale", "1", "--preset", "ultrafast", "--size", "64x64")
+    Path("take.json").write_text(files.SCOPE)
+    assert run(["import", "take.json", "-o", "take.yaml"]) == 0
+    assert run(["generate", "take.json", *how]) == 0
+    assert "warning: left out: prompts[0]: the prompt of weight 40: a hen" in capsys.readouterr().err
+    assert run(["generate", "take.yaml", *how]) == 0  # the same film
+    assert "skipped" in capsys.readouterr().err
+
+    Path("cues.srt").write_text(files.SRT)
+    assert run(["generate", "cues.srt", *how, "--force"]) == 2
+    assert Path("cues.srt").read_text() == files.SRT and "-o" in capsys.readouterr().err
+
+    Path("prompts.txt").write_text(files.ECHO_FORCING)
+    assert run(["generate", "prompts.txt", *how]) == 2
+    assert "prompts.txt has 2 films" in (told := capsys.readouterr().err) and "echo-cli import prompts.txt" in told
+
+
+@pytest.mark.parametrize("name", ["story", "story.txt", "story.json", "story.srt"])
+@pytest.mark.parametrize("text", [
+    stage.STORY,
+    "{version: 1, scenes: [{id: a, prompt: a red ball, duration: 1s}]}",
+    '{"scenes": [{"id": "a", "prompt": "a red ball", "duration": "1s"}]}',
+    "title: '00:00:01,000 --> 00:00:02,000'\nscenes:\n- {id: a, prompt: a red ball, duration: 1s}\n",
+])
+def test_a_storyboard_is_never_taken_for_another_format(name: str, text: str) -> None:
+    Path(name).write_text(text)
+    job = prepare(Request(name, "film.mp4"))
+    assert (job.notes, job.storyboard.source) == ((), name)
