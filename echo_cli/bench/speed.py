@@ -207,25 +207,9 @@ def measure(spec: ModelSpec, runtime: Runtime, wish: Wish) -> SpeedReport:
             else ()
         )
     return SpeedReport(
-        spec.name,
-        spec.depth,
-        grid.tokens,
-        spec.window,
-        str(runtime.dtype).removeprefix("torch."),
-        torch.get_num_threads(),
-        machine.name(),
-        machine.device_name(runtime),
-        wish.compiled,
-        attention,
-        torch.__version__,
-        __version__,
-        peak,
-        decode_ms,
-        encode_ms,
-        load_s,
-        policies,
-        films,
-        tuple(left_out),
+        spec.name, spec.depth, grid.tokens, spec.window, str(runtime.dtype).removeprefix("torch."),
+        torch.get_num_threads(), machine.name(), machine.device_name(runtime), wish.compiled, attention,
+        torch.__version__, __version__, peak, decode_ms, encode_ms, load_s, policies, films, tuple(left_out),
     )
 
 
@@ -258,9 +242,8 @@ def filling_blocks(model: Filling, name: str, grid: Grid, warmup: int,
 
 
 @torch.inference_mode()
-def _policy(
-    model: Filling, name: str, grid: Grid, runtime: Runtime, wish: Wish, peak: float, codec: Codec | None
-) -> PolicySpeed:
+def _policy(model: Filling, name: str, grid: Grid, runtime: Runtime, wish: Wish, peak: float,
+            codec: Codec | None) -> PolicySpeed:
     spec, parts, stage_times, held, processor = model.spec, [], [], [], []
     model.filling = True
     loop, full = filling_blocks(model, name, grid, wish.warmup, wish.blocks)
@@ -293,22 +276,10 @@ def _policy(
     quartiles = statistics.quantiles(times, n=4) if len(times) > 1 else [median] * 3
     work, pictures = operations(spec, grid, result.layout.tokens), spec.geometry.block_pictures
     return PolicySpeed(
-        name,
-        wish.blocks,
-        median,
-        (quartiles[2] - quartiles[0]) / 2,
-        statistics.median(processor),
-        medians,
+        name, wish.blocks, median, (quartiles[2] - quartiles[0]) / 2, statistics.median(processor), medians,
         {key: statistics.median(stage[key] for stage in stage_times) for key in stage_times[0]},
-        medians["memory"] / median,
-        work,
-        work / (median / 1000) / peak,
-        1000 * pictures / median,
-        _whole(model, name, grid, runtime, wish, codec) if codec else None,
-        slope,
-        error,
-        held[full - 1],
-        held[-1],
+        medians["memory"] / median, work, work / (median / 1000) / peak, 1000 * pictures / median,
+        _whole(model, name, grid, runtime, wish, codec) if codec else None, slope, error, held[full - 1], held[-1],
     )
 
 

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from echo_cli.render.progress import Style, progress_of
 if TYPE_CHECKING:
     from echo_cli.render.batch.outcome import Film, Outcome
     from echo_cli.render.batch.tally import Tally
+    from echo_cli.render.session import Session
     from echo_cli.render.signals import Interruption
 
 
@@ -37,22 +38,16 @@ def batch(request: BatchRequest, place: Place, answer: Answer) -> int:
     from echo_cli.render.signals import Interruption
 
     _check(request, answer.as_json)
-    with ExitStack() as stack:
-        log = open_log(request.log_file, sys.argv)
-        stack.enter_context(log)
+    with open_log(request.log_file, sys.argv) as log, ExitStack() as stack:
         films, bad, count = _listed(request)
         session = Session()
-        done: list[Film] = []
-        waiting: list[Film] = []
-        for film in films:
-            (done if session.done(film.job) else waiting).append(film)
+        done, waiting = _split(films, session)
         log.settings({"storyboards": count, "done already": len(done),
                       **{field.name: value for field, value in request.values()}})
         teller = log.hearing(progress_of(Style(request.progress), request.quiet))
         report = Report(teller, count, answer.as_json, request.quiet, request.verbose, log)
         for film in waiting:
-            spec = spec_named(film.job.model)
-            report.expect(film, warnings(film.job.storyboard, spec, film.job.policy))
+            report.expect(film, warnings(film.job.storyboard, spec_named(film.job.model), film.job.policy))
         if request.plan:
             waiting, failures = (waiting, []) if place.here is False else _tried(waiting, place.here, report)
             return _print_plan(waiting, [*bad, *failures], report)
@@ -65,6 +60,15 @@ def batch(request: BatchRequest, place: Place, answer: Answer) -> int:
         for outcome in map(left, waiting) if stopped else _made(waiting, request, tally, interruption):
             report(outcome)
         return report.summary()
+
+
+def _split(films: "Sequence[Film]", session: "Session") -> "tuple[list[Film], list[Film]]":
+    """The films that are done, and the others."""
+    done: list[Film] = []
+    waiting: list[Film] = []
+    for film in films:
+        (done if session.done(film.job) else waiting).append(film)
+    return done, waiting
 
 
 def _check(request: BatchRequest, as_json: bool) -> None:

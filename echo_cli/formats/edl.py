@@ -98,34 +98,24 @@ def _shots(events: list[_Event], source: str, rate: float, notes: list[Note]) ->
                 Note(f"line {event.line}", f"{abs(gap):g} s {'without a clip' if gap > 0 else 'that overlap'}")
             )
         end = event.stop
-        name = (
-            event.names.get("TO" if event.kind != "C" else "FROM") or event.names.get("FROM") or event.names.get("TO")
-        )
-        prompt = event.ours.get("PROMPT") or name
-        if not prompt:
-            raise refuse(
-                source,
-                f"event {event.number} has neither a clip name nor a prompt",
-                event.line,
-                hint="Add '* FROM CLIP NAME: …' below it, or '* ECHO PROMPT: …'.",
-            )
         if event.kind in "WK":
             notes.append(Note(f"line {event.line}", "a wipe or key; it is read as a cut"))
-        recall = event.ours.get("RECALL")
-        kind = Kind.RECALL if recall else Kind.SMOOTH if event.kind == "D" else Kind.HARD_CUT
-        shots.append(
-            Shot(
-                prompt,
-                Fraction(event.stop - event.start) / Fraction(repr(rate)),
-                kind if shots else None,
-                recall if shots else None,
-                event.ours.get("SUBTITLE"),
-                name,
-            )
-        )
+        shots.append(_shot(event, source, rate, first=not shots))
     if not shots:
         raise refuse(source, "every event of this file has no length")
     return shots
+
+
+def _shot(event: _Event, source: str, rate: float, first: bool) -> Shot:
+    name = event.names.get("TO" if event.kind != "C" else "FROM") or event.names.get("FROM") or event.names.get("TO")
+    prompt = event.ours.get("PROMPT") or name
+    if not prompt:
+        raise refuse(source, f"event {event.number} has neither a clip name nor a prompt", event.line,
+                     hint="Add '* FROM CLIP NAME: …' below it, or '* ECHO PROMPT: …'.")
+    recall = None if first else event.ours.get("RECALL")
+    kind = Kind.RECALL if recall else Kind.SMOOTH if event.kind == "D" else Kind.HARD_CUT
+    return Shot(prompt, Fraction(event.stop - event.start) / Fraction(repr(rate)), None if first else kind, recall,
+                event.ours.get("SUBTITLE"), name)
 
 
 def _frames(parts: tuple[str, ...], rate: float, source: str, line: int) -> int:

@@ -5,6 +5,7 @@ A clip's prompt stands in its note; without one, its name is the prompt. A trans
 
 import re
 import xml.etree.ElementTree as xml
+from collections.abc import Iterator
 from fractions import Fraction
 from xml.sax.saxutils import escape, quoteattr
 
@@ -103,41 +104,28 @@ def write(cut: Cut) -> tuple[str, list[Note]]:
     """Version 1.9, with one project."""
     width, height = cut.size or (832, 480)
     frame = 1 / Fraction(repr(cut.fps or RATE))
-    offset, items = Fraction(0), []
+    offset, items = Fraction(0), list[str]()
     for name, shot in zip(cut.ids, cut.shots, strict=True):
         length = max(1, round(shot.seconds / frame)) * frame
-        if shot.kind is Kind.SMOOTH:
-            fade = 2 * max(1, round(Fraction(1, 4) / frame)) * frame
-            items.append(
-                f'<transition name="Cross Dissolve" offset="{_time(offset - fade / 2)}" duration="{_time(fade)}"/>'
-            )
-        inside = [f"<note>{_xml(shot.prompt)}</note>"]
-        if shot.subtitle:
-            inside.append(
-                f'<chapter-marker start="0s" duration="{_time(frame)}" value={quoteattr(_plain(shot.subtitle))}/>'
-            )
-        if shot.kind is Kind.RECALL:
-            value = quoteattr(f"{_RECALL}{shot.recall or AUTO}")
-            inside.append(f'<marker start="0s" duration="{_time(frame)}" value={value}/>')
-        items.append(
-            f'<clip name={quoteattr(_plain(name))} offset="{_time(offset)}" duration="{_time(length)}" '
-            f'format="r1" tcFormat="NDF">{"".join(inside)}</clip>'
-        )
+        items += _items(name, shot, offset, length, frame)
         offset += length
-    body = "\n            ".join(items)
-    title = quoteattr(_plain(cut.title or "film"))
-    text = f'''<?xml version="1.0" encoding="UTF-8"?>
+    text = _PROJECT.format(frame=_time(frame), width=width, height=height, title=quoteattr(_plain(cut.title or "film")),
+                           length=_time(offset), items="\n            ".join(items))
+    return text, [Note("the film", "its seed")] if cut.seed is not None else []
+
+
+_PROJECT = '''<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE fcpxml>
 <fcpxml version="1.9">
   <resources>
-    <format id="r1" frameDuration="{_time(frame)}" width="{width}" height="{height}"/>
+    <format id="r1" frameDuration="{frame}" width="{width}" height="{height}"/>
   </resources>
   <library>
     <event name={title}>
       <project name={title}>
-        <sequence format="r1" duration="{_time(offset)}" tcStart="0s" tcFormat="NDF">
+        <sequence format="r1" duration="{length}" tcStart="0s" tcFormat="NDF">
           <spine>
-            {body}
+            {items}
           </spine>
         </sequence>
       </project>
@@ -145,8 +133,21 @@ def write(cut: Cut) -> tuple[str, list[Note]]:
   </library>
 </fcpxml>
 '''
-    left = [Note("the film", "its seed")] if cut.seed is not None else []
-    return text, left
+
+
+def _items(name: str, shot: Shot, offset: Fraction, length: Fraction, frame: Fraction) -> Iterator[str]:
+    """A shot on the spine: its clip, after a dissolve if it begins smoothly."""
+    if shot.kind is Kind.SMOOTH:
+        fade = 2 * max(1, round(Fraction(1, 4) / frame)) * frame
+        yield f'<transition name="Cross Dissolve" offset="{_time(offset - fade / 2)}" duration="{_time(fade)}"/>'
+    inside = f"<note>{_xml(shot.prompt)}</note>"
+    if shot.subtitle:
+        inside += f'<chapter-marker start="0s" duration="{_time(frame)}" value={quoteattr(_plain(shot.subtitle))}/>'
+    if shot.kind is Kind.RECALL:
+        value = quoteattr(f"{_RECALL}{shot.recall or AUTO}")
+        inside += f'<marker start="0s" duration="{_time(frame)}" value={value}/>'
+    yield (f'<clip name={quoteattr(_plain(name))} offset="{_time(offset)}" duration="{_time(length)}" '
+           f'format="r1" tcFormat="NDF">{inside}</clip>')
 
 
 def _time(seconds: Fraction) -> str:

@@ -138,93 +138,53 @@ def write(cut: Cut) -> tuple[str, list[Note]]:
     for name, shot in zip(cut.ids, cut.shots, strict=True):
         if shot.kind is Kind.SMOOTH:
             edge = _time(Fraction(1, 4), rate)
-            children.append(
-                {
-                    "OTIO_SCHEMA": "Transition.1",
-                    "name": "",
-                    "metadata": {},
-                    "transition_type": "SMPTE_Dissolve",
-                    "in_offset": edge,
-                    "out_offset": edge,
-                }
-            )
+            children.append({"OTIO_SCHEMA": "Transition.1", "name": "", "metadata": {},
+                             "transition_type": "SMPTE_Dissolve", "in_offset": edge, "out_offset": edge})
         children.append(_clip(name, shot, rate))
-    track: dict[str, Any] = {
-        "OTIO_SCHEMA": "Track.1",
-        "name": "film",
-        "kind": "Video",
-        "metadata": {},
-        "source_range": None,
-        "effects": [],
-        "markers": [],
-        "enabled": True,
-        "children": children,
-    }
-    about = {"fps": cut.fps, "seed": cut.seed, "size": list(cut.size) if cut.size else None}
-    timeline: dict[str, Any] = {
+    track = {"OTIO_SCHEMA": "Track.1", "name": "film", "kind": "Video", **_composition(children)}
+    timeline = {
         "OTIO_SCHEMA": "Timeline.1",
         "name": cut.title or "",
-        "metadata": {"echo": {key: value for key, value in about.items() if value is not None}},
+        "metadata": _metadata(fps=cut.fps, seed=cut.seed, size=list(cut.size) if cut.size else None),
         "global_start_time": None,
-        "tracks": {
-            "OTIO_SCHEMA": "Stack.1",
-            "name": "tracks",
-            "metadata": {},
-            "source_range": None,
-            "effects": [],
-            "markers": [],
-            "enabled": True,
-            "children": [track],
-        },
+        "tracks": {"OTIO_SCHEMA": "Stack.1", "name": "tracks", **_composition([track])},
     }
     return json.dumps(timeline, ensure_ascii=False, indent=2) + "\n", []
 
 
+def _composition(children: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"metadata": {}, "source_range": None, "effects": [], "markers": [], "enabled": True, "children": children}
+
+
+def _metadata(**facts: Any) -> dict[str, Any]:
+    """Metadata under a name of our own: what OTIO has no place for."""
+    return {"echo": {key: value for key, value in facts.items() if value is not None}}
+
+
 def _clip(name: str, shot: Shot, rate: float) -> dict[str, Any]:
-    about = {
-        "prompt": shot.prompt,
-        "transition": str(shot.kind) if shot.kind else None,
-        "recall": shot.recall,
-        "subtitle": shot.subtitle,
-    }
-    span = {"OTIO_SCHEMA": "TimeRange.1", "start_time": _time(Fraction(0), rate), "duration": _time(shot.seconds, rate)}
-    markers = (
-        [
-            {
-                "OTIO_SCHEMA": "Marker.2",
-                "name": f"recall:{shot.recall}",
-                "metadata": {},
-                "color": "PURPLE",
-                "comment": "",
-                "marked_range": {
-                    "OTIO_SCHEMA": "TimeRange.1",
-                    "start_time": _time(Fraction(0), rate),
-                    "duration": _time(Fraction(0), rate),
-                },
-            }
-        ]
-        if shot.recall
-        else []
-    )
+    missing: dict[str, Any] = {"OTIO_SCHEMA": "MissingReference.1", "name": "", "metadata": {}, "available_range": None,
+                               "available_image_bounds": None}
     return {
         "OTIO_SCHEMA": "Clip.2",
         "name": name,
         "enabled": True,
-        "source_range": span,
+        "source_range": _span(shot.seconds, rate),
         "effects": [],
-        "markers": markers,
-        "metadata": {"echo": {key: value for key, value in about.items() if value is not None}},
-        "media_references": {
-            "DEFAULT_MEDIA": {
-                "OTIO_SCHEMA": "MissingReference.1",
-                "name": "",
-                "metadata": {},
-                "available_range": None,
-                "available_image_bounds": None,
-            }
-        },
+        "markers": [_marker(shot.recall, rate)] if shot.recall else [],
+        "metadata": _metadata(prompt=shot.prompt, transition=str(shot.kind) if shot.kind else None, recall=shot.recall,
+                          subtitle=shot.subtitle),
+        "media_references": {"DEFAULT_MEDIA": missing},
         "active_media_reference_key": "DEFAULT_MEDIA",
     }
+
+
+def _marker(recall: str, rate: float) -> dict[str, Any]:
+    return {"OTIO_SCHEMA": "Marker.2", "name": f"recall:{recall}", "metadata": {}, "color": "PURPLE", "comment": "",
+            "marked_range": _span(Fraction(0), rate)}
+
+
+def _span(seconds: Fraction, rate: float) -> dict[str, Any]:
+    return {"OTIO_SCHEMA": "TimeRange.1", "start_time": _time(Fraction(0), rate), "duration": _time(seconds, rate)}
 
 
 def _time(seconds: Fraction, rate: float) -> dict[str, Any]:

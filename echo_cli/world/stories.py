@@ -154,11 +154,7 @@ def sample_stories(
     pan = path.pop("pan")
 
     used = torch.stack((torch.ones_like(kinds, dtype=torch.bool), (slot == 1).any(1)), 1)
-    high, wide = HEIGHT * detail, (WIDTH + PAN) * detail
-    panoramas = torch.zeros(len(seeds), 2, 3, high, wide, device=device)
-    depths = torch.zeros(len(seeds), 2, high, wide, device=device)
-    panoramas[used], depths[used] = paint_places(place[used], time[used], layouts[used], WIDTH + PAN, detail)
-    depths = depths[..., ::detail, ::detail]
+    panoramas, depths = _painted(place, time, layouts, used, detail)
 
     attributes = {name: cast[name].gather(1, segment) for name in ("shape", "colour")}
     truth = Truth(
@@ -176,6 +172,16 @@ def sample_stories(
         seeds.tolist(), kind_list, latent_frames, _prompts(seeds, kind_list, starts, truth), truth, panoramas, layouts,
         detail,
     )
+
+
+def _painted(place: Tensor, time: Tensor, layouts: Tensor, used: Tensor, detail: int) -> tuple[Tensor, Tensor]:
+    """The panoramas of places [story, slot, 3, y, x] that are used, the others black, and their depths in the world's
+    own pixels [story, slot, y, x]."""
+    high, wide = HEIGHT * detail, (WIDTH + PAN) * detail
+    panoramas = torch.zeros(*used.shape, 3, high, wide, device=used.device)
+    depths = torch.zeros(*used.shape, high, wide, device=used.device)
+    panoramas[used], depths[used] = paint_places(place[used], time[used], layouts[used], WIDTH + PAN, detail)
+    return panoramas, depths[..., ::detail, ::detail]
 
 
 def _kinds(plot: Tensor, kind: StoryKind | None, blocks: int) -> Tensor:
