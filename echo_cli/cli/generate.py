@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from echo_cli.cli.options import Answer, Place, takes
 from echo_cli.errors import UsageError
-from echo_cli.render.checks import warnings
 from echo_cli.render.options import Option, Options, Panel
 from echo_cli.render.progress import Progress, Style, progress_of
 from echo_cli.render.request import Request
@@ -89,6 +88,8 @@ def _result(job: "Job", made: "Made | None") -> dict[str, Any]:
 
 def _announce(job: "Job", loaded: "Loaded", teller: Progress) -> None:
     """What there is to say before the first block."""
+    from echo_cli.render.checks import warnings
+
     for warning in (*job.notes, *warnings(job.storyboard, loaded.backend.spec, job.policy)):
         teller.say(f"warning: {warning}")
     if unknown := loaded.unknown_words(job):
