@@ -52,6 +52,7 @@ EVERYTHING = {
     "preset": "slow",
     "resume": False,
     "checkpoint_every": 5.0,
+    "wait": 60.0,
     "grace": 10.0,
     "progress": "deadline",
 }
