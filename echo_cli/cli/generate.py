@@ -155,7 +155,7 @@ def _plan(job: "Job") -> str:
 def _print_plan(job: "Job", here: bool | None, as_json: bool) -> None:
     """What would be made, and what stands in its way; nothing is loaded and nothing written."""
     from echo_cli.models.registry import spec_named
-    from echo_cli.render.checks import Machine, refuse_here
+    from echo_cli.render.checks import Machine, refuse_here, warnings
     from echo_cli.render.resume import Work
 
     machine = Machine()
