@@ -69,7 +69,7 @@ def test_everything_that_was_chosen_is_in_it_and_is_read_back() -> None:
     assert not {field.name for field, value in request.values() if not field.option.planned} & {*EVERYTHING}
     words = command(request)
     for said in ("--seed 3", "--set memory.anchor_frames=6 --set memory.window=21", "--size 96x64", "--no-compile",
-                 "--crf 20.5", "--checkpoint-every 5.0 --grace 10.0", "--fast", "--force", "--restart"):
+                 "--crf 20.5", "--checkpoint-every 5.0", "--grace 10.0", "--fast", "--force", "--restart"):
         assert f" {said} " in f" {' '.join(words)} "
     read: list[Request] = []
     app = typer.Typer()
