@@ -12,7 +12,7 @@ from typing import Any
 
 from echo_cli.bench.scenarios import CUT, RECALL, SMOOTH, Scenario
 from echo_cli.errors import UsageError, did_you_mean
-from echo_cli.memory.table import DEFAULT_POLICY, POLICIES, read_settings
+from echo_cli.memory.table import DEFAULT_POLICY, POLICIES, read_settings, settings_type
 from echo_cli.render.prepare import read_assignments
 from echo_cli.spec import ModelSpec
 
@@ -125,4 +125,6 @@ def contestant(name: str) -> Contestant:
             hint=f"There are {', '.join(CONTESTANTS)}. Settings may be joined, as in +jump_by_gap+whole_scene, and "
             "any may follow a memory, as in echo-infinity:update=initial.",
         )
+    if name in POLICIES:
+        settings_type(name)  # a package that cannot be loaded is an error before anything is rendered
     return CONTESTANTS[name]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from echo_cli.context import BlockContext, Observer
 from echo_cli.memory import scoring
-from echo_cli.memory.policies.base import Facts, Held, held_from, told_held
+from echo_cli.memory.policies.base import Facts, Held, film_frames, held_from, told_held
 from echo_cli.memory.settings import EchoForcingSettings
 from echo_cli.memory.store import CleanPass, KVStore
 from echo_cli.rope import rotate
@@ -108,7 +108,7 @@ class History:
 
         slots = upload([held.slot for held in frames], store.device, torch.int32)
         loud = answers(store.keys, slots, surplus.flatten(2), slots, pairs=True)
-        for held, heard in zip(frames, loud.split(store.grid.tokens, -1), strict=True):
+        for held, heard in zip(frames, torch.split(loud, store.grid.tokens, -1), strict=True):
             self.loud[:, :, held.slot] = heard
 
     def eligible(self, anchors: Sequence[Held]) -> list[tuple[int, Held]]:
@@ -122,7 +122,7 @@ class History:
     def choose(self, frames: Sequence[tuple[int, Held]], places: Places, store: KVStore, context: BlockContext,
                facts: Facts) -> Observer:
         """An observer of the block's first pass: as each layer asks, its best tokens of `frames` take their places."""
-        facts.history_frames = tuple(held.frame for _, held in frames if held.frame is not None)
+        facts.history_frames = film_frames(held for _, held in frames)
         few = len(frames) * store.grid.tokens <= 1 << 16
         if store.kernels and few and not (store.away or self.settings.true_places or torch.is_grad_enabled()):
             return self._choose_by_kernels(frames, places, store, context, facts)

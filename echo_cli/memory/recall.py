@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from echo_cli.memory import scoring
-from echo_cli.memory.policies.base import Facts, Held, Policy, held_from, told_held
+from echo_cli.memory.policies.base import Facts, Held, Policy, film_frames, held_from, told_held
 from echo_cli.memory.settings import RecallSettings
 from echo_cli.memory.store import CleanPass, KVStore, Placement
 from echo_cli.runtime import Later
@@ -85,7 +85,7 @@ class Folding:
 
     def fold(self, store: KVStore, facts: Facts) -> tuple[Tensor, Tensor]:
         """Keys and values of the frame that the scene is remembered by."""
-        facts.folded = tuple(held.frame for held in self.candidates if held.frame is not None)
+        facts.folded = film_frames(self.candidates)
         keys, values, shares = scoring.fold(
             *store.frames([held.slot for held in self.candidates]), self.query_sum / self.query_tokens,
             self.settings.base_weight, self.settings.fold == "score_weighted")

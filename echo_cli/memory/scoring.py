@@ -41,7 +41,8 @@ def expectation(query_mean: Tensor, phases: Tensor) -> Tensor:
 def loudness(keys: Tensor, query_mean: Tensor, query_abs: Tensor) -> Tensor:
     """Amplitude compensation of keys [..., token, head, dim]: mean over heads of Σ (m − |μ|)|K| → [..., token]."""
     surplus = (query_abs - query_mean.abs()).unsqueeze(-3)  # [..., 1, head, pair]
-    return (complex_pairs(keys).abs() * surplus).sum(-1).mean(-1)
+    loud: Tensor = (complex_pairs(keys).abs() * surplus).sum(-1).mean(-1)
+    return loud
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:

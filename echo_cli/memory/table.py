@@ -83,7 +83,7 @@ def read_settings(policy: str, values: Mapping[str, Any] = types.MappingProxyTyp
 
 def setting_names(policy: str) -> tuple[str, ...]:
     """Dotted names of all settings: `recent_frames`, `smooth.clear_after`."""
-    def names(cls: type, prefix: str) -> list[str]:
+    def names(cls: Any, prefix: str) -> list[str]:
         out = []
         for item in fields(cls):
             nested = get_type_hints(cls)[item.name]

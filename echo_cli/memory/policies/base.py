@@ -6,7 +6,7 @@ moments of a block's life (`open_scene`, `arrange`, `absorb`, `close_scene`) and
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from types import MappingProxyType
@@ -171,6 +171,11 @@ class Policy(ABC):
         """Take back what `state` of an equal policy said, after `allocate`; its tensors are on the device."""
 
 
+def film_frames(frames: Iterable[Held]) -> tuple[int, ...]:
+    """The frames of the film among remembered ones."""
+    return tuple(held.frame for held in frames if held.frame is not None)
+
+
 def told_held(frames: Sequence[Held]) -> Nest:
     """Remembered frames as plain values."""
     return [[held.slot, held.scene, held.frame, held.role, held.fade] for held in frames]
@@ -242,7 +247,7 @@ class SlidingPolicy(Policy):
         recent = held[self.anchors:]
         self.past = held[:self.anchors] + recent[max(0, len(held) - self.room):]
         store.keep(item.slot for item in self.past)
-        return Facts(evicted=tuple(item.frame for item in held if item not in self.past and item.frame is not None))
+        return Facts(evicted=film_frames(item for item in held if item not in self.past))
 
     def keep_only(self, held: list[Held], store: KVStore) -> None:
         self.past = held

@@ -21,6 +21,7 @@ from echo_cli.memory.policies.base import (
     Plan,
     Policy,
     Transition,
+    film_frames,
     held_block,
     held_from,
     layout_of,
@@ -223,7 +224,7 @@ class EchoForcingPolicy(Policy):
         if self.settings.compression and position + self.block <= self.window:
             self.origins[past:self.end] = self.current
         stay = {held.slot for held in self.window_frames[:past]}
-        self.facts.evicted = tuple(held.frame for held in before if held.slot not in stay and held.frame is not None)
+        self.facts.evicted = film_frames(held for held in before if held.slot not in stay)
         last = self.window - self.block
         return layout_of(self.window_frames[:past], [self._role(index) for index in range(past)], block, self.current,
                          store.grid.tokens, first=self.window - self.end if self.tail else 0,
@@ -317,7 +318,7 @@ class EchoForcingPolicy(Policy):
         self._blank_behind()
         self.offset = max(0, self.offset - count)
         self.fading.end()
-        self.facts.evicted += tuple(held.frame for held in gone if held.frame is not None)
+        self.facts.evicted += film_frames(gone)
 
     def _blank_behind(self) -> None:
         if not self.uncleared:

@@ -14,7 +14,16 @@ import torch
 from torch import Tensor
 
 from echo_cli.layout import Layout, Role
-from echo_cli.memory.policies.base import Facts, Held, Plan, SlidingPolicy, held_block, layout_of, told_held
+from echo_cli.memory.policies.base import (
+    Facts,
+    Held,
+    Plan,
+    SlidingPolicy,
+    film_frames,
+    held_block,
+    layout_of,
+    told_held,
+)
 from echo_cli.memory.settings import EchoInfinitySettings, Update
 from echo_cli.memory.store import CleanPass, KVStore, Placement
 from echo_cli.models.queries.model import FRAMES, SCORES_AT_ONCE, MemoryQueries, QueryState, layers_at_once
@@ -217,7 +226,7 @@ class EchoInfinityPolicy(SlidingPolicy):
         leaving = before[self.anchors:self.anchors + surplus]
         self.past = before[:self.anchors] + before[self.anchors + surplus:]
         self.memory.absorb(leaving, facts)
-        facts.evicted = tuple(held.frame for held in leaving if held.frame is not None)
+        facts.evicted = film_frames(leaving)
         store.keep(self.alive())
         return facts
 

@@ -1,7 +1,7 @@
 """`recache`: at every change of prompt the remembered frames are encoded again under the new one (LongLive)."""
 
 from echo_cli.layout import Role
-from echo_cli.memory.policies.base import Held, Plan, Replay, SlidingPolicy, Transition, layout_of
+from echo_cli.memory.policies.base import Held, Plan, Replay, SlidingPolicy, Transition, film_frames, layout_of
 from echo_cli.memory.settings import RecacheSettings
 from echo_cli.memory.store import KVStore
 from echo_cli.storyboard.nouns import Block
@@ -33,5 +33,5 @@ class RecachePolicy(SlidingPolicy):
     def _replay(self, past: list[Held], run: list[Held], block: Block, store: KVStore) -> Replay:
         """One run of frames, seeing the remembered ones before it, which have been encoded again already."""
         roles = [Role.ANCHOR if index < self.anchors else Role.RECENT for index in range(len(past))]
-        frames = tuple(item.frame for item in run if item.frame is not None)
+        frames = film_frames(run)
         return Replay(frames, layout_of(past, roles, block, run, store.grid.tokens))
