@@ -12,7 +12,7 @@ from torch import Tensor
 
 from echo_cli.context import BlockContext, Observer
 from echo_cli.memory import scoring
-from echo_cli.memory.policies.base import Facts, Held, film_frames, held_from, told_held
+from echo_cli.memory.policies.base import Facts, Held, film_frames, held_from, held_state
 from echo_cli.memory.settings import EchoForcingSettings
 from echo_cli.memory.store import CleanPass, KVStore
 from echo_cli.rope import rotate
@@ -70,7 +70,7 @@ class History:
         slots = [held.slot for held in self.frames]
         return {"query_sum": self.query_sum, "query_abs": self.query_abs, "clean_query": self.clean_query,
                 "loud": self.loud[:, :, slots], "uses": self.uses[:, :, slots],
-                "frames": told_held(self.frames), "tokens": self.tokens, "ready": self.ready}
+                "frames": held_state(self.frames), "tokens": self.tokens, "ready": self.ready}
 
     def restore(self, state: Nest) -> None:
         self.frames, self.tokens, self.ready = held_from(state["frames"]), state["tokens"], state["ready"]

@@ -1,7 +1,7 @@
-"""Finished scenes: which of them a later scene will want back, and the frames kept for it.
+"""Finished scenes: which of them later scenes recall, and the frames that are kept for those.
 
-The plan is made on the host before any frame is generated, so the library holds exactly what the film will ask for,
-in tensors allocated once. What a scene's frame is made of is `scoring.fold`; when it is made is the policy's decision.
+The plan is made on the host before any frame is generated, so the library holds exactly what the film will ask for, in
+tensors allocated once. `scoring.fold` makes a scene's frame; when it does is the policy's decision.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from echo_cli.memory import scoring
-from echo_cli.memory.policies.base import Facts, Held, Policy, film_frames, held_from, told_held
+from echo_cli.memory.policies.base import Facts, Held, Policy, film_frames, held_from, held_state
 from echo_cli.memory.settings import RecallSettings
 from echo_cli.memory.store import CleanPass, KVStore, Placement
 from echo_cli.runtime import Later
@@ -22,14 +22,14 @@ from echo_cli.state import Nest
 
 
 class Keepsake(NamedTuple):
-    """A frame of a scene that will be wanted again: its recall frame, or the first frame it made."""
+    """A frame of a scene that a later scene needs: its recall frame, or the first frame that was made."""
 
     kind: str  # recall | select
     scene: int
 
 
 def most_at_once(last_wanted: Mapping[Keepsake, int]) -> int:
-    """How many keepsakes live at the same time, each from its own scene to the last one that wants it."""
+    """How many keepsakes are kept at the same time, each from its own scene to the last one that needs it."""
     changes = Counter(keepsake.scene for keepsake in last_wanted)
     changes.subtract(Counter(last_wanted.values()))  # a scene takes back before it puts in
     return max(accumulate(changes[scene] for scene in sorted(changes)), default=0)
@@ -94,7 +94,7 @@ class Folding:
 
     def state(self) -> Nest:
         return {"start": self.start, "step": self.step, "query_tokens": self.query_tokens,
-                "candidates": told_held(self.candidates), "query_sum": self.query_sum}
+                "candidates": held_state(self.candidates), "query_sum": self.query_sum}
 
     def restore(self, state: Nest) -> None:
         self.start, self.step, self.query_tokens = (state[name] for name in ("start", "step", "query_tokens"))
@@ -107,7 +107,8 @@ class SceneLibrary:
 
     def __init__(self, capacity: int, frame_shape: Sequence[int], device: torch.device, dtype: torch.dtype) -> None:
         pin = device.type == "cuda" and capacity > 0
-        home = device if device.type == "meta" else torch.device("cpu")  # who only counts gets nothing
+        # On meta, sizes are counted and nothing is kept.
+        home = device if device.type == "meta" else torch.device("cpu")
         self._device = device
         self._keys, self._values = (
             torch.zeros(capacity, *frame_shape, dtype=dtype, pin_memory=pin, device=home) for _ in range(2)
@@ -135,7 +136,7 @@ class SceneLibrary:
         self._free.append(self._places.pop(keepsake))
 
     def state(self) -> Nest:
-        """Everything kept, in the places it has."""
+        """Everything that is kept, and where."""
         places = list(self._places.values())
         return {"kept": [list(keepsake) for keepsake in self._places], "places": places, "free": list(self._free),
                 "keys": self._keys[places], "values": self._values[places]}

@@ -43,7 +43,7 @@ class WindowSettings:
 
 @dataclass(frozen=True)
 class SinkSettings(WindowSettings):
-    """The first frames of the film stay for ever."""
+    """The first frames of the film stay in memory to its end."""
 
     anchor_frames: int = 3
 

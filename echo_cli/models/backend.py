@@ -43,7 +43,7 @@ class Backend:
     text: TextEncoder
     codec: Codec
     weights_hash: str
-    queries: MemoryQueries | None = None  # trained with this transformer, where somebody has
+    queries: MemoryQueries | None = None  # trained with this transformer, if there are any
     home: torch.device | None = None  # where remembered frames are kept, if not on the device
 
 

@@ -14,7 +14,7 @@ from echo_cli.models.registry import Family, Found, find, models_folder
 from echo_cli.models.running import Pictures, Running
 from echo_cli.models.tiny.parts import check, index, part_path
 from echo_cli.models.tiny.words import unknown_words
-from echo_cli.models.wan.hashes import PARTS, told_digest
+from echo_cli.models.wan.hashes import PARTS, folder_digest
 from echo_cli.spec import Grid
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Wan(Family):
         return model.folder is not None
 
     def digest(self, model: Found) -> str | None:
-        return told_digest(model.folder)
+        return folder_digest(model.folder)
 
     def check(self, model: Found) -> Mapping[str, str]:
         from echo_cli.models.wan.weights import open_weights

@@ -49,7 +49,7 @@ class BlockResult:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A rollout that stopped between two blocks: how many it had made, and the state that the last of them told."""
+    """A rollout that stopped between two blocks: how many blocks it had made, and the state after the last of them."""
 
     blocks: int
     state: Nest

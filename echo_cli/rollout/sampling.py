@@ -17,7 +17,7 @@ from echo_cli.models.transformer import Network, Text
 
 @dataclass(frozen=True)
 class Schedule:
-    """The noise levels that the steps visit; `times` as the network is told them."""
+    """The noise levels that the steps visit; `times` as the network takes them."""
 
     sigmas: tuple[float, ...]
 

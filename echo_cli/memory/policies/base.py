@@ -1,8 +1,8 @@
 """The contract of a memory policy, and the plain sliding window that most policies are a variation of.
 
-A policy decides in integers: which frames stay, in which order, at which position, until when. It is asked at four
+A policy decides in integers: which frames stay, in which order, at which position, until when. It is called at four
 moments of a block's life (`open_scene`, `arrange`, `absorb`, `close_scene`) and may watch the first denoise pass
-(`look`). Tensors it touches only through the store.
+(`look`). It touches tensors only through the store.
 """
 
 from abc import ABC, abstractmethod
@@ -176,13 +176,13 @@ def film_frames(frames: Iterable[Held]) -> tuple[int, ...]:
     return tuple(held.frame for held in frames if held.frame is not None)
 
 
-def told_held(frames: Sequence[Held]) -> Nest:
-    """Remembered frames as plain values."""
+def held_state(frames: Sequence[Held]) -> Nest:
+    """Remembered frames as plain values, which `held_from` reads."""
     return [[held.slot, held.scene, held.frame, held.role, held.fade] for held in frames]
 
 
-def held_from(told: Nest) -> list[Held]:
-    return [Held(slot, scene, frame, role and Role(role), fade) for slot, scene, frame, role, fade in told]
+def held_from(state: Nest) -> list[Held]:
+    return [Held(slot, scene, frame, role and Role(role), fade) for slot, scene, frame, role, fade in state]
 
 
 def held_block(block: Block, slots: Sequence[int]) -> list[Held]:
@@ -254,7 +254,7 @@ class SlidingPolicy(Policy):
         store.keep(item.slot for item in held)
 
     def state(self) -> Nest:
-        return {"past": told_held(self.past)}
+        return {"past": held_state(self.past)}
 
     def restore(self, state: Nest) -> None:
         self.past = held_from(state["past"])

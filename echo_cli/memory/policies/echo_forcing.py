@@ -24,8 +24,8 @@ from echo_cli.memory.policies.base import (
     film_frames,
     held_block,
     held_from,
+    held_state,
     layout_of,
-    told_held,
 )
 from echo_cli.memory.recall import Folding, Keepsake, SceneLibrary, library_size
 from echo_cli.memory.settings import CutSettings, EchoForcingSettings, changed
@@ -33,7 +33,7 @@ from echo_cli.memory.store import CleanPass, KVStore, Placement
 from echo_cli.state import Nest
 from echo_cli.storyboard.nouns import Block, Kind
 
-# What a scene's clock and countdowns stand at, between two blocks.
+# The state of a scene's clock between two blocks.
 PLAIN = (
     "scene_start",
     "offset",
@@ -84,7 +84,7 @@ class EchoForcingPolicy(Policy):
         self.jump: int | None = None
         self.facts = Facts()
 
-    # What the film will ask for, decided before it begins
+    # What the film will need, decided before it begins
 
     def _cut(self, index: int) -> CutSettings:
         scene = self.scenes[index]
@@ -340,9 +340,9 @@ class EchoForcingPolicy(Policy):
     def state(self) -> Nest:
         return {
             "clock": {name: getattr(self, name) for name in PLAIN},
-            "window": told_held(self.window_frames),
-            "origins": told_held(self.origins),
-            "first": told_held([self.first] if self.first else []),
+            "window": held_state(self.window_frames),
+            "origins": held_state(self.origins),
+            "first": held_state([self.first] if self.first else []),
             "fading": self.fading.state(),
             "folding": self.folding.state(),
             "history": self.history.state(),

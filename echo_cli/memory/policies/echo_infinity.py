@@ -2,8 +2,8 @@
 after them, and the last frames fill the rest of it.
 
 Positions are those of unified relative rotation: the window begins at 0, grows with the film until its newest frame
-stands at the last place of the trained window, and stays there for ever. Queries take their places when the first
-frames leave: until then nothing is forgotten. A change of prompt changes the text alone, as in `window`.
+stands at the last place of the trained window, and stays there. Queries take their places when the first frames leave:
+until then nothing is forgotten. A change of prompt changes the text alone, as in `window`.
 """
 
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ from echo_cli.memory.policies.base import (
     SlidingPolicy,
     film_frames,
     held_block,
+    held_state,
     layout_of,
-    told_held,
 )
 from echo_cli.memory.settings import EchoInfinitySettings, Update
 from echo_cli.memory.store import CleanPass, KVStore, Placement
@@ -88,8 +88,8 @@ class Absorbing:
             facts.gates = Later(gate.mean((0, 1, 3)))
 
     def _absorb(self, slots: Sequence[int], first: bool) -> Tensor:
-        """What lies in these slots is taken in, and told how far gates were open; some layers at a time, so that a
-        large model's queries are never held twice."""
+        """Absorb what is in these slots; how far the gates were open. Some layers at a time, so that a large model's
+        queries are never held twice."""
         store, gates = self.store, []
         spare = (
             None
@@ -129,12 +129,12 @@ class Absorbing:
         self.shares[..., self.scenes.index(scene)] += gate
 
     def tell(self, facts: Facts) -> None:
-        """How much of each scene the queries hold now: the rest is still what was learned."""
+        """How much of each scene the queries hold now; the rest is still the learned initial state."""
         facts.left_scenes = tuple(self.scenes)
         facts.left = Later(self.shares[..., :len(self.scenes)].mean((0, 1, 3)))
 
     def keep(self) -> Nest:
-        """What goes on without the store: between two blocks, or in the library of scenes."""
+        """What has to be kept beside the store: between two blocks, or in the library of scenes."""
         return {
             "shares": self.shares.clone(),
             "scenes": list(self.scenes),
@@ -143,7 +143,7 @@ class Absorbing:
         }
 
     def take_back(self, kept: Nest) -> None:
-        """What `keep` told."""
+        """Restore what `keep` returned."""
         self.shares.copy_(kept["shares"])
         self.scenes, self.absorbed, self.scene = list(kept["scenes"]), kept["absorbed"], kept["scene"]
 
@@ -214,7 +214,7 @@ class EchoInfinityPolicy(SlidingPolicy):
         return None
 
     def alive(self) -> list[int]:
-        """Slots that are still wanted."""
+        """Slots that are still needed."""
         return [*self.memory.slots, *(held.slot for held in self.past)]
 
     def absorb(self, block: Block, clean: CleanPass, store: KVStore) -> Facts:
@@ -231,7 +231,7 @@ class EchoInfinityPolicy(SlidingPolicy):
         return facts
 
     def state(self) -> Nest:
-        return {"past": told_held(self.past), "memory": self.memory.keep(), "slots": list(self.memory.slots)}
+        return {"past": held_state(self.past), "memory": self.memory.keep(), "slots": list(self.memory.slots)}
 
     def restore(self, state: Nest) -> None:
         super().restore(state)

@@ -1,8 +1,8 @@
 """`scene-queries`: learned queries that belong to a scene, kept in the library of scenes and brought back with it.
 
-What echo-infinity learns and what echo-forcing knows of scenes, together. Inside a scene everything that leaves the
+It joins what echo-infinity learns and what echo-forcing knows about scenes. Inside a scene everything that leaves the
 window is absorbed. A smooth transition keeps the queries, the anchors and the last frames; a hard cut begins with an
-empty window and queries that know nothing; a recall brings back the queries of the scene as they were when it closed,
+empty window and the learned initial queries; a recall brings back the queries of the scene as they were when it closed,
 beside the one frame folded from it, which fades where it disagrees with the new scene and then leaves.
 """
 
@@ -10,7 +10,7 @@ beside the one frame folded from it, which fades where it disagrees with the new
 from echo_cli.layout import Role
 from echo_cli.memory import scoring
 from echo_cli.memory.fading import Fading
-from echo_cli.memory.policies.base import Facts, Held, Plan, Transition, held_from, told_held
+from echo_cli.memory.policies.base import Facts, Held, Plan, Transition, held_from, held_state
 from echo_cli.memory.policies.echo_infinity import EchoInfinityPolicy
 from echo_cli.memory.recall import Folding, Keepsake, SceneLibrary, library_size
 from echo_cli.memory.settings import SceneQueriesSettings
@@ -28,7 +28,7 @@ class SceneQueriesPolicy(EchoInfinityPolicy):
         wanted = {Keepsake("queries", scene): last for scene, last in self.last_wanted.items()}
         self.at_once = library_size(wanted, settings, self)
         self.recalled: list[Held] = []  # the recall frame, while it stands in the window
-        self.shelf: dict[int, Nest] = {}  # what the queries of kept scenes consist of
+        self.shelf: dict[int, Nest] = {}  # shares and counts of the queries of kept scenes
 
     def allocate(self, place: Placement) -> KVStore:
         settings, spec = self.settings, self.spec
@@ -61,7 +61,7 @@ class SceneQueriesPolicy(EchoInfinityPolicy):
         return max(super().passing_bytes(place), folding)
 
     def absorbing_bytes(self, place: Placement) -> int:
-        """All that the window holds is absorbed when a scene closes, and the queries go on as they were before."""
+        """All that the window holds is absorbed when a scene closes, beside a copy of the queries as they were."""
         before = 2 * len(self.memory.slots) * self.frame_values(place) * place.dtype.itemsize
         return before + self.memory.passing_bytes(place, self.window - len(self.memory.slots))
 
@@ -152,8 +152,8 @@ class SceneQueriesPolicy(EchoInfinityPolicy):
             store.keep(self.alive())
 
     def close_scene(self, block: Block, store: KVStore) -> None:
-        """A scene that will be wanted is kept: what its window still holds is absorbed first. A smooth successor goes
-        on with the queries as they were."""
+        """A scene that will be recalled is kept, after what its window still holds was absorbed. A smooth successor
+        continues with the queries as they were before that."""
         scene = block.scene
         if scene not in self.last_wanted:
             return
@@ -172,7 +172,7 @@ class SceneQueriesPolicy(EchoInfinityPolicy):
     def state(self) -> Nest:
         return {
             **super().state(),
-            "recalled": told_held(self.recalled),
+            "recalled": held_state(self.recalled),
             "fading": self.fading.state(),
             "folding": self.folding.state(),
             "shelf": {str(scene): kept for scene, kept in self.shelf.items()},

@@ -43,7 +43,7 @@ def digest(hashes: Mapping[str, str]) -> str:
     return _together(*(f"{part} {sha}" for part, sha in sorted(hashes.items())))
 
 
-def told_digest(folder: Path | None) -> str | None:
+def folder_digest(folder: Path | None) -> str | None:
     """The digest of a model in our layout; None for one whose weights must be opened to know how they are read."""
     if folder is None or layout_of(folder) is not Layout.OURS:
         return None
