@@ -29,24 +29,38 @@ def plan_policy(name: str, settings: WindowSettings, backend: Backend, timeline:
         )
     prompts = [scene.prompt for scene in timeline.scenes]
     recalling = settings.recalling
+    pool = recalling.library if recalling else 1  # a policy that keeps no scenes looks at no candidates
     by_embedding = recalling is not None and recalling.match == "embedding"
     if by_embedding and any(scene.recalls for scene in timeline.scenes):
-        likeness: Similarities = Products(text_features(backend.text, stripped(prompts)))
+        likeness: Similarities = Products(text_features(backend.text, stripped(prompts)), pool)
     else:
         likeness = similarities(prompts)
-    pool = recalling.library if recalling else len(prompts)
     return make_policy(name, settings, backend.spec, timeline, plan_recalls(timeline.scenes, likeness, pool),
                        backend.queries)
 
 
 class Products:
-    """Rows of the products of features [scene, dim] with one another; each is computed when a scene asks for it."""
+    """Rows of the products of features [scene, dim] with one another. Those with the `pool` scenes before the row's own
+    are computed at once, any other when it is asked for."""
 
-    def __init__(self, features: Tensor) -> None:
-        self._features = features
+    def __init__(self, features: Tensor, pool: int) -> None:
+        self._features, self._pool = features, pool
 
-    def __getitem__(self, scene: int, /) -> list[float]:
-        return (self._features @ self._features[scene]).tolist()
+    def __getitem__(self, scene: int, /) -> "ProductRow":
+        return ProductRow(self._features, scene, max(0, scene - self._pool))
+
+
+class ProductRow:
+    """The products of one scene's features with those of each scene; `near` are those from `first` to the scene."""
+
+    def __init__(self, features: Tensor, scene: int, first: int) -> None:
+        self._features, self._scene, self.first = features, scene, first
+        self.near: list[float] = (features[first:scene + 1] @ features[scene]).tolist()
+
+    def __getitem__(self, other: int, /) -> float:
+        if self.first <= other <= self._scene:
+            return self.near[other - self.first]
+        return float(self._features[other] @ self._features[self._scene])
 
 
 class Rows:

@@ -5,7 +5,7 @@ from echo_cli.errors import MissingError, UsageError
 from echo_cli.memory.table import read_settings
 from echo_cli.models.backend import Backend, text_features
 from echo_cli.models.loaders import load_backend
-from echo_cli.rollout.plan import film, plan_policy
+from echo_cli.rollout.plan import Products, film, plan_policy
 from echo_cli.runtime import Runtime
 from echo_cli.storyboard.matching import stripped
 from echo_cli.storyboard.nouns import Kind
@@ -47,6 +47,18 @@ def test_matching_by_embedding_asks_the_text_encoder_for_what_tells_scenes_apart
     likeness = (features @ features.T)[4, :4].tolist()
     assert policy.recalls[4].scene == likeness.index(max(likeness))
     assert dict(policy.recalls[4].scores) == pytest.approx(dict(enumerate(likeness)), abs=1e-6)
+
+
+def test_only_the_scenes_that_a_library_holds_are_compared() -> None:
+    features = torch.eye(9)[:, :5] + torch.arange(45.0).view(9, 5) / 45
+    row, wanted = Products(features, 3)[7], (features @ features[7]).tolist()
+    assert len(row.near) == 4 and [row[other] for other in range(9)] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("policy", ["window", "sink", "flush", "recache"])
+def test_a_policy_that_keeps_no_scenes_compares_none(policy: str) -> None:
+    recalls = plan_policy(policy, read_settings(policy), backend(), story(PLAN)).recalls
+    assert recalls and all(len(recall.scores) == 1 for recall in recalls.values())
 
 
 def test_matching_by_words_does_not_ask_it() -> None:
