@@ -82,7 +82,7 @@ class Job:
         for option, asked in self.request.values():
             decides = option.option.decides
             if decides is Decides.FILM or (decides is Decides.FILM_IF_CHANGED and asked != option.default):
-                settings[option.name] = decided[option.name]
+                settings[option.name] = option.option.identify(decided[option.name])
             elif decides is Decides.ENCODING and not self.outputs.film.encoder:
                 settings["encoding"] = self.encoding.arguments()
         return Identity(storyboard_hash(self.storyboard), weights, self.seed, settings, __version__)

@@ -53,6 +53,7 @@ class Option:
     planned: bool = True  # whether the command line of a planned film has it
     in_python: Any = None  # the default of the Python API, where it differs
     decides: Decides = Decides.NOTHING
+    identify: Callable[[Any], Any] = lambda value: value  # what of a value it is that decides
 
 
 class Field(NamedTuple):

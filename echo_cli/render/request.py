@@ -8,9 +8,11 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from echo_cli.errors import UsageError
+from echo_cli.files import sha256
 from echo_cli.memory.table import POLICIES
 from echo_cli.models.running import Offload, Pictures, Running
 from echo_cli.render.options import Decides, Option, Options, Panel, absolute
@@ -50,6 +52,14 @@ def _dtype(name: str) -> str:
     if name not in DTYPES:
         raise UsageError(f"no dtype is called '{name}'", f"Use {', '.join(DTYPES)}.")
     return name
+
+
+def _font_hash(font: str) -> str:
+    """The sha256 of a font's file: the same font in another place makes the same film."""
+    try:
+        return sha256(Path(font))
+    except OSError as error:
+        raise UsageError(f"--font {font}: {error.strerror}", "Name a TrueType or OpenType file.") from None
 
 
 def _settings(settings: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
@@ -136,7 +146,7 @@ class FilmOptions(PictureOptions):
         panel=Panel.PICTURE, decides=Decides.FILM)] = None
     font: Annotated[str | os.PathLike[str] | None, Option(
         help="Draw burned-in subtitles with the font in this file.", panel=Panel.PICTURE, metavar="FILE",
-        read=absolute, decides=Decides.FILM_IF_CHANGED)] = None
+        read=absolute, decides=Decides.FILM_IF_CHANGED, identify=_font_hash)] = None
     force: Annotated[bool, Option(
         help="Overwrite an existing film.", panel=Panel.OUTPUT)] = False
     crf: Annotated[float | None, Option(

@@ -78,7 +78,18 @@ def test_settings_are_tried_on_the_model_before_it_is_loaded(tmp_path: Path) -> 
     assert prepare(request(settings={"anchor_frames": 9, "history_frames": 6}))
 
 
+def test_a_font_is_part_of_the_film_by_its_content(tmp_path: Path) -> None:
+    for name in ("a.ttf", "same.ttf", "other.ttf"):
+        (tmp_path / name).write_text("another font" if name == "other.ttf" else "a font")
+    here, moved, other = (prepare(request(subtitles="burn", font=tmp_path / name)).identity("0" * 64)
+                          for name in ("a.ttf", "same.ttf", "other.ttf"))
+    assert here == moved != other
+    with pytest.raises(UsageError, match="no.ttf: No such file or directory"):
+        prepare(request(subtitles="burn", font=tmp_path / "no.ttf")).identity("0" * 64)
+
+
 def test_a_font_is_named_by_its_file_and_is_part_of_the_film(tmp_path: Path) -> None:
+    (tmp_path / "a.ttf").write_text("a font")
     plain, drawn = (prepare(request(subtitles="burn", **options)) for options in ({}, {"font": tmp_path / "a.ttf"}))
     assert plain.font_file is None and drawn.font_file == tmp_path / "a.ttf"
     assert plain.identity("0" * 64) != drawn.identity("0" * 64)
