@@ -48,8 +48,8 @@ def inspect_cache(
 
     _check_one_question({"--scene": scene, "--block": block, "--at": at, "--diff": diff, "--csv": as_csv or None,
                          "--html": html}, layer, as_json)
-    opened = read_trace(trace)
-    other = read_trace(diff) if diff else None
+    opened = _while_rendering(read_trace(trace))
+    other = _while_rendering(read_trace(diff)) if diff else None
     for each in filter(None, (opened, other)):
         if each.notice:
             print(f"note: {each.notice}", file=sys.stderr)
@@ -59,6 +59,16 @@ def inspect_cache(
         for each in filter(None, (opened, other)):
             each.check()  # names the damaged line of a trace; anything else is an internal error
         raise
+
+
+def _while_rendering(trace: "Trace") -> "Trace":
+    """A trace without an end is of a run that was cut short, or of one that is going on: then its lock is held."""
+    from echo_cli.files import PARTIAL
+    from echo_cli.render.lock import is_held
+
+    film = trace.path.with_name(trace.path.name.removesuffix(PARTIAL).removesuffix(".trace.json"))
+    growing = trace.notice and is_held(film.with_name(f"{film.name}.lock"), film)
+    return trace.while_rendering() if growing else trace
 
 
 def _answer(opened: "Trace", other: "Trace | None", scene: str | None, block: int | None, at: str | None,
@@ -123,6 +133,7 @@ def _show_scene(trace: "Trace", scene: int, as_json: bool) -> None:
     record = next((each for each in trace.scenes if each.scene == scene), None)
     if record is None:
         raise UsageError(
+            f"scene '{trace.header.timeline[scene].id}' has not begun" if trace.growing else
             f"the run ended before scene '{trace.header.timeline[scene].id}' began", "Choose an earlier one."
         )
     if as_json:

@@ -165,6 +165,17 @@ def check_free(path: Path, film: Path) -> None:
         )
 
 
+def is_held(path: Path, film: Path) -> bool:
+    """Whether a living process has the lock."""
+    try:
+        check_free(path, film)
+    except Held:
+        return True
+    except OutputError:
+        return False
+    return False
+
+
 def _said(holder: Holder) -> bytes:
     """What a holder's lock says."""
     return json.dumps(asdict(holder)).encode()

@@ -65,8 +65,9 @@ def _head(trace: Trace, summary: Summary) -> str:
     facts = (clock(summary.seconds), plural(len(header.timeline), "scene"), plural(summary.blocks, "block"),
              f"{film.width} × {film.height} at {film.fps:g} pictures a second", f"memory {header.policy.name}",
              f"model {header.model.name}", f"seed {header.seed}", f"{header.device.name}, {header.device.dtype}")
+    state = "The film is still being rendered" if trace.growing else "The run did not finish"
     notice = "" if not trace.notice else (
-        f'<p class="notice">The run did not end: {summary.blocks:,} of {summary.of_blocks:,} blocks are recorded.</p>')
+        f'<p class="notice">{state}: {summary.blocks:,} of {summary.of_blocks:,} blocks are recorded.</p>')
     return (f"<header><h1>{escape(header.storyboard.title)}</h1><ul class=\"facts\">"
             + "".join(f"<li>{escape(fact)}</li>" for fact in facts) + f"</ul>{notice}</header>")
 

@@ -8,7 +8,7 @@ What the records mean is not known here.
 import mmap
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -58,10 +58,16 @@ class Trace:
     notice: str | None
     data: Data
     lines: Sequence[Line]  # of the blocks
+    growing: bool = False  # its run is still going on
 
     def __len__(self) -> int:
         """How many blocks it holds."""
         return len(self.lines)
+
+    def while_rendering(self) -> "Trace":
+        """The same trace, of a film that is being rendered now."""
+        held = f"it holds {len(self)} of {plural(self.header.timeline[-1].blocks[1], 'block')} so far"
+        return replace(self, growing=True, notice=f"{self.path} is still being rendered: {held}")
 
     def row(self, index: int) -> dict[str, Any]:
         return _decode(self.path, self.data, self.lines[index])
@@ -152,8 +158,8 @@ def _lay_out(path: Path, data: Data, begins_as_ours: bool) -> bytes:
         return head + b"\n" + b",\n".join(records) + b"\n" + TOTALS + dump(whole["totals"]).encode() + b"}\n"
     except KeyError as error:
         raise UsageError(f"{path} calls itself a trace, but lacks {error}", NOT_OURS) from None
-    except (AttributeError, TypeError, ValueError) as error:
-        raise UsageError(f"{path} calls itself a trace, but is damaged ({error})", NOT_OURS) from None
+    except (AttributeError, TypeError, ValueError):
+        raise UsageError(f"{path} calls itself a trace, but is damaged", NOT_OURS) from None
 
 
 def _read_lines(path: Path, data: Data, head: bytes) -> Trace:

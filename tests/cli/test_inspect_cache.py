@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from echo_cli.render.lock import OneWriter
 from tests.trace.story import write_story
 
 
@@ -29,6 +30,17 @@ def test_a_glance_answers_the_four_questions(trace: Path) -> None:
     for words in ("▏rooftop", "bounded: 504 tokens", "back recalled rooftop (0.90)",
                   "rooftop in edge, longest: 5 blocks"):
         assert words in done.stdout
+
+
+def test_a_film_in_progress_is_told_from_one_that_was_cut_short(tmp_path: Path) -> None:
+    growing = write_story(tmp_path / "film.trace.json").rename(tmp_path / "film.trace.json.partial")
+    growing.write_bytes(b"\n".join(growing.read_bytes().split(b"\n")[:20]))
+    assert "belongs to a run that did not finish" in inspect_cache(growing).stderr
+    with OneWriter(tmp_path / "film.lock", tmp_path / "film.mp4"):
+        assert "is still being rendered: it holds" in inspect_cache(growing).stderr
+        assert inspect_cache(growing, "--html", tmp_path / "page.html").returncode == 0
+    assert "The film is still being rendered: " in (tmp_path / "page.html").read_text()
+    assert "belongs to a run that did not finish" in inspect_cache(growing).stderr
 
 
 def test_at_a_second_and_by_number_is_the_same_block(trace: Path) -> None:
