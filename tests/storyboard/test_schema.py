@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from echo_cli.storyboard.durations import read_duration
 from echo_cli.storyboard.mistakes import StoryboardError
+from echo_cli.storyboard.nouns import Kind
 from echo_cli.storyboard.parse import SCENE_KEYS, TOP_KEYS, parse
 from tests.storyboard.test_parse import GOOD, WRONG
 
@@ -69,6 +70,18 @@ def test_the_schema_is_one_and_names_every_key() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     assert tuple(SCHEMA["properties"]) == TOP_KEYS
     assert set(SCHEMA["$defs"]["scene"]["properties"]) == set(SCENE_KEYS)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_kind_of_transition_is_in_the_schema_by_every_name(kind: Kind) -> None:
+    described = SCHEMA["$defs"]["scene"]["properties"]["transition"]
+    assert all(spelling in described["description"] for spelling in kind.spellings)
+    for name in (kind.value, *kind.aliases):
+        for word in (name, name.upper(), name.replace(" ", "_")):
+            text, scene = f"{word}: a" if kind.targeted else word, {"prompt": "x", "duration": 5}
+            scenes = [{"id": "a", **scene}, {"id": "b", **scene, "transition": text}]
+            board = parse(yaml.safe_dump({"scenes": scenes}))
+            assert board.scenes[1].transition is kind and by_schema({"scenes": scenes})
 
 
 def test_a_good_storyboard_passes() -> None:
