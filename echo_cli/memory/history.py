@@ -128,17 +128,7 @@ class History:
             return self._choose_by_kernels(frames, places, store, context, facts)
         settings, tokens = self.settings, store.grid.tokens
         slots = [held.slot for _, held in frames]
-        expected = scoring.expectation(self.query_mean, self.phases)  # [layer, batch, age, head * dim]
-        base = (
-            torch.cat(
-                [
-                    torch.matmul(store.key(held.slot).detach().flatten(-2).float(), expected[:, :, age - 1, :, None])
-                    for age, held in frames
-                ],
-                2,
-            )[..., 0]
-            / self.spec.heads
-        )  # [layer, batch, token]
+        base = self._expected(frames, store)
         loud, uses = (torch.cat([table[:, :, slot] for slot in slots], -1) for table in (self.loud, self.uses))
         in_pool = (upload(slots, store.device)[:, None] * tokens + torch.arange(tokens, device=store.device)).flatten()
         count = len(places.slots) * tokens
@@ -148,11 +138,7 @@ class History:
         def observe(layer: int, query: Tensor, key: Tensor, value: Tensor) -> None:
             asked = self.clean_query[layer] if settings.gate_on_clean else query.detach().float().mean(1)
             similarity, gate = scoring.drift_gate(asked, self.query_sum[layer] / self.tokens, settings.drift_lambda)
-            score = base[layer]
-            if settings.amplitude_compensation:
-                score = score + (loud[layer] * gate[:, None] if settings.drift_gate else loud[layer])
-            if settings.max_reuse:
-                score = score.masked_fill(uses[layer] >= settings.max_reuse, -torch.inf)
+            score = self._score(base[layer], loud[layer], uses[layer], gate)
             index, valid = scoring.best(score, count)  # [batch, count]
             source, here = in_pool[index], valid[..., None, None]
 
@@ -165,19 +151,30 @@ class History:
             store.write(places.slots, keys, values, layer)
             self.uses[layer].flatten(1).scatter_add_(1, source, valid.to(torch.int16))
             context.replace(layer, places.index * tokens, rotate(keys, rotation), values)
-            worth = score.gather(1, index)
-            spread = (
-                torch.where(valid, worth, torch.inf).amin(),
-                torch.where(valid, worth, 0).sum() / valid.sum(),
-                worth.amax(),
-            )
-            seen.append((similarity[0], gate[0], torch.where(valid, index, -1)[0], torch.stack(spread)))
+            spread = _spread(score.gather(1, index), valid)
+            seen.append((similarity[0], gate[0], torch.where(valid, index, -1)[0], spread))
             if len(seen) == self.spec.depth:
                 facts.similarity, facts.gate, facts.chosen, facts.scores = (
                     Later(torch.stack(part)) for part in zip(*seen, strict=True)
                 )
 
         return observe
+
+    def _expected(self, frames: Sequence[tuple[int, Held]], store: KVStore) -> Tensor:
+        """How well the keys of `frames` answer the queries to be expected at their age [layer, batch, token]."""
+        expected = scoring.expectation(self.query_mean, self.phases)  # [layer, batch, age, head * dim]
+        answers = [torch.matmul(store.key(held.slot).detach().flatten(-2).float(), expected[:, :, age - 1, :, None])
+                   for age, held in frames]
+        return torch.cat(answers, 2)[..., 0] / self.spec.heads
+
+    def _score(self, base: Tensor, loud: Tensor, uses: Tensor, gate: Tensor) -> Tensor:
+        """A layer's scores of tokens [batch, token]; one that was used as often as it may be is out."""
+        score = base
+        if self.settings.amplitude_compensation:
+            score = score + (loud * gate[:, None] if self.settings.drift_gate else loud)
+        if self.settings.max_reuse:
+            score = score.masked_fill(uses >= self.settings.max_reuse, -torch.inf)
+        return score
 
     def _choose_by_kernels(self, frames: Sequence[tuple[int, Held]], places: Places, store: KVStore,
                            context: BlockContext, facts: Facts) -> Observer:
@@ -220,3 +217,9 @@ class History:
         slot = spatial.repeat(place.shape[-1] // len(spatial), 1)
         still = torch.ones_like(store.rope.temporal[:1]).expand(*place.shape, -1)
         return rotate(keys, torch.cat((still, spatial[place] * slot.conj()), -1))
+
+
+def _spread(worth: Tensor, valid: Tensor) -> Tensor:
+    """Least, mean and greatest score of what was chosen."""
+    return torch.stack((torch.where(valid, worth, torch.inf).amin(), torch.where(valid, worth, 0).sum() / valid.sum(),
+                        worth.amax()))
