@@ -30,8 +30,8 @@ _SECONDS = 300  # of the long film
 _COLD = 30  # of films that are timed
 
 
-def report(backend: Backend, folder: Path, stories: int, told: Callable[[str], None]) -> dict:
-    """Write all figures to `folder`/report.json, with contact sheets beside it; `told` hears each part when done."""
+def report(backend: Backend, folder: Path, stories: int, say: Callable[[str], None]) -> dict:
+    """Write all figures to `folder`/report.json, with contact sheets beside it; `say` is called when a part is done."""
     codec = backend.codec
     assert isinstance(codec, TinyCodec), "what is judged are films of tiny"
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def report(backend: Backend, folder: Path, stories: int, told: Callable[[str], N
     for name, part in parts.items():
         began = time.perf_counter()
         figures[name] = rounded(part())
-        told(
+        say(
             f"{name} ({time.perf_counter() - began:.0f} s): " + ", ".join(f"{k} {v}" for k, v in figures[name].items())
         )
         write_whole(folder / "report.json", json.dumps(figures, indent=2) + "\n")
@@ -67,11 +67,11 @@ def rounded(figures: dict) -> dict:
 def attributes(backend: Backend, stories: int, folder: Path) -> dict:
     """Shares of films in which the judges see what the prompt asks for."""
     parts = []
-    for number, told in enumerate(held_out(stories, StoryKind.HOLD)):
+    for number, sampled in enumerate(held_out(stories, StoryKind.HOLD)):
         made = films(
-            backend, [[story[0][1]] for story in told.prompts], [LENGTH // BLOCK], [None], "echo-forcing", number
+            backend, [[story[0][1]] for story in sampled.prompts], [LENGTH // BLOCK], [None], "echo-forcing", number
         )
-        parts.append((len(made), asdict(score(judge(made), told))))
+        parts.append((len(made), asdict(score(judge(made), sampled))))
     film_sheet(backend, folder / "attributes.png", 20)
     total = sum(count for count, _ in parts)
     return {name: sum(count * part[name] for count, part in parts) / total for name in parts[0][1]}
@@ -79,7 +79,7 @@ def attributes(backend: Backend, stories: int, folder: Path) -> dict:
 
 def variety(backend: Backend, folder: Path, films_each: int = 8) -> dict:
     """How much places differ between films of one prompt, against real places of the same kind: 1 is as much."""
-    told = sample_stories(torch.arange(512) + HELD_OUT, 1)
+    sampled = sample_stories(torch.arange(512) + HELD_OUT, 1)
     shares, shown = [], []
     for place, where in enumerate(("a meadow", "the city", "the desert", "the beach", "the mountains", "the forest")):
         made = background(
@@ -87,8 +87,8 @@ def variety(backend: Backend, folder: Path, films_each: int = 8) -> dict:
                 backend, [[f"A red ball stands still in {where} by day"]] * films_each, [3], [None], "echo-forcing", 7
             )
         )
-        same = ((told.truth.place[:, 0] == place) & (told.truth.time[:, 0] == 0)).nonzero()[:films_each, 0]
-        real = told.panoramas[same, 0, :, :, :made.shape[-1]]
+        same = ((sampled.truth.place[:, 0] == place) & (sampled.truth.time[:, 0] == 0)).nonzero()[:films_each, 0]
+        real = sampled.panoramas[same, 0, :, :, :made.shape[-1]]
         shares.append((made.std(0).square().mean().sqrt() / real.std(0).square().mean().sqrt()).item())
         shown += list(made[:6])
     write_sheet(folder / "variety.png", [as_image(picture) for picture in shown], 6)
@@ -100,8 +100,8 @@ def recall(backend: Backend, stories: int, folder: Path, blocks: int = 5) -> dic
     gains, returned, alone, gone = [], [], [], []
     shown: list[Tensor] = []
     kinds = (None, Kind.HARD_CUT, Kind.RECALL)
-    for number, told in enumerate(held_out(stories, StoryKind.RETURN)):
-        prompts = [[prompt for _, prompt in story] for story in told.prompts]
+    for number, sampled in enumerate(held_out(stories, StoryKind.RETURN)):
+        prompts = [[prompt for _, prompt in story] for story in sampled.prompts]
         counts = [blocks] * 3
         memory = films(
             backend, prompts, counts, kinds, "echo-forcing", number, {2: Recall(0, 1.0, ((0, 1.0), (1, 0.0)))}
@@ -113,7 +113,7 @@ def recall(backend: Backend, stories: int, folder: Path, blocks: int = 5) -> dic
         returned.append(decibels(background(back), place))
         alone.append(decibels(background(blank[:, -parts[1]:]), place))
         gains.append(returned[-1] - alone[-1])
-        wanted = told.truth.place.gather(1, (told.truth.segment == 1).int().argmax(1, keepdim=True))[:, 0]
+        wanted = sampled.truth.place.gather(1, (sampled.truth.segment == 1).int().argmax(1, keepdim=True))[:, 0]
         gone.append(judge(cut[:, :PICTURES * BLOCK]).place == wanted)
         for film in memory[:max(0, 6 - len(shown) // 6)]:
             opens, ends = parts[0], parts[0] + parts[1]
@@ -138,12 +138,12 @@ def speed(runs: int = 5) -> dict:
 def switch(backend: Backend, stories: int) -> dict:
     """A smooth transition in one place: the new subject is there in the third block, the place stays."""
     right, stays = [], []
-    for number, told in enumerate(held_out(stories, StoryKind.SWITCH)):
-        prompts = [[prompt for _, prompt in story] for story in told.prompts]
+    for number, sampled in enumerate(held_out(stories, StoryKind.SWITCH)):
+        prompts = [[prompt for _, prompt in story] for story in sampled.prompts]
         made = films(backend, prompts, [5, 5], (None, Kind.SMOOTH), "echo-forcing", number)
         before, after = made.split([pictures_of(5 * BLOCK), 5 * BLOCK * PICTURES], 1)
         verdict = judge(after[:, 2 * BLOCK * PICTURES:])
-        right.append((verdict.shape == told.truth.shape[:, -1]) & (verdict.colour == told.truth.colour[:, -1]))
+        right.append((verdict.shape == sampled.truth.shape[:, -1]) & (verdict.colour == sampled.truth.colour[:, -1]))
         stays.append(decibels(background(after), background(before)))
     return {
         "new subject after two blocks": torch.cat(right).float().mean().item(),

@@ -1,2 +1,2 @@
-"""Training of the embedded model: a little world to learn from, the stages that learn it, and the judges of what was
-learned."""
+"""Training of the embedded model: the stages that learn the little world, their lessons, and the course through
+them."""

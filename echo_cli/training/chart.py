@@ -1,4 +1,4 @@
-"""A loss curve in a terminal: one row of blocks a few lines high, from the CSV that a stage leaves.
+"""A loss curve in a terminal: one row of blocks a few lines high, from a stage's CSV.
 
 Knows numbers and characters, nothing of training.
 """
@@ -27,6 +27,6 @@ def curve(values: Sequence[float], width: int = 72, height: int = 8) -> list[str
 
 
 def losses(path: Path, name: str = "loss") -> list[float]:
-    """One column of a stage's CSV; rows that lack it are left out."""
+    """One column of a stage's CSV; rows without it are left out."""
     with path.open(newline="") as file:
         return [float(row[name]) for row in csv.DictReader(file) if row.get(name)]

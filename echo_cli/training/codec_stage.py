@@ -1,10 +1,10 @@
 """The first stage of training: the codec learns to carry the little world through its latents.
 
-It is told how things really moved. From pictures alone, motion is what it would learn last: nobody gains by saying
-where things went before somebody listens, nor by listening before somebody says it.
+It is supervised with the real motion. From pictures alone, motion would be learned last: the encoder gains nothing by
+writing it before the decoder reads it, nor the decoder by reading it before the encoder writes it.
 
-Everything a step draws (stories, windows, noise) is a function of the seed and the step's number, so a run that was
-killed goes on with the losses it would have had. Knows nothing of the transformer.
+Everything a step draws (stories, windows, noise) is a function of the seed and the step's number, so a killed run
+resumes with the losses that it would have had. Knows nothing of the transformer.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from echo_cli.world.stories import HELD_OUT, PICTURES, Stories, StoryKind, Truth
 
 _LENGTH = 21  # latent frames of the stories that pictures are taken from
 _CHAPTER = 16  # steps whose pictures are drawn together
-_INSIDE, _OUTSIDE = 0.75, 1.6  # of the subject's radius: its edge, its shadow and what it covers are nobody's
+_INSIDE, _OUTSIDE = 0.75, 1.6  # of the subject's radius; what lies between belongs to neither
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,11 @@ class CodecStage:
         key = torch.tensor([(self.seed << 32) + chapter], device=self.device)
         stories = 2 * self.plan.batch
         seeds = (key << 8) + torch.arange(stories, device=self.device)  # distinct over all chapters, below HELD_OUT
-        told = sample_stories(seeds, _LENGTH, device=str(self.device))
+        sampled = sample_stories(seeds, _LENGTH, device=str(self.device))
         chance = uniform(key, 0, _CHAPTER * self.plan.batch)[0]
         windows = (chance[: _CHAPTER // 2] * _LENGTH).long().tolist()
-        frames = torch.cat([TinyCodec.frames(told.render(at, at + 1), started=at > 0)[:, 0] for at in windows])
-        motions = torch.cat([motion_of(told.truth, at) for at in windows])
+        frames = torch.cat([TinyCodec.frames(sampled.render(at, at + 1), started=at > 0)[:, 0] for at in windows])
+        motions = torch.cat([motion_of(sampled.truth, at) for at in windows])
         order = chance.argsort()
         return frames[order].unflatten(0, (_CHAPTER, self.plan.batch)), motions[order].unflatten(
             0, (_CHAPTER, self.plan.batch)
@@ -121,13 +121,13 @@ class CodecStage:
 
     @torch.no_grad()
     def finished(self, stories: int = 64) -> TinyCodec:
-        """The averaged codec, its latents' mean and deviation measured anew over whole stories."""
+        """The averaged codec, its latents' mean and deviation measured again over whole stories."""
         codec = TinyCodec(self.plan.channels).to(self.device)
         codec.load_state_dict(self.learner.average)
         codec.mean.zero_()
         codec.std.fill_(1)
-        seeds = torch.arange(stories) + (((self.seed << 32) + self.learner.step) << 8)  # after the last chapter's own
-        latents = torch.cat([codec.encode(told.pictures) for told in _batches(seeds, self.device)])
+        seeds = torch.arange(stories) + (((self.seed << 32) + self.learner.step) << 8)  # after the last chapter's
+        latents = torch.cat([codec.encode(sampled.pictures) for sampled in _batches(seeds, self.device)])
         deviation, mean = torch.std_mean(latents, (0, 1, 3, 4))
         codec.mean.copy_(mean)
         codec.std.copy_(deviation)
@@ -147,7 +147,7 @@ def flow_errors(flow: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
     pan, centre, radius = motion[..., 0], motion[..., 1:3], motion[..., 3]
     place = torch.stack((pan[:, others] - pan[:, KEY : KEY + 1], torch.zeros_like(pan[:, others])), -1)
     subject = centre[:, KEY : KEY + 1] - centre[:, others]
-    subject = torch.where(subject.abs().amax(-1, keepdim=True) > WIDTH / 4, 0.0, subject)  # put back to the other side
+    subject = torch.where(subject.abs().amax(-1, keepdim=True) > WIDTH / 4, 0.0, subject)  # wrapped to the other side
     x = torch.arange(WIDTH, device=flow.device)
     y = torch.arange(HEIGHT, device=flow.device)[:, None]
     away = (
@@ -169,7 +169,7 @@ def _batches(seeds: Tensor, device: torch.device, kind: StoryKind | None = None,
 
 @dataclass(frozen=True)
 class CodecFigures:
-    """How well stories that were never seen survive the codec. Decibels of whole clips, and of the subject alone."""
+    """How well held-out stories survive the codec: decibels of whole clips, and of the subject alone."""
 
     psnr: float
     worst: float
@@ -177,7 +177,7 @@ class CodecFigures:
     subject: float
     noisy: float  # with noise of a tenth on the latents
     roughness: float
-    # share of the change inside latent frames that the decoded pictures make too: 0 shows its mean, 1 all
+    # share of the change inside latent frames that the decoded pictures make too: 0 shows its mean, 1 all of it
     moving: float
 
 
@@ -188,16 +188,16 @@ def codec_figures(codec: TinyCodec, stories: int = 48, seed: int = HELD_OUT) -> 
     generator = torch.Generator(device).manual_seed(seed)
     clips, noisy, subjects, places, rough = [], [], [], [], []
     missed = whole = torch.zeros((), device=device)
-    for told in _batches(torch.arange(stories) + seed, device):
-        pictures = told.pictures
+    for sampled in _batches(torch.arange(stories) + seed, device):
+        pictures = sampled.pictures
         latents = codec.encode(pictures)
         difference = codec.decode(latents)[0] - pictures
         error = difference.square()
         missed = missed + _inside(difference).square().sum()
         whole = whole + _inside(pictures).square().sum()
         clips.append(error.mean((1, 2, 3, 4)))
-        places.append((error.mean((2, 3, 4)), told.truth.place[:, _frame_of_picture(told)]))
-        shown = _subject_mask(told)
+        places.append((error.mean((2, 3, 4)), sampled.truth.place[:, _frame_of_picture(sampled)]))
+        shown = _subject_mask(sampled)
         subjects.append((error.mean(2) * shown).sum() / shown.sum())
         shaken = latents + 0.1 * torch.randn(latents.shape, generator=generator, device=device)
         noisy.append((codec.decode(shaken)[0] - pictures).square().mean((1, 2, 3, 4)))
@@ -217,13 +217,13 @@ def _inside(pictures: Tensor) -> Tensor:
     return pictures[:, 1:].unflatten(1, (-1, PICTURES)).diff(dim=2)
 
 
-def _frame_of_picture(told: Stories) -> Tensor:
-    return (torch.arange(told.truth.pan.shape[1], device=told.panoramas.device) + PICTURES - 1) // PICTURES
+def _frame_of_picture(sampled: Stories) -> Tensor:
+    return (torch.arange(sampled.truth.pan.shape[1], device=sampled.panoramas.device) + PICTURES - 1) // PICTURES
 
 
-def _subject_mask(told: Stories) -> Tensor:
+def _subject_mask(sampled: Stories) -> Tensor:
     """One inside the subject's box: [story, picture, y, x]."""
-    left, top, right, bottom = told.truth.box[..., None, None].unbind(2)
+    left, top, right, bottom = sampled.truth.box[..., None, None].unbind(2)
     x = torch.arange(WIDTH, device=left.device)
     y = torch.arange(HEIGHT, device=left.device)[:, None]
     return ((x >= left) & (x < right) & (y >= top) & (y < bottom)).float()

@@ -1,7 +1,7 @@
-"""The course: from nothing to the shipped weights, one stage after the other, in one folder that can be gone on from.
+"""The course: from nothing to the shipped weights, one stage after the other, in one folder that can be resumed.
 
-Sizes of runs are rows of `PRESETS`. Every stage leaves its losses as CSV, a checkpoint and a contact sheet; the last
-writes the weights as the package holds them. Knows nothing of terminals: whoever runs it watches and may say stop.
+Sizes of runs are rows of `PRESETS`. Every stage writes its losses as CSV, a checkpoint and a contact sheet; the last
+writes the weights as the package has them. Knows nothing of terminals: the caller watches and can stop it.
 """
 
 import shutil
@@ -35,7 +35,7 @@ STAGES = ("codec", "pool", "teacher", "polish", "distill", "memory", "eye")
 
 @dataclass(frozen=True)
 class Preset:
-    """How large a run is. Steps are ends, not aims: minutes may be given to any stage."""
+    """How large a run is. Steps are limits, not targets: any stage can be given minutes instead."""
 
     codec: CodecPlan
     codec_steps: int
@@ -53,7 +53,8 @@ class Preset:
 
 
 def polishing(plan: TeacherPlan) -> TeacherPlan:
-    """The second half of a teacher's schooling: whole films from the start, gently, and an eye on the subject."""
+    """The second half of the teacher's training: whole films from the start, at a low rate, with more weight on the
+    subject."""
     return replace(plan, rate=plan.rate / 2, small_rate=plan.small_rate / 2, skipped=CURRICULUM[-1][0], subject=10.0)
 
 
@@ -77,14 +78,14 @@ PRESETS: dict[str, Preset] = {
 
 @dataclass(frozen=True)
 class Watch:
-    """Whoever runs the course: told of every step, and asked between two whether to stop."""
+    """The caller of the course: it is called after every step, and asked whether to stop."""
 
     report: Callable[[Progress], None]
     stop: Callable[[], bool]
 
 
 class Course:
-    """A run in `folder`: `stage` does one, or goes on with it, and says whether it came to its end."""
+    """A run in `folder`: `stage` runs or resumes one stage, and says whether it finished."""
 
     def __init__(self, folder: Path, preset: str, seed: int, runtime: Runtime, watch: Watch,
                  minutes: dict[str, float] | None = None) -> None:
@@ -101,7 +102,7 @@ class Course:
         return self.folder / "weights"
 
     def facts(self) -> dict:
-        """How these weights came to be."""
+        """How these weights were made."""
         preset = self.preset
         return {
             "preset": self.name,
@@ -118,10 +119,10 @@ class Course:
         }
 
     def _ran(self) -> dict[str, dict[str, float]]:
-        """How far each stage has come, and in how many minutes."""
-        told = {stage: Losses(self.folder / f"{stage}.csv").rows for stage in STAGES}
+        """How far each stage has got, and in how many minutes."""
+        losses_of = {stage: Losses(self.folder / f"{stage}.csv").rows for stage in STAGES}
         return {stage: {"steps": int(rows[-1]["step"]), "minutes": round(float(rows[-1]["seconds"]) / 60, 1)}
-                for stage, rows in told.items() if rows}
+                for stage, rows in losses_of.items() if rows}
 
     def _codec(self) -> bool:
         if part_path(self.weights, "codec").exists():
@@ -137,7 +138,8 @@ class Course:
     def pool(self) -> Pool:
         path = part_path(self.weights, "codec")
         if not path.exists():
-            raise UsageError(f"{path}: no codec here yet", hint="Train it first: echo-cli train --stage codec.")
+            raise UsageError(f"{path}: there is no codec yet",
+                             hint="Train it first with `echo-cli train --stage codec`.")
         return Pool(self.folder / "pool", load_codec(path, self.device), self.seed, self.preset.pool_stories)
 
     def _pool(self) -> bool:
@@ -163,14 +165,14 @@ class Course:
         if not self._run(name, teacher.learner, teacher.advance, steps):
             return False
         teacher.pupil.load_state_dict(teacher.learner.average)
-        self._publish(teacher.pupil, name)  # films already, if softly
+        self._publish(teacher.pupil, name)  # films already, if blurred
         return True
 
     def _taught(self, stage: str) -> Pupil:
         path = self.folder / f"{stage}.pt"
         if not path.exists():
             raise UsageError(
-                f"{path}: nobody was taught here yet", hint=f"Do that first: echo-cli train --stage {stage}."
+                f"{path}: there is no trained transformer yet", hint=f"Run `echo-cli train --stage {stage}` first."
             )
         taught = Pupil(TINY)
         taught.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["average"])
@@ -186,18 +188,19 @@ class Course:
         return True
 
     def _memory(self) -> bool:
-        """Queries for the weights of this run, or, in a folder that has none, for those of the package."""
+        """Queries for the weights of this run or, in a folder without weights, for those of the package."""
         if not (self.weights / INDEX).exists():
             if part_path(self.weights, "codec").exists():
                 raise UsageError(
-                    f"{self.weights}: no transformer here yet", hint="Train it first: echo-cli train --stage teacher."
+                    f"{self.weights}: there is no transformer yet",
+                    hint="Train it first with `echo-cli train --stage teacher`."
                 )
             self.weights.mkdir(parents=True, exist_ok=True)
             for part in PARTS:
                 shutil.copyfile(part_path(WEIGHTS, part), part_path(self.weights, part))
             shutil.copyfile(WEIGHTS / INDEX, self.weights / INDEX)
-        told = {name: value for name, value in index(self.weights).items() if name not in ("model", "sha256")}
-        save_index(self.weights, told)
+        record = {name: value for name, value in index(self.weights).items() if name not in ("model", "sha256")}
+        save_index(self.weights, record)
         stage = Remembering(
             self.preset.memory, self.seed, load(Runtime(self.device, torch.float32), self.weights), self.device
         )
@@ -208,7 +211,7 @@ class Course:
                  "torch": torch.__version__, "device": self.device.type, "steps": stage.learner.step,
                  "plan": asdict(self.preset.memory), **figures(self.folder / "memory.csv")}
         save_queries(self.weights, stage.queries, sha256(part_path(self.weights, "transformer")), facts)
-        save_index(self.weights, {**told, "memory": facts})
+        save_index(self.weights, {**record, "memory": facts})
         return True
 
     def _eye(self) -> bool:
@@ -238,7 +241,7 @@ class Course:
         return run(name, learner, advance, budget, self.folder, self.watch.report, self.watch.stop)
 
     def _publish(self, pupil: Pupil, stage: str) -> None:
-        """Whole weights, and a sheet of the films they make."""
+        """Writes complete weights, and a sheet of films rendered with them."""
         parts: dict[str, nn.Module] = {"transformer": pupil.transformer, "words": pupil.words}
         for part, module in parts.items():
             save_part(self.weights, part, module, self.facts())
@@ -247,6 +250,6 @@ class Course:
 
 
 def _commit() -> str | None:
-    """Of the source that trains, where it is a checkout."""
-    told = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
-    return told.stdout.strip() or None if told.returncode == 0 else None
+    """The commit of the source, if it is a checkout."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
+    return commit.stdout.strip() or None if commit.returncode == 0 else None

@@ -1,10 +1,10 @@
 """The distillation stage: few steps that look like many, on memory of the student's own making.
 
-First the student imitates the guided teacher at the levels of its few steps, so that guidance costs nothing any more.
+First the student imitates the guided teacher at the levels of its few steps, so that guidance no longer costs anything.
 Then distributions are matched: the student makes blocks by the few-step sampler; a frozen, guided teacher says where
 noisy versions of them would go if they came from the world, a critic where they would go if they came from the student,
-and the student moves along the difference. Part of the sequences are rolled out, so that the student lives with its own
-past.
+and the student moves along the difference. Part of the sequences are rolled out, so that the student learns from its
+own past.
 """
 
 import copy
@@ -45,7 +45,7 @@ class DistillPlan:
     imitation: float = 0.2  # share of the budget
     alone: float = 0.05  # share of the budget in which the critic learns and the student waits
     imitated: int = 2  # times the batch, while imitating: it costs half as much
-    # how much more than scenery a place counts about which the prompt says as much as it says on average
+    # how much more than scenery a place counts for which the prompt matters as much as it does on average
     prompted: float = 1.0
 
 
@@ -58,7 +58,7 @@ CURRICULUM: tuple[tuple[float, dict[int, float], float], ...] = (
 
 
 class Pair(torch.nn.Module):
-    """Student and critic, which learn by turns and are kept together."""
+    """Student and critic, which learn in turns and are stored together."""
 
     def __init__(self, taught: Pupil) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Distiller:
         self.student, self.critic, self.guide = (Class(p.transformer, p.words)
                                                  for p in (self.pair.student, self.pair.critic, self.teacher))
         for pupil in (self.pair.student, self.pair.critic, self.teacher):
-            pupil.truth.eval()  # nothing is asked of it here, so it need not keep features
+            pupil.truth.eval()  # it is not used here, so it need not keep features
         self.lessons = Library(device)
         for number in range(plan.shards):
             self.lessons.add(pool.shard(number))
@@ -108,7 +108,7 @@ class Distiller:
         lesson = self.lessons.draw(blocks, sequences(batch, blocks), generator)
         own = blocks > 1 and dice.random() < rolled
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            # The critic first learns what the student is like, then they take turns.
+            # The critic first learns the student's distribution, then they take turns.
             teaches = spent > plan.imitation + plan.alone and step % plan.turns == 0
             losses = self.imitate(lesson, generator) if imitates else self.converse(lesson, own, teaches, generator)
         loss = torch.stack(list(losses.values())).sum()
@@ -144,7 +144,7 @@ class Distiller:
     @torch.no_grad()
     def attempt(self, lesson: Lesson, own: bool, generator: torch.Generator) -> tuple[Tensor, list[Tensor]]:
         """Finished blocks [sequence, F, c, h, w] and the noisy input of each step: all blocks at once beside the
-        world's past, or one after the other on the student's own."""
+        world's past, or one after the other on the student's own past."""
         text = self.student.read(lesson.words)
         fresh = [noise_like(lesson.latents, generator) for _ in self.sigmas]
         seen = lesson.latents.shape[1] - BLOCK
@@ -199,7 +199,7 @@ class Distiller:
 
     def guided(self, lesson: Lesson, past: Tensor, noisy: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """The teacher's velocity, pushed away from what it would say without a prompt; and what each place counts for,
-        1 on average over a block: what the prompt speaks of is small, and what people look at."""
+        1 on average over a block: what the prompt names is small, and is what people look at."""
         asked, silent = (self.guide.velocity(lesson, self.guide.read(words), past, noisy, 1000 * level).float()
                          for words in (lesson.words, torch.zeros_like(lesson.words)))
         said = (asked - silent).square().mean(2, keepdim=True)
@@ -207,7 +207,7 @@ class Distiller:
         return silent + self.plan.guidance * (asked - silent), counts / blockwise(counts, lesson.blocks)
 
     def criticise(self, lesson: Lesson, made: Tensor, past: Tensor, generator: torch.Generator) -> Tensor:
-        """Flow matching on the student's blocks: the critic learns what they are like."""
+        """Flow matching on the student's blocks: the critic learns their distribution."""
         level = self.levels(lesson, generator)
         noise = noise_like(made, generator)
         noisy = (1 - spread(level)) * made + spread(level) * noise
@@ -230,5 +230,5 @@ def spread(level: Tensor) -> Tensor:
 
 
 def blockwise(value: Tensor, blocks: int) -> Tensor:
-    """The mean over each block, spread over it again."""
+    """The mean over each block, repeated over the block."""
     return spread(value.unflatten(1, (blocks, -1)).mean((2, 3, 4, 5)))

@@ -1,6 +1,6 @@
 """What a training step draws: numbers that follow from the seed and the step, on the device that needs them.
 
-A host would not be fast enough for a GPU, so every generator belongs to a device, and what it draws lies there. Knows
+The host is too slow for a GPU, so every generator belongs to a device, and its numbers are on that device. Knows
 nothing of what the numbers decide.
 """
 

@@ -1,8 +1,8 @@
-"""The eye's stage: clips of the little world and prompts learn to point the same way, whatever the pictures have been
-through.
+"""The eye's stage: clips of the little world and prompts learn to point the same way, however the pictures were
+degraded.
 
-Two contrasts: every clip with the other clips' prompts, and with its own prompt said wrong in one aspect, for each
-other concept of that aspect. Half of the clips have been through the codec, and all through blurs, noise and colour
+Two contrasts: every clip with the other clips' prompts, and with its own prompt made wrong in one aspect, for each
+other concept of that aspect. Half of the clips have been through the codec, and all of them get blurs, noise and colour
 shifts, because films are softer than the world. Everything a step draws follows from the seed and the step's number.
 """
 
@@ -20,7 +20,7 @@ from echo_cli.training.muon import Muon
 from echo_cli.world.eye import ASPECTS, GAP, HEIGHT, REACH, VIEWS, WIDTH, Eye
 from echo_cli.world.stories import LEFT, RIGHT, STILL, Stories, StoryKind, first_picture, sample_stories
 
-_FIRST = 1 << 44  # codec and pool drew from seeds below
+_FIRST = 1 << 44  # codec and pool use seeds below
 _LENGTH = 21  # latent frames of the stories that clips are cut from
 _SIZES = tuple(len(names) for names in ASPECTS.values())
 _MOTION = list(ASPECTS).index("motion")
@@ -37,7 +37,7 @@ class EyePlan:
     rate: float = 0.02
     small_rate: float = 2e-3
     ema: float = 0.995
-    dropped: float = 0.15  # chance that a prompt says nothing of an aspect
+    dropped: float = 0.15  # chance that a prompt does not mention an aspect
     sharpest: float = 40.0  # the most that cosines are multiplied by
     groups: int = 12  # of eight stories in a chapter
     chapters: int = 10  # that are learned from at a time
@@ -79,13 +79,13 @@ class EyeStage:
     def loss(
         self, views: Tensor, truth: Tensor, seen: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Both contrasts, and the share of prompts said wrong in one aspect that the right one was ranked above."""
+        """Both contrasts, and the share of prompts made wrong in one aspect that rank below the right one."""
         said = (torch.rand(truth.shape, generator=generator) >= self.plan.dropped).to(truth.device)
         scale = self.eye.sharpness.exp().clamp(max=self.plan.sharpest)
         bags = bags_of(truth, said)
         pictures, words = self.eye.see(views), self.eye.read(bags)
         together = scale * pictures @ words.T
-        # A prompt that also fits another's clip, because it says less or the same, is no contrast there.
+        # A prompt that also fits another clip, because it says less or the same, is not a contrast there.
         fits = ((truth[:, None] == truth[None]) | ~said[None]).all(-1)  # [clip, prompt]
         together = together.masked_fill(
             fits & ~torch.eye(len(truth), dtype=torch.bool, device=truth.device), -torch.inf
@@ -104,7 +104,7 @@ class EyeStage:
             cosines = torch.einsum(
                 "nd,nsd->ns", pictures, self.eye.read(bags_of(others, also).flatten(0, 1)).unflatten(0, (-1, size))
             )
-            # A subject out of sight may be any.
+            # A subject out of sight can be any.
             sure = seen[:, None] if _OF_SUBJECT[number] else torch.ones_like(seen[:, None])
             aim = sure * F.one_hot(truth[:, number], size) + (1 - sure) / size
             wrong = -(aim * (scale * cosines).log_softmax(1)).sum(1).mean()
@@ -123,7 +123,7 @@ class EyeStage:
         return eye.requires_grad_(False).eval()
 
     def _draw(self, step: int, generator: torch.Generator) -> Clips:
-        """This step's clips, from the chapters that are open; those that a resumed run lacks are drawn again."""
+        """This step's clips, from the chapters that are open; a resumed run draws missing ones again."""
         newest = step // self.plan.steps_each
         have = {number for number, _ in self._chapters}
         for number in range(max(0, newest - self.plan.chapters + 1), newest + 1):
@@ -149,12 +149,12 @@ class EyeStage:
         parts = []
         for group in range(self.plan.groups):
             first = _FIRST + (self.seed << 28) + (number * self.plan.groups + group) * _TOGETHER
-            told = sample_stories(
+            sampled = sample_stories(
                 torch.arange(first, first + _TOGETHER), _LENGTH, _KINDS[group // 2 % len(_KINDS)], str(self.device)
             )
             for _ in range(2):
                 opens = dice.randrange(_LENGTH - VIEWS + 1)
-                pictures = told.render(opens, opens + VIEWS)[:, -REACH:]
+                pictures = sampled.render(opens, opens + VIEWS)[:, -REACH:]
                 if group % 2:
                     latents = self.codec.encode(pictures)
                     shake = self.plan.noise * dice.random() ** 2
@@ -164,29 +164,29 @@ class EyeStage:
                 at = torch.arange(VIEWS) * GAP if dice.random() < 0.75 else torch.tensor([0, 3, 5, 8])
                 small = F.adaptive_avg_pool2d(pictures[:, at].flatten(0, 1), (HEIGHT, WIDTH)).unflatten(0, (-1, VIEWS))
                 parts.append(
-                    Clips((small * 255).round().byte().cpu(), *(part.cpu() for part in truth_of(told, opens, at)))
+                    Clips((small * 255).round().byte().cpu(), *(part.cpu() for part in truth_of(sampled, opens, at)))
                 )
         return Clips(*(torch.cat([getattr(part, name) for part in parts]) for name in ("views", "truth", "seen")))
 
 
-def truth_of(told: Stories, opens: int, at: Tensor) -> tuple[Tensor, Tensor]:
+def truth_of(sampled: Stories, opens: int, at: Tensor) -> tuple[Tensor, Tensor]:
     """Indices [story, ASPECTS] and the subject's share in sight [story], for the clip whose first latent frame is
     `opens`."""
-    truth = torch.stack([getattr(told.truth, aspect)[:, opens] for aspect in ASPECTS], 1)
+    truth = torch.stack([getattr(sampled.truth, aspect)[:, opens] for aspect in ASPECTS], 1)
     last = first_picture(opens + VIEWS) - 1
     views = last - (REACH - 1) + at.to(truth.device)
-    return truth, told.truth.visible[:, views].mean(1)
+    return truth, sampled.truth.visible[:, views].mean(1)
 
 
 def bags_of(truth: Tensor, said: Tensor) -> Tensor:
     """Indices [..., ASPECTS] and which of them are said, to bags of concepts [..., CONCEPTS]."""
-    each = [F.one_hot(index, size) * told[..., None]
-            for index, told, size in zip(truth.unbind(-1), said.unbind(-1), _SIZES, strict=True)]
+    each = [F.one_hot(index, size) * named[..., None]
+            for index, named, size in zip(truth.unbind(-1), said.unbind(-1), _SIZES, strict=True)]
     return torch.cat(each, -1).float()
 
 
 def damaged(views: Tensor, truth: Tensor, dice: Random, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Clips as a film might show them, and what is then true: some play backwards, some stand still, the rest is looks.
+    """Clips as a film might show them, and their truth: some play backwards, some stand still, the rest differ in look.
 
     Clips [n, VIEWS, 3, y, x] in [0, 1]; each eighth of them gets a blur of its own.
     """

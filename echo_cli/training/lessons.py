@@ -1,10 +1,10 @@
 """What one training step looks at: sequences of blocks from the pool, and what each block may see of the ones before.
 
-Views have no favourite. Each is drawn evenly from a family that is wider than what any memory shows at inference: any
+Views favour no memory. Each is drawn evenly from a family that is wider than what any memory shows at inference: any
 frames of this and other scenes, one to eighteen of them, raw or folded into one another, whole or faded, where they
-stood or anywhere before the block, across jumps of positions from none to all that the model has, and encoded beside
-what their block saw, beside something else, or under another prompt. So no policy is judged on a model that was raised
-on its own view. Tensors on one device; no network is known here.
+stood or anywhere before the block, across jumps of positions from none to the maximum, and encoded beside what their
+block saw, beside something else, or under another prompt. So no policy is judged on a model that was trained on its own
+view. Tensors on one device; no network is known here.
 """
 
 from dataclasses import dataclass, fields
@@ -22,7 +22,7 @@ _MOST = 18  # frames that a block sees: a window without the block
 _FOLDED = 6  # frames in a fold, at the most
 _CHANGED = 0.4  # share of sequences drawn around a change of prompt, the rarest and hardest thing to follow
 _REREAD = 0.15  # share of sequences whose frames are all encoded under the last prompt
-_POSITIONS = 96  # that lessons spread over; a model's spec says that it has as many
+_POSITIONS = 96  # over which lessons spread; the model's spec has as many
 
 
 @dataclass(frozen=True)

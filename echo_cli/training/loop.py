@@ -1,7 +1,7 @@
 """The loop that every stage of the transformer runs in: steps, schedule, running average, checkpoints, losses as data.
 
-All that a step draws must follow from the seed and the step's number; then a run killed at any moment goes on as if it
-had not been. Knows nothing of what a step learns.
+Everything that a step draws must follow from the seed and the step's number; then a killed run resumes as if it had
+never stopped. Knows nothing of what a step learns.
 """
 
 import csv
@@ -22,7 +22,7 @@ _FLOOR = 0.05  # of the rate, at the end
 
 @dataclass(frozen=True)
 class Budget:
-    """How long a stage trains: to its last step, or for so many minutes of its own time, whichever is first."""
+    """How long a stage trains: to its last step, or for a number of minutes of its own time, whichever is first."""
 
     steps: int
     minutes: float | None = None
@@ -35,7 +35,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Progress:
-    """One step's figures, for whoever watches."""
+    """One step's figures, for the caller."""
 
     stage: str
     step: int
@@ -45,7 +45,8 @@ class Progress:
 
 
 class Learner:
-    """A module that learns, its optimiser, its running average and how far it is: all that a checkpoint holds."""
+    """A module that learns, its optimiser, its running average and how far it is: everything that a checkpoint
+    holds."""
 
     def __init__(self, module: nn.Module, optimiser: Muon, ema: float) -> None:
         self.module, self.optimiser, self.ema = module, optimiser, ema
@@ -82,7 +83,7 @@ def rate_at(step: int, spent: float) -> float:
 
 
 class Losses:
-    """A stage's figures as CSV: those of steps that a checkpoint does not know are forgotten."""
+    """A stage's figures as CSV: those of steps beyond the checkpoint are dropped."""
 
     def __init__(self, path: Path, step: int | None = None) -> None:
         self.path, self.rows = path, []
@@ -105,9 +106,9 @@ class Losses:
 
 def run(name: str, learner: Learner, advance: Callable[[int, float], dict[str, Tensor]], budget: Budget, folder: Path,
         report: Callable[[Progress], None], stop: Callable[[], bool], save_seconds: float = 60.0) -> bool:
-    """Call `advance(step, spent)` until the budget is spent (True) or `stop` says so (False); a checkpoint is left.
+    """Call `advance(step, spent)` until the budget is spent (True) or `stop` says so (False); a checkpoint is written.
 
-    The checkpoint, `NAME.pt`, and the losses, `NAME.csv`, lie in `folder`; an existing checkpoint is gone on from.
+    The checkpoint, `NAME.pt`, and the losses, `NAME.csv`, are in `folder`; an existing checkpoint is resumed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / f"{name}.pt"
@@ -136,7 +137,7 @@ def run(name: str, learner: Learner, advance: Callable[[int, float], dict[str, T
 
 
 def save(learner: Learner, checkpoint: Path, losses: Losses) -> None:
-    """The losses first: a checkpoint never knows more steps than they do."""
+    """The losses first: a checkpoint is never ahead of them."""
     losses.save()
     torch.save(learner.state(), partial(checkpoint))
     publish(checkpoint)

@@ -1,7 +1,7 @@
-"""Muon: momentum whose every step is made orthogonal, for matrices and convolutions; AdamW for all that is smaller.
+"""Muon: momentum whose every step is made orthogonal, for matrices and convolutions; AdamW for everything smaller.
 
 Both in one optimiser, so that a stage has one thing to step and one to checkpoint. Parameters are stepped together, and
-matrices of one shape in one product: a small model would else wait for thousands of tiny kernels. Knows nothing of
+matrices of one shape in one product: otherwise a small model would wait for thousands of tiny kernels. Knows nothing of
 models.
 """
 
@@ -31,7 +31,7 @@ def orthogonal(matrices: Tensor, rounds: int = ROUNDS) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """`rate` is Muon's, in orthonormal steps; `small_rate` is AdamW's, for parameters of fewer than two dimensions and
     for those in `small`: tables, and the first and last matrices, whose rows mean something by themselves. `dtype` is
-    what steps are made orthogonal in: they need not be so to the last digit."""
+    what steps are made orthogonal in: exactness does not matter."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], rate: float = 0.02, small_rate: float = 1e-3,
                  momentum: float = 0.95, decay: float = 0.0, small: Iterable[nn.Parameter] = (),
@@ -65,7 +65,7 @@ class Muon(torch.optim.Optimizer):
             group["scale"] = factor
 
     @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]  # nobody here has a closure to evaluate
+    def step(self) -> None:  # type: ignore[override]  # no caller has a closure to evaluate
         for group in self.param_groups:
             rate = group["rate"] * group["scale"] * group["share"]
             learning: list[Tensor] = [p for p in group["params"] if p.grad is not None]

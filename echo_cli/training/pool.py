@@ -1,7 +1,7 @@
 """The pool of latents that the transformer learns from: stories of the world, encoded once and read many times.
 
-A shard is a function of the seed and its number alone, so whoever needs one that is not on the disk makes it; a second
-process may run ahead and make them all. Knows nothing of what is learned from them.
+A shard is a function of the seed and its number alone, so a missing one is made when it is needed; a second process can
+run ahead and make them all. Knows nothing of what is learned from them.
 """
 
 import itertools
@@ -18,7 +18,7 @@ from echo_cli.models.tiny.words import TEXT_LENGTH, rows_of
 from echo_cli.world.stories import SEGMENTS, Stories, first_picture, sample_stories
 
 LENGTH = 21  # latent frames of a story: as long as the window
-_FIRST = 1 << 40  # the codec learned from seeds below
+_FIRST = 1 << 40  # the codec uses seeds below
 _TOGETHER = 8  # stories drawn at a time
 
 
@@ -54,7 +54,7 @@ class Pool:
         ]
         shard = {name: torch.cat([part[name] for part in parts]).cpu().contiguous() for name in parts[0]}
         self.folder.mkdir(parents=True, exist_ok=True)
-        # Two processes may make one shard at once: the same bytes, under a name of each one's own until they are whole.
+        # Two processes may make one shard at once: the same bytes, under different names until they are complete.
         path = self.path(number)
         growing = path.with_name(f"{path.name}.{os.getpid()}")
         with told_as_output(path):
@@ -63,18 +63,18 @@ class Pool:
 
 
 @torch.inference_mode()
-def encoded(told: Stories, codec: TinyCodec) -> dict[str, Tensor]:
-    """What a shard keeps of some stories."""
-    truth = told.truth
-    words = torch.zeros(len(told.seeds), SEGMENTS, TEXT_LENGTH, dtype=torch.int16)
-    for story, prompts in enumerate(told.prompts):
+def encoded(sampled: Stories, codec: TinyCodec) -> dict[str, Tensor]:
+    """What a shard stores of some stories."""
+    truth = sampled.truth
+    words = torch.zeros(len(sampled.seeds), SEGMENTS, TEXT_LENGTH, dtype=torch.int16)
+    for story, prompts in enumerate(sampled.prompts):
         for segment, (_, prompt) in enumerate(prompts):
             words[story, segment] = torch.tensor(rows_of(prompt))
-    opens = [first_picture(frame) for frame in range(told.latent_frames + 1)]
+    opens = [first_picture(frame) for frame in range(sampled.latent_frames + 1)]
     seen = torch.stack([truth.visible[:, a:b].amin(1) for a, b in itertools.pairwise(opens)], 1)
     small = {
         name: getattr(truth, name).to(torch.int8)
         for name in ("segment", "slot", "place", "time", "shape", "colour", "motion")
     }
     tokens = {name: getattr(truth, f"token_{name}").flatten(2, 3).half() for name in ("cover", "velocity", "depths")}
-    return {"latents": codec.encode(told.pictures).half(), "words": words, "seen": seen.half(), **small, **tokens}
+    return {"latents": codec.encode(sampled.pictures).half(), "words": words, "seen": seen.half(), **small, **tokens}

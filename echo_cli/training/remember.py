@@ -2,10 +2,10 @@
 
 A film is made once, block by block, by the policy and the few steps that users run, with the queries as they are, or
 read from a clip of the world; then several lessons are drawn from it. A lesson goes back some updates, absorbs again
-what left since then, with gradients, and asks for one block: what the transformer says beside the queries shall be what
-it says beside the very frames that were worth keeping. The transformer is frozen and hands the gradient through. Clips
-are of cameras that pan away and return, of subjects that leave and come back, of places seen again: only there memory
-pays.
+what left since then, with gradients, and asks for one block: the transformer's prediction beside the queries
+should equal its prediction beside the frames that were worth keeping. The transformer is frozen and passes the gradient
+through. Clips show cameras that pan away and return, subjects that leave and come back, and places that return: only
+there memory helps.
 """
 
 import itertools
@@ -36,8 +36,8 @@ from echo_cli.training.muon import Muon
 from echo_cli.world.stories import BLOCK, StoryKind, sample_stories
 
 NAME = "echo-infinity"  # the policy whose queries are trained
-_FIRST = 1 << 44  # stories of other seeds than every other stage's
-_OTHERS = 1 << 27  # how far off are those that open a film elsewhere
+_FIRST = 1 << 44  # seeds of stories that no other stage uses
+_OTHERS = 1 << 27  # offset of the seeds for places that open a film elsewhere
 _ELSEWHERE = 2  # such a place, beside the two of a story
 _FEWEST, _MOST = 10, 16  # blocks of a film with returns
 # Orders of visits that `bench.scenarios` has: queries are judged on what they were not trained on.
@@ -54,7 +54,7 @@ class MemoryPlan:
     through: int = 6  # updates that gradients pass through
     clips: float = 0.3  # share of batches that are clips of the world, not films of the model's own
     bare: float = 0.15  # share of lessons that show the initial state, as if nothing had been absorbed
-    shake: float = 0.15  # the most that a clip's frames are noised before they are remembered
+    shake: float = 0.15  # the most noise that a clip's frames get before they are remembered
     state_rate: float = 0.02  # of the initial state and of single numbers
     rate: float = 0.002  # of matrices
     ema: float = 0.98
@@ -74,10 +74,10 @@ class Plot:
 
 
 def plot(dice: Random) -> Plot:
-    """Mostly places that are left and seen again, in any order but those that the benchmark films; else one scene that
+    """Mostly places that are left and return, in any order except those of the benchmark; otherwise one scene that
     outlasts the window."""
     kind = dice.choices((StoryKind.RETURN, StoryKind.HOLD, StoryKind.PAN, StoryKind.LEAVE), (0.7, 0.1, 0.12, 0.08))[0]
-    recent = BLOCK * dice.randint(1, 4)  # what policies show beside the queries differs
+    recent = BLOCK * dice.randint(1, 4)  # policies differ in what they show beside the queries
     if kind is not StoryKind.RETURN:
         return Plot(kind, ((0, dice.randint(9, 12)),), recent)
     while True:
@@ -138,7 +138,7 @@ class Remembering:
         self.learner = Learner(queries, optimiser, plan.ema)
 
     def advance(self, step: int, spent: float) -> dict[str, Tensor]:
-        """All that is drawn follows from the seed and the step."""
+        """Everything that is drawn follows from the seed and the step."""
         plan = self.plan
         dice = Random(f"memory {self.seed} {step}")
         generator = dice_of(self.device, self.seed, 3, step)
@@ -146,7 +146,7 @@ class Remembering:
         if step == 0:
             self.settle(film)
         first = film.first_left() + 1
-        told: dict[str, list[Tensor]] = {"loss": [], "with memory": [], "without memory": []}
+        values: dict[str, list[Tensor]] = {"loss": [], "with memory": [], "without memory": []}
         for lesson in range(plan.lessons):
             # Half of the lessons are of the last blocks, where something has come back.
             last = len(film.rows) - 1
@@ -154,31 +154,31 @@ class Remembering:
             loss, parts = self.lesson(film, block, dice, generator, compared=lesson % 5 == 0)
             self.learner.descend(loss, rate_at(step * plan.lessons + lesson, spent))
             for name, value in parts.items():
-                told[name].append(value)
-        return {name: torch.stack(values).mean() for name, values in told.items()}
+                values[name].append(value)
+        return {name: torch.stack(each).mean() for name, each in values.items()}
 
     # Films
 
     def film(self, step: int, story: Plot, clip: bool, generator: torch.Generator) -> Film:
-        """Films of the model's own making with the queries as they are, or clips that are read in the same way."""
+        """Films that the model generates with the queries as they are, or clips that are read in the same way."""
         plan, places = self.plan, story.places
         first = _FIRST + (self.seed << 28) + step * plan.batch
         seeds = torch.arange(first, first + plan.batch)
-        told = sample_stories(seeds, len(places) * BLOCK, story.kind, str(self.device))
+        sampled = sample_stories(seeds, len(places) * BLOCK, story.kind, str(self.device))
         if clip:
             with torch.inference_mode():
-                latents = self.codec.encode(told.pictures)
+                latents = self.codec.encode(sampled.pictures)
             said = [
                 [
                     next(prompt for frame, prompt in reversed(prompts) if frame <= block * BLOCK)
-                    for prompts in told.prompts
+                    for prompts in sampled.prompts
                 ]
                 for block in range(len(places))
             ]
             return self.remember(step, said, story.recent, None, latents.clone(), generator)
         others = sample_stories(seeds + _OTHERS, BLOCK, StoryKind.HOLD)
         elsewhere = [prompts[0][1] for prompts in others.prompts]
-        scenes = list(zip(*([prompt for _, prompt in prompts] for prompts in told.prompts), strict=True))
+        scenes = list(zip(*([prompt for _, prompt in prompts] for prompts in sampled.prompts), strict=True))
         if story.kind is not StoryKind.RETURN:
             return self.remember(step, [list(scenes[0])] * len(places), story.recent, places, None, generator)
         opening, cut, back = scenes
@@ -191,7 +191,7 @@ class Remembering:
     @torch.no_grad()
     def remember(self, step: int, said: list[list[str]], recent: int, places: list[int] | None, clip: Tensor | None,
                  generator: torch.Generator) -> Film:
-        """What memory meets, block by block, through the very policy of inference."""
+        """What memory meets, block by block, through the same policy as in inference."""
         net, spec, batch = self.net, self.spec, len(said[0])
         timeline = timeline_of([Scene(f"film {self.seed} {step}", said[0][0], 1.0)], [len(said)], spec.geometry)
         policy, anchors = self.policy(timeline, recent)
@@ -237,7 +237,7 @@ class Remembering:
 
     @torch.no_grad()
     def settle(self, film: Film) -> None:
-        """Before the first lesson the initial state becomes the mean of what there is to remember, a little shaken."""
+        """Before the first lesson the initial state becomes the mean of the frames to remember, slightly noised."""
         for start, frames in ((self.queries.keys, film.keys), (self.queries.values, film.values)):
             mean = frames.mean((1, 2, 3))[:, None]  # [layer, 1, head, dim]
             start.copy_(mean + 0.1 * frames.std() * start / start.std())
@@ -248,8 +248,8 @@ class Remembering:
 
     def lesson(self, film: Film, block: int, dice: Random, generator: torch.Generator,
                compared: bool) -> tuple[Tensor, dict[str, Tensor]]:
-        """How far what is said of a block beside the queries is from what is said beside the frames worth keeping;
-        `compared` with how far it is where nothing is remembered."""
+        """The distance between the predictions for a block beside the queries and beside the frames worth keeping;
+        `compared` adds the same distance where nothing is remembered."""
         x0, batch = self.aim(film, block, dice), len(film.latents)
         step = below(len(self.levels.sigmas), (batch,), generator).to(self.device)
         sigma = torch.tensor(self.levels.sigmas, device=self.device)[step]
@@ -277,15 +277,15 @@ class Remembering:
         return loss, parts
 
     def aim(self, film: Film, block: int, dice: Random) -> Tensor:
-        """The block that is noised and asked for: the one that was made, or, where a place has come back and may have
-        been made wrongly, one of the first visit."""
+        """The block that is noised and predicted: the generated one or, if a place has come back and may be wrong, one
+        of the first visit."""
         if film.places and film.places[block] in film.places[:block] and film.places[block] != film.places[block - 1] \
                 and dice.random() < 0.5:
             block = dice.choice([other for other in range(block) if film.places[other] == film.places[block]])
         return film.latents[:, block * BLOCK:(block + 1) * BLOCK]
 
     def again(self, film: Film, block: int) -> QueryState:
-        """The queries before a block, their last updates done again with gradients."""
+        """The queries before a block, with their last updates repeated with gradients."""
         first = film.first_left()
         start = max(first, block - self.plan.through)
         held = film.held[start]
@@ -341,17 +341,17 @@ class Remembering:
             *parts[0].shape[:2], BLOCK * tokens, *parts[0].shape[3:], device=self.device, dtype=parts[0].dtype
         )
         own = self.rope.frames(first + count, BLOCK)
-        assert first + count + BLOCK <= spec.window, "no lesson may use a position beyond the trained window"
+        assert first + count + BLOCK <= spec.window, "no lesson uses a position beyond the trained window"
         shown_keys, shown_values = (list(torch.cat((part, room), 2).unbind(0)) for part in parts)
         return BlockContext(shown_keys, shown_values, past, own, own)
 
 
 def figures(path: Path) -> dict[str, float]:
-    """Of the last quarter of a run's losses: how much of what the right frames tell is told by the queries."""
+    """From the last quarter of a run's losses: the share of the right frames' information that the queries hold."""
     columns = (losses(path, name) for name in ("with memory", "without memory"))
-    told, blank = (sum(late) / len(late) for late in (column[-max(1, len(column) // 4):] for column in columns))
+    remembered, blank = (sum(late) / len(late) for late in (column[-max(1, len(column) // 4):] for column in columns))
     return {
-        "with memory": round(told, 6),
+        "with memory": round(remembered, 6),
         "without memory": round(blank, 6),
-        "share told": round(1 - told / blank, 3) if blank else 0.0,
+        "share told": round(1 - remembered / blank, 3) if blank else 0.0,
     }

@@ -1,6 +1,6 @@
 """Films of held-out stories, many at once, and the contact sheets that show what a stage has learned.
 
-Every film is made by the very rollout that users run, with as many steps as they get. Knows nothing of judges.
+Every film is rendered by the rollout that users run, with the same number of steps. Knows nothing of judges.
 """
 
 from collections.abc import Iterator, Sequence
@@ -70,10 +70,10 @@ def held_out(stories: int, kind: StoryKind, length: int = LENGTH) -> list[Storie
 
 
 def film_sheet(backend: Backend, path: Path, stories: int = 8) -> None:
-    """A row for each of some held-out stories, as the model films it."""
+    """A row for each held-out story, as the model renders it."""
     shown, labels = [], []
-    for number, told in enumerate(held_out(stories, StoryKind.HOLD)):
-        prompts = [[story[0][1]] for story in told.prompts]
+    for number, sampled in enumerate(held_out(stories, StoryKind.HOLD)):
+        prompts = [[story[0][1]] for story in sampled.prompts]
         made = films(backend, prompts, [LENGTH // BLOCK], [None], "echo-forcing", number)
         shown += [picture for film in made for picture in views(film)]
         labels += [text for (prompt,) in prompts for text in prompt_label(prompt)]
@@ -84,22 +84,22 @@ def film_sheet(backend: Backend, path: Path, stories: int = 8) -> None:
 def codec_sheet(codec: TinyCodec, path: Path, stories: int = 4) -> None:
     """Held-out stories as they were drawn, and below each what comes out of the codec."""
     device = codec.mean.device
-    told = sample_stories(torch.arange(stories) + HELD_OUT, LENGTH, device=str(device))
-    decoded = codec.decode(codec.encode(told.pictures))[0]
+    sampled = sample_stories(torch.arange(stories) + HELD_OUT, LENGTH, device=str(device))
+    decoded = codec.decode(codec.encode(sampled.pictures))[0]
     write_sheet(
         path,
-        [view for pair in zip(told.pictures, decoded, strict=True) for film in pair for view in views(film.cpu())],
+        [view for pair in zip(sampled.pictures, decoded, strict=True) for film in pair for view in views(film.cpu())],
         _VIEWS,
     )
 
 
 def views(film: Tensor) -> list[np.ndarray]:
-    """A few pictures at even distances, the first and the last among them."""
+    """A few pictures at even intervals, the first and the last among them."""
     return [as_image(film[round(at * (len(film) - 1) / (_VIEWS - 1))]) for at in range(_VIEWS)]
 
 
 def prompt_label(prompt: str) -> list[str]:
-    """The prompt below its film's first pictures, as much of it as fits."""
+    """The prompt below its film's first pictures, cut to fit."""
     return [prompt[:40], prompt[40:80], *[""] * (_VIEWS - 2)]
 
 

@@ -1,7 +1,7 @@
 """The teacher stage: the transformer learns the world by flow matching, from single blocks to whole windows.
 
 x_t = (1 − σ) x0 + σ ε, velocity v = ε − x0, on blocks that see clean, slightly shaken copies of the blocks before them.
-Prompts are sometimes empty, so that guidance has something to push away from.
+Prompts are sometimes empty, so that guidance has a reference to push away from.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from echo_cli.world.truth import TruthHead
 class TeacherPlan:
     """What decides the weights, beside the seed and the pool."""
 
-    batch: int = 32  # blocks in a step of single blocks; longer sequences come in as many as cost the same
+    batch: int = 32  # blocks in a step of single blocks; fewer sequences if they are longer, at the same cost
     rate: float = 0.02
     small_rate: float = 2e-3
     rounds: int = 3  # of the optimiser's orthogonalisation: five would cost a third of a small step
@@ -40,7 +40,7 @@ class TeacherPlan:
     shards: int = 20  # in the pool when it has grown
     first_shards: int = 4
     shard_every: int = 40  # steps
-    skipped: float = 0.0  # share of the curriculum that is behind the pupil when it comes
+    skipped: float = 0.0  # share of the curriculum that is skipped at the start
     subject: float = 0.0  # how much more than scenery a token counts that the subject fills
 
 
@@ -53,7 +53,7 @@ CURRICULUM: tuple[tuple[float, dict[int, float]], ...] = (
 
 
 class Pupil(nn.Module):
-    """All that learns in this stage: transformer, words, and the head that is left behind."""
+    """Everything that learns in this stage: transformer, words, and the head that is dropped afterwards."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ def sequences(batch: int, blocks: int) -> int:
 
 
 class Teacher:
-    """One step at a time: `advance` draws a lesson and descends. Polishing is teaching one who has been `taught`
+    """One step at a time: `advance` draws a lesson and descends. Polishing starts from a pupil that was `taught`
     before."""
 
     def __init__(self, spec: ModelSpec, plan: TeacherPlan, seed: int, pool: Pool, device: torch.device,
@@ -101,7 +101,7 @@ class Teacher:
         self.shift = spec.shift
 
     def stock(self, step: int) -> None:
-        """The shards that this step may read, made if nobody has."""
+        """The shards that this step may read, made if they are missing."""
         wanted = min(self.plan.shards, self.plan.first_shards + step // self.plan.shard_every)
         while self.lessons.shards < wanted:
             self.lessons.add(self.pool.shard(self.lessons.shards))
@@ -147,10 +147,10 @@ class Teacher:
         return flow + plan.truth * self.pupil.truth.total(truths), parts
 
     def importance(self, lesson: Lesson, level: Tensor) -> Tensor:
-        """What each place of the latents counts for, 1 on average: subjects are small, and what people look at.
+        """The weight of each place of the latents, 1 on average: subjects are small, and are what people look at.
 
-        Only as far as the noise lets one see where they are. What counts more where a subject may be would be seen
-        there more often than it is.
+        Only as far as the noise shows where they are: extra weight where a subject might be would make it appear there
+        too often.
         """
         grid = self.school.grid
         cover = lesson.truth["cover"].float().unflatten(-1, (grid.rows, grid.cols))

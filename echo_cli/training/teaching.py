@@ -1,7 +1,8 @@
-"""Many blocks at once: clean frames and noisy frames of the same sequences under one mask, in the transformer as it is.
+"""Many blocks at once: clean frames and noisy frames of the same sequences under one mask, in the unchanged
+transformer.
 
-What a block's clean copy sees while it is encoded and what its noisy copy sees are the lesson's to say; folds of clean
-frames stand beside them. The last block needs no clean copy: nobody looks at it. Knows nothing of losses.
+What a block's clean copy sees while it is encoded and what its noisy copy sees is decided by the lesson; folds of clean
+frames stand beside them. The last block needs no clean copy: no block sees it. Knows nothing of losses.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ Past = list[tuple[Tensor, Tensor]]  # raw keys and values [sequence, token, head
 
 @dataclass
 class TeachingContext:
-    """A `Context` for whole sequences: turns what comes in, folds clean frames, and lets the bias say who sees whom.
+    """A `Context` for whole sequences: rotates its input, folds clean frames, and lets the bias decide what sees what.
 
     Keys are those of the past, of what comes in, and of the folds, in this order.
     """
@@ -128,7 +129,7 @@ class Class:
         return self.transformer(frames, times, text_rows(text, order, lesson.blocks), context)
 
     def _folds(self, lesson: Lesson, known: int) -> tuple[Tensor, Tensor] | None:
-        """Folds of the first `known` frames, and how they are turned; those of later frames nobody sees yet."""
+        """Folds of the first `known` frames, and how they are turned; those of later frames are not visible yet."""
         if not known or not lesson.folds.shape[1]:
             return None
         return lesson.folds[:, :, :known], self._rotation(lesson.slots[:, lesson.frames:])
@@ -164,7 +165,7 @@ def _same_block(blocks: int, like: Tensor) -> Tensor:
 
 
 def text_rows(text: Text, order: Tensor, blocks: int) -> Text:
-    """A text of [sequence * block] prompts with each sequence's blocks chosen anew by `order` [sequence, place]."""
+    """A text of [sequence * block] prompts with each sequence's blocks reordered by `order` [sequence, place]."""
     each = torch.arange(len(order), device=order.device)[:, None]
 
     def chosen(rows: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""The little world that `tiny` was trained on: its stories, drawings and words, and what judges films of it."""
+"""The little world that `tiny` was trained on: its stories, drawings and words, and the judges of films of it."""

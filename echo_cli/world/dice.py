@@ -1,7 +1,7 @@
-"""Chance that belongs to a seed: uniform numbers from (seed, stream, index) by integer hashing.
+"""Random numbers that belong to a seed: uniform numbers from (seed, stream, index) by integer hashing.
 
-A clip depends on its own seed alone, never on the batch it is drawn in or on the device: integers wrap the same
-everywhere. Knows nothing of what the numbers decide.
+A clip depends only on its own seed, not on the batch or the device: integers wrap the same everywhere. Knows nothing of
+what the numbers decide.
 """
 
 import torch
@@ -28,10 +28,10 @@ def uniform(seeds: Tensor, stream: int, count: int) -> Tensor:
 
 
 def choose(chance: Tensor, options: int) -> Tensor:
-    """A uniform number turned into one of `options` integers."""
+    """Turns a uniform number into one of `options` integers."""
     return (chance * options).long()
 
 
 def between(chance: Tensor, low: float, high: float) -> Tensor:
-    """A uniform number turned into one between low and high."""
+    """Turns a uniform number into one between low and high."""
     return low + (high - low) * chance

@@ -1,7 +1,7 @@
 """Drawing with distances: anti-aliased shapes painted over a batch of canvases at once.
 
 A shape is an alpha, one number for each pixel between 0 and 1, made from a signed distance in pixels. Knows shapes and
-layers; what a meadow looks like is decided in `places`, where the subject stands in `world`.
+layers; what a meadow looks like is decided in `places`, where the subject stands in `stories`.
 """
 
 import torch
@@ -13,7 +13,8 @@ DEPTHS = 4  # sky, far, middle, near: what a pixel of a place belongs to
 
 
 def coverage(distance: Tensor, detail: int = 1) -> Tensor:
-    """Distance in pixels, negative inside, to the share of each dot that is inside; `detail` dots to a pixel's side."""
+    """Turns a distance in pixels, negative inside, into the share of each dot that is inside; `detail` dots to a
+    pixel's side."""
     return (0.5 - distance * detail).clamp(0, 1)
 
 
@@ -53,7 +54,7 @@ class Canvas:
             self.depth.masked_fill_(alpha > 0.5, depth)
 
     def below(self, ridge: Tensor) -> Tensor:
-        """All that lies under a skyline given by its height in pixels from the top, for each column: [n, x]."""
+        """Everything under a skyline, given by its height in pixels from the top, for each column: [n, x]."""
         slope = self.slope(ridge)
         return self.coverage((ridge[:, None] - self.y) / (1 + slope * slope).sqrt()[:, None])
 
@@ -98,7 +99,7 @@ def stairs(x: Tensor, edges: Tensor, heights: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def stamp(pictures: Tensor, alpha: Tensor, colour: Tensor, left: Tensor, top: Tensor) -> None:
-    """Paint a small patch [n, h, w] onto each picture [n, 3, y, x] at its own corner. The pictures are changed."""
+    """Paint a small patch [n, h, w] onto each picture [n, 3, y, x] at its own corner. Changes the pictures."""
     height, width = alpha.shape[1:]
     windows = pictures.unfold(2, height, 1).unfold(3, width, 1).permute(0, 2, 3, 1, 4, 5)  # [n, top, left, 3, h, w]
     each = torch.arange(len(pictures), device=pictures.device)

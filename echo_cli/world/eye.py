@@ -1,9 +1,9 @@
 """The eye: a small pair of towers, pictures and words, whose cosine says how well a clip of the little world fits a
 prompt.
 
-A judge beside `tiny`, not a part of it: it has a folder and an index of its own, so that models which are trained anew
-are still judged by the same eye. A clip is four pictures that lie four apart, so that motion counts. Knows nothing of
-training, and of words only the concepts of `tiny_words`, in any order; what the camera does it does not judge.
+A judge beside `tiny`, not a part of it: it has a folder and an index of its own, so that retrained models are
+still judged by the same eye. A clip is four pictures, four apart, so that motion counts. Knows nothing of training, and
+of words only the concepts of `tiny.words`, in any order; it does not judge the camera.
 """
 
 import json
@@ -26,7 +26,7 @@ from echo_cli.spec import INDEX
 
 WEIGHTS = Path(__file__).parent / "weights"
 PART = "eye"
-ASPECTS: dict[str, tuple[str, ...]] = {  # what a prompt may say, each by its concepts in the order of `tiny_words`
+ASPECTS: dict[str, tuple[str, ...]] = {  # what a prompt may name, each by its concepts in the order of `tiny.words`
     "place": tuple(PLACES),
     "time": tuple(TIMES),
     "shape": tuple(SUBJECTS),
@@ -35,15 +35,15 @@ ASPECTS: dict[str, tuple[str, ...]] = {  # what a prompt may say, each by its co
 }
 _TABLES = {"place": "place", "time": "time", "shape": "subject", "colour": "colour", "motion": "motion"}
 CONCEPTS: tuple[str, ...] = tuple(name for names in ASPECTS.values() for name in names)
-VIEWS, GAP = 4, 4  # pictures in a clip, and how many lie from one to the next
-REACH = 1 + GAP * (VIEWS - 1)  # pictures that a clip reaches over
-FEWEST = 9  # pictures below which motion cannot be told: a film's first block
-HEIGHT, WIDTH = 64, 96  # of what the eye sees, whatever the pictures measure
-_CUT = 4  # pixels, side of the squares that views are cut into at the door
+VIEWS, GAP = 4, 4  # pictures in a clip, and the step from one to the next
+REACH = 1 + GAP * (VIEWS - 1)  # pictures that a clip spans
+FEWEST = 9  # fewer pictures than this show no motion; a film's first block has as many
+HEIGHT, WIDTH = 64, 96  # of what the eye sees, whatever the size of the pictures
+_CUT = 4  # pixels, side of the squares that views are first divided into
 
 
 class Eye(nn.Module):
-    """`see` and `read` give unit vectors, so that a product is a cosine; only training uses `sharpness`."""
+    """`see` and `read` return unit vectors, so that a product is a cosine; only training uses `sharpness`."""
 
     def __init__(self, dim: int = 96, widths: tuple[int, int] = (64, 128)) -> None:
         super().__init__()
@@ -68,13 +68,13 @@ class Eye(nn.Module):
         return F.normalize(self.gather(torch.cat((seen.mean((2, 3)), seen.amax((2, 3))), 1)), dim=1)
 
     def read(self, bags: Tensor) -> Tensor:
-        """Bags of concepts [n, CONCEPTS], a one for each that is said, to directions [n, dim]."""
-        told = self.words(bags)
-        return F.normalize(told + self.join(told), dim=1)
+        """Bags of concepts [n, CONCEPTS], with a one for each that is named, to directions [n, dim]."""
+        record = self.words(bags)
+        return F.normalize(record + self.join(record), dim=1)
 
 
 def bag(prompt: str) -> Tensor:
-    """The concepts a prompt names: [CONCEPTS] of ones and zeros."""
+    """The concepts that a prompt names: [CONCEPTS] of ones and zeros."""
     named = said(prompt)
     return torch.tensor([float(name in named[aspect]) for aspect, names in ASPECTS.items() for name in names])
 
@@ -90,7 +90,7 @@ def clips_of(pictures: Tensor) -> Tensor:
     pictures apart."""
     count = len(pictures)
     if count < FEWEST:
-        raise ValueError(f"{count} pictures: the eye needs {FEWEST} of one scene to see a motion")
+        raise ValueError(f"{count} pictures: the eye needs {FEWEST} of one scene to see motion")
     clips = max(1, round((count - 1) / (REACH - 1)))
     reach = min(REACH, count)
     opens = [round(clip * (count - reach) / max(1, clips - 1)) for clip in range(clips)]
@@ -99,10 +99,10 @@ def clips_of(pictures: Tensor) -> Tensor:
 
 
 def save_eye(folder: Path, eye: Eye, facts: Mapping[str, Any]) -> None:
-    """The weights, and then the index that tells their hash and how they came to be."""
+    """Writes the weights, and then the index with their hash and how they were made."""
     save_part(folder, PART, eye, dict(facts))
-    told = {"model": PART, "sha256": {PART: sha256(part_path(folder, PART))}, "trained": dict(facts)}
-    write_whole(folder / INDEX, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+    record = {"model": PART, "sha256": {PART: sha256(part_path(folder, PART))}, "trained": dict(facts)}
+    write_whole(folder / INDEX, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
 def load_eye(device: torch.device | str = "cpu", folder: Path = WEIGHTS) -> Eye:
@@ -115,20 +115,20 @@ def load_eye(device: torch.device | str = "cpu", folder: Path = WEIGHTS) -> Eye:
 
 
 def check(folder: Path = WEIGHTS) -> str:
-    """The hash of the weights, after they were found to be those the index names."""
+    """The hash of the weights, after checking them against the index."""
     hint = "Install the package again, or train it: echo-cli train --stage eye."
     path = part_path(folder, PART)
     if not path.is_file():
         raise MissingError(f"{path}: the eye that judges films is missing", hint=hint)
     try:
-        told = read_json(folder / INDEX)["sha256"][PART]
+        record = read_json(folder / INDEX)["sha256"][PART]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise MissingError(
             f"{folder / INDEX}: the index of the eye is missing or damaged ({error!r})", hint=hint
         ) from error
     digest = sha256(path)
-    if digest != told:
+    if digest != record:
         raise MissingError(
-            f"{path}: not the weights that {INDEX} names; the file is damaged or was exchanged", hint=hint
+            f"{path}: not the weights that {INDEX} names; the file is damaged or was replaced", hint=hint
         )
     return digest

@@ -1,6 +1,6 @@
-"""Prompts of the little world: what is on the picture, said in one of many ways.
+"""Prompts of the little world: what is in the picture, worded in one of many ways.
 
-Only words that `tiny_words` knows are used. Knows nothing of pictures.
+Only words that `tiny.words` knows are used. Knows nothing of pictures.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from echo_cli.models.tiny.words import CAMERAS, COLOURS, MOTIONS, PLACES, SUBJEC
 
 @dataclass(frozen=True)
 class Saying:
-    """What one prompt says, by index into the tables of `tiny_words`."""
+    """What one prompt names, by index into the tables of `tiny.words`."""
 
     place: int
     time: int
@@ -18,10 +18,10 @@ class Saying:
     colour: int
     motion: int
     pans: bool = False
-    returns: bool = False  # the place was left and is seen again
+    returns: bool = False  # the place was left and returns
 
 
-# The synonyms that fit the frames below; the tables themselves hold more, for what people type.
+# The synonyms that fit the frames below; the tables themselves have more, for what users type.
 _WHERE = (
     ("{over} a grassy meadow", "{over} a green meadow", "{over} the rolling hills", "in a wide field"),
     ("{over} a city street", "in the city", "in a big town", "before the skyline of a tall city"),
@@ -58,7 +58,7 @@ def _one(options: tuple[str, ...], chance: float) -> str:
 
 
 def say(saying: Saying, chance: list[float]) -> str:
-    """One prompt; `chance` is eight numbers in [0, 1) that choose among the ways to say it."""
+    """One prompt; `chance` is eight numbers in [0, 1) that choose the wording."""
     colour = _one(tuple(COLOURS.values())[saying.colour], chance[0])
     shape = _one(tuple(SUBJECTS.values())[saying.shape], chance[1])
     article = "the" if chance[2] < 0.2 else "an" if colour[0] in "aeiou" else "a"

@@ -1,8 +1,8 @@
-"""What a scene means, as far as the eye can tell: how well its pictures fit its prompt, and which things that it says
+"""What a scene shows, as far as the eye can tell: how well its pictures fit its prompt, and which of the named things
 are there.
 
-Pictures and a prompt are enough; no truth is asked for. The eye knows the little world alone: it is for `tiny` and for
-models trained on that world. How far it can be trusted is measured in `eyesight`.
+Pictures and a prompt are enough; no ground truth is needed. The eye knows only the little world: it is for `tiny` and
+for models trained on that world. How far it can be trusted is measured in `eyesight`.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from echo_cli.world.eye import ASPECTS, CONCEPTS, WEIGHTS, Eye, bag, check, clip
 
 @dataclass(frozen=True)
 class Meaning:
-    """The eye, put to use. Pictures [p, 3, y, x] in [0, 1] are those of one scene, sixteen a second, nine of them at
+    """The eye in use. Pictures [p, 3, y, x] in [0, 1] are those of one scene, sixteen a second, nine of them at
     least."""
 
     eye: Eye
@@ -35,23 +35,23 @@ class Meaning:
         """Each clip of the scene, in order, against each prompt: [clip, prompt]. A clip is for about each twelve
         pictures."""
         if unknown := [prompt for prompt in prompts if not self.knows(prompt)]:
-            raise ValueError(f"the eye knows no word of {unknown[0]!r}")
+            raise ValueError(f"the eye knows no words in {unknown[0]!r}")
         return self._cosines(pictures, torch.stack([bag(prompt) for prompt in prompts]))
 
     def attributes(self, pictures: Tensor, prompt: str) -> dict[str, bool | None]:
-        """Of each aspect, whether what the prompt says fits the scene better than all that it might have said instead.
+        """For each aspect, whether what the prompt names fits the scene better than every alternative.
 
-        None where the prompt says nothing of it, or two things.
+        None if the prompt names nothing of it, or two things.
         """
         return {aspect: None if seen is None else seen == said(prompt)[aspect][0]
                 for aspect, seen in self.sights(pictures, prompt).items()}
 
     def sights(self, pictures: Tensor, prompt: str) -> dict[str, str | None]:
-        """What the scene shows of each aspect of which the prompt names one thing: the concept that fits best in its
-        place."""
-        named, told = said(prompt), bag(prompt)
+        """What the scene shows of each aspect of which the prompt names one thing: the concept that fits best
+        instead."""
+        named, words = said(prompt), bag(prompt)
         asked = [aspect for aspect in ASPECTS if len(named[aspect]) == 1]
-        bags = [_instead(told, aspect, other) for aspect in asked for other in ASPECTS[aspect]]
+        bags = [_instead(words, aspect, other) for aspect in asked for other in ASPECTS[aspect]]
         if not bags:
             return dict.fromkeys(ASPECTS)
         fits = self._cosines(pictures, torch.stack(bags)).mean(0).split([len(ASPECTS[aspect]) for aspect in asked])
@@ -69,9 +69,9 @@ def load_meaning(device: torch.device | str = "cpu", folder: Path = WEIGHTS) -> 
     return Meaning(load_eye(device, folder), check(folder))
 
 
-def _instead(told: Tensor, aspect: str, other: str) -> Tensor:
+def _instead(words: Tensor, aspect: str, other: str) -> Tensor:
     """The same bag with another concept of an aspect."""
-    changed = told.clone()
+    changed = words.clone()
     first = CONCEPTS.index(ASPECTS[aspect][0])
     changed[first : first + len(ASPECTS[aspect])] = 0
     changed[CONCEPTS.index(other)] = 1

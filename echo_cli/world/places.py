@@ -1,7 +1,7 @@
 """The six places: each a painter that turns random numbers into one landscape of that kind.
 
-The layout (where the hills lie, which houses stand) comes from the numbers alone and is in no prompt: only memory can
-bring a place back. Knows nothing of subjects, cameras or time passing.
+The layout (where the hills lie, which houses stand) comes from the numbers alone and is in no prompt, so only memory
+can bring a place back. Knows nothing of subjects, cameras or time passing.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from echo_cli.world.draw import HEIGHT, Canvas, stairs, tents, waves
 
 LAYOUT = 64  # random numbers that decide one place
 
-# By time of day (day, sunset, night): what light does to a colour, and the air that far things fade into.
+# By time of day (day, sunset, night): what light does to a colour, and the haze that distant things fade into.
 _LIGHT = ((1.0, 1.0, 1.0), (0.92, 0.66, 0.60), (0.26, 0.33, 0.56))
 _AIR = ((0.80, 0.89, 0.97), (0.98, 0.62, 0.45), (0.15, 0.20, 0.40))
 _SKY = (  # top, middle, horizon

@@ -1,7 +1,7 @@
 """Judges of pictures of the little world: which place, hour, subject, colour and motion a film shows.
 
-They look at pictures alone, never at prompts or ground truth, and were made by hand; `probe_accuracy` says how often
-they are right about real clips, which bounds what they may say about generated ones. Knows nothing of the transformer.
+They see only pictures, never prompts or ground truth, and are written by hand; `probe_accuracy` says how often they are
+right about real clips, which limits what they can say about generated ones. Knows nothing of the transformer.
 """
 
 from dataclasses import astuple, dataclass
@@ -19,7 +19,7 @@ from echo_cli.world.places import LAYOUT, paint_places
 from echo_cli.world.stories import BOUNCE, HELD_OUT, LEFT, RIGHT, STILL, Stories, StoryKind, sample_stories
 from echo_cli.world.subjects import COLOUR_VALUES, TINTS, distance
 
-_STRIDE = 2  # every second picture is looked at
+_STRIDE = 2  # every second picture is judged
 _LAG = 2  # views, four pictures: motion is measured across latent frames, however a codec renders it inside one
 _FOUND = 0.6  # overlap from which a subject counts as seen
 _RADII = (19.0, 20.5, 22.0, 23.5)
@@ -30,7 +30,7 @@ _REACH = 3  # of the mask's pixels, how far a template is moved in it
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a film shows, by index into the tables of `tiny_words`; each [film]. `overlap` is how well the shape fits
+    """What a film shows, by index into the tables of `tiny.words`; each [film]. `overlap` is how well the shape fits
     its outline."""
 
     place: Tensor
@@ -48,12 +48,12 @@ def judge(pictures: Tensor) -> Verdict:
     place, time = _where_and_when(looked)
     found = _fit(looked.flatten(0, 1), time.repeat_interleave(views))
     overlap, shape, spot = (part.unflatten(0, (films, views)) for part in found)  # [film, view, colour]
-    # The colour is the one in which something of a subject's outline is seen best, and in most of the film.
+    # The colour is the one in which a subject's outline is clearest, in most of the film.
     colour = overlap.quantile(0.6, dim=1).argmax(1)
     chosen = colour[:, None, None].expand(-1, views, 1)
     overlap, shape = overlap.gather(2, chosen)[..., 0], shape.gather(2, chosen)[..., 0]
     spot = spot.gather(2, chosen[..., None].expand(-1, -1, -1, 2))[:, :, 0]  # [film, view, 2]
-    votes = F.one_hot(shape, 4) * overlap[..., None] ** 4  # views in which it is half out of sight say little
+    votes = F.one_hot(shape, 4) * overlap[..., None] ** 4  # views in which it is half out of sight count little
     best = votes.sum(1).argmax(1)
     fits = torch.where(shape == best[:, None], overlap, 0.0)
     return Verdict(
@@ -62,13 +62,14 @@ def judge(pictures: Tensor) -> Verdict:
 
 
 def _bands(pictures: Tensor) -> Tensor:
-    """What a place and hour look like from afar: the median colour of each band of rows, [n, bands * 3]."""
+    """The overall look of a place and hour: the median colour of each band of rows, [n, bands * 3]."""
     return pictures.unflatten(2, (-1, 8)).mean(3).median(-1).values.flatten(1)
 
 
 @cache
 def _portraits() -> tuple[Tensor, Tensor]:
-    """Mean of each place at each hour [place * time, feature], and the whitening of their spread; painted, not made."""
+    """Mean of each place at each hour [place * time, feature], and the whitening of their spread; from painted
+    places."""
     layouts, kinds = 12, len(PLACES) * len(TIMES)
     kind = torch.arange(kinds).repeat_interleave(layouts)
     chance = uniform(torch.arange(len(kind)) + (1 << 40), 0, LAYOUT)
@@ -113,7 +114,7 @@ def _fit(pictures: Tensor, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     masks = _masks(pictures, time)
     count, colours, _rows, _columns = masks.shape
     device = pictures.device
-    # Where is a patch of the colour, as large as a subject and no larger?
+    # Find a patch of the colour, as large as a subject and no larger.
     coarse = F.avg_pool2d(masks, 4).flatten(0, 1)[:, None]  # a cell is eight pixels
     y, x = torch.meshgrid(torch.arange(-4, 5, device=device), torch.arange(-4, 5, device=device), indexing="ij")
     reach = torch.hypot(x.float(), y.float())
@@ -154,7 +155,7 @@ def _camera(pictures: Tensor) -> Tensor:
 
 
 def _motion(spot: Tensor, found: Tensor, camera: Tensor) -> Tensor:
-    """Left, right, bounce or still, from where the subject was seen in the views in which it was."""
+    """Left, right, bounce or still, from the subject's position in the views that show it."""
     x, y = spot.unbind(-1)
     both = found[:, _LAG:] & found[:, :-_LAG]
     step = (
@@ -183,18 +184,18 @@ class ProbeAccuracy:
 
 @torch.inference_mode()
 def probe_accuracy(codec: TinyCodec | None, stories: int = 64, frames: int = 21) -> ProbeAccuracy:
-    """How often the judges are right about held-out clips, as they come out of the codec, or as they were drawn."""
+    """How often the judges are right about held-out clips, after the codec or as drawn."""
     parts = []
     for seeds in (torch.arange(stories) + HELD_OUT).split(8):
-        told = sample_stories(seeds, frames, StoryKind.HOLD)
-        pictures = told.pictures
-        parts.append(score(judge(pictures if codec is None else codec.decode(codec.encode(pictures))[0]), told))
+        sampled = sample_stories(seeds, frames, StoryKind.HOLD)
+        pictures = sampled.pictures
+        parts.append(score(judge(pictures if codec is None else codec.decode(codec.encode(pictures))[0]), sampled))
     return ProbeAccuracy(*(sum(column) / len(parts) for column in zip(*map(astuple, parts), strict=True)))
 
 
-def score(verdict: Verdict, told: Stories) -> ProbeAccuracy:
-    """The verdicts on a batch of films against what the stories' first prompts ask for."""
-    truth = told.truth
+def score(verdict: Verdict, sampled: Stories) -> ProbeAccuracy:
+    """The verdicts on a batch of films against the stories' first prompts."""
+    truth = sampled.truth
 
     def right(mine: Tensor, theirs: Tensor) -> float:
         return (mine == theirs[:, 0]).float().mean().item()

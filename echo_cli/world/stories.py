@@ -26,17 +26,17 @@ PAN = 40  # pixels that the camera travels away
 MARGIN = 36  # pixels beyond the edge at which a subject that left comes back in on the other side
 SEGMENTS = 3
 HELD_OUT = 1 << 48  # seeds from here on are for judging; training draws below
-LEFT, RIGHT, BOUNCE, STILL = range(4)  # in the order of `tiny_words.MOTIONS`
+LEFT, RIGHT, BOUNCE, STILL = range(4)  # in the order of `tiny.words.MOTIONS`
 
 _HOP, _HOP_HEIGHT = 24, 34.0  # pictures, pixels
-_PAN_REST = 8  # pictures that the camera rests at each end
+_PAN_REST = 8  # pictures for which the camera rests at each end
 # streams of a story's seed
 _PLOT, _PLACE, _ACTOR, _WORDS = 1, 10, 20, 30
 
 
 class StoryKind(IntEnum):
-    """What happens: nothing new; the camera goes and returns; the subject does; a change in one place; a cut; a cut and
-    a return."""
+    """What happens: nothing new; the camera leaves and returns; the subject does; a change in one place; a cut; a cut
+    and a return."""
 
     HOLD = 0
     PAN = 1
@@ -57,10 +57,10 @@ def first_picture(latent_frame: int) -> int:
 
 @dataclass(frozen=True)
 class Truth:
-    """What is on every picture and in every token. Indices follow the tables of `tiny_words`; velocities are pixels a
+    """What is in every picture and in every token. Indices follow the tables of `tiny.words`; velocities are pixels a
     picture."""
 
-    segment: Tensor  # [story, frame] which prompt rules
+    segment: Tensor  # [story, frame] which prompt applies
     slot: Tensor  # [story, frame] which of the story's own places is seen
     place: Tensor  # [story, frame]
     time: Tensor  # [story, frame]
@@ -73,7 +73,7 @@ class Truth:
     ground: Tensor  # [story, picture] row on which the subject stands
     visible: Tensor  # [story, picture] share of the subject's area inside the picture
     token_cover: Tensor  # [story, frame, row, column] share covered by the subject
-    token_velocity: Tensor  # [story, frame, row, column, 2] of the subject on the screen, zero where it is not
+    token_velocity: Tensor  # [story, frame, row, column, 2] of the subject on the screen, zero elsewhere
     token_depths: Tensor  # [story, frame, row, column, DEPTHS] shares of sky, far, middle, near in the place behind it
 
     @property
@@ -138,12 +138,12 @@ class Stories:
 def sample_stories(
     seeds: Tensor | list[int], latent_frames: int, kind: StoryKind | None = None, device: str = "cpu", detail: int = 1
 ) -> Stories:
-    """One story for each seed. Without a kind the seed chooses, among those that the length has room for. `detail` says
+    """One story for each seed. Without a kind, the seed chooses among those that fit the length. `detail` says
     how large it is drawn, and changes nothing else."""
     seeds = torch.as_tensor(seeds, dtype=torch.int64, device=device)
     blocks, plot = -(-latent_frames // BLOCK), uniform(seeds, _PLOT, 16)
     kinds = _kinds(plot, kind, blocks)
-    starts = _starts(kinds, plot, blocks)  # [story, segment] latent frames; beyond the end where there is none
+    starts = _starts(kinds, plot, blocks)  # [story, segment] latent frames; beyond the end if there is none
     slot_of = torch.tensor([[0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 1, 1], [0, 1, 0]], device=device)[kinds]
     place, time, layouts = _homes(seeds)
     cast = _cast(seeds, kinds, plot, slot_of)
@@ -185,7 +185,7 @@ def _painted(place: Tensor, time: Tensor, layouts: Tensor, used: Tensor, detail:
 
 
 def _kinds(plot: Tensor, kind: StoryKind | None, blocks: int) -> Tensor:
-    """The kind of each story: `kind`, or what its plot chooses among those that the length has room for."""
+    """The kind of each story: `kind`, or its plot's choice among those that fit the length."""
     need = {StoryKind.SWITCH: 2, StoryKind.CUT: 2, StoryKind.RETURN: 3}
     possible = [option for option in StoryKind if blocks >= need.get(option, 1)]
     if kind is None:
@@ -236,7 +236,7 @@ def _cast(seeds: Tensor, kinds: Tensor, plot: Tensor, slot_of: Tensor) -> dict[s
     for number, (trait, options) in enumerate(((shape, len(SUBJECTS)), (colour, len(COLOURS)), (motion, 4))):
         other = (trait[:, 0] + 1 + choose(chance[:, 1, 3], options - 1)) % options
         trait[:, 1] = torch.where(switch, torch.where(what == number, other, trait[:, 0]), trait[:, 1])
-    # Whoever lived in a place is there again at the return, doing something of its own.
+    # The subject of a place is there again at the return, doing something else.
     back = (kinds == StoryKind.RETURN)[:, None] & (slot_of == 0)
     shape, colour = torch.where(back, shape[:, :1], shape), torch.where(back, colour[:, :1], colour)
     start = (
@@ -267,7 +267,7 @@ def _path(cast: dict[str, Tensor], kinds: Tensor, starts: Tensor, segment: Tenso
 
     start, velocity, motion = cast["start"].clone(), cast["velocity"].clone(), cast["motion"].clone()
     switch = kinds == StoryKind.SWITCH
-    # In one place the subject goes on from where it is; one that is out of sight may only keep going.
+    # In one place the subject continues from where it is; one that is out of sight keeps going.
     arrives = (start[:, 0] + velocity[:, 0] * (opens[:, 1] - opens[:, 0]) + MARGIN) % period - MARGIN
     start[:, 1] = torch.where(switch, arrives, start[:, 1])
     keeps = switch & (motion[:, 0] != motion[:, 1]) & ((arrives < 16) | (arrives > WIDTH - 16))
@@ -281,7 +281,7 @@ def _path(cast: dict[str, Tensor], kinds: Tensor, starts: Tensor, segment: Tenso
     pan = away * (kinds == StoryKind.PAN)[:, None]
     x = (start.gather(1, rules) + velocity.gather(1, rules) * since - pan + MARGIN) % period - MARGIN
 
-    # A hop ends on the ground: a switch goes on with the one that it finds, at least until it lands.
+    # A hop ends on the ground: a switch continues a hop in progress until it lands.
     hops = (switch & (motion[:, 0] == BOUNCE))[:, None] & (rules == 1)
     opened = (opens[:, 1] - opens[:, 0])[:, None]
     landing = hops & (since < (-opened) % _HOP)
@@ -304,7 +304,7 @@ def _tokens(shape: Tensor, path: dict[str, Tensor], depths: Tensor, slot: Tensor
     centre = path["centre"][:, middle]
     share = cover(shape.flatten(), path["radius"][:, middle].flatten(), centre.flatten(0, 1), TOKEN)
     share = share.view(stories, frames, HEIGHT // TOKEN, WIDTH // TOKEN)
-    # Over one picture; at the far edge, where a subject is put back to the other side, it keeps its step before.
+    # Over one picture; at the far edge, where a subject wraps to the other side, it keeps its previous step.
     last = pictures_of(frames) - 1
     step = (
         path["centre"][:, (middle + 1).clamp_max(last)]
@@ -322,16 +322,16 @@ def _tokens(shape: Tensor, path: dict[str, Tensor], depths: Tensor, slot: Tensor
 
 
 def _prompts(seeds: Tensor, kinds: list[StoryKind], starts: Tensor, truth: Truth) -> list[list[tuple[int, str]]]:
-    """What is said of each story, and from which latent frame on."""
+    """The prompts of each story, and the latent frame at which each begins."""
     chance = [uniform(seeds, _WORDS + segment, 8).tolist() for segment in range(SEGMENTS)]
     traits = torch.stack((truth.place, truth.time, truth.shape, truth.colour, truth.motion), -1).tolist()
-    told: list[list[tuple[int, str]]] = []
+    sayings: list[list[tuple[int, str]]] = []
     for story, kind in enumerate(kinds):
-        told.append([])
+        sayings.append([])
         for segment, first in enumerate(starts[story].tolist()):
             if first < len(traits[story]):
                 returns = kind is StoryKind.RETURN and segment == 2
                 place, time, shape, colour, motion = traits[story][first]
                 saying = Saying(place, time, shape, colour, motion, kind is StoryKind.PAN, returns)
-                told[-1].append((first, say(saying, chance[segment][story])))
-    return told
+                sayings[-1].append((first, say(saying, chance[segment][story])))
+    return sayings

@@ -1,6 +1,6 @@
-"""The four subjects and the six colours: large unmistakable shapes, shaded from the upper left, with a shadow below.
+"""The four subjects and the six colours: large, unmistakable shapes, shaded from the upper left, with a shadow below.
 
-Knows how a subject looks at a point of the picture; where it goes is decided in `world`.
+Knows how a subject looks at a point of the picture; where it goes is decided in `stories`.
 """
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from echo_cli.world.draw import HEIGHT, WIDTH, coverage, stamp
 
-COLOUR_VALUES = (  # in the order of `tiny_words.COLOURS`
+COLOUR_VALUES = (  # in the order of `tiny.words.COLOURS`
     (0.90, 0.13, 0.12),
     (1.00, 0.84, 0.08),
     (0.08, 0.72, 0.22),
@@ -16,7 +16,7 @@ COLOUR_VALUES = (  # in the order of `tiny_words.COLOURS`
     (0.50, 0.16, 0.80),
     (1.00, 0.48, 0.74),
 )
-# From a subject's centre to its foot, in radii, in the order of `tiny_words.SUBJECTS`.
+# From a subject's centre to its foot, in radii, in the order of `tiny.words.SUBJECTS`.
 _FOOT = (1.0, 0.86, 0.58, 0.86)
 TINTS = ((1.0, 1.0, 1.0), (1.0, 0.92, 0.84), (0.80, 0.82, 0.92))  # day, sunset, night
 _PATCH = 60  # pixels; room for the largest subject

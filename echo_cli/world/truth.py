@@ -1,7 +1,8 @@
-"""Telling the transformer what it sees: a small head on a middle layer that names the world's truth, at training only.
+"""Supervises what the transformer sees: a small head on a middle layer that predicts the world's truth, only in
+training.
 
 The truth of our own world is known for every token, so the middle features learn subject, shape, colour, motion and the
-layers of the place long before the pictures alone would teach them. The head is not part of the model that is shipped.
+layers of the place long before they would from pictures alone. The head is not part of the model that is shipped.
 """
 
 import torch
@@ -20,12 +21,12 @@ _PARTS = {
     "velocity": 2,
     "depths": DEPTHS,
 }
-_FAST = 3.0  # pixels a picture: velocities are learned in these units
-_TOUCHED = 0.1  # a token covered less than this says nothing of the subject
+_FAST = 3.0  # pixels a picture: the unit in which velocities are learned
+_TOUCHED = 0.1  # a token covered less than this does not count as subject
 
 
 class TruthHead(nn.Module):
-    """Reads the features that the middle layer left in the latest pass."""
+    """Reads the features of the middle layer in the latest pass."""
 
     def __init__(self, transformer: Transformer) -> None:
         super().__init__()
@@ -45,7 +46,7 @@ class TruthHead(nn.Module):
         said = dict(
             zip(_PARTS, self.read(self._features[:, -frames:].float()).split(list(_PARTS.values()), -1), strict=True)
         )
-        self._features = None  # they hold the whole pass
+        self._features = None  # they keep the whole pass in memory
         cover = truth["cover"].float()
         touched = (cover > _TOUCHED).float()
         share = touched / touched.sum().clamp(min=1)

@@ -23,9 +23,9 @@ def typed(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
     (("--minutes", "teacher=soon"), "not a stage and its minutes"),
     (("--minutes", "nap=5"), "not a stage and its minutes"),
     (("--minutes", "teacher=-1"), "not a stage and its minutes"),
-    (("--stage", "teacher"), "no codec here yet"),
-    (("--stage", "distill"), "polish.pt: nobody was taught here yet"),
-    (("--stage", "polish"), "teacher.pt: nobody was taught here yet"),
+    (("--stage", "teacher"), "there is no codec yet"),
+    (("--stage", "distill"), "polish.pt: there is no trained transformer yet"),
+    (("--stage", "polish"), "teacher.pt: there is no trained transformer yet"),
     (("--device", "abacus"), "no device is called 'abacus'"),
     (("--memory", "window"), "'window' has nothing to learn"),
 ])

@@ -10,7 +10,7 @@ import torch
 
 from echo_cli.layout import Layout, Role
 from echo_cli.memory.policies import make_policy
-from echo_cli.memory.settings import settings_type
+from echo_cli.memory.table import settings_type
 from echo_cli.models.files.loading import random_transformer
 from echo_cli.rollout.rollout import rollout
 from echo_cli.runtime import KeyedNoise

@@ -77,7 +77,7 @@ def test_a_missing_or_changed_eye_is_refused(folder):
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(MissingError, match="damaged or was exchanged"):
+    with pytest.raises(MissingError, match="damaged or was replaced"):
         eye.load_eye(folder=folder)
     (folder / "index.json").write_text("{}")
     with pytest.raises(MissingError, match="index of the eye"):

@@ -112,7 +112,7 @@ def test_what_a_prompt_does_not_say_is_not_judged(meaning, trial):
 
 def test_a_change_of_scene_shows_clip_by_clip(meaning, trial):
     one, two = trial.pictures[0], elsewhere(trial)[0]
-    place = trial.told.truth.place[0, 0].item()
+    place = trial.batch.truth.place[0, 0].item()
     names = list(ASPECTS["place"])
     old, new = (f"a ball in the {names[at % len(names)]}" for at in (place, place + 1))
     fits = meaning.alignments(torch.cat((one[:24], two[:24])), [old, new])
