@@ -159,7 +159,7 @@ def check_free(path: Path, film: Path) -> None:
     if lives:
         who = f"process {holder.pid} on {holder.host}, since {holder.since}" if holder else "another process"
         raise Held(
-            f"{film} is being made by {who}",
+            f"{film} is being rendered by {who}",
             "Run this again later, wait for it with --wait SECONDS, or write elsewhere with -o. If that process died "
             f"on another machine, {path.name} counts as left behind after {STALE:.0f} seconds.",
         )

@@ -58,7 +58,7 @@ def test_a_place_that_returns_has_left_every_window(scenario):
 def test_a_place_that_returns_is_neither_in_anchors_nor_what_left_first(name):
     """Either would bring it back with no memory of what came later."""
     scenario = SCENARIOS[name]
-    opening = max(POLICIES[policy]().anchor_frames for policy in ("sink", "recache", "echo-infinity"))
+    opening = max(POLICIES[policy].settings().anchor_frames for policy in ("sink", "recache", "echo-infinity"))
     back = next(act for act in scenario.acts if act.begins is RECALL)
     assert scenario.opens(scenario.first_in(back.place)) * TINY.block_frames >= opening + TINY.block_frames
 

@@ -135,7 +135,8 @@ def test_names_say_what_they_are_made_of_and_may_not_meet(capsys: pytest.Capture
     Path("day").mkdir()
     Path("day/a.yaml").write_text(BRIEF.format(seed=9))
     code, lines, err = batch("day", "night", capsys=capsys)
-    assert (code, lines) == (2, []) and "day/a.yaml and night/a.yaml would both become a.mp4" in err
+    assert code == 2 and "day/a.yaml and night/a.yaml would both become a.mp4" in err
+    assert [(line["status"], line["exit_code"]) for line in lines] == [("failed", 2)]
     assert not list(Path().glob("*.mp4"))
     code, lines, _ = batch("day", "night", "--name", "{folder}/{stem}-{seed:03}", "--out-dir", "o", capsys=capsys)
     assert code == 0 and [line["film"] for line in lines] == [
@@ -175,7 +176,8 @@ def test_what_the_whole_batch_has_wrong_is_told_before_anything(arguments: list[
                                                                 capsys: pytest.CaptureFixture[str]) -> None:
     write("a.yaml")
     found, lines, err = batch(*arguments, capsys=capsys)
-    assert (found, lines) == (code, []) and told in err and "hint:" in err and set(os.listdir()) == {"night"}
+    assert found == code and told in err and "hint:" in err and set(os.listdir()) == {"night"}
+    assert [(line["status"], line["exit_code"]) for line in lines] == [("failed", code)]
 
 
 def test_each_failure_has_its_code_and_one_speaks_for_all(capsys: pytest.CaptureFixture[str]) -> None:

@@ -329,7 +329,7 @@ def test_half_a_download_is_no_model_and_is_gone_on_with(models: Path, publisher
     half, = models.rglob("*.partial")
     half.write_bytes(published[:700_001])
     assert "half a file: Wan2.1_VAE.pth." in told(capfd, "list")[1]
-    assert "half a file, from a fetch" in told(capfd, "check", WAN, code=3)[1]
+    assert "half a file, left by an interrupted download" in told(capfd, "check", WAN, code=3)[1]
     assert "half a file" in told(capfd, "info", WAN)[0]
 
     publisher.breaks.clear()

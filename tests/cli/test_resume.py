@@ -142,11 +142,13 @@ def test_a_second_process_is_refused_at_once(
     first = start("story.yaml", "-o", "film.mp4", "--quiet", "--checkpoint-every", "0")
     while not Path("film.lock").exists() or not Path("film.lock").read_bytes():
         assert first.poll() is None
-    monkeypatch.setattr(loaders.FAMILIES["random"], "load", None)  # at once: before a model is loaded
-    assert generate("-o", "film.mp4") == 5
-    assert f"film.mp4 is being made by process {first.pid} on " in capsys.readouterr().err
-    first.kill()
-    first.communicate()
+    try:
+        monkeypatch.setattr(loaders.FAMILIES["random"], "load", None)  # at once: before a model is loaded
+        assert generate("-o", "film.mp4") == 75
+        assert f"film.mp4 is being rendered by process {first.pid} on " in capsys.readouterr().err
+    finally:
+        first.kill()
+        first.communicate()
 
 
 @pytest.mark.slow

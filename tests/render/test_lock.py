@@ -41,9 +41,9 @@ def elsewhere(path: Path, age: float) -> None:
 
 def test_it_is_held_and_leaves_nothing(path: Path) -> None:
     with writer(path) as first:
-        with pytest.raises(OutputError, match=f"film.mp4 is being made by process {os.getpid()} on "), writer(path):
+        with pytest.raises(OutputError, match=f"film.mp4 is being rendered by process {os.getpid()} on "), writer(path):
             pytest.fail("two writers")
-        with pytest.raises(OutputError, match="is being made by"):
+        with pytest.raises(OutputError, match="is being rendered by"):
             check_free(path, Path("film.mp4"))
         first.check()
     assert list(path.parent.iterdir()) == []

@@ -61,7 +61,7 @@ def test_an_index_is_damaged(put: Callable[[Path], None], tmp_path: Path) -> Non
 
 def test_another_process_holds_a_film(tmp_path: Path) -> None:
     lock, film = tmp_path / "film.lock", tmp_path / "film.mp4"
-    with OneWriter(lock, film), pytest.raises(Held, match="is being made by") as caught:
+    with OneWriter(lock, film), pytest.raises(Held, match="is being rendered by") as caught:
         check_free(lock, film)
     assert caught.value.exit_code == 75 and "Run this again later" in caught.value.hint
 

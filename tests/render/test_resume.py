@@ -511,7 +511,7 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     work = Work(task.outputs)
     with OneWriter(work.lock, work.film):
         for attempt in (lambda: needed(task, KnownWeights(WEIGHTS)), lambda: made(task)):
-            with pytest.raises(OutputError, match="is being made by process"):
+            with pytest.raises(OutputError, match="is being rendered by process"):
                 attempt()
     assert made(task).sittings == 1
 
