@@ -81,6 +81,19 @@ def test_the_lower_floors_need_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+def test_a_function_fits_a_screen() -> None:
+    """Forty lines; the block loop and two kernels are longer, and read from top to bottom."""
+    long = {f"{name}.{node.name}" for name, path in MODULES.items()
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= 40}
+    assert long == {"rollout.rollout.rollout", "kernels.near._near", "kernels.choosing._choose"}
+
+
+def test_tests_mirror_the_tree() -> None:
+    folders = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
+    assert [str(folder) for folder in sorted(folders) if not (ROOT / "echo_cli" / folder).is_dir()] == []
+
+
 @pytest.mark.skipif(not shutil.which("ruff"), reason="needs ruff, of the dev extra")
 def test_ruff_finds_nothing() -> None:
     done = subprocess.run(["ruff", "check", "--no-cache", "--quiet", "--output-format=concise", "."], cwd=ROOT,
