@@ -7,7 +7,8 @@ from echo_cli.render.batch.outcome import Status, exit_code, failed
 
 
 @pytest.mark.parametrize(("error", "status", "code"), [
-    (Held("film.mp4 is being rendered by process 7"), Status.HELD, 75), (Interrupted("stopped"), Status.INTERRUPTED, 75),
+    (Held("film.mp4 is being rendered by process 7"), Status.HELD, 75),
+    (Interrupted("stopped"), Status.INTERRUPTED, 75),
     (OutputError("full"), Status.FAILED, 5), (EchoError("ours"), Status.FAILED, 1),
 ])
 def test_an_error_has_its_own_status(error: EchoError, status: Status, code: int) -> None:
