@@ -11,6 +11,12 @@ import pytest
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 
 
+@pytest.fixture(autouse=True)
+def _no_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are as wide as they like unless a test says how wide its terminal is."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 def _mounted(folder: Path, options: str) -> Iterator[Path]:
     folder.mkdir()
     if (

@@ -15,7 +15,7 @@ from echo_cli.models.queries.model import MemoryQueries
 from echo_cli.models.queries.weights import save_queries
 from echo_cli.models.wan import model as wan
 from echo_cli.models.wan import rehearsal
-from echo_cli.models.wan.hashes import known_digest
+from echo_cli.models.wan.hashes import folder_digest
 from echo_cli.models.wan.weights import open_weights
 from echo_cli.rollout.plan import film, plan_policy
 from echo_cli.runtime import Runtime
@@ -40,7 +40,7 @@ def test_queries_are_loaded_beside_their_own_transformer_and_make_films(
     save_queries(folder, MemoryQueries(SPEC, 3), open_weights(folder).hashes["transformer"], {})
     backend = wan.load(CPU, folder)
     assert backend.queries.frames == 3 and backend.weights_hash != plain.weights_hash
-    assert backend.weights_hash == known_digest(folder)  # a finished film is known without loading them
+    assert backend.weights_hash == folder_digest(folder)  # a finished film is known without loading them
     scenes = [Scene("roof", "a roof", 1.0), Scene("again", "the roof again", 1.0, Kind.RECALL, "roof")]
     timeline = timeline_of(scenes, [7, 2], backend.spec.geometry)
     policy = plan_policy("scene-queries", read_settings("scene-queries"), backend, timeline)
