@@ -7,11 +7,13 @@ in as many processes as there are cores; their number changes nothing but roundi
 
 import multiprocessing
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -83,10 +85,11 @@ class Results:
 
 @dataclass(frozen=True)
 class Bench:
-    """The report, and the pictures that a page may show."""
+    """The report, and the pictures that a page may show. A bench that was stopped has what was finished by then."""
 
     report: Report
     shown: Mapping[tuple[str, str, int], Shown]
+    stopped: bool = False
 
 
 def takes_part(contestant: Contestant, order: Order, scenario: Scenario, spec: ModelSpec) -> bool:
@@ -101,18 +104,13 @@ def source_of(contestant: Contestant) -> str:
 
 
 def measure(order: Order, spec: ModelSpec, say: Callable[[str], None]) -> Bench:
-    """The whole bench; `say` is called with a line for each finished piece."""
-    began, pieces, results, done = time.monotonic(), order.pieces(spec), [], 0
-    share = sum(piece.blocks for piece in pieces)
-    for each in _run(order, pieces):
-        results.append(each)
-        done += each.piece.blocks
-        spent = time.monotonic() - began
-        say(
-            f"{each.piece.scenario.name}, seeds {each.piece.seeds[0]} to {each.piece.seeds[-1]}: "
-            f"{plural(len(each.rows), 'film')}; {done / share:.0%}, {spent:.0f} s gone, "
-            f"about {spent / done * (share - done):.0f} s left"
-        )
+    """The whole bench; `say` is called with a line for each finished piece. Ctrl-C or SIGTERM ends it after those that
+    are finished; with none, it is a KeyboardInterrupt."""
+    began = time.monotonic()
+    results, stopped = _collect(order, spec, say)
+    if stopped:
+        measured = {each.piece.scenario.name for each in results}
+        order = replace(order, scenarios=tuple(each for each in order.scenarios if each.name in measured))
     lacking = {name: why for each in results for name, why in each.lacking.items()}
     same = {(scenario.name, each.name): source_of(each) for scenario in order.scenarios for each in order.contestants
             if each.name not in lacking and not takes_part(each, order, scenario, spec)}
@@ -123,7 +121,28 @@ def measure(order: Order, spec: ModelSpec, say: Callable[[str], None]) -> Bench:
             for seed in order.seeds
             if (scenario, source, seed) in shown
         }
-    about = {
+    about = _about(order, results, lacking, time.monotonic() - began)
+    return Bench(_report(order, about, results, same), shown, stopped)
+
+
+def _collect(order: Order, spec: ModelSpec, say: Callable[[str], None]) -> tuple[list[Results], bool]:
+    """The results of all pieces, or of those that were finished when the bench was stopped; and whether it was."""
+    began, pieces, results = time.monotonic(), order.pieces(spec), []
+    try:
+        with _terminated_as_interrupted():
+            for each in _run(order, pieces):
+                results.append(each)
+                say(_progress(results, pieces, time.monotonic() - began))
+    except KeyboardInterrupt:
+        if not results:
+            raise
+        return results, True
+    return results, False
+
+
+def _about(order: Order, results: Sequence[Results], lacking: Mapping[str, str], seconds: float) -> dict[str, Any]:
+    """What was measured, with what, and where."""
+    return {
         "version": __version__,
         "model": order.model,
         **results[0].facts,
@@ -133,10 +152,30 @@ def measure(order: Order, spec: ModelSpec, say: Callable[[str], None]) -> Bench:
         "machine": machine.name(),
         "torch": torch.__version__,
         "jobs": order.jobs,
-        "seconds": round(time.monotonic() - began, 1),
+        "seconds": round(seconds, 1),
         "films": sum(len(each.rows) for each in results),
     }
-    return Bench(_report(order, about, results, same), shown)
+
+
+def _progress(results: Sequence[Results], pieces: Sequence[Piece], spent: float) -> str:
+    """The last piece, and how long the rest will take."""
+    piece, films = results[-1].piece, plural(len(results[-1].rows), "film")
+    done, share = (sum(each.blocks for each in group) for group in ([each.piece for each in results], pieces))
+    return (f"{piece.scenario.name}, seeds {piece.seeds[0]} to {piece.seeds[-1]}: {films}; {done / share:.0%}, "
+            f"{spent:.0f} s gone, about {spent / done * (share - done):.0f} s left")
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """A scheduler's SIGTERM ends a bench as Ctrl-C does: processes are stopped, results are kept."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _report(
@@ -192,6 +231,7 @@ _studio: list["Studio"] = []  # of a worker process
 
 def _open_studio(order: Order) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process decides for all
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
     _studio.append(Studio(order))
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import pickle
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -196,6 +197,24 @@ def test_as_many_processes_as_one_likes_find_the_same():
             {(row["policy"], row["seed"]): row["figures"]["left over"] for row in json.loads(done.stdout)["rows"]}
         )
     assert found[0] == pytest.approx(found[1], abs=0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_bench_that_is_stopped_shows_the_films_that_were_rendered(number: signal.Signals) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.render.stage", "bench", "memory", "--scenario", "cuts", "--scenario", "chain",
+         "--scenario", "recall-1", "--policy", "window", "--policy", "sink", "--against", "sink", "--seeds", "2",
+         "--jobs", "1", "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
+    )
+    assert process.stderr and process.stdout
+    while "%" not in (line := process.stderr.readline()):
+        assert line, process.wait()
+    process.send_signal(number)
+    out, err = process.communicate()
+    report = json.loads(out)
+    assert process.returncode == 75 and "stopped before all films" in err and "Traceback" not in err
+    assert 0 < len(report["rows"]) < 12 and len(report["scenarios"]) < 3
 
 
 def test_the_default_has_seeds_enough_to_call_a_difference():

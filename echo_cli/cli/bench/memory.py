@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from echo_cli.cli import complete
+from echo_cli.cli.messages import tell
 from echo_cli.cli.options import Debug, Device, Dtype
-from echo_cli.errors import UsageError
+from echo_cli.errors import Exit, Interrupted, UsageError
 from echo_cli.machine import cores
 from echo_cli.text import plural
 
@@ -71,7 +72,7 @@ def memory(
     jobs: Jobs = None,
     together: Together = 10,
     debug: Debug = False,
-) -> None:
+) -> int:
     """Measure memories side by side: scenarios x memories x seeds.
 
     Each scenario is rendered under each memory with the same stories and the same noise. Intervals are of 95 %, by
@@ -91,7 +92,7 @@ def memory(
                   jobs or _processes(device, dtype), together, sheets)
     bench = measure(order, spec, lambda line: print(line, file=sys.stderr, flush=True))
     _write(bench, out, html, spec)
-    _answer(bench.report, as_json, as_csv, detail)
+    return _answer(bench, as_json, as_csv, detail)
 
 
 def _check_outputs(as_json: bool, as_csv: bool, html: Path | None) -> None:
@@ -166,13 +167,20 @@ def _csv(report: "Report") -> str:
     return held.getvalue()
 
 
-def _answer(report: "Report", as_json: bool, as_csv: bool, detail: bool) -> None:
+def _answer(bench: "Bench", as_json: bool, as_csv: bool, detail: bool) -> Exit:
+    """Print the results; the exit code says whether they are all."""
+    report = bench.report
     if as_json:
         print(json_text.dumps(report.as_dict(), ensure_ascii=False))
     elif as_csv:
         print(_csv(report), end="")
     else:
         _print(report, detail)
+    if not bench.stopped:
+        return Exit.DONE
+    tell(Interrupted("stopped before all films were rendered; the results are of the films that were",
+                     "Run it again for all of them, or choose fewer scenarios, memories or seeds."))
+    return Exit.INTERRUPTED
 
 
 def _print(report: "Report", detail: bool) -> None:
