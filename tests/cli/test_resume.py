@@ -118,7 +118,7 @@ def test_a_stream_says_that_it_cannot_go_on() -> None:
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate()
     assert (
-        process.returncode == 75 and b"a film on standard output cannot go on: run it again" in err and names() == set()
+        process.returncode == 75 and b"A film on standard output cannot be resumed. Run it again" in err and names() == set()
     )
 
 
