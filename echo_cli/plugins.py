@@ -1,9 +1,9 @@
 """What other packages add to the program, found by their entry points.
 
-A package takes part by declaring an entry point in one of our groups (`echo_cli.policies`, `echo_cli.models`), under
-the name that people will type. Names are read from the metadata of what is installed; nothing of a package is imported
-until its entry is used, so that a broken package does not disturb commands that do without it. Knows neither policies
-nor models.
+A package takes part by declaring an entry point in one of our groups (`echo_cli.policies`, `echo_cli.models`,
+`echo_cli.formats`), under the name that people will type. Names are read from the metadata of what is installed;
+nothing of a package is imported until its entry is used, so that a broken package does not disturb commands that do
+without it. Knows neither policies nor models nor formats.
 """
 
 import os

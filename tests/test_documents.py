@@ -22,7 +22,7 @@ LONGEST = 250  # lines of the README
 # Options of other programs: pip, ray, sbatch, fish, Deforum's prompts, and the contact sheets' own little program.
 OTHERS = frozenset((
     "--upgrade", "--force-reinstall", "--head", "--array", "--command", "--no-files", "--condition", "--arguments",
-    "--count", "--columns", "--width", "--neg", "--font",
+    "--count", "--columns", "--width", "--neg",
 ))
 GROUPS = ("models", "bench")  # commands that have commands
 

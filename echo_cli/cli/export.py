@@ -56,12 +56,12 @@ def export(source: Source, to: To = None, output: Output = None, force: Force = 
 
 
 def _by_suffix(output: str | None) -> str:
-    from echo_cli.formats.table import formats
+    from echo_cli.formats.table import FORMATS, names
 
     suffix = Path(output or "").suffix.lower()
-    found = [row.name for row in formats().values() if row.write and row.suffix == suffix]
+    found = [row.name for row in FORMATS.own.values() if row.write and row.suffix == suffix]
     if len(found) != 1:
-        known = ", ".join(row.name for row in formats().values() if row.write)
+        known = ", ".join(names(reads=False))
         raise UsageError(
             "no format was named" if not output else f"{output}: no single format ends in '{suffix}'",
             f"Name one with --to: {known}.",

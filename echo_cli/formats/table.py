@@ -6,17 +6,15 @@ Packages of others add rows through the entry points `echo_cli.formats`: each na
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from echo_cli.errors import UsageError, did_you_mean
 from echo_cli.formats import cues, echo_forcing, edl, fcpxml, longlive, otio, schedules, scope
 from echo_cli.formats.cut import Cut, Note, refuse
 from echo_cli.formats.jsons import Value, read_json
+from echo_cli.plugins import Table
 from echo_cli.storyboard.document import STDIN, read_source
 from echo_cli.storyboard.mistakes import StoryboardError
-
-GROUP = "echo_cli.formats"
 
 
 @dataclass(frozen=True)
@@ -132,30 +130,27 @@ _ROWS = (
 )
 
 
-def formats() -> dict[str, Format]:
-    """Every format, ours and those of other packages."""
-    rows = {row.name: row for row in _ROWS}
-    for point in entry_points(group=GROUP):
-        try:
-            row = point.load()
-        except Exception as error:  # another package's fault must not stop ours
-            raise UsageError(
-                f"the format '{point.name}' of another package cannot be loaded: {error}",
-                f"Update or remove the package that provides it ({point.value}).",
-            ) from error
-        rows.setdefault(row.name, row)
-    return rows
+FORMATS: Table[Format] = Table("echo_cli.formats", Format, {row.name: row for row in _ROWS})
+
+
+def names(*, reads: bool) -> list[str]:
+    """What can be imported (or exported); formats of other packages are listed unseen, so that none is loaded."""
+    return [name for name in FORMATS if name not in FORMATS.own or _can(FORMATS.own[name], reads)]
+
+
+def _can(row: Format, reads: bool) -> bool:
+    return (row.read if reads else row.write) is not None
 
 
 def named(name: str, *, reads: bool) -> Format:
     """The format of that name, among those that can be read (or written)."""
-    known = {row.name: row for row in formats().values() if (row.read if reads else row.write)}
-    if name not in known:
+    if name not in FORMATS or not _can(FORMATS[name], reads):
+        known = names(reads=reads)
         raise UsageError(
             f"no format to {'import' if reads else 'export'} is called '{name}'{did_you_mean(name, tuple(known))}",
             f"The formats are: {', '.join(known)}.",
         )
-    return known[name]
+    return FORMATS[name]
 
 
 def read_path(path: str, options: Options = Options(), name: str | None = None) -> tuple[str, list[Cut]]:
@@ -175,10 +170,9 @@ def recognised(source: Source) -> Format:
         return row
     if source.text.lstrip().startswith(("{", "[")):
         read_json(source.text, source.name)  # where the JSON is broken is the better answer
-    known = ", ".join(row.name for row in formats().values() if row.read)
-    raise refuse(source.name, "no known format", hint=f"Name it with --from: {known}.")
+    raise refuse(source.name, "no known format", hint=f"Name it with --from: {', '.join(names(reads=True))}.")
 
 
 def matching(source: Source) -> Format | None:
-    """The first format that recognises a text."""
-    return next((row for row in formats().values() if row.recognise and row.recognise(source)), None)
+    """The first format that recognises a text; ours are asked before any other package is loaded."""
+    return next((row for row in map(FORMATS.__getitem__, FORMATS) if row.recognise and row.recognise(source)), None)

@@ -53,8 +53,8 @@ def needed(job: Job, weights: Weights, tell: Callable[[str], None] = lambda text
 
 
 def begun(work: Work, job: Job, identity: Identity) -> Checkpoint | None:
-    """What an interrupted run of the same film left, if it may be resumed; a UsageError if what is there is of another
-    film, or not whole."""
+    """What an interrupted run of the same film left, if it may be resumed; a UsageError if the checkpoint
+    belongs to another film or is damaged."""
     left = work.read() if job.request.resume else None
     if left:
         work.check(left, identity)

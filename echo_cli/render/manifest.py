@@ -129,7 +129,7 @@ def _bytes(paths: Iterable[Path]) -> int | None:
 
 
 def refuse(outputs: Outputs, identity: Identity) -> OutputError:
-    """Why a film does not overwrite what is there; call it for outputs that are TAKEN."""
+    """The error that protects an existing film; only for outputs that are TAKEN."""
     there = next(outputs.precious())
     found = read(outputs.manifest) if outputs.manifest else None
     why = "was made from something else: " + ", ".join(differences(found["identity"], identity.plain())) \

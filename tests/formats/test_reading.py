@@ -1,6 +1,7 @@
 """Other tools' files become the storyboards that a person would expect, and damaged ones become clear errors."""
 
 import random
+from importlib.metadata import EntryPoint
 
 import pytest
 
@@ -8,7 +9,7 @@ from echo_cli.errors import EchoError, Exit
 from echo_cli.formats.cut import Cut
 from echo_cli.formats.schedules import frame_of
 from echo_cli.formats.storyboard import written
-from echo_cli.formats.table import Options, Source, recognised
+from echo_cli.formats.table import Options, Source, named, names, recognised
 from echo_cli.storyboard.canonical import transition_name
 from echo_cli.storyboard.nouns import Storyboard
 from echo_cli.storyboard.parse import parse
@@ -27,6 +28,14 @@ def films(text: str, options: Options = PLAIN) -> tuple[str, list[Cut]]:
 def board(cut: Cut) -> Storyboard:
     """What our own parser makes of the YAML."""
     return parse(written(cut))
+
+
+def test_a_broken_format_of_another_package_disturbs_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = EntryPoint("odd", "no_such_package:ROW", "echo_cli.formats")
+    monkeypatch.setattr("echo_cli.plugins._offered", lambda group: {"odd": (broken,)})
+    assert films(files.SRT)[0] == "srt" and "odd" in names(reads=True)
+    with pytest.raises(EchoError, match="odd"):
+        named("odd", reads=True)
 
 
 def told(cut: Cut) -> list[tuple[str, float, str | None, str | None]]:

@@ -8,7 +8,7 @@ import pytest
 from echo_cli.formats.cut import Cut
 from echo_cli.formats.longlive import switch_frames
 from echo_cli.formats.storyboard import cut_of, written
-from echo_cli.formats.table import Options, Source, formats
+from echo_cli.formats.table import FORMATS, Options, Source
 from echo_cli.storyboard.canonical import canonical
 from echo_cli.storyboard.parse import parse
 
@@ -31,13 +31,13 @@ CUT = cut_of(FILM)
 
 
 def written_as(name: str, cut: Cut = CUT) -> str:
-    row = formats()[name]
+    row = FORMATS[name]
     assert row.write
     return row.write(cut)[0]
 
 
 def read_back(name: str, text: str) -> Cut:
-    row = formats()[name]
+    row = FORMATS[name]
     assert row.read
     (cut,) = row.read(Source(text, "file"), Options())
     return cut
@@ -69,7 +69,7 @@ def test_prompts_or_subtitles_and_times_come_back(name: str) -> None:
 
 def test_longlive_has_its_times_in_a_file_beside_it() -> None:
     cut = cut_of(FILM)
-    row = formats()["longlive"]
+    row = FORMATS["longlive"]
     assert row.read
     (back,) = row.read(Source(written_as("longlive"), "file"), Options(times=switch_frames(cut)))
     assert [shot.seconds for shot in back.shots] == [shot.seconds for shot in cut.shots]
@@ -86,7 +86,7 @@ def test_chapters_begin_at_zero() -> None:
 
 
 def test_what_a_format_cannot_say_is_noted() -> None:
-    row = formats()["scope"]
+    row = FORMATS["scope"]
     assert row.write
     left = [f"{note.place} {note.what}" for note in row.write(cut_of(FILM))[1]]
     assert "scene 'subway_2' its hard cut" in left and "scene 'back' its subtitle" in left
