@@ -62,8 +62,8 @@ def output_error(error: OSError, path: Path) -> OutputError:
 
 
 @contextmanager
-def told_as_output(path: Path) -> Iterator[None]:
-    """Any failure of the file system inside is about writing `path`."""
+def output_errors(path: Path) -> Iterator[None]:
+    """Every OSError inside becomes an OutputError about `path`."""
     try:
         yield
     except OSError as error:
@@ -73,7 +73,7 @@ def told_as_output(path: Path) -> Iterator[None]:
 def make_folder(path: Path, ours: Callable[[str], bool], what: str) -> None:
     """A folder to write `what` into; an OutputError if it holds anything whose name is not `ours`, so that nothing is
     overwritten that something else made."""
-    with told_as_output(path):
+    with output_errors(path):
         path.mkdir(parents=True, exist_ok=True)
         strange = sorted(name for name in os.listdir(path) if not ours(name.removesuffix(PARTIAL)))
     if strange:
@@ -84,7 +84,7 @@ def make_folder(path: Path, ours: Callable[[str], bool], what: str) -> None:
 def publish(path: Path, growing: Path | None = None) -> None:
     """Give the finished file its name, its `.partial` unless it grew elsewhere; after this it survives a power cut."""
     growing = growing or partial(path)
-    with told_as_output(path):
+    with output_errors(path):
         flush(growing)
         growing.replace(path)
         flush(path.parent)
@@ -107,7 +107,7 @@ def write_whole(path: Path, text: str) -> None:
 
 def write_page(path: Path, text: str) -> None:
     """Write a page of a report over nothing but another one: every page of ours carries PAGE near its beginning."""
-    with told_as_output(path):
+    with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         start = b""
         if os.path.lexists(path):
@@ -120,7 +120,7 @@ def write_page(path: Path, text: str) -> None:
 
 def write_partial(path: Path, text: str) -> None:
     """A small file, whole but without its name; `publish` gives it that, and needs no room on the disk."""
-    with told_as_output(path):
+    with output_errors(path):
         try:
             partial(path).write_text(text, encoding="utf-8")
         except OSError:
@@ -130,7 +130,7 @@ def write_partial(path: Path, text: str) -> None:
 
 def own(path: Path) -> None:
     """Copy the file onto itself, so that a process that still has the old one open no longer writes here."""
-    with told_as_output(path):
+    with output_errors(path):
         try:
             shutil.copyfile(path, partial(path))
         except FileNotFoundError:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from echo_cli.errors import Damaged
-from echo_cli.files import flush, told_as_output
+from echo_cli.files import flush, output_errors
 from echo_cli.state import Nest, pack, unpack
 
 DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
@@ -51,7 +51,7 @@ def write_state(path: Path, nest: Nest) -> Stored:
     parts: Iterator[bytes | memoryview] = chain((struct.pack("<Q", len(head)), head),
                                                 (_bytes(tensors[name]) for name in order))
     digest, size = hashlib.sha256(), 0
-    with told_as_output(path):
+    with output_errors(path):
         try:
             with path.open("wb") as file:
                 for part in parts:

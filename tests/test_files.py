@@ -10,12 +10,12 @@ from echo_cli.errors import OutputError
 from echo_cli.files import (
     REASONS,
     output_error,
+    output_errors,
     partial,
     publish,
     read_json,
     read_small,
     sha256,
-    told_as_output,
     write_whole,
 )
 
@@ -41,7 +41,7 @@ def test_a_small_file_replaces_the_old_one_or_leaves_it(tmp_path: Path, small_di
 
 @pytest.mark.parametrize("number", sorted(REASONS))
 def test_every_reason_says_what_where_and_what_to_try(number: int) -> None:
-    with pytest.raises(OutputError) as caught, told_as_output(Path("/films/a.mp4")):
+    with pytest.raises(OutputError) as caught, output_errors(Path("/films/a.mp4")):
         raise OSError(number, "system's words")
     assert caught.value.message.startswith("cannot write /films/a.mp4: ") and caught.value.hint
     assert "system's words" not in caught.value.message

@@ -89,7 +89,7 @@ def measure(run: "Command", interruptions: int, seed: int, model: str = RANDOM_S
                     break
                 work = Work(_outputs(folder, shape))
                 left = work.read()
-                pending.append(Strike(film, shape, blow.signal, moment, code, left.told if left else None,
+                pending.append(Strike(film, shape, blow.signal, moment, code, left.progress if left else None,
                                       _whole(folder, shape, models[shape]), None, ""))
                 if dice.random() > AGAIN:
                     code = studio.run(folder, shape, None)

@@ -23,7 +23,7 @@ from echo_cli import __version__
 from echo_cli.bench.footprint import resident
 from echo_cli.bench.stages import charged
 from echo_cli.errors import Damaged, MissingError, UsageError
-from echo_cli.files import make_folder, read_json, told_as_output, write_whole
+from echo_cli.files import make_folder, output_errors, read_json, write_whole
 from echo_cli.memory.policies.base import Policy
 from echo_cli.memory.policies.echo_infinity import Absorbing
 from echo_cli.memory.table import read_settings
@@ -232,7 +232,7 @@ class Soak:
             seen, said = judge(pictures), sayings(scene + 1)[scene]
             right = {name: bool(getattr(seen, name)[0] == getattr(said, name)) for name in JUDGED}
         film = pictures[0]
-        with told_as_output(self.folder):
+        with output_errors(self.folder):
             Image.fromarray(as_bytes(film[len(film) // 2])).save(self.folder / f"scene-{scene + 1:04d}.png")
         red, green, blue = film.mean((0, 2, 3)).tolist()
         return Chapter(

@@ -177,7 +177,7 @@ def _print_plan(job: "Job", here: bool | None, as_json: bool) -> None:
     if need := machine.memory(job):
         print(need)
     if left:
-        print(f"interrupted after {left.told}: will be resumed from there, if it is the same film")
+        print(f"interrupted after {left.progress}: will be resumed from there, if it is the same film")
     if there:
         print(f"already there: {', '.join(there[:3])}{' …' if len(there) > 3 else ''}; skipped if it is the same film, "
               "else --force is needed")

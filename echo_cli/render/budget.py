@@ -43,7 +43,7 @@ class Room:
         frames = 0 if offload in (Offload.MEMORY, Offload.LAYERS) else self.frames
         return layers + self.rest + frames + self.window + self.codec + self.passing
 
-    def told(self, offload: Offload) -> str:
+    def described(self, offload: Offload) -> str:
         parts = {
             "the transformer": self.layers + self.rest,
             "remembered frames": self.frames,
@@ -96,10 +96,11 @@ def choose(job: Job, spec: ModelSpec, runtime: Runtime, running: Running,
         needed = room.on_device(offload)
         if free is None or needed <= free:
             known = f" of {size(free)} free" if free is not None else ""
-            told = f"memory: needs about {size(needed)}{known} on {where} ({room.told(offload)})"
-            return replace(running, offload=offload), told if needed >= worth else None
+            note = f"memory: needs about {size(needed)}{known} on {where} ({room.described(offload)})"
+            return replace(running, offload=offload), note if needed >= worth else None
     raise OutOfMemory(
-        f"this film needs about {size(needed)} on {where}, which has {size(free or 0)} free ({room.told(offload)})",
+        f"this film needs about {size(needed)} on {where}, which has {size(free or 0)} free "
+        f"({room.described(offload)})",
         f"Use a smaller --size{_remedies(runtime, running)}, or a smaller memory "
         "(--set memory.window=…, --memory window).",
     )

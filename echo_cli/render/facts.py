@@ -10,7 +10,7 @@ from echo_cli import __version__
 from echo_cli.models.backend import Backend
 from echo_cli.render.job import Job
 from echo_cli.render.made import Made
-from echo_cli.render.outputs import told_name
+from echo_cli.render.outputs import readable_name
 from echo_cli.runtime import Runtime
 from echo_cli.storyboard.canonical import storyboard_hash
 from echo_cli.trace.records import (
@@ -29,7 +29,7 @@ def header(job: Job, backend: Backend, runtime: Runtime) -> Header:
     board, geometry, grid = job.storyboard, job.timeline.geometry, backend.spec.grid(job.size)
     width, height = (side * job.scale for side in job.size)
     return Header("echo-cli", __version__, job.seed,
-                  StoryboardFacts(board.title or "", told_name(board.source), storyboard_hash(board)),
+                  StoryboardFacts(board.title or "", readable_name(board.source), storyboard_hash(board)),
                   ModelFacts(backend.spec.name, backend.spec.depth, grid.rows, grid.cols), _device(runtime),
                   PolicyFacts(job.policy, asdict(job.settings)),
                   FilmFacts(width, height, geometry.fps, job.timeline.pictures, geometry.block_frames,
@@ -43,7 +43,7 @@ def manifest_facts(job: Job, runtime: Runtime, made: Made, started: str) -> dict
     width, height = (side * job.scale for side in job.size)
     return {
         "title": job.storyboard.title,
-        "source": told_name(job.storyboard.source),
+        "source": readable_name(job.storyboard.source),
         "film": {
             "pictures": made.pictures,
             "seconds": made.seconds,

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from echo_cli.errors import OutOfMemory
-from echo_cli.files import partial, publish, sha256, told_as_output, write_partial
+from echo_cli.files import output_errors, partial, publish, sha256, write_partial
 from echo_cli.memory.policies.base import Policy
 from echo_cli.models.backend import Backend
 from echo_cli.render import manifest
@@ -171,13 +171,13 @@ def threads_for(backend: Backend, runtime: Runtime) -> Iterator[None]:
 
 
 def _remove(path: Path) -> None:
-    with told_as_output(path):
+    with output_errors(path):
         path.unlink(missing_ok=True)
 
 
 def _output(path: Path) -> Output:
     """The file that will be `path`, while it is a `.partial`."""
-    with told_as_output(path):
+    with output_errors(path):
         return Output(path, sha256(partial(path)), partial(path).stat().st_size)
 
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 import torch
 
 from echo_cli.errors import Damaged, EchoError
-from echo_cli.files import own, partial, told_as_output
+from echo_cli.files import output_errors, own, partial
 from echo_cli.render.decide import begun
 from echo_cli.render.job import Job
 from echo_cli.render.lock import OneWriter
@@ -160,7 +160,7 @@ class Keeper(Sitting):
                     self.work.discard()
                 elif isinstance(error, EchoError):
                     kept = (
-                        f"Everything up to {last.told} is kept in {self.work.folder.name}. "
+                        f"Everything up to {last.progress} is kept in {self.work.folder.name}. "
                         "Run the same command again to resume."
                     )
                     error.hint = f"{error.hint} {kept}" if error.hint else kept
@@ -263,7 +263,7 @@ class Keeper(Sitting):
         return stored.bytes + noted + pictures.rest * 3 * self._job.size[0] * self._job.size[1]
 
     def forget(self) -> None:
-        with told_as_output(self.work.film):
+        with output_errors(self.work.film):
             self.work.note.unlink(missing_ok=True)
 
     def stopped(self, interruption: Interruption, done: str) -> None:
@@ -280,7 +280,7 @@ class Keeper(Sitting):
         if (threads := left.machine["threads"]) != here["threads"]:
             stack.callback(torch.set_num_threads, here["threads"])
             torch.set_num_threads(threads)
-        message = f"{self.work.film}: resuming after {left.told}"
+        message = f"{self.work.film}: resuming after {left.progress}"
         if left.machine["processor"] != here["processor"]:
             message += (
                 f"; it was begun on {left.machine['processor']}, and this is {here['processor']}: from here on, "

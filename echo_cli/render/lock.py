@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from echo_cli.errors import Held, OutputError
-from echo_cli.files import read_json, read_small, told_as_output
+from echo_cli.files import output_errors, read_json, read_small
 
 BEAT = 5.0  # seconds
 STALE = 60.0  # seconds without a beat
@@ -57,7 +57,7 @@ class OneWriter:
         self._stop, self._lost, self._beaten = threading.Event(), False, time.monotonic()
 
     def __enter__(self) -> Self:
-        with told_as_output(self.film):
+        with output_errors(self.film):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             while not self._taken():
                 check_free(self.path, self.film)
@@ -153,7 +153,7 @@ def check_free(path: Path, film: Path) -> None:
                           "Move it away, or write elsewhere with -o.")
     lives = holder.runs_here if holder else None
     if lives is None:
-        with told_as_output(film):
+        with output_errors(film):
             age = _age(path)
         lives = age is not None and abs(age) < STALE  # a beat from the future is of a clock that was set back since
     if lives:

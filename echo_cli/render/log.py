@@ -16,7 +16,7 @@ from typing import Any, Self
 from echo_cli import __version__
 from echo_cli.errors import EchoError, Exit
 from echo_cli.faults import details
-from echo_cli.files import told_as_output
+from echo_cli.files import output_errors
 from echo_cli.machine import cores, memory
 from echo_cli.render.progress import Plain, Progress, Step
 from echo_cli.text import plural, size
@@ -29,7 +29,7 @@ class Log:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with told_as_output(path):
+        with output_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from echo_cli.errors import OutputError, UsageError
-from echo_cli.files import fitted, partial, told_as_output
+from echo_cli.files import fitted, output_errors, partial
 from echo_cli.video.target import NUMBER, SUFFIXES, Images, Mp4, Stdout, Target
 
 _KIND = re.compile(r"\.[a-z][a-z0-9]{1,4}")  # what says of which kind a file is; `.2` in v1.2 does not
@@ -52,7 +52,7 @@ class Outputs:
         if strange := next((path for path in self.existing() if os.path.exists(path) and not path.is_file()), None):
             raise OutputError(f"cannot write {strange}: it is a device or a pipe",
                               "Move it away, or choose another name with -o; --force overwrites files only.")
-        with told_as_output(self.film.path), contextlib.suppress(FileNotFoundError):  # refuses a name that is too long
+        with output_errors(self.film.path), contextlib.suppress(FileNotFoundError):  # refuses a name that is too long
             self.film.path.with_name(self.film.path.name + ".tmp" * bool(self.film.encoder)).lstat()
 
     def check_folder(self) -> None:
@@ -61,7 +61,7 @@ class Outputs:
             return
         self.check_names()
         folder = next(path for path in self.manifest.absolute().parents if path.exists())
-        with told_as_output(self.film.path):
+        with output_errors(self.film.path):
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, "")
 
@@ -71,7 +71,7 @@ class Outputs:
             return
         self.check_names()
         trial = partial(self.manifest)
-        with told_as_output(self.film.path):
+        with output_errors(self.film.path):
             trial.parent.mkdir(parents=True, exist_ok=True)
             trial.touch()
             trial.unlink()
@@ -82,8 +82,8 @@ def outputs_of(output: str | None, stem: str) -> Outputs:
     if output == "-":
         return Outputs(Stdout())
     path = Path(output or f"{stem}.mp4")
-    if (told := told_name(str(path))) != str(path):
-        raise UsageError(f"-o {told}: this locale cannot decode the name, so no trace could record it",
+    if (name := readable_name(str(path))) != str(path):
+        raise UsageError(f"-o {name}: this locale cannot decode the name, so no trace could record it",
                          "Choose another name with -o, or set LC_ALL to the locale that the name was written in.")
     if output and (output.endswith("/") or os.path.isdir(path)):
         path = path / f"{stem}.mp4"
@@ -100,7 +100,7 @@ def outputs_of(output: str | None, stem: str) -> Outputs:
     return _with_companions(Mp4(path), path.with_suffix(""))
 
 
-def told_name(name: str) -> str:
+def readable_name(name: str) -> str:
     """A file's name as it can be written down: bytes that the locale cannot read as \\xNN."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 

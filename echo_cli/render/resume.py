@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from echo_cli.errors import Damaged, UsageError
-from echo_cli.files import fitted, output_error, parse_json, read_small, told_as_output, write_whole
+from echo_cli.files import fitted, output_error, output_errors, parse_json, read_small, write_whole
 from echo_cli.render.manifest import Identity, differences
 from echo_cli.render.outputs import Outputs
 from echo_cli.trace import writer as trace
@@ -49,7 +49,7 @@ class Checkpoint:
     sittings: int
 
     @property
-    def told(self) -> str:
+    def progress(self) -> str:
         return f"block {self.block} of {self.blocks}"
 
 
@@ -108,13 +108,13 @@ class Work:
             other += differences({name: left.machine.get(name) for name in machine}, dict(machine))
         if other:
             raise UsageError(
-                f"{self.film} was begun with other settings, and interrupted after {left.told}: {', '.join(other)}",
+                f"{self.film} was begun with other settings, and interrupted after {left.progress}: {', '.join(other)}",
                 "Use --restart to discard the checkpoint and start again, or resume with the original settings.",
             )
 
     def discard(self) -> None:
         """Removes everything that a run could resume from."""
-        with told_as_output(self.film):
+        with output_errors(self.film):
             if self.folder.is_symlink() or self.folder.is_file():
                 self.folder.unlink()
             else:

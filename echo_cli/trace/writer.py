@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from echo_cli.errors import Damaged
-from echo_cli.files import flush, partial, publish, told_as_output
+from echo_cli.files import flush, output_errors, partial, publish
 from echo_cli.trace.records import (
     FORMAT,
     VERSION,
@@ -99,7 +99,7 @@ class TraceWriter(Trace):
         self._peak_tokens, self._peak_bytes, self._times = counted.peak_tokens, counted.peak_bytes, counted.times
         self._comma = "," if self._blocks else ""
         self._hash = hashlib.sha256()
-        with told_as_output(path):
+        with output_errors(path):
             if written:
                 self._file = _reopened(partial(path), written, self._hash)
                 return
@@ -133,13 +133,13 @@ class TraceWriter(Trace):
     def written(self) -> Written:
         if self._waiting:
             raise ValueError(f"the trace cannot be marked here: still unmeasured is {self._waiting[0]}")
-        with told_as_output(self.path):
+        with output_errors(self.path):
             self._file.flush()
             return Written(self._file.tell(), self._hash.hexdigest(), self._blocks, self._scenes, self._peak_tokens,
                            self._peak_bytes, self._times)
 
     def flush(self) -> None:
-        with told_as_output(self.path):
+        with output_errors(self.path):
             flush(partial(self.path))
 
     def finish(self, wall_seconds: float) -> Totals:
@@ -148,7 +148,7 @@ class TraceWriter(Trace):
             raise ValueError(f"the trace cannot end: still unmeasured is {self._waiting[0]}")
         totals = Totals(self._blocks, self._scenes, self._film_pictures, wall_seconds, self._peak_tokens,
                         self._peak_bytes, self._times)
-        with told_as_output(self.path):
+        with output_errors(self.path):
             self._put(f'\n],"totals":{dump(to_row(totals))}}}\n')
             self._file.close()
         return totals
@@ -159,7 +159,7 @@ class TraceWriter(Trace):
     def close(self) -> None:
         if self._file.closed:
             return
-        with told_as_output(self.path):
+        with output_errors(self.path):
             while self._waiting:
                 self._write(self._waiting.popleft())
             self._file.close()
@@ -175,7 +175,7 @@ class TraceWriter(Trace):
         self._write_complete()
 
     def _write_complete(self) -> None:
-        with told_as_output(self.path):
+        with output_errors(self.path):
             while self._waiting and not _unmeasured(self._waiting[0]):
                 self._write(self._waiting.popleft())
             self._file.flush()

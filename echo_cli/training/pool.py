@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from echo_cli.files import told_as_output
+from echo_cli.files import output_errors
 from echo_cli.models.tiny.codec import TinyCodec
 from echo_cli.models.tiny.words import TEXT_LENGTH, rows_of
 from echo_cli.world.stories import SEGMENTS, Stories, first_picture, sample_stories
@@ -57,7 +57,7 @@ class Pool:
         # Two processes may make one shard at once: the same bytes, under different names until they are complete.
         path = self.path(number)
         growing = path.with_name(f"{path.name}.{os.getpid()}")
-        with told_as_output(path):
+        with output_errors(path):
             growing.write_bytes(save(shard))
             growing.replace(path)
 

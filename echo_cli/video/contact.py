@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from echo_cli.files import told_as_output
+from echo_cli.files import output_errors
 from echo_cli.video import read
 
 PAPER, INK = (250, 249, 246), (40, 40, 44)
@@ -40,7 +40,7 @@ def sheet(pictures: Sequence[np.ndarray], columns: int = 4, labels: Sequence[str
 
 def write_sheet(path: Path, pictures: Sequence[np.ndarray], columns: int = 4, labels: Sequence[str] = ()) -> None:
     """The sheet as a PNG."""
-    with told_as_output(path):
+    with output_errors(path):
         Image.fromarray(sheet(pictures, columns, labels)).save(path, format="PNG", optimize=True)
 
 

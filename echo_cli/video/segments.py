@@ -22,7 +22,7 @@ from typing import Self
 import numpy as np
 
 from echo_cli.errors import Damaged
-from echo_cli.files import flush, sha256, told_as_output
+from echo_cli.files import flush, output_errors, sha256
 from echo_cli.video import ffmpeg
 from echo_cli.video.encoding import Encoding
 from echo_cli.video.subtitles import Caption
@@ -79,7 +79,7 @@ class SegmentedFilm:
         self._relied: Path | None = None  # pictures as they came, from which a resumed film would start
         self._marked: Path | None = None  # the same for the marked place
         self._joined: Mp4 | None = None
-        with told_as_output(target.path):
+        with output_errors(target.path):
             folder.mkdir(parents=True, exist_ok=True)
             target.path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -102,7 +102,7 @@ class SegmentedFilm:
             if self._current is None:
                 self._current = self._begin()
             part, pictures = np.split(pictures, [LENGTH - self._current.writer.pictures])
-            with told_as_output(self.target.path):
+            with output_errors(self.target.path):
                 self._current.raw.write(part)
             self._current.writer.write(part)
             if isinstance(self._current.writer.target, Images):
@@ -115,7 +115,7 @@ class SegmentedFilm:
         """A mark at the current picture. What lies there now stays, whatever is written after it."""
         raw: _RawMark | None = None
         if self._current:
-            with told_as_output(self.target.path):
+            with output_errors(self.target.path):
                 raw = self._current.raw.marked()
         self._marked = raw.path if raw else None
         return Mark(self.target.path, self._folder, self.pictures, self._whole, self._chain.copy(), self._ending, raw)
@@ -164,7 +164,7 @@ class SegmentedFilm:
 
     def _begin(self) -> "_Segment":
         number = self._whole + (self._ending is not None)
-        with told_as_output(self.target.path):
+        with output_errors(self.target.path):
             raw = _Raw(self._raw(number))
         return _Segment(self._encoder(number), raw)
 
@@ -207,7 +207,7 @@ class SegmentedFilm:
     def _join(self, film: Mp4) -> Output:
         """All segments in one file, packets as they are."""
         names = self._folder / "segments.txt"
-        with told_as_output(film.path):
+        with output_errors(film.path):
             names.write_text("ffconcat version 1.0\n" + "".join(f"file {self._segment(number).path.name}\n"
                                                                for number in range(self._whole)))
             (self._folder / "chapters.txt").write_text(self._tags.chapter_file(self._fps), encoding="utf-8")
@@ -232,7 +232,7 @@ class SegmentedFilm:
         rest = written.rest
         assert 0 <= rest < LENGTH, f"{written.pictures} pictures in {written.segments} whole segments"
         self._relied = self._raw(self._whole) if rest else None
-        with told_as_output(self.target.path):
+        with output_errors(self.target.path):
             stay = {self._segment(number).path.name for number in range(self._whole)} | {
                 self._relied and self._relied.name
             }
@@ -374,7 +374,7 @@ class Mark:
         if self.ending:
             self.chain.update(self.ending.digest().encode())
             segments += 1
-        with told_as_output(self.film):
+        with output_errors(self.film):
             raw = self.raw.digest() if self.raw else hashlib.sha256().hexdigest()
             flush(self.folder)
         return Written(self.pictures, segments, self.chain.hexdigest(), raw)

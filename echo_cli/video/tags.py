@@ -12,7 +12,7 @@ from uuid import UUID
 from xml.sax.saxutils import escape, quoteattr
 
 from echo_cli import __version__
-from echo_cli.files import told_as_output
+from echo_cli.files import output_errors
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 XMP_BOX = UUID("be7acfcb-97a9-42e8-9c71-999491e3afac")
@@ -76,5 +76,5 @@ def _text(text: str) -> str:
 def stamp(path: Path, title: str | None) -> None:
     """Append the XMP to an MP4 that is whole; players skip the box, and nothing in the file moves."""
     content = XMP_BOX.bytes + xmp(title)
-    with told_as_output(path), path.open("ab") as file:
+    with output_errors(path), path.open("ab") as file:
         file.write((len(content) + 8).to_bytes(4, "big") + b"uuid" + content)

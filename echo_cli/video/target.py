@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from echo_cli.files import flush, partial, publish, sha256, told_as_output
+from echo_cli.files import flush, output_errors, partial, publish, sha256
 
 JPEG = ["-c:v", "mjpeg", "-q:v", "2", "-pix_fmt", "yuvj444p"]
 SUFFIXES = {".png": ["-c:v", "png", "-pix_fmt", "rgb24"], ".jpg": JPEG, ".jpeg": JPEG}
@@ -80,7 +80,7 @@ class Mp4:
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def finish(self, pictures: int) -> Output:
-        with told_as_output(self.path):
+        with output_errors(self.path):
             return Output(self.path, sha256(self.grows), self.grows.stat().st_size)
 
     def publish(self) -> None:
@@ -135,13 +135,13 @@ class Images:
 
     def collect(self) -> None:
         """Give the pictures that are complete by now their final names."""
-        with told_as_output(self.path):
+        with output_errors(self.path):
             for number, path in list(Images(self.grows / self.path.name).numbered()):
                 path.replace(self.picture(number))
 
     def finish(self, pictures: int) -> Output:
         self.collect()
-        with told_as_output(self.path):
+        with output_errors(self.path):
             paths = [self.picture(number) for number in range(self.first, self.first + pictures)]
             for path in paths:
                 flush(path)
@@ -150,7 +150,7 @@ class Images:
 
     def trim(self, pictures: int) -> None:
         """Remove what a longer film left under names that this one replaces."""
-        with told_as_output(self.path):
+        with output_errors(self.path):
             for number, path in list(self.numbered()):
                 if number >= pictures:
                     path.unlink()

@@ -18,7 +18,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from echo_cli.errors import EchoError
-from echo_cli.files import told_as_output
+from echo_cli.files import output_errors
 from echo_cli.video import ffmpeg
 from echo_cli.video.encoding import COLOUR, Encoding
 from echo_cli.video.subtitles import Caption, burning
@@ -60,7 +60,7 @@ class FilmWriter:
         of its own inside `folder`, or in the system's temporary folder."""
         self.target, self.width, self.height, self.pictures = target, width, height, 0
         self._shape = (height, width, 3)
-        with told_as_output(target.path):
+        with output_errors(target.path):
             self._folder = tempfile.TemporaryDirectory(prefix="echo-film-", dir=folder)
             captions = burning(Path(self._folder.name), burn, font) if burn else ""
             target.prepare()

@@ -10,7 +10,7 @@ from echo_cli.errors import Damaged, Held, MissingError, OutputError
 from echo_cli.models.tiny.parts import index
 from echo_cli.render import manifest
 from echo_cli.render.lock import OneWriter, check_free
-from echo_cli.render.outputs import outputs_of, told_name
+from echo_cli.render.outputs import outputs_of, readable_name
 from echo_cli.render.resume import Work
 
 
@@ -85,5 +85,5 @@ def test_a_path_through_links_that_lead_nowhere_is_about_the_output(tmp_path: Pa
 def test_a_name_is_the_locales_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a locale of one byte a character, what that byte means is the name."""
     monkeypatch.setattr(os, "fsencode", lambda name: os.fspath(name).encode("latin-1"))
-    assert told_name("hällo.mp4") == "hällo.mp4"
-    assert told_name("a\udcffb") == "a\\xffb"
+    assert readable_name("hällo.mp4") == "hällo.mp4"
+    assert readable_name("a\udcffb") == "a\\xffb"

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from echo_cli import __version__
 from echo_cli.errors import MissingError, OutputError
-from echo_cli.files import PARTIAL, make_folder, partial, publish, sha256, told_as_output, write_whole
+from echo_cli.files import PARTIAL, make_folder, output_errors, partial, publish, sha256, write_whole
 from echo_cli.models.files.folders import DESCRIPTION, FORMAT, VERSION, sizes_of, tokenizer_files
 from echo_cli.models.files.hashes import known_sha256, remember
 from echo_cli.models.files.tensors import SAFETENSORS_DTYPES, Tensors
@@ -80,7 +80,7 @@ def _make_room(weights: Weights, out: Path, force: bool) -> None:
 
 def name_parts(out: Path, growing: Mapping[Path, str]) -> None:
     """Give parts their names, by path and sha256. Until it is written again, no description names them."""
-    with told_as_output(out):
+    with output_errors(out):
         (out / DESCRIPTION).unlink(missing_ok=True)
     for path, sha in growing.items():
         publish(path)
@@ -101,7 +101,7 @@ def grow_safetensors(path: Path, tensors: Tensors, dtype: torch.dtype | None = N
     """`write_safetensors`, but without giving the file its final name."""
     header, whole = _header(tensors, dtype)
     growing, digest = partial(path), hashlib.sha256()
-    with told_as_output(path):
+    with output_errors(path):
         try:
             with growing.open("wb") as file:
                 _write(file, digest, len(header).to_bytes(8, "little") + header)
@@ -173,7 +173,7 @@ def _pieces(tensors: Tensors, name: str, dtype: torch.dtype | None) -> Iterator[
 
 def _copy_tokenizer(source: Path, target: Path) -> dict[str, str]:
     """The tokenizer's files, and the hash of each."""
-    with told_as_output(target):
+    with output_errors(target):
         target.mkdir(exist_ok=True)
         for path in target.iterdir():
             path.unlink()

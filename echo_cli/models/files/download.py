@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from echo_cli.errors import EchoError, Interrupted, MissingError, OutputError, UsageError, did_you_mean
-from echo_cli.files import REASONS, output_error, partial, publish, read_json, told_as_output, write_whole
+from echo_cli.files import REASONS, output_error, output_errors, partial, publish, read_json, write_whole
 from echo_cli.models.files.hashes import forget, known_sha256, remember
 from echo_cli.models.files.releases import RELEASES, Source
 from echo_cli.models.registry import folders, models_folder
@@ -97,7 +97,7 @@ def get(name: str, models: Path | None = None, reporter: Reporter = Silent()) ->
         return _offline(release, folder)
     disable_progress_bars()
     logging.set_verbosity_error()
-    with told_as_output(folder):
+    with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder), _explained(release, folder):
         licences, wanted = _published(RELEASES[release])

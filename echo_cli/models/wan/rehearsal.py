@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from echo_cli.errors import MissingError, OutputError
-from echo_cli.files import make_folder, partial, sha256, told_as_output, write_partial, write_whole
+from echo_cli.files import make_folder, output_errors, partial, sha256, write_partial, write_whole
 from echo_cli.models.files.convert import grow_safetensors, name_parts
 from echo_cli.models.files.folders import DESCRIPTION, FORMAT, VERSION, read_object, sizes_of, tokenizer_files
 from echo_cli.models.files.hashes import known_sha256
@@ -84,7 +84,7 @@ def write(folder: Path, spec: ModelSpec, codec: Mapping[str, Any] | None = None,
             growing[path] = facts["sha256"]
         write_partial(folder / DESCRIPTION, _described(spec, parts))
     name_parts(folder, growing)
-    with told_as_output(folder):
+    with output_errors(folder):
         (folder / "tokenizer").mkdir(exist_ok=True)
         speller().save_pretrained(folder / "tokenizer")
     parts["tokenizer"] = {
