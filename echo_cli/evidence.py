@@ -8,7 +8,7 @@ import os
 from echo_cli.commands import ALWAYS_ECHOED, COMMANDS, OPTIONS
 
 ENDINGS = (".yaml", ".yml", ".json")
-FILMS = (".mp4", ".mov", ".mkv", ".webm", ".gif")
+FILES = (".mp4", ".mov", ".mkv", ".webm", ".gif", ".otio", ".edl", ".fcpxml", ".srt", ".vtt", ".jsonl")  # if they exist
 INSIDE = (b"scenes:", b'"scenes"')  # a storyboard's opening lines, whatever the file is called
 
 
@@ -21,10 +21,10 @@ def may_be_ours(arguments: list[str]) -> bool:
 
 
 def names_ours(word: str) -> bool:
-    """Whether a word names a storyboard, a trace, a film or a folder."""
+    """Whether a word names a storyboard, a trace, a film, a timeline of another tool, or a folder."""
     if word.lower().endswith(ENDINGS) or os.path.isdir(word):
         return True
-    return os.path.isfile(word) and (word.lower().endswith(FILMS) or _reads_as_storyboard(word))
+    return os.path.isfile(word) and (word.lower().endswith(FILES) or _reads_as_storyboard(word))
 
 
 def _hints_at_us(word: str) -> bool:

@@ -18,6 +18,7 @@ import echo_cli
 from echo_cli.models.registry import MODELS
 from echo_cli.render.request import PictureOptions, Request
 from echo_cli.video import read
+from tests.formats import files
 from tests.render import stage
 
 QUICK = {"scale": 1, "preset": "ultrafast"}
@@ -70,6 +71,13 @@ def test_a_film_and_what_there_is_to_know_of_it(small: Path, capfd: pytest.Captu
     again = echo_cli.generate("story.yaml", film.path, memory="sink", settings=["memory.anchor_frames=6"], seed=3,
                               **QUICK)
     assert again.was_there and again.sha256 == film.sha256 and film.path.stat().st_mtime_ns == before
+
+
+def test_a_timeline_of_another_tool_is_read_as_a_storyboard(tmp_path: Path) -> None:
+    (tmp_path / "cut.otio").write_text(files.OTIO)
+    board = echo_cli.load_storyboard(tmp_path / "cut.otio")
+    assert [(scene.id, scene.prompt) for scene in board.scenes] == [
+        ("roof", "A rooftop at sunset"), ("street.mov", "street")]
 
 
 def test_a_sequence_is_read_back_too(small: Path) -> None:

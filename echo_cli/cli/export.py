@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 Source = Annotated[str, typer.Argument(
-    metavar="FILE", show_default=False, help="A storyboard, or a film's trace or manifest; - reads a storyboard.")]
+    metavar="FILE", show_default=False,
+    help="A storyboard or a file that `echo-cli import` knows, or a film's trace or manifest; - reads a storyboard.")]
 To = Annotated[str | None, typer.Option(
     "--to", metavar="FORMAT", show_default=False,
     help="otio, edl, fcpxml, srt, vtt, chapters, echo-forcing, longlive or scope; by default, as the name after -o "
@@ -36,12 +37,12 @@ def export(source: Source, to: To = None, output: Output = None, force: Force = 
     from echo_cli.formats.table import named
 
     row = named(to or _by_suffix(output), reads=False)
-    cut = _cut(source)
+    cut, notes = _cut(source)
     assert row.write
     text, left = row.write(cut)
     if not quiet:
-        for note in (*cut.notes, *left):
-            print(f"left out: {note.place}: {note.what}", file=sys.stderr)
+        for line in (*notes, *(f"left out: {note.place}: {note.what}" for note in (*cut.notes, *left))):
+            print(line, file=sys.stderr)
     if output in (None, "-"):
         print(text, end="")
     else:
@@ -69,11 +70,12 @@ def _by_suffix(output: str | None) -> str:
     return found[0]
 
 
-def _cut(source: str) -> "Cut":
-    """The film that a file describes."""
+def _cut(source: str) -> tuple["Cut", tuple[str, ...]]:
+    """The film that a file describes, and what was left out of a file that had to be imported."""
     from echo_cli.formats.storyboard import cut_of, cut_of_trace
-    from echo_cli.storyboard.parse import load
-    from echo_cli.trace.reader import read_trace
+    from echo_cli.render.source import read_board
+    from echo_cli.storyboard.rules import Rules
+    from echo_cli.trace.reader import is_trace, read_trace
 
     if source.endswith(".manifest.json"):
         trace = Path(source.removesuffix(".manifest.json") + ".trace.json")
@@ -81,7 +83,8 @@ def _cut(source: str) -> "Cut":
             raise UsageError(
                 f"{trace}: there is no such file; it has the film's timeline", "Export from the storyboard instead."
             )
-        return cut_of_trace(read_trace(trace).header)
-    if source.endswith(".json"):
-        return cut_of_trace(read_trace(Path(source)).header)
-    return cut_of(load(source))
+        return cut_of_trace(read_trace(trace).header), ()
+    if source.endswith(".trace.json") or is_trace(Path(source)):
+        return cut_of_trace(read_trace(Path(source)).header), ()
+    board, notes = read_board(source, Rules())
+    return cut_of(board), notes

@@ -24,7 +24,8 @@ GAP = 2  # spaces between columns
 
 
 Storyboards = Annotated[list[str] | None, typer.Argument(
-    metavar="STORYBOARD", help="YAML files; - reads standard input.", show_default=False)]
+    metavar="STORYBOARD", show_default=False,
+    help="YAML files, or ones that `echo-cli import` knows; - reads YAML from standard input.")]
 Model = Annotated[str | None, typer.Option(
     help="Check against this model instead of the storyboard's.", autocompletion=complete.models)]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object for each storyboard, a line each.")]
@@ -77,14 +78,14 @@ def check(path: str, model: str | None, here: bool | None) -> dict[str, Any]:
     from echo_cli.models.registry import check_not_a_file, spec_named
     from echo_cli.render.checks import missing, refuse_here, refuse_unseen, try_settings, warnings
     from echo_cli.render.prepare import storyboard_rules
-    from echo_cli.storyboard.parse import load
+    from echo_cli.render.source import read_board
     from echo_cli.storyboard.timeline import timeline
 
     rules = storyboard_rules(model)
     if model is not None and model not in rules.models and "/" not in model:
         check_not_a_file(model)
         raise UsageError(f"no model is called '{model}'", hint=f"The models are {', '.join(rules.models)}.")
-    storyboard = load(path, rules)
+    storyboard, notes = read_board(path, rules)
     name, policy = model or storyboard.model or rules.default_model, storyboard.policy or rules.default_policy
     spec = spec_named(name)
     film = timeline(storyboard, spec.geometry)
@@ -95,7 +96,7 @@ def check(path: str, model: str | None, here: bool | None) -> dict[str, Any]:
         raise UsageError(f"{path}: {error.message}", error.hint) from None
     lacks = [] if here is False else refuse_here(missing(name), here, f"{path}: ")
     found = describe(storyboard, film, name, policy)
-    return {**found, "warnings": [*warnings(storyboard, spec, policy), *found["warnings"], *lacks]}
+    return {**found, "warnings": [*notes, *warnings(storyboard, spec, policy), *found["warnings"], *lacks]}
 
 
 def describe(storyboard: Storyboard, film: Timeline, model: str, policy: str) -> dict[str, Any]:

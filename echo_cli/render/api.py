@@ -23,8 +23,8 @@ from echo_cli.render.progress import Progress, Quiet, Style, progress_of
 from echo_cli.render.request import BlocksRequest, Request
 from echo_cli.render.session import Session
 from echo_cli.render.signals import Interruption
+from echo_cli.render.source import read_board
 from echo_cli.storyboard.nouns import Storyboard
-from echo_cli.storyboard.parse import load
 from echo_cli.trace import reader
 from echo_cli.video.target import Stdout
 
@@ -151,9 +151,9 @@ def blocks(request: BlocksRequest) -> Iterator[RenderedBlock]:
 
 
 def load_storyboard(path: str | os.PathLike[str]) -> Storyboard:
-    """The storyboard in a file; an EchoError lists every mistake in it."""
+    """The storyboard in a file, of any kind that `generate` takes; an EchoError lists every mistake in it."""
     with _for_people():
-        return load(os.fspath(path), storyboard_rules())
+        return read_board(os.fspath(path), storyboard_rules())[0]
 
 
 def read_trace(path: str | os.PathLike[str]) -> reader.Trace:

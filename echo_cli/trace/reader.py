@@ -31,6 +31,7 @@ T = TypeVar("T")
 OfScene = TypeVar("OfScene", bound=SceneRecord | RecallFrameRecord)
 
 OPENING = re.compile(rb'\{"format":"%s","version":(\d+),"header":' % FORMAT.encode())
+BEGINNING = re.compile(rb'[\s\xef\xbb\xbf]*\{\s*"format"\s*:\s*"%s"' % FORMAT.encode())  # whoever laid it out
 RECORDS = b',"records":['
 TOTALS = b'],"totals":'
 KIND = re.compile(rb'\{"kind":"(\w+)"')
@@ -89,6 +90,15 @@ class Trace:
             weights = len(record.measured.weights) if record.measured else len(segments)
             if record.block != index or strangers or weights != len(segments):
                 raise _damaged(self.path, line.number)
+
+
+def is_trace(path: Path) -> bool:
+    """Whether a file begins as a trace does."""
+    try:
+        with open_regular(path) as file:
+            return bool(BEGINNING.match(file.read(1000)))
+    except OSError:
+        return False
 
 
 def read_trace(path: Path) -> Trace:

@@ -70,11 +70,17 @@ def test_a_listing_that_begins_with_a_command_starts_nothing(everyday: Path) -> 
     ["models", "list", "--json"], ["models", "info", "tiny", "--json"], ["bench", "memory", "--help"],
     ["inspect-cache", "film.trace.json", "--json"], ["inspect-cache", "film.mp4"], ["doctor", "--json"],
     ["shell-init", "bash", "--help"], ["--help"], ["--version"],
+    ["generate", "cut.otio"], ["validate", "cut.otio"], ["export", "cut.otio", "--to", "srt"], ["import", "cut.otio"],
 ], ids=" ".join)
 def test_what_names_something_of_ours_is_for_the_tool(words: list[str], everyday: Path) -> None:
     (everyday / "told.txt").write_text("version: 1\nscenes:\n  - id: a\n")
     (everyday / "film.mp4").write_bytes(b"")
+    (everyday / "cut.otio").write_text("{}")
     assert is_ours(words)
+
+
+def test_a_timeline_that_is_not_there_is_echoed(everyday: Path) -> None:
+    assert not is_ours(["generate", "cut.otio"])
 
 
 def test_a_pipe_is_not_opened_to_see_what_it_is(everyday: Path) -> None:

@@ -1,5 +1,6 @@
 """`import` and `export`: real commands, real files."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,28 @@ def test_quiet_prints_nothing_but_the_storyboard_or_the_timeline(capsys: pytest.
     assert capsys.readouterr() == (Path("take.yaml").read_text(), "")
     assert run(["export", "take.yaml", "-q", "--to", "srt", "-o", "-"]) == 0
     assert capsys.readouterr() == (Path("take.srt").read_text(), "")
+
+
+def test_validate_and_export_read_what_generate_reads(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("cut.otio").write_text(files.OTIO)
+    Path("take.json").write_text(files.SCOPE)
+    assert run(["validate", "cut.otio", "take.json", "--json", "--model", "wan2.1-t2v-1.3b", "--elsewhere"]) == 0
+    cut, take = map(json.loads, capsys.readouterr().out.splitlines())
+    assert cut["storyboard"] == "cut.otio, imported"
+    assert [scene["id"] for scene in cut["scenes"]] == ["roof", "street.mov"]
+    assert "left out: prompts[0]: the prompt of weight 40: a hen" in take["warnings"]
+    assert run(["export", "take.json", "--to", "srt"]) == 0
+    out, err = capsys.readouterr()
+    assert "00:00:11,500" in out and "left out: prompts[0]: the prompt of weight 40: a hen" in err
+    Path("prompts.txt").write_text(files.ECHO_FORCING)
+    for command in (["validate", "prompts.txt"], ["export", "prompts.txt", "--to", "vtt"]):
+        assert run(command) == 2
+        assert "prompts.txt has 2 films" in capsys.readouterr().err
+
+
+def test_export_names_what_is_wrong_with_a_json_file(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("board.json").write_text('{"scenes": [{"id": "a", "prompt": "a red ball", "duration": "2s"}]}')
+    assert run(["export", "board.json", "--to", "chapters"]) == 0
+    assert capsys.readouterr().out == "0:00 a\n"
+    assert run(["export", "film.trace.json", "--to", "srt"]) == 2
+    assert "film.trace.json does not exist" in capsys.readouterr().err
