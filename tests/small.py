@@ -1,12 +1,15 @@
 """A model small enough to run thousands of blocks, with random weights, and films for it."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
+from echo_cli.memory.entries import SceneEntry
 from echo_cli.memory.policies import make_policy
 from echo_cli.memory.policies.base import Policy
+from echo_cli.memory.recorder import Recorder
 from echo_cli.memory.table import read_settings
 from echo_cli.models.files.loading import random_transformer
 from echo_cli.models.queries.model import MemoryQueries
@@ -44,9 +47,8 @@ def story(scenes: list[tuple[Kind | None, str | None, int]] = STORY, **memory: A
 
 def policy_for(name: str, timeline: Timeline, settings: Mapping[str, Any] | None = None, spec: ModelSpec = SPEC,
                queries: MemoryQueries | None = None) -> Policy:
-    prompts = [scene.prompt for scene in timeline.scenes]
-    return make_policy(name, read_settings(name, settings or {}), spec, timeline,
-                       plan_recalls(timeline.scenes, similarities(prompts), 64), queries)
+    recalls = plan_recalls(timeline.scenes, similarities(timeline.prompts), 64, timeline.past)
+    return make_policy(name, read_settings(name, settings or {}), spec, timeline, recalls, queries)
 
 
 def model(seed: int = 0, spec: ModelSpec = SPEC) -> Transformer:
@@ -60,8 +62,10 @@ def prompts_for(timeline: Timeline, spec: ModelSpec = SPEC, batch: int = 1) -> l
 
 def run(name: str, timeline: Timeline | None = None, settings: Mapping[str, Any] | None = None, *, seed: int = 1,
         transformer: Transformer | None = None, policy: Policy | None = None,
-        home: torch.device | None = None) -> list[BlockResult]:
+        home: torch.device | None = None, past: Mapping[int, SceneEntry] = MappingProxyType({}),
+        recorder: Recorder | None = None) -> list[BlockResult]:
     timeline = timeline or story()
     policy = policy or policy_for(name, timeline, settings)
     noise = KeyedNoise(seed, timeline.scenes)
-    return list(rollout(timeline, transformer or model(), prompts_for(timeline), policy, noise, GRID, home=home))
+    return list(rollout(timeline, transformer or model(), prompts_for(timeline), policy, noise, GRID, home=home,
+                        past=past, recorder=recorder))

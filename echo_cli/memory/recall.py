@@ -128,9 +128,13 @@ class SceneLibrary:
         self._values[place].copy_(values.detach(), non_blocking=True)
 
     def get(self, keepsake: Keepsake) -> tuple[Tensor, Tensor]:
+        keys, values = self.kept(keepsake)
+        return keys.to(self._device, non_blocking=True), values.to(self._device, non_blocking=True)
+
+    def kept(self, keepsake: Keepsake) -> tuple[Tensor, Tensor]:
+        """Where it lies: it may still be on its way there."""
         place = self._places[keepsake]
-        return (self._keys[place].to(self._device, non_blocking=True),
-                self._values[place].to(self._device, non_blocking=True))
+        return self._keys[place], self._values[place]
 
     def forget(self, keepsake: Keepsake) -> None:
         self._free.append(self._places.pop(keepsake))

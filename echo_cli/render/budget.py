@@ -62,9 +62,9 @@ def room_for(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> R
         transformer = Transformer(spec)
     total, layers = (sum(weight.numel() for weight in part.parameters()) * size
                      for part in (transformer, transformer.blocks))
-    prompts = [scene.prompt for scene in job.timeline.scenes]
-    policy = make_policy(job.policy, job.settings, spec, job.timeline,
-                         plan_recalls(job.timeline.scenes, similarities(prompts), 1))
+    timeline = job.timeline
+    policy = make_policy(job.policy, job.settings, spec, timeline,
+                         plan_recalls(timeline.scenes, similarities(timeline.prompts), 1, timeline.past))
     place = Placement(grid, torch.device("meta"), runtime.dtype)
     store = policy.allocate(place)
     window = store.bytes - store.frame_bytes + policy.bytes - policy.host_bytes

@@ -40,8 +40,7 @@ def try_settings(policy: str, memory: Mapping[str, Any], spec: ModelSpec, timeli
     from echo_cli.memory.policies import make_policy
 
     settings = read_settings(policy, memory)
-    scenes = timeline.scenes
-    recalls = plan_recalls(scenes, similarities([scene.prompt for scene in scenes]), 1)
+    recalls = plan_recalls(timeline.scenes, similarities(timeline.prompts), 1, timeline.past)
     make_policy(policy, settings, spec, timeline, recalls)
 
 

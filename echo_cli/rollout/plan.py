@@ -3,13 +3,16 @@
 Joins a timeline, a memory policy and a backend; what comes of them is `rollout`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from torch import Tensor
 
 from echo_cli.errors import MissingError
+from echo_cli.memory.entries import SceneEntry
 from echo_cli.memory.policies import make_policy
 from echo_cli.memory.policies.base import Policy
+from echo_cli.memory.recorder import Recorder
 from echo_cli.memory.settings import WindowSettings
 from echo_cli.models.backend import Backend, TextEncoder, text_features
 from echo_cli.rollout.rollout import Begun, BlockResult, rollout
@@ -27,7 +30,7 @@ def plan_policy(name: str, settings: WindowSettings, backend: Backend, timeline:
             hint="Train them (echo-cli train --memory echo-infinity), or see what untrained ones do with "
             "--set memory.trained=false.",
         )
-    prompts = [scene.prompt for scene in timeline.scenes]
+    prompts = timeline.prompts
     recalling = settings.recalling
     pool = recalling.library if recalling else 1  # a policy that keeps no scenes looks at no candidates
     by_embedding = recalling is not None and recalling.match == "embedding"
@@ -35,8 +38,8 @@ def plan_policy(name: str, settings: WindowSettings, backend: Backend, timeline:
         likeness: Similarities = Products(text_features(backend.text, stripped(prompts)), pool)
     else:
         likeness = similarities(prompts)
-    return make_policy(name, settings, backend.spec, timeline, plan_recalls(timeline.scenes, likeness, pool),
-                       backend.queries)
+    return make_policy(name, settings, backend.spec, timeline,
+                       plan_recalls(timeline.scenes, likeness, pool, timeline.past), backend.queries)
 
 
 class Products:
@@ -75,8 +78,10 @@ class Rows:
 
 
 def film(backend: Backend, timeline: Timeline, policy: Policy, seed: int, size: tuple[int, int] | None = None,
-         noise: Noise | None = None, begun: Begun | None = None) -> Iterator[BlockResult]:
-    """The blocks of a timeline, at `size` pixels or the model's own; with `begun`, those that are missing."""
+         noise: Noise | None = None, begun: Begun | None = None, past: Mapping[int, SceneEntry] = MappingProxyType({}),
+         recorder: Recorder | None = None) -> Iterator[BlockResult]:
+    """The blocks of a timeline, at `size` pixels or the model's own; with `begun`, those that are missing. `past` are
+    the scenes of other films that it recalls, and `recorder` collects what its own scenes leave."""
     rows = Rows(backend.text, [scene.prompt for scene in timeline.scenes])
     return rollout(timeline, backend.transformer, rows, policy, noise or KeyedNoise(seed, timeline.scenes),
-                   backend.spec.grid(size), home=backend.home, begun=begun)
+                   backend.spec.grid(size), home=backend.home, begun=begun, past=past, recorder=recorder)

@@ -3,9 +3,10 @@
 Nothing in the loop waits for the device. Pictures, files and clocks on walls are not known here.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from types import MappingProxyType
 from typing import Protocol
 
 import torch
@@ -13,7 +14,9 @@ from torch import Tensor
 
 from echo_cli.errors import EchoError
 from echo_cli.layout import Layout
+from echo_cli.memory.entries import SceneEntry
 from echo_cli.memory.policies.base import Facts, Policy, Transition
+from echo_cli.memory.recorder import Recorder
 from echo_cli.memory.store import CleanPass, KVStore, Placement
 from echo_cli.models.transformer import Network, Text
 from echo_cli.rollout.sampling import clean_pass, denoise, schedule
@@ -64,11 +67,13 @@ class Prompts(Protocol):
 def rollout(timeline: Timeline, transformer: Network, prompts: Prompts, policy: Policy, noise: Noise,
             grid: Grid, batch: int = 1, home: torch.device | None = None,
             guesses: Callable[[Block, int, Tensor], None] | None = None,
-            begun: Begun | None = None) -> Iterator[BlockResult]:
+            begun: Begun | None = None, past: Mapping[int, SceneEntry] = MappingProxyType({}),
+            recorder: Recorder | None = None) -> Iterator[BlockResult]:
     """Generate the timeline that `policy` was made for, block by block. `prompts` are the scenes' text rows
     [1 or batch, row, dim]; `home` is where remembered frames are kept, if not on the device; `guesses` is called with
-    the x0 of every step; `begun` resumes a run that stopped, with the same results. Gradients flow if the
-    transformer's parameters require them."""
+    the x0 of every step; `begun` resumes a run that stopped, with the same results; `past` are the scenes of other
+    films that this one recalls, and `recorder` collects what its own scenes leave. Gradients flow if the transformer's
+    parameters require them."""
     spec, device, dtype = transformer.spec, transformer.device, transformer.dtype
     levels = schedule(spec.steps, spec.shift)
     shape = (batch, spec.block_frames, spec.channels, grid.height, grid.width)
@@ -77,9 +82,15 @@ def rollout(timeline: Timeline, transformer: Network, prompts: Prompts, policy: 
     text: Text | None = None
 
     def state() -> Nest:
-        return {"policy": policy.state(), "store": store.state(), "latents": remembered.state()}
+        said = {"policy": policy.state(), "store": store.state(), "latents": remembered.state()}
+        return {**said, "recorder": recorder.state()} if recorder else said
 
-    if begun:
+    if recorder:
+        recorder.begin(store, begun.state["recorder"] if begun else None)
+    if not begun:
+        for scene, entry in past.items():
+            policy.take_in(scene, entry, store)
+    else:
         store.restore(begun.state["store"])
         policy.restore(moved(begun.state["policy"], device))
         remembered.restore(moved(begun.state["latents"], device))
@@ -106,9 +117,13 @@ def rollout(timeline: Timeline, transformer: Network, prompts: Prompts, policy: 
             clean_pass(transformer, text, context.observed_by(clean), latents)
             clean.finish()
         with watch("memory"):
+            if recorder:
+                recorder.collect(block, clean, layout.current.slots, store)
             facts = policy.absorb(block, clean, store)
             if block.closes:
                 policy.close_scene(block, store)
+            if block.closes and recorder:
+                recorder.close(block, store)
             remembered.add(block, latents, layout)
         yield BlockResult(block, latents, layout, transition, facts, store.bytes + policy.bytes, watch,
                           Later(latents.isfinite().all()), state)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from echo_cli.errors import UsageError, did_you_mean
-from echo_cli.storyboard.nouns import AUTO, Scene
+from echo_cli.storyboard.nouns import AUTO, PastScene, Scene
 
 _WORD = re.compile(r"[a-z][a-z']+")
 _STOP = frozenset(
@@ -27,7 +27,8 @@ Feature = dict[str, float]  # word → weight, of unit length; empty for a promp
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """The partner of a recalling scene, how similar it is, and every candidate with its score, oldest first."""
+    """The partner of a recalling scene, how similar it is, and every candidate with its score, oldest first. Scenes of
+    other films have negative numbers: -1 is the last of them."""
 
     scene: int
     similarity: float
@@ -97,28 +98,33 @@ def similarities(prompts: Sequence[str]) -> Similarities:
     return [_Row(row, rows) for row in rows]
 
 
-def plan_recalls(scenes: Sequence[Scene], similarities: Similarities, pool: int) -> dict[int, Recall]:
-    """The partner of each recalling scene: the one it names, else the best of the last `pool`, the first on ties."""
+def plan_recalls(scenes: Sequence[Scene], similarities: Similarities, pool: int,
+                 past: Sequence[PastScene] = ()) -> dict[int, Recall]:
+    """The partner of each recalling scene: the one it names, else the best of the last `pool` and of the `past` scenes
+    of other films, the first on ties. `similarities` are those of the past scenes and the film's, in this order."""
     places = {scene.id: index for index, scene in reversed(list(enumerate(scenes)))}
+    before = len(past)
+    places |= {scene.name: number - before for number, scene in enumerate(past)}
     plan = {}
     for index, scene in enumerate(scenes):
         if not scene.recalls:
             continue
-        if index == 0:
+        if index == 0 and not past:
             raise UsageError(f"scene '{scene.id}' opens the film and has nothing to recall",
                              hint="Leave out its transition.")
-        row = similarities[index]
-        scores = tuple((past, row[past]) for past in range(max(0, index - pool), index))
+        row = similarities[index + before]
+        candidates = (*range(-before, 0), *range(max(0, index - pool), index))
+        scores = tuple((other, row[other + before]) for other in candidates)
         if scene.recall is None or scene.recall == AUTO:
             partner = max(scores, key=lambda entry: entry[1])[0]
         else:
             partner = places.get(scene.recall, len(scenes))
         if partner >= index:
-            earlier = [past.id for past in scenes[:index]]
+            earlier = [*(other.name for other in past), *(other.id for other in scenes[:index])]
             raise UsageError(f"scene '{scene.id}': recall of '{scene.recall}', but no earlier scene has that id"
                              f"{did_you_mean(scene.recall or '', tuple(earlier))}",
                              hint=f"Earlier scenes are: {', '.join(earlier)}.")
-        plan[index] = Recall(partner, row[partner], scores)
+        plan[index] = Recall(partner, row[partner + before], scores)
     return plan
 
 

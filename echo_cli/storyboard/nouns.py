@@ -89,6 +89,20 @@ class Scene:
         return self.transition is not None and self.transition.targeted
 
 
+@dataclass(frozen=True, slots=True)
+class PastScene:
+    """A finished scene of another film, in one of the series that a storyboard names."""
+
+    series: str
+    id: str
+    prompt: str
+
+    @property
+    def name(self) -> str:
+        """As a storyboard names it: `recall:episode-1/rooftop`."""
+        return f"{self.series}/{self.id}"
+
+
 class Timing(StrEnum):
     """How seconds become blocks: rounded from the film's beginning, or scene by scene as the reference does."""
 
@@ -185,19 +199,30 @@ class SceneSpan:
 
 @dataclass(frozen=True)
 class Timeline:
-    """The film as it will be made. `pictures` is its exact length; surplus pictures of the last block are trimmed."""
+    """The film as it will be made. `pictures` is its exact length; surplus pictures of the last block are trimmed.
+    `past` are the scenes of other films that may be recalled: they have the numbers before 0."""
 
     spans: tuple[SceneSpan, ...]
     blocks: Blocks
     pictures: int
     geometry: Geometry
+    past: tuple[PastScene, ...] = ()
 
     @cached_property
     def scenes(self) -> tuple[Scene, ...]:
         return tuple(span.scene for span in self.spans)
 
+    @cached_property
+    def prompts(self) -> list[str]:
+        """Those of the past scenes and of the film's own, in the order of their numbers."""
+        return [*(scene.prompt for scene in self.past), *(scene.prompt for scene in self.scenes)]
+
+    def name_of(self, scene: int) -> str:
+        """What a storyboard calls a scene of this film, or of another one."""
+        return self.scenes[scene].id if scene >= 0 else self.past[scene].name
+
     def frames_of(self, scene: int) -> range:
-        """Latent frames of a scene."""
+        """Latent frames of a scene of this film."""
         blocks, size = self.spans[scene].blocks, self.geometry.block_frames
         return range(blocks.start * size, blocks.stop * size)
 

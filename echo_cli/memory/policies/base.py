@@ -15,6 +15,7 @@ from typing import Any
 from echo_cli.context import BlockContext, Observer
 from echo_cli.errors import UsageError
 from echo_cli.layout import Layout, Role, Segment
+from echo_cli.memory.entries import SceneEntry
 from echo_cli.memory.settings import SinkSettings, WindowSettings
 from echo_cli.memory.store import CleanPass, KVStore, Placement
 from echo_cli.models.queries.model import MemoryQueries
@@ -85,7 +86,8 @@ class Facts:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What is known of a film before its first block. `recalls` gives the earlier scene that each recalling scene was
-    matched with; `queries` are those learned for the model, if there are any."""
+    matched with, which is a scene of another film if its number is negative; `queries` are those learned for the model,
+    if there are any."""
 
     spec: ModelSpec
     timeline: Timeline
@@ -160,6 +162,15 @@ class Policy(ABC):
 
     def close_scene(self, block: Block, store: KVStore) -> None:  # noqa: B027 (most policies have nothing to do here)
         """The scene's last block has been absorbed."""
+
+    def take_in(self, scene: int, entry: SceneEntry, store: KVStore) -> None:  # noqa: B027
+        """Before the first block: what a scene of another film left, whose number is negative and which this film will
+        recall. A policy that keeps no scenes has no use for it."""
+
+    def leave(self, block: Block, store: KVStore) -> SceneEntry:
+        """After `close_scene`: what the scene leaves for other films beside its first frames and its recall frame,
+        which every scene leaves."""
+        return SceneEntry({})
 
     @abstractmethod
     def state(self) -> Nest:

@@ -13,6 +13,7 @@ from torch import Tensor
 from echo_cli.context import BlockContext, Observer
 from echo_cli.layout import Layout, Role
 from echo_cli.memory import scoring
+from echo_cli.memory.entries import FRAMES, RECALL, SceneEntry
 from echo_cli.memory.fading import Fading
 from echo_cli.memory.history import History, Places
 from echo_cli.memory.policies.base import (
@@ -334,6 +335,11 @@ class EchoForcingPolicy(Policy):
         keepsake = Keepsake("recall", block.scene)
         if keepsake in self.last_wanted:
             self.library.put(keepsake, *self.folding.fold(store, self.facts))
+
+    def take_in(self, scene: int, entry: SceneEntry, store: KVStore) -> None:
+        for part, keepsake in ((RECALL, Keepsake("recall", scene)), (FRAMES, Keepsake("select", scene))):
+            if keepsake in self.last_wanted:
+                self.library.put(keepsake, *entry.frame(part))
 
     # Between two blocks
 

@@ -55,6 +55,16 @@ class Absorbing:
         self.scenes, self.absorbed = [], 0
 
     @property
+    def share(self) -> float:
+        """How much of the queries is of the film; the rest is what they had learned in training."""
+        return float(self.shares.sum(-1).mean())
+
+    def stand_for(self, scene: int, share: float) -> None:
+        """What is in the slots was absorbed in another film: so much of it is of a scene of that film."""
+        self.scenes, self.absorbed, self.scene = [scene], 1, scene
+        self.shares[..., 0] = share
+
+    @property
     def awake(self) -> bool:
         return self.absorbed > 0
 

@@ -6,9 +6,12 @@ empty window and the learned initial queries; a recall brings back the queries o
 beside the one frame folded from it, which fades where it disagrees with the new scene and then leaves.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from echo_cli.layout import Role
 from echo_cli.memory import scoring
+from echo_cli.memory.entries import FRAMES, RECALL, SceneEntry
 from echo_cli.memory.fading import Fading
 from echo_cli.memory.policies.base import Facts, Held, Plan, Transition, held_from, held_state
 from echo_cli.memory.policies.echo_infinity import EchoInfinityPolicy
@@ -17,6 +20,9 @@ from echo_cli.memory.settings import SceneQueriesSettings
 from echo_cli.memory.store import CleanPass, KVStore, Placement
 from echo_cli.state import Nest
 from echo_cli.storyboard.nouns import Block
+
+QUERIES = "queries"  # the part that a scene leaves beside its frames
+SHARE = "share"  # the number beside it
 
 
 class SceneQueriesPolicy(EchoInfinityPolicy):
@@ -157,15 +163,51 @@ class SceneQueriesPolicy(EchoInfinityPolicy):
         scene = block.scene
         if scene not in self.last_wanted:
             return
+        with self._closed():
+            self._shelve(scene, store)
+        if self.settings.recall_frame:
+            self.library.put(Keepsake("recall", scene), *self.folding.fold(store, self.facts))
+
+    @contextmanager
+    def _closed(self) -> Iterator[None]:
+        """The queries as they are once what the window still holds was absorbed."""
         before, state = self.memory.keep(), self.memory.state
         self.memory.absorb(self.past, Facts())
+        yield
+        self.memory.write(state)
+        self.memory.take_back(before)
+
+    def _shelve(self, scene: int, store: KVStore) -> None:
+        """The queries as they are go into the library as those of a scene."""
         self.shelf[scene] = self.memory.keep()
         for slot, keepsake in zip(self.memory.slots, self._keepsakes(scene), strict=True):
             self.library.put(keepsake, *store.frame(slot))
-        self.memory.write(state)
-        self.memory.take_back(before)
+
+    # Scenes of other films
+
+    def leave(self, block: Block, store: KVStore) -> SceneEntry:
+        with self._closed():
+            return SceneEntry({QUERIES: store.frames(self.memory.slots)}, {SHARE: self.memory.share})
+
+    def take_in(self, scene: int, entry: SceneEntry, store: KVStore) -> None:
+        """The scene's queries; where it has none, or too few, they absorb its first frames now."""
+        if scene not in self.last_wanted:
+            return
+        self.memory.begin()
+        if entry.count(QUERIES) >= len(self.memory.slots):
+            for index, slot in enumerate(self.memory.slots):
+                store.write([slot], *entry.frame(QUERIES, index))
+            self.memory.stand_for(scene, entry.numbers.get(SHARE, 1.0))
+        else:
+            slots = store.take(entry.count(FRAMES))
+            for index, slot in enumerate(slots):
+                store.write([slot], *entry.frame(FRAMES, index))
+            self.memory.absorb([Held(slot, scene, None) for slot in slots], Facts())
+        self._shelve(scene, store)
+        self.memory.begin()
+        store.keep(self.alive())
         if self.settings.recall_frame:
-            self.library.put(Keepsake("recall", scene), *self.folding.fold(store, self.facts))
+            self.library.put(Keepsake("recall", scene), *entry.frame(RECALL))
 
     # Between two blocks
 

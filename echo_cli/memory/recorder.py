@@ -1,0 +1,96 @@
+"""Collects what each scene of a film leaves for other films, while the film is rendered.
+
+Knows scenes and frames; where entries go is the shelf's affair.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from echo_cli.memory import scoring
+from echo_cli.memory.entries import FRAMES, KEYFRAMES, RECALL, Frames, SceneEntry
+from echo_cli.memory.policies.base import Policy
+from echo_cli.memory.recall import Keepsake, SceneLibrary
+from echo_cli.memory.settings import RecallSettings
+from echo_cli.memory.store import CleanPass, KVStore
+from echo_cli.state import Nest
+from echo_cli.storyboard.nouns import Block
+
+
+class Shelf(Protocol):
+    """Where entries are put as scenes close. `state` is plain values."""
+
+    def put(self, scene: int, entry: SceneEntry) -> None: ...
+
+    def state(self) -> Nest: ...
+
+    def restore(self, state: Nest) -> None: ...
+
+
+class Recorder:
+    """Collects what each scene leaves and puts it on the shelf when the scene closes. Reads memory and changes nothing,
+    so a film is the same whether it is recorded or not."""
+
+    def __init__(self, shelf: Shelf, policy: Policy) -> None:
+        self._shelf, self._policy = shelf, policy
+        self._settings = policy.settings.recalling or RecallSettings()
+        self._count, self._query_tokens = 0, 0
+        self._first: SceneLibrary
+        self._query_sum: Tensor
+
+    def begin(self, store: KVStore, state: Nest = None) -> None:
+        """Before the first block, or where an interrupted film is resumed."""
+        frame = (*store.keys.shape[:2], *store.keys.shape[3:])
+        self._first = SceneLibrary(KEYFRAMES, frame, store.device, store.keys.dtype)
+        self._query_sum = torch.zeros(*frame[:2], *frame[3:], device=store.device)
+        if state is not None:
+            self._count, self._query_tokens = state["count"], state["query_tokens"]
+            self._query_sum.copy_(state["query_sum"])
+            self._first.restore(state["first"])
+            self._shelf.restore(state["shelf"])
+
+    def collect(self, block: Block, clean: CleanPass, slots: Sequence[int], store: KVStore) -> None:
+        """A block is finished, and memory has not absorbed it yet."""
+        if block.opens:
+            for index in range(self._count):
+                self._first.forget(Keepsake(FRAMES, index))
+            self._count, self._query_tokens = 0, 0
+            self._query_sum.zero_()
+        self._query_sum += clean.query_sum
+        self._query_tokens += clean.tokens
+        for slot in slots[:KEYFRAMES - self._count]:
+            self._first.put(Keepsake(FRAMES, self._count), *store.frame(slot))
+            self._count += 1
+
+    def close(self, block: Block, store: KVStore) -> None:
+        """The scene's last block has been absorbed, and the policy has closed the scene."""
+        parts = {FRAMES: self._frames(range(self._count)), RECALL: self._fold()}
+        own = self._policy.leave(block, store)
+        parts |= {part: (keys.cpu(), values.cpu()) for part, (keys, values) in own.parts.items()}
+        self._shelf.put(block.scene, SceneEntry(parts, own.numbers))
+
+    def _frames(self, which: Sequence[int], layers: slice = slice(None)) -> Frames:
+        """On the host."""
+        if self._query_sum.device.type == "cuda":
+            torch.cuda.current_stream(self._query_sum.device).synchronize()  # frames may still be on their way
+        keys, values = zip(*(self._first.kept(Keepsake(FRAMES, index)) for index in which), strict=True)
+        return torch.stack([key[layers] for key in keys], 2), torch.stack([value[layers] for value in values], 2)
+
+    def _fold(self) -> Frames:
+        """The frame that stands for the scene, folded as a film folds it for its own recalls; one layer at a time."""
+        settings, folded = self._settings, []
+        candidates = range(0, min(self._count, settings.candidate_frames), settings.candidate_stride)
+        query = self._query_sum / self._query_tokens
+        for layer in range(len(query)):
+            keys, values = self._frames(candidates, slice(layer, layer + 1))
+            key, value, _ = scoring.fold(keys, values, query[layer:layer + 1].to(keys.device), settings.base_weight,
+                                         settings.fold == "score_weighted")
+            folded.append((key.unsqueeze(2), value.unsqueeze(2)))
+        keys, values = (torch.cat(part) for part in zip(*folded, strict=True))
+        return keys, values
+
+    def state(self) -> dict[str, Any]:
+        return {"count": self._count, "query_tokens": self._query_tokens, "query_sum": self._query_sum,
+                "first": self._first.state(), "shelf": self._shelf.state()}
