@@ -1,8 +1,8 @@
-"""Everything about speed that a card can say in three minutes, in one run: the table that documents quote.
+"""Everything about a card's speed that can be measured in three minutes, in one run: the table that documents quote.
 
-Random weights at the real sizes, made on the card: no download and no disk. Each part stands alone, so that one that
-fails takes nothing else along; its reason is part of the report. On a CPU the same runs at a small size, which shows
-that it works and says nothing about speed.
+Random weights at the real sizes, made on the card: no download and no disk. Parts are independent: if one fails, the
+others still run and the report says why. On a CPU the same runs at a small size, which shows that it works but says
+nothing about speed.
 """
 
 import statistics
@@ -31,12 +31,12 @@ from echo_cli.spec import TINY, WAN_1_3B, ModelSpec
 CARD, FORMAT = "bench card", 1
 SMALL = ModelSpec(name="small", depth=2, width=96, heads=2, ffn=128, channels=16, text_dim=32, text_len=8, freq_dim=16,
                   positions=96, size=(64, 48))
-EXACT = 1e-4  # how near a small model in float32 must come to the CPU
+EXACT = 1e-4  # how close a small model in float32 must come to the CPU's latents
 
 
 @dataclass(slots=True)
 class CardReport:
-    """`parts` are tables by name, `failed` what went wrong in which part, `seconds` how long each took."""
+    """`parts` holds tables by name, `failed` what went wrong in each part that failed, `seconds` how long each took."""
 
     device: str
     dtype: str
@@ -53,7 +53,7 @@ class CardReport:
 
 
 class RandomText:
-    """A text encoder that gives a prompt rows of its own, which mean nothing."""
+    """A text encoder that gives every prompt different random rows."""
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
@@ -72,7 +72,7 @@ class RandomText:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is measured: policies, blocks a policy, the film's seconds, and when to stop beginning new parts."""
+    """What to measure: policies, blocks for each, the film's length, and the time after which no new part begins."""
 
     policies: tuple[str, ...] = tuple(name for name in POLICIES if name != "none")
     blocks: int = 6
@@ -80,7 +80,7 @@ class Plan:
     limit_s: float = 170.0
 
 
-def measure(runtime: Runtime, plan: Plan = Plan(), told: Callable[[str], None] = lambda part: None) -> CardReport:
+def measure(runtime: Runtime, plan: Plan = Plan(), say: Callable[[str], None] = lambda part: None) -> CardReport:
     spec = WAN_1_3B if runtime.device.type == "cuda" else replace(TINY, depth=2)
     transformer = _transformer(spec, runtime)
     report = CardReport(machine.device_name(runtime), str(runtime.dtype).removeprefix("torch."), torch.__version__,
@@ -89,16 +89,16 @@ def measure(runtime: Runtime, plan: Plan = Plan(), told: Callable[[str], None] =
     began = time.perf_counter()
     for name, part in bench.parts().items():
         if time.perf_counter() - began > plan.limit_s:
-            report.failed[name] = "not begun: the time was over"
+            report.failed[name] = "not started: out of time"
             continue
-        told(name)
+        say(name)
         start = time.perf_counter()
         try:
             with torch.inference_mode():
                 report.parts[name] = part()
-        except Exception as error:  # a card that cannot do one thing still says the rest
+        except Exception as error:  # a card that cannot do one thing still reports the rest
             report.failed[name] = f"{type(error).__name__}: {error}"[:300]
-            told(traceback.format_exc())
+            say(traceback.format_exc())
         report.seconds[name] = round(time.perf_counter() - start, 1)
     return report
 
@@ -121,18 +121,18 @@ class _Bench:
 
     def right(self) -> dict[str, Any]:
         """A small model in float32: how far the device's latents are from the CPU's under every policy; and whether
-        recorded passes give the same bits as launched ones."""
+        recorded passes give the same bits as passes that are launched one kernel at a time."""
         cpu, here = Runtime(torch.device("cpu"), torch.float32), Runtime(self.runtime.device, torch.float32)
         far = {}
         for name in self.plan.policies:
             plain = self._small_film(name, cpu, graphs=None)
             far[name] = max(_distance(a, b) for a, b in zip(plain, self._small_film(name, here, False), strict=True))
-        found: dict[str, Any] = {"distance_from_cpu": far, "all_near": all(each < EXACT for each in far.values())}
+        figures: dict[str, Any] = {"distance_from_cpu": far, "all_near": all(each < EXACT for each in far.values())}
         if self.cuda:
             half = Runtime(self.runtime.device, torch.bfloat16)
             pairs = zip(self._small_film("window", half, False), self._small_film("window", half, True), strict=True)
-            found["graphs_equal_launched"] = all(torch.equal(a, b) for a, b in pairs)
-        return found
+            figures["graphs_equal_launched"] = all(torch.equal(a, b) for a, b in pairs)
+        return figures
 
     def _small_film(self, name: str, runtime: Runtime, graphs: bool | None) -> list[Tensor]:
         transformer = random_transformer(SMALL, 0, runtime.device, runtime.dtype)
@@ -209,10 +209,10 @@ class _Bench:
         """Milliseconds by kernel of a launched block under echo-forcing and echo-infinity, and of decoding one."""
         if not self.cuda:
             return {}
-        found = {name: self._kernels(name) for name in ("echo-forcing", "echo-infinity")}
+        figures = {name: self._kernels(name) for name in ("echo-forcing", "echo-infinity")}
         codec = stages.random_codec(self.spec, self.runtime)
         stages.decode_times(codec, self.spec, None, self.runtime, 2)
-        return {**found, "full decoder, three blocks": self._profiled(
+        return {**figures, "full decoder, three blocks": self._profiled(
             lambda: stages.decode_times(codec, self.spec, None, self.runtime, 3))}
 
     def _kernels(self, name: str) -> list[tuple[str, float, int]]:
@@ -236,15 +236,15 @@ class _Bench:
     # And the pictures?
 
     def decoders(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        figures: dict[str, Any] = {}
         for name, codec in self._codecs():
             for way, benchmark in (("", False), (", cudnn.benchmark", True)):
                 self._settle()
                 with torch.backends.cudnn.flags(enabled=True, benchmark=benchmark, allow_tf32=True):
                     times = stages.decode_times(codec, self.spec, None, self.runtime, 6)
-                found[name + way] = {"block_ms": statistics.median(times[2:]), "first_ms": times[0],
+                figures[name + way] = {"block_ms": statistics.median(times[2:]), "first_ms": times[0],
                                      "second_ms": times[1], "peak_gb": self._peak()}
-        return found
+        return figures
 
     def _peak(self) -> float:
         return torch.cuda.max_memory_allocated(self.runtime.device) / 1e9 if self.cuda else 0.0
@@ -255,24 +255,26 @@ class _Bench:
             yield "light", stages.random_fast_decoder(self.spec, self.runtime)
 
     def film(self) -> dict[str, Any]:
-        """A film from storyboard to MP4 with all that a process has to set up, then the same once more."""
+        """A film from storyboard to MP4, including everything a process sets up the first time; then the same film
+        again."""
         self._way(self.transformer, True)
-        found = {}
+        figures = {}
         for name, codec in self._codecs():
             backend = Backend(self.spec, self.transformer, RandomText(self.spec), codec, "random")
             for time_of in ("first", "second"):
                 self._settle()
                 made = stages.whole_film(backend, "echo-forcing", self.runtime, self.plan.film_seconds)
-                found[f"{name} decoder, {time_of} film"] = {
+                figures[f"{name} decoder, {time_of} film"] = {
                     "pictures": made.pictures, "wall_s": made.wall_s, "pictures_per_second": made.pictures_a_second,
                     "first_picture_s": made.first_picture_s,
                     "peak_gb": self._peak()}
-        return found
+        return figures
 
     # In eight bits
 
     def fast(self) -> dict[str, Any]:
-        """Blocks with linear layers in eight bits, and how far a block's latents are from those without, as shares."""
+        """Blocks with linear layers in eight bits, and how far that moves a block's latents, relative to their
+        length."""
         quick = _transformer(self.spec, self.runtime)
         choose_attention(quick)
         use_eight_bits(quick, self.runtime.device)
@@ -294,9 +296,9 @@ def table(report: Mapping[str, Any]) -> list[str]:
     """The report as lines."""
     lines = [f"{report['device']}, {report['spec']}, {report['dtype']}, attention by {report['attention']}, "
              f"torch {report['torch']}, echo-cli {report['version']}"]
-    for part, found in report["parts"].items():
+    for part, figures in report["parts"].items():
         lines.append(f"\n{part} ({report['seconds'][part]} s)")
-        for name, row in found.items():
+        for name, row in figures.items():
             if isinstance(row, dict):
                 lines.append(f"  {name:<28}" + "  ".join(f"{key} {value:,.4g}" for key, value in row.items()))
             elif part == "kernels":

@@ -1,4 +1,4 @@
-"""A film as a user meets the tool: one command in a process of its own, from nothing to a finished MP4, timed from
+"""A film as a user first meets the tool: one command in a separate process, from nothing to a finished MP4, timed from
 outside."""
 
 import json

@@ -29,7 +29,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         ),
         "recall SSIM": Metric("a returned place against the place itself, structure", "", True, 3),
         "recall distance": Metric("a returned place against the place itself, perceptual distance", "", False, 3),
-        "left over": Metric("share of the old place left in the two blocks after a hard cut", "%", False, 1),
+        "left over": Metric("share of the old place that is left in the two blocks after a hard cut", "%", False, 1),
         "response": Metric("pictures until the new scene is there after a hard cut", "pictures", False, 1),
         "seam": Metric("step across a smooth change against the usual step", "x", False, 2),
         "place kept": Metric(

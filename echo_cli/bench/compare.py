@@ -55,7 +55,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`facts` are those that differ, as (before, after); `left_out` is only in one of the two."""
+    """`facts` are those that differ, as (before, after); `left_out` names what only one of the two has."""
 
     kind: str
     facts: Mapping[str, tuple[Any, Any]]

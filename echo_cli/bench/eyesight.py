@@ -1,6 +1,6 @@
-"""How far the eye can be trusted: its verdicts on held-out clips whose truth is known, intact and deliberately damaged.
+"""How far the eye can be trusted: its verdicts on held-out clips with known content, intact and deliberately damaged.
 
-The clips are drawn by the little world, so no model takes part but the codec, where it is used.
+The clips are drawn by the little world, so the only model involved is the codec, where it is used.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,11 +22,11 @@ from echo_cli.world.stories import HELD_OUT, LEFT, PAN, RIGHT, STILL, Stories, S
 
 LENGTH = 9  # latent frames of a scene: two seconds
 _TOGETHER = 8  # stories drawn at once
-# Ways to show scenes; the last is too much, to show where the eye fails.
+# Ways to show scenes; the last is deliberately too much, to show where the eye fails.
 CODED, FIRST_BLOCK, NOISE = "through the codec", "first block, through the codec", "noise of 1 on latents"
-_CHANCE = 50  # stream of a story's seed that no story uses
+_CHANCE = 50  # a stream of random numbers that no story draws from its seed
 _WORDS = 8  # numbers that choose how a prompt is worded
-_IN_SIGHT = 0.7  # share of the subject from which a scene as short as a block can be judged
+_IN_SIGHT = 0.7  # share of the subject that must be visible for a scene as short as a block to be judged
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Trial:
 
 
 def trials(stories: int, length: int = LENGTH) -> Iterator[Trial]:
-    """Scenes that no stage has seen, a few at a time."""
+    """Scenes that no stage of training has seen, a few at a time."""
     for seeds in (torch.arange(stories) + HELD_OUT).split(_TOGETHER):
         batch = sample_stories(seeds, length, StoryKind.HOLD)
         prompts, wrong, strangers = [], [], []

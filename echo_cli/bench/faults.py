@@ -38,7 +38,7 @@ scenes:
     duration: 11s
     subtitle: Again
 """
-# For each moment: how often it comes at most, and how many seconds it lasts.
+# For each moment: how often it occurs at most, and how many seconds it lasts.
 MOMENTS_OF = {"block": (42, 0.03), "checkpoint": (4, 0.05), "join": (1, 0.08), "naming": (1, 0.004)}
 EVERY = 0.3  # seconds between checkpoints
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGUSR1")
@@ -79,13 +79,14 @@ def measure(run: "Command", interruptions: int, seed: int, model: str = RANDOM_S
             folder = studio.folder(f"film-{film}")
             pending: list[Strike] = []
             while True:
-                # in turns, so that every moment occurs; the last steps are only killed, since nothing else stops them
+                # in turn, so that every moment occurs; the last steps can only be killed, since no other signal stops
+                # them
                 moment = moments[(dealt + len(pending)) % len(moments)]
                 times, latest = MOMENTS_OF[moment]
                 blow = Blow(moment, dice.randint(1, times), dice.uniform(0, latest),
                             dice.choice(SIGNALS) if times > 1 else "SIGKILL")
                 code = studio.run(folder, shape, blow)
-                if code == 0:  # it finished before the signal came
+                if code == 0:  # it finished before the signal arrived
                     break
                 work = Work(_outputs(folder, shape))
                 left = work.read()
@@ -151,7 +152,7 @@ def _pictures(folder: Path, shape: str) -> dict[str, str]:
 
 
 def _whole(folder: Path, shape: str, unstruck: Path) -> bool:
-    """Whether every file with a final name is complete."""
+    """Whether every file under a final name is complete."""
     outputs, wanted = _outputs(folder, shape), _pictures(unstruck, shape)
     try:
         if outputs.trace and outputs.trace.exists() and read_trace(outputs.trace).totals is None:
@@ -164,7 +165,7 @@ def _whole(folder: Path, shape: str, unstruck: Path) -> bool:
 
 
 def _finished(folder: Path, shape: str, unstruck: Path) -> bool:
-    """Whether the film is the uninterrupted one, with everything that belongs to it and nothing else."""
+    """Whether the film equals the uninterrupted one, with all of its files and nothing else."""
     def names(place: Path) -> set[str]:
         return {path.relative_to(place).as_posix() for path in place.rglob("*")}
 

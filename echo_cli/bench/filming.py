@@ -1,7 +1,7 @@
 """Films of a scenario under a policy, many seeds at once; only the pictures that are judged are decoded.
 
-Each film is the one that `generate` would render from its story: its own noise, its own prompts, its own recalls. Knows
-nothing of what the pictures are measured for.
+Each film is the one that `generate` would render from its story: its own noise, its own prompts, its own recalls. Does
+not know what the pictures are measured for.
 """
 
 import time
@@ -24,12 +24,12 @@ from echo_cli.storyboard.nouns import Block, Scene, Timeline
 
 @dataclass(frozen=True)
 class Take:
-    """One film, as far as it was decoded: its pictures [picture, 3, y, x] in 0..255 by block, and what it cost."""
+    """The decoded part of one film: its pictures [picture, 3, y, x] in 0..255 by block, and what it cost."""
 
     seed: int
     pictures: Mapping[int, Tensor]
-    bytes: int  # the most that memory held in tensors
-    seconds: float  # of the processor, or of the device, for a block; without the decoder
+    bytes: int  # the most that memory's tensors ever held
+    seconds: float  # processor or device time of a block, without the decoder
 
     def of(self, blocks: Sequence[int]) -> Tensor:
         """The pictures of some blocks in [0, 1]."""

@@ -1,4 +1,4 @@
-"""How much memory a film takes while it grows, after ten seconds and after ten minutes of it.
+"""How much memory a film takes while it is rendered: after ten seconds of film and after ten minutes.
 
 Renders one long film with every kind of transition into a temporary folder, and reads the kernel's figures for this
 process and its ffmpeg. Reads /proc, so it runs on Linux.
@@ -28,7 +28,7 @@ PROMPTS = ("a red ball rolls to the left across a green meadow", "a blue star re
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Resident bytes after some seconds of film."""
+    """Resident bytes after that many seconds of film."""
 
     seconds: float
     own: int
@@ -51,7 +51,7 @@ class _Meter(Progress):
 
 
 def resident(pid: int | str) -> int:
-    """Bytes that a process holds in memory."""
+    """Resident bytes of a process."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
@@ -70,7 +70,7 @@ def story(seconds: float) -> Storyboard:
 
 
 def job_for(board: Storyboard, backend: Backend, output: str, memory: str | None = None) -> Job:
-    """A job with nothing chosen but the model, and perhaps the memory."""
+    """A job with defaults for everything but the model, and perhaps the memory."""
     request = Request(board, output, model=backend.spec.name, memory=memory)
     return prepared(request, board, backend.spec).job(outputs_of(output, ""))
 

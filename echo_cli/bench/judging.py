@@ -24,7 +24,7 @@ _STILLS = 3  # every third picture is enough for the median of a place
 _SETTLED = 2  # blocks at the end of a scene that show its place to the next scene
 _LOOKED = 3  # blocks at the beginning of a scene that are judged
 _OPENING = 3  # blocks that a long scene is compared with
-_ENDING = 0.25  # share of a long scene that summarises its drift
+_ENDING = 0.25  # share of a long scene, at its end, over which drift is averaged
 
 
 _ASPECTS = {"place": "place", "time": "time", "colour": "colour", "shape": "shape", "motion": "motion right"}

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 
 _BANDS = 8  # bands of rows whose colours are compared, where position does not matter
 _SMALL = 96  # pixels, the width at which mixtures are unmixed
-_AROUND = 9  # of those, side of the square whose mean is subtracted from its middle
+_AROUND = 9  # side of the square, in those pixels, whose mean is subtracted from its middle
 _LEVELS = 5  # of the pyramid
-_STILL = 0.5 / 255  # a change below this is no change: a still film has no usual step
+_STILL = 0.5 / 255  # smaller changes count as none, since a still film has no usual step
 
 
 # ---------------------------------------------------------------- how similar two stills are
@@ -140,8 +140,8 @@ def _character(pictures: Tensor) -> Tensor:
 
 
 def steps(pictures: Tensor, size: int) -> Tensor:
-    """Change from each `size` pictures to the next, as the mean distance of their means: codecs that draw that many at
-    once move in jumps of that length, and a jump inside a step is not an event. [step]"""
+    """Change from each `size` pictures to the next, as the mean distance of their means: a codec that draws that many
+    at a time moves in jumps of that length, and a jump inside a step is not an event. [step]"""
     count = len(pictures) // size
     means = pictures[len(pictures) - count * size:].unflatten(0, (count, size)).mean(1)
     return means.diff(dim=0).abs().mean((1, 2, 3))

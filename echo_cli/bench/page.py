@@ -25,7 +25,7 @@ Strip = Sequence[tuple[str, np.ndarray]]  # label, picture [y, x, 3]
 
 _WIDTH, _GAP = 132, 3  # pixels of a picture on the page, and between two
 _PLOTTED = ("recall", "return", "left over", "response", "seam", "drift", "alignment", "motion")
-_TALL = 26  # of a policy's line in a plot
+_TALL = 26  # height of a policy's line in a plot
 
 
 def page(report: Report, strips: Mapping[tuple[str, str, int], Strip]) -> str:
@@ -104,7 +104,7 @@ def _whiskers(report: Report, metric: str) -> str:
 
 
 def _colour(report: Report, policy: str) -> str:
-    """Policies have colours of their own; variations are grey."""
+    """Each policy has its own colour; variations are grey."""
     plain = [name for name in report.policies if not name.startswith("+")]
     return f"s{plain.index(policy) % len(SCENE_COLOURS)}" if policy in plain else "grey"
 

@@ -42,7 +42,7 @@ class Cell:
     metric: str
     interval: Interval
     seeds: int
-    verdict: Verdict | None  # None for the policy itself
+    verdict: Verdict | None  # None for that policy itself
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Report:
 
     @cached_property
     def by_seed(self) -> dict[tuple[str, str, str], dict[int, float]]:
-        """(scenario, policy, metric) → seed → value; all scenarios together are the mean of each film's."""
+        """(scenario, policy, metric) → seed → value; ALL holds the mean over the scenarios."""
         films: dict[tuple[str, str, str], dict[int, float]] = {}
         together: dict[tuple[str, str, str], dict[int, list[float]]] = {}
         for row in self.rows:
@@ -139,7 +139,7 @@ def saved(result: Mapping[str, Any]) -> Report:
 
 
 def filled(rows: Iterable[Row], same: Mapping[tuple[str, str], str]) -> list[Row]:
-    """The rows, and for each (scenario, policy) that can only make another policy's film, its rows again."""
+    """The rows, repeated for each (scenario, policy) whose film can only be the same as another policy's."""
     rows = list(rows)
     return rows + [Row(row.scenario, policy, row.seed, row.figures, row.curves, source)
                    for (scenario, policy), source in same.items() for row in rows

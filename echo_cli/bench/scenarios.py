@@ -13,7 +13,7 @@ from echo_cli.models.tiny.words import COLOURS, MOTIONS, PLACES, SUBJECTS, TIMES
 from echo_cli.storyboard.nouns import Geometry, Kind, Scene, Timeline, timeline_of
 from echo_cli.world.grammar import Saying, say
 
-_STRIDE, _LOOKS = 3, 24  # a long scene is sampled every few blocks, or about that often in all if it is very long
+_STRIDE, _LOOKS = 3, 24  # a long scene is sampled every few blocks; a very long one about 24 times in all
 _WALKS = 2  # motions, to the left and to the right
 
 SMOOTH, CUT, RECALL = Kind.SMOOTH, Kind.HARD_CUT, Kind.RECALL
@@ -63,9 +63,9 @@ def _acts(text: str) -> tuple[Act, ...]:
     return tuple(Act(word.lstrip("|~@")[0], int(word.lstrip("|~@")[1:]), kinds.get(word[0])) for word in text.split())
 
 
-# A place that returns has been out of every window for six blocks, or the plainest window would remember it by chance.
-# It is not the film's opening either, which anchors always hold, nor what left the window first, which a memory that
-# never changes would have; except in the stories that go to and fro or mix everything.
+# A place that returns has been out of every window for six blocks; otherwise the plain window would remember it by
+# chance. Nor is it the film's opening, which anchors always hold, or the first to leave the window, which a memory that
+# never changes would still hold; except in the stories that go to and fro or mix everything.
 SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario
     for scenario in (

@@ -1,4 +1,4 @@
-"""The results of a memory bench in words and in a table of plain text. The page shows the same in pictures."""
+"""The results of a memory bench in words and in a table of plain text. The page shows the same graphically."""
 
 from collections.abc import Iterator, Sequence
 

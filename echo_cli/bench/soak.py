@@ -1,5 +1,5 @@
-"""A day of film in one rollout: whether memory stays bounded, a block as fast in the last hour as in the first, and
-what happens to the pictures.
+"""A day of film in one rollout: whether memory stays bounded, whether a block is as fast in the last hour as in the
+first, and what happens to the pictures.
 
 The film repeats six places, ten minutes each, so that every hour is comparable with the first. Only a few seconds at
 the end of each scene are decoded. A day takes hours, so it may be rendered in several sittings; each resumes from the
@@ -60,10 +60,10 @@ class Chapter:
     pictures: int  # of the whole film so far
     block_ms: float  # on the clock
     processor_ms: float
-    update_share: float | None  # of a block's time, that the queries take
+    update_share: float | None  # share of a block's time that the queries take
     bytes: int  # tensors that memory holds
     resident: int  # bytes of this process
-    place: bool | None  # judged right; None if the judges, who know only the little world, cannot say
+    place: bool | None  # whether it was right; None where the judges cannot say, since they know only the little world
     time: bool | None
     colour: bool | None
     shape: bool | None
@@ -145,7 +145,7 @@ class Soak:
         self.begun: Begun | None = None
         self._state: Path | None = None
         begun = (folder / REPORT).exists()
-        # without a report, pictures in the folder are not ours; states are left by a killed first sitting
+        # without a report, pictures in the folder are not ours; states may be left by a first sitting that was killed
         make_folder(folder, lambda name: bool(OWN.fullmatch(name)) and (begun or not name.endswith(".png")), "a soak")
         if begun:
             self._go_on()
@@ -192,7 +192,7 @@ class Soak:
         rows = Rows(self.backend.text, [scene.prompt for scene in self.timeline.scenes])
         loop = rollout(self.timeline, self.backend.transformer, rows, self.policy,
                        KeyedNoise(self.seed, self.timeline.scenes), self.backend.spec.grid(), begun=self.begun)
-        self.begun = None  # its tensors are in use again; the film continues from here
+        self.begun = None  # its tensors are in use from here on
         last, shown = time.monotonic(), list[Tensor]()
         for result, wall, processor, update in self._timed(loop):
             block, span = result.block, self.timeline.spans[result.block.scene]

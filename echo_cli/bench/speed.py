@@ -1,5 +1,5 @@
-"""Where a block's time goes, at any model's size and with random weights, under each policy, and its share of what the
-machine can do.
+"""Where a block's time goes, at any model's size and with random weights, under each policy, and what share that is of
+what the machine can do.
 
 Runs the real rollout and charges its time to linear layers, attention, memory and the rest. The window is filled by a
 stand-in that writes random tokens without computing them, since memory cannot tell the difference and it saves time.
@@ -45,7 +45,7 @@ SPEED, FORMAT = "bench speed", 1
 class PolicySpeed:
     """Medians over measured blocks with a full window, in milliseconds; `slope` is how much slower a block gets in the
     course of the run, as a share of the median block, with the spread that noise alone would give it: of processor time
-    on a CPU, so that others on the machine do not count, and of the device's time on a GPU."""
+    on a CPU, so that other processes do not count, and of the device's time on a GPU."""
 
     policy: str
     blocks: int
@@ -158,7 +158,7 @@ def charged(transformer: Transformer, compiled: bool, watch: list[Stopwatch]) ->
 
 
 def _fused(transformer: Transformer) -> ModuleType | None:
-    """The module of fused passes, where the transformer's run so."""
+    """The module of fused passes, if the transformer's passes are fused."""
     if "forward" not in vars(transformer):
         return None
     from echo_cli.models import fused
@@ -176,7 +176,7 @@ def operations(spec: ModelSpec, grid: Grid, keys: int) -> int:
 
 
 def measure(spec: ModelSpec, runtime: Runtime, wish: Wish) -> SpeedReport:
-    """Time some blocks of each policy after its window is full and has warmed up; then what comes after them, and a
+    """Time some blocks of each policy after its window is full and has warmed up; then decoding and encoding, and a
     film under each policy."""
     if wish.depth is not None and wish.depth > spec.depth:
         raise UsageError(

@@ -1,6 +1,6 @@
 """What comes after the latents: decoding them, encoding the pictures, and a whole film as `generate` renders it.
 
-The encoder is given pictures of its own, so that its time does not depend on the noise of random weights; the whole
+The encoder gets synthetic pictures, so that its time does not depend on the noise of random weights; the whole
 film needs the model's weights.
 """
 
@@ -54,7 +54,7 @@ class WholeFilm:
 
 @contextmanager
 def charged(owner: object, method: str, part: str, watch: Callable[[], Stopwatch]) -> Iterator[None]:
-    """While it lasts, every call of a method counts as `part` of the stopwatch that `watch` names at that moment."""
+    """Inside, every call of a method is charged to `part` of the stopwatch that `watch` returns at that moment."""
     call: Callable[..., object] = getattr(owner, method)
 
     def timed(*given: object, **named: object) -> object:
@@ -109,7 +109,7 @@ def decode(codec: Codec, spec: ModelSpec, size: tuple[int, int] | None, runtime:
 @torch.inference_mode()
 def decode_times(codec: Codec, spec: ModelSpec, size: tuple[int, int] | None, runtime: Runtime,
                  blocks: int) -> list[float]:
-    """Milliseconds for each block of a stream; the first ones pay for what is set up."""
+    """Milliseconds for each block of a stream; the first ones include set-up."""
     grid, times, state = spec.grid(size), [], None
     latents = torch.randn(
         1, spec.block_frames, spec.channels, grid.height, grid.width, device=runtime.device, dtype=runtime.dtype
@@ -148,7 +148,7 @@ def _moving(size: tuple[int, int], pictures: int) -> np.ndarray:
 
 
 class _Stopwatch(Progress):
-    """Runs from the first block, when everything has been loaded and checked."""
+    """Starts at the first block, when everything has been loaded and checked."""
 
     def __init__(self, encoder: Callable[[], float]) -> None:
         super().__init__()
@@ -163,7 +163,7 @@ class _Stopwatch(Progress):
             self.first_picture = time.perf_counter() - self._began[0]
 
     def read(self) -> tuple[float, float, float]:
-        """Seconds on the wall, of this process, and of encoders."""
+        """Seconds of wall time, of this process, and of encoders."""
         wall, own, encoder = self._began
         return time.perf_counter() - wall, time.process_time() - own, self._encoder() - encoder
 

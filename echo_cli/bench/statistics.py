@@ -13,7 +13,7 @@ import numpy as np
 
 _RESAMPLES = 4000
 _SURE = 0.95  # of intervals
-_CHANCE = 0.05  # of calling anything different in a column without differences
+_CHANCE = 0.05  # of finding a difference in a column that has none
 _EXACT = 12  # pairs up to which all signs are tried
 _SEED = 20  # the same figures give the same intervals
 

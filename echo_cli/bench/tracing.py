@@ -1,6 +1,6 @@
-"""What a trace costs: the same film rendered with and without a trace, in turns, in one process.
+"""What a trace costs: the same film rendered with and without a trace, alternately, in one process.
 
-In turns, because machines are shared and noisy: the ratio within a pair counts, not a time.
+Alternately, because machines are shared and noisy: the ratio within a pair counts, not a time.
 """
 
 import statistics

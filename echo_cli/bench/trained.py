@@ -1,6 +1,6 @@
 """What trained weights of `tiny` are worth: films of held-out stories are judged, with and without memory.
 
-Figures are shares and decibels; contact sheets lie beside them. Knows nothing of how the weights were trained.
+Figures are shares and decibels, with contact sheets beside them. Does not know how the weights were trained.
 """
 
 import json
@@ -33,7 +33,7 @@ _COLD = 30  # of films that are timed
 def report(backend: Backend, folder: Path, stories: int, say: Callable[[str], None]) -> dict:
     """Write all figures to `folder`/report.json, with contact sheets beside it; `say` is called when a part is done."""
     codec = backend.codec
-    assert isinstance(codec, TinyCodec), "what is judged are films of tiny"
+    assert isinstance(codec, TinyCodec), "only films of tiny are judged"
     folder.mkdir(parents=True, exist_ok=True)
     parts: dict[str, Callable[[], dict]] = {
         "codec": lambda: {
@@ -65,7 +65,7 @@ def rounded(figures: dict) -> dict:
 
 
 def attributes(backend: Backend, stories: int, folder: Path) -> dict:
-    """Shares of films in which the judges see what the prompt asks for."""
+    """Shares of films in which the judges see what the prompt asked for."""
     parts = []
     for number, sampled in enumerate(held_out(stories, StoryKind.HOLD)):
         made = films(
@@ -78,7 +78,7 @@ def attributes(backend: Backend, stories: int, folder: Path) -> dict:
 
 
 def variety(backend: Backend, folder: Path, films_each: int = 8) -> dict:
-    """How much places differ between films of one prompt, against real places of the same kind: 1 is as much."""
+    """How much places differ between films of one prompt, against real places of the same kind; 1 means as much."""
     sampled = sample_stories(torch.arange(512) + HELD_OUT, 1)
     shares, shown = [], []
     for place, where in enumerate(("a meadow", "the city", "the desert", "the beach", "the mountains", "the forest")):
@@ -96,7 +96,7 @@ def variety(backend: Backend, folder: Path, films_each: int = 8) -> dict:
 
 
 def recall(backend: Backend, stories: int, folder: Path, blocks: int = 5) -> dict:
-    """Background PSNR of a place seen again, against its first visit: with its recall, and with the prompt alone."""
+    """Background PSNR of a place seen again, against its first visit: with a recall, and with the prompt alone."""
     gains, returned, alone, gone = [], [], [], []
     shown: list[Tensor] = []
     kinds = (None, Kind.HARD_CUT, Kind.RECALL)
@@ -126,7 +126,7 @@ def recall(backend: Backend, stories: int, folder: Path, blocks: int = 5) -> dic
 
 
 def speed(runs: int = 5) -> dict:
-    """Of `generate` in a process of its own, the package's model on this machine: the median of a few runs."""
+    """Of `generate` in a separate process with the embedded model on this machine: the median of a few runs."""
     made = [cold_run(_COLD) for _ in range(runs)]
     return {
         "pictures a second": median(run.pictures_a_second for run in made),

@@ -1,6 +1,6 @@
 """The process that renders a film and is interrupted: the real command, with a moment at which it gets a signal.
 
-Runs in a child of its own, forked from one that has torch loaded. `faults` decides what is interrupted, when and how;
+Runs in a child process, forked from one that has torch loaded. `faults` decides what is interrupted, when and how;
 the caller says which function runs a command line.
 """
 
@@ -18,7 +18,7 @@ import torch
 from echo_cli.render.keeper import Keeper
 from echo_cli.video.segments import SegmentedFilm
 
-# The moments at which a signal can come: the function that is called then.
+# The moments at which a signal can arrive: the function that is called then.
 MOMENTS: dict[str, tuple[type, str]] = {
     "block": (Keeper, "due"), "checkpoint": (Keeper, "keep"),
     "join": (SegmentedFilm, "finish"), "naming": (SegmentedFilm, "publish"),

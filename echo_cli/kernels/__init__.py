@@ -1,7 +1,7 @@
-"""Small kernels in Triton for what torch would do in many passes over memory, each beside a plain twin in torch.
+"""Small Triton kernels for what torch would do in many passes over memory, each with an equivalent in plain torch.
 
-Which device they run on is asked here, once. Nothing in this folder knows a model, a policy or a film: rows of numbers
-go in, rows come out. Triton is a part of torch's CUDA builds; where it is missing, callers use torch alone.
+Only this module asks which device they run on. Nothing in this folder knows a model, a policy or a film: rows of
+numbers go in, rows come out. Triton is part of torch's CUDA builds; where it is missing, callers use torch alone.
 """
 
 import os

@@ -1,8 +1,8 @@
-"""Scores of many remembered tokens, the choice of the best, and their move into the window: a launch each.
+"""Scores of many remembered tokens, the choice of the best, and their move into the window: one launch each.
 
-Frames lie in a pool of slots; `slots` names those that are looked at, in order, and a candidate's number counts through
-their tokens. The choice is exact: a search over the bits of the scores finds the last one that counts, and of equal
-ones the first by number is taken.
+Frames lie in a pool of slots; `slots` names those to consider, in order, and candidates are their tokens, numbered
+through. The choice is exact: a search over the bits of the scores finds the lowest that is chosen, and among equal
+scores the lower number wins.
 """
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from echo_cli.kernels.rows import block_of, turned_row
 
-CANDIDATES = 1 << 16  # that one program can choose from
+CANDIDATES = 1 << 16  # the most that one program can choose from
 
 
 @triton.jit
@@ -40,7 +40,7 @@ def _answers(keys, wanted, slots, ages, out, frames, tokens, key_group, wanted_g
 
 
 def answers(pool: Tensor, slots: Tensor, wanted: Tensor, ages: Tensor, pairs: bool = False) -> Tensor:
-    """What each token of the frames in `slots` [frame] answers: pool [layer, batch, slot, token, head, dim] times
+    """The score of each token of the frames in `slots` [frame]: pool [layer, batch, slot, token, head, dim] times
     `wanted` [layer, batch, age, head * dim] at the frame's age; with `pairs`, the lengths of its pairs times [layer,
     batch, head * dim/2]. The mean over heads → [layer, batch, frame * token], float32."""
     layers, batch, _, tokens, heads, dim = pool.shape
@@ -55,7 +55,7 @@ def answers(pool: Tensor, slots: Tensor, wanted: Tensor, ages: Tensor, pairs: bo
 
 
 @triton.jit
-def _choose(base, loud, uses, asked, reference, slots, index, valid, told, spread, candidates, tokens, batch_slots,
+def _choose(base, loud, uses, asked, reference, slots, index, valid, gating, spread, candidates, tokens, batch_slots,
             most_used, strength, COUNT: tl.constexpr, COUNT_BLOCK: tl.constexpr, WIDTH: tl.constexpr,
             WIDE: tl.constexpr, LOUD: tl.constexpr, GATED: tl.constexpr, BLOCK: tl.constexpr):
     batch = tl.program_id(0).to(tl.int64)
@@ -65,8 +65,8 @@ def _choose(base, loud, uses, asked, reference, slots, index, valid, told, sprea
     scale = tl.sqrt(tl.sum(mine * mine, 0)) * tl.sqrt(tl.sum(other * other, 0))
     similarity = tl.minimum(tl.maximum(tl.sum(mine * other, 0) / tl.maximum(scale, 1e-12), -1.0), 1.0)
     gate = tl.exp(-strength * (1.0 - similarity))
-    tl.store(told + batch * 2, similarity)
-    tl.store(told + batch * 2 + 1, gate)
+    tl.store(gating + batch * 2, similarity)
+    tl.store(gating + batch * 2 + 1, gate)
 
     number = tl.arange(0, BLOCK)
     real = number < candidates
@@ -105,19 +105,19 @@ def _choose(base, loud, uses, asked, reference, slots, index, valid, told, sprea
 
 def choose(base: Tensor, loud: Tensor | None, gated: bool, uses: Tensor, most_used: int, asked: Tensor,
            reference: Tensor, strength: float, slots: Tensor, count: int,
-           told: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+           gating: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
     """The `count` best candidates of a layer by number [batch, count], and how many of them are valid, as 1 and 0.
 
     Scores are base [batch, candidate] and, if there is one, loud [batch, slot, token], which the gate may damp: it
-    compares `asked` with `reference` [batch, head * dim]. Tokens used `most_used` times are left out, those chosen are
-    used once more. `told` [batch, 2] becomes similarity and gate; `spread` [batch, 4] the least score, their sum,
-    their count and the greatest."""
+    compares `asked` with `reference` [batch, head * dim]. Tokens used `most_used` times are left out, the use of each
+    chosen one is counted. `gating` [batch, 2] becomes similarity and gate; `spread` [batch, 4] the least score, their
+    sum, their count and the greatest."""
     batch, candidates = base.shape
     tokens, width = uses.shape[2], asked.shape[1]
     index = torch.empty(batch, count, dtype=torch.int32, device=base.device)
     valid = torch.empty(batch, count, dtype=torch.int8, device=base.device)
     block = triton.next_power_of_2(candidates)
-    _choose[(batch,)](base, uses if loud is None else loud, uses, asked, reference, slots, index, valid, told, spread,
+    _choose[(batch,)](base, uses if loud is None else loud, uses, asked, reference, slots, index, valid, gating, spread,
                       candidates, tokens, uses.shape[1], most_used, strength, COUNT=count,
                       COUNT_BLOCK=triton.next_power_of_2(count), WIDTH=width, WIDE=triton.next_power_of_2(width),
                       LOUD=loud is not None, GATED=gated, BLOCK=block,
@@ -149,7 +149,8 @@ def _move(pool_keys, pool_values, window_keys, window_values, index, valid, slot
 def move(pool: tuple[Tensor, Tensor], window: tuple[Tensor, Tensor], index: Tensor, valid: Tensor, slots: Tensor,
          into: Tensor, before: Tensor, places: Tensor, rotation: Tensor) -> None:
     """Chosen tokens of a layer's pool [batch, slot, token, head, dim] into the slots `into`, and rotated into `places`
-    of the window [batch, token, head, dim]; those that are not valid are what the slots `before` have."""
+    of the window [batch, token, head, dim]; where a choice is not valid, the tokens of the slots `before` take its
+    place."""
     batch, count = index.shape
     _, _, tokens, heads, dim = pool[0].shape
     block, warps = block_of(heads * dim)

@@ -1,8 +1,8 @@
-"""What memory queries do with frames that leave: read them, compare, and take a share; a launch each.
+"""What memory queries do with frames that leave: read them, compare, and take a share; one launch each.
 
-Reading is attention of cells to cells that likes near ones best. The distance is counted from the cells' numbers inside
-the kernel, so no table of it is read, and rows of cells that are too far to count are left out: what they hold is less
-than e^-16 of any sum.
+Reading is attention from cells to cells that favours near ones. The kernel computes the distance from the cells'
+numbers, so it reads no table of distances, and it leaves out rows of cells that are too far away to matter: less than
+e^-16 of any sum.
 """
 
 import torch
@@ -64,7 +64,7 @@ def _near(q, k, v, lengths, longest, near, key_out, value_out, q_group, q_head, 
     inside = (row < queries)[:, None] & (at < DIM)[None, :]
     key_sum /= total[:, None]
     value_sum /= total[:, None]
-    # A mean of keys is shorter than they are: it gets their mean length back.
+    # A mean of keys is shorter than the keys: scale it to their mean length.
     key_sum *= (length / total / tl.maximum(tl.sqrt(tl.sum(key_sum * key_sum, 1)), 1e-6))[:, None]
     tl.store(key_out + into, key_sum.to(key_out.dtype.element_ty), mask=inside)
     tl.store(value_out + into, value_sum.to(value_out.dtype.element_ty), mask=inside)
@@ -72,8 +72,8 @@ def _near(q, k, v, lengths, longest, near, key_out, value_out, q_group, q_head, 
 
 def near_read(asked: Tensor, keys: Tensor, values: Tensor, near: Tensor, columns: int) -> tuple[Tensor, Tensor]:
     """asked [layer, batch, head, query, dim], already scaled, in frames of cells; keys and values [layer, batch, frame,
-    cell, head, dim]; near [layer, head], what a squared cell of distance costs. → what each query reads: the mean of
-    keys, at their mean length, and of values [layer, batch, query, head, dim]."""
+    cell, head, dim]; near [layer, head], the penalty for each squared cell of distance. → what each query reads: the
+    mean of keys, at their mean length, and of values [layer, batch, query, head, dim]."""
     layers, batch, heads, queries, dim = asked.shape
     frames, cells = keys.shape[2:4]
     keys, values = (part.flatten(0, 1).flatten(1, 2).contiguous() for part in (keys, values))
@@ -121,8 +121,8 @@ def compare(one: Tensor, two: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     _compare[(tokens, layers * batch)](one, two, products, lengths, one.stride(0), one.stride(1), two.stride(0),
                                        two.stride(1), tokens, FRAMES=frames, WIDTH=width,
                                        BLOCK=triton.next_power_of_2(width), num_warps=4)
-    found, sizes = (part.unflatten(0, (layers, batch)) for part in (products, lengths))
-    return found, *sizes.unbind(3)
+    dots, sizes = (part.unflatten(0, (layers, batch)) for part in (products, lengths))
+    return dots, *sizes.unbind(3)
 
 
 @triton.jit

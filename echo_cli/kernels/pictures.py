@@ -1,4 +1,4 @@
-"""A picture decoder's norm and activation in one kernel, written where the next convolution reads."""
+"""A picture decoder's norm and activation in one kernel, written to where the next convolution reads."""
 
 import triton
 import triton.language as tl
@@ -20,8 +20,8 @@ def _norm_silu(x, gain, out, rows, CHANNELS: tl.constexpr, SCALE: tl.constexpr, 
 
 
 def norm_silu(x: Tensor, gain: Tensor, out: Tensor) -> None:
-    """Rows x [..., channel] at length one, times the root of the channels and a gain, through SiLU, into `out`; both
-    have their rows side by side."""
+    """Rows x [..., channel] normalised to length one, times the root of the channels and a gain, through SiLU, into
+    `out`; both are contiguous."""
     channels = x.shape[-1]
     block, count = triton.next_power_of_2(channels), x.numel() // channels
     rows = max(1, 4096 // block)

@@ -1,9 +1,9 @@
-"""Kernels over rows of a transformer's width: norms, gates, rotation, and eight-bit rows with a scale each.
+"""Kernels over rows of a transformer's width: norms, gates, rotation, and eight-bit rows, each with a scale.
 
-A program has one row in its registers, so that a chain of steps reads and writes memory once. Sums and products are
-float32 and rounded where the plain layers round what memory keeps: normalised queries and keys are rounded before they
-are rotated, so a frame rotated again from the store has the same bits. Fused multiplication and addition is off in
-rotation for the same reason.
+A program holds one row in registers, so that a chain of steps reads and writes memory once. Sums and products are
+float32 and are rounded where the plain layers round what memory keeps: normalised queries and keys are rounded before
+they are rotated, so a frame rotated again from the store has the same bits. Rotation uses no fused multiply-add, for
+the same reason.
 """
 
 import torch
@@ -16,7 +16,7 @@ _WARPS = {1024: 2, 2048: 4, 4096: 8, 8192: 8, 16384: 16}
 
 
 def block_of(width: int) -> tuple[int, int]:
-    """Values a program holds for a row of `width`, and its warps."""
+    """How many values a program holds for a row of `width`, and how many warps it has."""
     block = triton.next_power_of_2(width)
     return block, _WARPS.get(block, 1 if block < 1024 else 16)
 
@@ -60,7 +60,7 @@ def _add_norm(x, y, gate, gain, offset, shift, stretch, out, scale, eps, gate_ro
         _write(values, row, out, scale, inside, at, WIDTH, EIGHT)
 
 
-Rows = tuple[Tensor, Tensor | None]  # [row, width], and a scale [row, 1] where they are eight-bit numbers
+Rows = tuple[Tensor, Tensor | None]  # [row, width], and a scale [row, 1] if they are eight-bit
 
 
 def _rows_like(x: Tensor, eight: bool) -> tuple[Tensor, Tensor]:
@@ -72,7 +72,8 @@ def add_norm(x: Tensor, eps: float, frame_tokens: int, *, add: Tensor | None = N
              affine: tuple[Tensor, Tensor] | None = None, modulation: tuple[Tensor, Tensor] | None = None,
              norm: bool = True, eight: bool = False) -> Rows:
     """x [row, width] += add · gate, in place; then its layer norm, with a gain and offset [width] or with the shift and
-    stretch [frame, width] of each row's frame. Gate, shift and stretch are views with a stride of their own a frame."""
+    stretch [frame, width] of each row's frame. Gate, shift and stretch are views, each with its own stride per
+    frame."""
     width = x.shape[1]
     block, warps = block_of(width)
     out, scale = _rows_like(x, eight) if norm else (x, x)
@@ -116,7 +117,7 @@ def _eight(x, out, scale, WIDTH: tl.constexpr, GELU: tl.constexpr, BLOCK: tl.con
 
 
 def eight_bits(x: Tensor, gelu: bool = False) -> Rows:
-    """Rows [row, width], after GELU if wanted, in eight bits."""
+    """Rows [row, width] in eight bits, optionally after GELU."""
     block, warps = block_of(x.shape[1])
     out, scale = _rows_like(x, True)
     _eight[(len(x),)](x, out, scale, WIDTH=x.shape[1], GELU=gelu, BLOCK=block, num_warps=warps)
@@ -125,7 +126,7 @@ def eight_bits(x: Tensor, gelu: bool = False) -> Rows:
 
 @triton.jit
 def turned_row(values, token, rotation, pairs, HALF: tl.constexpr, BLOCK: tl.constexpr):
-    """A row turned pair by pair: rotation [token, HALF, 2] holds cosine and sine, the same for every head."""
+    """A row rotated pair by pair: rotation [token, HALF, 2] holds cosine and sine, the same for every head."""
     even, odd = tl.split(tl.reshape(values, [BLOCK // 2, 2]))
     at = rotation + (token * HALF + pairs % HALF) * 2
     cosine, sine = tl.load(at), tl.load(at + 1)
@@ -173,10 +174,10 @@ def place(query: Tensor, key: Tensor, value: Tensor, turn_query: Tensor, turn_ke
           keys: Tensor, values: Tensor, frame_tokens: int, gains: tuple[Tensor, Tensor] | None = None,
           eps: float = 0.0, keep: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     """Normalise (where there are `gains`) and rotate queries and keys, and put keys and values into their frames'
-    `places` in a layer's window; → rotated queries, and raw queries and keys where they are to be kept.
+    `places` in a layer's window; → rotated queries, and raw queries and keys if they are to be kept.
 
     query, key, value [batch, token, head, dim] may be parts of wider rows with the same strides; rotations [token,
-    dim/2] are complex; the window's keys and values [batch, token, head, dim] have rows side by side."""
+    dim/2] are complex; the window's keys and values [batch, token, head, dim] are contiguous."""
     batch, tokens, heads, dim = query.shape
     width = heads * dim
     block, warps = block_of(width)
@@ -202,8 +203,8 @@ def _turn(x, rotation, out, x_group, out_group, x_row, WIDTH: tl.constexpr, HALF
 
 
 def turn(x: Tensor, rotation: Tensor, out: Tensor | None = None) -> Tensor:
-    """x [..., token, head, dim] rotated by complex rotation [token, dim/2], all leading axes at once; into `out`, if
-    that is given."""
+    """x [..., token, head, dim] rotated by complex rotation [token, dim/2], all leading axes in one launch; into `out`,
+    if given."""
     tokens, heads, dim = x.shape[-3:]
     width = heads * dim
     block, warps = block_of(width)

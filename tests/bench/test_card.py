@@ -33,14 +33,14 @@ def test_a_part_that_fails_is_named_and_the_next_one_is_measured() -> None:
 
 def test_no_part_is_begun_after_the_limit() -> None:
     report = card.measure(CPU, card.Plan(("window",), 2, 1.0, limit_s=-1.0))
-    assert not report.parts and set(report.failed.values()) == {"not begun: the time was over"}
+    assert not report.parts and set(report.failed.values()) == {"not started: out of time"}
 
 
 def test_the_command_writes_what_it_prints(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    told = tmp_path / "card.json"
-    assert app.run(["bench", "card", "--device", "cpu", "--policy", "window", "-o", str(told), "--json"]) == 0
+    report_file = tmp_path / "card.json"
+    assert app.run(["bench", "card", "--device", "cpu", "--policy", "window", "-o", str(report_file), "--json"]) == 0
     printed = json.loads(capfd.readouterr().out)
-    assert printed["kind"] == "bench card" and json.loads(told.read_text()) == printed
+    assert printed["kind"] == "bench card" and json.loads(report_file.read_text()) == printed
 
 
 def test_a_memory_that_is_not_there_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
@@ -51,5 +51,5 @@ def test_a_memory_that_is_not_there_is_refused(capfd: pytest.CaptureFixture[str]
 @torch.inference_mode()
 def test_a_small_model_is_compared_with_the_cpu() -> None:
     bench = card._Bench(CPU, card.Plan(("window",), 2, 1.0), card.SMALL, card._transformer(card.SMALL, CPU))
-    found = bench.right()
-    assert found["all_near"] and found["distance_from_cpu"] == {"window": 0.0}
+    report = bench.right()
+    assert report["all_near"] and report["distance_from_cpu"] == {"window": 0.0}

@@ -1,4 +1,4 @@
-"""Two results side by side: what changed is found, what did not is not, and what cannot be compared is refused."""
+"""Two results side by side: what changed is found, what did not is left out, and what cannot be compared is refused."""
 
 import copy
 import json
@@ -83,24 +83,24 @@ def speed(block: float, spread: float = 1.0) -> dict:
     }
 
 
-def verdict(found, policy: str, metric: str) -> Verdict | None:
-    return next(change.verdict for change in found.changes if (change.policy, change.metric) == (policy, metric))
+def verdict(result, policy: str, metric: str) -> Verdict | None:
+    return next(change.verdict for change in result.changes if (change.policy, change.metric) == (policy, metric))
 
 
 def test_a_small_change_is_seen_among_stories_that_differ_much():
-    found = compare(memory(), memory(0.5, seed=1))
-    change = next(change for change in found.changes if change.metric == "recall" and change.policy == "window")
+    result = compare(memory(), memory(0.5, seed=1))
+    change = next(change for change in result.changes if change.metric == "recall" and change.policy == "window")
     assert change.verdict is Verdict.BETTER and change.low < 0.5 < change.high and change.pairs == 12
     assert verdict(compare(memory(), memory(-0.5, seed=1)), "window", "recall") is Verdict.WORSE
     assert verdict(compare(memory(), memory(0.0, seed=1)), "window", "recall") is Verdict.SAME
-    assert verdict(found, "window", "memory") is None  # a cost is told, and not judged
-    assert found.facts == {"weights": ("w0.0", "w0.5")}
+    assert verdict(result, "window", "memory") is None  # a cost is shown but not judged
+    assert result.facts == {"weights": ("w0.0", "w0.5")}
 
 
 def test_only_what_both_have_is_compared():
-    found = compare(memory(scenarios=("cuts", "recall-1")), memory(0.5, ("window",), ("recall-1", "chain"), 1))
-    assert {change.policy for change in found.changes} == {"window"}
-    assert set(found.left_out) == {
+    result = compare(memory(scenarios=("cuts", "recall-1")), memory(0.5, ("window",), ("recall-1", "chain"), 1))
+    assert {change.policy for change in result.changes} == {"window"}
+    assert set(result.left_out) == {
         "scenario cuts, only in the first",
         "scenario chain, only in the second",
         "policy echo-forcing, only in the first",
@@ -113,16 +113,16 @@ def test_a_block_is_quicker_only_where_quartiles_do_not_touch():
     assert verdict(compare(speed(100), speed(90)), "window", "block_ms") is Verdict.BETTER
     assert verdict(compare(speed(100), speed(110)), "window", "block_ms") is Verdict.WORSE
     assert verdict(compare(speed(100, 6), speed(110, 6)), "window", "block_ms") is Verdict.SAME
-    told = "\n".join(lines(compare(speed(100), speed(90))))
-    assert "-10.0%" in told and "better" in told and "pictures_a_second" in told
+    table = "\n".join(lines(compare(speed(100), speed(90))))
+    assert "-10.0%" in table and "better" in table and "pictures_a_second" in table
 
 
 def test_a_report_comes_back_from_its_json_with_the_same_figures():
-    told = memory(0.3)
-    again = saved(json.loads(json.dumps(told)))
-    assert again.as_dict()["summary"] == told["summary"]
+    saved_run = memory(0.3)
+    again = saved(json.loads(json.dumps(saved_run)))
+    assert again.as_dict()["summary"] == saved_run["summary"]
     assert again.curve("cuts", "window", "left over") == [(2.0, 1.0), (6.0, 5.5)]
-    assert len(list(csv_rows(again))) == len(told["summary"])
+    assert len(list(csv_rows(again))) == len(saved_run["summary"])
 
 
 def test_a_film_that_nobody_made_twice_counts_for_both():
@@ -141,8 +141,8 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_command_reads_what_the_benches_write(tmp_path):
     paths = [tmp_path / "a.json", tmp_path / "b.json"]
-    for path, told in zip(paths, (memory(), memory(0.5, seed=1)), strict=True):
-        path.write_text(json.dumps(told))
+    for path, saved_run in zip(paths, (memory(), memory(0.5, seed=1)), strict=True):
+        path.write_text(json.dumps(saved_run))
     done = run(*map(str, paths))
     assert done.returncode == 0 and "recall" in done.stdout and "better" in done.stdout
     assert json.loads(run(*map(str, paths), "--json").stdout)["of"] == "bench memory"

@@ -18,9 +18,9 @@ def readings(*seconds: str) -> list[dict]:
 
 
 def test_the_command_reads_both_processes_at_every_length() -> None:
-    found = readings("3", "1")
-    assert [reading["seconds"] for reading in found] == [1, 3]
-    assert all(reading["generate_bytes"] > 50e6 and reading["ffmpeg_bytes"] > 5e6 for reading in found)
+    measured = readings("3", "1")
+    assert [reading["seconds"] for reading in measured] == [1, 3]
+    assert all(reading["generate_bytes"] > 50e6 and reading["ffmpeg_bytes"] > 5e6 for reading in measured)
 
 
 @pytest.mark.slow

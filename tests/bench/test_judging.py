@@ -35,10 +35,10 @@ def small(places: Tensor) -> Tensor:
 def world() -> dict[str, Tensor]:
     """Places by letter; a small letter is the same kind of place laid out otherwise."""
     kinds = {"P": (3, 0), "A": (0, 0), "B": (1, 2), "C": (2, 1)}
-    found = {}
+    places = {}
     for number, (letter, kind) in enumerate(kinds.items()):
-        found[letter], found[letter.lower()] = small(layouts(*kind, 2, 20 * number))
-    return found
+        places[letter], places[letter.lower()] = small(layouts(*kind, 2, 20 * number))
+    return places
 
 
 def figures(name: str, world: dict[str, Tensor], film: list[Tensor], alone: str) -> dict[str, float]:
@@ -56,7 +56,7 @@ def test_recalls_are_ranked_by_what_came_back(world):
     tenth = recall(other, 0.9 * place + 0.1 * other)
     otherwise, swapped, stuck = recall(other, world["a"]), recall(other, other), recall(place, place)
     for metric, sign in (("recall", 1), ("gain", 1), ("return", 1), ("recall SSIM", 1), ("recall distance", -1)):
-        values = [sign * found[metric] for found in (right, tenth, otherwise, swapped)]
+        values = [sign * row[metric] for row in (right, tenth, otherwise, swapped)]
         assert values == sorted(values, reverse=True), metric
     assert right["recall"] > 30 and right["gain"] > 10 and right["return"] > 10
     assert abs(otherwise["gain"]) < 1  # the prompt alone
@@ -70,10 +70,10 @@ def test_cuts_are_ranked_by_what_was_left(world):
         return figures("cuts", world, [old, first, (1 - share) * new + share * first], "Abc")
 
     shares = [cut(share) for share in (0.0, 0.1, 0.4, 1.0)]
-    left = [found["left over"] for found in shares]
+    left = [row["left over"] for row in shares]
     assert abs(left[0]) < 6 and left[1] - left[0] == pytest.approx(10, abs=3) and left == sorted(left)
     assert left[3] == pytest.approx(100, abs=3)
-    assert [found["response"] for found in shares[:2]] == [0, 0] and shares[3]["response"] == 36
+    assert [row["response"] for row in shares[:2]] == [0, 0] and shares[3]["response"] == 36
 
 
 def test_a_chain_that_changes_place_has_seams(world):
@@ -95,10 +95,10 @@ def test_a_long_scene_is_measured_by_how_it_ends():
             pictures[block] = (grain(shown.expand(12, -1, -1, -1), 0.005, block) * 255).round().byte()
         return Take(0, pictures, 1, 1.0)
 
-    found = [judge(scenario, [""], film(fade), film(0), GEOMETRY, None) for fade in (0.0, 0.2, 0.5)]
-    drifts, slopes = ([each.figures[name] for each in found] for name in ("drift", "slope"))
+    judgements = [judge(scenario, [""], film(fade), film(0), GEOMETRY, None) for fade in (0.0, 0.2, 0.5)]
+    drifts, slopes = ([each.figures[name] for each in judgements] for name in ("drift", "slope"))
     assert drifts[0] < 1 and abs(slopes[0]) < 2 and drifts == sorted(drifts) and slopes == sorted(slopes)
-    seconds, values = zip(*found[2].curves["contrast drift"], strict=True)
+    seconds, values = zip(*judgements[2].curves["contrast drift"], strict=True)
     assert seconds[0] == 0 and seconds[-1] == pytest.approx(47.5 * 0.75)
     assert values[-1] == pytest.approx(-50, abs=3)
 
@@ -111,9 +111,10 @@ def test_every_scenario_is_judged_from_the_blocks_it_asked_for(name, world):
         for index, letter in enumerate(dict.fromkeys(act.place for act in scenario.acts))
     }
     made = take(scenario, [world[letters[act.place]] for act in scenario.acts])
-    found = judge(scenario, ["" for _ in scenario.acts], made, made, GEOMETRY, None)
+    judgement = judge(scenario, ["" for _ in scenario.acts], made, made, GEOMETRY, None)
     asked = {"long": "drift", "chain": "seam", "cuts": "left over"}.get(name, "return")
-    assert asked in found.figures and found.figures["memory"] == 1 and found.figures["block"] == pytest.approx(50)
+    figures = judgement.figures
+    assert asked in figures and figures["memory"] == 1 and figures["block"] == pytest.approx(50)
     assert max(wanted(scenario)) == scenario.blocks - 1
     shown = moments(scenario, made)
     assert [scene for scene, *_ in shown] == sorted(scene for scene, *_ in shown) and shown[-1][0] == len(

@@ -75,31 +75,31 @@ def test_the_table_names_everybody_and_says_how_sure_it_is(run):
 
 def test_the_json_has_every_film_and_what_follows(run):
     _, folder = run
-    told = json.loads((folder / "found.json").read_text())
-    assert told["kind"] == "bench memory" and told["about"]["seeds"] == [0, 1]
-    films = {(row["scenario"], row["policy"], row["seed"]) for row in told["rows"]}
+    report = json.loads((folder / "found.json").read_text())
+    assert report["kind"] == "bench memory" and report["about"]["seeds"] == [0, 1]
+    films = {(row["scenario"], row["policy"], row["seed"]) for row in report["rows"]}
     assert films == {(scenario, policy, seed) for scenario in ("cuts", "long") for seed in (0, 1)
                      for policy in ("none", "sink", "echo-forcing", "+suppress")}
-    same = {(row["scenario"], row["policy"]): row["same_as"] for row in told["rows"] if row["same_as"]}
+    same = {(row["scenario"], row["policy"]): row["same_as"] for row in report["rows"] if row["same_as"]}
     assert same == {("long", "none"): "sink", ("long", "+suppress"): "echo-forcing"}
-    assert told["about"]["films"] == 12
+    assert report["about"]["films"] == 12
     cell = next(
         cell
-        for cell in told["summary"]
+        for cell in report["summary"]
         if (cell["scenario"], cell["policy"], cell["metric"]) == ("cuts", "sink", "left over")
     )
     values = [
-        row["figures"]["left over"] for row in told["rows"] if (row["scenario"], row["policy"]) == ("cuts", "sink")
+        row["figures"]["left over"] for row in report["rows"] if (row["scenario"], row["policy"]) == ("cuts", "sink")
     ]
     assert cell["mean"] == pytest.approx(sum(values) / 2) and cell["low"] <= cell["mean"] <= cell["high"]
-    assert "pictures until" in told["metrics"]["response"]["words"]
+    assert "pictures until" in report["metrics"]["response"]["words"]
 
 
 def test_the_csv_has_a_line_a_figure(run):
     _, folder = run
-    told = json.loads((folder / "found.json").read_text())
+    report = json.loads((folder / "found.json").read_text())
     lines = list(csv.DictReader(io.StringIO((folder / "found.csv").read_text())))
-    assert len(lines) == len(told["summary"]) and {line["policy"] for line in lines} == {
+    assert len(lines) == len(report["summary"]) and {line["policy"] for line in lines} == {
         "none",
         "sink",
         "echo-forcing",
@@ -115,11 +115,11 @@ class Page(HTMLParser):
         self.images: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        told = dict(attrs)
-        assert tag not in ("script", "link", "iframe") and not any(name.startswith("on") for name in told)
-        assert not str(told.get("src", "data:")).startswith("http")
+        values = dict(attrs)
+        assert tag not in ("script", "link", "iframe") and not any(name.startswith("on") for name in values)
+        assert not str(values.get("src", "data:")).startswith("http")
         if tag == "img":
-            self.images.append(str(told["src"]))
+            self.images.append(str(values["src"]))
         if tag not in ("meta", "img", "br"):
             self.open.append(tag)
 
@@ -170,7 +170,7 @@ def test_what_is_ordered_reaches_other_processes():
 
 @pytest.mark.slow
 def test_as_many_processes_as_one_likes_find_the_same():
-    found = []
+    left_over = []
     for jobs in ("1", "2"):
         done = subprocess.run(
             [
@@ -193,10 +193,10 @@ def test_as_many_processes_as_one_likes_find_the_same():
             text=True,
             check=True,
         )
-        found.append(
+        left_over.append(
             {(row["policy"], row["seed"]): row["figures"]["left over"] for row in json.loads(done.stdout)["rows"]}
         )
-    assert found[0] == pytest.approx(found[1], abs=0.05)
+    assert left_over[0] == pytest.approx(left_over[1], abs=0.05)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

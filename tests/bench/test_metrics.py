@@ -16,11 +16,11 @@ KINDS = [(0, 0), (1, 2), (2, 1), (3, 0), (4, 2), (5, 1)]  # place, hour
 @pytest.fixture(scope="module")
 def cuts() -> list[tuple[Tensor, Tensor, Tensor]]:
     """An old place, a new one, and another of the new one's kind: what the prompt alone would have shown."""
-    found = []
+    views = []
     for number, (kind, other) in enumerate(zip(KINDS, KINDS[1:] + KINDS[:1], strict=True)):
         old, (new, alone) = layouts(*kind, 1, 10 * number)[0], layouts(*other, 2, 10 * number + 5)
-        found.append((old, new, alone))
-    return found
+        views.append((old, new, alone))
+    return views
 
 
 def blurred(pictures: Tensor) -> Tensor:
@@ -33,8 +33,8 @@ def blurred(pictures: Tensor) -> Tensor:
 @pytest.fixture(scope="module")
 def returns() -> list[tuple[Tensor, Tensor, Tensor]]:
     """Films of a place with somebody walking through it: a visit, the visit to another place, a second visit."""
-    told = sample_stories(torch.arange(12) + HELD_OUT, 7 * BLOCK, StoryKind.HOLD)
-    films = told.pictures[told.truth.motion[:, 0] < 2]
+    stories = sample_stories(torch.arange(12) + HELD_OUT, 7 * BLOCK, StoryKind.HOLD)
+    films = stories.pictures[stories.truth.motion[:, 0] < 2]
     return [(film[:40], other[:40], film[40:]) for film, other in zip(films, films.roll(1, 0), strict=True)]
 
 
@@ -87,7 +87,7 @@ def test_decibels_count_each_picture():
 
 
 def test_a_tenth_of_the_old_place_is_seen_as_a_tenth(cuts):
-    found = []
+    lefts = []
     for old, new, alone in cuts:
         shares = metrics.left_of(
             old, alone, torch.stack((new, 0.9 * new + 0.1 * old, 0.5 * new + 0.5 * old, old))
@@ -95,15 +95,15 @@ def test_a_tenth_of_the_old_place_is_seen_as_a_tenth(cuts):
         assert shares[1] - shares[0] == pytest.approx(0.1, abs=0.02)
         assert shares[2] - shares[0] == pytest.approx(0.5, abs=0.08)
         assert shares[3] == pytest.approx(1, abs=0.02)
-        found.append(shares[0])
-    assert abs(sum(found) / len(found)) < 0.05  # nothing is left where nothing is
+        lefts.append(shares[0])
+    assert abs(sum(lefts) / len(lefts)) < 0.05  # nothing is left where nothing is
 
 
 def test_a_subject_in_front_hides_nothing():
-    told = sample_stories(torch.arange(4) + HELD_OUT + 300, 4 * BLOCK, StoryKind.CUT)
-    for story, film in enumerate(told.pictures):
-        cut = first_picture((told.truth.segment[story] == 1).int().argmax().item())
-        old, new = metrics.background(film[:cut]), told.panoramas[story, 1, :, :, :film.shape[-1]]
+    stories = sample_stories(torch.arange(4) + HELD_OUT + 300, 4 * BLOCK, StoryKind.CUT)
+    for story, film in enumerate(stories.pictures):
+        cut = first_picture((stories.truth.segment[story] == 1).int().argmax().item())
+        old, new = metrics.background(film[:cut]), stories.panoramas[story, 1, :, :, :film.shape[-1]]
         assert metrics.left_of(old, new, film[cut:]).abs().max().item() < 0.06
         assert metrics.left_of(old, new, 0.9 * film[cut:] + 0.1 * old).mean().item() == pytest.approx(0.1, abs=0.03)
 
@@ -130,13 +130,13 @@ def test_a_fade_is_there_about_half_way_and_a_stuck_film_never(cuts):
 def test_a_smooth_change_is_no_jump_and_a_cut_is():
     smooth = sample_stories(torch.arange(5) + HELD_OUT + 400, 4 * BLOCK, StoryKind.SWITCH)
     hard = sample_stories(torch.arange(5) + HELD_OUT + 400, 4 * BLOCK, StoryKind.CUT)
-    found = []
-    for told in (smooth, hard):
-        for story, film in enumerate(told.pictures):
-            at = first_picture((told.truth.segment[story] == 1).int().argmax().item())
-            found.append(metrics.jump(grain(film[:at]), grain(film[at:]), PICTURES))
-    assert max(found[:5]) < 4 < min(found[5:])
-    assert sorted(found[:5])[2] < 2
+    jumps = []
+    for stories in (smooth, hard):
+        for story, film in enumerate(stories.pictures):
+            at = first_picture((stories.truth.segment[story] == 1).int().argmax().item())
+            jumps.append(metrics.jump(grain(film[:at]), grain(film[at:]), PICTURES))
+    assert max(jumps[:5]) < 4 < min(jumps[5:])
+    assert sorted(jumps[:5])[2] < 2
 
 
 def test_more_of_a_seam_is_more_of_a_jump():
@@ -147,13 +147,14 @@ def test_more_of_a_seam_is_more_of_a_jump():
 
 
 def test_a_frozen_film_does_not_move_and_a_slow_one_moves_less():
-    told = sample_stories(torch.arange(5) + HELD_OUT, 4 * BLOCK, StoryKind.HOLD)
-    moving = told.truth.motion[:, 0] < 3
-    for film in told.pictures[moving]:
+    stories = sample_stories(torch.arange(5) + HELD_OUT, 4 * BLOCK, StoryKind.HOLD)
+    moving = stories.truth.motion[:, 0] < 3
+    for film in stories.pictures[moving]:
         slow = film[:len(film) // 2].repeat_interleave(2, 0)
         assert metrics.motion(still(film[0], 40), PICTURES) == 0
         assert 0 < metrics.motion(slow, PICTURES) < metrics.motion(film, PICTURES)
-    assert metrics.motion(told.pictures[moving][0], PICTURES) > 5 * metrics.motion(told.pictures[~moving][0], PICTURES)
+    lively, quiet = stories.pictures[moving][0], stories.pictures[~moving][0]
+    assert metrics.motion(lively, PICTURES) > 5 * metrics.motion(quiet, PICTURES)
 
 
 def test_a_codec_that_moves_in_jumps_of_a_latent_frame_moves_as_much():

@@ -18,10 +18,10 @@ def home(prompt: str) -> tuple[str, str]:
 
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
 def test_stories_are_told_by_the_seed_in_words_that_the_model_knows(scenario):
-    told = [story(scenario, seed) for seed in SEEDS]
-    assert told == [story(scenario, seed) for seed in SEEDS]
-    assert len({tuple(prompts) for prompts in told}) == len(SEEDS)
-    for prompts in told:
+    stories = [story(scenario, seed) for seed in SEEDS]
+    assert stories == [story(scenario, seed) for seed in SEEDS]
+    assert len({tuple(prompts) for prompts in stories}) == len(SEEDS)
+    for prompts in stories:
         assert not any(unknown_words(prompt) for prompt in prompts)
         assert all(
             len(concepts_of(prompt)[kind]) == 1

@@ -84,10 +84,10 @@ def test_sittings_make_the_film_that_one_would(tmp_path: Path, backend: Backend)
     assert left > 3 and run.sittings == left - 1 and looks(run) == looks(whole)
     assert len(list((tmp_path / "parts").glob("state-*"))) == 1
     assert [row.bytes for row in whole.chapters] == [whole.chapters[0].bytes] * len(whole.chapters)
-    told = json.loads((tmp_path / "whole" / REPORT).read_text())
+    report = json.loads((tmp_path / "whole" / REPORT).read_text())
     assert (
-        told["hours"] == json.loads(json.dumps(hours(whole.chapters)))
-        and sum(row["blocks"] for row in told["hours"]) == 34
+        report["hours"] == json.loads(json.dumps(hours(whole.chapters)))
+        and sum(row["blocks"] for row in report["hours"]) == 34
     )
     assert all(0 < chapter.update_share < 1 and chapter.block_ms > 0 for chapter in whole.chapters)
     assert whole.sheet().is_file()
@@ -165,6 +165,6 @@ def test_the_command_sits_and_goes_on(tmp_path: Path) -> None:
 
     first, second = typed("--minutes", "0"), typed("--json")
     assert first.returncode == second.returncode == 0, first.stderr + second.stderr
-    told = json.loads(second.stdout)
-    assert told["done"] and told["sittings"] == 2 and told["hours"][0]["blocks"] == 13
+    report = json.loads(second.stdout)
+    assert report["done"] and report["sittings"] == 2 and report["hours"][0]["blocks"] == 13
     assert "hour" in first.stdout and "9 of 153 pictures, 1 sitting\n" in first.stdout

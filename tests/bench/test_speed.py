@@ -131,8 +131,8 @@ def test_what_is_compiled_is_charged_too() -> None:
 ])
 def test_bad_input(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", "speed", *arguments]) == 2
-    told = capsys.readouterr().err
-    assert said in told and "Traceback" not in told
+    printed = capsys.readouterr().err
+    assert said in printed and "Traceback" not in printed
 
 
 def test_a_trend_is_found_and_noise_is_not() -> None:

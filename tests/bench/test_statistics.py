@@ -9,7 +9,7 @@ DICE = np.random.default_rng(7)
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say():
-    held = [found.low <= 3 <= found.high for found in (interval(DICE.normal(3, 2, 20)) for _ in range(200))]
+    held = [each.low <= 3 <= each.high for each in (interval(DICE.normal(3, 2, 20)) for _ in range(200))]
     assert 0.87 <= sum(held) / 200 <= 0.99
 
 
@@ -36,11 +36,11 @@ def test_many_comparisons_ask_for_more():
 
 
 def test_in_columns_of_nothing_hardly_anything_is_found():
-    found = 0
+    wrong = 0
     for _ in range(60):
         pairs = {str(name): DICE.normal(0, 1, 20) for name in range(14)}
-        found += any(verdict is not Verdict.SAME for verdict in verdicts(pairs, True).values())
-    assert found <= 9
+        wrong += any(verdict is not Verdict.SAME for verdict in verdicts(pairs, True).values())
+    assert wrong <= 9
 
 
 def test_a_verdict_knows_which_way_is_good():

@@ -1,7 +1,7 @@
-"""Where a model's memory queries lie, and which transformer they belong to; no torch.
+"""Where a model's memory queries are, and which transformer they belong to; no torch.
 
-A file of queries tells the hash of the transformer that they were trained with: beside other weights they would answer
-in a language nobody speaks, so they are left alone there.
+A file of queries names the hash of the transformer that they were trained with. With any other weights they would be
+meaningless, so they are ignored there.
 """
 
 import struct
@@ -10,7 +10,7 @@ from pathlib import Path
 from echo_cli.files import open_regular, parse_json
 
 QUERIES = "queries"
-_HEAD = 1 << 20  # bytes that the head of such a file has at most
+_HEAD = 1 << 20  # bytes, the most that the header of such a file has
 
 
 def queries_path(folder: Path) -> Path:
@@ -18,13 +18,13 @@ def queries_path(folder: Path) -> Path:
 
 
 def made_for(path: Path) -> str | None:
-    """The hash of the transformer that a file's queries belong to; None when there is no such file, or none that can be
+    """The hash of the transformer that a file's queries belong to; None if there is no such file, or it cannot be
     read."""
     try:
         with open_regular(path) as file:
             length, = struct.unpack("<Q", file.read(8))
-            told = parse_json(file.read(min(length, _HEAD)))
-        found = told["__metadata__"]["transformer"]
+            header = parse_json(file.read(min(length, _HEAD)))
+        transformer = header["__metadata__"]["transformer"]
     except (OSError, ValueError, KeyError, TypeError, struct.error):
         return None
-    return found if isinstance(found, str) else None
+    return transformer if isinstance(transformer, str) else None

@@ -1,21 +1,21 @@
-"""Memory queries: a few learned tokens a layer that absorb what leaves the window, and never grow.
+"""Memory queries: a few learned tokens in each layer that absorb what leaves the window, and never grow in number.
 
 A query frame is as many tokens as a latent frame has, each with a key and a value in every layer: it stands in the
-window like a remembered frame, is rotated to a place and attended to like one. Keys and values rather than hidden
-states, since they are what memory already holds: absorbing runs no layer of the transformer, needs no projection of its
-own into each of them, and what it makes stays a mixture of what real frames look like to attention.
+window like a remembered frame, is rotated to a position and attended to like one. It holds keys and values rather than
+hidden states because memory already holds those: absorbing runs no layer of the transformer and needs no projections
+into each layer, and the result remains a mixture of what real frames look like to attention.
 
 When frames leave, every query reads them by attention, near its own cell first, and a gate says how much of what it
-read takes the place of what it held:
+read replaces what it held:
 
 K ← (1 − g) K + g K̂, V ← (1 − g) V + g V̂, g = σ(what it held, what it read, what the others hold)
 
-A gate is told, before it has learned anything, to open where a query frame holds what one before it holds as well: such
-a frame is spare, and another place may have it. So each place that is met takes over what the last one needed least,
-and none is lost until there are more places than query frames.
+Before training, a gate is set to open where a query frame holds the same as an earlier one: such a frame is spare, and
+another place may have it. So each new place takes over what the last one needed least, and none is lost until there are
+more places than query frames.
 
-Cost and size depend on the counts of queries and of frames that leave at once, never on what came before. Which frames
-leave, and where queries stand, is a policy's decision; how all this is learned is not known here.
+Cost and size depend on the number of queries and of frames that leave together, never on what came before. Which frames
+leave and where queries stand is the policy's decision. How all this is learned is not known here.
 """
 
 import operator
@@ -30,15 +30,15 @@ from torch import Tensor, nn
 from echo_cli.kernels import usable
 from echo_cli.spec import Grid, ModelSpec
 
-FRAMES = 6  # query frames, when nothing else is said
+FRAMES = 6  # query frames, by default
 _HIDDEN = 16  # of the gate
-_HINTS = 5  # plain numbers that the gate is told: see `_gate`
-AT_ONCE = 1 << 24  # values of keys that are worked on at a time: a large model goes layer by layer
+_HINTS = 5  # plain numbers among the gate's inputs: see `_gate`
+AT_ONCE = 1 << 24  # values of keys processed at a time: a large model goes layer by layer
 SCORES_AT_ONCE = 1 << 27  # of attention: large pictures go some rows of queries at a time
 
 
 def layers_at_once(spec: ModelSpec, values: int) -> int:
-    """How many layers are worked on together, where one has so many values of keys, held and leaving."""
+    """How many layers are processed together if one has that many values of keys, held and leaving."""
     return max(1, min(spec.depth, AT_ONCE // values))
 
 
@@ -57,7 +57,7 @@ class MemoryQueries(nn.Module):
         self.spec, self.frames = spec, frames
         layers, heads, dim = spec.depth, spec.heads, spec.head_dim
         generator = torch.Generator().manual_seed(0)
-        # The same for every cell: pictures of any size begin from it, and their cells differ by what they read.
+        # The same for every cell, so that pictures of any size can start from it; cells differ by what they read.
         self.keys = nn.Parameter(torch.randn(layers, frames, heads, dim, generator=generator))
         self.values = nn.Parameter(0.02 * torch.randn(layers, frames, heads, dim, generator=generator))
         self.ask = nn.Parameter((0.25 * torch.eye(dim)).expand(layers, heads, dim, dim).clone())
@@ -66,8 +66,8 @@ class MemoryQueries(nn.Module):
             torch.randn(layers, 4 * spec.width, _HIDDEN, generator=generator) / (4 * spec.width) ** 0.5
         )
         self.gate_out = nn.Parameter(torch.zeros(layers, _HIDDEN))
-        # Before anything is learned the first frame keeps what left first, the last one follows, and those between
-        # change while they are spare: two frames of one place are alike by about 0.8, of two places by 0.4.
+        # Before training, the first frame keeps what left first, the last one follows, and those between change
+        # while they are spare: the similarity of two frames of one place is about 0.8, of two places 0.4.
         first, between, last = ([0.0, 0.0, 0.0, 20.0, spare] for spare in (0.0, 16.0, 0.0))
         hints = torch.tensor([first, *[between] * (frames - 2), last][:frames])
         self.gate_hints = nn.Parameter(hints.expand(layers, frames, _HINTS).clone())
@@ -84,7 +84,7 @@ class MemoryQueries(nn.Module):
                gated: bool = True) -> tuple[QueryState, Tensor]:
         """The state after raw frames [layer, batch, frame, token, head, dim] have left the window, and how far each
         gate was open [layer, batch, frame, token]. `first`: nothing has been absorbed before. Float32 inside; a state
-        may have fewer frames than were learned: the first ones."""
+        may have fewer frames than were learned, the first ones."""
         spare = self.spare(state.values) if gated else None
         parts = [
             self.absorb_in(at, QueryState(state.keys[at], state.values[at]), keys[at], values[at], grid, first, spare)
@@ -94,13 +94,13 @@ class MemoryQueries(nn.Module):
         return QueryState(*map(_joined, zip(*states, strict=True))), _joined(gates)
 
     def steps(self, values: int) -> list[slice]:
-        """The layers, as they are worked on together."""
+        """The layers, in the groups that are processed together."""
         layers, step = self.spec.depth, layers_at_once(self.spec, values)
         return [slice(at, min(at + step, layers)) for at in range(0, layers, step)]
 
     def absorb_in(self, layers: slice, state: QueryState, keys: Tensor, values: Tensor, grid: Grid, first: bool,
                   spare: Tensor | None) -> tuple[QueryState, Tensor]:
-        """As `absorb`, in some layers alone; `spare` is that of all layers, or None for gates that are open."""
+        """As `absorb`, for some of the layers; `spare` is over all layers, or None if the gates are open."""
         if usable(keys.device) and not torch.is_grad_enabled():
             return self._absorb_by_kernels(layers, state, keys, values, grid, first, spare)
         held_key, held_value = (part.float() for part in state)
@@ -111,14 +111,14 @@ class MemoryQueries(nn.Module):
             gate = torch.ones(held_key.shape[:4], device=held_key.device)
         share = gate[..., None, None]
         key = torch.lerp(held_key, read_key, share)
-        # A mean of keys is shorter than they are, and would be asked less: it gets their mean length back.
+        # A mean of keys is shorter than the keys and would get less attention: scale it to their mean length.
         length = torch.lerp(_length(held_key), _length(read_key), share)
         key = key * (length / _length(key).clamp(min=1e-6))
         return QueryState(key.to(keys.dtype), torch.lerp(held_value, read_value, share).to(values.dtype)), gate
 
     def _absorb_by_kernels(self, layers: slice, state: QueryState, keys: Tensor, values: Tensor, grid: Grid,
                            first: bool, spare: Tensor | None) -> tuple[QueryState, Tensor]:
-        """As `absorb_in`, in a few launches; products in the frames' dtype."""
+        """As `absorb_in`, in a few kernel launches; products in the frames' dtype."""
         from echo_cli.kernels.near import blend, compare, near_read
 
         shape, dim, dtype = state.keys.shape, state.keys.shape[-1], keys.dtype
@@ -141,13 +141,13 @@ class MemoryQueries(nn.Module):
         return QueryState(*blend((held_key, held_value), (read_key, read_value), gate)), gate
 
     def _read(self, layers: slice, held: Tensor, keys: Tensor, values: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-        """What each query finds in the frames that leave: the mean of their keys and of their values, by attention."""
+        """What each query reads in the frames that leave: the mean of their keys and of their values, by attention."""
         count, batch, frames, tokens, heads, dim = held.shape
         asked = torch.einsum("lbfthd,lhde->lbhfte", held, self.ask[layers]).flatten(3, 4)  # [l, b, head, query, dim]
         asked = asked / dim**0.5
         keys, values = (part.permute(0, 1, 4, 2, 3, 5).flatten(3, 4) for part in (keys, values))
-        # −α|p − q|² = 2αp·q − α|q|² and a constant: three more dimensions of query and key, and any attention computes
-        # it.
+        # −α|p − q|² = 2αp·q − α|q|² and a constant: three more dimensions of query and key, so any attention kernel can
+        # compute it.
         near = self.near[layers].abs()[:, None, :, None, None]
         cells = _cells(grid, held.device)
         here, there = cells.repeat(frames, 1), cells.repeat(keys.shape[3] // tokens, 1)
@@ -156,21 +156,21 @@ class MemoryQueries(nn.Module):
         )
         place = torch.cat((there.expand(count, 1, heads, -1, -1), -near * there.square().sum(-1, keepdim=True)), -1)
         place = place.expand(-1, batch, -1, -1, -1)
-        asking, told = torch.cat((asked, where), -1).flatten(0, 1), torch.cat((keys, place), -1).flatten(0, 1)
+        asking, against = torch.cat((asked, where), -1).flatten(0, 1), torch.cat((keys, place), -1).flatten(0, 1)
         worth = torch.cat((keys, values, _length(keys)), -1).flatten(0, 1)
-        rows = max(1, SCORES_AT_ONCE // told.shape[:3].numel())
-        found = _joined(
-            [F.scaled_dot_product_attention(some, told, worth, scale=1.0) for some in asking.split(rows, 2)], 2
+        rows = max(1, SCORES_AT_ONCE // against.shape[:3].numel())
+        reading = _joined(
+            [F.scaled_dot_product_attention(some, against, worth, scale=1.0) for some in asking.split(rows, 2)], 2
         )
-        found = found.unflatten(0, (count, batch)).unflatten(3, (frames, tokens)).permute(0, 1, 3, 4, 2, 5)
-        key, value, length = found.split((dim, dim, 1), -1)
+        reading = reading.unflatten(0, (count, batch)).unflatten(3, (frames, tokens)).permute(0, 1, 3, 4, 2, 5)
+        key, value, length = reading.split((dim, dim, 1), -1)
         return key * (length / _length(key).clamp(min=1e-6)), value
 
     @torch.no_grad()
     def spare(self, values: Iterable[Tensor]) -> Tensor:
-        """How like each query frame is to the most like of those before it [batch, frame]: the mean over layers and
-        cells of what the directions of their values [batch, frame, token, head, dim], a layer each, have in common; 0
-        for the first."""
+        """How similar each query frame is to the most similar of those before it [batch, frame]: the cosine of their
+        values [batch, frame, token, head, dim], one such tensor a layer, averaged over layers and cells; 0 for the
+        first."""
         alike = reduce(operator.add, map(self._alike, values))
         before = torch.ones_like(alike[0], dtype=torch.bool).tril(-1)
         return alike.masked_fill(~before, 0.0).amax(-1)
@@ -193,20 +193,20 @@ class MemoryQueries(nn.Module):
 
     def _gate(self, layers: slice, held_key: Tensor, read_key: Tensor, held_value: Tensor, read_value: Tensor,
               first: bool, spare: Tensor) -> Tensor:
-        """How much of what was read is taken, one number a query token, for all heads of a layer."""
+        """How much of what was read is taken: one number per query token, for all heads of a layer."""
         # [l, b, frame, token, width]
         parts = [part.flatten(-2) for part in (held_key, read_key, held_value, read_value)]
         lengths = [_length(part).clamp(min=1e-6) for part in parts]
         keys_alike = (parts[0] * parts[1]).sum(-1) / (lengths[0] * lengths[1]).squeeze(-1)
-        # What each query read against what every query of its cell holds: itself, and its rivals.
+        # What each query read, compared with what every query of its cell holds: itself and its rivals.
         alike = torch.einsum("lbfte,lbgte->lbtfg", parts[3], parts[2])
         alike = alike / (lengths[3].transpose(2, 3) * lengths[2].permute(0, 1, 3, 4, 2))
         return self._open(layers, parts, [length.squeeze(-1) for length in lengths], keys_alike, alike, first, spare)
 
     def _open(self, layers: slice, parts: Sequence[Tensor], lengths: Sequence[Tensor], keys_alike: Tensor,
               alike: Tensor, first: bool, spare: Tensor) -> Tensor:
-        """How far gates open for held keys, read keys, held values and read values, given their lengths and how alike
-        they are."""
+        """How far gates open for held keys, read keys, held values and read values, given their lengths and
+        similarities."""
         frames = alike.shape[-1]
         itself = torch.eye(frames, dtype=torch.bool, device=alike.device)
         rival = alike.masked_fill(itself, -1.0).amax(-1) if frames > 1 else torch.zeros_like(alike[..., 0])
@@ -220,7 +220,7 @@ class MemoryQueries(nn.Module):
             ),
             -1,
         )
-        # Each part at unit mean square, which costs less to do behind the matrix than before it.
+        # Each part has unit mean square; normalising after the matrix is cheaper than before it.
         weights = self.gate_in[layers].unflatten(1, (4, -1)).unbind(1)
         width = weights[0].shape[1] ** 0.5
         hidden = sum(torch.matmul(part.flatten(4).flatten(1, 3), weight.to(part.dtype))
@@ -238,7 +238,7 @@ def _least(lengths: Tensor) -> Tensor:
 
 
 def _joined(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """One part is not copied."""
+    """Concatenated; a single part is not copied."""
     return torch.cat(list(parts), dim) if len(parts) > 1 else parts[0]
 
 

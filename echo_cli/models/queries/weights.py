@@ -1,7 +1,7 @@
 """Memory queries on disk: `queries.safetensors` beside the transformer that they were trained with, in any model's
 folder.
 
-How they were trained is told in the file as well; nothing here knows what that means.
+The file also says how they were trained; nothing here interprets that.
 """
 
 import json
@@ -30,12 +30,12 @@ def save_queries(folder: Path, queries: MemoryQueries, transformer: str, facts: 
 
 
 def load_queries(folder: Path, spec: ModelSpec, device: torch.device | str = "cpu") -> MemoryQueries:
-    """As many query frames as were learned, in float32 whatever the model computes in."""
+    """As many query frames as were trained, in float32 whatever the model computes in."""
     path = queries_path(folder)
     weights = read_safetensors(path)
     if "keys" not in weights or weights["keys"].dim() != 4:
         raise MissingError(
-            f"{path}: these are no memory queries", hint="Train them: echo-cli train --memory echo-infinity."
+            f"{path}: not a file of memory queries", hint="Train them: echo-cli train --memory echo-infinity."
         )
     with torch.device("meta"):
         queries = MemoryQueries(spec, weights["keys"].shape[1])
