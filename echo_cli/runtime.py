@@ -17,31 +17,33 @@ from torch import Tensor
 from echo_cli.errors import MissingError, UsageError
 from echo_cli.storyboard.nouns import Block, Scene
 
+DEVICES = "Use auto, cpu, cuda, cuda:N, or cuda:N,cuda:M to decode on a second GPU."
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Runtime:
+    """`second` is a device that decodes while the first one generates."""
+
     device: torch.device
     dtype: torch.dtype
+    second: torch.device | None = None
+
+    @property
+    def decoding(self) -> torch.device:
+        return self.second or self.device
 
     @classmethod
     def choose(cls, device: str = "auto", dtype: str = "auto") -> "Runtime":
-        """The device and dtype a person asked for; `auto` is a GPU in bfloat16 where there is one, else float32."""
+        """The devices and dtype a person asked for; `auto` is a GPU in bfloat16 where there is one, else float32. Two
+        GPUs are named as `cuda:0,cuda:1`."""
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            place = torch.device(device)
-        except RuntimeError:
-            raise UsageError(f"no device is called '{device}'", hint="Use auto, cpu, cuda or cuda:N.") from None
-        if place.type == "cuda" and (not torch.cuda.is_available() or (place.index or 0) >= torch.cuda.device_count()):
-            raise MissingError(
-                f"device '{device}' is not here: torch {torch.__version__} sees "
-                f"{torch.cuda.device_count()} CUDA devices",
-                hint="Use --device cpu, or install a CUDA build of torch and a driver (echo-cli doctor).",
-            )
-        if place.type not in ("cpu", "cuda"):
-            raise UsageError(f"device '{device}' is not supported", hint="Use auto, cpu, cuda or cuda:N.")
+        first, *others = device.split(",")
+        place, seconds = _device(first), [_device(name) for name in others]
+        if seconds and (len(seconds) > 1 or {place.type, seconds[0].type} != {"cuda"} or seconds[0] == place):
+            raise UsageError(f"'{device}' is not a pair of GPUs",
+                             hint="Name the GPU that generates, then the one that decodes: cuda:0,cuda:1.")
         if dtype != "auto" and dtype not in DTYPES:
             raise UsageError(f"no dtype is called '{dtype}'", hint=f"Use auto, {', '.join(DTYPES)}.")
         if place.index is not None and place.type == "cuda":
@@ -53,7 +55,22 @@ class Runtime:
                 f"torch {torch.__version__} dies when this machine's CPU computes in {dtype}",
                 hint="Use --dtype float32, or set ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 in the environment.",
             )
-        return cls(place, chosen)
+        return cls(place, chosen, *seconds)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        place = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"no device is called '{name}'", hint=DEVICES) from None
+    if place.type not in ("cpu", "cuda"):
+        raise UsageError(f"device '{name}' is not supported", hint=DEVICES)
+    if place.type == "cuda" and (not torch.cuda.is_available() or (place.index or 0) >= torch.cuda.device_count()):
+        raise MissingError(
+            f"device '{name}' is not here: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices",
+            hint="Use --device cpu, or install a CUDA build of torch and a driver (echo-cli doctor).",
+        )
+    return place
 
 
 def _survives(dtype: torch.dtype) -> bool:

@@ -296,7 +296,7 @@ def _whole(model: Filling, name: str, grid: Grid, runtime: Runtime, wish: Wish, 
     """Pictures a second by the wall clock, each block decoded and fetched while the next one is generated."""
     model.filling = True
     loop, full = filling_blocks(model, name, grid, 1, wish.blocks)
-    decode, behind = Decoder(codec, runtime.device), None
+    decode, behind = Decoder(codec, runtime.decoding), None
     for _ in range(full):
         next(loop)
     model.filling = False

@@ -37,20 +37,25 @@ class Room:
     window: int  # the same frames as attention sees them, and what memory keeps beside them
     codec: int  # its weights, and what it remembers of a stream
     passing: int  # what a block's computing needs for a moment
+    decoding: int  # what a block's pictures need for a moment
+    apart: bool = False  # the codec is on a device of its own
 
     def on_device(self, offload: Offload) -> int:
         layers = self.visiting if offload is Offload.LAYERS else self.layers
         frames = 0 if offload in (Offload.MEMORY, Offload.LAYERS) else self.frames
-        return layers + self.rest + frames + self.window + self.codec + self.passing
+        codec = 0 if self.apart else self.codec + self.decoding
+        return layers + self.rest + frames + self.window + self.passing + codec
+
+    def on_second(self) -> int:
+        return self.codec + self.decoding
 
     def described(self, offload: Offload) -> str:
         parts = {
             "the transformer": self.layers + self.rest,
             "remembered frames": self.frames,
             "the window": self.window,
-            "the codec": self.codec,
-            "computing": self.passing,
-        }
+            "computing": self.passing if self.apart else self.passing + self.decoding,
+        } | ({} if self.apart else {"the codec": self.codec})
         away = {Offload.MEMORY: "; remembered frames wait on the host",
                 Offload.LAYERS: "; remembered frames and the transformer's layers wait on the host"}.get(offload, "")
         return ", ".join(f"{size(count)} {what}" for what, count in parts.items()) + away
@@ -80,7 +85,9 @@ def room_for(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> R
         store.frame_bytes,
         window,
         codec,
-        passing + decoding,
+        passing,
+        decoding,
+        runtime.second is not None,
     )
 
 
@@ -91,6 +98,8 @@ def choose(job: Job, spec: ModelSpec, runtime: Runtime, running: Running,
     if not family_of(found).is_here(found):
         return running, None  # loading it will say that it is missing
     room, free = room_for(job, spec, runtime, running), free_bytes(runtime.device)
+    if runtime.second is not None:
+        _check_second(room, runtime.second)
     where = "this machine" if runtime.device.type == "cpu" else str(runtime.device)
     for offload in _tried(runtime, running.offload):
         needed = room.on_device(offload)
@@ -104,6 +113,13 @@ def choose(job: Job, spec: ModelSpec, runtime: Runtime, running: Running,
         f"Use a smaller --size{_remedies(runtime, running)}, or a smaller memory "
         "(--set memory.window=…, --memory window).",
     )
+
+
+def _check_second(room: Room, device: torch.device) -> None:
+    needed, free = room.on_second(), free_bytes(device)
+    if free is not None and needed > free:
+        raise OutOfMemory(f"decoding needs about {size(needed)} on {device}, which has {size(free)} free",
+                          "Use a smaller --size, --decoder fast, or another GPU.")
 
 
 def _tried(runtime: Runtime, wanted: Offload) -> Iterator[Offload]:

@@ -1,4 +1,4 @@
-"""Latents to pictures, beside the generator. Knows a codec and a device, and no film."""
+"""Latents to pictures, beside the generator. Knows a codec and its device, and no film."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +13,13 @@ from echo_cli.state import Nest, pack
 
 
 class Decoder:
-    """Latents to pictures as they come; on CUDA beside the generator, on a stream of its own. `state` is what the next
-    block's pictures depend on."""
+    """Latents to pictures as they come; on CUDA beside the generator, on a stream of its own. `device` is the codec's,
+    which may be another card than the generator's. `state` is what the next block's pictures depend on."""
 
     def __init__(self, codec: Codec, device: torch.device, state: Nest = None) -> None:
         self._codec = codec
         self.state = state
+        self._device = device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         if self._stream is not None:
             for tensor in pack(state)[0].values():  # made on the generator's stream, read and let go on this one
@@ -26,16 +27,30 @@ class Decoder:
 
     def __call__(self, result: BlockResult) -> Later:
         """Pictures [picture, height, width, 3] uint8, on their way to the host."""
-        with self._beside(result.latents), result.times("decode"):
-            pictures, self.state = self._codec.decode(result.latents, self.state)
+        with self._beside(result.latents) as latents, result.times("decode"):
+            pictures, self.state = self._codec.decode(latents, self.state)
             return Later(pictures[0].mul(255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous())
 
     @contextmanager
-    def _beside(self, latents: Tensor) -> Iterator[None]:
+    def _beside(self, latents: Tensor) -> Iterator[Tensor]:
+        """Latents on the codec's device, ready on its stream."""
         if self._stream is None:
-            yield
+            yield latents.to(self._device)
             return
-        self._stream.wait_stream(torch.cuda.current_stream(latents.device))
+        if latents.device != self._device:
+            latents = self._brought(latents)
+        else:
+            self._stream.wait_stream(torch.cuda.current_stream(latents.device))
         latents.record_stream(self._stream)
         with torch.cuda.stream(self._stream):
-            yield
+            yield latents
+
+    def _brought(self, latents: Tensor) -> Tensor:
+        """A copy from another card. The copy makes each side wait for the other, so it has a stream that is idle: on
+        the decoder's own one, generating would wait for the pictures of the block before."""
+        assert self._stream is not None
+        copying = torch.cuda.Stream(self._device)
+        with torch.cuda.stream(copying):
+            copied = latents.to(self._device, non_blocking=True)
+        self._stream.wait_stream(copying)
+        return copied

@@ -70,7 +70,7 @@ def _write_blocks(job: Job, backend: Backend, runtime: Runtime, policy: Policy, 
                   interruption: Interruption) -> None:
     """The film, block by block."""
     run, timeline = writer.run, job.timeline
-    decode = Decoder(backend.codec, runtime.device, run.decoder)
+    decode = Decoder(backend.codec, runtime.decoding, run.decoder)
     for result in blocks_of_film(backend, timeline, policy, job.seed, job.size, begun=run.begun):
         writer.add(result, decode(result))
         stopping = interruption.by is not None

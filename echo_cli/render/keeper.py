@@ -171,7 +171,7 @@ class Keeper(Sitting):
 
     @property
     def decoder(self) -> Nest:
-        return moved(self._state["decoder"], self._runtime.device) if self._state else None
+        return moved(self._state["decoder"], self._runtime.decoding) if self._state else None
 
     @property
     def times(self) -> Times:

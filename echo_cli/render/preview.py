@@ -43,6 +43,6 @@ def _behind(job: Job, backend: Backend, runtime: Runtime) -> Iterator[tuple[Bloc
 
 def _generated(job: Job, backend: Backend, runtime: Runtime) -> Iterator[tuple[BlockResult, Later]]:
     policy = plan_policy(job.policy, job.settings, backend, job.timeline)
-    decode = Decoder(backend.codec, runtime.device)
+    decode = Decoder(backend.codec, runtime.decoding)
     for result in film(backend, job.timeline, policy, job.seed, job.size):
         yield result, decode(result)

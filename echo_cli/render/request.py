@@ -43,8 +43,9 @@ def _scale(times: int) -> int:
 
 def _device(name: str) -> str:
     """Whether this machine has the device is found out when a film needs it."""
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-        raise UsageError(f"no device is called '{name}'", "Use auto, cpu, cuda or cuda:N.")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|cuda(:\d+)?,cuda:\d+", name):
+        raise UsageError(f"no device is called '{name}'",
+                         "Use auto, cpu, cuda, cuda:N, or cuda:N,cuda:M to decode on a second GPU.")
     return name
 
 
@@ -99,7 +100,8 @@ class PictureOptions(Options):
         help="Size of the model's pictures.", panel=Panel.PICTURE, metavar="WxH", read=picture_size, text=True,
         write=lambda size: "x".join(map(str, size)), decides=Decides.FILM)] = None
     device: Annotated[str, Option(
-        help="auto, cpu, cuda or cuda:N.", panel=Panel.MACHINE, metavar="NAME", read=_device)] = "auto"
+        help="auto, cpu, cuda or cuda:N; cuda:N,cuda:M decodes on a second GPU.", panel=Panel.MACHINE,
+        metavar="NAME", read=_device)] = "auto"
     dtype: Annotated[str, Option(
         help="auto, float32, bfloat16 or float16.", panel=Panel.MACHINE, metavar="NAME", read=_dtype,
         decides=Decides.FILM)] = "auto"

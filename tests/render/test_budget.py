@@ -1,5 +1,6 @@
 """What a film needs of a device is told before it begins: counted, not guessed, and refused when it cannot fit."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from echo_cli.errors import Exit, OutOfMemory
 from echo_cli.memory.policies import make_policy
 from echo_cli.memory.store import Placement
 from echo_cli.memory.table import POLICIES
+from echo_cli.models.loaders import RandomSmall
 from echo_cli.models.registry import MODELS
 from echo_cli.models.running import Offload, Running
 from echo_cli.render import budget as room
@@ -67,6 +69,18 @@ def test_as_little_waits_on_the_host_as_fits(
     assert f"of {free / 1e9:.1f} GB free on cuda" in told and ("wait on the host" in told) == (
         chosen is not Offload.NONE
     )
+
+
+def test_a_second_gpu_has_the_codec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    second = torch.device("cuda:1")
+    pair = replace(GPU, second=second)
+    monkeypatch.setattr(RandomSmall, "decoding_bytes", lambda *_: (3 * 10**9, 10**9))
+    job = stage.job(tmp_path, size=(832, 480))
+    alone, apart = (room.room_for(job, WAN_1_3B, runtime, Running()) for runtime in (GPU, pair))
+    assert alone.on_device(Offload.NONE) - apart.on_device(Offload.NONE) == 4 * 10**9 == apart.on_second()
+    monkeypatch.setattr(room, "free_bytes", lambda device: 35 * 10**8 if device == second else 80 * 10**9)
+    with pytest.raises(OutOfMemory, match="decoding needs about 4.0 GB on cuda:1, which has 3.5 GB free"):
+        room.choose(job, WAN_1_3B, pair, Running())
 
 
 def test_what_cannot_fit_is_refused_with_what_to_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,10 @@
 other."""
 
 import json
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 
 import jsonschema
 import numpy as np
@@ -15,13 +17,16 @@ from echo_cli.errors import EchoError, OutOfMemory, OutputError, UsageError
 from echo_cli.files import sha256
 from echo_cli.layout import Role
 from echo_cli.render.decide import KnownWeights, needed
+from echo_cli.render.decoder import Decoder
 from echo_cli.render.film import make
 from echo_cli.render.job import Job
 from echo_cli.render.manifest import Standing, standing
 from echo_cli.render.progress import Progress, Step
 from echo_cli.render.signals import Interruption
 from echo_cli.rollout.plan import film, plan_policy
+from echo_cli.rollout.stopwatch import Stopwatch
 from echo_cli.runtime import KeyedNoise, Runtime
+from echo_cli.state import pack
 from echo_cli.trace.reader import read_trace
 from echo_cli.trace.records import Calibration
 from echo_cli.video import read
@@ -103,6 +108,27 @@ def test_a_stream_of_its_own_changes_no_picture(tmp_path: Path) -> None:
         whole, _ = backend(cuda).codec.decode(latents, None)
     expected = (whole[0] * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()[:task.timeline.pictures]
     assert np.abs(pngs(tmp_path).astype(int) - expected).max() <= 1
+
+
+@pytest.mark.gpu
+def test_a_second_gpu_changes_no_picture(tmp_path: Path) -> None:
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two CUDA devices")
+    one = Runtime(torch.device("cuda:0"), torch.float32)
+    two = replace(one, second=torch.device("cuda:1"))
+    for name, runtime in (("one", one), ("two", two)):
+        made(job(tmp_path / name, name="%04d.png"), runtime=runtime)
+    assert (pngs(tmp_path / "one") == pngs(tmp_path / "two")).all()
+
+
+def test_latents_are_brought_to_the_device_of_the_codec() -> None:
+    codec = backend(Runtime(CPU.device, torch.float32, torch.device("meta"))).codec
+    decode = Decoder(codec, torch.device("meta"))
+    for opens in (True, False):
+        latents = torch.zeros(1, 3, SPEC.channels, SPEC.grid().height, SPEC.grid().width)
+        pictures = decode(SimpleNamespace(latents=latents, times=Stopwatch(CPU.device)))
+        assert pictures._host.is_meta and pictures._host.shape[0] == (9 if opens else 12)
+        assert all(tensor.is_meta for tensor in pack(decode.state)[0].values())
 
 
 def test_the_seed_decides_and_encoding_does_not(tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ def load(runtime: Runtime, folder: Path = WEIGHTS) -> Backend:
     with torch.device("meta"):
         transformer, words, codec = Transformer(TINY), WordTextEncoder(TINY.text_dim), TinyCodec(TINY.channels)
     for part, module in zip(PARTS, (transformer, words, codec), strict=True):
-        path = part_path(folder, part)
-        fill(module, read_safetensors(path), str(path), runtime.device, runtime.dtype)
+        path, device = part_path(folder, part), runtime.decoding if module is codec else runtime.device
+        fill(module, read_safetensors(path), str(path), device, runtime.dtype)
     queries = load_queries(folder, TINY, runtime.device) if QUERIES in index(folder)["sha256"] else None
     return Backend(TINY, transformer, words, codec, digest, queries)
 

@@ -16,6 +16,6 @@ def load(spec: ModelSpec, runtime: Runtime, digest: str) -> Backend:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         codec, text = TinyCodec(spec.channels, _CODEC_WIDTHS), WordTextEncoder(spec.text_dim)
-    for module in (codec, text):
-        module.to(runtime.device, runtime.dtype).requires_grad_(False).eval()
+    for module, device in ((codec, runtime.decoding), (text, runtime.device)):
+        module.to(device, runtime.dtype).requires_grad_(False).eval()
     return Backend(spec, random_transformer(spec, 3, runtime.device, runtime.dtype), text, codec, digest)

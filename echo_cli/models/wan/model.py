@@ -70,8 +70,8 @@ def _codec(weights: Weights, runtime: Runtime, pictures: Pictures) -> Codec:
                                hint="Put taew2_1.safetensors or taew2_1.pth into the folder, or use --decoder full.")
         with torch.device("meta"):
             fast = FastDecoder(weights.spec.channels)
-        return stream_into(fast, decoder_alone(weights.fast_decoder), runtime.device, runtime.dtype)
+        return stream_into(fast, decoder_alone(weights.fast_decoder), runtime.decoding, runtime.dtype)
     with torch.device("meta"):
         codec = WanCodec(weights.codec_config)
-    stream_into(codec.vae, weights.codec, runtime.device, runtime.dtype)
-    return codec.to(runtime.device).eval()
+    stream_into(codec.vae, weights.codec, runtime.decoding, runtime.dtype)
+    return codec.to(runtime.decoding).eval()
