@@ -18,6 +18,7 @@ from torch import Tensor
 
 from echo_cli import __version__, machine
 from echo_cli.bench import stages
+from echo_cli.bench.kernels import by_kind, kernels_of
 from echo_cli.bench.speed import Filling, filling_blocks
 from echo_cli.memory.table import POLICIES
 from echo_cli.models.backend import Backend, Codec
@@ -212,10 +213,10 @@ class _Bench:
         figures = {name: self._kernels(name) for name in ("echo-forcing", "echo-infinity")}
         codec = stages.random_codec(self.spec, self.runtime)
         stages.decode_times(codec, self.spec, None, self.runtime, 2)
-        return {**figures, "full decoder, three blocks": self._profiled(
+        return {**figures, "full decoder, three blocks": self._profile(
             lambda: stages.decode_times(codec, self.spec, None, self.runtime, 3))}
 
-    def _kernels(self, name: str) -> list[tuple[str, float, int]]:
+    def _kernels(self, name: str) -> dict[str, Any]:
         self._way(self.transformer, False)
         filling = Filling(self.transformer, self.grid)
         loop, full = filling_blocks(filling, name, self.grid, 1, 1)
@@ -224,14 +225,11 @@ class _Bench:
         filling.filling = False
         next(loop)
         torch.cuda.synchronize()
-        return self._profiled(lambda: next(loop))
+        return self._profile(lambda: next(loop))
 
-    def _profiled(self, run: Callable[[], Any]) -> list[tuple[str, float, int]]:
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-            run()
-            torch.cuda.synchronize()
-        rows = sorted(profile.key_averages(), key=lambda row: -row.self_device_time_total)
-        return [(row.key[:100], row.self_device_time_total / 1000, row.count) for row in rows[:40]]
+    def _profile(self, run: Callable[[], Any]) -> dict[str, Any]:
+        kernels = kernels_of(run, self.runtime.device)
+        return {"kinds": by_kind(kernels), "kernels": [asdict(kernel) for kernel in kernels[:40]]}
 
     # And the pictures?
 
@@ -299,10 +297,12 @@ def table(report: Mapping[str, Any]) -> list[str]:
     for part, figures in report["parts"].items():
         lines.append(f"\n{part} ({report['seconds'][part]} s)")
         for name, row in figures.items():
-            if isinstance(row, dict):
+            if part == "kernels":
+                lines += [f"  {name}", *(f"    {ms:>9.2f} ms         {kind}" for kind, ms in row["kinds"].items()), "",
+                          *(f"    {each['ms']:>9.2f} ms {each['count']:>6}  {each['name'][:100]}"
+                            for each in row["kernels"])]
+            elif isinstance(row, dict):
                 lines.append(f"  {name:<28}" + "  ".join(f"{key} {value:,.4g}" for key, value in row.items()))
-            elif part == "kernels":
-                lines += [f"  {name}", *(f"    {ms:>9.2f} ms {count:>6}  {kernel}" for kernel, ms, count in row)]
             else:
                 lines.append(f"  {name:<28}{row}")
     return [*lines, *(f"\nfailed: {name}: {why}" for name, why in report["failed"].items())]

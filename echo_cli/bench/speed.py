@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from echo_cli import __version__, machine
 from echo_cli.bench import stages
+from echo_cli.bench.kernels import Kernel, kernels_of
 from echo_cli.bench.stages import WholeFilm
 from echo_cli.context import BlockContext, Context
 from echo_cli.errors import MissingError, UsageError
@@ -63,6 +64,7 @@ class PolicySpeed:
     slope_error: float
     bytes_first: int
     bytes_last: int
+    kernels: tuple[Kernel, ...] = ()  # of one more block, where they were wished for
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ class SpeedReport:
 
 @dataclass(frozen=True)
 class Wish:
-    """What to measure. `model` names the weights for whole films of `film_seconds`; `decode` includes the codec."""
+    """What to measure. `model` names the weights for whole films of `film_seconds`; `decode` includes the codec,
+    `profile` the kernels of a block."""
 
     policies: tuple[str, ...]
     model: str
@@ -108,6 +111,7 @@ class Wish:
     compiled: bool = False
     decode: bool = False
     film_seconds: float = 0.0
+    profile: bool = False
 
 
 class Filling(nn.Module):
@@ -248,8 +252,7 @@ def _policy(model: Filling, name: str, grid: Grid, runtime: Runtime, wish: Wish,
     model.filling = True
     loop, full = filling_blocks(model, name, grid, wish.warmup, wish.blocks)
     watches = [Stopwatch(runtime.device)]
-    for _ in range(full):
-        held.append(next(loop).bytes)
+    held += [next(loop).bytes for _ in range(full)]
     model.filling = False
     if wish.compiled:  # the compiler's time is not counted
         _warm(model, name, grid)
@@ -270,8 +273,7 @@ def _policy(model: Filling, name: str, grid: Grid, runtime: Runtime, wish: Wish,
                 processor.append(spent)
     times = [lap["block"] for lap in parts]
     median = statistics.median(times)
-    clock = processor if runtime.device.type == "cpu" else times
-    slope, error = (each * len(clock) / statistics.median(clock) for each in trend(clock))
+    slope, error = _slope(processor if runtime.device.type == "cpu" else times)
     medians = {part: statistics.median(lap[part] for lap in parts) for part in PARTS}
     quartiles = statistics.quantiles(times, n=4) if len(times) > 1 else [median] * 3
     work, pictures = operations(spec, grid, result.layout.tokens), spec.geometry.block_pictures
@@ -280,7 +282,25 @@ def _policy(model: Filling, name: str, grid: Grid, runtime: Runtime, wish: Wish,
         {key: statistics.median(stage[key] for stage in stage_times) for key in stage_times[0]},
         medians["memory"] / median, work, work / (median / 1000) / peak, 1000 * pictures / median,
         _whole(model, name, grid, runtime, wish, codec) if codec else None, slope, error, held[full - 1], held[-1],
+        _kernels(model, name, grid, runtime.device) if wish.profile else (),
     )
+
+
+def _slope(times: Sequence[float]) -> tuple[float, float]:
+    """How much slower a block gets in the course of the run, as a share of the median, and its error."""
+    slope, error = trend(times)
+    return slope * len(times) / statistics.median(times), error * len(times) / statistics.median(times)
+
+
+def _kernels(model: Filling, name: str, grid: Grid, device: torch.device) -> tuple[Kernel, ...]:
+    """Those of one block with a full window."""
+    model.filling = True
+    loop, full = filling_blocks(model, name, grid, 1, 1)
+    for _ in range(full):
+        next(loop)
+    model.filling = False
+    next(loop)
+    return kernels_of(lambda: next(loop), device)
 
 
 def _warm(model: Filling, name: str, grid: Grid) -> None:

@@ -52,6 +52,22 @@ def test_what_the_machine_could_do_is_measured_beside_what_it_did(report: dict) 
     assert report["machine"] and report["device"] in report["machine"]
 
 
+def test_an_earlier_run_stands_beside_this_one(report: dict, tmp_path: Path) -> None:
+    earlier, other = tmp_path / "earlier.json", tmp_path / "other.json"
+    half = [{**row, "block_ms": row["block_ms"] / 2} for row in report["policies"]]
+    earlier.write_text(json.dumps({**report, "policies": half}))
+    other.write_text(json.dumps({"kind": "bench memory"}))
+    done = bench("--blocks", "1", "--warmup", "0", "--policy", "sink", "--film", "0", "--no-decode", "--profile",
+                 "--against", str(earlier), "--json")
+    result = json.loads(done.stdout)
+    ratio = next(each for each in result["against"]["changes"] if each["metric"] == "block_ms")
+    assert ratio["before"] == half[0]["block_ms"] and ratio["after"] == result["policies"][0]["block_ms"]
+    kernels = result["policies"][0]["kernels"]
+    assert {"attention", "linear"} <= {kernel["kind"] for kernel in kernels} and kernels[0]["ms"] >= kernels[-1]["ms"]
+    refused = bench("--against", str(other))
+    assert refused.returncode == 2 and "the result of `bench memory`, not of `bench speed`" in refused.stderr
+
+
 def test_whole_films_are_timed_from_storyboard_to_mp4(report: dict) -> None:
     assert [film["policy"] for film in report["films"]] == ["sink", "echo-forcing"]
     for film in report["films"]:

@@ -1,16 +1,21 @@
 """`bench speed`: where a block's time goes."""
 
 import json as json_text
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from echo_cli.cli.options import Debug, Device, Dtype, Json, Threads
+from echo_cli.errors import UsageError
 from echo_cli.render.request import picture_size
 from echo_cli.text import or_dash, plural, size
 
 if TYPE_CHECKING:
-    from echo_cli.bench.speed import SpeedReport
+    from echo_cli.bench.compare import Comparison
+    from echo_cli.bench.speed import PolicySpeed, SpeedReport
+
+_KERNELS = 25  # that are printed
 
 Spec = Annotated[str, typer.Option(help="The model whose sizes to use, with random weights.")]
 Layers = Annotated[int | None, typer.Option(min=1, help="Build only N layers.")]
@@ -29,19 +34,19 @@ FilmSeconds = Annotated[float, typer.Option(
     min=0, metavar="SECONDS", help="Length of a whole film with each memory, from storyboard to MP4, if the model's "
     "weights are here; 0 for none.")]
 
+Profile = Annotated[bool, typer.Option("--profile", help="List the kernels of one more block, by kind and one by one.")]
+Against = Annotated[Path | None, typer.Option(
+    metavar="FILE.json", help="Compare with an earlier result of --json, as `bench compare` does.")]
+
 
 def speed(
-    spec: Spec = "tiny",
-    layers: Layers = None, size: Size = None,
+    spec: Spec = "tiny", layers: Layers = None, size: Size = None,
     policy: Policies = None,
-    blocks: Blocks = 20,
-    warmup: Warmup = 2,
-    device: Device = "auto", dtype: Dtype = "auto",
-    threads: Threads = None,
+    blocks: Blocks = 20, warmup: Warmup = 2,
+    device: Device = "auto", dtype: Dtype = "auto", threads: Threads = None,
     window: Window = None,
-    compiled: Compiled = None,
-    decode: Decode = None,
-    film: FilmSeconds = 10,
+    compiled: Compiled = None, decode: Decode = None, film: FilmSeconds = 10,
+    profile: Profile = False, against: Against = None,
     json: Json = False, debug: Debug = False,
 ) -> None:
     """Show where a block's time goes: linear layers, attention, memory, the rest; then decoding, encoding, whole films.
@@ -52,6 +57,7 @@ def speed(
     """
     import torch
 
+    from echo_cli.bench.compare import compare
     from echo_cli.bench.speed import Wish, measure
     from echo_cli.memory.table import POLICIES
     from echo_cli.models.registry import spec_named
@@ -60,19 +66,34 @@ def speed(
 
     if threads:
         torch.set_num_threads(threads)
+    earlier = _earlier(against) if against else None
     runtime, sizes = Runtime.choose(device, dtype), spec_named(spec)
     names = tuple(POLICIES.own) if policy == ["all"] else tuple(policy or ("window", "echo-forcing"))
     compiled = runtime.device.type == "cuda" if compiled is None else compiled
     decode = sizes.name == TINY.name if decode is None else decode
     report = measure(sizes, runtime, Wish(names, spec, layers, picture_size(size) if size else None, window, blocks,
-                                          warmup, compiled, decode, film))
+                                          warmup, compiled, decode, film, profile))
+    change = compare(earlier, report.as_dict()) if earlier else None
     if json:
-        print(json_text.dumps(report.as_dict()))
+        print(json_text.dumps(report.as_dict() | ({"against": change.as_dict()} if change else {})))
     else:
-        _print(report)
+        _print(report, change)
 
 
-def _print(report: "SpeedReport") -> None:
+def _earlier(path: Path) -> dict[str, Any]:
+    from echo_cli.bench.results import read
+    from echo_cli.bench.speed import SPEED
+
+    result = read(path)
+    if result["kind"] != SPEED:
+        raise UsageError(f"{path}: the result of `{result['kind']}`, not of `bench speed`",
+                         "Name a file that `bench speed --json` printed.")
+    return result
+
+
+def _print(report: "SpeedReport", change: "Comparison | None") -> None:
+    from echo_cli.bench.compare import lines
+
     print(
         f"{report.spec}, {plural(report.layers, 'layer')}, {report.tokens_a_frame} tokens a frame, "
         f"window {report.window}, {report.dtype}, {plural(report.threads, 'thread')}, "
@@ -83,8 +104,13 @@ def _print(report: "SpeedReport") -> None:
     _print_stages(report)
     print(f"peak {report.peak_flops / 1e9:,.0f} GFLOP/s; encode is processor time, in a process of its own"
           + (f"; model loaded in {report.load_s:.2f} s" if report.load_s is not None else ""))
+    for row in report.policies:
+        if row.kernels:
+            _print_kernels(row)
     for reason in report.left_out:
         print(f"left out: {reason}")
+    if change:
+        print("\nbefore: the earlier run; after: this one", *lines(change), sep="\n")
 
 
 def _print_blocks(report: "SpeedReport") -> None:
@@ -96,6 +122,17 @@ def _print_blocks(report: "SpeedReport") -> None:
         print(f"{row.policy:<15}{row.block_ms:>9,.1f} ms{row.spread_ms / row.block_ms:>8.1%}{share['linear']:>9}"
               f"{share['attention']:>11}{share['memory']:>9}{share['other']:>8}{row.share_of_peak:>9.1%}"
               f"{row.slope:>+9.2%} ±{row.slope_error:>6.2%}{held:>24}")
+
+
+def _print_kernels(row: "PolicySpeed") -> None:
+    from echo_cli.bench.kernels import by_kind
+
+    print(f"\nkernels of a block under {row.policy}")
+    for kind, ms in by_kind(row.kernels).items():
+        print(f"{ms:>12,.2f} ms          {kind}")
+    print()
+    for kernel in row.kernels[:_KERNELS]:
+        print(f"{kernel.ms:>12,.2f} ms {kernel.count:>6}   {kernel.name[:90]}")
 
 
 def _print_stages(report: "SpeedReport") -> None:
