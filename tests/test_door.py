@@ -108,6 +108,26 @@ def test_a_storyboard_made_in_python_is_the_same_film(small: Path) -> None:
     assert len(echo_cli.generate(BOARD, "b.mp4", subtitles="none", **QUICK).pictures) == 66
 
 
+def test_what_this_machine_lacks_is_known_before_the_first_block(small: Path) -> None:
+    for options in ({"model": "wan2.1-t2v-1.3b"}, {"device": "cuda:7"}):
+        for make in (echo_cli.blocks, echo_cli.generate):
+            with pytest.raises(echo_cli.EchoError) as caught:
+                make("story.yaml", **options)
+            assert caught.value.exit_code == 3
+    assert {path.name for path in small.iterdir()} == {"story.yaml"}
+
+
+def test_a_film_says_what_may_disappoint(small: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    Path("odd.yaml").write_text(stage.STORY.replace("a red ball", "a crimson dragon"))
+    film = echo_cli.generate("odd.yaml", memory="window", progress="plain", **QUICK)
+    recalls, words = film.warnings
+    assert "keeps no scenes, so nothing is recalled in 'again'" in recalls
+    assert words.startswith("tiny does not know these words and will not show them: ") and "dragon" in words
+    assert f"warning: {recalls}" in capfd.readouterr().err
+    assert echo_cli.generate("odd.yaml", memory="window", **QUICK).warnings == film.warnings
+    assert capfd.readouterr() == ("", "")
+
+
 def test_mistakes_are_errors_with_a_hint(small: Path) -> None:
     for call in (
         lambda: echo_cli.generate("nothing.yaml"),

@@ -158,7 +158,7 @@ def _print_plan(job: "Job", here: bool | None, as_json: bool) -> None:
     from echo_cli.render.checks import Machine, refuse_here, warnings
     from echo_cli.render.resume import Work
 
-    machine = Machine()
+    machine = Machine(small=True)
     doubts = [] if here is False else refuse_here(machine.problems(job), here)
     doubts = [*warnings(job.storyboard, spec_named(job.model), job.policy), *doubts]
     there = [str(path) for path in job.outputs.existing()]

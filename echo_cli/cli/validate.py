@@ -16,7 +16,7 @@ from echo_cli.cli.messages import tell
 from echo_cli.cli.options import Debug
 from echo_cli.errors import EchoError, Exit, UsageError
 from echo_cli.storyboard.nouns import Storyboard, Timeline
-from echo_cli.text import clock, listed, plural
+from echo_cli.text import clock, plural
 
 LEAST_WORTH = ("frames", "blocks", "asked", "moved", "pictures", "begins", "gets")  # which columns give way, in order
 PIPE = 132  # columns of a table that no terminal shows
@@ -101,6 +101,7 @@ def check(path: str, model: str | None, here: bool | None) -> dict[str, Any]:
 
 def describe(storyboard: Storyboard, film: Timeline, model: str, policy: str) -> dict[str, Any]:
     """The film as plain values: what was read, and what it becomes."""
+    from echo_cli.render.checks import unknown_words, words_warning
     from echo_cli.storyboard.canonical import canonical, storyboard_hash, transition_name
 
     recalls, geometry = _recalls(storyboard, film, policy), film.geometry
@@ -115,7 +116,7 @@ def describe(storyboard: Storyboard, film: Timeline, model: str, policy: str) ->
             "moved": begins - span.asked[0],
             "blocks": _edges(span.blocks), "frames": _edges(frames), "pictures": _edges(span.pictures),
         })
-    unknown = _unknown_words(storyboard, model)
+    unknown = unknown_words(storyboard, model)
     made = geometry.pictures(len(film.blocks) * geometry.block_frames)
     return {
         "storyboard": storyboard.source, "valid": True, "hash": storyboard_hash(storyboard), "title": storyboard.title,
@@ -124,17 +125,8 @@ def describe(storyboard: Storyboard, film: Timeline, model: str, policy: str) ->
         "seconds": film.pictures / geometry.fps, "pictures": film.pictures, "blocks": len(film.blocks),
         "frames": len(film.blocks) * geometry.block_frames, "block_seconds": geometry.block_pictures / geometry.fps,
         "trimmed": made - film.pictures, "unknown_words": unknown, "scenes": scenes, "canonical": canonical(storyboard),
-        "warnings": [f"{model} does not know these words and will not show them: {listed(unknown)}"] if unknown else [],
+        "warnings": words_warning(model, unknown),
     }
-
-
-def _unknown_words(storyboard: Storyboard, model: str) -> list[str]:
-    """Words that the model does not know."""
-    from echo_cli.models.loaders import family_of
-    from echo_cli.models.registry import find
-
-    family = family_of(find(model))
-    return list(dict.fromkeys(word for scene in storyboard.scenes for word in family.unknown_words(scene.prompt)))
 
 
 def _edges(span: range) -> list[int]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from echo_cli.errors import EchoError, OutputError, UsageError
 from echo_cli.faults import known
 from echo_cli.render import manifest
+from echo_cli.render.checks import Machine, warnings_of
 from echo_cli.render.job import Job
 from echo_cli.render.log import open_log
 from echo_cli.render.options import Options, fields_of
@@ -43,7 +44,8 @@ _session = Session()
 @dataclass(frozen=True, slots=True)
 class Film:
     """A film that is whole. `path` is the MP4, or the pattern of an image sequence; `was_there` says that it had been
-    made before, from the same storyboard, weights and settings."""
+    made before, from the same storyboard, weights and settings. `warnings` say what may disappoint: scenes that cannot
+    be recalled, words that the model does not know, a size that it was not trained for."""
 
     path: Path
     trace: Path
@@ -55,6 +57,7 @@ class Film:
     sha256: str
     was_there: bool
     pictures: "Pictures"
+    warnings: tuple[str, ...]
 
 
 class Pictures:
@@ -137,17 +140,22 @@ def generate(request: Request) -> Film:
         log.settings(dict(job.options))
         quiet = request.quiet or request.progress == "none"
         progress = stack.enter_context(log.hearing(progress_of(Style(request.progress), quiet)))
+        said = tuple(warnings_of(job))
+        for warning in said:
+            progress.say(f"warning: {warning}")
         made = _session.make(job, progress, Interruption())
-        return _film(job, was_there=made is None)
+        return _film(job, made is None, said)
 
 
 @options_of(BlocksRequest)
 def blocks(request: BlocksRequest) -> Iterator[RenderedBlock]:
     """Make the film of a storyboard (a path, or a Storyboard) block by block. Nothing is written.
 
-    Mistakes are reported at once; each block is computed when it is asked for.
+    Mistakes, and what this machine lacks, are reported at once; each block is computed when it is asked for.
     """
-    return _blocks(prepare(request.film()))
+    job = prepare(request.film())
+    Machine().check(job)
+    return _blocks(job)
 
 
 def load_storyboard(path: str | os.PathLike[str]) -> Storyboard:
@@ -170,7 +178,7 @@ def _blocks(job: Job) -> Iterator[RenderedBlock]:
                                 block.frames, result.layout, result.bytes, pictures)
 
 
-def _film(job: Job, was_there: bool) -> Film:
+def _film(job: Job, was_there: bool, warnings: tuple[str, ...]) -> Film:
     outputs = job.outputs
     assert not isinstance(outputs.film, Stdout) and outputs.trace and outputs.manifest
     facts = manifest.read(outputs.manifest)
@@ -179,7 +187,7 @@ def _film(job: Job, was_there: bool) -> Film:
     film, subtitles = facts["film"], outputs.subtitles if "subtitles" in facts["outputs"] else None
     return Film(outputs.film.path, outputs.trace, outputs.manifest, subtitles, (film["width"], film["height"]),
                 film["fps"], film["seconds"], facts["outputs"]["film"]["sha256"], was_there,
-                Pictures(outputs.film.path, film["pictures"]))
+                Pictures(outputs.film.path, film["pictures"]), warnings)
 
 
 @contextmanager

@@ -49,6 +49,28 @@ def warnings(board: Storyboard, spec: ModelSpec, policy: str) -> list[str]:
     return [*_size(spec, board.size), *_recalls(board, policy)]
 
 
+def warnings_of(job: "Job") -> list[str]:
+    """The same of a film that is about to be rendered, with what was left out of its file and what its model does not
+    know."""
+    from echo_cli.models.registry import spec_named
+
+    return [*job.notes, *warnings(job.storyboard, spec_named(job.model), job.policy),
+            *words_warning(job.model, unknown_words(job.storyboard, job.model))]
+
+
+def unknown_words(board: Storyboard, model: str) -> list[str]:
+    """Words of the prompts that the model does not know, each once. Nothing is loaded."""
+    from echo_cli.models.loaders import family_of
+    from echo_cli.models.registry import find
+
+    family = family_of(find(model))
+    return list(dict.fromkeys(word for scene in board.scenes for word in family.unknown_words(scene.prompt)))
+
+
+def words_warning(model: str, unknown: Sequence[str]) -> list[str]:
+    return [f"{model} does not know these words and will not show them: {listed(unknown)}"] if unknown else []
+
+
 def missing(model: str) -> list[EchoError]:
     """What this machine lacks to render with a model."""
     from echo_cli.video import ffmpeg
@@ -57,9 +79,11 @@ def missing(model: str) -> list[EchoError]:
 
 
 class Machine:
-    """What this machine says of films. A question that is the same for several films is asked once."""
+    """What this machine says of films. A question that is the same for several films is asked once. `small` says that
+    the memory which a small model's film needs is counted too, for which torch is imported."""
 
-    def __init__(self) -> None:
+    def __init__(self, small: bool = False) -> None:
+        self._small = small
         self._problems: dict[Hashable, list[EchoError]] = {}
         self._memory: dict[Hashable, str | None] = {}
 
@@ -83,7 +107,7 @@ class Machine:
         return (job.model, job.running, job.request.device, job.request.dtype, job.policy, repr(job.settings), job.size)
 
     def _count_memory(self, job: "Job") -> None:
-        if not _is_large(job):
+        if not self._small and not _is_large(job):
             return
         from echo_cli.models.registry import spec_named
         from echo_cli.render import budget
@@ -101,6 +125,12 @@ class Machine:
         return self._problems[question]
 
 
+    def check(self, job: "Job") -> None:
+        """The first reason why the film cannot be rendered here is raised."""
+        for problem in self.problems(job):
+            raise problem
+
+
 def refuse_here(problems: Sequence[EchoError], here: bool | None, where: str = "") -> list[str]:
     """Problems of this machine as warnings; with `here` as an error, of the kind of the first."""
     messages = [problem.message for problem in problems]
@@ -115,7 +145,7 @@ def _check_model(model: str) -> None:
 
     if not family_of(find(model)).is_here(find(model)):
         raise MissingError(f"model '{model}' is not on this machine",
-                           "Run `echo-cli doctor`, or check with --elsewhere.")
+                           f"Download it with `echo-cli models get {model}`; `echo-cli doctor` says what else is here.")
 
 
 def _is_large(job: "Job") -> bool:

@@ -51,6 +51,8 @@ class Prepared:
         film = timeline(board, self.spec.geometry)
         if not self.request.force:
             refuse_unseen(self.spec, size)
+        if not outputs.film.encoder:
+            self.request.encoding.check_crf()
         try_settings(self.policy, board.memory, self.spec, film)
         scale = self.request.scale or max(1, min(MOST_ENLARGED, math.ceil(SMALLEST_SIDE / min(size))))
         return Job(self.request, board, film, self.model, board.seed, self.policy,

@@ -19,6 +19,9 @@ COLOUR = [
     "tv",
 ]
 DEFAULTS = {"libx264": ("18", "veryfast"), "libx265": ("20", "veryfast")}  # codec → crf, preset
+# codec → the crf that it takes for 8 bits; beyond that x264 takes its own limit without a word, and ffmpeg allows -1
+CRF = {"libx264": (0, 51), "libx264rgb": (0, 51), "libx265": (0, 51), "libvpx": (4, 63), "libvpx-vp9": (0, 63),
+       "libaom-av1": (0, 63), "libsvtav1": (0, 63)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,19 @@ class Encoding:
         """What an MP4 calls the codec, where not every player takes ffmpeg's choice: Apple's want hvc1."""
         return ["-tag:v", "hvc1"] if "265" in self.codec or "hevc" in self.codec else []
 
+    def check_crf(self) -> None:
+        """A UsageError for a quality that the encoder is known not to have; ffmpeg is not asked."""
+        bounds = CRF.get(self.codec)
+        if self.crf is None or bounds is None or bounds[0] <= self.crf <= bounds[1]:
+            return
+        raise UsageError(f"--crf {self.crf:g}: {self.codec} takes {bounds[0]} to {bounds[1]}, and lower is better",
+                         f"Try --crf {DEFAULTS.get(self.codec, ('30', ''))[0]}.")
+
     def check(self, width: int, height: int) -> None:
         """Encode one black picture, so that a wrong name is noticed before anything is rendered."""
+        if self.crf is not None and self.codec not in CRF and not _has_crf(self.codec):
+            raise UsageError(f"--crf {self.crf:g}: the encoder {self.codec} has no such setting",
+                             f"Leave out --crf, or see `ffmpeg -h encoder={self.codec}`.")
         trial = ffmpeg.run(["-f", "lavfi", "-i", f"color=black:size={width}x{height}:rate=16:duration=0.05",
                             *self.arguments(), "-pix_fmt", "yuv420p", "-f", "null", "-"])
         if trial.returncode:
@@ -52,3 +66,9 @@ class Encoding:
                 f"ffmpeg cannot encode with {' '.join(self.arguments())}: {ffmpeg.cause(complaint)}",
                 "Leave out --codec, --crf and --preset, or see `ffmpeg -encoders` and `ffmpeg -h encoder=NAME`.",
             )
+
+
+def _has_crf(codec: str) -> bool:
+    """Whether an encoder has the setting; also for one that ffmpeg does not know, which the trial finds out."""
+    about = ffmpeg.run(["-h", f"encoder={codec}"]).stdout.decode(errors="replace")
+    return " -crf " in about or not about.startswith("Encoder ")

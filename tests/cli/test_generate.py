@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+import echo_cli
 from echo_cli.cli.app import run
 from echo_cli.cli.messages import ObjectLines
+from echo_cli.errors import EchoError
 from echo_cli.files import sha256
 from echo_cli.models.registry import MODELS
 from echo_cli.render.prepare import prepare
@@ -284,7 +286,8 @@ def test_a_dry_run_makes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "code", "told"), [
-    (("--codec", "libx265", "--crf", "99"), 2, "ffmpeg cannot encode with"),
+    (("--codec", "libx265", "--preset", "quick"), 2, "ffmpeg cannot encode with"),
+    (("--codec", "mpeg4", "--crf", "20"), 2, "--crf 20: the encoder mpeg4 has no such setting"),
     (("--device", "cuda:7"), 3, "device 'cuda:7' is not here"),
     (("-o", "story.yaml/a.mp4"), 5, "a part of its path is a file, not a folder"),
 ])
@@ -299,7 +302,30 @@ def test_a_dry_run_tries_what_a_run_tries(arguments: tuple[str, ...], code: int,
     assert names() == set()
 
 
+@pytest.mark.parametrize(("codec", "crf", "bounds"), [
+    ("libx264", "99", "0 to 51"), ("libx264", "-1", "0 to 51"), ("libx265", "51.5", "0 to 51"),
+    ("libvpx-vp9", "64", "0 to 63"), ("libvpx", "3", "4 to 63"), ("libaom-av1", "99", "0 to 63"),
+    ("libsvtav1", "99", "0 to 63"),
+])
+def test_a_quality_that_the_encoder_does_not_have_is_refused_everywhere(
+        codec: str, crf: str, bounds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    told = f"--crf {crf}: {codec} takes {bounds}"
+    for command in (["generate", "story.yaml"], ["generate", "story.yaml", "--dry-run", "--elsewhere"],
+                    ["batch", "story.yaml"], ["batch", "story.yaml", "--plan", "--elsewhere"]):
+        assert run([*command, "--codec", codec, "--crf", crf]) == 2, command
+        assert told in capsys.readouterr().err
+    with pytest.raises(EchoError, match=f"^{re.escape(told)}"):
+        echo_cli.generate("story.yaml", codec=codec, crf=float(crf))
+    assert names() == set()
+
+
+def test_pictures_have_no_quality_of_a_film() -> None:
+    assert generate("--dry-run", "-o", "frames/%d.png", "--crf", "99") == 0
+
+
 def test_a_dry_run_shows_the_memory_that_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate("--dry-run") == 0
+    assert re.search(r"^memory: needs about .* free on this machine", capsys.readouterr().out, re.M)
     assert generate("--dry-run", "--device", "cpu") == 0
     assert re.search(r"^memory: needs about .* free on this machine", capsys.readouterr().out, re.M)
     assert generate("--dry-run", "--device", "cpu", "--memory", "window", "--json") == 0
@@ -317,8 +343,9 @@ def test_small_pictures_are_enlarged_until_they_are_pleasant(capsys: pytest.Capt
         assert told in capsys.readouterr().out
 
 
-def test_a_dry_run_needs_no_torch() -> None:
-    program = ("import sys; from echo_cli.cli.app import run; run(['generate', 'story.yaml', '--dry-run']);"
+def test_a_dry_run_for_another_machine_needs_no_torch() -> None:
+    program = ("import sys; from echo_cli.cli.app import run;"
+               "run(['generate', 'story.yaml', '--dry-run', '--elsewhere']);"
                "sys.exit('torch' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0
 

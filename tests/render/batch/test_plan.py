@@ -46,6 +46,7 @@ EVERYTHING = {
     "compile": False,
     "scale": 2,
     "subtitles": "burn",
+    "font": "/fonts/mine.ttf",
     "force": True,
     "crf": 20.5,
     "codec": "libx265",
@@ -66,7 +67,9 @@ def test_what_was_not_chosen_is_not_in_it() -> None:
 
 def test_everything_that_was_chosen_is_in_it_and_is_read_back() -> None:
     request = Request("/in/a.yaml", "/out/a.mp4", **EVERYTHING)
-    assert not {field.name for field, value in request.values() if not field.option.planned} & {*EVERYTHING}
+    planned = {field.name for field, _ in request.values() if field.option.planned}
+    assert planned == {*EVERYTHING, "storyboard", "output"}, "every option that a plan repeats is exercised"
+    assert all(value != field.default for field, value in request.values() if field.name in EVERYTHING)
     words = command(request)
     for said in ("--seed 3", "--set memory.anchor_frames=6 --set memory.window=21", "--size 96x64", "--no-compile",
                  "--crf 20.5", "--checkpoint-every 5.0", "--grace 10.0", "--fast", "--force", "--restart"):
