@@ -1,4 +1,4 @@
-"""`train` as it is typed: what it refuses, and a whole miniature run that is stopped and gone on with."""
+"""`train` as it is typed: what it refuses, and a whole miniature run that is stopped and resumed."""
 
 import json
 import os
@@ -6,15 +6,34 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+
+from echo_cli.cli import app
 
 TRAIN = (sys.executable, "-c", "from echo_cli.cli.app import main; main()", "train")
 
 
-def typed(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
-    return subprocess.run([*TRAIN, *arguments], capture_output=True, text=True, cwd=cwd)
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Typed = Callable[..., Done]
+
+
+@pytest.fixture
+def typed(capfd: pytest.CaptureFixture[str]) -> Typed:
+    """A command line in this process."""
+    return lambda *words: Done(app.run([*words]), *capfd.readouterr())
+
+
+def start(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*TRAIN, *arguments], capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
@@ -29,63 +48,64 @@ def typed(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
     (("--device", "abacus"), "no device is called 'abacus'"),
     (("--memory", "window"), "'window' has nothing to learn"),
 ])
-def test_what_cannot_be_is_told(tmp_path, arguments, said):
-    done = typed(*arguments, "--out", str(tmp_path / "run"))
-    assert done.returncode == 2 and said in done.stderr and "hint:" in done.stderr
-    assert not done.stdout and "Traceback" not in done.stderr
+def test_an_impossible_run_is_refused(typed: Typed, tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    done = typed("train", *arguments, "--out", str(tmp_path / "run"))
+    assert done.code == 2 and said in done.err and "hint:" in done.err
+    assert not done.out and "Traceback" not in done.err
 
 
 @pytest.mark.parametrize("command", [("train", "--device", "cpu"), ("train", "--report", "--device", "cpu"),
                                      ("bench", "soak", "--device", "cpu")])
-def test_a_file_where_the_folder_should_be_is_told(tmp_path, command):
+def test_a_file_in_place_of_the_folder_is_refused(typed: Typed, tmp_path: Path, command: tuple[str, ...]) -> None:
     (tmp_path / "run").write_text("mine")
-    done = subprocess.run(
-        [*TRAIN[:-1], *command, "--out", str(tmp_path / "run" / "of")], capture_output=True, text=True
-    )
-    assert (done.returncode, done.stdout) == (5, "") and "a part of its path is a file" in done.stderr
-    assert os.listdir(tmp_path) == ["run"] and "hint:" in done.stderr
+    done = typed(*command, "--out", str(tmp_path / "run" / "of"))
+    assert (done.code, done.out) == (5, "") and "a part of its path is a file" in done.err
+    assert os.listdir(tmp_path) == ["run"] and "hint:" in done.err
 
 
 @pytest.mark.parametrize("arguments", [(), ("--preset", "cpu"), ("--stage", "codec")])
-def test_without_a_folder_it_says_what_it_would_do_and_does_nothing(tmp_path, arguments):
-    done = typed(*arguments, cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (0, "") and "Nothing was done" in done.stderr and "--out" in done.stderr
-    assert "3 hours" in done.stderr and os.listdir(tmp_path) == []
+def test_without_a_folder_it_says_what_it_would_do_and_does_nothing(
+    typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = typed("train", *arguments)
+    assert (done.code, done.out) == (0, "") and "Nothing was done" in done.err and "--out" in done.err
+    assert "3 hours" in done.err and os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize(("command", "name"), [
     (("train",), "thesis.tex"), (("train",), "weights/model.json"), (("train", "--report"), "codec.safetensors"),
     (("bench", "soak"), "thesis.tex"), (("bench", "soak"), "scene-0001.png"),
 ])
-def test_a_folder_that_holds_something_else_is_refused(tmp_path, command, name):
+def test_a_folder_that_holds_something_else_is_refused(
+    typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("mine")
-    done = subprocess.run([*TRAIN[:-1], *command, "--device", "cpu", "--out", "."], capture_output=True, text=True,
-                          cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (5, "") and Path(name).name in done.stderr
-    assert "hint: Name another folder, or an empty one." in done.stderr
+    done = typed(*command, "--device", "cpu", "--out", ".")
+    assert (done.code, done.out) == (5, "") and Path(name).name in done.err
+    assert "hint: Name another folder, or an empty one." in done.err
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()] == [name]
 
 
-def test_faults_of_a_model_that_is_not_here_are_not_tried():
-    done = subprocess.run(
-        [*TRAIN[:-1], "bench", "faults", "--model", "tinny"], capture_output=True, text=True, timeout=60
-    )
-    assert (done.returncode, done.stdout) == (2, "") and "no model is called 'tinny'" in done.stderr
-    assert "1 of" not in done.stderr
+def test_faults_of_a_model_that_is_not_here_are_not_tried(typed: Typed) -> None:
+    done = typed("bench", "faults", "--model", "tinny")
+    assert (done.code, done.out) == (2, "") and "no model is called 'tinny'" in done.err
+    assert "1 of" not in done.err
 
 
 @pytest.mark.slow
-def test_a_miniature_run_that_is_stopped_goes_on_to_the_end(tmp_path):
+def test_a_miniature_run_that_is_stopped_resumes_to_the_end(tmp_path):
     run = tmp_path / "run"
     first = subprocess.Popen([*TRAIN, "--preset", "mini", "--out", str(run)], stderr=subprocess.PIPE, text=True)
     while not (run / "codec.csv").exists():
         time.sleep(0.1)
         assert first.poll() is None
     os.kill(first.pid, signal.SIGTERM)
-    told = first.communicate()[1]
-    assert first.returncode == 75 and "Run the same command again" in told
-    second = typed("--preset", "mini", "--out", str(run))
+    said = first.communicate()[1]
+    assert first.returncode == 75 and "Run the same command again" in said
+    second = start("--preset", "mini", "--out", str(run))
     assert second.returncode == 0 and second.stdout.strip() == str(run / "weights")
     assert {"codec.csv", "teacher.csv", "distill.csv", "polish.csv", "codec.png", "teacher.png", "polish.png",
             "distill.png"} <= {path.name for path in run.iterdir()}
@@ -96,8 +116,8 @@ def test_a_miniature_run_that_is_stopped_goes_on_to_the_end(tmp_path):
 @pytest.mark.slow
 def test_queries_are_trained_for_the_packaged_weights_in_a_folder_of_their_own(tmp_path):
     run = tmp_path / "run"
-    done = typed("--memory", "echo-infinity", "--preset", "mini", "--out", str(run))
+    done = start("--memory", "echo-infinity", "--preset", "mini", "--out", str(run))
     assert done.returncode == 0 and done.stdout.strip() == str(run / "weights") and "memory: done" in done.stderr
-    told = json.loads((run / "weights" / "index.json").read_text())
-    assert set(told["sha256"]) == {"transformer", "words", "codec", "queries"} and told["memory"]["steps"] == 2
+    index = json.loads((run / "weights" / "index.json").read_text())
+    assert set(index["sha256"]) == {"transformer", "words", "codec", "queries"} and index["memory"]["steps"] == 2
     assert (run / "weights" / "queries.safetensors").stat().st_size < 2_000_000
