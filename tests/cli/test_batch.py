@@ -154,7 +154,7 @@ def test_names_say_what_they_are_made_of_and_may_not_meet(capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        ([], 2, "no storyboard to make"),
+        ([], 2, "no storyboard to render"),
         (["*.yaml"], 2, "no storyboard matches"),
         (["night", "--shard", "0/3"], 2, "numbered from 1 to 3"),
         (["night", "--shard", "auto"], 2, "no scheduler says"),

@@ -1,1 +1,1 @@
-"""Many storyboards: which, whose share, under which names, and two engines that make them."""
+"""Many storyboards: which ones, which share of them, under which names, and two engines that render them."""

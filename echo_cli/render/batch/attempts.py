@@ -1,4 +1,4 @@
-"""A film of a batch, tried as often as is wanted: whatever happens to it becomes its outcome, and no other film's."""
+"""A film of a batch, with its retries: whatever happens to it becomes its outcome and affects no other film."""
 
 from echo_cli.errors import EchoError, Exit
 from echo_cli.faults import details, known
@@ -8,7 +8,7 @@ from echo_cli.render.progress import Progress
 from echo_cli.render.session import Loaded, Session, release, wait
 from echo_cli.render.signals import Interruption
 
-LONGEST_WAIT = 30.0  # seconds before another attempt; the first waits one, each later one twice as long
+LONGEST_WAIT = 30.0  # seconds before a retry: one before the first, then twice as long each time
 
 
 def make_film(session: Session, film: Film, retries: int, progress: Progress, interruption: Interruption) -> Outcome:
@@ -24,7 +24,7 @@ def make_film(session: Session, film: Film, retries: int, progress: Progress, in
 
 def _attempt(session: Session, film: Film, attempt: int, progress: Progress,
              interruption: Interruption) -> tuple[Outcome, bool]:
-    """What became of it, and whether another attempt may help; no tensor of a failure outlives this."""
+    """Its outcome, and whether another attempt may help; no tensor of a failure outlives this."""
     job, models = film.job if attempt == 1 else film.job.resuming(), list[Loaded]()
     try:
         made = session.make(job, progress, interruption, models.append)

@@ -1,7 +1,7 @@
 """The storyboards that files, folders, globs and a list on standard input name: each once, in an order that depends on
 their paths alone.
 
-Reads names, never storyboards: one that is absent or wrong is found out when it is read.
+Reads names, never storyboards: a missing or faulty one is reported when it is read.
 """
 
 import os
@@ -17,16 +17,16 @@ STDIN = "-"
 
 def storyboards(paths: Iterable[str]) -> list[str]:
     """Every storyboard that `paths` name, as they were spelled; `-` stands for a list of paths on standard input."""
-    found: dict[str, str] = {}
+    by_path: dict[str, str] = {}
     for path in paths:
         named = [one for line in _lines() for one in _under(line)] if path == STDIN else list(_named(path))
         for one in named:
-            found.setdefault(os.path.abspath(one), one if one != STDIN else os.path.join(os.curdir, one))
-    if not found:
+            by_path.setdefault(os.path.abspath(one), one if one != STDIN else os.path.join(os.curdir, one))
+    if not by_path:
         raise UsageError(
-            "there is no storyboard to make", "Name files, folders, globs, or - for a list on standard input."
+            "there is no storyboard to render", "Name files, folders, globs, or - for a list on standard input."
         )
-    return [found[key] for key in sorted(found, key=os.fsencode)]
+    return [by_path[key] for key in sorted(by_path, key=os.fsencode)]
 
 
 def _named(path: str) -> Iterator[str]:
@@ -44,17 +44,17 @@ def _named(path: str) -> Iterator[str]:
 
 
 def _under(path: str) -> Iterator[str]:
-    """A file by its name, whatever it is; of a folder every storyboard in it and below, hidden ones left out."""
+    """A file as named, whatever it is; in a folder, every storyboard in it and below, except hidden ones."""
     if not os.path.isdir(path):
         yield path
         return
-    found = False
+    empty = True
     for folder, below, names in os.walk(path):
         below[:] = [name for name in below if not name.startswith(".")]
         for name in filter(_is_storyboard, names):
-            found = True
+            empty = False
             yield os.path.join(folder, name)
-    if not found:
+    if empty:
         raise UsageError(f"{path}: this folder holds no storyboard", f"Storyboards end in {' or '.join(SUFFIXES)}.")
 
 
@@ -64,7 +64,7 @@ def _is_storyboard(path: str) -> bool:
 
 
 def _lines() -> list[str]:
-    """The list on standard input: a path a line, or ended by NULs, as `find -print0` writes names that have line
-    breaks."""
+    """The list on standard input: one path a line, or separated by NULs, as `find -print0` writes them for names that
+    have line breaks."""
     data = sys.stdin.buffer.read()
     return [os.fsdecode(name) for name in (data.split(b"\0") if b"\0" in data else data.splitlines()) if name.strip()]

@@ -14,7 +14,7 @@ from echo_cli.render.signals import Interruption
 
 
 def by_model(films: Sequence[Film]) -> list[Film]:
-    """In their order, but those of one model together, those of large pictures before smaller ones."""
+    """In the order given, except that films of one model come together, large pictures first."""
     first: dict[tuple[str, Running], int] = {}
     for place, film in enumerate(films):
         first.setdefault((film.job.model, film.job.running), place)
@@ -24,7 +24,7 @@ def by_model(films: Sequence[Film]) -> list[Film]:
 
 def make_films(films: Sequence[Film], batch: BatchRequest, tally: Tally,
                interruption: Interruption) -> Iterator[Outcome]:
-    """An outcome for every film, as it comes; a signal, or a failure in a batch that fails fast, leaves the rest."""
+    """An outcome for every film, as it ends; after a signal, or a failure with --fail-fast, the rest are not tried."""
     session, stopped = Session(), False
     for film in by_model(films):
         outcome = left(film) if stopped else make_film(

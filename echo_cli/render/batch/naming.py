@@ -1,7 +1,7 @@
-"""Names of films in a batch: `--name '{stem}-{seed}'`, and no two films under one name.
+"""Names of films in a batch, such as `--name '{stem}-{seed}'`; no two films may have the same one.
 
-A field is filled from the storyboard's path or from the storyboard itself; `needs_reading` says which, for the names of
-a whole batch are only known when all that they are made of is.
+A field is filled from the storyboard's path or from the storyboard itself. `needs_reading` says which, because the
+names of a whole batch are known only when every storyboard they depend on has been read.
 """
 
 import os
@@ -17,7 +17,7 @@ from echo_cli.storyboard.nouns import Storyboard
 DEFAULT = "{stem}"
 OF_PATH = ("stem", "folder")
 OF_STORYBOARD = ("seed", "model", "memory", "hash")
-HASH = 8  # digits that tell storyboards apart in a folder
+HASH = 8  # digits, enough to distinguish storyboards in a folder
 
 
 def check_name(name: str) -> None:
@@ -42,7 +42,7 @@ def outputs_for(source: str, board: Storyboard | None, name: str, folder: str) -
         values |= {"seed": board.seed, "model": Path(board.model or "").name, "memory": board.policy,
                    "hash": storyboard_hash(board)[:HASH]}
     filled = _filled(name, values)
-    if "}" in name.rpartition(".")[2]:  # no suffix of its own; a stem that ends like one is no suffix
+    if "}" in name.rpartition(".")[2]:  # no suffix in the template; a stem that ends like one does not count
         filled += ".mp4"
     path = Path(filled)
     if path.is_absolute() or ".." in path.parts or path.stem.startswith(".") or not path.stem.strip():
@@ -53,7 +53,7 @@ def outputs_for(source: str, board: Storyboard | None, name: str, folder: str) -
 
 
 def check_distinct(named: Iterable[tuple[str, Outputs]]) -> None:
-    """Refuse storyboards whose films, or what lies beside them, would have the same name."""
+    """Refuse storyboards whose films, or the files beside them, would have the same name."""
     taken: dict[str, str] = {}
     for source, outputs in named:
         for path in (outputs.film.path, *outputs.companions):

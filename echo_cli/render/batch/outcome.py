@@ -1,4 +1,4 @@
-"""What became of each film of a batch, and the one exit code that speaks for all of them. Plain values, no torch."""
+"""The outcome of each film of a batch, and the exit code of the whole batch. Plain values, no torch."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from typing import Any
 from echo_cli.errors import EchoError, Exit
 from echo_cli.render.job import Job
 
-# The exit codes of failures, the one that speaks for a batch first: retryable failures take precedence.
+# The exit codes of failures, in order of precedence: retryable failures first.
 WORST_FIRST = (Exit.INTERRUPTED, Exit.OUTPUT, Exit.MISSING, Exit.MEMORY, Exit.FAULT, Exit.USAGE)
-WORTH_RETRYING = (Exit.OUTPUT, Exit.MEMORY, Exit.FAULT)  # a full disk is emptied, memory is given back
+WORTH_RETRYING = (Exit.OUTPUT, Exit.MEMORY, Exit.FAULT)  # a full disk may be emptied, memory may be freed
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Film:
 
 class Status(StrEnum):
     MADE = "made"
-    SKIPPED = "skipped"  # it was done already
+    SKIPPED = "skipped"  # it had been done already
     FAILED = "failed"
     HELD = "held"  # another process renders it
     INTERRUPTED = "interrupted"
@@ -33,7 +33,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A film's end. `fault` is the traceback of one that is our own."""
+    """A film's end. `fault` is the traceback of an internal error."""
 
     number: int
     source: str
@@ -52,7 +52,7 @@ class Outcome:
     fault: str | None = None
 
     def plain(self, count: int) -> dict[str, Any]:
-        """As one line of JSON tells it, among `count` films."""
+        """As one line of JSON, among `count` films."""
         facts = {"film": self.film, "sha256": self.sha256, "pictures": self.pictures, "seconds": self.seconds,
                  "wall_seconds": self.wall_seconds, "sittings": self.sittings, "attempts": self.attempts,
                  "message": self.message, "hint": self.hint, "unknown_words": list(self.unknown_words) or None}
@@ -70,12 +70,12 @@ def left(film: Film) -> Outcome:
 
 
 def failed(number: int, source: str, error: EchoError, **facts: Any) -> Outcome:
-    """A failure, an interruption, or a film that another process renders, in the words of its error."""
+    """A failure, an interruption, or a film that another process is rendering, with the message of its error."""
     return Outcome(number, source, Status(error.status), error.exit_code, message=error.message, hint=error.hint,
                    **facts)
 
 
 def exit_code(outcomes: Iterable[Outcome]) -> Exit:
-    """Done when every film is; otherwise that of the failure which a farm should answer first."""
+    """DONE if every film is; otherwise that of the failure that a farm should respond to first."""
     codes = {outcome.exit_code for outcome in outcomes}
     return next((code for code in WORST_FIRST if code in codes), Exit.DONE)

@@ -1,9 +1,9 @@
-"""The engine of a cluster: Ray places an actor on every GPU, or on every so many CPUs, and each keeps its model loaded.
+"""The engine of a cluster: Ray places one actor per GPU, or per group of CPUs, and each keeps its model loaded.
 
-An actor gets its next film when it is free. Another takes the place of one that is lost, elsewhere if its machine is
-gone, and goes on with its film; the manifest decides what is done, so a film that was finished in that moment is not
-made twice. Ray is not left to repeat films itself: it counts every failed call to a machine that is gone, and gives up
-before it knows that it is. All machines see the same files. Ray itself is imported only when a batch asks for it.
+An actor gets its next film when it is free. An actor that is lost is replaced, on another machine if its own is gone,
+and the new one resumes the film; the manifest decides what is done, so a film that was finished at that moment is not
+rendered twice. Ray's own retries are not used: Ray counts every failed call to a machine that is gone, and gives up
+before it knows that it is. All machines must see the same files. Ray is imported only if a batch uses it.
 """
 
 import os
@@ -30,23 +30,23 @@ from echo_cli.render.session import Session
 from echo_cli.render.signals import Interruption
 
 CPUS = 4  # of an actor, where a machine has as many
-LOST = 3  # times that a film is begun again because its actor was lost
+LOST = 3  # times that a film is restarted because its actor was lost
 TICK = 1.0  # seconds between looks at signals and steps
-MARGIN = 3.0  # seconds of the grace after a signal in which actors are no longer waited for
-PATIENCE = STALE + 3 * BEAT  # seconds until the lock of a writer that was lost with its machine counts as left behind
-KNOCK = 10.0  # seconds in which a cluster must answer
-OBJECTS = 100 * 2**20  # bytes for what actors and this process hand each other: names and numbers, never pictures
+MARGIN = 3.0  # seconds at the end of the grace period in which actors are no longer waited for
+PATIENCE = STALE + 3 * BEAT  # seconds until the lock of a writer that was lost with its machine counts as stale
+KNOCK = 10.0  # seconds within which a cluster must answer
+OBJECTS = 100 * 2**20  # bytes for what actors and this process exchange: names and numbers, never pictures
 
 
 class Hand:
-    """What an actor does: films, one after another, and answers about the one in progress while it makes it."""
+    """What an actor does: renders films, one after another, and reports on the one in progress."""
 
     def __init__(self, retries: int, threads: int, folder: str, version: str) -> None:
         import torch
 
         if version != __version__:
             raise RuntimeError(f"echo-cli {__version__} is installed here, and {version} where the batch was called")
-        with suppress(OSError):  # a model's folder may be named from here
+        with suppress(OSError):  # a model's folder may be relative to it
             os.chdir(folder)
         torch.set_num_threads(threads)
         self._session, self._retries = Session(PATIENCE), retries
@@ -58,7 +58,7 @@ class Hand:
         return make_film(self._session, film, self._retries, self._progress, self._interruption)
 
     def look(self) -> tuple[Step | None, list[str]]:
-        """How far it is, and what it said since it was last asked."""
+        """How far it is, and what it has said since the last call."""
         said, self._progress.said = self._progress.said, []
         return self._progress.latest, said
 
@@ -67,7 +67,7 @@ class Hand:
 
 
 class _Latest(Progress):
-    """Keeps the last step, and what is said, for whoever asks."""
+    """Keeps the last step and the messages until they are asked for."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,13 +83,13 @@ class _Latest(Progress):
 
 def make_films(films: Sequence[Film], batch: BatchRequest, tally: Tally,
                interruption: Interruption) -> Iterator[Outcome]:
-    """An outcome for every film, in the order in which they end."""
+    """An outcome for every film, in the order in which the films end."""
     ray = _ray()
     if batch.device.startswith("cuda:"):
         raise UsageError(
-            f"--device {batch.device}: with --engine ray, Ray says which GPU an actor has", "Use --device cuda."
+            f"--device {batch.device}: with --engine ray, Ray decides which GPU an actor has", "Use --device cuda."
         )
-    # Ray reports losses on standard output, which is for results
+    # Ray reports losses on standard output, which is reserved for results
     with redirect_stdout(sys.stderr), _cluster(ray, batch.address):
         room, needs = _room(ray, batch)
         crew = _Crew(ray, batch.retries, needs)
@@ -129,7 +129,7 @@ def _hand_out(crew: "_Crew", films: Sequence[Film], size: int, batch: BatchReque
 
 
 class _Crew:
-    """The actors, who makes what, and what Ray says of them."""
+    """The actors, which film each renders, and what Ray reports about them."""
 
     def __init__(self, ray: ModuleType, retries: int, needs: dict[str, int]) -> None:
         self._ray = ray
@@ -137,16 +137,16 @@ class _Crew:
                                  concurrency_groups={"watch": 1})(Hand)
         self._given = (retries, needs["CPU"], os.getcwd(), __version__)
         self.idle: list[Any] = []
-        self.busy: dict[Any, tuple[Any, Film]] = {}  # what is promised → who makes which film
-        self._models: dict[Any, str] = {}  # what an actor has loaded
+        self.busy: dict[Any, tuple[Any, Film]] = {}  # a pending result → the actor and its film
+        self._models: dict[Any, str] = {}  # the model that an actor has loaded
         self._asked: dict[Any, Film] = {}
-        self._lost: Counter[int] = Counter()  # how often the actor of a film was lost
+        self._lost: Counter[int] = Counter()  # how often a film's actor was lost
 
     def hire(self, count: int) -> None:
         self.idle += [self._actor.remote(*self._given) for _ in range(count)]
 
     def give(self, waiting: deque[Film]) -> None:
-        """The next film to an actor that is free, one of the model it has, if there is one."""
+        """Give a free actor the next film, preferably one of the model it has loaded."""
         actor = self.idle.pop()
         film = next((film for film in waiting if film.job.model == self._models.get(actor)), waiting[0])
         waiting.remove(film)
@@ -154,14 +154,14 @@ class _Crew:
         self.busy[actor.make.remote(film)] = actor, film
 
     def ended(self, seconds: float, waiting: deque[Film] | None) -> Iterator[Outcome]:
-        """What has come to an end by then. A film whose actor was lost waits again, before the others, where any may
-        wait."""
+        """The outcomes since the last call. A film whose actor was lost goes back to the head of the queue, unless the
+        batch is ending."""
         ready, _ = self._ray.wait(list(self.busy), num_returns=1, timeout=seconds) if self.busy else ([], [])
         for promise in ready:
             actor, film = self.busy.pop(promise)
             try:
                 outcome = self._ray.get(promise)
-            except self._ray.exceptions.RayError as error:  # another takes the actor's place
+            except self._ray.exceptions.RayError as error:  # the actor is replaced
                 self._kill(actor)
                 self.hire(1)
                 self._lost[film.number] += 1
@@ -169,22 +169,21 @@ class _Crew:
                 if waiting is not None and losses <= LOST and _worth_repeating(self._ray, error):
                     waiting.appendleft(film)
                 else:
-                    problem = _told(self._ray, film, error, losses)
+                    problem = _actor_error(self._ray, film, error, losses)
                     yield failed(film.number, film.source, problem, film=str(film.job.outputs.film.path))
             else:
                 self.idle.append(actor)
                 yield outcome
 
     def looks(self) -> Iterator[tuple[int, Step | None, list[str]]]:
-        """How far films are, and what was said: what was asked last time and is answered by now; then all are asked
-        again."""
+        """Collects the progress and messages that were asked for last time and have arrived; then asks all again."""
         ready, _ = (
             self._ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0) if self._asked else ([], [])
         )
         making = {film.number for _, film in self.busy.values()}
         for answer in ready:
             film = self._asked.pop(answer)
-            with suppress(self._ray.exceptions.RayError):  # it is being started again
+            with suppress(self._ray.exceptions.RayError):  # it is being restarted
                 step, said = self._ray.get(answer)
                 yield film.number, step if film.number in making else None, said
         waited_for = {film.number for film in self._asked.values()}
@@ -193,12 +192,12 @@ class _Crew:
                 self._asked[actor.look.options(concurrency_group="watch").remote()] = film
 
     def stop(self, by: str) -> None:
-        """Ask for an end at the next block."""
+        """Ask every actor to stop at the next block."""
         for actor, _ in self.busy.values():
             actor.stop.options(concurrency_group="watch").remote(by)
 
     def release(self) -> None:
-        """Let go of actors that have nothing left to do: an actor whose machine is gone may need their place."""
+        """Release actors that have nothing left to do: a replacement for a lost actor may need their place."""
         while self.idle:
             self._kill(self.idle.pop())
 
@@ -234,7 +233,8 @@ def _ray() -> ModuleType:
 
 @contextmanager
 def _cluster(ray: ModuleType, address: str | None) -> Iterator[None]:
-    """Within a cluster: the one this process is in already, that at `address` or RAY_ADDRESS, or one of our own."""
+    """Connected to a cluster: the one this process is already in, the one at `address` or RAY_ADDRESS, or a local
+    one."""
     if ray.is_initialized():
         yield
         return
@@ -251,7 +251,7 @@ def _cluster(ray: ModuleType, address: str | None) -> Iterator[None]:
                                "See its logs in the folder `ray` among the temporary files.") from None
         raise MissingError(
             f"no Ray cluster answers at {address}: {reason}",
-            "Start one with `ray start --head`, or leave out --address to have one here. For a cluster that needs "
+            "Start one with `ray start --head`, or leave out --address to start one here. For a cluster that needs "
             "its token, set RAY_AUTH_MODE=token.",
         ) from None
     try:
@@ -261,14 +261,14 @@ def _cluster(ray: ModuleType, address: str | None) -> Iterator[None]:
 
 
 def _knock(address: str) -> None:
-    """Whether anybody is there at HOST:PORT: Ray itself would try for minutes."""
+    """Check that something answers at HOST:PORT; Ray itself would try for minutes."""
     host, colon, port = address.rpartition(":")
     if colon and "//" not in address and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), KNOCK).close()
 
 
 def _room(ray: ModuleType, batch: BatchRequest) -> tuple[int, dict[str, int]]:
-    """How many actors fit, and what each needs: a GPU where the cluster has any, unless the CPU is asked for."""
+    """How many actors fit, and what each needs: a GPU if the cluster has any, unless the CPU is asked for."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     most = {kind: max((int(node.get(kind, 0)) for node in nodes), default=0) for kind in ("CPU", "GPU")}
     if batch.device == "cuda" and not most["GPU"]:
@@ -286,12 +286,12 @@ def _room(ray: ModuleType, batch: BatchRequest) -> tuple[int, dict[str, int]]:
 
 
 def _worth_repeating(ray: ModuleType, error: Exception) -> bool:
-    """Whether the actor was lost, and not unable to begin or at fault itself."""
+    """Whether the actor was lost, rather than unable to start or failing by itself."""
     return not isinstance(error, ray.exceptions.RayTaskError) and not getattr(error, "actor_init_failed", False)
 
 
-def _told(ray: ModuleType, film: Film, error: Exception, losses: int) -> EchoError:
-    """What an actor's end, so many of this film's by now, means to a person."""
+def _actor_error(ray: ModuleType, film: Film, error: Exception, losses: int) -> EchoError:
+    """What an actor's end means to a person; `losses` counts those of this film."""
     reason = " ".join(str(error).split())
     if isinstance(error, ray.exceptions.OutOfMemoryError):
         return OutOfMemory(f"{film.source}: Ray ended its actor because the machine's memory was nearly full",

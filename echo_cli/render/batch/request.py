@@ -1,4 +1,4 @@
-"""Everything that may be asked of a batch: the options of its films, and how the batch itself is run."""
+"""Every option of a batch: those of its films, and how the batch itself runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ class BatchRequest(FilmOptions):
         help="Storyboards, folders of them, globs; - reads a list from standard input.", panel=Panel.STORYBOARD,
         argument=True, metavar="PATHS", read=tuple)] = ()
     shard: Annotated[str | None, Option(
-        help="Make only this share of the list, such as 2/5; auto asks the scheduler (Slurm, OpenCue, AWS Batch).",
+        help="Render only this share of the list, such as 2/5; auto asks the scheduler (Slurm, OpenCue, AWS Batch).",
         panel=Panel.STORYBOARD, metavar="I/N")] = None
     out_dir: Annotated[str, Option(
         help="Folder for the films.", panel=Panel.OUTPUT, metavar="FOLDER")] = "."
     name: Annotated[str, Option(
-        help="What each film is called: of {stem}, {folder}, {seed}, {model}, {memory}, {hash}.", panel=Panel.OUTPUT,
+        help="Name of each film, made of {stem}, {folder}, {seed}, {model}, {memory}, {hash}.", panel=Panel.OUTPUT,
         metavar="NAME")] = "{stem}"
     plan: Annotated[bool, Option(
         help="Print one command per film, for farms that schedule commands.", panel=Panel.OUTPUT)] = False
@@ -34,10 +34,10 @@ class BatchRequest(FilmOptions):
     engine: Annotated[Literal["local", "ray"], Option(
         help="local: one process; ray: an actor for each GPU of a cluster.", panel=Panel.MACHINE)] = "local"
     address: Annotated[str | None, Option(
-        help="Address of the Ray cluster; by default, RAY_ADDRESS, or a cluster that is started here and stopped "
+        help="Address of the Ray cluster; by default, RAY_ADDRESS, or a local cluster that is started and stopped "
              "again.", panel=Panel.MACHINE, metavar="HOST:PORT")] = None
     actors: Annotated[int | None, Option(
-        help="Number of Ray actors; by default, as many as there is room for.", panel=Panel.MACHINE, metavar="N",
+        help="Number of Ray actors; by default, as many as fit.", panel=Panel.MACHINE, metavar="N",
         least=1)] = None
     cpus_per_actor: Annotated[int | None, Option(
         help="CPUs of each Ray actor.", panel=Panel.MACHINE, metavar="N", least=1, unset="4 at most")] = None

@@ -1,7 +1,7 @@
-"""A share of the storyboards: `2/5`, or what a farm's scheduler says of the task that this process is.
+"""A share of the storyboards: `2/5`, or the share that belongs to this process's task in a farm's scheduler.
 
-Shares are dealt like cards from the list that `listing` orders, so they depend on the list alone: not on what is done
-already, nor on the order in which it was named. Every share needs the same list.
+Shares are dealt like cards from the list that `listing` orders, so they depend only on the list: neither on what is
+already done nor on the order in which it was named. Every share needs the same list.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import TypeVar
 from echo_cli.errors import UsageError
 
 AUTO = "auto"
-MOST_FRAMES = 10_000_000  # of a layer's range; more is a mistake
+MOST_FRAMES = 10_000_000  # in a layer's range; more is a mistake
 
 Item = TypeVar("Item")
 
@@ -48,14 +48,14 @@ def read_shard(text: str, environment: Mapping[str, str]) -> Shard:
 
 
 def _of_scheduler(environment: Mapping[str, str]) -> Shard:
-    found = {name: read for name, (variable, read) in _SCHEDULERS.items() if environment.get(variable, "") != ""}
-    if len(found) > 1:
-        raise UsageError(f"--shard auto: this process is a task of {' and of '.join(found)}", "Write --shard I/N.")
-    if not found:
+    schedulers = {name: read for name, (variable, read) in _SCHEDULERS.items() if environment.get(variable, "") != ""}
+    if len(schedulers) > 1:
+        raise UsageError(f"--shard auto: this process is a task of {' and of '.join(schedulers)}", "Write --shard I/N.")
+    if not schedulers:
         known = ", ".join(f"{variable} ({name})" for name, (variable, _) in _SCHEDULERS.items())
         raise UsageError("--shard auto: no scheduler says which share this is",
                          f"It is read from {known}. Elsewhere write --shard I/N.")
-    (name, read), = found.items()
+    (name, read), = schedulers.items()
     try:
         return read(environment)
     except (KeyError, ValueError) as error:
@@ -66,7 +66,7 @@ def _of_scheduler(environment: Mapping[str, str]) -> Shard:
 
 
 def _slurm(environment: Mapping[str, str]) -> Shard:
-    """Tasks are numbered as the user likes (`--array=3-21:3`), but evenly, or their place cannot be known."""
+    """Tasks may be numbered in any even steps (`--array=3-21:3`); with others, their place cannot be known."""
     task, first, count = (_number(environment, f"SLURM_ARRAY_TASK_{what}") for what in ("ID", "MIN", "COUNT"))
     last = _number(environment, "SLURM_ARRAY_TASK_MAX", first + count - 1)
     step = _number(environment, "SLURM_ARRAY_TASK_STEP", (last - first) // max(count - 1, 1)) if count > 1 else 1
@@ -77,19 +77,19 @@ def _slurm(environment: Mapping[str, str]) -> Shard:
 
 
 def _opencue(environment: Mapping[str, str]) -> Shard:
-    """A frame of a layer; with chunks, the frame that a chunk begins with."""
+    """A frame of a layer; with chunks, the first frame of a chunk."""
     frame, chunk = _number(environment, "CUE_IFRAME"), _number(environment, "CUE_CHUNK", 1)
     frames = _frames(environment["CUE_RANGE"])
     if chunk < 1 or frame not in frames:
         raise ValueError(f"frame {frame} is not in the range {environment['CUE_RANGE']}")
     place, inside = divmod(frames.index(frame), chunk)
     if inside:
-        raise ValueError(f"frame {frame} begins no chunk of {chunk} of the range {environment['CUE_RANGE']}")
+        raise ValueError(f"frame {frame} does not begin a chunk of {chunk} in the range {environment['CUE_RANGE']}")
     return Shard(place + 1, -(-len(frames) // chunk))
 
 
 def _frames(text: str) -> list[int]:
-    """A range as OpenCue writes it: 7, 1-20, 1-20x2, and several of them between commas; each frame once."""
+    """A range as OpenCue writes it: 7, 1-20, 1-20x2, or several of them separated by commas; each frame once."""
     frames: dict[int, None] = {}
     for part in text.split(","):
         match = re.fullmatch(r"\s*(-?\d+)(?:-(-?\d+)(?:x(\d+))?)?\s*", part)
@@ -118,6 +118,6 @@ def _number(environment: Mapping[str, str], variable: str, default: int | None =
         raise ValueError(f"{variable} is {environment[variable]!r}") from None
 
 
-# scheduler → the variable that says it is there, and what reads the rest
+# scheduler → the variable that shows its presence, and the function that reads the rest
 _SCHEDULERS = {"Slurm": ("SLURM_ARRAY_TASK_ID", _slurm), "OpenCue": ("CUE_IFRAME", _opencue),
                "AWS Batch": ("AWS_BATCH_JOB_ARRAY_INDEX", _aws)}

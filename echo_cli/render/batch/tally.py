@@ -1,4 +1,4 @@
-"""How far a batch is: each film's steps, told as steps of the whole. Decides nothing, knows no engine."""
+"""How far a batch is: each film's steps, converted to steps of the whole. Decides nothing, knows no engine."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -9,7 +9,7 @@ from echo_cli.render.progress import Place, Progress, Step
 
 
 class Tally:
-    """`films` are those to be made now, of `count` in the batch."""
+    """`films` are those to be rendered now, of `count` in the batch."""
 
     def __init__(self, films: Iterable[Film], count: int, teller: Progress) -> None:
         self._count = count
@@ -20,21 +20,21 @@ class Tally:
 
     def step(self, number: int, step: Step) -> None:
         """A block of film `number` is done."""
-        self._made[number] = max(self._made[number], step.picture)  # a film that is made again does not take any back
+        self._made[number] = max(self._made[number], step.picture)  # a retry does not set progress back
         place = Place(number, self._count, self._names[number], sum(self._made.values()), sum(self._wanted.values()))
         self._teller.step(replace(step, place=place))
 
     def say(self, text: str) -> None:
-        """What else is worth a line."""
+        """Any other message worth a line."""
         self._teller.say(text)
 
     def over(self, outcome: Outcome) -> None:
-        """Nothing more comes of this film: what it did not make is not waited for."""
+        """This film ended: blocks that it did not render are no longer expected."""
         if outcome.number in self._wanted and outcome.status is not Status.MADE:
             self._wanted[outcome.number] = self._made[outcome.number]
 
     def of(self, number: int) -> Progress:
-        """What the maker of one film is given to tell its steps to."""
+        """The progress that is passed to the renderer of one film."""
         return _OfFilm(self, number)
 
 

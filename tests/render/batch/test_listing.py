@@ -53,7 +53,7 @@ def test_a_list_on_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("paths", "told"),
     [
-        ([], "no storyboard to make"),
+        ([], "no storyboard to render"),
         (["*.yaaml"], "no storyboard matches"),
         (["night/.git"], None),
         (["empty"], "this folder holds no storyboard"),

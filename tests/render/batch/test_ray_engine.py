@@ -71,7 +71,7 @@ def test_without_ray_it_says_what_to_install(
 
 def test_a_single_gpu_cannot_be_chosen_for_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_engine, "_ray", lambda: SimpleNamespace())
-    with pytest.raises(UsageError, match="Ray says which GPU"):
+    with pytest.raises(UsageError, match="Ray decides which GPU"):
         next(ray_engine.make_films([], BatchRequest(device="cuda:1"), Tally([], 0, Progress()), Interruption()))
 
 

@@ -72,7 +72,7 @@ def test_auto_asks_the_scheduler(environment: dict[str, str], shard: Shard) -> N
         (slurm(1, 1, 4, 4, 0), "no place"),
         ({**slurm(1, 1, 4, 4), "SLURM_ARRAY_TASK_ID": "one"}, "SLURM_ARRAY_TASK_ID is 'one'"),
         (opencue(21, "1-20"), "frame 21 is not in the range 1-20"),
-        (opencue(12, "1-20", 5), "begins no chunk of 5"),
+        (opencue(12, "1-20", 5), "does not begin a chunk of 5"),
         (opencue(1, "1-20y3"), "the range 1-20y3 is not understood"),
         (opencue(1, "1-99999999999"), "not understood"),
         (opencue(1, "5-1"), "not understood"),
