@@ -47,6 +47,7 @@ class ModelSpec:
     strides: tuple[int, int, int] = (4, 8, 8)  # pictures, rows and columns of pixels in one latent
     fps: float = 16.0
     size: tuple[int, int] = (832, 480)  # pixels, width x height
+    detail: int = 1  # dots that the decoder draws for each side of a pixel
     shift: float = 5.0
     steps: tuple[int, ...] = (1000, 750, 500, 250)
     pooled_text: bool = False  # the prompt also reaches the modulation, not cross-attention alone
@@ -147,12 +148,13 @@ WAN_1_3B = ModelSpec(name="wan2.1-t2v-1.3b", depth=30, width=1536, heads=12, ffn
 
 # The embedded model: small enough to travel with the package and to make films on any CPU.
 TINY = ModelSpec(name="tiny", depth=6, width=256, heads=4, ffn=768, channels=24, text_dim=128, text_len=16,
-                 positions=96, strides=(4, 16, 16), size=(192, 128), pooled_text=True,
+                 positions=96, strides=(4, 16, 16), size=(192, 128), detail=2, pooled_text=True,
                  widths=(64, 320), heights=(96, 160))
 
 # For tests and benches: its weights are random, and a film of it costs nothing.
 RANDOM_SMALL = ModelSpec(name="random-small", depth=2, width=24, heads=2, ffn=24, channels=4, text_dim=16, text_len=16,
-                         positions=96, strides=(4, 16, 16), size=(96, 64), pooled_text=True, steps=(1000, 500))
+                         positions=96, strides=(4, 16, 16), size=(96, 64), detail=2, pooled_text=True,
+                         steps=(1000, 500))
 
 DEFAULT_MODEL = TINY.name
 

@@ -93,8 +93,8 @@ def test_blocks_are_the_films_pictures_and_leave_nothing(small: Path) -> None:
     assert rendered[1].frames == range(3, 6) and rendered[1].layout.tokens and rendered[1].memory_bytes
     assert {path.name for path in small.iterdir()} == {"story.yaml"}
     pictures = np.concatenate([block.pictures for block in rendered])
-    assert pictures.shape == (66, 64, 96, 3) and pictures.dtype == np.uint8
-    film = echo_cli.generate("story.yaml", "frames/%04d.png", **QUICK)
+    assert pictures.shape == (66, 128, 192, 3) and pictures.dtype == np.uint8  # as large as the decoder draws
+    film = echo_cli.generate("story.yaml", "frames/%04d.png", **QUICK | {"scale": 2})
     assert np.array_equal(pictures, np.stack(list(film.pictures)))
 
 
@@ -104,7 +104,7 @@ def test_a_storyboard_made_in_python_is_the_same_film(small: Path) -> None:
     assert echo_cli.generate("story.yaml", "a.mp4", **QUICK).was_there, "loaded or named, it is one storyboard"
     assert not first.was_there
     made = next(echo_cli.blocks(BOARD))
-    assert made.scene == "meadow" and made.pictures.shape == (9, 64, 96, 3)
+    assert made.scene == "meadow" and made.pictures.shape == (9, 128, 192, 3)
     assert len(echo_cli.generate(BOARD, "b.mp4", subtitles="none", **QUICK).pictures) == 66
 
 

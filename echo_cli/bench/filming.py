@@ -20,6 +20,7 @@ from echo_cli.rollout.plan import plan_policy
 from echo_cli.rollout.rollout import rollout
 from echo_cli.runtime import KeyedNoise
 from echo_cli.storyboard.nouns import Block, Scene, Timeline
+from echo_cli.world.draw import reduced
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ def _together(backend: Backend, timeline: Timeline, policy: Policy, stories: Map
             if state is None and before is not None:  # a decoder with a state is shown what came before
                 _, state = backend.codec.decode(before, None)
             seen, state = backend.codec.decode(result.latents, state)
+            seen = reduced(seen, backend.spec.detail)
             for film, made in zip(pictures, (seen * 255).round().byte().cpu(), strict=True):
                 film[index] = made
         began = time.process_time()

@@ -198,9 +198,7 @@ def measure(spec: ModelSpec, runtime: Runtime, wish: Wish) -> SpeedReport:
     peak = machine.peak(runtime)
     policies = tuple(_policy(filling, name, grid, runtime, wish, peak, codec) for name in wish.policies)
     decode_ms = stages.decode(codec, spec, wish.size, runtime) if codec else None
-    encode_ms = stages.encode(
-        wish.size or spec.size, spec.fps, spec.geometry.block_pictures, max(2, min(wish.blocks, 8))
-    )
+    encode_ms = stages.encode(spec, wish.size or spec.size, max(2, min(wish.blocks, 8)))
     films: tuple[WholeFilm, ...] = ()
     load_s = None
     if wish.film_seconds > 0 and spec == whole and wish.size is None:

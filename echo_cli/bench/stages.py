@@ -122,12 +122,14 @@ def decode_times(codec: Codec, spec: ModelSpec, size: tuple[int, int] | None, ru
     return times
 
 
-def encode(size: tuple[int, int], fps: float, block_pictures: int, blocks: int) -> float:
+def encode(spec: ModelSpec, size: tuple[int, int], blocks: int) -> float:
     """Processor milliseconds of the encoder for one block of pictures of `size`, enlarged as films of the model are."""
-    scale = max(1, math.ceil(SMALLEST_SIDE / min(size)))
-    film = _moving(size, block_pictures * 4)
+    scale, block_pictures = max(1, math.ceil(SMALLEST_SIDE / min(size))) / spec.detail, spec.geometry.block_pictures
+    decoded = size[0] * spec.detail, size[1] * spec.detail
+    film = _moving(decoded, block_pictures * 4)
     with tempfile.TemporaryDirectory(prefix="echo-encode-") as folder, children() as spent:
-        with FilmWriter(outputs_of(f"{folder}/film.mp4", "").film, *size, fps, Encoding(), scale=scale) as writer:
+        target = outputs_of(f"{folder}/film.mp4", "").film
+        with FilmWriter(target, *decoded, spec.fps, Encoding(), scale=scale) as writer:
             for block in range(blocks):
                 writer.write(film[block % 4 * block_pictures:][:block_pictures])
             writer.finish()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from echo_cli.storyboard.nouns import Kind
 from echo_cli.training.codec_stage import codec_figures
 from echo_cli.training.sheets import LENGTH, as_image, film_sheet, films, held_out, stream
 from echo_cli.video.contact import write_sheet
+from echo_cli.world.draw import reduced
 from echo_cli.world.probes import judge, probe_accuracy, score
 from echo_cli.world.stories import BLOCK, FPS, HELD_OUT, PICTURES, StoryKind, pictures_of, sample_stories
 
@@ -64,6 +66,11 @@ def rounded(figures: dict) -> dict:
     return {name: round(value, 3) if isinstance(value, float) else value for name, value in figures.items()}
 
 
+def seen(backend: Backend, *args: Any) -> Tensor:
+    """`films` reduced to the size of the encoder's pictures."""
+    return reduced(films(backend, *args), backend.spec.detail)
+
+
 def attributes(backend: Backend, stories: int, folder: Path) -> dict:
     """Shares of films in which the judges see what the prompt asked for."""
     parts = []
@@ -83,7 +90,7 @@ def variety(backend: Backend, folder: Path, films_each: int = 8) -> dict:
     shares, shown = [], []
     for place, where in enumerate(("a meadow", "the city", "the desert", "the beach", "the mountains", "the forest")):
         made = background(
-            films(
+            seen(
                 backend, [[f"A red ball stands still in {where} by day"]] * films_each, [3], [None], "echo-forcing", 7
             )
         )
@@ -103,10 +110,10 @@ def recall(backend: Backend, stories: int, folder: Path, blocks: int = 5) -> dic
     for number, sampled in enumerate(held_out(stories, StoryKind.RETURN)):
         prompts = [[prompt for _, prompt in story] for story in sampled.prompts]
         counts = [blocks] * 3
-        memory = films(
+        memory = seen(
             backend, prompts, counts, kinds, "echo-forcing", number, {2: Recall(0, 1.0, ((0, 1.0), (1, 0.0)))}
         )
-        blank = films(backend, prompts, counts, (None, Kind.HARD_CUT, Kind.HARD_CUT), "none", number)
+        blank = seen(backend, prompts, counts, (None, Kind.HARD_CUT, Kind.HARD_CUT), "none", number)
         parts = pictures_of(blocks * BLOCK), PICTURES * BLOCK * blocks  # the first scene is three pictures shorter
         first, cut, back = memory.split([parts[0], parts[1], parts[1]], 1)
         place = background(first)
@@ -140,7 +147,7 @@ def switch(backend: Backend, stories: int) -> dict:
     right, stays = [], []
     for number, sampled in enumerate(held_out(stories, StoryKind.SWITCH)):
         prompts = [[prompt for _, prompt in story] for story in sampled.prompts]
-        made = films(backend, prompts, [5, 5], (None, Kind.SMOOTH), "echo-forcing", number)
+        made = seen(backend, prompts, [5, 5], (None, Kind.SMOOTH), "echo-forcing", number)
         before, after = made.split([pictures_of(5 * BLOCK), 5 * BLOCK * PICTURES], 1)
         verdict = judge(after[:, 2 * BLOCK * PICTURES:])
         right.append((verdict.shape == sampled.truth.shape[:, -1]) & (verdict.colour == sampled.truth.colour[:, -1]))

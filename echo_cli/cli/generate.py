@@ -142,7 +142,8 @@ def _check_streams(request: Request, as_json: bool) -> None:
 
 def _plan(job: "Job") -> str:
     width, height = (side * job.scale for side in job.size)
-    enlarged = f" (made at {job.size[0]}x{job.size[1]}, enlarged {job.scale} times)" if job.scale > 1 else ""
+    made, times = "x".join(map(str, job.decoded)), job.enlarged
+    enlarged = f" (made at {made}, enlarged {times:g} times)" if times > 1 else ""
     geometry = job.timeline.geometry
     return (
         f"{job.outputs.film.path}: {plural(job.timeline.pictures, 'picture')} of {width}x{height}{enlarged} at "

@@ -26,6 +26,7 @@ class Stage(StrEnum):
     teacher = "teacher"
     polish = "polish"
     distill = "distill"
+    decoder = "decoder"
     memory = "memory"
     eye = "eye"
 
@@ -45,6 +46,9 @@ Computed = Annotated[str, typer.Option(
 Seed = Annotated[int, typer.Option(min=0, max=65535, help="The same seed gives the same losses.")]
 Minutes = Annotated[list[str] | None, typer.Option(
     metavar="STAGE=M", help="End a stage after M minutes; may be repeated.")]
+From = Annotated[Path | None, typer.Option(
+    "--from", metavar="FOLDER", show_default=False,
+    help="Begin with the weights in this folder: their codec is kept, and the teacher is polished from them.")]
 Judge = Annotated[bool, typer.Option(
     "--report", help="Judge the weights in the folder, or the package's, instead of training.")]
 Stories = Annotated[int, typer.Option(min=4, help="With --report: the number of held-out stories to judge.")]
@@ -59,6 +63,7 @@ def train(
     dtype: Computed = "auto",
     seed: Seed = 1,
     minutes: Minutes = None,
+    start: From = None,
     report: Judge = False,
     stories: Stories = 50,
     debug: Debug = False,
@@ -78,7 +83,7 @@ def train(
     limits = _minutes(minutes or [], STAGES)
     _make_folder(out)
     with Interruption(_stopping, _GRACE) as asked:
-        course = Course(out, chosen, seed, runtime, Watch(_Lines(), lambda: asked.by is not None), limits)
+        course = Course(out, chosen, seed, runtime, Watch(_Lines(), lambda: asked.by is not None), limits, start)
         for name in stages:
             if not course.stage(name):
                 raise Interrupted(f"stopped by {asked.by} during stage {name}",

@@ -29,7 +29,7 @@ class Decoder:
         """Pictures [picture, height, width, 3] uint8, on their way to the host."""
         with self._beside(result.latents) as latents, result.times("decode"):
             pictures, self.state = self._codec.decode(latents, self.state)
-            return Later(pictures[0].mul(255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous())
+            return Later(_as_bytes(pictures[0]))
 
     @contextmanager
     def _beside(self, latents: Tensor) -> Iterator[Tensor]:
@@ -54,3 +54,13 @@ class Decoder:
             copied = latents.to(self._device, non_blocking=True)
         self._stream.wait_stream(copying)
         return copied
+
+
+def _as_bytes(pictures: Tensor) -> Tensor:
+    """Pictures [picture, 3, y, x] in [0, 1] to bytes [picture, y, x, 3], colour by colour: quicker on a CPU."""
+    shades = pictures.mul(255).round_().clamp_(0, 255)
+    count, colours, height, width = shades.shape
+    bytes_ = torch.empty(count, height, width, colours, dtype=torch.uint8, device=shades.device)
+    for colour in range(colours):
+        bytes_[..., colour] = shades[:, colour]
+    return bytes_

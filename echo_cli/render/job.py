@@ -36,16 +36,27 @@ class Job:
     seed: int
     policy: str
     settings: WindowSettings  # of the policy
-    size: tuple[int, int]  # of the model's pictures; the film's are `scale` times that
+    size: tuple[int, int]  # of the pictures that the model composes; the film's are `scale` times that
     scale: int
     subtitles: Subtitles
     outputs: Outputs = field(compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)  # what was left out of an imported file
+    detail: int = 1  # how many times as large they are decoded
 
     @property
     def memory(self) -> dict[str, Any]:
         """The policy with all its settings, in plain values."""
         return {"policy": self.policy, **asdict(self.settings)}
+
+    @property
+    def decoded(self) -> tuple[int, int]:
+        """The size of the pictures that the model's decoder draws."""
+        return self.size[0] * self.detail, self.size[1] * self.detail
+
+    @property
+    def enlarged(self) -> float:
+        """How many times as large as those the film's pictures are."""
+        return self.scale / self.detail
 
     @property
     def encoding(self) -> Encoding:

@@ -5,6 +5,7 @@ trace) and notes it; what the state means, those know whose it is. It says what 
 """
 
 import datetime
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -77,7 +78,7 @@ class Sitting:
 
     def film(self) -> PictureSink:
         """Where the film's pictures go."""
-        return FilmWriter(self._job.outputs.film, *self._job.size, **film_options(self._job))
+        return FilmWriter(self._job.outputs.film, *self._job.decoded, **film_options(self._job))
 
     def trace(self, header: Header) -> Trace:
         return TraceWriter(self._job.outputs.trace, header) if self._job.outputs.trace else Trace()
@@ -112,7 +113,7 @@ def sitting(job: Job, weights: str, runtime: Runtime, tell: Callable[[str], None
 
 def film_options(job: Job) -> dict[str, Any]:
     """What both writers of films want to know."""
-    return {"fps": job.timeline.geometry.fps, "encoding": job.encoding, "scale": job.scale,
+    return {"fps": job.timeline.geometry.fps, "encoding": job.encoding, "scale": job.enlarged,
             "burn": job.captions if job.subtitles is Subtitles.BURN else (), "font": job.font_file, "tags": job.tags}
 
 
@@ -184,7 +185,7 @@ class Keeper(Sitting):
     def film(self) -> PictureSink:
         target = self._job.outputs.film
         assert isinstance(target, Mp4 | Images), "what cannot be resumed has no keeper"
-        self._film = SegmentedFilm(target, self.work.folder, *self._job.size,
+        self._film = SegmentedFilm(target, self.work.folder, *self._job.decoded,
                                    **film_options(self._job), written=self._left.pictures if self._left else None)
         return self._film
 
@@ -243,7 +244,7 @@ class Keeper(Sitting):
         written = pending.result()
         assert self._film is not None
         self._film.rely()
-        picture = 3 * self._job.size[0] * self._job.size[1]
+        picture = 3 * math.prod(self._job.decoded)
         noted = self.work.note.stat().st_size
         # all that memory and the decoder hold, a segment's pictures, and the note with as much again for its numbers
         bound = self._bound + segments.LENGTH * picture + 2 * noted
@@ -260,7 +261,7 @@ class Keeper(Sitting):
             **checkpoint.state, "bytes": stored.bytes, "sha256": stored.sha256, "nest": stored.nest})
         self.check()
         noted = self.work.write(checkpoint)
-        return stored.bytes + noted + pictures.rest * 3 * self._job.size[0] * self._job.size[1]
+        return stored.bytes + noted + pictures.rest * 3 * math.prod(self._job.decoded)
 
     def forget(self) -> None:
         with output_errors(self.work.film):

@@ -57,7 +57,7 @@ class Prepared:
         scale = self.request.scale or max(1, min(MOST_ENLARGED, math.ceil(SMALLEST_SIDE / min(size))))
         return Job(self.request, board, film, self.model, board.seed, self.policy,
                    read_settings(self.policy, board.memory), size, scale, _subtitles(self.request, board, outputs),
-                   outputs, self.notes)
+                   outputs, self.notes, self.spec.detail)
 
 
 def prepare(request: Request) -> Job:

@@ -13,14 +13,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from echo_cli.models.tiny.codec import KEY, TinyCodec
+from echo_cli.models.tiny.codec import DETAIL, KEY, TinyCodec
 from echo_cli.training.loop import Learner, rate_at
 from echo_cli.training.muon import Muon
 from echo_cli.world.dice import uniform
-from echo_cli.world.draw import HEIGHT, WIDTH
+from echo_cli.world.draw import HEIGHT, WIDTH, reduced
 from echo_cli.world.stories import HELD_OUT, PICTURES, Stories, StoryKind, Truth, first_picture, sample_stories
 
 _LENGTH = 21  # latent frames of the stories that pictures are taken from
+_EDGE = 0.1  # from which the difference of neighbouring dots is an edge
 _CHAPTER = 16  # steps whose pictures are drawn together
 _INSIDE, _OUTSIDE = 0.75, 1.6  # of the subject's radius; what lies between belongs to neither
 
@@ -36,7 +37,7 @@ class CodecPlan:
     absolute: float = 0.5  # weight of the absolute error
     edges: float = 0.25  # weight of the loss on differences between neighbouring pixels
     squares: float = 10.0  # weight of the squared error
-    flow: float = 0.03  # weight of the loss on where pixels come from, in pixels
+    flow: float = 0.015  # weight of the loss on where dots come from, in dots
     smooth: float = 0.003  # weight of the latents' own neighbour differences
     rounds: int = 3  # of the optimiser's orthogonalisation
     ema: float = 0.998
@@ -67,7 +68,8 @@ class CodecStage:
         self._chapter, self._pages, self._motions = -1, torch.empty(0), torch.empty(0)
 
     def frames(self, step: int) -> tuple[Tensor, Tensor]:
-        """A step's pictures, grouped as the encoder reads them, [batch, 12, y, x], and how they move, [batch, 4, 4]."""
+        """A step's pictures, grouped as the encoder reads them but as large as they are decoded, [batch, 12, y, x], and
+        how they move, [batch, 4, 4]."""
         chapter, page = divmod(step, _CHAPTER)
         if chapter != self._chapter:
             self._chapter, (self._pages, self._motions) = chapter, self._write(chapter)
@@ -78,7 +80,7 @@ class CodecStage:
         key = torch.tensor([(self.seed << 32) + chapter], device=self.device)
         stories = 2 * self.plan.batch
         seeds = (key << 8) + torch.arange(stories, device=self.device)  # distinct over all chapters, below HELD_OUT
-        sampled = sample_stories(seeds, _LENGTH, device=str(self.device))
+        sampled = sample_stories(seeds, _LENGTH, device=str(self.device), detail=DETAIL)
         chance = uniform(key, 0, _CHAPTER * self.plan.batch)[0]
         windows = (chance[: _CHAPTER // 2] * _LENGTH).long().tolist()
         frames = torch.cat([TinyCodec.frames(sampled.render(at, at + 1), started=at > 0)[:, 0] for at in windows])
@@ -92,17 +94,18 @@ class CodecStage:
         plan = self.plan
         frames, motion = self.frames(step)
         frames = frames.contiguous(memory_format=torch.channels_last)
-        generator = torch.Generator().manual_seed((self.seed << 32) + step)
+        generator = torch.Generator(self.device).manual_seed((self.seed << 32) + step)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            raw = self.codec.raw_latents(frames)
+            raw = self.codec.raw_latents(reduced(frames, DETAIL))
             deviation, mean = torch.std_mean(raw.float(), (0, 2, 3))
             latents = (raw - mean[:, None, None]) / (deviation[:, None, None] + 1e-4)
-            noise = torch.randn(latents.shape, generator=generator).to(self.device)
+            noise = torch.randn(latents.shape, generator=generator, device=self.device)
             noisy = (latents + plan.noise * noise) * deviation[:, None, None] + mean[:, None, None]
             decoded, flow = self.codec.raw_pictures(noisy)
         error = decoded - frames
         rough = roughness(latents.float())
         squares = error.square().mean()
+        small = reduced(error.detach(), DETAIL).square().mean()
         edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
         subject, place = flow_errors(flow, motion)
         loss = (plan.absolute * error.abs().mean() + plan.squares * squares + plan.edges * edges + plan.smooth * rough
@@ -114,7 +117,7 @@ class CodecStage:
         self.learner.descend(loss, rate_at(step, spent))
         return {
             "loss": loss.detach(),
-            "psnr": psnr(squares.detach()),
+            "psnr": psnr(small),
             "roughness": rough.detach(),
             "flow": subject.detach(),
         }
@@ -127,7 +130,8 @@ class CodecStage:
         codec.mean.zero_()
         codec.std.fill_(1)
         seeds = torch.arange(stories) + (((self.seed << 32) + self.learner.step) << 8)  # after the last chapter's
-        latents = torch.cat([codec.encode(sampled.pictures) for sampled in _batches(seeds, self.device)])
+        stories_drawn = _batches(seeds, self.device)
+        latents = torch.cat([codec.encode(reduced(sampled.pictures, DETAIL)) for sampled in stories_drawn])
         deviation, mean = torch.std_mean(latents, (0, 1, 3, 4))
         codec.mean.copy_(mean)
         codec.std.copy_(deviation)
@@ -142,14 +146,16 @@ def motion_of(truth: Truth, frame: int) -> Tensor:
 
 
 def flow_errors(flow: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
-    """How many pixels the codec's flow [n, 3, 2, y, x] is off, inside the subject and well outside of it."""
+    """How many dots the codec's flow [n, 3, 2, y, x] is off, inside the subject and well outside of it."""
+    height, width = flow.shape[-2:]
+    motion = motion * (width / WIDTH)
     others = [picture for picture in range(PICTURES) if picture != KEY]
     pan, centre, radius = motion[..., 0], motion[..., 1:3], motion[..., 3]
     place = torch.stack((pan[:, others] - pan[:, KEY : KEY + 1], torch.zeros_like(pan[:, others])), -1)
     subject = centre[:, KEY : KEY + 1] - centre[:, others]
-    subject = torch.where(subject.abs().amax(-1, keepdim=True) > WIDTH / 4, 0.0, subject)  # wrapped to the other side
-    x = torch.arange(WIDTH, device=flow.device)
-    y = torch.arange(HEIGHT, device=flow.device)[:, None]
+    subject = torch.where(subject.abs().amax(-1, keepdim=True) > width / 4, 0.0, subject)  # wrapped to the other side
+    x = torch.arange(width, device=flow.device)
+    y = torch.arange(height, device=flow.device)[:, None]
     away = (
         torch.hypot(x - centre[:, others, 0, None, None], y - centre[:, others, 1, None, None])
         / radius[:, others, None, None]
@@ -164,12 +170,13 @@ def flow_errors(flow: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
 def _batches(seeds: Tensor, device: torch.device, kind: StoryKind | None = None, size: int = 4) -> Iterator[Stories]:
     """Whole stories, a few at a time."""
     for some in seeds.split(size):
-        yield sample_stories(some, _LENGTH, kind, str(device))
+        yield sample_stories(some, _LENGTH, kind, str(device), DETAIL)
 
 
 @dataclass(frozen=True)
 class CodecFigures:
-    """How well held-out stories survive the codec: decibels of whole clips, and of the subject alone."""
+    """How well held-out stories survive the codec: decibels of whole clips and of the subject alone, at the size of
+    encoded pictures."""
 
     psnr: float
     worst: float
@@ -177,8 +184,9 @@ class CodecFigures:
     subject: float
     noisy: float  # with noise of a tenth on the latents
     roughness: float
-    # share of the change inside latent frames that the decoded pictures make too: 0 shows its mean, 1 all of it
+    # share of the change inside latent frames that the decoded pictures make too: 0 shows its mean, 1 all
     moving: float
+    sharp: float  # how steep edges are, as decoded, where the drawing has edges: its own are 1
 
 
 @torch.inference_mode()
@@ -187,11 +195,18 @@ def codec_figures(codec: TinyCodec, stories: int = 48, seed: int = HELD_OUT) -> 
     device = codec.mean.device
     generator = torch.Generator(device).manual_seed(seed)
     clips, noisy, subjects, places, rough = [], [], [], [], []
-    missed = whole = torch.zeros((), device=device)
+    missed = whole = steep = drawn = torch.zeros((), device=device)
     for sampled in _batches(torch.arange(stories) + seed, device):
-        pictures = sampled.pictures
+        large = sampled.pictures
+        pictures = reduced(large, DETAIL)
         latents = codec.encode(pictures)
-        difference = codec.decode(latents)[0] - pictures
+        decoded = codec.decode(latents)[0]
+        for axis in (-1, -2):
+            edge = large.diff(dim=axis)
+            there = edge.abs() > _EDGE
+            drawn = drawn + (edge.abs() * there).sum()
+            steep = steep + (decoded.diff(dim=axis) * edge.sign() * there).sum()
+        difference = reduced(decoded, DETAIL) - pictures
         error = difference.square()
         missed = missed + _inside(difference).square().sum()
         whole = whole + _inside(pictures).square().sum()
@@ -200,7 +215,7 @@ def codec_figures(codec: TinyCodec, stories: int = 48, seed: int = HELD_OUT) -> 
         shown = _subject_mask(sampled)
         subjects.append((error.mean(2) * shown).sum() / shown.sum())
         shaken = latents + 0.1 * torch.randn(latents.shape, generator=generator, device=device)
-        noisy.append((codec.decode(shaken)[0] - pictures).square().mean((1, 2, 3, 4)))
+        noisy.append((reduced(codec.decode(shaken)[0], DETAIL) - pictures).square().mean((1, 2, 3, 4)))
         rough.append(roughness(latents.flatten(0, 1)))
     error, place = (torch.cat(part).flatten() for part in zip(*places, strict=True))
     each = psnr(torch.cat(clips))
@@ -209,6 +224,7 @@ def codec_figures(codec: TinyCodec, stories: int = 48, seed: int = HELD_OUT) -> 
         by_place=tuple(psnr(error[place == number].mean()).item() for number in range(6)),
         subject=psnr(torch.stack(subjects).mean()).item(), noisy=psnr(torch.cat(noisy)).mean().item(),
         roughness=torch.stack(rough).mean().item(), moving=1 - (missed / whole).item(),
+        sharp=(steep / drawn).item(),
     )
 
 

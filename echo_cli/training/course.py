@@ -18,9 +18,11 @@ from echo_cli.files import sha256
 from echo_cli.models.queries.weights import save_queries
 from echo_cli.models.tiny.model import load, load_codec, save_index, save_part
 from echo_cli.models.tiny.parts import PARTS, WEIGHTS, index, part_path
+from echo_cli.models.tiny.text import WordTextEncoder
 from echo_cli.runtime import Runtime
 from echo_cli.spec import INDEX, TINY
 from echo_cli.training.codec_stage import CodecPlan, CodecStage
+from echo_cli.training.decoder_stage import DecoderPlan, DecoderStage
 from echo_cli.training.distill import Distiller, DistillPlan
 from echo_cli.training.eye_stage import EyePlan, EyeStage
 from echo_cli.training.loop import Budget, Learner, Losses, Progress, run
@@ -30,7 +32,7 @@ from echo_cli.training.sheets import codec_sheet, film_sheet
 from echo_cli.training.teacher import CURRICULUM, Pupil, Teacher, TeacherPlan
 from echo_cli.world import eye
 
-STAGES = ("codec", "pool", "teacher", "polish", "distill", "memory", "eye")
+STAGES = ("codec", "pool", "teacher", "polish", "distill", "decoder", "memory", "eye")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Preset:
     distill_steps: int
     eye: EyePlan
     eye_steps: int
+    decoder: DecoderPlan
+    decoder_steps: int
     memory: MemoryPlan = MemoryPlan()
     memory_steps: int = 100
 
@@ -61,17 +65,20 @@ def polishing(plan: TeacherPlan) -> TeacherPlan:
 PRESETS: dict[str, Preset] = {
     "cpu": Preset(codec=CodecPlan(), codec_steps=2900, pool_stories=64, teacher=TeacherPlan(), teacher_steps=2600,
                   polish=polishing(TeacherPlan(shards=32, first_shards=20)), polish_steps=2000,
-                  distill=DistillPlan(batch=12), distill_steps=500, eye=EyePlan(), eye_steps=1000),
+                  distill=DistillPlan(batch=12), distill_steps=500, decoder=DecoderPlan(), decoder_steps=3000,
+                  eye=EyePlan(), eye_steps=1000),
     "gpu": Preset(codec=CodecPlan(batch=32), codec_steps=20_000, pool_stories=512,
-                  teacher=TeacherPlan(batch=384, shards=48, first_shards=8, shard_every=100), teacher_steps=20_000,
-                  polish=polishing(TeacherPlan(batch=384, shards=48, first_shards=48)), polish_steps=10_000,
-                  distill=DistillPlan(batch=192, shards=48), distill_steps=2500,
-                  eye=EyePlan(batch=192, groups=48), eye_steps=3000, memory=MemoryPlan(batch=48), memory_steps=400),
+                  teacher=TeacherPlan(batch=512, shards=48, first_shards=8, shard_every=20), teacher_steps=20_000,
+                  polish=polishing(TeacherPlan(batch=512, shards=48, first_shards=8, shard_every=20)),
+                  polish_steps=10_000, distill=DistillPlan(batch=256, shards=48), distill_steps=2500,
+                  decoder=DecoderPlan(batch=32, stories=64, chapters=8, steps_each=48), decoder_steps=20_000,
+                  eye=EyePlan(batch=192, groups=48), eye_steps=3000, memory=MemoryPlan(batch=24), memory_steps=400),
     "mini": Preset(codec=CodecPlan(batch=2), codec_steps=4, pool_stories=4,
                    teacher=TeacherPlan(batch=2, shards=1, first_shards=1), teacher_steps=6,
                    polish=polishing(TeacherPlan(batch=2, shards=1, first_shards=1)), polish_steps=3,
                    distill=DistillPlan(batch=2, shards=1), distill_steps=3,
                    eye=EyePlan(batch=4, groups=2, chapters=2, steps_each=2), eye_steps=3,
+                   decoder=DecoderPlan(batch=2, stories=1, chapters=1, steps_each=2), decoder_steps=3,
                    memory=MemoryPlan(queries=2, batch=2, lessons=2), memory_steps=2),
 }
 
@@ -85,17 +92,18 @@ class Watch:
 
 
 class Course:
-    """A run in `folder`: `stage` runs or resumes one stage, and says whether it finished."""
+    """A run in `folder`: `stage` runs or resumes one stage, and says whether it finished. With weights to `start` from,
+    their codec is kept and the teacher is not trained from nothing."""
 
     def __init__(self, folder: Path, preset: str, seed: int, runtime: Runtime, watch: Watch,
-                 minutes: dict[str, float] | None = None) -> None:
+                 minutes: dict[str, float] | None = None, start: Path | None = None) -> None:
         self.folder, self.name, self.seed, self.watch = folder, preset, seed, watch
         self.device, self.dtype = runtime.device, runtime.dtype
-        self.preset, self.minutes = PRESETS[preset], minutes or {}
+        self.preset, self.minutes, self.start = PRESETS[preset], minutes or {}, start
 
     def stage(self, name: str) -> bool:
         return {"codec": self._codec, "pool": self._pool, "teacher": self._teacher, "polish": self._polish,
-                "distill": self._distill, "memory": self._memory, "eye": self._eye}[name]()
+                "distill": self._distill, "decoder": self._decoder, "memory": self._memory, "eye": self._eye}[name]()
 
     @property
     def weights(self) -> Path:
@@ -116,6 +124,8 @@ class Course:
             "teacher": asdict(preset.teacher),
             "polish": asdict(preset.polish),
             "distill": asdict(preset.distill),
+            "decoder": asdict(preset.decoder),
+            **({"started from": index(self.start)["sha256"]} if self.start else {}),
         }
 
     def _ran(self) -> dict[str, dict[str, float]]:
@@ -126,6 +136,10 @@ class Course:
 
     def _codec(self) -> bool:
         if part_path(self.weights, "codec").exists():
+            return True
+        if self.start:
+            self.weights.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(part_path(self.start, "codec"), part_path(self.weights, "codec"))
             return True
         stage = CodecStage(self.preset.codec, self.seed, self.device, self.dtype)
         if not self._run("codec", stage.learner, stage.advance, self.preset.codec_steps):
@@ -155,6 +169,8 @@ class Course:
         return True
 
     def _teacher(self) -> bool:
+        if self.start:
+            return True
         return self._teach("teacher", self.preset.teacher, self.preset.teacher_steps, None)
 
     def _polish(self) -> bool:
@@ -169,6 +185,8 @@ class Course:
         return True
 
     def _taught(self, stage: str) -> Pupil:
+        if self.start and stage == "teacher":
+            return self._graduate(self.start)
         path = self.folder / f"{stage}.pt"
         if not path.exists():
             raise UsageError(
@@ -178,6 +196,14 @@ class Course:
         taught.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["average"])
         return taught
 
+    def _graduate(self, folder: Path) -> Pupil:
+        """Who learned elsewhere; what its middle layer sees it has to learn to tell."""
+        known, pupil = load(Runtime(torch.device("cpu"), torch.float32), folder), Pupil(TINY)
+        pupil.transformer.load_state_dict(known.transformer.state_dict())
+        assert isinstance(known.text, WordTextEncoder)
+        pupil.words.load_state_dict(known.text.state_dict())
+        return pupil
+
     def _distill(self) -> bool:
         taught = self._taught("polish")
         distiller = Distiller(TINY, self.preset.distill, self.seed, self.pool(), taught, self.device, self.dtype)
@@ -185,6 +211,23 @@ class Course:
             return False
         distiller.pair.load_state_dict(distiller.learner.average)
         self._publish(distiller.pair.student, "distill")
+        return True
+
+    def _decoder(self) -> bool:
+        """A sharper decoder for the same latents, trained on the encoder's latents and on the transformer's."""
+        if not (self.weights / INDEX).exists():
+            raise UsageError(
+                f"{self.weights}: no transformer here yet", hint="Train it first: echo-cli train --stage distill."
+            )
+        backend = load(Runtime(self.device, torch.float32), self.weights)
+        stage = DecoderStage(self.preset.decoder, self.seed, backend, self.device)
+        if not self._run("decoder", stage.learner, stage.advance, self.preset.decoder_steps):
+            return False
+        facts = {name: value for name, value in index(self.weights).items() if name not in ("model", "sha256")}
+        codec = stage.finished()
+        save_part(self.weights, "codec", codec, self.facts())
+        save_index(self.weights, {**facts, "trained": self.facts()})
+        codec_sheet(codec, self.folder / "decoder.png")
         return True
 
     def _memory(self) -> bool:
@@ -251,5 +294,8 @@ class Course:
 
 def _commit() -> str | None:
     """The commit of the source, if it is a checkout."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
+    except OSError:  # no git here
+        return None
     return commit.stdout.strip() or None if commit.returncode == 0 else None

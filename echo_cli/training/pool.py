@@ -19,7 +19,7 @@ from echo_cli.world.stories import SEGMENTS, Stories, first_picture, sample_stor
 
 LENGTH = 21  # latent frames of a story: as long as the window
 _FIRST = 1 << 40  # the codec uses seeds below
-_TOGETHER = 8  # stories drawn at a time
+_TOGETHER = {"cpu": 8, "cuda": 128}  # stories drawn at a time: few stay in a processor's cache, many fill a GPU
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,8 @@ class Pool:
         device = self.codec.mean.device
         first = _FIRST + (self.seed << 28) + number * self.stories
         seeds = torch.arange(first, first + self.stories)
-        parts = [
-            encoded(sample_stories(some, LENGTH, device=str(device)), self.codec) for some in seeds.split(_TOGETHER)
-        ]
+        parts = [encoded(sample_stories(some, LENGTH, device=str(device)), self.codec)
+                 for some in seeds.split(_TOGETHER[device.type])]
         shard = {name: torch.cat([part[name] for part in parts]).cpu().contiguous() for name in parts[0]}
         self.folder.mkdir(parents=True, exist_ok=True)
         # Two processes may make one shard at once: the same bytes, under different names until they are complete.

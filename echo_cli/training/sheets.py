@@ -13,12 +13,13 @@ from torch import Tensor
 from echo_cli.memory.policies import make_policy
 from echo_cli.memory.table import settings_type
 from echo_cli.models.backend import Backend
-from echo_cli.models.tiny.codec import TinyCodec
+from echo_cli.models.tiny.codec import DETAIL, TinyCodec
 from echo_cli.rollout.rollout import rollout
 from echo_cli.runtime import KeyedNoise
 from echo_cli.storyboard.matching import Recall
 from echo_cli.storyboard.nouns import Kind, Scene, timeline_of
 from echo_cli.video.contact import write_sheet
+from echo_cli.world.draw import reduced
 from echo_cli.world.stories import BLOCK, HELD_OUT, Stories, StoryKind, sample_stories
 
 LENGTH = 21  # latent frames of a film that is shown or judged
@@ -84,8 +85,8 @@ def film_sheet(backend: Backend, path: Path, stories: int = 8) -> None:
 def codec_sheet(codec: TinyCodec, path: Path, stories: int = 4) -> None:
     """Held-out stories as they were drawn, and below each what comes out of the codec."""
     device = codec.mean.device
-    sampled = sample_stories(torch.arange(stories) + HELD_OUT, LENGTH, device=str(device))
-    decoded = codec.decode(codec.encode(sampled.pictures))[0]
+    sampled = sample_stories(torch.arange(stories) + HELD_OUT, LENGTH, device=str(device), detail=DETAIL)
+    decoded = codec.decode(codec.encode(reduced(sampled.pictures, DETAIL)))[0]
     write_sheet(
         path,
         [view for pair in zip(sampled.pictures, decoded, strict=True) for film in pair for view in views(film.cpu())],

@@ -50,7 +50,8 @@ class TeachingContext:
             shares, rotation = self.folds
             keys.append(rotate(_mixed(clean_keys, shares), rotation))
             values.append(_mixed(clean_values, shares))
-        return rotate(query, self.rotation), torch.cat(keys, 1), torch.cat(values, 1), self.bias
+        kind = value.dtype  # norms leave queries and keys wider under autocast
+        return rotate(query, self.rotation).to(kind), torch.cat(keys, 1).to(kind), torch.cat(values, 1), self.bias
 
 
 def _mixed(tokens: Tensor, shares: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ class SegmentedFilm:
         fps: float,
         encoding: Encoding = Encoding(),
         *,
-        scale: int = 1,
+        scale: float = 1,
         burn: Sequence[Caption] = (),
         font: Path | None = None,
         tags: Tags = Tags(),

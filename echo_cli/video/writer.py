@@ -54,7 +54,7 @@ class FilmWriter:
     """Takes pictures in order; `close` makes the film final; leaving the `with` by an exception removes it."""
 
     def __init__(self, target: Target, width: int, height: int, fps: float, encoding: Encoding = Encoding(), *,
-                 scale: int = 1, burn: Sequence[Caption] = (), font: Path | None = None, tags: Tags = Tags(),
+                 scale: float = 1, burn: Sequence[Caption] = (), font: Path | None = None, tags: Tags = Tags(),
                  first: int = 0, folder: Path | None = None) -> None:
         """`first` is the number of the first picture in the film, by which captions are timed. ffmpeg runs in a folder
         of its own inside `folder`, or in the system's temporary folder."""
@@ -66,7 +66,7 @@ class FilmWriter:
             target.prepare()
         command = [
             ffmpeg.executable(), *ffmpeg.QUIET, *_raw(width, height, fps), "-i", "pipe:0",
-            "-vf", _filters(width * scale, height * scale, captions, first, target.encoder is not None),
+            "-vf", _filters(round(width * scale), round(height * scale), captions, first, target.encoder is not None),
             "-fps_mode", "passthrough", *tags.arguments,
             *(target.encoder or [*encoding.arguments(), *encoding.tag, *COLOUR]), *target.arguments(),
         ]
@@ -163,8 +163,8 @@ def _raw(width: int, height: int, fps: float) -> list[str]:
 
 
 def _filters(width: int, height: int, captions: str, first: int, images: bool) -> str:
-    """Enlarge, and change colour space with the matrix that is declared, in one step; the filter `captions` draws on
-    RGB before, if there is one, with pictures counted from `first`."""
+    """Enlarge or reduce, and change colour space with the matrix that is declared, in one step; the filter `captions`
+    draws on RGB before, if there is one, with pictures counted from `first`."""
     size = f"scale={width}:{height}:flags=lanczos"
     colours = "out_color_matrix=bt709:out_range=tv,format=yuv420p"
     captions = captions and f",setpts=PTS+{first},{captions},setpts=PTS-{first}"

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from echo_cli.models.tiny.codec import TinyCodec
 from echo_cli.models.tiny.words import PLACES, TIMES
 from echo_cli.world.dice import uniform
-from echo_cli.world.draw import WIDTH
+from echo_cli.world.draw import WIDTH, reduced
 from echo_cli.world.places import LAYOUT, paint_places
 from echo_cli.world.stories import BOUNCE, HELD_OUT, LEFT, RIGHT, STILL, Stories, StoryKind, sample_stories
 from echo_cli.world.subjects import COLOUR_VALUES, TINTS, distance
@@ -42,8 +42,9 @@ class Verdict:
 
 
 def judge(pictures: Tensor) -> Verdict:
-    """Films [film, picture, 3, y, x] in [0, 1], of at least three pictures, each in one place with one subject."""
-    looked = pictures[:, ::_STRIDE]
+    """Films [film, picture, 3, y, x] in [0, 1], of at least three pictures, each in one place with one subject; films
+    larger than the world are looked at from further away."""
+    looked = reduced(pictures[:, ::_STRIDE], pictures.shape[-1] // WIDTH)
     films, views = looked.shape[:2]
     place, time = _where_and_when(looked)
     found = _fit(looked.flatten(0, 1), time.repeat_interleave(views))

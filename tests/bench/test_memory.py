@@ -24,6 +24,7 @@ from echo_cli.memory.table import read_settings
 from echo_cli.rollout.plan import film, plan_policy
 from echo_cli.runtime import KeyedNoise
 from echo_cli.spec import TINY
+from echo_cli.world.draw import reduced
 from tests.render import stage
 
 SCRIPT = Path(sysconfig.get_path("scripts")) / "echo-cli"
@@ -152,7 +153,7 @@ def test_a_film_is_what_generate_makes_whoever_is_filmed_beside_it():
     timeline = timeline_for(scenario, stories[4], backend.spec.geometry)
     policy = plan_policy("echo-forcing", read_settings("echo-forcing"), backend, timeline)
     latents = torch.cat([block.latents for block in film(backend, timeline, policy, 4)], 1)
-    whole, _ = backend.codec.decode(latents, None)
+    whole = reduced(backend.codec.decode(latents, None)[0], backend.spec.detail)
     for made in (together[4], alone[4]):
         assert (made.of([0]) - whole[0, :9]).abs().max() < 0.01
         assert (made.of([18]) - whole[0, -12:]).abs().max() < 0.01

@@ -29,7 +29,7 @@ UNTRAINED = {"trained": False}
 @pytest.fixture(scope="module")
 def backend() -> Backend:
     torch.manual_seed(1)
-    codec, text = (module.requires_grad_(False).eval() for module in (TinyCodec(4, (8, 8, 8)), WordTextEncoder(16)))
+    codec, text = (module.requires_grad_(False).eval() for module in (TinyCodec(4, (8, 8, 8, 8)), WordTextEncoder(16)))
     return Backend(SPEC, random_transformer(SPEC, 3), text, codec, "0" * 64)
 
 

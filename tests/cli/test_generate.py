@@ -337,8 +337,8 @@ def test_a_dry_run_shows_the_memory_that_is_needed(capsys: pytest.CaptureFixture
 
 
 def test_small_pictures_are_enlarged_until_they_are_pleasant(capsys: pytest.CaptureFixture[str]) -> None:
-    for size, told in (("96x64", "of 768x512 (made at 96x64, enlarged 8 times)"), ("832x480", "of 832x480 at"),
-                       ("64x256", "of 512x2048 (made at 64x256, enlarged 8 times)")):
+    for size, told in (("96x64", "of 768x512 (made at 192x128, enlarged 4 times)"), ("832x480", "of 832x480 at"),
+                       ("64x256", "of 512x2048 (made at 128x512, enlarged 4 times)")):
         assert run(["generate", "story.yaml", "--dry-run", "--size", size]) == 0
         assert told in capsys.readouterr().out
 

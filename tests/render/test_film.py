@@ -83,13 +83,13 @@ def test_a_film_has_exactly_the_asked_length(tmp_path: Path, duration: str, pict
 
 def test_pictures_are_what_the_codec_makes_of_the_whole_film(tmp_path: Path) -> None:
     """Streamed, block by block and one behind, they equal one decode of all latents."""
-    task = job(tmp_path, name="%04d.png")
+    task = job(tmp_path, name="%04d.png", scale=SPEC.detail)
     policy = plan_policy(task.policy, task.settings, backend(), task.timeline)
     with torch.inference_mode():
         latents = torch.cat([result.latents for result in film(backend(), task.timeline, policy, 5)], 1)
         whole, _ = backend().codec.decode(latents, None)
     expected = (whole[0] * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()[:task.timeline.pictures]
-    seen = lossless(tmp_path)
+    seen = lossless(tmp_path, scale=SPEC.detail)
     assert seen.shape == expected.shape and np.abs(seen.astype(int) - expected).max() <= 1
     assert expected.std() > 1
 
@@ -100,8 +100,8 @@ def test_a_stream_of_its_own_changes_no_picture(tmp_path: Path) -> None:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     cuda = Runtime(torch.device("cuda"), torch.float32)
-    made(job(tmp_path, name="%04d.png"), runtime=cuda)
-    task = job(tmp_path, name="%04d.png")
+    made(job(tmp_path, name="%04d.png", scale=SPEC.detail), runtime=cuda)
+    task = job(tmp_path, name="%04d.png", scale=SPEC.detail)
     policy = plan_policy(task.policy, task.settings, backend(cuda), task.timeline)
     with torch.inference_mode():
         latents = torch.cat([result.latents for result in film(backend(cuda), task.timeline, policy, 5)], 1)

@@ -19,7 +19,7 @@ class Squares(TinyCodec):
     """Latents that cost nothing: means of squares of the middle picture, and copies of them."""
 
     def __init__(self) -> None:
-        super().__init__(widths=(2, 2, 2))
+        super().__init__(widths=(2, 2, 2, 2))
 
     def encode(self, pictures: torch.Tensor) -> torch.Tensor:
         small = torch.nn.functional.avg_pool2d(pictures[:, ::4].flatten(0, 1), 16).unflatten(0, (len(pictures), -1))
@@ -29,7 +29,7 @@ class Squares(TinyCodec):
 def small_backend(transformer: int = 3, codec: TinyCodec | None = None) -> Backend:
     """Random weights, the transformer's of the seed `transformer`."""
     torch.manual_seed(0)
-    codec = codec or TinyCodec(widths=(4, 4, 8)).requires_grad_(False).eval()
+    codec = codec or TinyCodec(widths=(4, 4, 4, 8)).requires_grad_(False).eval()
     text = WordTextEncoder(SMALL.text_dim).requires_grad_(False)
     return Backend(SMALL, random_transformer(SMALL, transformer), text, codec, "0" * 64)
 

@@ -85,5 +85,5 @@ def test_roughness_of_noise_is_two_and_of_a_plain_is_none():
 def test_the_shipped_codec_carries_clips_that_it_never_saw():
     figures = codec_figures(load_codec(part_path(WEIGHTS, "codec")), stories=3)
     assert figures.psnr > 29 and figures.subject > 20 and figures.psnr - figures.noisy < 0.6
-    assert 0.2 < figures.moving <= 1
+    assert 0.2 < figures.moving <= 1 and 0.4 < figures.sharp < 1.2
     assert figures.roughness < 0.9

@@ -28,7 +28,7 @@ class Glass(TinyCodec):
         return latents, True
 
 
-GLASS = Glass(widths=(2, 2, 2))
+GLASS = Glass(widths=(2, 2, 2, 2))
 
 
 def trained(folder: Path, steps: int, until: int | None = None, seed: int = 1) -> tuple[EyeStage, list[float]]:

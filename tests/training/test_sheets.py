@@ -19,7 +19,7 @@ def backend() -> Backend:
 
 def test_films_have_the_pictures_their_blocks_make(backend: Backend) -> None:
     made = films(backend, [["a red ball", "a blue box"]] * 2, [2, 1], [None, Kind.HARD_CUT], "echo-forcing", 0)
-    assert made.shape == (2, 33, 3, 128, 192) and made.min() >= 0 and made.max() <= 1
+    assert made.shape == (2, 33, 3, 256, 384) and made.min() >= 0 and made.max() <= 1
     pieces = [piece.shape[1] for piece in stream(backend, [["a red ball"]], [3], [None], "window", 0)]
     assert pieces == [9, 12, 12]
 

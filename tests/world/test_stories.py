@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from echo_cli.models.tiny.words import COLOURS, MOTIONS, PLACES, SUBJECTS, TIMES, concepts_of, unknown_words
-from echo_cli.world.draw import HEIGHT, WIDTH
+from echo_cli.world.draw import HEIGHT, WIDTH, reduced
 from echo_cli.world.stories import (
     BLOCK,
     BOUNCE,
@@ -151,3 +151,14 @@ def test_places_differ_with_the_seed_and_fill_the_picture():
         for a in range(len(same) - 1):
             assert (same[a] - same[a + 1]).square().mean() > 1e-4
     assert told.truth.place.unique().tolist() == list(range(len(PLACES)))
+
+
+def test_a_story_may_be_drawn_twice_as_large() -> None:
+    small, large = (sample_stories(torch.arange(6) + 50, 6, detail=detail) for detail in (1, 2))
+    assert large.prompts == small.prompts and torch.equal(large.truth.centre, small.truth.centre)
+    assert large.pictures.shape[-2:] == (256, 384)
+    off = (reduced(large.pictures, 2) - small.pictures).square().mean()
+    assert -10 * off.log10() > 45
+    # It is drawn, not enlarged: edges are as wide in dots as they were in pixels.
+    steep = [told.pictures.diff(dim=-1).abs().amax() for told in (small, large)]
+    assert steep[1] > 0.9 * steep[0]

@@ -9,7 +9,7 @@ from echo_cli.models.tiny.text import WordTextEncoder
 from echo_cli.runtime import Runtime
 from echo_cli.spec import ModelSpec
 
-_CODEC_WIDTHS = (8, 8, 8)
+_CODEC_WIDTHS = (4, 8, 8, 8)
 
 
 def load(spec: ModelSpec, runtime: Runtime, digest: str) -> Backend:

@@ -9,7 +9,7 @@ from echo_cli.models.tiny.codec import TinyCodec
 @pytest.fixture
 def codec() -> TinyCodec:
     torch.manual_seed(0)
-    codec = TinyCodec(channels=8, widths=(8, 12, 16)).eval()
+    codec = TinyCodec(channels=8, widths=(4, 8, 12, 16)).eval()
     codec.mean.copy_(torch.randn(8))
     codec.std.copy_(torch.rand(8) + 0.5)
     return codec.requires_grad_(False)
@@ -18,7 +18,7 @@ def codec() -> TinyCodec:
 def test_a_stream_in_pieces_equals_the_whole_exactly(codec):
     latents = torch.randn(1, 7, 8, 4, 6)
     whole, _ = codec.decode(latents)
-    assert whole.shape == (1, 25, 3, 64, 96)
+    assert whole.shape == (1, 25, 3, 128, 192)  # twice as large as what is encoded
     for cuts in ([1, 3, 3], [3, 3, 1], [2, 5], [1] * 7):
         state, pieces = None, []
         for piece in latents.split(cuts, dim=1):

@@ -1,0 +1,217 @@
+"""The decoder's stage: sharp pictures from the latents that the transformer makes.
+
+The encoder, its latents and the transformer stay as they are. The decoder is trained on the world drawn at the
+decoder's size, against a discriminator of patches (the rival), so that sharp edges pay, which a squared error alone
+would blur. Half of the latents do not come straight from the encoder: they were noised and the transformer finished
+them in its last steps, as it does in films. Everything a step draws follows from the seed and the step's number. Knows
+nothing of budgets and folders: `loop` and `course` do.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from random import Random
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
+
+from echo_cli.context import BlockContext
+from echo_cli.models.backend import Backend
+from echo_cli.models.tiny.codec import DETAIL, TinyCodec
+from echo_cli.rollout.sampling import schedule
+from echo_cli.rope import RopeTable
+from echo_cli.training.codec_stage import flow_errors, motion_of, psnr
+from echo_cli.training.draws import below, chance, dice_of, noise_like
+from echo_cli.training.loop import Learner, rate_at
+from echo_cli.training.muon import Muon
+from echo_cli.world.draw import reduced
+from echo_cli.world.stories import BLOCK, sample_stories
+
+_LENGTH = 21  # latent frames of the stories that blocks are taken from
+_FIRST = 1 << 45  # seeds that no other stage uses
+_FROM = (None, None, 2, 3)  # for each group in turn, the sampler's step from which the transformer finishes its latents
+
+
+@dataclass(frozen=True)
+class DecoderPlan:
+    """What decides the weights, beside the seed and the model."""
+
+    batch: int = 6  # latent frames in a step
+    rate: float = 0.01
+    small_rate: float = 1e-3
+    rival_rate: float = 3e-4
+    rounds: int = 3
+    ema: float = 0.998
+    noise: float = 0.15  # the most that is added to latents, of their deviation
+    absolute: float = 0.5  # weight of the absolute error
+    edges: float = 0.5  # weight of the error of differences between neighbouring dots
+    squares: float = 10.0  # weight of the squared error
+    flow: float = 0.015  # weight of the loss on where dots come from, in dots
+    trust: float = 0.5  # weight of these errors where the transformer finished the latents: it may have strayed
+    rival: float = 0.01  # weight of the adversarial loss
+    features: float = 0.3  # weight of the difference of the rival's features
+    alone: float = 0.2  # share of the budget before the adversarial loss is added
+    stories: int = 2  # drawn at a time
+    groups: int = 4  # of stories in a chapter
+    chapters: int = 4  # kept open at a time
+    steps_each: int = 24  # steps before the next chapter
+
+
+class Rival(nn.Module):
+    """A discriminator of patches of forty dots, shown all pictures of a latent frame: above zero where it takes them
+    for drawn."""
+
+    def __init__(self, widths: tuple[int, int, int] = (48, 96, 128)) -> None:
+        super().__init__()
+        fine, middle, coarse = widths
+        self.door = nn.PixelUnshuffle(2)
+        self.layers = nn.ModuleList(
+            spectral_norm(layer)
+            for layer in (nn.Conv2d(4 * 3 * 4, fine, 3, padding=1), nn.Conv2d(fine, middle, 4, 2, 1),
+                          nn.Conv2d(middle, coarse, 4, 2, 1), nn.Conv2d(coarse, 1, 3, padding=1))
+        )
+
+    def forward(self, frames: Tensor) -> list[Tensor]:
+        """Frames [n, 12, y, x] in [0, 1] → the output of each layer, the verdict last."""
+        seen, outputs = self.door(frames * 2 - 1), []
+        for number, layer in enumerate(self.layers):
+            seen = layer(F.leaky_relu(seen, 0.2) if number else seen)
+            outputs.append(seen)
+        return outputs
+
+
+class Pair(nn.Module):
+    """Codec and rival, trained and saved together."""
+
+    def __init__(self, codec: TinyCodec, rival: Rival) -> None:
+        super().__init__()
+        self.codec, self.rival = codec, rival
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """Latent frames to learn from."""
+
+    latents: Tensor  # [frame, c, h, w]
+    frames: Tensor  # [frame, 12, y, x] bytes, as large as they are decoded
+    motions: Tensor  # [frame, 4, 4]
+    finished: Tensor  # [frame] whether the transformer finished the latents
+
+
+class DecoderStage:
+    """`advance` draws latent frames and makes one step of training."""
+
+    def __init__(self, plan: DecoderPlan, seed: int, backend: Backend, device: torch.device) -> None:
+        assert isinstance(backend.codec, TinyCodec), "only the decoder of `tiny` is trained here"
+        self.plan, self.seed, self.backend, self.device = plan, seed, backend, device
+        torch.manual_seed(seed)
+        self.pair = Pair(backend.codec, Rival())
+        self.pair.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.codec, self.rival = self.pair.codec, self.pair.rival
+        self.codec.decoder.requires_grad_(True)
+        self.sigmas = schedule(backend.spec.steps, backend.spec.shift).sigmas
+        self.rope = RopeTable(backend.spec, backend.spec.grid(), device)
+        optimiser = Muon(self.codec.decoder.parameters(), plan.rate, plan.small_rate, rounds=plan.rounds)
+        rivals = list(self.rival.parameters())
+        optimiser.include(rivals, plan.rival_rate, plan.rival_rate, momentum=0.5, small=rivals)
+        self.learner = Learner(self.pair, optimiser, plan.ema)
+        self._chapters: deque[tuple[int, Chapter]] = deque(maxlen=plan.chapters)
+
+    def advance(self, step: int, spent: float) -> dict[str, Tensor]:
+        generator = dice_of(self.device, self.seed, 5, step)
+        drawn = self._draw(step, generator)
+        frames = (drawn.frames.float() / 255).contiguous(memory_format=torch.channels_last)
+        shake = self.plan.noise * chance((len(frames), 1, 1, 1), generator)
+        noisy = drawn.latents + shake * noise_like(drawn.latents, generator)
+        codec = self.codec
+        decoded, flow = codec.raw_pictures(noisy * codec.std[:, None, None] + codec.mean[:, None, None])
+        loss, figures = self.errors(decoded - frames, drawn, flow)
+        listens = spent >= self.plan.alone
+        deceit, judged = self.rivalry(frames, decoded)
+        figures["rival"] = judged
+        if listens:
+            loss, figures["deceit"] = loss + deceit, deceit
+        self.learner.descend(loss + judged, rate_at(step, spent))
+        return {"loss": loss.detach(), **{name: value.detach() for name, value in figures.items()}}
+
+    def errors(self, error: Tensor, drawn: Chapter, flow: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of decoded pictures against drawn ones, and figures to report."""
+        plan = self.plan
+        trust = torch.where(drawn.finished, plan.trust, 1.0)[:, None, None, None]
+        squares, absolute = (trust * error.square()).mean(), (trust * error.abs()).mean()
+        edges = (trust * error.diff(dim=-1).abs()).mean() + (trust * error.diff(dim=-2).abs()).mean()
+        subject, place = flow_errors(flow, drawn.motions)
+        loss = (plan.absolute * absolute + plan.squares * squares + plan.edges * edges + plan.flow * (subject + place))
+        small = reduced(error.detach(), DETAIL).square().mean((1, 2, 3))
+        true = ~drawn.finished
+        return loss, {"psnr": psnr((small * true).sum() / true.sum().clamp(min=1)), "flow": subject}
+
+    def rivalry(self, frames: Tensor, decoded: Tensor) -> tuple[Tensor, Tensor]:
+        """The adversarial loss of the decoder, and the rival's loss: each has gradients for its own network only."""
+        plan = self.plan
+        self.rival.requires_grad_(False)
+        seen = self.rival(decoded)
+        self.rival.requires_grad_(True)
+        outputs = self.rival(torch.cat((frames, decoded.detach())))
+        drawn, made = outputs[-1].chunk(2)
+        judged = F.relu(1 - drawn).mean() + F.relu(1 + made).mean()
+        likeness = torch.stack([(mine - layer.chunk(2)[0].detach()).abs().mean()
+                                for mine, layer in zip(seen[:-1], outputs[:-1], strict=True)]).mean()
+        return plan.features * likeness - plan.rival * seen[-1].mean(), judged
+
+    def finished(self) -> TinyCodec:
+        """The codec with the averaged decoder."""
+        codec = TinyCodec(self.codec.channels, self.codec.widths).to(self.device)
+        own = "codec."
+        codec.load_state_dict({name.removeprefix(own): value for name, value in self.learner.average.items()
+                               if name.startswith(own)})
+        return codec.requires_grad_(False).eval()
+
+    def _draw(self, step: int, generator: torch.Generator) -> Chapter:
+        """This step's frames, from one of the open chapters; a resumed run draws those it lacks again."""
+        newest = step // self.plan.steps_each
+        open_ones = {number for number, _ in self._chapters}
+        for number in range(max(0, newest - self.plan.chapters + 1), newest + 1):
+            if number not in open_ones:
+                self._chapters.append((number, self._chapter(number)))
+        _, shelf = self._chapters[Random(f"decoder {self.seed} {step}").randrange(len(self._chapters))]
+        chosen = below(len(shelf.latents), (self.plan.batch,), generator)
+        return Chapter(shelf.latents[chosen], shelf.frames[chosen], shelf.motions[chosen], shelf.finished[chosen])
+
+    @torch.no_grad()
+    def _chapter(self, number: int) -> Chapter:
+        """A block of each of some stories."""
+        parts, plan, codec = [], self.plan, self.codec
+        for group in range(plan.groups):
+            place = number * plan.groups + group
+            dice, generator = Random(f"decoder {self.seed} group {place}"), dice_of(self.device, self.seed, 6, place)
+            first = _FIRST + (self.seed << 28) + place * plan.stories
+            sampled = sample_stories(torch.arange(first, first + plan.stories), _LENGTH, None, str(self.device), DETAIL)
+            opens = BLOCK * dice.randrange(_LENGTH // BLOCK)
+            frames = TinyCodec.frames(sampled.render(opens, opens + BLOCK), started=opens > 0)
+            raw = torch.stack([codec.raw_latents(reduced(frame, DETAIL)) for frame in frames.unbind(1)], 1)
+            latents = (raw - codec.mean[:, None, None]) / codec.std[:, None, None]
+            step = _FROM[group % len(_FROM)]
+            if step is not None:
+                prompts = [next(prompt for at, prompt in reversed(story) if at <= opens) for story in sampled.prompts]
+                latents = self.finish(latents, prompts, step, generator)
+            motions = torch.stack([motion_of(sampled.truth, opens + at) for at in range(BLOCK)], 1)
+            done = torch.full(latents.shape[:2], step is not None, device=self.device)
+            whole = Chapter(latents, (frames * 255).round().byte(), motions, done)
+            parts.append([getattr(whole, name).flatten(0, 1) for name in Chapter.__dataclass_fields__])
+        return Chapter(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def finish(self, latents: Tensor, prompts: list[str], first: int, generator: torch.Generator) -> Tensor:
+        """Blocks [block, frame, c, h, w], noised to the level of a step and sampled from it to the end."""
+        net, spec = self.backend.transformer, self.backend.spec
+        text, own = net.read(self.backend.text.encode(prompts)), self.rope.frames(0, BLOCK)
+        shape = (spec.depth, len(latents), len(own), spec.heads, spec.head_dim)
+        keys, values = (torch.zeros(shape, device=self.device, dtype=net.dtype) for _ in range(2))
+        context = BlockContext(keys, values, 0, own, own)
+        x0 = latents
+        for sigma in self.sigmas[first:]:
+            noisy = (1 - sigma) * x0 + sigma * noise_like(x0, generator)
+            times = torch.full(noisy.shape[:2], 1000 * sigma, device=self.device)
+            x0 = noisy - sigma * net(noisy, times, text, context).float()
+        return x0

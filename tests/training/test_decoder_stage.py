@@ -1,0 +1,92 @@
+"""The decoder's stage: the seed decides the losses, a killed run resumes, and only the decoder and its rival learn."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from echo_cli.models.backend import Backend
+from echo_cli.models.tiny.codec import DETAIL, TinyCodec
+from echo_cli.spec import RANDOM_SMALL, TINY
+from echo_cli.training.decoder_stage import DecoderPlan, DecoderStage
+from echo_cli.training.draws import noise_like
+from echo_cli.training.loop import Budget, run
+
+from .pupils import small_backend
+
+PLAN = DecoderPlan(batch=2, stories=1, groups=3, chapters=1, steps_each=2)
+CPU = torch.device("cpu")
+
+
+def backend() -> Backend:
+    torch.manual_seed(0)
+    return small_backend(3, TinyCodec(widths=(4, 4, 4, 8)).requires_grad_(False).eval())
+
+
+def trained(folder: Path, until: int | None = None, seed: int = 1) -> tuple[DecoderStage, list[float]]:
+    one, losses = DecoderStage(PLAN, seed, backend(), CPU), []
+    done = run("decoder", one.learner, one.advance, Budget(4), folder, lambda p: losses.append(p.losses["loss"]),
+               lambda: until is not None and one.learner.step >= until)
+    assert done is (until is None)
+    return one, losses
+
+
+def test_a_killed_run_ends_like_an_unbroken_one_and_another_seed_differs(tmp_path: Path) -> None:
+    whole, unbroken = trained(tmp_path / "whole")
+    _, before = trained(tmp_path / "broken", until=3)
+    resumed, after = trained(tmp_path / "broken")
+    assert before + after == unbroken
+    for name, value in whole.finished().state_dict().items():
+        assert torch.equal(value, resumed.finished().state_dict()[name]), name
+    assert trained(tmp_path / "other", until=1, seed=2)[1] != unbroken[:1]
+
+
+def test_latents_stay_as_they_are(tmp_path: Path) -> None:
+    start, one = backend(), trained(tmp_path)[0]
+    before, after = start.codec.state_dict(), one.finished().state_dict()
+    moved = {name.split(".")[0] for name, value in before.items() if not torch.equal(value, after[name])}
+    assert moved == {"decoder"}
+    for name, value in start.transformer.state_dict().items():
+        assert torch.equal(value, one.backend.transformer.state_dict()[name])
+
+
+def test_each_loses_for_itself_alone() -> None:
+    one = DecoderStage(PLAN, 1, backend(), CPU)
+    frames = torch.rand(2, 12, 64, 96)
+    decoded = torch.rand(2, 12, 64, 96, requires_grad=True)
+    deceit, judged = one.rivalry(frames, decoded)
+    deceit.backward()
+    assert decoded.grad is not None and all(p.grad is None for p in one.rival.parameters())
+    decoded.grad = None
+    judged.backward()
+    assert decoded.grad is None and all(p.grad is not None for p in one.rival.parameters())
+
+
+def test_the_rival_is_not_heard_at_first() -> None:
+    one = DecoderStage(PLAN, 1, backend(), CPU)
+    figures = [set(one.advance(step, spent)) for step, spent in enumerate((0.0, PLAN.alone))]
+    assert "deceit" not in figures[0] and "deceit" in figures[1]
+
+
+def test_half_of_the_latents_are_finished_by_the_transformer() -> None:
+    one = DecoderStage(replace(PLAN, groups=4), 1, backend(), CPU)
+    chapter = one._chapter(0)
+    assert chapter.finished.float().mean() == 0.5
+    assert chapter.frames.shape[1:] == (12, 256, 384) and chapter.frames.dtype == torch.uint8
+
+
+def test_finishing_does_the_last_of_the_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, times = DecoderStage(PLAN, 1, backend(), CPU), []
+    net = one.backend.transformer
+    monkeypatch.setattr(net, "forward", lambda latents, at, *rest: times.append(at[0, 0].item()) or 0 * latents)
+    latents = torch.randn(1, 3, 24, 8, 12)
+    generator = torch.Generator().manual_seed(0)
+    made = one.finish(latents, ["a red ball"], 3, generator)
+    assert times == [pytest.approx(1000 * one.sigmas[3])]
+    noise = noise_like(latents, torch.Generator().manual_seed(0))
+    assert torch.allclose(made, (1 - one.sigmas[3]) * latents + one.sigmas[3] * noise)
+
+
+def test_models_say_how_large_the_decoder_draws() -> None:
+    assert TINY.detail == RANDOM_SMALL.detail == DETAIL
