@@ -45,6 +45,15 @@ def memory() -> int | None:
         return None
 
 
+def age() -> float:
+    """Seconds since this process began; 0 where the system does not say."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))
+    except (OSError, ValueError, IndexError, AttributeError):
+        return 0.0
+
+
 def device_name(runtime: "Runtime") -> str:
     import torch
 

@@ -16,10 +16,11 @@ from typer.core import TyperCommand, TyperGroup
 from echo_cli import __version__
 from echo_cli.cli.grammar import LOOK, GrammarError, command_named
 from echo_cli.cli.guard import is_ours
-from echo_cli.cli.messages import as_asked, failure, tell
+from echo_cli.cli.messages import as_asked, begin, failure, tell
 from echo_cli.commands import ASKED, COMMANDS, NOT_OURS
 from echo_cli.errors import EchoError, Exit, Interrupted, ReaderGone, UsageError
 from echo_cli.faults import details, known, write_log
+from echo_cli.machine import age
 
 NAME = "echo-cli"
 
@@ -93,12 +94,13 @@ def main() -> NoReturn:
     """Runs the tool; called by a shell's `echo`, only if the call is certainly meant for it."""
     if os.environ.pop(ASKED, None) and not is_ours(sys.argv[1:]):
         sys.exit(NOT_OURS)
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(run(sys.argv[1:], age()))
 
 
-def run(arguments: list[str]) -> int:
+def run(arguments: list[str], before: float = 0.0) -> int:
     """The exit code of the command that `arguments` call. Errors are printed on standard error; with --json, standard
-    output says what failed too."""
+    output says what failed too. The command began so many seconds `before`."""
+    begin(before)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name that the terminal cannot show must not stop a run
             stream.reconfigure(errors="backslashreplace")

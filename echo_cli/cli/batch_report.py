@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from echo_cli.cli.messages import began
 from echo_cli.errors import Exit
 from echo_cli.faults import write_log
 from echo_cli.render.progress import Progress
@@ -33,7 +34,6 @@ class Report:
         self._verbose = verbose
         self._outcomes: list[Outcome] = []
         self._warnings: dict[int, list[str]] = {}
-        self._began = time.monotonic()
 
     def expect(self, film: "Film", warnings: Sequence[str]) -> None:
         """A film is about to be made, or planned: what will disappoint is said now."""
@@ -68,8 +68,10 @@ class Report:
             self._teller.warn(f"{where}: {outcome.status}, exit code {outcome.exit_code}\n{outcome.message}"
                              + (f"\nhint: {hint}" if hint else ""))
         elif outcome.status is Status.MADE:
+            loading = outcome.loading_seconds or 0.0
             self._teller.say(f"{where}: {outcome.film}, {plural(outcome.pictures or 0, 'picture')}, "
-                             f"{outcome.seconds:g} s of film in {outcome.wall_seconds:.1f} s")
+                             f"{outcome.seconds:g} s of film in {outcome.wall_seconds:.1f} s"
+                             + (f", {loading:.1f} s of it loading" if loading >= 0.05 else ""))
             if outcome.unknown_words:
                 self._teller.say(f"warning: {outcome.source}: the model has never met these words: "
                                  + ", ".join(outcome.unknown_words))
@@ -88,7 +90,7 @@ class Report:
         counts = Counter(outcome.status.value for outcome in self._outcomes)
         counted = f"{plural(self._count, 'storyboard')}: " + (
             ", ".join(f"{count} {what}" for what, count in counts.items()) or "none in this share")
-        lines = [f"{counted}, in {clock(time.monotonic() - self._began, 0, hours=True)}"]
+        lines = [f"{counted}, in {clock(time.monotonic() - began(), 0, hours=True)}"]
         for failure in WORST_FIRST:
             if sources := [outcome.source for outcome in self._outcomes if outcome.exit_code is failure]:
                 more = f" and {len(sources) - NAMED} more" if len(sources) > NAMED else ""

@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
+from echo_cli.cli.messages import began
 from echo_cli.cli.options import Answer, Place, takes
 from echo_cli.errors import UsageError
 from echo_cli.render.options import Option, Options, Panel
@@ -53,7 +54,8 @@ def generate(request: Request, rehearsal: Rehearsal, place: Place, answer: Answe
         log.settings({"film": job.outputs.film.path, "storyboard": job.storyboard.source, **dict(job.options)})
         teller = stack.enter_context(log.hearing(progress_of(Style(request.progress), request.quiet)))
         interruption = stack.enter_context(Interruption(teller.say, request.grace))
-        made = Session().make(job, teller, interruption, lambda loaded: _announce(job, loaded, teller))
+        made = Session().make(job, teller, interruption, lambda loaded: _announce(job, loaded, teller),
+                              began())
         if made:
             _report(job, made, teller)
         else:
@@ -72,6 +74,7 @@ def _result(job: "Job", made: "Made | None") -> dict[str, Any]:
         "pictures": made.pictures,
         "seconds": made.seconds,
         "wall_seconds": round(made.wall_seconds, 3),
+        "loading_seconds": round(made.loading_seconds, 3),
         "sittings": made.sittings,
         "checkpoints": {
             "count": made.kept.checkpoints,
@@ -116,7 +119,7 @@ def _attention(runtime: "Runtime") -> str:
 def _report(job: "Job", made: "Made", teller: Progress) -> None:
     rate = made.pictures / made.wall_seconds
     teller.say(f"{job.outputs.film.path}: {plural(made.pictures, 'picture')}, {made.seconds:g} s of film in "
-               f"{made.wall_seconds:.1f} s ({rate:.1f} pictures/s)")
+               f"{made.wall_seconds:.1f} s, {made.loading_seconds:.1f} s of it loading; {rate:.1f} pictures/s")
     if not job.request.verbose:
         return
     kept = made.kept

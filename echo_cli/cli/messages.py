@@ -1,4 +1,6 @@
-"""What a command says on standard error: an error and its hint, or how far it has come; and how it fails in JSON."""
+"""What a command says on standard error: an error and its hint, or how far it has come; how it fails in JSON; and
+when it began.
+"""
 
 import io
 import json
@@ -7,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
+from contextvars import ContextVar
 from itertools import pairwise
 from typing import Any, TextIO
 
@@ -14,6 +17,17 @@ from echo_cli.errors import EchoError
 from echo_cli.render.progress import json_line, message_line
 
 _EVERY = 5.0  # seconds between lines of progress where there is no terminal
+_BEGAN: ContextVar[float] = ContextVar("began")
+
+
+def begin(before: float) -> None:
+    """A command runs in this process, and began so many seconds ago."""
+    _BEGAN.set(time.monotonic() - before)
+
+
+def began() -> float:
+    """When, by the clock that only moves forward."""
+    return _BEGAN.get()
 
 
 class ObjectLines(io.TextIOBase):

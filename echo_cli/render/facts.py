@@ -59,6 +59,7 @@ def manifest_facts(job: Job, runtime: Runtime, made: Made, started: str) -> dict
             "started": started,
             "sittings": made.sittings,
             "wall_seconds": round(made.wall_seconds, 3),
+            "loading_seconds": round(made.loading_seconds, 3),
             **{f"{part}_seconds": round(spent / 1000, 3) for part, spent in made.times._asdict().items()},
         },
     }

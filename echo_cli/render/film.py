@@ -40,13 +40,15 @@ _SMALL = 512  # width of a transformer
 
 
 @torch.inference_mode()
-def make(job: Job, backend: Backend, runtime: Runtime, progress: Progress, interruption: Interruption) -> Made:
-    """Generate the job's film, or what is missing of it, and write all its files, the manifest last."""
+def make(job: Job, backend: Backend, runtime: Runtime, progress: Progress, interruption: Interruption,
+         loading: float = 0.0) -> Made:
+    """Generate the job's film, or what is missing of it, and write all its files, the manifest last. `loading` is how
+    many seconds it took to come here."""
     outputs = job.outputs
     with ExitStack() as stack:
         stack.enter_context(threads_for(backend, runtime))
         policy = plan_policy(job.policy, job.settings, backend, job.timeline)
-        run = stack.enter_context(sitting(job, backend.weights_hash, runtime, progress.say))
+        run = stack.enter_context(sitting(job, backend.weights_hash, runtime, progress.say, loading))
         stack.enter_context(memory_errors(job))
         if outputs.manifest and outputs.film.encoder:
             _remove(outputs.manifest)  # pictures of a sequence are replaced one by one: from here on it would lie
@@ -140,7 +142,8 @@ def _finish(job: Job, writer: _Writer, tidy: ExitStack) -> Made:
         written["subtitles"] = _output(outputs.subtitles)
     run.check()
     return Made({what: output for what, output in written.items() if output}, pictures,
-                pictures / job.timeline.geometry.fps, wall_seconds, writer.times, run.sittings, run.kept)
+                pictures / job.timeline.geometry.fps, wall_seconds, run.loading, writer.times, run.sittings,
+                run.kept)
 
 
 def _publish(job: Job, writer: _Writer, made: Made) -> None:

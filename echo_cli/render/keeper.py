@@ -41,12 +41,14 @@ TWICE = 2 << 30  # bytes of state that may be held twice, so that they are writt
 
 
 class Sitting:
-    """One run at a film, from beginning to end. This one keeps nothing: a film on standard output is made at once."""
+    """One run at a film, from beginning to end, of which `loading` seconds are over. This one keeps nothing: a film on
+    standard output is made at once."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, loading: float) -> None:
         self.kept, self.sittings = Kept(), 1
         self.started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        self._job, self._began = job, time.monotonic()
+        self.loading = loading
+        self._job, self._began = job, time.monotonic() - loading
 
     def __enter__(self) -> Self:
         return self
@@ -107,8 +109,8 @@ class Sitting:
                                  "with -o.")
 
 
-def sitting(job: Job, weights: str, runtime: Runtime, tell: Callable[[str], None]) -> Sitting:
-    return Sitting(job) if job.outputs.base is None else Keeper(job, weights, runtime, tell)
+def sitting(job: Job, weights: str, runtime: Runtime, tell: Callable[[str], None], loading: float) -> Sitting:
+    return Sitting(job, loading) if job.outputs.base is None else Keeper(job, weights, runtime, tell, loading)
 
 
 def film_options(job: Job) -> dict[str, Any]:
@@ -120,8 +122,8 @@ def film_options(job: Job) -> dict[str, Any]:
 class Keeper(Sitting):
     """While open, the only writer of the job's film. What an interrupted run of it has noted is resumed."""
 
-    def __init__(self, job: Job, weights: str, runtime: Runtime, tell: Callable[[str], None]) -> None:
-        super().__init__(job)
+    def __init__(self, job: Job, weights: str, runtime: Runtime, tell: Callable[[str], None], loading: float) -> None:
+        super().__init__(job, loading)
         self.work = Work(job.outputs)
         self._identity, self._runtime, self._tell = job.identity(weights), runtime, tell
         self._cadence = Cadence(job.request.checkpoint_every)

@@ -21,12 +21,13 @@ class Kept:
 @dataclass(frozen=True, slots=True)
 class Made:
     """What a run made, for whoever asked for it. `times` are milliseconds by part of a block, and `wall_seconds` the
-    seconds, of all `sittings` that it took; `kept` is of the last one."""
+    seconds, of all `sittings` that it took; `loading_seconds` (part of them) and `kept` are of the last one."""
 
     outputs: Mapping[str, Output]
     pictures: int
     seconds: float
     wall_seconds: float
+    loading_seconds: float
     times: Times
     sittings: int = 1
     kept: Kept = Kept()

@@ -74,10 +74,12 @@ class Session:
                 and not needed(job, KnownWeights(weights)))
 
     def make(self, job: Job, progress: Progress, interruption: Interruption,
-             ready: Callable[[Loaded], None] = lambda loaded: None) -> Made | None:
-        """The film, or None if it was there already. `ready` is called between loading and making, if it is made."""
+             ready: Callable[[Loaded], None] = lambda loaded: None, began: float | None = None) -> Made | None:
+        """The film, or None if it was there already. `ready` is called between loading and making, if it is made. Its
+        seconds count from now, or from when whoever wants it `began`, without waiting for another process."""
+        began = time.monotonic() if began is None else began
         weights = None if self._given else self._weights(job.model)
-        self._wait_for_writer(job, interruption)
+        began += self._wait_for_writer(job, interruption)
         if weights is not None and not needed(job, KnownWeights(weights), progress.say):
             return None
         interruption.check("before the first block")
@@ -88,7 +90,7 @@ class Session:
 
         ready(loaded)
         interruption.check("before the first block")
-        return make(job, loaded.backend, loaded.runtime, progress, interruption)
+        return make(job, loaded.backend, loaded.runtime, progress, interruption, time.monotonic() - began)
 
     def blocks(self, job: Job, progress: Progress) -> Iterator[tuple["BlockResult", "ndarray"]]:
         """The film's blocks and their pictures [picture, height, width, 3] uint8; nothing is written."""
@@ -117,15 +119,19 @@ class Session:
             self._hashes[model] = known_digest(model)
         return self._hashes[model]
 
-    def _wait_for_writer(self, job: Job, interruption: Interruption) -> None:
+    def _wait_for_writer(self, job: Job, interruption: Interruption) -> float:
+        """Returns the seconds that it waited."""
         if job.outputs.base is None:
-            return
-        work, until = Work(job.outputs), time.monotonic() + max(self._patience, job.request.wait)
+            return 0.0
+        work, began = Work(job.outputs), time.monotonic()
+        until = began + max(self._patience, job.request.wait)
         while time.monotonic() < until and interruption.by is None:
             try:
-                return check_free(work.lock, work.film)
+                check_free(work.lock, work.film)
+                break
             except Held:
                 wait(1.0, interruption)
+        return time.monotonic() - began
 
 
 def _load(job: Job, progress: Progress) -> Loaded | Exception:

@@ -59,6 +59,19 @@ def test_a_storyboard_becomes_three_files_and_its_subtitles(capsys: pytest.Captu
     assert sum(1 for _ in read.pictures(Path("story.mp4"))) == 66
 
 
+def test_its_seconds_count_from_the_start_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["generate", "story.yaml", "--scale", "1", "--preset", "ultrafast"]
+    assert run([*arguments, "-o", "a.mp4"], before=1000.0) == 0
+    said = re.search(r"^a\.mp4: 66 pictures, 4\.125 s of film in (1\d{3}\.\d) s, (1\d{3}\.\d) s of it loading; "
+                     r"0\.1 pictures/s$", capsys.readouterr().err, re.M)
+    assert said and float(said[1]) >= float(said[2]) >= 1000
+    assert run([*arguments, "-o", "b.mp4", "--json"], before=1000.0) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["wall_seconds"] > result["loading_seconds"] > 1000
+    timings = json.loads(Path("b.manifest.json").read_text())["timings"]
+    assert (timings["wall_seconds"], timings["loading_seconds"]) == (result["wall_seconds"], result["loading_seconds"])
+
+
 def test_the_same_again_is_skipped_another_is_refused_and_force_makes_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert generate("-o", "film.mp4", "--json") == 0
     made = json.loads(capsys.readouterr().out)

@@ -41,4 +41,5 @@ def _attempt(session: Session, film: Film, attempt: int, progress: Progress,
 def _outcome(film: Film, made: Made, loaded: Loaded, attempts: int) -> Outcome:
     return Outcome(film.number, film.source, Status.MADE, Exit.DONE, str(film.job.outputs.film.path),
                    made.outputs["film"].sha256, made.pictures, made.seconds, round(made.wall_seconds, 3),
-                   made.sittings, attempts, unknown_words=tuple(loaded.unknown_words(film.job)))
+                   round(made.loading_seconds, 3), made.sittings, attempts,
+                   unknown_words=tuple(loaded.unknown_words(film.job)))

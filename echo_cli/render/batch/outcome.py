@@ -44,6 +44,7 @@ class Outcome:
     pictures: int | None = None
     seconds: float | None = None
     wall_seconds: float | None = None
+    loading_seconds: float | None = None
     sittings: int | None = None
     attempts: int | None = None
     message: str | None = None
@@ -54,7 +55,8 @@ class Outcome:
     def plain(self, count: int) -> dict[str, Any]:
         """As one line of JSON, among `count` films."""
         facts = {"film": self.film, "sha256": self.sha256, "pictures": self.pictures, "seconds": self.seconds,
-                 "wall_seconds": self.wall_seconds, "sittings": self.sittings, "attempts": self.attempts,
+                 "wall_seconds": self.wall_seconds, "loading_seconds": self.loading_seconds,
+                 "sittings": self.sittings, "attempts": self.attempts,
                  "message": self.message, "hint": self.hint, "unknown_words": list(self.unknown_words) or None}
         return {"job": self.number, "jobs": count, "storyboard": self.source, "status": self.status.value,
                 "exit_code": None if self.exit_code is None else int(self.exit_code),
