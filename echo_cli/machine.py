@@ -5,6 +5,7 @@ Imports torch only to measure a device.
 
 import os
 import platform
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,15 @@ def name() -> str:
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def platform_folder(variable: str, fallback: str, library: str) -> Path:
+    """Where this platform keeps the data, caches or settings of programs, and ours in it."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / library / "echo-cli"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "echo-cli"
+    return Path(os.environ.get(variable) or Path.home() / fallback) / "echo-cli"
 
 
 def _processor() -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from echo_cli.render.defaults import OTHER_VARIABLES
+
 # Some virtual machines advertise matrix instructions that they refuse; a test in bfloat16 would end the whole suite.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 
@@ -15,6 +17,14 @@ os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 def _no_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables are as wide as they like unless a test says how wide its terminal is."""
     monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_defaults(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Whoever runs the tests may have defaults of his own."""
+    for name in [name for name in os.environ if name.startswith("ECHO_") and name not in OTHER_VARIABLES]:
+        del os.environ[name]
+    os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("config"))
 
 
 def _mounted(folder: Path, options: str) -> Iterator[Path]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from echo_cli.cli.batch_report import Report
-from echo_cli.cli.options import Answer, Place, takes
+from echo_cli.cli.options import Answer, Given, Place, takes
 from echo_cli.errors import EchoError, Exit, UsageError
 from echo_cli.render.batch.request import BatchRequest
 from echo_cli.render.progress import Style, progress_of
@@ -16,12 +16,13 @@ from echo_cli.render.progress import Style, progress_of
 if TYPE_CHECKING:
     from echo_cli.render.batch.outcome import Film, Outcome
     from echo_cli.render.batch.tally import Tally
+    from echo_cli.render.defaults import Defaults
     from echo_cli.render.session import Session
     from echo_cli.render.signals import Interruption
 
 
-@takes(BatchRequest, Place, Answer)
-def batch(request: BatchRequest, place: Place, answer: Answer) -> int:
+@takes(BatchRequest, Place, Answer, Given)
+def batch(request: BatchRequest, place: Place, answer: Answer, given: Given) -> int:
     """Render the films of many storyboards with one loaded model.
 
     Films that are done are skipped, interrupted ones are resumed, and one that cannot be made does not stop the rest.
@@ -39,7 +40,7 @@ def batch(request: BatchRequest, place: Place, answer: Answer) -> int:
 
     _check(request, answer.as_json)
     with open_log(request.log_file, sys.argv) as log, ExitStack() as stack:
-        films, bad, count = _listed(request)
+        films, bad, count = _listed(request, given.defaults)
         session = Session()
         done, waiting = _split(films, session)
         log.settings({"storyboards": count, "done already": len(done),
@@ -90,7 +91,7 @@ def _check(request: BatchRequest, as_json: bool) -> None:
         settings_type(request.memory)
 
 
-def _listed(request: BatchRequest) -> tuple[list["Film"], list["Outcome"], int]:
+def _listed(request: BatchRequest, below: "Defaults") -> tuple[list["Film"], list["Outcome"], int]:
     """This share's films, what is wrong with those storyboards that cannot become one, and how many both are."""
     from echo_cli.render.batch import naming
     from echo_cli.render.batch.listing import storyboards
@@ -108,7 +109,7 @@ def _listed(request: BatchRequest) -> tuple[list["Film"], list["Outcome"], int]:
     read, named = {}, {}
     for source in sources if reads else share:
         try:
-            read[source] = read_storyboard(request.film(source))
+            read[source] = read_storyboard(request.film(source), below)
         except EchoError as error:
             problems[source] = error
     for source in [source for source in sources if source not in problems]:

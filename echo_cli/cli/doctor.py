@@ -142,6 +142,26 @@ def _ffmpeg() -> Iterator[Finding]:
                   "Run `pip install imageio-ffmpeg`, or set IMAGEIO_FFMPEG_EXE to a full build of ffmpeg.")
 
 
+def _defaults() -> Iterator[Finding]:
+    """Who decides an option, and who says something here."""
+    from echo_cli.cli.options import film_options
+    from echo_cli.render import defaults
+
+    options = film_options()
+    remedy = "Correct it, or move it away: no film is rendered until then."
+    try:
+        found = defaults.read(options)
+    except EchoError as error:
+        yield Finding("defaults", False, error.message, error.hint or remedy)
+        return
+    said = ", ".join(f"{name} ({default.source})" for name, default in sorted(found.items()))
+    said = said or "none are set"
+    yield Finding("defaults", True, f"{said}; who decides, in order: {defaults.ORDER}")
+    if unknown := defaults.unknown_variables(options):
+        yield Finding("defaults", False, f"no option has the variable {', '.join(unknown)}",
+                      "Correct the name, or unset it.", needed=False)
+
+
 def _weights() -> Iterator[Finding]:
     try:
         from echo_cli.models.tiny.parts import check
@@ -179,4 +199,5 @@ def _extras() -> Iterator[Finding]:
                       f"Run `pip install 'echo-cli[{extra}]'`.", needed=False)
 
 
-CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (_tool, _torch, _ffmpeg, _weights, _extras, _models, _disk)
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    _tool, _torch, _ffmpeg, _defaults, _weights, _extras, _models, _disk)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from echo_cli.cli.messages import began
-from echo_cli.cli.options import Answer, Place, takes
+from echo_cli.cli.options import Answer, Given, Place, takes
 from echo_cli.errors import UsageError
-from echo_cli.render.options import Option, Options, Panel
+from echo_cli.render.options import Field, Option, Options, Panel
 from echo_cli.render.progress import Progress, Style, progress_of
-from echo_cli.render.request import Request
+from echo_cli.render.request import Request, assignments
 from echo_cli.text import listed, plural, size
 from echo_cli.video.subtitles import Subtitles
 
@@ -27,14 +27,18 @@ class Rehearsal(Options):
 
     dry_run: Annotated[bool, Option(
         help="Print what would be made, and make nothing.", panel=Panel.OUTPUT)] = False
+    show_settings: Annotated[bool, Option(
+        help="Print every option's value and who decided it, and make nothing.", panel=Panel.OUTPUT)] = False
 
 
-@takes(Request, Rehearsal, Place, Answer)
-def generate(request: Request, rehearsal: Rehearsal, place: Place, answer: Answer) -> None:
+@takes(Request, Rehearsal, Place, Answer, Given)
+def generate(request: Request, rehearsal: Rehearsal, place: Place, answer: Answer, given: Given) -> None:
     """Render the film of a storyboard: OUT.mp4, and beside it OUT.trace.json and OUT.manifest.json.
 
     A film whose manifest matches the same storyboard, weights and settings is skipped. Any other film of that name is
     never overwritten without --force. An interrupted film is resumed when it is asked for with the same settings.
+
+    Variables such as ECHO_DEVICE and a file echo.toml give options other defaults; --show-settings shows them.
     """
     _check_streams(request, answer.as_json)
     from contextlib import ExitStack
@@ -47,7 +51,10 @@ def generate(request: Request, rehearsal: Rehearsal, place: Place, answer: Answe
     with ExitStack() as stack:
         log = open_log(request.log_file, sys.argv)
         stack.enter_context(log)
-        job = prepare(request)
+        job = prepare(request, given.defaults)
+        if rehearsal.show_settings:
+            _print_settings(job, given, answer.as_json)
+            return
         if rehearsal.dry_run:
             _print_plan(job, place.here, answer.as_json)
             return
@@ -154,6 +161,31 @@ def _plan(job: "Job") -> str:
         f"{plural(len(job.timeline.spans), 'scene')} and {plural(len(job.timeline.blocks), 'block')}; "
         f"model {job.model}, memory {job.policy}, seed {job.seed}, subtitles {job.subtitles}"
     )
+
+
+def _print_settings(job: "Job", given: Given, as_json: bool) -> None:
+    """Every option with its value, and who decided it."""
+    decided = {**dict(job.options), "memory": job.policy, "settings": assignments(job.storyboard.memory),
+               "output": str(job.outputs.film.path)}
+    rows = [(field, decided[field.name], given.source(field, job.origins)) for field, _ in job.request.values()
+            if not field.option.argument]
+    if as_json:
+        print(json.dumps({field.name: {"value": value, "source": source} for field, value, source in rows},
+                         ensure_ascii=False))
+        return
+    told = [(field.name, _told(field, value), source) for field, value, source in rows]
+    widths = [max(map(len, column)) for column in zip(*told, strict=True)]
+    for name, value, source in told:
+        print(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {source}")
+
+
+def _told(field: Field, value: Any) -> str:
+    """A value as `echo.toml` would have it; a dash where nothing was decided."""
+    if value is None or value == ():
+        return "–"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return " ".join(value) if field.repeats else field.option.write(value) if field.option.text else str(value)
 
 
 def _print_plan(job: "Job", here: bool | None, as_json: bool) -> None:

@@ -60,13 +60,18 @@ def _is_object(line: str) -> bool:
 @contextmanager
 def as_asked(arguments: Sequence[str]) -> Iterator[None]:
     """Standard error as the arguments of a call ask for it: with `--progress json`, JSON objects and nothing else."""
-    if "--progress=json" not in arguments and ("--progress", "json") not in pairwise(arguments):
+    with redirect_stderr(sys.stderr):
+        if "--progress=json" in arguments or ("--progress", "json") in pairwise(arguments):
+            speak_json()
         yield
-        return
-    lines = ObjectLines(sys.stderr)
-    with redirect_stderr(lines):
-        yield
-    lines.write("\n")  # ends a line that was left open
+        if isinstance(sys.stderr, ObjectLines):
+            sys.stderr.write("\n")  # ends a line that was left open
+
+
+def speak_json() -> None:
+    """From here on, until the command ends, standard error takes JSON objects and nothing else."""
+    if not isinstance(sys.stderr, ObjectLines):
+        sys.stderr = ObjectLines(sys.stderr)
 
 
 def failure(problem: EchoError) -> dict[str, Any]:

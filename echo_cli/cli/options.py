@@ -4,7 +4,7 @@ Knows how an option is spelled on a command line, and nothing of what options me
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from enum import Enum, StrEnum
 from typing import Annotated, Any, Optional
@@ -12,6 +12,8 @@ from typing import Annotated, Any, Optional
 import typer
 
 from echo_cli.cli import complete
+from echo_cli.cli.messages import speak_json
+from echo_cli.render.defaults import NONE, Defaults, known, read
 from echo_cli.render.options import Field, Option, Options, Panel, fields_of
 
 # Read by the error boundary, which sees the arguments even when they cannot be parsed.
@@ -42,13 +44,38 @@ class Place(Options):
         panel=Panel.OUTPUT, flags=("--here/--elsewhere",))] = None
 
 
-def takes(*kinds: type[Options]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Makes a command of a function that takes one object of each kind: its options are their fields."""
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Where the values of a call come from: which options its words name, and what the environment and `echo.toml`
+    say."""
+
+    typed: frozenset[str]
+    defaults: Defaults
+
+    def source(self, field: Field, origins: Mapping[str, str]) -> str:
+        """Who decided an option of a film; `origins` are those of its job."""
+        below = "default"
+        if field.name in self.defaults and not field.option.storyboard:
+            below = self.defaults[field.name].source
+        decided = origins.get(field.name, below)
+        if field.name not in self.typed:
+            return decided
+        return f"command line, {decided}" if field.repeats and decided != "default" else "command line"
+
+
+def takes(*kinds: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Makes a command of a function that takes one object of each kind: its options are their fields. What no word of a
+    call says about a film, the environment and `echo.toml` may say; where a storyboard may say it too, they are asked
+    after it, by means of `Given`."""
 
     def command(function: Callable[..., Any]) -> Callable[..., Any]:
-        def called(**values: Any) -> Any:
+        def called(context: typer.Context, **values: Any) -> Any:
             plain = {name: value.value if isinstance(value, Enum) else value for name, value in values.items()}
-            return function(*(kind(**{field.name: plain[field.name] for field in fields_of(kind)}) for kind in kinds))
+            given = _given(context, kinds)
+            made = [given if kind is Given else _made(kind, plain, given) for kind in kinds]
+            if any(getattr(one, "progress", None) == "json" for one in made):
+                speak_json()
+            return function(*made)
 
         called.__name__, called.__doc__, called.__annotations__ = function.__name__, function.__doc__, {}
         called.__signature__ = signature_of(*kinds)  # type: ignore[attr-defined]  # what typer reads
@@ -57,12 +84,42 @@ def takes(*kinds: type[Options]) -> Callable[[Callable[..., Any]], Callable[...,
     return command
 
 
-def signature_of(*kinds: type[Options]) -> inspect.Signature:
+def film_options(*kinds: type[Options]) -> dict[str, Field]:
+    """The options of films, alone or in batches, and of `kinds`, that the environment and `echo.toml` may decide."""
+    from echo_cli.render.batch.request import BatchRequest
+    from echo_cli.render.request import Request
+
+    return known((Request, BatchRequest, *kinds))
+
+
+def _given(context: typer.Context, kinds: Sequence[type]) -> Given:
+    typed = {name for name in context.params
+             if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"}
+    films = [kind for kind in kinds if _of_films(kind)]
+    return Given(frozenset(typed), read(film_options(*films)) if films else NONE)
+
+
+def _made(kind: type[Options], values: Mapping[str, Any], given: Given) -> Options:
+    asked = {field.name: values[field.name] for field in fields_of(kind)}
+    if _of_films(kind):
+        asked |= {field.name: given.defaults[field.name].value for field in fields_of(kind)
+                  if field.name in given.defaults and field.name not in given.typed and not field.option.storyboard}
+    return kind(**asked)
+
+
+def _of_films(kind: type) -> bool:
+    from echo_cli.render.request import PictureOptions
+
+    return issubclass(kind, PictureOptions)
+
+
+def signature_of(*kinds: type) -> inspect.Signature:
     """What typer makes of the fields, panel by panel, arguments first."""
     panels = list(Panel)
-    fields = sorted((field for kind in kinds for field in fields_of(kind)),
+    fields = sorted((field for kind in kinds if kind is not Given for field in fields_of(kind)),
                     key=lambda field: (not field.option.argument, panels.index(field.option.panel)))
-    return inspect.Signature([_parameter(field) for field in fields])
+    context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    return inspect.Signature([*map(_parameter, fields), context])
 
 
 def _parameter(field: Field) -> inspect.Parameter:

@@ -13,8 +13,9 @@ import typer
 
 from echo_cli.cli import complete
 from echo_cli.cli.messages import tell
-from echo_cli.cli.options import Debug
+from echo_cli.cli.options import Debug, film_options
 from echo_cli.errors import EchoError, Exit, UsageError
+from echo_cli.render.defaults import NONE, Defaults, read
 from echo_cli.storyboard.nouns import Storyboard, Timeline
 from echo_cli.text import clock, plural
 
@@ -50,10 +51,11 @@ def validate(storyboards: Storyboards = None, model: Model = None, json: JsonLin
     if not storyboards:
         raise UsageError("no storyboard named",
                          hint="Name a file, as in `echo-cli validate FILE.yaml`, or - for standard input.")
+    defaults = read(film_options())
     failed, lacking, doubtful = 0, 0, 0
     for path in storyboards:
         try:
-            result = check(path, model, here)
+            result = check(path, model, here, defaults)
         except EchoError as error:
             if error.exit_code not in (Exit.USAGE, Exit.MISSING):
                 raise
@@ -73,30 +75,33 @@ def validate(storyboards: Storyboards = None, model: Model = None, json: JsonLin
     return Exit.MISSING if lacking else Exit.DONE
 
 
-def check(path: str, model: str | None, here: bool | None) -> dict[str, Any]:
-    """The description of the storyboard at `path`; a UsageError if it cannot be rendered."""
+def check(path: str, model: str | None, here: bool | None, below: Defaults = NONE) -> dict[str, Any]:
+    """The description of the storyboard at `path`; a UsageError if it cannot be rendered. `below` says what neither
+    `model` nor the storyboard does."""
     from echo_cli.models.registry import check_not_a_file, spec_named
     from echo_cli.render.checks import missing, refuse_here, refuse_unseen, try_settings, warnings
-    from echo_cli.render.prepare import storyboard_rules
+    from echo_cli.render.prepare import completed, prepared, storyboard_rules
+    from echo_cli.render.request import Request
     from echo_cli.render.source import read_board
     from echo_cli.storyboard.timeline import timeline
 
-    rules = storyboard_rules(model)
+    rules = storyboard_rules(model, below)
     if model is not None and model not in rules.models and "/" not in model:
         check_not_a_file(model)
         raise UsageError(f"no model is called '{model}'", hint=f"The models are {', '.join(rules.models)}.")
     storyboard, notes = read_board(path, rules)
-    name, policy = model or storyboard.model or rules.default_model, storyboard.policy or rules.default_policy
-    spec = spec_named(name)
+    request, _ = completed(Request(path, model=model), storyboard, below)
+    spec = spec_named(request.model or storyboard.model or rules.default_model)
     film = timeline(storyboard, spec.geometry)
     try:
-        refuse_unseen(spec, storyboard.size or spec.size)
-        try_settings(policy, storyboard.memory, spec, film)
+        asked = prepared(request, storyboard, spec)
+        refuse_unseen(spec, asked.storyboard.size or spec.size)
+        try_settings(asked.policy, asked.storyboard.memory, spec, film)
     except UsageError as error:
         raise UsageError(f"{path}: {error.message}", error.hint) from None
-    lacks = [] if here is False else refuse_here(missing(name), here, f"{path}: ")
-    found = describe(storyboard, film, name, policy)
-    return {**found, "warnings": [*notes, *warnings(storyboard, spec, policy), *found["warnings"], *lacks]}
+    lacks = [] if here is False else refuse_here(missing(asked.model), here, f"{path}: ")
+    found = describe(storyboard, film, asked.model, asked.policy)
+    return {**found, "warnings": [*notes, *warnings(asked.storyboard, spec, asked.policy), *found["warnings"], *lacks]}
 
 
 def describe(storyboard: Storyboard, film: Timeline, model: str, policy: str) -> dict[str, Any]:
@@ -120,7 +125,7 @@ def describe(storyboard: Storyboard, film: Timeline, model: str, policy: str) ->
     made = geometry.pictures(len(film.blocks) * geometry.block_frames)
     return {
         "storyboard": storyboard.source, "valid": True, "hash": storyboard_hash(storyboard), "title": storyboard.title,
-        "model": model, "policy": policy, "size": storyboard.size, "seed": storyboard.seed,
+        "model": model, "policy": policy, "size": storyboard.size, "seed": storyboard.seed or 0,
         "timing": storyboard.timing.value, "fps": geometry.fps, "asked": film.spans[-1].asked[1],
         "seconds": film.pictures / geometry.fps, "pictures": film.pictures, "blocks": len(film.blocks),
         "frames": len(film.blocks) * geometry.block_frames, "block_seconds": geometry.block_pictures / geometry.fps,

@@ -6,7 +6,6 @@ Knows folders by their layout and opens no weights. Needs no torch, so that a co
 
 import os
 import re
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from echo_cli.errors import MissingError, UsageError, did_you_mean
+from echo_cli.machine import platform_folder
 from echo_cli.models.files.folders import Layout, layout_of, spec_in
 from echo_cli.models.files.releases import RELEASES
 from echo_cli.models.running import Pictures, Running
@@ -99,22 +99,14 @@ def models_folder(chosen: Path | None = None) -> Path:
         return chosen
     if folder := os.environ.get("ECHO_MODELS"):
         return Path(folder).expanduser()
-    return _platform_folder("XDG_DATA_HOME", ".local/share", "Application Support") / "models"
+    return platform_folder("XDG_DATA_HOME", ".local/share", "Application Support") / "models"
 
 
 def cache_folder() -> Path:
     """Where caches are kept: ECHO_CACHE, or this platform's place for them."""
     if folder := os.environ.get("ECHO_CACHE"):
         return Path(folder).expanduser()
-    return _platform_folder("XDG_CACHE_HOME", ".cache", "Caches")
-
-
-def _platform_folder(variable: str, fallback: str, library: str) -> Path:
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / library / "echo-cli"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "echo-cli"
-    return Path(os.environ.get(variable) or Path.home() / fallback) / "echo-cli"
+    return platform_folder("XDG_CACHE_HOME", ".cache", "Caches")
 
 
 def is_folder(model: str) -> bool:

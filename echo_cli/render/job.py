@@ -4,7 +4,7 @@ A job is complete and checked before anything heavy is loaded: no torch here. Ho
 it is `film`, and whether it needs to be made is `decide`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class Job:
     outputs: Outputs = field(compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)  # what was left out of an imported file
     detail: int = 1  # how many times as large they are decoded
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)  # who decided what the request left open
 
     @property
     def memory(self) -> dict[str, Any]:

@@ -9,9 +9,12 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields
 from enum import Enum, StrEnum, auto
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from echo_cli.errors import UsageError, did_you_mean
+
+PREFIX = "ECHO_"  # of the variables that give options their defaults
 
 
 class Panel(StrEnum):
@@ -50,7 +53,9 @@ class Option:
     read: Callable[[Any], Any] = lambda value: value  # raises UsageError for a value that cannot be
     text: bool = False  # a command line gives `read` its words as they are
     write: Callable[[Any], str] = str  # back to the word of a command line
+    beside: Callable[[Any, Path], Any] = lambda value, folder: value  # what a value means in a file of this folder
     planned: bool = True  # whether the command line of a planned film has it
+    storyboard: bool = False  # a storyboard may decide it: what it says outranks the environment and echo.toml
     in_python: Any = None  # the default of the Python API, where it differs
     decides: Decides = Decides.NOTHING
     identify: Callable[[Any], Any] = lambda value: value  # what of a value it is that decides
@@ -68,6 +73,11 @@ class Field(NamedTuple):
     def flag(self) -> str:
         """How messages name it, and how a command line is written."""
         return self.option.flags[-1] if self.option.flags else "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """How the environment names it."""
+        return PREFIX + self.name.upper()
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -95,6 +105,8 @@ class Field(NamedTuple):
             self._check_number(value)
         if self.kinds == (bool,) and not isinstance(value, bool):
             raise UsageError(f"{self.flag} {value!r}: must be True or False", "Say True or False.")
+        if self.kinds == (str,) and not isinstance(value, str):
+            raise UsageError(f"{self.flag} {value!r}: must be text", "Give a text.")
         return self.option.read(value)
 
     def _check_number(self, value: Any) -> None:
@@ -146,6 +158,11 @@ def _read_fields(kind: type[Any]) -> Iterator[Field]:
         if option is None:
             raise ValueError(f"{kind.__name__}.{field.name} is no option: it has no annotation that says so")
         yield Field(field.name, annotated[0], field.default, option)
+
+
+def joined(path: Any, folder: Path) -> Any:
+    """A path in a file of `folder`; standard output stays itself."""
+    return path if not isinstance(path, str) or path == "-" else os.path.join(folder, os.path.expanduser(path))
 
 
 def absolute(path: Any) -> str:

@@ -1,5 +1,5 @@
-"""From a request to a job: the storyboard is read, and what the request says over it is put into it. No model is
-loaded; no torch.
+"""From a request to a job: the storyboard is read; what the request says goes over it, and what the environment and
+`echo.toml` say goes under it. No model is loaded; no torch.
 
 Which storyboards are right depends on the models and memory policies that are installed: `storyboard_rules`.
 """
@@ -7,7 +7,8 @@ Which storyboards are right depends on the models and memory policies that are i
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from echo_cli.memory.settings import changed
 from echo_cli.memory.table import DEFAULT_POLICY, POLICIES, read_settings, setting_names, settings_type
 from echo_cli.models.registry import check_not_a_file, is_folder, names, spec_named
 from echo_cli.render.checks import refuse_unseen, try_settings
+from echo_cli.render.defaults import NONE, Default, Defaults
 from echo_cli.render.job import Job
 from echo_cli.render.outputs import Outputs, outputs_of
 from echo_cli.render.request import MOST_ENLARGED, Request
@@ -45,6 +47,7 @@ class Prepared:
     model: str
     policy: str
     notes: tuple[str, ...] = ()  # what was left out of an imported file
+    origins: Mapping[str, str] = field(default_factory=dict)  # who decided what the command line left to others
 
     def job(self, outputs: Outputs) -> Job:
         board, size = self.storyboard, self.storyboard.size or self.spec.size
@@ -55,13 +58,13 @@ class Prepared:
             self.request.encoding.check_crf()
         try_settings(self.policy, board.memory, self.spec, film)
         scale = self.request.scale or max(1, min(MOST_ENLARGED, math.ceil(SMALLEST_SIDE / min(size))))
-        return Job(self.request, board, film, self.model, board.seed, self.policy,
+        return Job(self.request, board, film, self.model, board.seed or 0, self.policy,
                    read_settings(self.policy, board.memory), size, scale, _subtitles(self.request, board, outputs),
-                   outputs, self.notes, self.spec.detail)
+                   outputs, self.notes, self.spec.detail, self.origins)
 
 
-def prepare(request: Request) -> Job:
-    """The film that a request asks for, checked."""
+def prepare(request: Request, below: Defaults = NONE) -> Job:
+    """The film that a request asks for, checked; `below` says what neither it nor the storyboard does."""
     source = request.storyboard
     stem = "film" if isinstance(source, Storyboard) or source == STDIN else Path(source).stem
     output = None if request.output is None else os.fspath(request.output)
@@ -69,23 +72,24 @@ def prepare(request: Request) -> Job:
     if not isinstance(source, Storyboard) and os.path.abspath(source) in map(os.path.abspath, outputs.companions):
         raise UsageError(f"{source} has the name of a file that is written beside the film",
                          "Choose another name for the film with -o.")
-    return read_storyboard(request).job(outputs)
+    return read_storyboard(request, below).job(outputs)
 
 
-def read_storyboard(request: Request) -> Prepared:
+def read_storyboard(request: Request, below: Defaults = NONE) -> Prepared:
     """The request's storyboard, with the request's own choices in it."""
-    rules = storyboard_rules(request.model)
+    rules = storyboard_rules(request.model, below)
     if request.memory is not None:
         settings_type(request.memory)
     asked = request.storyboard
     written, notes = (checked(asked, rules), ()) if isinstance(asked, Storyboard) else read_board(
         os.fspath(asked), rules)
+    request, origins = completed(request, written, below)
     model = request.model or written.model or DEFAULT_MODEL
     if model not in rules.models:
         check_not_a_file(model)
         raise UsageError(f"no model is called '{model}'{did_you_mean(model, tuple(rules.models))}",
                          f"The models are: {', '.join(rules.models)}.")
-    return replace(prepared(request, written, spec_named(model)), notes=notes)
+    return replace(prepared(request, written, spec_named(model)), notes=notes, origins=origins)
 
 
 def checked(storyboard: Storyboard, rules: Rules) -> Storyboard:
@@ -107,9 +111,63 @@ def prepared(request: Request, written: Storyboard, spec: ModelSpec) -> Prepared
     board = replace(written, model=model, policy=policy,
                     memory=_merged(kept, read_assignments(tuple(request.settings), policy)),
                     size=request.size or written.size,
-                    seed=written.seed if request.seed is None else request.seed)
+                    seed=(written.seed or 0) if request.seed is None else request.seed)
     spec.grid(board.size)
     return Prepared(request, board, spec, model, policy)
+
+
+def completed(request: Request, written: Storyboard, below: Defaults) -> tuple[Request, dict[str, str]]:
+    """The request with what `below` says of options that neither it nor the storyboard decides; and, by the names of
+    options that the request does not decide, who does."""
+    settings = written.memory or any(scene.memory for scene in written.scenes)
+    policy = written.policy or (DEFAULT_POLICY if settings else None)  # settings alone are those of the default memory
+    said = {"seed": written.seed, "model": written.model, "memory": policy, "size": written.size}
+    origins = {name: written.source for name, value in said.items() if value is not None}
+    if written.memory:
+        origins["settings"] = written.source
+    used = {name: default for name, default in below.items() if name in said and name not in origins}
+    for name, default in used.items():
+        _check_default(name, default)
+    asked = {name: default.value for name, default in used.items() if getattr(request, name) is None}
+    origins |= {name: default.source for name, default in used.items()}
+    policy = request.memory or policy or asked.get("memory") or DEFAULT_POLICY
+    own = below["memory"].value if "memory" in below else DEFAULT_POLICY
+    if "settings" in below and policy == own:  # settings belong to a memory, and do not come along to another
+        assignments, source = below["settings"]
+        with _said_by(source):
+            read_assignments(assignments, policy)
+        asked["settings"] = (*(one for one in assignments if not _says(written.memory, one)), *request.settings)
+        origins["settings"] = f"{written.source}, {source}" if written.memory else source
+    return replace(request, **asked), origins
+
+
+def _check_default(name: str, default: Default) -> None:
+    """A UsageError that says where a model or a memory that is not here was asked for."""
+    with _said_by(default.source):
+        if name == "memory":
+            settings_type(default.value)
+        if name == "model" and default.value not in Models():
+            raise UsageError(f"no model is called '{default.value}'{did_you_mean(default.value, names())}",
+                             f"The models are: {', '.join(names())}.")
+
+
+@contextmanager
+def _said_by(source: str) -> Iterator[None]:
+    """Errors begin with the place that asked for what is wrong."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{source}: {error.message}", error.hint) from None
+
+
+def _says(memory: Mapping[str, Any], assignment: str) -> bool:
+    """Whether a storyboard's memory decides a setting itself."""
+    value: Any = memory
+    for part in assignment.partition("=")[0].strip().replace("-", "_").split(".")[1:]:
+        if not isinstance(value, Mapping) or part not in value:
+            return False
+        value = value[part]
+    return True
 
 
 def _subtitles(request: Request, storyboard: Storyboard, outputs: Outputs) -> Subtitles:
@@ -178,10 +236,12 @@ class Models(Mapping[str, ModelSpec]):
         return len(names())
 
 
-def storyboard_rules(model: str | None = None) -> Rules:
-    """The rules of this installation; `model` is the one that will be used whatever the storyboard says."""
+def storyboard_rules(model: str | None = None, below: Defaults = NONE) -> Rules:
+    """The rules of this installation; `model` is the one that will be used whatever the storyboard says, and `below`
+    what is used where it says nothing."""
+    default_model = below["model"].value if "model" in below else DEFAULT_MODEL
     return Rules(models=Models(), policies=tuple(POLICIES), setting_problems=_setting_problems,
-                 default_model=DEFAULT_MODEL, default_policy=DEFAULT_POLICY, model=model)
+                 default_model=default_model, default_policy=DEFAULT_POLICY, model=model)
 
 
 def _setting_problems(policy: str, kind: Kind | None, values: Mapping[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ from echo_cli.errors import UsageError
 from echo_cli.files import sha256
 from echo_cli.memory.table import POLICIES
 from echo_cli.models.running import Offload, Pictures, Running
-from echo_cli.render.options import Decides, Option, Options, Panel, absolute
+from echo_cli.render.options import Decides, Option, Options, Panel, absolute, joined
 from echo_cli.render.signals import GRACE
 from echo_cli.storyboard.nouns import Storyboard
 from echo_cli.storyboard.sizes import read_size
@@ -63,20 +63,20 @@ def _font_hash(font: str) -> str:
         raise UsageError(f"--font {font}: {error.strerror}", "Name a TrueType or OpenType file.") from None
 
 
-def _settings(settings: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
+def assignments(settings: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
     """As NAME=VALUE; a mapping may nest, as the storyboard's `memory` does."""
     if isinstance(settings, Mapping):
-        return tuple(_assignments(settings, "memory"))
+        return tuple(_assigned(settings, "memory"))
     return (settings,) if isinstance(settings, str) else tuple(settings)
 
 
-def _assignments(settings: Mapping[str, Any], within: str) -> list[str]:
+def _assigned(settings: Mapping[str, Any], within: str) -> list[str]:
     import json
 
     found: list[str] = []
     for name, value in settings.items():
         full = name if name.startswith("memory.") else f"{within}.{name}"
-        found += _assignments(value, full) if isinstance(value, Mapping) else [f"{full}={json.dumps(value)}"]
+        found += _assigned(value, full) if isinstance(value, Mapping) else [f"{full}={json.dumps(value)}"]
     return found
 
 
@@ -85,20 +85,22 @@ class PictureOptions(Options):
     """What decides the pictures, and what making them costs."""
 
     seed: Annotated[int | None, Option(
-        help="Seed of the noise, instead of the storyboard's.", panel=Panel.STORYBOARD, metavar="N", least=0)] = None
+        help="Seed of the noise, instead of the storyboard's.", panel=Panel.STORYBOARD, metavar="N", least=0,
+        storyboard=True)] = None
     model: Annotated[str | None, Option(
         help="Model, by name or folder, instead of the storyboard's.", panel=Panel.STORYBOARD, metavar="NAME",
-        complete="models", decides=Decides.FILM,
+        complete="models", decides=Decides.FILM, storyboard=True,
+        beside=lambda model, folder: joined(model, folder) if os.path.isdir(joined(model, folder)) else model,
         write=lambda model: absolute(model) if os.path.isdir(model) else model)] = None
     memory: Annotated[str | None, Option(
         help=f"Memory policy, instead of the storyboard's: {', '.join(POLICIES)}.", panel=Panel.MEMORY,
-        metavar="POLICY", complete="policies", decides=Decides.FILM)] = None
+        metavar="POLICY", complete="policies", decides=Decides.FILM, storyboard=True)] = None
     settings: Annotated[Mapping[str, Any] | Sequence[str], Option(
         help="A setting of the memory: --set memory.recent_frames=3.", panel=Panel.MEMORY, flags=("--set",),
-        metavar="NAME=VALUE", read=_settings)] = ()
+        metavar="NAME=VALUE", read=assignments, storyboard=True)] = ()
     size: Annotated[tuple[int, int] | None, Option(
         help="Size of the model's pictures.", panel=Panel.PICTURE, metavar="WxH", read=picture_size, text=True,
-        write=lambda size: "x".join(map(str, size)), decides=Decides.FILM)] = None
+        write=lambda size: "x".join(map(str, size)), decides=Decides.FILM, storyboard=True)] = None
     device: Annotated[str, Option(
         help="auto, cpu, cuda or cuda:N; cuda:N,cuda:M decodes on a second GPU.", panel=Panel.MACHINE,
         metavar="NAME", read=_device)] = "auto"
@@ -148,7 +150,7 @@ class FilmOptions(PictureOptions):
         panel=Panel.PICTURE, decides=Decides.FILM)] = None
     font: Annotated[str | os.PathLike[str] | None, Option(
         help="Draw burned-in subtitles with the font in this file.", panel=Panel.PICTURE, metavar="FILE",
-        read=absolute, decides=Decides.FILM_IF_CHANGED, identify=_font_hash)] = None
+        read=absolute, beside=joined, decides=Decides.FILM_IF_CHANGED, identify=_font_hash)] = None
     force: Annotated[bool, Option(
         help="Overwrite an existing film.", panel=Panel.OUTPUT)] = False
     crf: Annotated[float | None, Option(
@@ -172,7 +174,8 @@ class FilmOptions(PictureOptions):
         help="How long to wait for the current block after a signal.", panel=Panel.INTERRUPTION, metavar="SECONDS",
         least=0)] = GRACE
     log_file: Annotated[str | os.PathLike[str] | None, Option(
-        help="Append a log of the run to this file.", panel=Panel.REPORTING, metavar="FILE", planned=False)] = None
+        help="Append a log of the run to this file.", panel=Panel.REPORTING, metavar="FILE", beside=joined,
+        planned=False)] = None
     progress: Annotated[Literal["auto", "bar", "plain", "json", "openjd", "deadline", "none"], Option(
         help="How to report progress.", panel=Panel.REPORTING, in_python="none")] = "auto"
     quiet: Annotated[bool, Option(
@@ -197,4 +200,4 @@ class Request(FilmOptions):
     output: Annotated[str | os.PathLike[str] | None, Option(
         help="film.mp4, a folder/, pictures as frames/%06d.png, or - for standard output; by default, the "
              "storyboard's name in this folder.", panel=Panel.OUTPUT, flags=("--output", "-o"), metavar="OUT",
-        write=absolute)] = None
+        write=absolute, beside=joined)] = None

@@ -16,7 +16,7 @@ def canonical(storyboard: Storyboard) -> dict[str, Any]:
     return _given({
         "version": VERSION,
         "title": storyboard.title,
-        "seed": storyboard.seed,
+        "seed": storyboard.seed or 0,
         "model": storyboard.model,
         "memory": _given(memory) or None,
         "size": "x".join(map(str, storyboard.size)) if storyboard.size else None,

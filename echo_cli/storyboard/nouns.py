@@ -116,7 +116,7 @@ class Storyboard:
 
     scenes: Sequence[Scene]
     title: str | None = None
-    seed: int = 0
+    seed: int | None = None  # 0 where nobody says otherwise
     model: str | None = None
     policy: str | None = None
     memory: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))  # settings of the policy

@@ -58,7 +58,7 @@ def parse(text: str, source: str = "storyboard", rules: Rules = Rules()) -> Stor
                        policy or rules.default_policy)
              for index, scene in enumerate(scenes)]
     storyboard = Storyboard(
-        scenes=tuple(read), title=top.text("title") or None, seed=top.whole("seed", *SEEDS) or 0, model=model,
+        scenes=tuple(read), title=top.text("title") or None, seed=top.whole("seed", *SEEDS), model=model,
         policy=policy, memory=memory, size=size, fps=fps, timing=timing, source=source,
     )
     if seconds:

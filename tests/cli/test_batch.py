@@ -401,3 +401,19 @@ def test_the_list_may_come_from_another_program(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"night/a.yaml\0night/two\nlines.yaml\0")))
     code, lines, _ = batch("-", capsys=capsys)
     assert code == 0 and [line["film"] for line in lines] == ["a.mp4", "two\nlines.mp4"]
+
+
+def test_defaults_of_the_farm_and_the_project_are_in_the_films_and_in_planned_commands(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("a.yaml", "b.yaml", text="scenes: [{id: a, prompt: a red ball, duration: 0.5s}]\n")
+    write("c.yaml", text="memory: sink\nseed: 7\nscenes: [{id: a, prompt: a red ball, duration: 0.5s}]\n")
+    Path("echo.toml").write_text('memory = "window"\nretries = 1\nout_dir = "films"\n')
+    monkeypatch.setenv("ECHO_SEED", "3")
+    code, lines, _ = batch("night", "--plan", capsys=capsys)
+    words = [" ".join(line["command"]) for line in lines]
+    assert code == 0 and all("--seed 3 --memory window" in line for line in words[:2]) and "--memory" not in words[2]
+    assert batch("night", capsys=capsys)[0] == 0
+    assert sorted(path.name for path in Path("films").glob("*.mp4")) == ["a.mp4", "b.mp4", "c.mp4"]
+    assert json.loads(Path("films/b.manifest.json").read_text())["identity"]["seed"] == 3
+    assert json.loads(Path("films/c.manifest.json").read_text())["identity"]["seed"] == 7

@@ -115,3 +115,17 @@ def test_large_models_are_told_with_the_command_that_fetches_them(
     (tmp_path / "wan2.1-t2v-1.3b-longlive" / "Wan2.1_VAE.pth").write_bytes(b"half")
     texts = [finding.text for finding in doctor._models()]
     assert len(texts) == 2 and texts[1].startswith("wan2.1-t2v-1.3b-longlive: ")
+
+
+def test_defaults_and_their_order_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ECHO_DEVICE", "cpu")
+    monkeypatch.setenv("ECHO_DEVIC", "cpu")
+    said, unknown = doctor._defaults()
+    assert said.found and said.text == (
+        "device (ECHO_DEVICE); who decides, in order: command line, storyboard, environment, project's echo.toml, "
+        "user's echo.toml, built-in default")
+    assert unknown.text == "no option has the variable ECHO_DEVIC (did you mean 'ECHO_DEVICE'?)" and not unknown.needed
+    Path("echo.toml").write_text("sede = 1\n")
+    (wrong,) = doctor._defaults()
+    assert (wrong.found, wrong.text) == (False, "echo.toml:1:1: there is no option 'sede' (did you mean 'seed'?)")

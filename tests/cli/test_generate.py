@@ -590,3 +590,31 @@ def test_a_storyboard_is_never_taken_for_another_format(name: str, text: str) ->
     Path(name).write_text(text)
     job = prepare(Request(name, "film.mp4"))
     assert (job.notes, job.storyboard.source) == ((), name)
+
+
+def test_every_setting_is_shown_with_who_decided_it(capsys: pytest.CaptureFixture[str],
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("echo.toml").write_text('crf = 30\nseed = 3\nmemory = "window"\n')
+    monkeypatch.setenv("ECHO_PRESET", "slow")
+    assert generate("--show-settings", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert {name: (each["value"], each["source"]) for name, each in shown.items() if each["source"] != "default"} == {
+        "seed": (5, "story.yaml"), "crf": (30, "echo.toml:1"), "memory": ("window", "echo.toml:3"),
+        "scale": (1, "command line"), "preset": ("ultrafast", "command line")}
+    assert run(["generate", "story.yaml", "--show-settings"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["preset", "slow", "ECHO_PRESET"] in lines and ["device", "auto", "default"] in lines
+    assert names() == {"echo.toml"}
+
+
+def test_a_film_is_made_with_the_projects_defaults(capsys: pytest.CaptureFixture[str],
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("echo.toml").write_text('memory = "window"\nprogress = "json"\n')
+    monkeypatch.setenv("ECHO_OUTPUT", "films/")
+    assert generate() == 0
+    assert all(json.loads(line) for line in capsys.readouterr().err.splitlines())
+    made = json.loads(Path("films/story.manifest.json").read_text())["identity"]
+    assert made["settings"]["memory"]["policy"] == "window" and made["seed"] == 5
+    Path("echo.toml").write_text("memroy = 1\n")
+    assert generate() == 2
+    assert capsys.readouterr().err.startswith("echo.toml:1:1: there is no option 'memroy' (did you mean 'memory'?)")

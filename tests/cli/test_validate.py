@@ -309,3 +309,14 @@ def test_what_this_machine_lacks_is_a_warning_an_error_or_nothing(film: Path, tm
     assert run(capfd, *arguments, "--elsewhere")[0] == 0 and lack not in run(capfd, *arguments, "--elsewhere")[1]
     code, told, errors = run(capfd, *arguments, "--here")
     assert (code, told) == (3, "") and lack in errors
+
+
+def test_defaults_are_in_the_film_that_is_shown(film: Path, capfd: pytest.CaptureFixture[str],
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECHO_MEMORY", "window")
+    _, told, _ = run(capfd, str(film), "--json")
+    shown = json.loads(told)
+    assert shown["policy"] == "window" and any("keeps no scenes" in warning for warning in shown["warnings"])
+    monkeypatch.setenv("ECHO_MEMORY", "windo")
+    code, _, errors = run(capfd, str(film))
+    assert code == 2 and "ECHO_MEMORY: no memory policy is called 'windo' (did you mean 'window'?)" in errors

@@ -51,8 +51,11 @@ def call(words: list[str]) -> tuple[WithGrain, str]:
     return read[0], told.getvalue()
 
 
-def test_a_new_option_is_one_field(tmp_path: Path) -> None:
+def test_a_new_option_is_one_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     request, told = call(["a.yaml", "--grain", "3"])
+    monkeypatch.setenv("ECHO_GRAIN", "4")
+    assert call(["a.yaml"])[0].grain == 4 and call(["a.yaml", "--grain", "3"])[0] == request
+    monkeypatch.delenv("ECHO_GRAIN")
     assert request == WithGrain("a.yaml", grain=3)
     picture = told.partition("\nPicture:\n")[2].partition("\n\n")[0]
     assert "--grain N" in picture and "Film grain, from 0 to 9. [default: 0; at least 0]" in " ".join(picture.split())
@@ -141,7 +144,7 @@ def test_each_command_takes_what_its_class_says() -> None:
     assert names(PictureOptions) < names(FilmOptions) < names(Request)
     assert names(Request) - names(FilmOptions) == {"storyboard", "output"}
     signature = generate.__signature__.parameters
-    assert set(signature) == names(Request) | {"dry_run", "here", "as_json", "debug"}
+    assert set(signature) == names(Request) | {"dry_run", "show_settings", "here", "as_json", "debug", "context"}
     assert next(iter(signature)) == "storyboard"
     options = get_args(signature["progress"].annotation)[1]
     assert (options.rich_help_panel, options.help) == ("Reporting", "How to report progress.")

@@ -97,7 +97,7 @@ def test_everything_that_was_written_is_understood() -> None:
 
 def test_what_is_left_out_is_left_open() -> None:
     board = parsed(scenes(A, B))
-    assert (board.title, board.model, board.policy, board.size, board.fps, board.seed) == (None,) * 5 + (0,)
+    assert (board.title, board.model, board.policy, board.size, board.fps, board.seed) == (None,) * 6
     assert [scene.transition for scene in board.scenes] == [None, Kind.SMOOTH]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from echo_cli.render.options import Option, Panel, fields_of
+from echo_cli.render.options import Option, Panel, fields_of, joined
 from echo_cli.render.request import FilmOptions, Request
 
 
@@ -20,7 +20,7 @@ class BatchRequest(FilmOptions):
         help="Render only this share of the list, such as 2/5; auto asks the scheduler (Slurm, OpenCue, AWS Batch).",
         panel=Panel.STORYBOARD, metavar="I/N")] = None
     out_dir: Annotated[str, Option(
-        help="Folder for the films.", panel=Panel.OUTPUT, metavar="FOLDER")] = "."
+        help="Folder for the films.", panel=Panel.OUTPUT, metavar="FOLDER", beside=joined)] = "."
     name: Annotated[str, Option(
         help="Name of each film, made of {stem}, {folder}, {seed}, {model}, {memory}, {hash}.", panel=Panel.OUTPUT,
         metavar="NAME")] = "{stem}"

@@ -1,0 +1,145 @@
+"""What a person, a project or a farm wants unless told otherwise: options from the environment and `echo.toml`.
+
+Options have the names of the Python API: the variable ECHO_CHECKPOINT_EVERY and the key `checkpoint_every` mean
+--checkpoint-every. The environment outranks the project's file, which outranks the person's. Says what was wanted and
+where, not what becomes of it; the Python API reads none of this.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from echo_cli.errors import UsageError, did_you_mean
+from echo_cli.machine import platform_folder
+from echo_cli.render.options import PREFIX, Field, Options, fields_of
+from echo_cli.storyboard.mistakes import Mark, Mistake, Mistakes, StoryboardError
+
+FILE = "echo.toml"
+ORDER = "command line, storyboard, environment, project's echo.toml, user's echo.toml, built-in default"
+BOOLEANS = {**dict.fromkeys(("1", "true", "yes", "on"), True), **dict.fromkeys(("0", "false", "no", "off"), False)}
+OTHER_VARIABLES = ("ECHO_MODELS", "ECHO_CACHE", "ECHO_NO_SKIPS", "ECHO_GOLDEN_DIR")  # ours, but no options
+
+_ASSIGNED = r"""^\s*\[?\s*["']?{}["']?\s*[]=.]"""  # where a key first gets a value, or a table its name
+
+
+class Default(NamedTuple):
+    """A value, and the place that says it."""
+
+    value: Any
+    source: str
+
+
+Defaults = Mapping[str, Default]  # by the names of options
+NONE: Defaults = {}
+
+
+def known(kinds: Iterable[type[Options]]) -> dict[str, Field]:
+    """The options of these kinds that can have a default: all but those that are given by their place."""
+    return {field.name: field for kind in kinds for field in fields_of(kind) if not field.option.argument}
+
+
+def read(options: Mapping[str, Field]) -> Defaults:
+    """What the environment and the files say; a UsageError lists the mistakes of a file."""
+    found: dict[str, Default] = {}
+    for path in files():
+        found |= {name: default for name, default in _in_file(path, options).items() if name not in found}
+    return {**found, **dict(_in_environment(options))}
+
+
+def files() -> list[Path]:
+    """The project's file, in this folder or the nearest above it that has one, and the person's; those that exist."""
+    here = Path.cwd()
+    project = next((path for folder in (here, *here.parents) if (path := folder / FILE).exists()), None)
+    personal = user_file()
+    return [path for path in dict.fromkeys((project, personal if personal.exists() else None)) if path]
+
+
+def user_file() -> Path:
+    """Where a person's own defaults are."""
+    return platform_folder("XDG_CONFIG_HOME", ".config", "Application Support") / FILE
+
+
+def unknown_variables(options: Mapping[str, Field]) -> list[str]:
+    """Variables that look like options and are none, with what may have been meant."""
+    names = [name.removeprefix(PREFIX) for name in (*(field.variable for field in options.values()), *OTHER_VARIABLES)]
+    return [f"{name}{did_you_mean(name, names, PREFIX)}" for name in sorted(os.environ)
+            if name.startswith(PREFIX) and name.removeprefix(PREFIX) not in names]
+
+
+def _in_environment(options: Mapping[str, Field]) -> Iterator[tuple[str, Default]]:
+    for name, field in options.items():
+        if text := os.environ.get(field.variable):
+            try:
+                yield name, Default(field.checked(_from_text(text, field)), field.variable)
+            except UsageError as error:
+                raise UsageError(f"{field.variable}: {error.message}", error.hint) from None
+
+
+def _from_text(text: str, field: Field) -> Any:
+    """The value that a variable holds; what is none of the option's type is refused when it is checked."""
+    if bool in field.kinds:
+        return BOOLEANS.get(text.lower(), text)
+    if field.repeats:
+        return text.split()
+    for kind in (int, float):
+        if kind in field.kinds:
+            try:
+                return kind(text)
+            except ValueError:
+                return text
+    return text
+
+
+def _in_file(path: Path, options: Mapping[str, Field]) -> dict[str, Default]:
+    text, shown = _text_of(path), _shown(path)
+    mistakes, found = Mistakes(shown), {}
+    for key, value in _parsed(text, path).items():
+        name, mark = key.replace("-", "_"), _mark_of(key, text)
+        if name not in options:
+            mistakes.note(mark, f"there is no option '{key}'{did_you_mean(name, tuple(options))}")
+        elif name in found:
+            mistakes.note(mark, f"'{name}' is given twice")
+        else:
+            try:
+                checked = options[name].checked(options[name].option.beside(value, path.parent))
+                found[name] = Default(checked, f"{shown}:{mark.line}")
+            except UsageError as error:
+                mistakes.note(mark, error.message)
+    mistakes.raise_if_any()
+    return found
+
+
+def _shown(path: Path) -> str:
+    """Its name in this folder, or its path."""
+    return path.name if path.parent == Path.cwd() else os.fspath(path)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: is not UTF-8", "Save it as UTF-8.") from None
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}", "Make it a readable file, or move it away.") from None
+
+
+def _parsed(text: str, path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        message, _, place = str(error).partition(" (at ")
+        line, column = (map(int, re.findall(r"\d+", place)) if "line" in place else (text.count("\n") + 1, 1))
+        mistake = Mistake(Mark(line, column), message[:1].lower() + message[1:])
+        raise StoryboardError(_shown(path), [mistake]) from None
+
+
+def _mark_of(key: str, text: str) -> Mark:
+    """Where a key of the file stands."""
+    pattern = re.compile(_ASSIGNED.format(re.escape(key)))
+    for number, line in enumerate(text.splitlines(), 1):
+        if match := pattern.match(line):
+            return Mark(number, match[0].index(key) + 1)
+    return Mark(1, 1)
