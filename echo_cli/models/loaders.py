@@ -29,7 +29,7 @@ class Tiny(Family):
     def load(self, model: Found, runtime: "Runtime", running: Running) -> "Backend":
         from echo_cli.models.tiny.model import load
 
-        if running.pictures is Pictures.FAST or running.fast:
+        if running.pictures is not Pictures.FULL or running.fast:
             raise UsageError("model 'tiny' is as fast as it can be: it has one decoder, and no layers in eight bits",
                              hint="Leave out --decoder and --fast.")
         assert model.folder is not None, "a model of this family is always found in a folder"
@@ -84,19 +84,21 @@ class Wan(Family):
             forget(path)
         weights = open_weights(model.folder)
         hashes = {"all": weights.digest, **weights.hashes}
-        _read_through(*map(weights.part, PARTS), *filter(None, [weights.fast_decoder]))
+        _read_through(*map(weights.part, PARTS), *filter(None, [weights.fast_decoder, weights.light_codec]))
         return hashes
 
     def decoding_bytes(self, model: Found, grid: Grid, itemsize: int, pictures: Pictures) -> tuple[int, int]:
         from echo_cli.models.wan.codec import room as full_codec
         from echo_cli.models.wan.fast_decoder import room as fast_decoder
-        from echo_cli.models.wan.weights import open_weights
+        from echo_cli.models.wan.weights import codec_config, open_weights
 
         if model.folder is None:
             return 0, 0
         if pictures is Pictures.FAST:
             return fast_decoder(model.spec.channels, grid.height, grid.width, itemsize)
-        return full_codec(open_weights(model.folder).codec_config, grid.height, grid.width, itemsize)
+        weights = open_weights(model.folder)
+        light = weights.light_codec if pictures is Pictures.LIGHT else None
+        return full_codec(codec_config(light) if light else weights.codec_config, grid.height, grid.width, itemsize)
 
 
 class RandomSmall(Tiny):

@@ -8,6 +8,7 @@ class Pictures(StrEnum):
     """Which decoder turns latents into pictures."""
 
     FULL = "full"
+    LIGHT = "light"  # the codec with fewer channels
     FAST = "fast"
 
 

@@ -107,8 +107,8 @@ class PictureOptions(Options):
     dtype: Annotated[str, Option(
         help="auto, float32, bfloat16 or float16.", panel=Panel.MACHINE, metavar="NAME", read=_dtype,
         decides=Decides.FILM)] = "auto"
-    decoder: Annotated[Literal["full", "fast"], Option(
-        help="Decoder of a large model: its own codec, or a light one whose weights are beside it.",
+    decoder: Annotated[Literal["full", "light", "fast"], Option(
+        help="Decoder of a large model: its own codec, or a light or fast one whose weights are beside it.",
         panel=Panel.MACHINE, decides=Decides.FILM_IF_CHANGED)] = "full"
     fast: Annotated[bool, Option(
         help="Compute a large model's linear layers in 8 bits; `bench fast` measures the effect.",

@@ -17,7 +17,7 @@ from torch import Tensor
 from echo_cli import __version__
 from echo_cli.errors import MissingError, OutputError
 from echo_cli.files import PARTIAL, make_folder, output_errors, partial, publish, sha256, write_whole
-from echo_cli.models.files.folders import DESCRIPTION, FORMAT, VERSION, sizes_of, tokenizer_files
+from echo_cli.models.files.folders import DESCRIPTION, FORMAT, SCALED_DECODER, VERSION, sizes_of, tokenizer_files
 from echo_cli.models.files.hashes import known_sha256, remember
 from echo_cli.models.files.tensors import SAFETENSORS_DTYPES, Tensors
 from echo_cli.models.wan.hashes import PARTS
@@ -47,10 +47,12 @@ def convert(weights: Weights, out: Path, dtype: torch.dtype | None = None, force
         parts[part] = {"file": path.name, **written, "config": config[part], "from": sources}
     parts["transformer"] |= {"branch": weights.branch} if weights.branch else {}
     parts["transformer"] |= {"adapter_scale": weights.scale} if weights.files.adapter else {}
-    if weights.files.fast_decoder and weights.fast_decoder:
-        path = out / "fast_decoder.safetensors"
-        parts["fast_decoder"] = {"file": path.name, **grow_safetensors(path, weights.fast_decoder, dtype)}
-        growing[path] = parts["fast_decoder"]["sha256"]
+    for part, source, tensors in (("fast_decoder", weights.files.fast_decoder, weights.fast_decoder),
+                                  ("light_codec", weights.files.light_codec, weights.light_codec)):
+        if source and tensors:
+            path = out / f"{SCALED_DECODER if source.stem == SCALED_DECODER else part}.safetensors"
+            parts[part] = {"file": path.name, **grow_safetensors(path, tensors, dtype)}
+            growing[path] = parts[part]["sha256"]
     name_parts(out, growing)
     parts["tokenizer"] = {"folder": "tokenizer", "files": _copy_tokenizer(weights.tokenizer, out / "tokenizer")}
     made = {"by": f"echo-cli {__version__}", "layout": weights.layout.value}
@@ -70,7 +72,8 @@ def _make_room(weights: Weights, out: Path, force: bool) -> None:
         raise OutputError(
             f"{out}: a model cannot be converted into the folder it is read from", "Name another folder with -o."
         )
-    ours = {DESCRIPTION, "tokenizer", *(f"{part}.safetensors" for part in (*PARTS, "fast_decoder"))}
+    extras = ("fast_decoder", "light_codec", SCALED_DECODER)
+    ours = {DESCRIPTION, "tokenizer", *(f"{part}.safetensors" for part in (*PARTS, *extras))}
     make_folder(out, ours.__contains__, "a conversion")
     there = sorted(path.name for path in out.iterdir() if not path.name.endswith(PARTIAL))
     if there and not force:

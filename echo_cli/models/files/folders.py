@@ -26,7 +26,10 @@ RELEASED_GENERATORS = {  # a checkpoint and, where it needs one, the adapter tha
     "longlive_base.pt": "lora.pt",
 }
 _PLACES = ("", "checkpoints", "models")  # where a generator may be in the folder
-FAST_DECODERS = ("fast_decoder.safetensors", "taew2_1.safetensors", "taew2_1.pth")
+SCALED_DECODER = "lighttaew2_1"  # takes latents at the codec's own scale
+FAST_DECODERS = ("fast_decoder.safetensors", "taew2_1.safetensors", "taew2_1.pth", f"{SCALED_DECODER}.safetensors",
+                 f"{SCALED_DECODER}.pth")
+LIGHT_CODECS = ("light_codec.safetensors", "lightvaew2_1.safetensors", "lightvaew2_1.pth")
 
 
 class Layout(StrEnum):
@@ -64,6 +67,7 @@ class Files:
     tokenizer: Path
     adapter: Path | None = None
     fast_decoder: Path | None = None
+    light_codec: Path | None = None
 
     def lacking(self) -> list[str]:
         """The missing parts, each with what was looked for."""
@@ -85,18 +89,19 @@ class Files:
 
 def files_in(folder: Path, layout: Layout, generator: Path | None = None, adapter: Path | None = None) -> Files:
     """The files of a folder's parts, as far as they exist; `generator` and `adapter` come from elsewhere."""
-    fast = next((path for name in FAST_DECODERS if (path := folder / name).is_file()), None)
+    beside = tuple(next((path for name in names if (path := folder / name).is_file()), None)
+                   for names in (FAST_DECODERS, LIGHT_CODECS))
     if layout is Layout.DIFFUSERS:
         own = () if generator else shards(folder / "transformer", RELEASED_BASE)
         files = Files(own, shards(folder / "vae", RELEASED_BASE), shards(folder / "text_encoder", "model"),
-                      folder / "tokenizer", None, fast)
+                      folder / "tokenizer", None, *beside)
     elif layout is Layout.RELEASED:
-        own, beside = ((), None) if generator else generator_in(folder)
+        own, own_adapter = ((), None) if generator else generator_in(folder)
         files = Files(own, _there(folder / RELEASED_CODEC), _there(folder / RELEASED_TEXT),
-                      folder / RELEASED_TOKENIZER, beside, fast)
+                      folder / RELEASED_TOKENIZER, own_adapter, *beside)
     else:
         own, codec, text = (_there(folder / f"{part}.safetensors") for part in ("transformer", "codec", "text"))
-        files = Files(own, codec, text, folder / "tokenizer", None, fast)
+        files = Files(own, codec, text, folder / "tokenizer", None, *beside)
     return files if generator is None else replace(files, transformer=_checkpoint(generator), adapter=adapter)
 
 

@@ -4,7 +4,7 @@ A stream is decoded in pieces of any length, may be forked, saved and resumed: a
 `decode` returns. Names and sizes are the library's. Knows nothing of files.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -74,6 +74,12 @@ class WanCodec(nn.Module):
         """Pictures [batch, 1 + 4 (n - 1), 3, y, x] → n latent frames; surplus pictures at the end are dropped."""
         moments = self.vae.encode((pictures * 2 - 1).transpose(1, 2).to(self.vae.dtype)).latent_dist
         return (moments.mode().transpose(1, 2).float() - self.mean) * self.scale
+
+
+def latent_scales(config: Mapping[str, Any]) -> tuple[Sequence[float], Sequence[float]]:
+    """The mean and deviation of each channel of raw latents."""
+    codec = WanCodec(config)
+    return codec.vae.config.latents_mean, codec.vae.config.latents_std
 
 
 @torch.no_grad()

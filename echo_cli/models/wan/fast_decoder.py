@@ -4,6 +4,8 @@ Convolutions over single pictures; each of nine blocks remembers one earlier pic
 stream. It cannot encode. Knows nothing of files.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -57,10 +59,18 @@ class Squashed(nn.Module):
 
 
 class FastDecoder(nn.Module):
-    """`decode` takes normalised latents [1, frame, channel, y, x] and gives pictures in [0, 1], as the codec does."""
+    """`decode` takes normalised latents [1, frame, channel, y, x] and gives pictures in [0, 1], as the codec does.
+    `scales` are the mean and deviation of each channel, for weights that were trained on latents at their own scale."""
 
-    def __init__(self, channels: int = 16, widths: tuple[int, ...] = WIDTHS) -> None:
+    mean: Tensor | None
+    deviation: Tensor
+
+    def __init__(self, channels: int = 16, widths: tuple[int, ...] = WIDTHS,
+                 scales: tuple[Sequence[float], Sequence[float]] | None = None) -> None:
         super().__init__()
+        for name, values in zip(("mean", "deviation"), scales or (None, None), strict=True):
+            tensor = None if values is None else torch.tensor(values, dtype=torch.float32, device="cpu")[:, None, None]
+            self.register_buffer(name, tensor, persistent=False)
         layers: list[nn.Module] = [Squashed(), nn.Conv2d(channels, widths[0], 3, padding=1), nn.ReLU()]
         for width, following, times in zip(widths, widths[1:], GROWTH, strict=False):
             layers += [Remembering(width) for _ in range(3)]
@@ -78,7 +88,8 @@ class FastDecoder(nn.Module):
         made, remembered = [], state or []
         # On a CPU the order of sums must not depend on how a stream is cut: one latent after another.
         step = 1 if latents.device.type == "cpu" else latents.shape[1]
-        for some in latents[0].to(next(self.parameters()).dtype).split(step):
+        raw = latents[0] if self.mean is None else latents[0].float() * self.deviation + self.mean
+        for some in raw.to(next(self.parameters()).dtype).split(step):
             pictures, remembered = self._some(some, remembered)
             made.append(pictures)
         film = torch.cat(made).float().clamp(0, 1)
@@ -101,7 +112,8 @@ def decoder_alone(weights: Tensors) -> Tensors:
     inside = Without(weights, [name for name in weights.names() if name.startswith("encoder.")])
     if not inside.names():
         raise MissingError(
-            f"{weights.where}: this file holds no decoder", hint="Use the weights for Wan 2.1, named taew2_1."
+            f"{weights.where}: this file holds no decoder",
+            hint="Use the weights for Wan 2.1, named taew2_1 or lighttaew2_1."
         )
     return inside
 

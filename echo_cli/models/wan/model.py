@@ -6,6 +6,7 @@ import torch
 
 from echo_cli.errors import MissingError
 from echo_cli.models.backend import Backend, Codec
+from echo_cli.models.files.folders import SCALED_DECODER
 from echo_cli.models.files.loading import stream_into
 from echo_cli.models.fp8 import use_eight_bits
 from echo_cli.models.offload import keep_layers_on_host
@@ -15,10 +16,10 @@ from echo_cli.models.registry import cache_folder
 from echo_cli.models.running import Offload, Pictures, Running
 from echo_cli.models.transformer import Transformer
 from echo_cli.models.tuning import choose_attention, quicken
-from echo_cli.models.wan.codec import WanCodec
+from echo_cli.models.wan.codec import WanCodec, latent_scales
 from echo_cli.models.wan.fast_decoder import FastDecoder, decoder_alone
 from echo_cli.models.wan.text import WanText
-from echo_cli.models.wan.weights import Weights, open_weights
+from echo_cli.models.wan.weights import Weights, codec_config, open_weights
 from echo_cli.runtime import Runtime
 
 
@@ -67,11 +68,20 @@ def _codec(weights: Weights, runtime: Runtime, pictures: Pictures) -> Codec:
     if pictures is Pictures.FAST:
         if weights.fast_decoder is None:
             raise MissingError(f"{weights.folder}: there is no fast decoder",
-                               hint="Put taew2_1.safetensors or taew2_1.pth into the folder, or use --decoder full.")
+                               hint="Put taew2_1 or lighttaew2_1 (.safetensors or .pth) into the folder, or use "
+                                    "--decoder full.")
+        scaled = weights.files.fast_decoder is not None and weights.files.fast_decoder.stem == SCALED_DECODER
         with torch.device("meta"):
-            fast = FastDecoder(weights.spec.channels)
-        return stream_into(fast, decoder_alone(weights.fast_decoder), runtime.decoding, runtime.dtype)
+            fast = FastDecoder(weights.spec.channels, scales=latent_scales(weights.codec_config) if scaled else None)
+        stream_into(fast, decoder_alone(weights.fast_decoder), runtime.decoding, runtime.dtype)
+        return fast.to(runtime.decoding)
+    config, tensors = weights.codec_config, weights.codec
+    if pictures is Pictures.LIGHT:
+        if weights.light_codec is None:
+            raise MissingError(f"{weights.folder}: there is no light codec",
+                               hint="Put lightvaew2_1 (.safetensors or .pth) into the folder, or use --decoder full.")
+        config, tensors = codec_config(weights.light_codec), weights.light_codec
     with torch.device("meta"):
-        codec = WanCodec(weights.codec_config)
-    stream_into(codec.vae, weights.codec, runtime.decoding, runtime.dtype)
+        codec = WanCodec(config)
+    stream_into(codec.vae, tensors, runtime.decoding, runtime.dtype)
     return codec.to(runtime.decoding).eval()

@@ -5,7 +5,7 @@ Opening reads headers and compares names; weights are read when they are used, a
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -80,6 +80,16 @@ class Weights:
     def fast_decoder(self) -> Tensors | None:
         return opened([self.files.fast_decoder]) if self.files.fast_decoder else None
 
+    @property
+    def light_codec(self) -> Tensors | None:
+        """A codec of the same latents with fewer channels, checked against the sizes that its weights have."""
+        if self.files.light_codec is None:
+            return None
+        codec = _codec([self.files.light_codec])
+        with torch.device("meta"):
+            check(shapes_of(WanCodec(codec_config(codec)).vae), shapes(codec), codec.where)
+        return codec
+
     def part(self, name: str) -> Tensors:
         return {"transformer": self.transformer, "codec": self.codec, "text": self.text}[name]
 
@@ -116,7 +126,7 @@ def open_weights(folder: Path, choice: Choice = Choice()) -> Weights:
     text = opened(files.text)
     if {"shared.weight", "encoder.embed_tokens.weight"} <= set(text.names()):
         text = Without(text, ["encoder.embed_tokens.weight"])  # the same tensor
-    text, codec = Renamed(text, text_name), _codec(files)
+    text, codec = Renamed(text, text_name), _codec(files.codec)
     if layout is Layout.OURS:
         configs = {part: _recorded_config(folder, part) for part in ("codec", "text")}
     else:
@@ -147,8 +157,8 @@ def _transformer(files: Files, choice: Choice) -> tuple[Tensors, str]:
     return (Merged(generator, adapter(files.adapter), choice.scale) if files.adapter else generator), branch
 
 
-def _codec(files: Files) -> Tensors:
-    released = opened(files.codec)
+def _codec(files: Sequence[Path]) -> Tensors:
+    released = opened(files)
     resnets = codec_resnets(released.names())
     return Renamed(released, lambda name: codec_name(name, resnets))
 

@@ -193,6 +193,51 @@ def test_whatever_waits_on_the_host_the_latents_are_the_same(folder: Path) -> No
     )
 
 
+def test_a_scaled_decoder_is_given_latents_at_the_scale_of_the_codec(folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from safetensors.torch import save_file
+
+    from echo_cli.models.running import Pictures, Running
+    from echo_cli.models.wan.codec import WanCodec
+    from echo_cli.models.wan.fast_decoder import FastDecoder
+
+    shutil.copytree(folder, tmp_path / "model")
+    plain = FastDecoder().requires_grad_(False)
+    save_file(plain.state_dict(), tmp_path / "model" / "lighttaew2_1.safetensors")
+    codec = wan.load(CPU, tmp_path / "model", Running(Pictures.FAST)).codec
+    latents, full = torch.randn(1, 2, 16, 2, 3), WanCodec()
+    expected = plain.decode(latents * torch.tensor(full.vae.config.latents_std)[:, None, None] + full.mean)[0]
+    assert torch.allclose(codec.decode(latents)[0], expected, atol=1e-6)
+
+
+def test_a_light_codec_has_the_sizes_that_its_weights_have(folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from safetensors.torch import save_file
+
+    from echo_cli.errors import MissingError
+    from echo_cli.models.files.convert import convert
+    from echo_cli.models.running import Pictures, Running
+    from echo_cli.models.wan.codec import WanCodec
+    from echo_cli.models.wan.weights import open_weights
+
+    with pytest.raises(MissingError, match="there is no light codec"):
+        wan.load(CPU, folder, Running(Pictures.LIGHT))
+    shutil.copytree(folder, tmp_path / "model")
+    light = WanCodec({"base_dim": 4, "z_dim": 16, "num_res_blocks": 1}).vae
+    save_file({name: tensor.contiguous() for name, tensor in light.state_dict().items()},
+              tmp_path / "model" / "lightvaew2_1.safetensors")
+    convert(open_weights(tmp_path / "model"), tmp_path / "converted")
+    latents = torch.randn(1, 2, 16, 2, 3)
+    films = []
+    for place in ("model", "converted"):
+        codec = wan.load(CPU, tmp_path / place, Running(Pictures.LIGHT)).codec
+        assert codec.vae.config.base_dim == 4
+        films.append(codec.decode(latents)[0])
+    assert films[0].shape == (1, 5, 3, 16, 24) and torch.equal(*films)
+
+
 def test_a_fast_decoder_lies_beside_the_model_or_is_missed(folder: Path, tmp_path: Path) -> None:
     import shutil
 
