@@ -19,6 +19,8 @@ import pytest
 from echo_cli.cli.app import run
 from echo_cli.models import loaders
 from echo_cli.models.registry import MODELS
+from echo_cli.render import session
+from echo_cli.render.lock import OneWriter
 from tests.render import stage
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +93,23 @@ def test_one_bad_storyboard_does_not_stop_the_rest_and_what_is_done_is_skipped(
     code, lines, err = batch("night", "--out-dir", "films", capsys=capsys)
     assert code == 0 and by_status(lines) == {"skipped": ["a.yaml", "c.yml"], "made": ["b.yaml"]}
     assert all(path.stat().st_mtime_ns == then for path, then in before.items() if path.name[0] in "ac")
+
+
+def test_a_film_of_another_process_is_put_off_to_the_end(
+        place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    write("a.yaml", "b.yaml", "c.yaml")
+    other = OneWriter(place / "a.lock", place / "a.mp4")
+    other.__enter__()
+    code, lines, err = batch("night", capsys=capsys)
+    assert code == 75 and [(Path(line["storyboard"]).name, line["status"]) for line in lines] == [
+        ("b.yaml", "made"), ("c.yaml", "made"), ("a.yaml", "held")]
+    assert "night/a.yaml: a.mp4 is being rendered by process" in err and "back to this one at the end" in err
+
+    Path("b.manifest.json").unlink()
+    monkeypatch.setattr(session, "wait", lambda seconds, interruption: other.__exit__())  # it ends while we wait
+    code, lines, err = batch("night", "--wait", "60", "--force", capsys=capsys)
+    assert code == 0 and [Path(line["storyboard"]).name for line in lines if line["status"] == "made"] == [
+        "b.yaml", "c.yaml", "a.yaml"]
 
 
 def test_without_json_standard_output_has_the_films(capsys: pytest.CaptureFixture[str]) -> None:

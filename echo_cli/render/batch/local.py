@@ -2,6 +2,7 @@
 is loaded once.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 from echo_cli.models.running import Running
@@ -24,11 +25,20 @@ def by_model(films: Sequence[Film]) -> list[Film]:
 
 def make_films(films: Sequence[Film], batch: BatchRequest, tally: Tally,
                interruption: Interruption) -> Iterator[Outcome]:
-    """An outcome for every film, as it ends; after a signal, or a failure with --fail-fast, the rest are not tried."""
-    session, stopped = Session(), False
-    for film in by_model(films):
+    """An outcome for every film, as it ends; after a signal, or a failure with --fail-fast, the rest are not tried. A
+    film that another process renders is put off to the end, and only there waited for."""
+    session, stopped, waiting, put_off = Session(), False, deque(by_model(films)), set[int]()
+    while waiting:
+        film = waiting.popleft()
+        last = film.number in put_off or not waiting
         outcome = left(film) if stopped else make_film(
-            session, film, batch.retries, tally.of(film.number), interruption)
+            session, film if last else film.at_once(), batch.retries, tally.of(film.number), interruption)
+        if outcome.status is Status.HELD and not last:
+            tally.say(f"{film.source}: {outcome.message}; continuing with the next film, and back to this one at the "
+                      "end")
+            put_off.add(film.number)
+            waiting.append(film)
+            continue
         tally.over(outcome)
         stopped |= outcome.status is Status.INTERRUPTED or (batch.fail_fast and outcome.status is Status.FAILED)
         yield outcome
