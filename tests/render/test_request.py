@@ -126,7 +126,7 @@ def test_values_may_come_as_python_has_them() -> None:
     ({"grace": float("nan")}, "--grace nan: must be a number"),
     ({"size": (1, 2, 3)}, "not a size"),
     ({"scale": 17}, "1 to 16 times"),
-    ({"decoder": "fats"}, "--decoder fats: not one of full, fast (did you mean 'fast'?)"),
+    ({"decoder": "fats"}, "--decoder fats: not one of full, light, fast (did you mean 'fast'?)"),
     ({"force": "yes"}, "--force 'yes': must be True or False"),
     ({"device": "abacus"}, "no device is called 'abacus'"),
     ({"dtype": "float8"}, "no dtype is called 'float8'"),
