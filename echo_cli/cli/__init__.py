@@ -1,1 +1,1 @@
-"""The command line: one small file a command, all behind one table and one error boundary."""
+"""The command line: one small file for each command, all behind one table and one error boundary."""

@@ -1,6 +1,6 @@
 """The frame of every command: names to functions, and one boundary where errors become messages and exit codes.
 
-A command's module is imported when that command runs, and torch inside its function, so that help answers at once.
+A command's module is imported when that command runs, and torch inside its function, so that help stays quick.
 """
 
 import json
@@ -55,11 +55,11 @@ class _Commands(TyperGroup):
 
 @contextmanager
 def _our_codes() -> Iterator[None]:
-    """Catches what typer would otherwise answer with exit codes of its own."""
+    """Catches what typer would otherwise turn into its own exit codes."""
     try:
         yield
     except KeyboardInterrupt:
-        raise Interrupted("interrupted", hint="Nothing half-made was left under a final name.") from None
+        raise Interrupted("interrupted", hint="No incomplete file was left under a final name.") from None
     except BrokenPipeError:
         raise ReaderGone() from None
 
@@ -71,7 +71,7 @@ app = typer.Typer(
     help="Turns a storyboard of timed prompts into one long video, and shows what its memory did on the way.",
     epilog=f"{NAME} COMMAND --help describes a command. Exit codes: 0 done, 1 internal error, 2 wrong input, "
            "3 the machine lacks something, 4 out of memory, 5 output not written, 75 interrupted, "
-           "141 nobody read the output to its end.",
+           "141 the reader of the output stopped early.",
     context_settings=LOOK,
 )
 
@@ -87,11 +87,11 @@ def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True,
                                           callback=_print_version)] = False,
 ) -> None:
-    """The options of the tool itself."""
+    """The options of the tool as a whole."""
 
 
 def main() -> NoReturn:
-    """Runs the tool; called by a shell's `echo`, only if the call is certainly meant for it."""
+    """Runs the tool; when called by a shell's `echo`, only if the call is certainly meant for it."""
     if os.environ.pop(ASKED, None) and not is_ours(sys.argv[1:]):
         sys.exit(NOT_OURS)
     sys.exit(run(sys.argv[1:], age()))
@@ -121,7 +121,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _flush() -> None:
-    """Writes out what is buffered while an error can still become an exit code."""
+    """Flushes standard output while an error can still become an exit code."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -129,7 +129,7 @@ def _flush() -> None:
 
 
 def _silence() -> None:
-    """Lets go of what standard output would not take, so that Python's last flush does not complain again."""
+    """Discards what standard output did not accept, so that Python's final flush does not complain again."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -158,7 +158,7 @@ def _tell(error: BaseException, arguments: list[str]) -> int:
 
 
 def _print_failure(problem: EchoError) -> None:
-    """For whoever reads results; nothing where standard output takes nothing."""
+    """A result on standard output; ignored if nobody reads it."""
     with suppress(OSError):
         print(json.dumps(failure(problem), ensure_ascii=False), flush=True)
 

@@ -1,4 +1,4 @@
-"""`batch`: many storyboards become films; which, whose share, what was done already, and what became of each."""
+"""`batch`: renders many storyboards; lists them, takes a share, skips what is done, and reports each outcome."""
 
 import json
 import os
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 def batch(request: BatchRequest, place: Place, answer: Answer, given: Given) -> int:
     """Render the films of many storyboards with one loaded model.
 
-    Films that are done are skipped, interrupted ones are resumed, and one that cannot be made does not stop the rest.
-    The exit code is 0 when all are done, otherwise that of the failure a farm should answer first: 75, 5, 3, 4, 1, 2.
+    Films that are done are skipped, interrupted ones are resumed, and one that cannot be rendered does not stop the
+    rest. The exit code is 0 when all are done, otherwise that of the failure that a farm should respond to first: 75,
+    5, 3, 4, 1, 2.
     """
     from contextlib import ExitStack
 
@@ -73,7 +74,7 @@ def _split(films: "Sequence[Film]", session: "Session") -> "tuple[list[Film], li
 
 
 def _check(request: BatchRequest, as_json: bool) -> None:
-    """What is wrong for every storyboard is reported once."""
+    """Refuse once what would be wrong for every storyboard."""
     from echo_cli.memory.table import settings_type
     from echo_cli.models.registry import find
 
@@ -92,7 +93,7 @@ def _check(request: BatchRequest, as_json: bool) -> None:
 
 
 def _listed(request: BatchRequest, below: "Defaults") -> tuple[list["Film"], list["Outcome"], int]:
-    """This share's films, what is wrong with those storyboards that cannot become one, and how many both are."""
+    """This share's films, the failures of storyboards that cannot become one, and the number of both together."""
     from echo_cli.render.batch import naming
     from echo_cli.render.batch.listing import storyboards
     from echo_cli.render.batch.outcome import Film, failed
@@ -132,7 +133,7 @@ def _listed(request: BatchRequest, below: "Defaults") -> tuple[list["Film"], lis
 
 def _made(films: list["Film"], request: BatchRequest, tally: "Tally",
           interruption: "Interruption") -> Iterator["Outcome"]:
-    """What becomes of each; torch is imported only when there is a film to make."""
+    """The outcome of each; torch is imported only if there is a film to render."""
     if not films:
         return
     if request.engine == "ray":
@@ -143,7 +144,7 @@ def _made(films: list["Film"], request: BatchRequest, tally: "Tally",
 
 
 def _tried(films: list["Film"], here: bool | None, report: Report) -> tuple[list["Film"], list["Outcome"]]:
-    """The films that this machine could render, and what is wrong with the others."""
+    """The films that this machine could render, and the failures of the others."""
     from echo_cli.render.batch.outcome import failed
     from echo_cli.render.checks import Machine, refuse_here
 
@@ -158,12 +159,12 @@ def _tried(films: list["Film"], here: bool | None, report: Report) -> tuple[list
 
 
 def _print_plan(films: list["Film"], bad: list["Outcome"], report: Report) -> Exit:
-    """The command of each film; what cannot become one is reported, and is in the exit code."""
+    """Prints the command of each film; a storyboard that cannot become one is reported and affects the exit code."""
     from echo_cli.render.batch.outcome import exit_code
     from echo_cli.render.batch.plan import command, line
 
     commands = [(film, command(replace(film.job.request, output=film.job.outputs.film.path))) for film in films]
-    for film, words in commands:  # only now: a name that no line can say is refused before the first line
+    for film, words in commands:  # only now: a name that a line cannot express is refused before the first line
         row = {"job": film.number, "storyboard": film.source, "command": words, **report.warnings(film.number)}
         print(json.dumps(row, ensure_ascii=False) if report.as_json else line(words))
     for outcome in bad:

@@ -21,12 +21,12 @@ NAMED = 10  # films that the summary names for an exit code
 
 
 class Report:
-    """Hears of every outcome once, as it comes, and sums them up at the end."""
+    """Receives every outcome once, as it comes, and sums them up at the end."""
 
     def __init__(self, teller: Progress, count: int, as_json: bool, quiet: bool, verbose: bool,
                  log: "Log | NoLog") -> None:
         self.as_json = as_json
-        self._out = sys.stdout  # kept, for an engine may lend that name to others
+        self._out = sys.stdout  # kept, since an engine may redirect it
         self._teller = teller
         self._count = count
         self._log = log
@@ -36,13 +36,13 @@ class Report:
         self._warnings: dict[int, list[str]] = {}
 
     def expect(self, film: "Film", warnings: Sequence[str]) -> None:
-        """A film is about to be made, or planned: what will disappoint is said now."""
+        """A film is about to be rendered, or planned: print its warnings."""
         for warning in warnings:
             self._teller.say(f"warning: {film.source}: {warning}")
         self._warnings.setdefault(film.number, []).extend(warnings)
 
     def warnings(self, number: int) -> dict[str, list[str]]:
-        """What a line of JSON says of them: nothing where there were none."""
+        """The warnings in a line of JSON; nothing if there were none."""
         said = self._warnings.get(number)
         return {"warnings": said} if said else {}
 
@@ -51,12 +51,12 @@ class Report:
         if self.as_json:
             print(json.dumps({**outcome.plain(self._count), **self.warnings(outcome.number)}, ensure_ascii=False),
                   file=self._out, flush=True)
-        elif outcome.exit_code is Exit.DONE and not (self._quiet or self._out.isatty()):  # a terminal shows it already
+        elif outcome.exit_code is Exit.DONE and not (self._quiet or self._out.isatty()):  # a terminal shows it
             print(outcome.film, file=self._out, flush=True)
         self.tell(outcome)
 
     def tell(self, outcome: "Outcome") -> None:
-        """For eyes; failures also where the rest is quiet."""
+        """The message for people; failures are printed even with --quiet."""
         from echo_cli.render.batch.outcome import Status
 
         where = f"[{outcome.number}/{self._count}] {outcome.source}"
@@ -73,7 +73,7 @@ class Report:
                              f"{outcome.seconds:g} s of film in {outcome.wall_seconds:.1f} s"
                              + (f", {loading:.1f} s of it loading" if loading >= 0.05 else ""))
             if outcome.unknown_words:
-                self._teller.say(f"warning: {outcome.source}: the model has never met these words: "
+                self._teller.say(f"warning: {outcome.source}: the model does not know these words: "
                                  + ", ".join(outcome.unknown_words))
         elif self._verbose:
             self._teller.say(
@@ -83,7 +83,7 @@ class Report:
             )
 
     def summary(self) -> Exit:
-        """Says how many became what, and which failed; the exit code that speaks for all."""
+        """Prints how many ended in which way, and which failed; returns the exit code of the batch."""
         from echo_cli.render.batch.outcome import WORST_FIRST, exit_code
 
         code = exit_code(self._outcomes)

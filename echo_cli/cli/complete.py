@@ -1,4 +1,4 @@
-"""What a shell may offer for an argument: names of models and policies, scenes of the trace named before."""
+"""What a shell offers as completions: names of models and policies, and the scenes of the trace already named."""
 
 import typer
 
@@ -16,13 +16,13 @@ def policies(incomplete: str) -> list[str]:
 
 
 def scene_ids(ctx: typer.Context, incomplete: str) -> list[str]:
-    """The scenes of the trace that the command line names; none while it cannot be read."""
+    """The scenes of the trace that the command line names; none if it cannot be read."""
     from pathlib import Path
 
     from echo_cli.errors import EchoError
     from echo_cli.trace.reader import read_trace
 
-    # An option that still waits for its value leaves the words before it unparsed.
+    # An option whose value is still missing leaves the words before it unparsed.
     trace = ctx.params.get("trace") or next(iter(ctx.args), None)
     if trace is None:
         return []

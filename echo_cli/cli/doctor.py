@@ -31,7 +31,7 @@ EXTRAS = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line: the tool cannot work while something `needed` is not `found`; the rest is optional."""
+    """One line. The tool cannot work unless everything `needed` is `found`; the rest is optional."""
 
     name: str
     found: bool
@@ -44,7 +44,7 @@ def doctor(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     debug: Debug = False,
 ) -> int:
-    """Say what this machine can run: torch, device, ffmpeg, weights, disk, extras.
+    """Show what this machine can run: torch, device, ffmpeg, weights, disk, extras.
 
     Everything that is missing is shown with a remedy. The exit code is 3 if something that every film needs is missing.
     """
@@ -102,18 +102,19 @@ def _torch() -> Iterator[Finding]:
 
 
 def _attention() -> Finding:
-    """FlashAttention 3 is the best kernel for long attention that a Hopper card has."""
+    """FlashAttention 3 is the fastest kernel for long attention on a Hopper card."""
     import torch
 
     from echo_cli.models.tuning import flash_attention_3
 
     kernel, words = flash_attention_3(torch.device("cuda", torch.cuda.current_device()), torch.bfloat16)
-    remedy = "Run `pip install 'echo-cli[hopper]'` on a Hopper card; otherwise torch attends, with cuDNN where it can."
+    remedy = "Run `pip install 'echo-cli[hopper]'` on a Hopper card; others use torch's attention, cuDNN if possible."
     return Finding("attention", kernel is not None, words, remedy, needed=False)
 
 
 def _compiler() -> Finding:
-    """On a GPU the kernels between products are compiled by Triton, which comes with torch and needs a C compiler."""
+    """On a GPU, the kernels between matrix products are compiled by Triton, which comes with torch and needs a C
+    compiler."""
     wanted = {"Triton": importlib.util.find_spec("triton"), "a C compiler": shutil.which("cc") or shutil.which("gcc")}
     lacking = [what for what, there in wanted.items() if not there]
     return Finding(
@@ -170,7 +171,7 @@ def _weights() -> Iterator[Finding]:
     except EchoError as error:
         yield Finding("weights", False, error.message, error.hint or "")
     except (ImportError, OSError):
-        yield Finding("weights", False, "those of tiny cannot be checked without torch", "Install torch first.")
+        yield Finding("weights", False, "the weights of tiny cannot be checked without torch", "Install torch first.")
     else:
         yield Finding("weights", True, f"tiny, complete (sha256 {digest[:12]}…)")
 

@@ -29,8 +29,8 @@ def export(source: Source, to: To = None, output: Output = None, force: Force = 
            debug: Debug = False) -> None:
     """Write the timeline of a storyboard or of a film for an editor, a player or another tool.
 
-    From a storyboard come the times that it asks for; from a trace or a manifest, those that the film really has. What
-    the format cannot say is listed on standard error.
+    A storyboard gives the times that it asks for; a trace or a manifest, those that the film really has. What the
+    format cannot express is listed on standard error.
     """
     from echo_cli.files import write_whole
     from echo_cli.formats import longlive
@@ -60,14 +60,14 @@ def _by_suffix(output: str | None) -> str:
     from echo_cli.formats.table import FORMATS, names
 
     suffix = Path(output or "").suffix.lower()
-    found = [row.name for row in FORMATS.own.values() if row.write and row.suffix == suffix]
-    if len(found) != 1:
+    formats = [row.name for row in FORMATS.own.values() if row.write and row.suffix == suffix]
+    if len(formats) != 1:
         known = ", ".join(names(reads=False))
         raise UsageError(
             "no format was named" if not output else f"{output}: no single format ends in '{suffix}'",
             f"Name one with --to: {known}.",
         )
-    return found[0]
+    return formats[0]
 
 
 def _cut(source: str) -> tuple["Cut", tuple[str, ...]]:

@@ -16,9 +16,9 @@ GrammarError: Any = next(base for base in typer.BadParameter.__mro__ if base.__n
 def command_named(name: str) -> Any:
     """The command itself, its module imported."""
     module, _, attribute = COMMANDS[name][0].partition(":")
-    found = getattr(importlib.import_module(module), attribute)
-    if not isinstance(found, typer.Typer):
+    command = getattr(importlib.import_module(module), attribute)
+    if not isinstance(command, typer.Typer):
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(name, context_settings=LOOK)(found)
-        found = single
-    return plain(typer.main.get_command(found))
+        single.command(name, context_settings=LOOK)(command)
+        command = single
+    return plain(typer.main.get_command(command))

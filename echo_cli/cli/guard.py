@@ -1,7 +1,7 @@
 """Whether a call is meant for the tool: whether the words after a command are arguments that the command takes.
 
-Looks at names and numbers of options and arguments; whether their values make sense is for the command to say. Runs
-nothing and prints nothing.
+Looks at names and numbers of options and arguments; the command itself checks their values. Runs nothing and
+prints nothing.
 """
 
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ READ_STDIN = ("generate", "validate", "batch")  # commands whose arguments may b
 
 
 def is_ours(arguments: list[str]) -> bool:
-    """Whether a call of `echo` is certainly meant for the tool: one of its commands, whose arguments the rest are, and
-    which name something of ours."""
+    """Whether a call of `echo` is certainly meant for the tool: its first word is one of our commands, the rest parse
+    as that command's arguments, and they name something of ours."""
     return may_be_ours(arguments) and (len(arguments) == 1 or _takes(arguments[0], arguments[1:]))
 
 
 def _takes(command: str, words: list[str]) -> bool:
-    """Whether `words` parse as the command's arguments, and an option is among them or all they name is ours."""
+    """Whether `words` parse as the command's arguments, and either include an option or name only things of ours."""
     try:
         named, asked = _parsed(command_named(command), words)
     except GrammarError:
@@ -51,7 +51,7 @@ def _parsed(command: Any, words: list[str]) -> tuple[list[str], bool]:
 
 
 def _words(value: Any) -> Iterator[str]:
-    """The words that the parser found for an argument."""
+    """The words that the parser assigned to an argument."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, tuple | list):

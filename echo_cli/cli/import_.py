@@ -20,14 +20,14 @@ Output = Annotated[str | None, typer.Option(
     help="A storyboard, or a folder/ for many films. By default, one film goes to standard output and many go into a "
     "folder named after the file.")]
 Source = Annotated[str | None, typer.Option(
-    "--from", metavar="FORMAT", help="The format; by default, told by the content.", show_default=False)]
+    "--from", metavar="FORMAT", help="The format; by default, recognised by the content.", show_default=False)]
 Fps = Annotated[float | None, typer.Option(
     "--fps", metavar="N", min=1, max=240, show_default=False,
     help="Frames a second of a schedule's keys (by default 15) or an EDL's timecodes (by default 24).")]
 Frames = Annotated[int | None, typer.Option(
     "--frames", metavar="N", min=1, help="Length of a schedule, in frames.", show_default=False)]
 Blend = Annotated[str, typer.Option(
-    "--blend", metavar="HOW", help="Blended prompts: keep the strongest, or join them.")]
+    "--blend", metavar="HOW", help="How to treat blended prompts: strongest or join.")]
 Times = Annotated[str | None, typer.Option(
     "--times", metavar="FILE", help="LongLive's YAML file with the switch frames.", show_default=False)]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite storyboards that exist.")]
@@ -45,10 +45,10 @@ def import_(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Make storyboards from the prompt files and timelines of other tools.
+    """Convert the prompt files and timelines of other tools to storyboards.
 
     Reads Echo-Forcing, LongLive, Scope, Deforum, FizzNodes, SRT, WebVTT, OTIO, EDL and FCPXML. What a storyboard cannot
-    say is listed on standard error and at the head of the storyboard.
+    express is listed on standard error and at the top of the storyboard.
     """
     from echo_cli.formats.table import Options, read_path
     from echo_cli.storyboard.document import read_source
@@ -74,7 +74,7 @@ def _stem(path: str, number: int, count: int) -> str:
 
 
 def _report(films: "list[tuple[str, str, Cut]]") -> None:
-    """What was left out, a line each."""
+    """Prints what was left out, one line each."""
     for name, _, cut in films:
         for note in cut.notes:
             print(f"{name}: left out: {note.place}: {note.what}", file=sys.stderr)

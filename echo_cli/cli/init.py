@@ -15,7 +15,7 @@ _HEAD = """\
 # Check it:   echo-cli validate {file}
 version: 1
 title: {title}
-seed: 7                           # another number, another film
+seed: 7                           # another seed gives another film
 model: {model}{space}# `echo-cli models list` shows the others
 scenes:
 """
@@ -31,28 +31,28 @@ _LATER = (  # how the later scenes begin, a remark on that, and what they show; 
 
 def init(
     name: Annotated[str, typer.Argument(
-        metavar="NAME", help="What the storyboard is called; .yaml is added to a name without it.")] = "story",
+        metavar="NAME", help="Name of the storyboard; .yaml is added if it is missing.")] = "story",
     model: Annotated[str, typer.Option(
-        metavar="NAME", help="The model it is for.", autocompletion=complete.models)] = "tiny",
+        metavar="NAME", help="The model to render it with.", autocompletion=complete.models)] = "tiny",
     scenes: Annotated[int, typer.Option(
-        metavar="N", min=1, max=MOST_SCENES, help="How many scenes it has.")] = 3,
+        metavar="N", min=1, max=MOST_SCENES, help="Number of scenes.")] = 3,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that exists.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Write a first storyboard, with comments, to be changed and rendered."""
+    """Write a first storyboard, with comments, to edit and render."""
     from echo_cli.files import write_whole
     from echo_cli.models.registry import find
 
     find(model)
     path = Path(name if name.lower().endswith((".yaml", ".yml")) else f"{name}.yaml")
     if path.exists() and not force:
-        raise UsageError(f"{path} exists", "Use --force to overwrite it, or give another name.")
+        raise UsageError(f"{path} exists", "Use --force to overwrite it, or choose another name.")
     write_whole(path, storyboard(path, model, scenes))
     print(path)
 
 
 def storyboard(path: Path, model: str, scenes: int) -> str:
-    """The text of a storyboard in `path` of so many scenes."""
+    """The text of a storyboard with that many scenes, for the file `path`."""
     from echo_cli.formats.storyboard import scalar
 
     written = scalar(model)

@@ -62,7 +62,7 @@ def inspect_cache(
 
 
 def _while_rendering(trace: "Trace") -> "Trace":
-    """A trace without an end is of a run that was cut short, or of one that is going on: then its lock is held."""
+    """An unfinished trace belongs to a run that was cut short, or to one in progress, whose lock is then held."""
     from echo_cli.files import PARTIAL
     from echo_cli.render.lock import is_held
 

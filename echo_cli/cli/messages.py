@@ -1,5 +1,5 @@
-"""What a command says on standard error: an error and its hint, or how far it has come; how it fails in JSON; and
-when it began.
+"""What a command prints on standard error: an error and its hint, or its progress; how it fails in JSON; and when it
+began.
 """
 
 import io
@@ -16,12 +16,12 @@ from typing import Any, TextIO
 from echo_cli.errors import EchoError
 from echo_cli.render.progress import json_line, message_line
 
-_EVERY = 5.0  # seconds between lines of progress where there is no terminal
+_EVERY = 5.0  # seconds between lines of progress when there is no terminal
 _BEGAN: ContextVar[float] = ContextVar("began")
 
 
 def begin(before: float) -> None:
-    """A command runs in this process, and began so many seconds ago."""
+    """A command runs in this process, and began that many seconds ago."""
     _BEGAN.set(time.monotonic() - before)
 
 
@@ -31,8 +31,8 @@ def began() -> float:
 
 
 class ObjectLines(io.TextIOBase):
-    """Standard error that takes JSON objects, a line each; any other line that is written to it, such as a warning of
-    Python's, becomes one."""
+    """Standard error that takes JSON objects, one a line; any other line that is written to it, such as a Python
+    warning, becomes one."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream, self._rest = stream, ""
@@ -65,7 +65,7 @@ def as_asked(arguments: Sequence[str]) -> Iterator[None]:
             speak_json()
         yield
         if isinstance(sys.stderr, ObjectLines):
-            sys.stderr.write("\n")  # ends a line that was left open
+            sys.stderr.write("\n")  # ends an unfinished line
 
 
 def speak_json() -> None:
@@ -75,7 +75,7 @@ def speak_json() -> None:
 
 
 def failure(problem: EchoError) -> dict[str, Any]:
-    """What `--json` prints where there is no result."""
+    """What `--json` prints when there is no result."""
     return {"status": problem.status, "exit_code": int(problem.exit_code), "error": problem.message,
             "hint": problem.hint, "where": problem.where}
 
@@ -100,12 +100,12 @@ class Lines:
     """Progress in one line: redrawn on a terminal, a few seconds apart elsewhere."""
 
     def __init__(self) -> None:
-        self._told, self._drawn = time.monotonic(), sys.stderr.isatty()
+        self._printed, self._drawn = time.monotonic(), sys.stderr.isatty()
 
     def __call__(self, text: str, last: bool = False) -> None:
         now = time.monotonic()
-        if not last and now - self._told < (0.1 if self._drawn else _EVERY):
+        if not last and now - self._printed < (0.1 if self._drawn else _EVERY):
             return
-        self._told = now
+        self._printed = now
         print(f"\r\033[K{text}" if self._drawn else text, end="\n" if last or not self._drawn else "",
               file=sys.stderr, flush=True)

@@ -29,7 +29,7 @@ Names = Annotated[list[str] | None, typer.Argument(
     help="Names or folders; by default every model that is here.")]
 Source = Annotated[str, typer.Argument(
     metavar="MODEL", show_default=False,
-    help="A model in the released layout or in that of diffusers: its folder or its name.")]
+    help="A model in the released or the diffusers layout: its folder or its name.")]
 Converted = Annotated[Path | None, typer.Option(
     "-o", "--output", metavar="FOLDER", show_default=False,
     help="Where to write; by default MODEL-echo in the models folder.")]
@@ -113,8 +113,8 @@ def check(names: Names = None, models_dir: ModelsDir = None, json: Json = False,
     results = []
     for name in names or here(models_dir):
         try:
-            found = find(name, models_dir)
-            hashes = dict(family_of(found).check(found))
+            model = find(name, models_dir)
+            hashes = dict(family_of(model).check(model))
         except EchoError as error:
             if error.exit_code != Exit.MISSING:
                 raise
@@ -147,9 +147,9 @@ def convert(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Convert a model to our own layout: safetensors only, every tensor checked, hashes recorded.
+    """Convert a model to the layout of this tool: safetensors only, every tensor checked, hashes recorded.
 
-    Needs room on the disk and hardly any memory. The converted folder is a model of its own: --model FOLDER/ uses it.
+    Needs disk space and hardly any memory. The converted folder is a complete model: use it with --model FOLDER/.
     """
     from echo_cli.models.files.convert import convert as write
     from echo_cli.models.registry import models_folder
@@ -181,7 +181,7 @@ def _convertible(source: str, models_dir: Path | None, generator: Path | None) -
     model = find(source if "/" in source or not Path(source).is_dir() else f"{source}/", models_dir)
     convertible = family_of(model).convertible
     if not convertible or model.folder is None:
-        why = "its weights are not here" if convertible else f"{source} is in our layout already"
+        why = "its weights are not here" if convertible else f"{source} is already in the layout of this tool"
         raise UsageError(f"'{source}' cannot be converted: {why}",
                          "Name the folder of a model, or download one with `echo-cli models get`.")
     if model.layout is Layout.DIFFUSERS and generator is None:
@@ -198,7 +198,7 @@ def get(
     name: Annotated[str, typer.Argument(metavar="MODEL", help="wan2.1-t2v-1.3b or wan2.1-t2v-1.3b-longlive.",
                                         show_default=False)],
     manifest: Annotated[bool, typer.Option(
-        "--manifest", help="Download nothing: list address, place, bytes and sha256 of each file, for another machine.",
+        "--manifest", help="Download nothing: list address, path, size and sha256 of each file, for another machine.",
     )] = False,
     models_dir: ModelsDir = None, json: Json = False, debug: Debug = False,
 ) -> None:
@@ -228,7 +228,7 @@ def get(
 
 
 def _manifest(name: str, models_dir: Path | None, json: bool) -> None:
-    """A line a file, its fields between tabs; what to do with them on standard error."""
+    """One line for each file, its fields separated by tabs; instructions on standard error."""
     from echo_cli.models.files.download import release_named
     from echo_cli.models.files.releases import RELEASES, listing
     from echo_cli.models.registry import models_folder
@@ -273,7 +273,7 @@ class _Fetching:
 
 
 def _as_model(folder: Path, models_dir: Path | None) -> str:
-    """What to pass to --model for a folder: its name where that is enough."""
+    """What to pass to --model for a folder: its name if that is enough."""
     from echo_cli.models.registry import models_folder
 
     return folder.name if models_dir is None and folder.parent.resolve() == models_folder().resolve() else f"{folder}/"
@@ -286,7 +286,7 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
 
 
 def _show(facts: Mapping[str, Any], indent: int = 0) -> None:
-    """Nested facts, a line each; a table of words is one line a concept."""
+    """Nested facts, one a line; a table of words has one line for each concept."""
     for name, value in facts.items():
         lead = f"{' ' * indent}{name}:"
         if isinstance(value, Mapping):

@@ -1,6 +1,6 @@
-"""Commands from options: the fields of `render.options` as typer has them, and the options that all commands share.
+"""Commands from options: the fields of `render.options` as typer parameters, and the options that all commands share.
 
-Knows how an option is spelled on a command line, and nothing of what options mean.
+Knows how an option is spelled on a command line, not what options mean.
 """
 
 import inspect
@@ -27,7 +27,7 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but er
 
 @dataclass(frozen=True, kw_only=True)
 class Answer(Options):
-    """How a command that makes films answers."""
+    """How a command that renders films reports."""
 
     as_json: Annotated[bool, Option(
         help="Print results as JSON, one object per film.", panel=Panel.REPORTING, flags=("--json",))] = False
@@ -40,7 +40,7 @@ class Place(Options):
     """Where a film that is only planned will be rendered."""
 
     here: Annotated[bool | None, Option(
-        help="When nothing is rendered: fail on what this machine lacks, or leave the machine out; by default, warn.",
+        help="When nothing is rendered: fail on what this machine lacks, or ignore the machine; by default, warn.",
         panel=Panel.OUTPUT, flags=("--here/--elsewhere",))] = None
 
 
@@ -53,7 +53,7 @@ class Given:
     defaults: Defaults
 
     def source(self, field: Field, origins: Mapping[str, str]) -> str:
-        """Who decided an option of a film; `origins` are those of its job."""
+        """What decided an option of a film; `origins` are those of its job."""
         below = "default"
         if field.name in self.defaults and not field.option.storyboard:
             below = self.defaults[field.name].source
@@ -64,9 +64,9 @@ class Given:
 
 
 def takes(*kinds: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Makes a command of a function that takes one object of each kind: its options are their fields. What no word of a
-    call says about a film, the environment and `echo.toml` may say; where a storyboard may say it too, they are asked
-    after it, by means of `Given`."""
+    """Turns a function that takes one object of each kind into a command, whose options are their fields. Options of
+    films that the call does not name come from the environment and `echo.toml`; those that a storyboard may also set
+    come from there first, by means of `Given`."""
 
     def command(function: Callable[..., Any]) -> Callable[..., Any]:
         def called(context: typer.Context, **values: Any) -> Any:
@@ -114,7 +114,7 @@ def _of_films(kind: type) -> bool:
 
 
 def signature_of(*kinds: type) -> inspect.Signature:
-    """What typer makes of the fields, panel by panel, arguments first."""
+    """The fields as typer parameters, panel by panel, arguments first."""
     panels = list(Panel)
     fields = sorted((field for kind in kinds if kind is not Given for field in fields_of(kind)),
                     key=lambda field: (not field.option.argument, panels.index(field.option.panel)))
@@ -136,7 +136,7 @@ def _parameter(field: Field) -> inspect.Parameter:
 
 
 def _shown(field: Field) -> bool | str:
-    """What help says of the default: nothing where there is none, or where it is that a switch is off."""
+    """How help shows the default: not at all if there is none, or for a switch that is off."""
     return field.option.unset or not any(field.default is none for none in (MISSING, None, False, ()))
 
 

@@ -1,7 +1,7 @@
-"""Help in words for people: typer shows an option's type by its name in Python, cuts summaries short, and groups
-options only where it draws boxes around them.
+"""Readable help: typer shows an option's type by its Python name, truncates summaries, and groups options only if it
+draws boxes around them.
 
-Knows what help looks like, nothing of what the commands do.
+Knows what help looks like, not what the commands do.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Any
 _TYPES = {"str": "NAME", "int": "N", "float": "N", "path": "PATH", "file": "FILE"}
 _TYPE = re.compile(r"<(?:list\[)?(str|int|float|path|file)(?: range)?\]?>")
 _CHOICE = re.compile(r" <[^>]*>")
-_REMARKS = (  # what help says of defaults and bounds, and how it reads better
+_REMARKS = (  # how typer shows defaults and bounds, and how they read better
     (re.compile(r"\[default: \(([^)]*)\)"), r"[default: \1"),
     (re.compile(r"\b([\d.]+)<=x<=([\d.]+)\]$"), r"\1 to \2]"),
     (re.compile(r"\bx>=([\d.]+)\]$"), r"at least \1]"),
@@ -18,7 +18,7 @@ _REMARKS = (  # what help says of defaults and bounds, and how it reads better
 
 
 def plain(command: Any) -> Any:
-    """The command, and those below it, with help that names no Python types, and whole first sentences as summaries."""
+    """The command and its subcommands, with help that names no Python types and whole first sentences as summaries."""
     for parameter in command.params:
         _plain_parameter(parameter)
     if any(getattr(parameter, "rich_help_panel", None) for parameter in command.params):
@@ -34,10 +34,10 @@ def _plain_parameter(parameter: Any) -> None:
     is_argument = parameter.param_type_name == "argument"
 
     def plain_record(ctx: Any) -> tuple[str, str] | None:
-        found = record(ctx)
-        if found is None:
+        entry = record(ctx)
+        if entry is None:
             return None
-        name, text = found
+        name, text = entry
         name = _CHOICE.sub("", name) if is_argument else _TYPE.sub(lambda match: _TYPES[match[1]], name)
         for remark, better in _REMARKS:
             text = remark.sub(better, text)
@@ -48,7 +48,7 @@ def _plain_parameter(parameter: Any) -> None:
 
 
 def _format_panels(command: Any, ctx: Any, formatter: Any) -> None:
-    """A section for each panel, in the order in which parameters come; what belongs to none comes last."""
+    """A section for each panel, in the order in which parameters come; parameters without a panel come last."""
     panels: dict[str, list[tuple[str, str]]] = {}
     for parameter in command.get_params(ctx):
         if record := parameter.get_help_record(ctx):

@@ -1,6 +1,7 @@
-"""`shell-init`: the lines that make a shell's own `echo` pass our calls on, and complete them.
+"""`shell-init`: the lines that make a shell's `echo` pass our calls on, and complete them.
 
-The shell knows our commands by name; whether a call is one of ours, by the rule of the `echo` script, the tool says."""
+The shell knows our commands by name; whether a call is one of ours, the tool decides by the rule of the `echo`
+script."""
 
 import os
 from enum import StrEnum
@@ -19,8 +20,8 @@ class Shell(StrEnum):
     FISH = "fish"
 
 
-# `@commands@` and `@options@` stand for the words that are ours as a pattern, `@words@` for all of them between spaces.
-# A command's name alone is evidence of nothing; with more words after it, the tool is asked, and echoes by `@no@`.
+# `@commands@` and `@options@` stand for our words as a pattern, `@words@` for all of them separated by spaces. A
+# command's name alone proves nothing; with more words after it, the tool is asked, and answers `@no@` to be passed by.
 _FUNCTION = """\
 echo() {
   case "${#}:${1-}" in
@@ -36,7 +37,7 @@ echo() {
 }
 """
 
-# The tool is asked only where it can answer: completion after any other `echo` must stay instant.
+# The tool is asked only where it can help: completion after any other `echo` must stay instant.
 _BASH = _FUNCTION + """\
 _echo_cli_complete() {
   case "${COMP_CWORD}:${1##*/}:${COMP_WORDS[1]-}" in

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from echo_cli.training.loop import Progress
 
 _EVERY = 10.0  # seconds between lines
-_GRACE = 180.0  # seconds that a signal waits for the step, or the end of a stage, that is in progress
+_GRACE = 180.0  # seconds that a signal waits for the current step, or the end of a stage
 
 
 class Stage(StrEnum):
@@ -33,8 +33,8 @@ class Stage(StrEnum):
 
 Out = Annotated[Path | None, typer.Option(
     "--out", "-o", metavar="FOLDER", show_default=False,
-    help="Folder of the run; an interrupted run in it is resumed. Left out, nothing is trained: the command says what "
-    "it would do.")]
+    help="Run folder; an interrupted run is resumed. Without it, nothing is trained: the command only "
+    "says what it would do.")]
 Only = Annotated[Stage | None, typer.Option(
     help="Only this stage. Without it: all, in order, skipping what is done.")]
 Memory = Annotated[str | None, typer.Option(
@@ -51,7 +51,7 @@ From = Annotated[Path | None, typer.Option(
     help="Begin with the weights in this folder: their codec is kept, and the teacher is polished from them.")]
 Judge = Annotated[bool, typer.Option(
     "--report", help="Judge the weights in the folder, or the package's, instead of training.")]
-Stories = Annotated[int, typer.Option(min=4, help="With --report: the number of held-out stories to judge.")]
+Stories = Annotated[int, typer.Option(min=4, help="With --report: number of held-out stories to judge.")]
 
 
 def train(
@@ -68,7 +68,7 @@ def train(
     stories: Stories = 50,
     debug: Debug = False,
 ) -> None:
-    """Train the embedded model `tiny`, reproducibly, a stage at a time. Stop it any time; the same command resumes."""
+    """Train the embedded model `tiny`, reproducibly, stage by stage. Stop it at any time; the same command resumes."""
     from echo_cli.render.signals import Interruption
     from echo_cli.runtime import Runtime
     from echo_cli.training.course import STAGES, Course, Watch
@@ -111,7 +111,7 @@ def _stage_of(memory: str) -> str:
 
 
 def _show_done(out: Path, stage: str) -> None:
-    """That a stage is done, and how its losses fell."""
+    """Reports that a stage is done, and how its losses fell."""
     from echo_cli.training.chart import curve, losses
 
     print(f"{stage}: done", file=sys.stderr)
@@ -143,7 +143,7 @@ def _report(device: str, out: Path | None, stories: int) -> None:
 
 
 def _say_what_it_would_do() -> None:
-    """The work and its time, for somebody who has not named a folder."""
+    """What would be done and how long it takes, when no folder is named."""
     print(f"""\
 train would train the embedded model 'tiny' from nothing, a stage at a time:
   {", ".join(Stage)}.
@@ -154,7 +154,7 @@ Nothing was done. To begin, name that folder:
 
 
 def _make_folder(out: Path) -> None:
-    """The folder of the run; an OutputError if it holds anything that no training wrote."""
+    """The folder of the run; an OutputError if it holds anything that training did not write."""
     from echo_cli.files import make_folder
     from echo_cli.models.tiny.parts import EXTRAS, PARTS
     from echo_cli.spec import INDEX

@@ -19,8 +19,8 @@ from echo_cli.render.defaults import NONE, Defaults, read
 from echo_cli.storyboard.nouns import Storyboard, Timeline
 from echo_cli.text import clock, plural
 
-LEAST_WORTH = ("frames", "blocks", "asked", "moved", "pictures", "begins", "gets")  # which columns give way, in order
-PIPE = 132  # columns of a table that no terminal shows
+LEAST_WORTH = ("frames", "blocks", "asked", "moved", "pictures", "begins", "gets")  # dropped in this order
+PIPE = 132  # width of a table that is not shown on a terminal
 GAP = 2  # spaces between columns
 
 
@@ -33,7 +33,7 @@ JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object f
 Schema = Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of storyboards, for editors.")]
 Here = Annotated[bool | None, typer.Option(
     "--here/--elsewhere", show_default=False,
-    help="Fail on what this machine lacks, or leave the machine out; by default, warn.")]
+    help="Fail on what this machine lacks, or ignore the machine; by default, warn.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")]
 
 
@@ -100,12 +100,12 @@ def check(path: str, model: str | None, here: bool | None, below: Defaults = NON
     except UsageError as error:
         raise UsageError(f"{path}: {error.message}", error.hint) from None
     lacks = [] if here is False else refuse_here(missing(asked.model), here, f"{path}: ")
-    found = describe(storyboard, film, asked.model, asked.policy)
-    return {**found, "warnings": [*notes, *warnings(asked.storyboard, spec, asked.policy), *found["warnings"], *lacks]}
+    facts = describe(storyboard, film, asked.model, asked.policy)
+    return {**facts, "warnings": [*notes, *warnings(asked.storyboard, spec, asked.policy), *facts["warnings"], *lacks]}
 
 
 def describe(storyboard: Storyboard, film: Timeline, model: str, policy: str) -> dict[str, Any]:
-    """The film as plain values: what was read, and what it becomes."""
+    """The film as plain values: what was read, and how it will be rendered."""
     from echo_cli.render.checks import unknown_words, words_warning
     from echo_cli.storyboard.canonical import canonical, storyboard_hash, transition_name
 
@@ -175,7 +175,7 @@ def _tell(error: EchoError, path: str, json: bool) -> None:
 
 
 def _show(film: dict[str, Any]) -> None:
-    """The film in words and a table, as wide as a terminal or COLUMNS says; other readers get no line broken."""
+    """The film in words and a table, as wide as the terminal or COLUMNS; elsewhere, lines are not broken."""
     asked = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()
     columns = shutil.get_terminal_size((PIPE, 24)).columns
     width = columns if asked else None
@@ -190,7 +190,7 @@ def _show(film: dict[str, Any]) -> None:
 
 
 def _row(scene: dict[str, Any]) -> dict[str, str]:
-    """What the table says of a scene, by the names of its columns."""
+    """The table's cells for a scene, by column name."""
     asked, gets = (" – ".join(clock(at, 3) for at in scene[key].values()) for key in ("asked", "real"))
     return {"scene": scene["id"], "begins": scene["transition"] or "the film", "asked": asked, "gets": gets,
             "moved": f"{scene['moved']:+.3f}s" if abs(scene["moved"]) >= 0.0005 else "",
@@ -198,8 +198,8 @@ def _row(scene: dict[str, Any]) -> dict[str, str]:
 
 
 def table(rows: list[dict[str, str]], width: int) -> Iterator[str]:
-    """Rows under their heads. Columns that do not fit are left out, those of least worth first; of a scene's name
-    that is too long by itself the end is."""
+    """Rows under their headings. Columns that do not fit are left out, the least important first; a scene's name that
+    is too long by itself is truncated."""
     from rich.cells import cell_len, set_cell_size
 
     names = list(rows[0])
@@ -225,7 +225,7 @@ def table(rows: list[dict[str, str]], width: int) -> Iterator[str]:
 
 
 def wrapped(text: str, width: int | None) -> list[str]:
-    """Lines of whole words; a word that is longer than a line keeps its own."""
+    """Lines of whole words; a word that is longer than a line gets one to itself."""
     return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) if width else [text]
 
 
@@ -267,5 +267,5 @@ def _recall(recall: dict[str, Any]) -> str:
 
 
 def _span(edges: list[int]) -> str:
-    """Half-open counts as the first and the last of them, with how many there are."""
+    """A half-open range as its first and last element, with how many there are."""
     return f"{edges[1] - edges[0]} ({edges[0]}–{edges[1] - 1})"

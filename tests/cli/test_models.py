@@ -191,7 +191,7 @@ def test_a_conversion_by_name_and_by_folder(models: Path, tmp_path: Path, capfd:
     assert "assumed to be a few-step generator's" in told(capfd, "convert", "pipeline", "-o", "third")[1]
 
     for arguments, code, said in (
-        (("from",), 5, "holds a model already"), (("tiny",), 2, "tiny is in our layout already"),
+        (("from",), 5, "holds a model already"), (("tiny",), 2, "tiny is already in the layout of this tool"),
         ((WAN,), 2, "its weights are not here"),
         (("from", "--lora", "lora.pt"), 2, "Add --generator FILE."),
         (("from", "--dtype", "float8"), 2, "no dtype is called 'float8'"),

@@ -47,10 +47,10 @@ def fast(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show how far --fast moves latents, and how much quicker a block is.
+    """Show how far --fast moves latents, and how much faster a block is.
 
-    Distances are shares of the latents' own length, block by block, between the same film with linear layers in eight
-    bits and without. Beside them stands the distance of the dtype itself from float32.
+    Distances are shares of the latents' length, block by block, between the same film with linear layers in eight bits
+    and without. For comparison, the distance of the dtype itself from float32 is shown too.
     """
     from echo_cli.bench.fastness import measure
     from echo_cli.models.registry import spec_named
@@ -70,7 +70,7 @@ def fast(
 
 
 class TextEncoder(StrEnum):
-    """What `rehearsal --text` takes."""
+    """The values of `rehearsal --text`."""
 
     SMALL = "small"
     FULL = "full"
@@ -81,18 +81,18 @@ def card(
     policy: Annotated[list[str] | None, typer.Option(help="A memory; repeatable. Default: all.")] = None,
     blocks: Annotated[int, typer.Option(min=2, help="Blocks to time under each memory.")] = 6,
     film: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Length of the films.")] = 10,
-    limit: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Begin no part after this time.")] = 170,
+    limit: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Start no part after this time.")] = 170,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the JSON object here, too.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the JSON object here.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     debug: Debug = False,
 ) -> None:
     """Everything about the speed of a GPU in one run of about three minutes, with random weights.
 
-    Whether it computes what a CPU does; a block under each memory, with passes as graphs and launched; decoders; where
-    the time goes; films from storyboard to MP4 with their first picture; eight bits. A part that fails does not end the
-    run. On a CPU a small model stands in: that shows the command, not the speed.
+    Measures whether it computes the same as a CPU; a block under each memory, with passes as graphs and launched; the
+    decoders; where the time goes; films from storyboard to MP4, with the time to the first picture; and eight bits. A
+    part that fails does not end the run. On a CPU a small model is used, which shows the command but not the speed.
     """
     from echo_cli.bench import card as cards
     from echo_cli.files import write_whole
@@ -115,7 +115,7 @@ def rehearsal(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write the model.", show_default=False)],
     spec: Annotated[str, typer.Option(help="The model whose sizes to use.")] = "wan2.1-t2v-1.3b",
     layers: Annotated[int | None, typer.Option(
-        min=1, show_default="all", help="Write only N layers of the transformer: a smaller file, a quicker film."
+        min=1, show_default="all", help="Write only N layers of the transformer, for a smaller file and a faster film."
     )] = None,
     text: Annotated[TextEncoder, typer.Option(
         help="The text encoder: small (it does not affect a film's speed) or full (11 GB).",
@@ -125,9 +125,9 @@ def rehearsal(
 ) -> None:
     """Write a model of the real size with random weights, to rehearse a machine before the real weights are on it.
 
-    The model is complete: 3.4 GB, or 15 GB with --text full. Films with --model FOLDER/ show noise, and need the
-    time and the memory of real ones. If it is stopped, the same command resumes with the next part. A folder that holds
-    anything else is refused.
+    The model is complete: 3.4 GB, or 15 GB with --text full. Films with --model FOLDER/ show noise, but take the time
+    and the memory of real ones. If the command is stopped, the same command resumes with the next part. A folder that
+    holds anything else is refused.
     """
     from dataclasses import replace
 
@@ -156,7 +156,7 @@ def footprint(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show resident memory while a film grows, of this process and of its ffmpeg.
+    """Show the resident memory of this process and of its ffmpeg while a film is rendered.
 
     Renders one film as long as the longest of SECONDS, with every kind of transition, and deletes it. Memory after ten
     seconds and after ten minutes should be the same.
@@ -181,14 +181,14 @@ def footprint(
 @bench.command()
 def tracing(
     seconds: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Length of each film.")] = 20.0,
-    pairs: Annotated[int, typer.Option(min=1, help="The number of pairs to render.")] = 5,
+    pairs: Annotated[int, typer.Option(min=1, help="Number of pairs to render.")] = 5,
     model: Annotated[str, typer.Option(help="The model to render with.")] = "tiny",
     device: Device = "auto",
     dtype: Dtype = "auto",
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show what a trace costs: the same film with and without a trace, in turns.
+    """Show what a trace costs: the same film with and without a trace, alternately.
 
     Compares processor time within each pair. If a trace costs nothing measurable, the median ratio is 1 within the
     spread of the pairs.
@@ -208,7 +208,7 @@ def tracing(
 
 @bench.command()
 def meaning(
-    scenes: Annotated[int, typer.Option(min=1, help="The number of held-out scenes to judge.")] = 64,
+    scenes: Annotated[int, typer.Option(min=1, help="Number of held-out scenes to judge.")] = 64,
     codec: Annotated[Path | None, typer.Option(
         help="Folder of weights whose codec the scenes go through.", show_default="the package's")] = None,
     eye: Annotated[Path | None, typer.Option(help="Folder of the eye.", show_default="the package's")] = None,
@@ -216,11 +216,11 @@ def meaning(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show how far the eye, which judges what films show, can be trusted, on held-out scenes of the little world.
+    """Show how reliable the eye, which judges what films show, is on held-out scenes of the little world.
 
-    Prints the share of scenes in which each check is right; of prompts wrong in one thing that rank below the right
-    one; and the mean alignment of right prompts, of such wrong ones, and of those wrong in everything. Then come
-    damages, and how often the alignment falls with each.
+    Prints the share of scenes in which each check is right; the share of prompts wrong in one aspect that rank below
+    the right one; and the mean alignment of right prompts, of those wrong in one aspect, and of those wrong in every
+    aspect. Then, for each kind of damage, how often it lowers the alignment.
     """
     from echo_cli.bench.eyesight import eyesight
     from echo_cli.models.tiny.model import load_codec

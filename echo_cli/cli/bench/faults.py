@@ -12,17 +12,17 @@ from echo_cli.errors import EchoError
 
 
 def faults(
-    interruptions: Annotated[int, typer.Option(min=1, help="The number of interruptions.")] = 40,
-    seed: Annotated[int, typer.Option(min=0, help="Decides the moments.")] = 1,
-    model: Annotated[str, typer.Option(help="The model to make films with.")] = "random-small",
+    interruptions: Annotated[int, typer.Option(min=1, help="Number of interruptions.")] = 40,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the moments.")] = 1,
+    model: Annotated[str, typer.Option(help="The model to render with.")] = "random-small",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Interrupt films at random moments and resume them: are they the films of uninterrupted runs?
+    """Interrupt films at random moments, resume them, and check that they equal the films of uninterrupted runs.
 
     Runs are killed, terminated and interrupted between blocks and within them, while a checkpoint is written, while
-    segments are joined, while files get their names; some are interrupted again before they are finished. Every film is
-    compared, byte by byte, with that of an uninterrupted run. The exit code is 1 if a single one differs.
+    segments are joined and while files are renamed; some are interrupted again before they finish. Every film is
+    compared, byte by byte, with that of an uninterrupted run. The exit code is 1 if any of them differs.
     """
     from echo_cli.bench.faults import measure, table
     from echo_cli.cli.app import run

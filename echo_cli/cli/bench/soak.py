@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from echo_cli.bench.soak import Soak
 
 _EVERY = 10.0  # seconds between lines
-# columns: how often the judges are right
+# columns: how often the judges find it right
 _RIGHT = (("place", 7), ("time", 6), ("colour", 8), ("shape", 7), ("motion", 8))
 _KEPT = (("contrast", 10), ("sharpness", 11), ("moving", 8))  # and the share of the first hour's value
 
@@ -35,7 +35,7 @@ def soak(
     pictures: Pictures = 1_400_000,
     scene: SceneSeconds = 600.0,
     minutes: Minutes = None,
-    seed: Annotated[int, typer.Option(min=0, help="Decides the film.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the film.")] = 0,
     model: Annotated[str, typer.Option(help="The model to render with.")] = "tiny",
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -72,7 +72,7 @@ def soak(
 
 
 def _progress(run: "Soak") -> Callable[[int, float], None]:
-    """Says now and then how far the run is: called with blocks made, and the last one's milliseconds."""
+    """Prints progress now and then; called with the number of blocks rendered and the last one's milliseconds."""
     began = printed = time.monotonic()
     total, before = len(run.timeline.blocks), run.blocks
 

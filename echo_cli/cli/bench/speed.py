@@ -53,7 +53,7 @@ def speed(
 
     Times are medians over blocks with a full window. The slope is how much slower the last block is than the first, as
     a share of a block and by processor time; for a bounded memory it is only noise. The share of the peak compares the
-    operations of linear layers and attention with the quickest product of large matrices, measured in the same run.
+    operations of linear layers and attention with the fastest product of large matrices, measured in the same run.
     """
     import torch
 
@@ -102,7 +102,7 @@ def _print(report: "SpeedReport", change: "Comparison | None") -> None:
     )
     _print_blocks(report)
     _print_stages(report)
-    print(f"peak {report.peak_flops / 1e9:,.0f} GFLOP/s; encode is processor time, in a process of its own"
+    print(f"peak {report.peak_flops / 1e9:,.0f} GFLOP/s; encode is processor time, in a separate process"
           + (f"; model loaded in {report.load_s:.2f} s" if report.load_s is not None else ""))
     for row in report.policies:
         if row.kernels:
