@@ -66,6 +66,20 @@ class History:
         self.query_abs.zero_()
         self.frames, self.tokens, self.ready = [], 0, False
 
+    def calibration(self) -> Nest:
+        """What has been learned of the scene's queries so far, as `resume` takes it."""
+        return {"query_sum": self.query_sum.clone(), "query_abs": self.query_abs.clone(), "tokens": self.tokens}
+
+    def resume(self, frames: Sequence[Held], calibration: Nest | None) -> None:
+        """A cleared history continues that of an earlier scene, after these frames."""
+        self.frames = list(frames)
+        for held in frames:
+            self.uses[:, :, held.slot] = 0
+        if calibration is not None:
+            self.query_sum.copy_(calibration["query_sum"])
+            self.query_abs.copy_(calibration["query_abs"])
+            self.tokens = calibration["tokens"]
+
     def state(self) -> Nest:
         slots = [held.slot for held in self.frames]
         return {"query_sum": self.query_sum, "query_abs": self.query_abs, "clean_query": self.clean_query,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Instance = TypeVar("Instance", bound="DataclassInstance")
-Source = Literal["recall", "select", "resink", "none"]
+Source = Literal["recall", "select", "resink", "keyframes", "none"]
 Target = Literal["old_memory", "old_recall", "old_recent"]
 
 
@@ -101,7 +101,9 @@ class RecacheSettings(SinkSettings):
 class CutSettings:
     """How echo-forcing passes from one scene to the next: one row a kind of transition."""
 
-    source: Source = "recall"  # the frame that stands for the old scene: its recall frame, its first, or slot 0
+    # What stands for the old scene: its recall frame, its first frame, or slot 0. keyframes (`echo`, at a recall): its
+    # first frames as they were, which stay.
+    source: Source = "recall"
     recent_frames: int = 0  # frames of the old window's end that come along
     positions: Literal["local", "tail"] = "local"
     scene_timing: bool = True  # count positions from the scene's start, not the film's
@@ -153,6 +155,16 @@ class EchoForcingSettings(RecallSettings):
     def cut(self, kind: Kind) -> CutSettings:
         cut: CutSettings = getattr(self, kind.setting)
         return cut
+
+
+@dataclass(frozen=True)
+class EchoSettings(EchoForcingSettings):
+    """Echo-Forcing inside a scene; a recalled scene resumes from its first frames."""
+
+    keyframes: int = 9  # frames that a scene is remembered by: its first ones
+    rolling_cycle: int = 1
+    hard_cut: CutSettings = CutSettings(source="none", strategy="fixed", clear_after=0)
+    recall: CutSettings = CutSettings(source="keyframes", strategy="fixed", clear_after=0)
 
 
 Update = Literal["gated", "ungated", "frozen", "initial"]

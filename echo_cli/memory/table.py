@@ -14,6 +14,7 @@ from echo_cli.errors import UsageError, did_you_mean
 from echo_cli.memory.settings import (
     EchoForcingSettings,
     EchoInfinitySettings,
+    EchoSettings,
     FlushSettings,
     NothingSettings,
     RecacheSettings,
@@ -52,6 +53,8 @@ POLICIES: Table[PolicyRow] = Table("echo_cli.policies", PolicyRow, {
     "recache": PolicyRow("as sink; a change of prompt encodes all of it again", RecacheSettings,
                          f"{_HOME}.recache:RecachePolicy"),
     "none": PolicyRow("as sink; a change of prompt leaves nothing", NothingSettings, f"{_HOME}.flush:FlushPolicy"),
+    "echo": PolicyRow("as echo-forcing inside a scene; a recalled scene resumes from its first frames", EchoSettings,
+                      f"{_HOME}.echo:EchoPolicy"),
     "echo-forcing": PolicyRow("rolling anchors, selected history, recent frames; scenes can be recalled",
                               EchoForcingSettings, f"{_HOME}.echo_forcing:EchoForcingPolicy"),
     "echo-infinity": PolicyRow("the first frames, learned queries that absorb the rest, the last frames",

@@ -190,4 +190,4 @@ def _recalls(board: Storyboard, policy: str) -> list[str]:
         return []
     able = [name for name, row in POLICIES.items() if row.settings().recalling]
     return [f"memory policy '{policy}' keeps no scenes, so nothing is recalled in {listed(scenes)}; "
-            f"{' and '.join(able)} can recall"]
+            f"{', '.join(able[:-1])} and {able[-1]} can recall"]

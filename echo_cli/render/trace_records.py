@@ -31,8 +31,9 @@ from echo_cli.trace.records import (
 )
 
 _LEAST = 0.005  # share of a scene that is told
-CARRIED = {"recall": "its recall frame", "select": "its first frame", "resink": "the window's first frame",
-           "queries": "its queries", "both": "its queries and its recall frame"}
+CARRIED = {"recall": "its recall frame", "keyframes": "its first frames", "select": "its first frame",
+           "resink": "the window's first frame", "queries": "its queries",
+           "both": "its queries and its recall frame"}
 
 
 def scene_record(result: BlockResult, timeline: Timeline) -> SceneRecord:

@@ -182,7 +182,7 @@ def test_names_say_what_they_are_made_of_and_may_not_meet(capsys: pytest.Capture
         (["night", "--actors", "2"], 2, "--actors is for --engine ray"),
         (["night", "--progress", "openjd"], 2, "both write to standard output"),
         (["night", "--retries", "-1"], 2, "--retries"),
-        (["night", "--memory", "echo"], 2, "echo-forcing"),
+        (["night", "--memory", "echo-forcin"], 2, "echo-forcing"),
         (["night", "--model", "tinny"], 2, "did you mean 'tiny'"),
         (["night", "--engine", "slurm"], 2, "slurm"),
         (["night", "--size", "big"], 2, "WIDTHxHEIGHT"),

@@ -12,7 +12,7 @@ from tests.trace.story import STORY, write_story
 
 def test_names_of_models_and_policies() -> None:
     assert complete.models("t") == ["tiny"]
-    assert complete.policies("echo") == ["echo-forcing", "echo-infinity"]
+    assert complete.policies("echo") == ["echo", "echo-forcing", "echo-infinity"]
     assert "window" in complete.policies("")
 
 

@@ -209,7 +209,7 @@ def test_a_film_without_a_manifest_is_never_overwritten(capsys: pytest.CaptureFi
     ("arguments", "code", "told"),
     [
         (["--model", "tinny"], 2, "did you mean 'tiny'"),
-        (["--memory", "echo"], 2, "echo-forcing"),
+        (["--memory", "echo-forcin"], 2, "echo-forcing"),
         (["--set", "memory.recent=3"], 2, "did you mean 'memory.recent_frames'"),
         (["--set", "recent_frames=3"], 2, "did you mean 'memory.recent_frames'"),
         (["--set", "memory.zzz=3"], 2, "memory.smooth.…"),
@@ -345,8 +345,8 @@ def test_a_dry_run_shows_the_memory_that_is_needed(capsys: pytest.CaptureFixture
     plan = json.loads(capsys.readouterr().out)
     assert plan["memory"].startswith("memory: needs about")
     assert plan["warnings"] == [
-        "memory policy 'window' keeps no scenes, so nothing is recalled in 'again'; echo-forcing and scene-queries can "
-        "recall"]
+        "memory policy 'window' keeps no scenes, so nothing is recalled in 'again'; echo, echo-forcing and "
+        "scene-queries can recall"]
 
 
 def test_small_pictures_are_enlarged_until_they_are_pleasant(capsys: pytest.CaptureFixture[str]) -> None:
@@ -544,7 +544,7 @@ def test_subtitles_are_drawn_with_the_font_in_a_file(capsys: pytest.CaptureFixtu
 def test_a_recall_that_cannot_be_is_a_warning_and_no_contradiction(capsys: pytest.CaptureFixture[str]) -> None:
     assert generate("--memory", "window") == 0
     assert ("warning: memory policy 'window' keeps no scenes, so nothing is recalled in 'again'; "
-            "echo-forcing and scene-queries can recall\n") in capsys.readouterr().err
+            "echo, echo-forcing and scene-queries can recall\n") in capsys.readouterr().err
     assert run(["inspect-cache", "story.trace.json"]) == 0
     told = capsys.readouterr().out
     assert "nothing for again: memory window keeps no scenes" in told and "no scene recalled another" not in told

@@ -62,14 +62,14 @@ def test_a_suggested_size_keeps_the_shape_or_says_that_none_does(model, size, hi
 
 
 @pytest.mark.parametrize("policy", ["window", "sink", "flush", "recache", "echo-infinity", "echo-forcing",
-                                    "scene-queries"])
+                                    "scene-queries", "echo"])
 def test_a_recall_under_a_policy_that_keeps_no_scenes_is_a_warning(policy: str) -> None:
     film = read_storyboard(request(memory=policy))
     told = warnings(film.storyboard, film.spec, film.policy)
-    able = policy in ("echo-forcing", "scene-queries")
+    able = policy in ("echo", "echo-forcing", "scene-queries")
     assert told == ([] if able else [
-        f"memory policy '{policy}' keeps no scenes, so nothing is recalled in 'c'; echo-forcing and scene-queries can "
-        "recall"])
+        f"memory policy '{policy}' keeps no scenes, so nothing is recalled in 'c'; echo, echo-forcing and "
+        "scene-queries can recall"])
 
 
 def test_settings_are_tried_on_the_model_before_it_is_loaded(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ class Transition:
 
     kind: Kind | None
     carried: int = 0  # frames of the old window that stay or come back
-    source: str | None = None  # what stands for the old scene: recall | select | resink
+    source: str | None = None  # what stands for the old scene: recall | select | resink | keyframes
     source_scene: int | None = None
     recall: Recall | None = None
     position_jump: int | None = None
@@ -78,6 +78,7 @@ class Facts:
     decay_map: Later | None = None  # [token]: mean rate, when a transition's rates were just decided
     folded: tuple[int, ...] = ()  # film frames that the scene's recall frame was made from, when it just was
     shares: Later | None = None  # [frame]: how much of each is in it
+    kept: tuple[int, ...] = ()  # film frames that were kept as keyframes of their scene
     gates: Later | None = None  # [query frame]: how far the queries' gates opened for what left
     left: Later | None = None  # [query frame, scene]: how much of each scene was in the queries that the block saw
     left_scenes: tuple[int | None, ...] = ()  # which scenes; None stands for all earlier ones together

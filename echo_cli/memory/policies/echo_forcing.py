@@ -47,6 +47,7 @@ PLAIN = (
 
 class EchoForcingPolicy(Policy):
     settings: EchoForcingSettings
+    resumes = False  # whether a recalled scene may come back by its keyframes
 
     def __init__(self, name: str, settings: EchoForcingSettings, plan: Plan) -> None:
         super().__init__(name, settings, plan)
@@ -96,11 +97,14 @@ class EchoForcingPolicy(Policy):
         if cut.jump == "similarity" and index not in self.recalls:
             self.refuse(f"scene '{scene.id}' jumps by similarity, but recalls nothing",
                         "Use jump: fixed, or a recall transition.")
+        if cut.source == "keyframes" and not (self.resumes and index in self.recalls):
+            self.refuse(f"scene '{scene.id}' cannot begin with keyframes",
+                        "Use source: keyframes with the memory echo, for a recall.")
         return cut
 
     def _wanted(self, index: int, chains: Sequence[int]) -> Keepsake | None:
         cut, kind = self.cuts[index], self.scenes[index].transition or Kind.SMOOTH
-        if cut.source in ("none", "resink"):
+        if cut.source in ("none", "resink", "keyframes"):
             return None
         if kind.targeted:
             return Keepsake(cut.source, self.recalls[index].scene)
@@ -121,7 +125,8 @@ class EchoForcingPolicy(Policy):
     def _misaligned(self, cut: CutSettings) -> bool:
         """Whether the window may fill up with a remainder of a block. Rolling then moves frames that lie behind its
         end, so that those of the old scene must not be dropped."""
-        counts = {count for memory in (0, 1) for count in range(memory, memory + cut.recent_frames + 1)}
+        most = 0 if cut.source in ("none", "keyframes") else 1
+        counts = {count for memory in (0, most) for count in range(memory, memory + cut.recent_frames + 1)}
         return any(
             count % self.block and not 0 < cut.clear_after <= (self.window - count) // self.block for count in counts
         )

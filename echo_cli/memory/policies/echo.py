@@ -1,0 +1,119 @@
+"""`echo`: Echo-Forcing inside a scene; a recalled scene resumes where its first frames left it.
+
+A scene that will be recalled leaves its keyframes in the library: its first frames, raw and in order. When it is
+recalled they are its anchors again, at full weight and for the whole scene, and its clock goes on after them, so that
+rolling anchors, history and calibration run as if the scene had never been left. A hard cut carries nothing.
+"""
+
+from dataclasses import replace
+
+from echo_cli.memory.policies.base import Facts, Held, Plan, Transition, film_frames
+from echo_cli.memory.policies.echo_forcing import EchoForcingPolicy
+from echo_cli.memory.recall import Keepsake, SceneLibrary, library_size
+from echo_cli.memory.settings import EchoSettings
+from echo_cli.memory.store import CleanPass, KVStore, Placement
+from echo_cli.state import Nest
+from echo_cli.storyboard.nouns import Block
+
+
+class EchoPolicy(EchoForcingPolicy):
+    settings: EchoSettings
+    resumes = True
+
+    def __init__(self, name: str, settings: EchoSettings, plan: Plan) -> None:
+        super().__init__(name, settings, plan)
+        most = self.window - self.block
+        if not 0 < settings.keyframes <= most or settings.keyframes % self.block:
+            self.refuse(f"{settings.keyframes} keyframes are not whole blocks within the window",
+                        f"Use a multiple of {self.block} up to {most}.")
+        self.resumed = {index: self.recalls[index].scene for index, cut in self.cuts.items()
+                        if cut.source == "keyframes"}
+        self.last_resumed = {scene: index for index, scene in self.resumed.items()}
+        wanted = {Keepsake("keyframes", scene): last for scene, last in self.last_resumed.items()}
+        self.at_once = library_size(wanted, settings, self)
+        # For each scene in the library: the film frames of its keyframes, and the calibration after them.
+        self.kept: dict[int, list[int | None]] = {}
+        self.calibrations: dict[int, Nest] = {}
+
+    def allocate(self, place: Placement) -> KVStore:
+        store = super().allocate(place)
+        frame = (self.spec.depth, place.batch, place.grid.tokens, self.spec.heads, self.spec.head_dim)
+        self.keyframes = SceneLibrary(self.at_once * self.settings.keyframes, frame, place.device, place.dtype)
+        return store
+
+    @property
+    def bytes(self) -> int:
+        calibration = sum(each.numel() * each.element_size() for each in
+                          (self.history.query_sum, self.history.query_abs))
+        return super().bytes + self.keyframes.bytes + self.at_once * calibration
+
+    @property
+    def host_bytes(self) -> int:
+        return super().host_bytes + self.keyframes.bytes
+
+    # A scene is recalled
+
+    def open_scene(self, block: Block, store: KVStore) -> Transition:
+        transition = super().open_scene(block, store)
+        if (source := self.resumed.get(block.scene)) is None:
+            return transition
+        held = self._bring_back(source, store)
+        self.window_frames[:len(held)] = self.origins[:len(held)] = held
+        self.end = self.offset = len(held)
+        self.history.resume(held, self.calibrations.get(source))
+        if self.last_resumed[source] == block.scene:
+            self._forget(source)
+        self._keep(block.scene, held, store)
+        return replace(transition, carried=len(held), source="keyframes", source_scene=source)
+
+    def _bring_back(self, scene: int, store: KVStore) -> list[Held]:
+        """The keyframes of a scene, in slots that the old window has left."""
+        self.window_frames = [self.blank] * self.window
+        store.keep(held.slot for held in self._alive())
+        frames = self.kept[scene]
+        slots = store.take(len(frames))
+        for index, slot in enumerate(slots):
+            store.write([slot], *self.keyframes.get(_keepsake(index, scene)))
+        return [Held(slot, scene, frame) for slot, frame in zip(slots, frames, strict=True)]
+
+    # A scene is remembered
+
+    def absorb(self, block: Block, clean: CleanPass, store: KVStore) -> Facts:
+        facts = super().absorb(block, clean, store)
+        facts.kept = film_frames(self._keep(block.scene, self.current, store))
+        return facts
+
+    def _keep(self, scene: int, frames: list[Held], store: KVStore) -> list[Held]:
+        """These frames are the scene's next: into the library, if they are wanted and it has too few."""
+        if scene not in self.last_resumed:
+            return []
+        kept = self.kept.setdefault(scene, [])
+        new = frames[:self.settings.keyframes - len(kept)]
+        for held in new:
+            self.keyframes.put(_keepsake(len(kept), scene), *store.frame(held.slot))
+            kept.append(held.frame)
+        if new:
+            self.calibrations[scene] = self.history.calibration()
+        return new
+
+    def _forget(self, scene: int) -> None:
+        for index in range(len(self.kept.pop(scene))):
+            self.keyframes.forget(_keepsake(index, scene))
+        self.calibrations.pop(scene, None)
+
+    # Between two blocks
+
+    def state(self) -> Nest:
+        return {**super().state(), "kept": {str(scene): frames for scene, frames in self.kept.items()},
+                "calibrations": {str(scene): each for scene, each in self.calibrations.items()},
+                "keyframes": self.keyframes.state()}
+
+    def restore(self, state: Nest) -> None:
+        super().restore(state)
+        self.kept = {int(scene): list(frames) for scene, frames in state["kept"].items()}
+        self.calibrations = {int(scene): each for scene, each in state["calibrations"].items()}
+        self.keyframes.restore(state["keyframes"])
+
+
+def _keepsake(index: int, scene: int) -> Keepsake:
+    return Keepsake(f"key {index}", scene)

@@ -1,0 +1,102 @@
+"""A recalled scene resumes: its first frames stand again as they were, and everything goes on from them."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from echo_cli.errors import UsageError
+from echo_cli.layout import Role
+from echo_cli.memory.policies.echo import EchoPolicy
+from echo_cli.rollout.rollout import BlockResult, rollout
+from echo_cli.runtime import KeyedNoise
+from echo_cli.storyboard.nouns import Block, Kind, Timeline
+from tests.small import GRID, SPEC, model, policy_for, prompts_for, run, story
+
+LEFT = [(None, None, 3), (Kind.HARD_CUT, None, 2), (Kind.RECALL, "scene0", 9)]
+
+
+def film(timeline: Timeline, number: Callable[[Block], int], prompt: Callable[[int], int]) -> list[Tensor]:
+    """The latents of each block; noise by a block's `number`, text by a scene's `prompt`."""
+    rows = prompts_for(timeline)
+
+    def noise(block: Block, step: int, shape) -> Tensor:
+        return torch.randn(shape, generator=torch.Generator().manual_seed(97 * number(block) + step))
+
+    made = rollout(timeline, model(), [rows[prompt(scene)] for scene in range(len(rows))],
+                   policy_for("echo", timeline), noise, GRID)
+    return [result.latents for result in made]
+
+
+def anchors(result: BlockResult) -> list[int | None]:
+    return [frame for segment in result.layout.of(Role.ANCHOR) for frame in segment.frames]
+
+
+def test_a_recalled_scene_begins_with_its_first_frames_in_order_and_at_full_weight() -> None:
+    opened = run("echo", story(LEFT))[5]
+    assert opened.transition.source == "keyframes" and opened.transition.carried == 9
+    segment, block = opened.layout.segments
+    assert (segment.role, segment.scene, segment.frames) == (Role.ANCHOR, 0, tuple(range(9)))
+    assert segment.fades == (None,) * 9 and segment.expires is None and block.position == 9
+
+
+def test_a_resumed_scene_goes_on_as_if_it_had_never_been_left() -> None:
+    """With the prompt and the noise that the scene would have had, its blocks are the same to the last bit."""
+    stayed = film(story([(None, None, 12)]), lambda block: block.index, lambda scene: 0)
+    left = film(story(LEFT), lambda block: block.index - 2 if block.scene == 2 else block.index + 50 * block.scene,
+                lambda scene: 0 if scene == 2 else scene)
+    assert all(torch.equal(one, other) for one, other in zip(stayed[3:], left[5:], strict=True))
+
+
+def test_a_hard_cut_carries_nothing() -> None:
+    opened = run("echo", story(LEFT))[3]
+    assert not opened.layout.past and opened.transition.source is None and opened.layout.jump == 0
+
+
+def test_keyframes_are_kept_until_the_last_recall_and_can_be_handed_on() -> None:
+    timeline = story([(None, None, 2), (Kind.HARD_CUT, None, 4), (Kind.RECALL, "scene0", 2), (Kind.RECALL, "scene1", 2),
+                      (Kind.RECALL, "scene0", 1), (Kind.RECALL, "scene2", 1)])
+    policy = policy_for("echo", timeline)
+    opened = {result.block.scene: result for result in run("echo", timeline, policy=policy) if result.block.opens}
+    frames = list(range(6))
+    assert anchors(opened[2]) == frames  # a scene shorter than nine frames resumes from all it has
+    assert anchors(opened[3]) == list(range(6, 15)) and anchors(opened[4]) == frames
+    assert anchors(opened[5]) == [*frames, 18, 19, 20]  # its own first frames are those that it resumed from
+    assert isinstance(policy, EchoPolicy) and not policy.kept and not policy.keyframes.state()["kept"]
+
+
+def test_a_scene_may_recall_otherwise() -> None:
+    settings = {"recall": {"source": "recall", "clear_after": 2}}
+    opened = run("echo", story(LEFT), settings)[5]
+    assert opened.transition.source == "recall" and opened.layout.segments[0].role is Role.TRANSITION
+
+
+def test_a_window_that_fills_unevenly_goes_on_too() -> None:
+    made = run("echo", story([(None, None, 9), (Kind.SMOOTH, None, 9), (Kind.RECALL, "scene1", 9)]),
+               {"smooth": {"clear_after": 0, "recent_frames": 1}})
+    assert anchors(made[18]) == list(range(27, 36)) and all(result.finite.read() for result in made)
+
+
+@pytest.mark.parametrize(("settings", "told"), [
+    ({"keyframes": 4}, "4 keyframes are not whole blocks"), ({"keyframes": 21}, "21 keyframes"),
+    ({"smooth": {"source": "keyframes"}}, "scene 'scene1' cannot begin with keyframes"),
+    ({"library": 1}, "needs 2 scenes in the library at once")])
+def test_what_cannot_be_is_refused(settings: dict, told: str) -> None:
+    timeline = story([(None, None, 2), (Kind.SMOOTH, None, 2), (Kind.RECALL, "scene0", 1), (Kind.RECALL, "scene1", 1)])
+    with pytest.raises(UsageError, match=told):
+        policy_for("echo", timeline, settings)
+
+
+def test_only_echo_brings_keyframes_back() -> None:
+    with pytest.raises(UsageError, match="cannot begin with keyframes"):
+        policy_for("echo-forcing", story(LEFT), {"recall": {"source": "keyframes"}})
+
+
+def test_it_holds_little_more_than_echo_forcing() -> None:
+    timeline = story([(None, None, 3), (Kind.HARD_CUT, None, 3), (Kind.RECALL, "scene0", 3),
+                      (Kind.RECALL, "scene1", 3)])
+    noise = KeyedNoise(1, timeline.scenes)
+    held = {name: next(rollout(timeline, model(), prompts_for(timeline), policy_for(name, timeline), noise, GRID)).bytes
+            for name in ("echo", "echo-forcing")}
+    assert held["echo"] < 4 / 3 * held["echo-forcing"] and SPEC.window == 21
