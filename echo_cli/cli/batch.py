@@ -165,7 +165,9 @@ def _print_plan(films: list["Film"], bad: list["Outcome"], report: Report) -> Ex
 
     commands = [(film, command(replace(film.job.request, output=film.job.outputs.film.path))) for film in films]
     for film, words in commands:  # only now: a name that a line cannot express is refused before the first line
-        row = {"job": film.number, "storyboard": film.source, "command": words, **report.warnings(film.number)}
+        inputs = [str(each.file.absolute()) for each in film.job.inputs]
+        row = {"job": film.number, "storyboard": film.source, "command": words,
+               **({"inputs": inputs} if inputs else {}), **report.warnings(film.number)}
         print(json.dumps(row, ensure_ascii=False) if report.as_json else line(words))
     for outcome in bad:
         report.tell(outcome)

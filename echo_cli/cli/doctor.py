@@ -17,7 +17,7 @@ from echo_cli import __version__
 from echo_cli.cli.options import Debug
 from echo_cli.errors import EchoError, Exit
 from echo_cli.machine import cores, memory
-from echo_cli.text import size
+from echo_cli.text import listed, size
 
 DRIVER = Path("/proc/driver/nvidia/version")
 LARGE = "wan2.1-t2v-1.3b"
@@ -163,6 +163,17 @@ def _defaults() -> Iterator[Finding]:
                       "Correct the name, or unset it.", needed=False)
 
 
+def _pictures() -> Iterator[Finding]:
+    """What a scene may begin with."""
+    from PIL import features
+
+    lacking = [name for name, codec in (("JPEG", "jpg"), ("PNG", "zlib"), ("WebP", "webp"), ("colour profiles",
+               "littlecms2")) if not features.check(codec)]
+    yield Finding("pictures", not lacking, "JPEG, PNG and WebP come in" if not lacking else
+                  f"this build of Pillow cannot read {listed(lacking)}", "Run `pip install --force-reinstall pillow`.",
+                  needed=False)
+
+
 def _weights() -> Iterator[Finding]:
     try:
         from echo_cli.models.tiny.parts import check
@@ -201,4 +212,4 @@ def _extras() -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
-    _tool, _torch, _ffmpeg, _defaults, _weights, _extras, _models, _disk)
+    _tool, _torch, _ffmpeg, _pictures, _defaults, _weights, _extras, _models, _disk)

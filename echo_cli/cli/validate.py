@@ -107,8 +107,11 @@ def check(path: str, model: str | None, here: bool | None, below: Defaults = NON
 def describe(storyboard: Storyboard, film: Timeline, model: str, policy: str) -> dict[str, Any]:
     """The film as plain values: what was read, and how it will be rendered."""
     from echo_cli.render.checks import unknown_words, words_warning
+    from echo_cli.render.inputs import inputs_of
     from echo_cli.storyboard.canonical import canonical, storyboard_hash, transition_name
 
+    inputs = [{"what": each.what, "path": each.path, "scene": each.scene, "sha256": each.sha256}
+              for each in inputs_of(storyboard)]
     recalls, geometry = _recalls(storyboard, film, policy), film.geometry
     scenes = []
     for index, span in enumerate(film.spans):
@@ -119,6 +122,7 @@ def describe(storyboard: Storyboard, film: Timeline, model: str, policy: str) ->
             "recall": recalls.get(index),
             "asked": {"begins": span.asked[0], "ends": span.asked[1]}, "real": {"begins": begins, "ends": ends},
             "moved": begins - span.asked[0],
+            "opening": span.scene.opening and {span.scene.opening.what: span.scene.opening.path},
             "blocks": _edges(span.blocks), "frames": _edges(frames), "pictures": _edges(span.pictures),
         })
     unknown = unknown_words(storyboard, model)
@@ -129,8 +133,8 @@ def describe(storyboard: Storyboard, film: Timeline, model: str, policy: str) ->
         "timing": storyboard.timing.value, "fps": geometry.fps, "asked": film.spans[-1].asked[1],
         "seconds": film.pictures / geometry.fps, "pictures": film.pictures, "blocks": len(film.blocks),
         "frames": len(film.blocks) * geometry.block_frames, "block_seconds": geometry.block_pictures / geometry.fps,
-        "trimmed": made - film.pictures, "unknown_words": unknown, "scenes": scenes, "canonical": canonical(storyboard),
-        "warnings": words_warning(model, unknown),
+        "trimmed": made - film.pictures, "unknown_words": unknown, "inputs": inputs, "scenes": scenes,
+        "canonical": canonical(storyboard), "warnings": words_warning(model, unknown),
     }
 
 
@@ -185,7 +189,9 @@ def _show(film: dict[str, Any]) -> None:
     for line in table([_row(scene) for scene in film["scenes"]], columns):
         print(line)
     recalls = [f"{scene['id']} {_recall(scene['recall'])}" for scene in film["scenes"] if scene["recall"]]
-    for text in (*recalls, _rounding(film), *(f"warning: {warning}" for warning in film["warnings"])):
+    begun = [f"{scene['id']} begins with the {what} {path}" for scene in film["scenes"] if scene["opening"]
+             for what, path in scene["opening"].items()]
+    for text in (*recalls, *begun, _rounding(film), *(f"warning: {warning}" for warning in film["warnings"])):
         print("\n".join(wrapped(text, width)))
 
 

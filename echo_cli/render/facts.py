@@ -18,6 +18,7 @@ from echo_cli.trace.records import (
     FilmFacts,
     Header,
     ModelFacts,
+    OpeningFacts,
     PolicyFacts,
     StoryboardFacts,
     scene_facts,
@@ -34,7 +35,8 @@ def header(job: Job, backend: Backend, runtime: Runtime) -> Header:
                   PolicyFacts(job.policy, asdict(job.settings)),
                   FilmFacts(width, height, geometry.fps, job.timeline.pictures, geometry.block_frames,
                             geometry.frame_pictures, None if job.outputs.film.encoder else job.outputs.film.path.name),
-                  scene_facts(job.timeline))
+                  scene_facts(job.timeline, {each.scene: OpeningFacts(each.what, each.path, each.sha256)
+                                             for each in job.inputs if each.scene}))
 
 
 def manifest_facts(job: Job, runtime: Runtime, made: Made, started: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from echo_cli.render.facts import header, manifest_facts
 from echo_cli.render.job import Job
 from echo_cli.render.keeper import Sitting, sitting
 from echo_cli.render.made import Made
+from echo_cli.render.openings import Openings
 from echo_cli.render.progress import Progress, Step
 from echo_cli.render.signals import Interruption
 from echo_cli.render.trace_records import block_record, measured, recall_frame_record, scene_record
@@ -73,7 +74,8 @@ def _write_blocks(job: Job, backend: Backend, runtime: Runtime, policy: Policy, 
     """The film, block by block."""
     run, timeline = writer.run, job.timeline
     decode = Decoder(backend.codec, runtime.decoding, run.decoder)
-    for result in blocks_of_film(backend, timeline, policy, job.seed, job.size, begun=run.begun):
+    for result in blocks_of_film(backend, timeline, policy, job.seed, job.size, begun=run.begun,
+                                 openings=Openings(job, backend, runtime)):
         writer.add(result, decode(result))
         stopping = interruption.by is not None
         if stopping or run.due():

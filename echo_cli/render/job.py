@@ -12,6 +12,7 @@ from typing import Any
 from echo_cli import __version__
 from echo_cli.memory.settings import WindowSettings
 from echo_cli.models.running import Running
+from echo_cli.render.inputs import Input, identity_of
 from echo_cli.render.manifest import Identity
 from echo_cli.render.options import Decides
 from echo_cli.render.outputs import Outputs
@@ -43,6 +44,7 @@ class Job:
     notes: tuple[str, ...] = field(default=(), compare=False)  # what was left out of an imported file
     detail: int = 1  # how many times as large they are decoded
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)  # who decided what the request left open
+    inputs: tuple[Input, ...] = ()  # the files that come into it
 
     @property
     def memory(self) -> dict[str, Any]:
@@ -97,6 +99,8 @@ class Job:
                 settings[option.name] = option.option.identify(decided[option.name])
             elif decides is Decides.ENCODING and not self.outputs.film.encoder:
                 settings["encoding"] = self.encoding.arguments()
+        if self.inputs:
+            settings["inputs"] = identity_of(self.inputs)
         return Identity(storyboard_hash(self.storyboard), weights, self.seed, settings, __version__)
 
     def resuming(self) -> "Job":

@@ -19,6 +19,7 @@ from echo_cli.video.target import Output
 
 FORMAT = "echo-manifest"
 VERSION = 1
+INPUTS = "settings.inputs."  # how differences name the files that come into a film
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +146,8 @@ def differences(before: Any, after: Any, name: str = "") -> list[str]:
                 for line in differences(before.get(key), after.get(key), f"{name}.{key}" if name else key)]
     if name in ("storyboard", "weights"):
         return [f"another {name}" if name == "storyboard" else f"other {name}"]
+    if name.startswith(INPUTS):
+        return [f"another {name.removeprefix(INPUTS)}"]
     return [f"{name.removeprefix('settings.')} was {_told(before)}, now {_told(after)}"]
 
 

@@ -20,6 +20,7 @@ from echo_cli.memory.table import DEFAULT_POLICY, POLICIES, read_settings, setti
 from echo_cli.models.registry import check_not_a_file, is_folder, names, spec_named
 from echo_cli.render.checks import refuse_unseen, try_settings
 from echo_cli.render.defaults import NONE, Default, Defaults
+from echo_cli.render.inputs import file_problem, inputs_of
 from echo_cli.render.job import Job
 from echo_cli.render.outputs import Outputs, outputs_of
 from echo_cli.render.request import MOST_ENLARGED, Request
@@ -60,7 +61,7 @@ class Prepared:
         scale = self.request.scale or max(1, min(MOST_ENLARGED, math.ceil(SMALLEST_SIDE / min(size))))
         return Job(self.request, board, film, self.model, board.seed or 0, self.policy,
                    read_settings(self.policy, board.memory), size, scale, _subtitles(self.request, board, outputs),
-                   outputs, self.notes, self.spec.detail, self.origins)
+                   outputs, self.notes, self.spec.detail, self.origins, inputs_of(board))
 
 
 def prepare(request: Request, below: Defaults = NONE) -> Job:
@@ -241,7 +242,7 @@ def storyboard_rules(model: str | None = None, below: Defaults = NONE) -> Rules:
     what is used where it says nothing."""
     default_model = below["model"].value if "model" in below else DEFAULT_MODEL
     return Rules(models=Models(), policies=tuple(POLICIES), setting_problems=_setting_problems,
-                 default_model=default_model, default_policy=DEFAULT_POLICY, model=model)
+                 file_problem=file_problem, default_model=default_model, default_policy=DEFAULT_POLICY, model=model)
 
 
 def _setting_problems(policy: str, kind: Kind | None, values: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from echo_cli.models.backend import Backend
 from echo_cli.render.decoder import Decoder
 from echo_cli.render.film import memory_errors, threads_for
 from echo_cli.render.job import Job
+from echo_cli.render.openings import Openings
 from echo_cli.rollout.plan import film, plan_policy
 from echo_cli.rollout.rollout import BlockResult
 from echo_cli.runtime import Later, Runtime
@@ -44,5 +45,5 @@ def _behind(job: Job, backend: Backend, runtime: Runtime) -> Iterator[tuple[Bloc
 def _generated(job: Job, backend: Backend, runtime: Runtime) -> Iterator[tuple[BlockResult, Later]]:
     policy = plan_policy(job.policy, job.settings, backend, job.timeline)
     decode = Decoder(backend.codec, runtime.decoding)
-    for result in film(backend, job.timeline, policy, job.seed, job.size):
+    for result in film(backend, job.timeline, policy, job.seed, job.size, openings=Openings(job, backend, runtime)):
         yield result, decode(result)

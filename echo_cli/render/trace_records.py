@@ -71,7 +71,8 @@ def block_record(result: BlockResult, timeline: Timeline) -> BlockRecord:
     anchors = facts.anchors_from
     return BlockRecord(block.index, block.scene, frames, pictures_of(frames, timeline.geometry, timeline.pictures),
                        result.layout, _calibration(facts), {"memory": result.bytes},
-                       RollingAnchor(anchors, reverse=anchors[0] > anchors[-1]) if anchors else None, facts.evicted)
+                       RollingAnchor(anchors, reverse=anchors[0] > anchors[-1]) if anchors else None, facts.evicted,
+                       given=result.given)
 
 
 def recall_frame_record(result: BlockResult, policy: Policy) -> RecallFrameRecord | None:

@@ -3,7 +3,7 @@
 Joins a timeline, a memory policy and a backend; what comes of them is `rollout`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from torch import Tensor
@@ -15,7 +15,7 @@ from echo_cli.memory.policies.base import Policy
 from echo_cli.memory.recorder import Recorder
 from echo_cli.memory.settings import WindowSettings
 from echo_cli.models.backend import Backend, TextEncoder, text_features
-from echo_cli.rollout.rollout import Begun, BlockResult, rollout
+from echo_cli.rollout.rollout import Begun, BlockResult, Given, rollout
 from echo_cli.runtime import KeyedNoise, Noise
 from echo_cli.storyboard.matching import Similarities, plan_recalls, similarities, stripped
 from echo_cli.storyboard.nouns import Timeline
@@ -79,9 +79,12 @@ class Rows:
 
 def film(backend: Backend, timeline: Timeline, policy: Policy, seed: int, size: tuple[int, int] | None = None,
          noise: Noise | None = None, begun: Begun | None = None, past: Mapping[int, SceneEntry] = MappingProxyType({}),
-         recorder: Recorder | None = None) -> Iterator[BlockResult]:
+         recorder: Recorder | None = None,
+         openings: Callable[[int], Given | None] = lambda scene: None) -> Iterator[BlockResult]:
     """The blocks of a timeline, at `size` pixels or the model's own; with `begun`, those that are missing. `past` are
-    the scenes of other films that it recalls, and `recorder` collects what its own scenes leave."""
+    the scenes of other films that it recalls, `recorder` collects what its own scenes leave, and `openings` says what a
+    scene begins with."""
     rows = Rows(backend.text, [scene.prompt for scene in timeline.scenes])
     return rollout(timeline, backend.transformer, rows, policy, noise or KeyedNoise(seed, timeline.scenes),
-                   backend.spec.grid(size), home=backend.home, begun=begun, past=past, recorder=recorder)
+                   backend.spec.grid(size), home=backend.home, begun=begun, past=past, recorder=recorder,
+                   openings=openings)

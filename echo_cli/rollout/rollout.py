@@ -28,6 +28,21 @@ from echo_cli.storyboard.nouns import Block, Timeline
 
 
 @dataclass(frozen=True, slots=True)
+class Given:
+    """The latents [1, frame, channel, height, width] that a scene begins with, in place of generated ones. `lead` is
+    the one before them, from which the decoder's stream begins anew; None lets the stream go on, or begin."""
+
+    latents: Tensor
+    lead: Tensor | None = None
+
+    def of(self, block: Block) -> Tensor | None:
+        """Those of a block's first frames, if any are left for it."""
+        start = block.number * len(block.frames)
+        left = self.latents[:, start:start + len(block.frames)]
+        return left if left.shape[1] else None
+
+
+@dataclass(frozen=True, slots=True)
 class BlockResult:
     """A finished block: its latents, what it attended to, and what it did to memory."""
 
@@ -40,6 +55,8 @@ class BlockResult:
     times: Stopwatch
     finite: Later  # whether every latent is a number
     state: Callable[[], Nest]  # all that the blocks after this one depend on; to be called before the next is asked for
+    given: int = 0  # how many of its frames, from the first on, came from a file
+    lead: Tensor | None = None  # the latent from which the decoder's stream begins anew, if it does
 
     def check(self) -> None:
         """An EchoError if some latent is not finite. Call it a block later, when it does not wait."""
@@ -68,18 +85,20 @@ def rollout(timeline: Timeline, transformer: Network, prompts: Prompts, policy: 
             grid: Grid, batch: int = 1, home: torch.device | None = None,
             guesses: Callable[[Block, int, Tensor], None] | None = None,
             begun: Begun | None = None, past: Mapping[int, SceneEntry] = MappingProxyType({}),
-            recorder: Recorder | None = None) -> Iterator[BlockResult]:
+            recorder: Recorder | None = None,
+            openings: Callable[[int], Given | None] = lambda scene: None) -> Iterator[BlockResult]:
     """Generate the timeline that `policy` was made for, block by block. `prompts` are the scenes' text rows
     [1 or batch, row, dim]; `home` is where remembered frames are kept, if not on the device; `guesses` is called with
     the x0 of every step; `begun` resumes a run that stopped, with the same results; `past` are the scenes of other
-    films that this one recalls, and `recorder` collects what its own scenes leave. Gradients flow if the transformer's
-    parameters require them."""
+    films that this one recalls, and `recorder` collects what its own scenes leave; `openings` says what a scene begins
+    with. Gradients flow if the transformer's parameters require them."""
     spec, device, dtype = transformer.spec, transformer.device, transformer.dtype
     levels = schedule(spec.steps, spec.shift)
     shape = (batch, spec.block_frames, spec.channels, grid.height, grid.width)
     store = policy.allocate(Placement(grid, device, dtype, batch, home, transformer.turn))
     remembered = LatentMemory(policy.replays)
     text: Text | None = None
+    opening: Given | None = None
 
     def state() -> Nest:
         said = {"policy": policy.state(), "store": store.state(), "latents": remembered.state()}
@@ -99,17 +118,19 @@ def rollout(timeline: Timeline, transformer: Network, prompts: Prompts, policy: 
         with watch("memory"):
             if block.opens or text is None:
                 text = transformer.read(prompts[block.scene].to(device, non_blocking=True))
+                opening = openings(block.scene)
             if block.opens:
                 transition = policy.open_scene(block, store)
                 replay(transition, transformer, text, remembered, store)
             layout = policy.arrange(block, store)
             context = store.prepare(layout)
             first = context.observed_by(policy.look(block, store, context))  # memory watches the first pass alone
+            given = opening.of(block) if opening else None
         with watch("denoise"):
             def drawn(step: int, block: Block = block) -> Tensor:
                 return upload(noise(block, step, shape), device).to(dtype)
 
-            for step, latents in enumerate(denoise(transformer, text, context, levels, drawn, first)):
+            for step, latents in enumerate(denoise(transformer, text, context, levels, drawn, first, given)):
                 if guesses is not None:
                     guesses(block, step, latents)
         with watch("clean"):
@@ -126,7 +147,8 @@ def rollout(timeline: Timeline, transformer: Network, prompts: Prompts, policy: 
                 recorder.close(block, store)
             remembered.add(block, latents, layout)
         yield BlockResult(block, latents, layout, transition, facts, store.bytes + policy.bytes, watch,
-                          Later(latents.isfinite().all()), state)
+                          Later(latents.isfinite().all()), state, 0 if given is None else given.shape[1],
+                          opening.lead if opening and block.opens else None)
 
 
 class LatentMemory:

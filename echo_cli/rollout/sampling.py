@@ -34,18 +34,27 @@ def schedule(steps: tuple[int, ...], shift: float) -> Schedule:
 
 
 def denoise(transformer: Network, text: Text, context: Context, levels: Schedule,
-            noise: Callable[[int], Tensor], first: Context | None = None) -> Iterator[Tensor]:
+            noise: Callable[[int], Tensor], first: Context | None = None,
+            given: Tensor | None = None) -> Iterator[Tensor]:
     """Ever cleaner guesses of a block's latents [batch, frame, channel, height, width]; the last is the block.
 
     `noise(step)` gives the ε of each step, on the device; step 0 is what the block starts from. The first step attends
-    through `first` instead of `context`, if it is given.
+    through `first` instead of `context`. The `given` latents are those of the block's first frames: they stand at noise
+    level zero in every step, and the others are generated around them.
     """
-    noisy = noise(0)
+    noisy, pinned = noise(0), 0 if given is None else given.shape[1]
     for step, (sigma, time) in enumerate(zip(levels.sigmas, levels.times, strict=True)):
         times = torch.full(noisy.shape[:2], time, device=noisy.device)
+        if given is not None:
+            noisy[:, :pinned], times[:, :pinned] = given, 0.0
         velocity = transformer(noisy, times, text, context if step or first is None else first)
         # float64: x_t and σv nearly cancel at high noise, and their difference is all that is left.
         clean = (noisy.double() - sigma * velocity.double()).to(noisy.dtype)
+        if given is not None:
+            clean[:, :pinned] = given
+            if pinned == clean.shape[1]:
+                yield clean  # the one pass was for those who watch it
+                return
         yield clean
         if step + 1 < len(levels.sigmas):
             following = levels.sigmas[step + 1]

@@ -7,7 +7,7 @@ import hashlib
 import json
 from typing import Any
 
-from echo_cli.storyboard.nouns import VERSION, Kind, Scene, Storyboard
+from echo_cli.storyboard.nouns import CENTRE, VERSION, Fit, Kind, Opening, Scene, Storyboard
 
 
 def canonical(storyboard: Storyboard) -> dict[str, Any]:
@@ -49,7 +49,15 @@ def _scene(scene: Scene) -> dict[str, Any]:
         "subtitle": scene.subtitle,
         "seed": scene.seed,
         "memory": dict(scene.memory) or None,
+        **_opening(scene.opening),
     })
+
+
+def _opening(opening: Opening | None) -> dict[str, Any]:
+    if opening is None:
+        return {}
+    focus = None if opening.focus == CENTRE else list(opening.focus)
+    return {opening.what: opening.path, "fit": None if opening.fit is Fit.COVER else str(opening.fit), "focus": focus}
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

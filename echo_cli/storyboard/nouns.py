@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 from functools import cached_property
 from itertools import accumulate
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, overload
 
@@ -69,6 +70,32 @@ def kind_named(word: str) -> Kind | None:
     return next((kind for kind in Kind if plain in (kind.value, *kind.aliases)), None)
 
 
+class Fit(StrEnum):
+    """How a picture of another shape fills the film's."""
+
+    COVER = "cover"  # what is outside is cut off
+    CONTAIN = "contain"  # what is left over stays black
+    STRETCH = "stretch"
+
+
+CENTRE = (0.5, 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a scene begins with, beside its prompt: the picture in a file. `focus` is the point, in shares of its width
+    and height, that stays in view when a picture is cut to cover the film's shape."""
+
+    path: str  # as it is written: relative to the storyboard's folder
+    fit: Fit = Fit.COVER
+    focus: tuple[float, float] = CENTRE
+
+    @property
+    def what(self) -> str:
+        """The key that names its file."""
+        return "picture"
+
+
 @dataclass(frozen=True, slots=True)
 class Scene:
     """One prompt and its time. `recall` names an earlier scene's id, or AUTO, exactly when `transition` is RECALL."""
@@ -81,6 +108,7 @@ class Scene:
     subtitle: str | None = None
     seed: int | None = None
     memory: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    opening: Opening | None = None
     line: int = 0
     column: int = 0
 
@@ -123,7 +151,11 @@ class Storyboard:
     size: tuple[int, int] | None = None  # width, height
     fps: float | None = None
     timing: Timing = Timing.CUMULATIVE
-    source: str = "storyboard"  # the file it came from, for messages
+    source: str = "storyboard"  # the file it came from, for messages and for the paths in it
+
+    def file(self, path: str) -> Path:
+        """The file that a path in the storyboard means."""
+        return Path(self.source).parent / path
 
 
 @dataclass(frozen=True, slots=True)

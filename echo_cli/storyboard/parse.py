@@ -7,6 +7,7 @@ settings come in as `Rules`. How scenes follow one another in time is `timing`; 
 import re
 from fractions import Fraction
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -16,13 +17,14 @@ from echo_cli.storyboard.document import kind_of, mark_of, read_source, read_tre
 from echo_cli.storyboard.fields import Fields, fields_of, plain
 from echo_cli.storyboard.mistakes import Mark, Mistakes
 from echo_cli.storyboard.nouns import AUTO, VERSION, Kind, Scene, Storyboard, Timing, kind_named
+from echo_cli.storyboard.openings import OPENING_KEYS, read_opening
 from echo_cli.storyboard.rules import Rules
 from echo_cli.storyboard.sizes import read_size
 from echo_cli.storyboard.timeline import edges, too_long, too_short
 from echo_cli.storyboard.timing import Asked, Given, resolve
 
 TOP_KEYS = ("version", "title", "seed", "model", "memory", "size", "fps", "style", "timing", "length", "scenes")
-SCENE_KEYS = ("id", "prompt", "duration", "at", "transition", "subtitle", "seed", "memory")
+SCENE_KEYS = ("id", "prompt", "duration", "at", "transition", "subtitle", "seed", "memory", *OPENING_KEYS)
 SEEDS = (0, 2**63 - 1)
 RATES = (1, 240)  # pictures a second
 LONGEST_ID = 64
@@ -55,7 +57,7 @@ def parse(text: str, source: str = "storyboard", rules: Rules = Rules()) -> Stor
     cast = _cast(scenes)
     seconds = resolve([scene.asked for scene in scenes], length, mistakes) if scenes else None
     read = [scene.read(seconds[index] if seconds else Fraction(0), style, index, cast, rules,
-                       policy or rules.default_policy)
+                       policy or rules.default_policy, Path(source).parent)
              for index, scene in enumerate(scenes)]
     storyboard = Storyboard(
         scenes=tuple(read), title=top.text("title") or None, seed=top.whole("seed", *SEEDS), model=model,
@@ -221,7 +223,8 @@ class _SceneReader:
             return None
         return text
 
-    def read(self, seconds: Fraction, style: str | None, index: int, cast: Cast, rules: Rules, policy: str) -> Scene:
+    def read(self, seconds: Fraction, style: str | None, index: int, cast: Cast, rules: Rules, policy: str,
+             folder: Path) -> Scene:
         fields = self.fields
         prompt = self._read_prompt()
         transition, recall = self._read_transition(index, cast)
@@ -234,6 +237,7 @@ class _SceneReader:
             subtitle=fields.lines("subtitle") or None,
             seed=fields.whole("seed", *SEEDS),
             memory=self._read_memory(transition, rules, policy),
+            opening=read_opening(fields, folder, rules),
             line=fields.mark.line,
             column=fields.mark.column,
         )
@@ -260,8 +264,8 @@ class _SceneReader:
             if "transition" in fields:
                 fields.note("transition", "the first scene has no transition; leave it out")
             return None, None
-        if text is None:
-            return Kind.SMOOTH, None
+        if text is None:  # a picture that comes in is a cut to the eye, and memory of the scene before would fight it
+            return Kind.HARD_CUT if "picture" in fields else Kind.SMOOTH, None
         word, colon, target = text.partition(":")
         kind = kind_named(word)
         if kind is None or kind.targeted != bool(colon):

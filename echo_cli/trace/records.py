@@ -86,6 +86,15 @@ class FilmFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class OpeningFacts:
+    """The file that a scene begins with: the key that names it, its path as the storyboard has it, and its hash."""
+
+    what: str
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class SceneFacts:
     """A scene as the timeline placed it: half-open ranges of blocks and of pictures, and the seconds asked for."""
 
@@ -96,12 +105,14 @@ class SceneFacts:
     asked: tuple[float, float]
     transition: Kind | None = None
     recall: str | None = None
+    opening: OpeningFacts | None = None
 
 
-def scene_facts(timeline: Timeline) -> tuple[SceneFacts, ...]:
+def scene_facts(timeline: Timeline, openings: Mapping[str, OpeningFacts] = NOTHING) -> tuple[SceneFacts, ...]:
+    """`openings` by the ids of their scenes."""
     return tuple(SceneFacts(span.scene.id, span.scene.prompt, (span.blocks.start, span.blocks.stop),
                             (span.pictures.start, span.pictures.stop), span.asked, span.scene.transition,
-                            span.scene.recall) for span in timeline.spans)
+                            span.scene.recall, openings.get(span.scene.id)) for span in timeline.spans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +263,7 @@ class BlockRecord:
     """One block: half-open ranges of frames and pictures, the memory it attended to, and what happened to memory.
 
     `bytes` names each part of memory (window, history, scenes, …) and what it held; `evicted` are film frames that
-    left the window.
+    left the window. The first `given` of its frames came from the file that its scene begins with.
     """
 
     block: int
@@ -265,6 +276,7 @@ class BlockRecord:
     rolling: RollingAnchor | None = None
     evicted: tuple[int, ...] = ()
     measured: Measured | None = None
+    given: int = 0
 
 
 # ---------------------------------------------------------------- totals

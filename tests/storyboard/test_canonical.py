@@ -25,6 +25,16 @@ def test_the_canonical_form_reads_back_as_the_same_storyboard() -> None:
     assert bare(parse(json.dumps(canonical(board)))) == bare(board)
 
 
+def test_what_a_scene_begins_with_is_said_back() -> None:
+    text = GOOD.replace("subtitle: Rooftop", "picture: a.png").replace("seed: 3", "picture: b.png\n    fit: contain")
+    text = text.replace("hard cut", "hard cut\n    picture: c.png\n    focus: 0,1")
+    board = parse(text)
+    assert all(scene.opening for scene in board.scenes)
+    assert bare(parse(yaml.safe_dump(canonical(board)))) == bare(board)
+    others = [text.replace(*change) for change in (("a.png", "d.png"), ("contain", "stretch"), ("0,1", "0,0"))]
+    assert len({storyboard_hash(parse(each)) for each in (text, *others)}) == 4
+
+
 def test_spellings_and_comments_do_not_change_the_hash() -> None:
     assert storyboard_hash(parse(SPELT)) == storyboard_hash(parse(GOOD))
 

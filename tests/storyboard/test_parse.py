@@ -1,6 +1,7 @@
 """What a storyboard may say, and every way in which it can be wrong: message and place."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +9,7 @@ from echo_cli.errors import UsageError
 from echo_cli.storyboard import fields
 from echo_cli.storyboard import parse as parse_module
 from echo_cli.storyboard.mistakes import StoryboardError
-from echo_cli.storyboard.nouns import AUTO, Geometry, Kind, Scene, Storyboard, Timing
+from echo_cli.storyboard.nouns import AUTO, Fit, Geometry, Kind, Opening, Scene, Storyboard, Timing
 from echo_cli.storyboard.parse import parse
 from echo_cli.storyboard.rules import Rules
 
@@ -112,6 +113,24 @@ def test_spellings_of_transitions(spelling: str, kind: Kind, recall: str | None)
     assert (scene.transition, scene.recall) == (kind, recall)
 
 
+def test_a_picture_comes_in_after_a_cut_unless_somebody_says_otherwise() -> None:
+    text = scenes(f"{A}, picture: one.png", f"{B}, picture: ' two.jpg', fit: stretch",
+                  "id: c, prompt: x, duration: 5, picture: three.webp, transition: smooth, focus: '0.25, 1'")
+    one, two, three = parsed(text).scenes
+    assert [scene.transition for scene in (one, two, three)] == [None, Kind.HARD_CUT, Kind.SMOOTH]
+    assert (one.opening, two.opening) == (Opening("one.png"), Opening("two.jpg", Fit.STRETCH))
+    assert three.opening == Opening("three.webp", Fit.COVER, (0.25, 1.0))
+    assert parsed(text).file("one.png") == Path("one.png")
+
+
+def test_every_file_is_looked_at_where_the_storyboard_is() -> None:
+    seen = []
+    rules = replace(RULES, file_problem=lambda what, path: seen.append((what, path)) or f"{path} is no good")
+    with pytest.raises(StoryboardError, match=r"films/film.yaml:2:37: scene 'a': picture films/../x.png is no good"):
+        parse(scenes(f"{A}, picture: ../x.png"), "films/film.yaml", rules)
+    assert seen == [("picture", Path("films/../x.png"))]
+
+
 def test_a_bare_number_is_a_fine_id() -> None:
     board = parsed(scenes("id: 1, prompt: x, duration: 5", "id: 2, prompt: x, duration: 5, transition: recall:1"))
     assert [scene.id for scene in board.scenes] == ["1", "2"]
@@ -179,6 +198,24 @@ WRONG = {
         scenes(f"{A}, transition: smooth"),
         "2:37",
         "scene 'a': the first scene has no transition; leave it out",
+    ),
+    "fit without a picture": (scenes(f"{A}, fit: contain"), "2:37", "scene 'a': has 'fit', but no picture that it"),
+    "focus without a picture": (scenes(f"{A}, focus: '0, 1'"), "2:37", "scene 'a': has 'focus', but no picture"),
+    "unknown fit": (scenes(f"{A}, picture: x.png, fit: fill"), "2:53", "fit must be one of cover, contain, stretch"),
+    "focus in words": (scenes(f"{A}, picture: x.png, focus: left"), "2:53", "focus must be two numbers from 0 to 1"),
+    "focus outside": (scenes(f"{A}, picture: x.png, focus: [0.5, 1.5]"), "2:53", "focus must be two numbers"),
+    "focus of three": (scenes(f"{A}, picture: x.png, focus: [0, 0, 0]"), "2:53", "focus must be two numbers"),
+    "focus where nothing is cut": (
+        scenes(f"{A}, picture: x.png, fit: contain, focus: [0, 0]"),
+        "2:67",
+        "with 'fit: contain' nothing is cut",
+    ),
+    "picture without a name": (scenes(f"{A}, picture: ' '"), "2:37", "scene 'a': picture is empty"),
+    "picture that is a number": (scenes(f"{A}, picture: 7"), "2:37", "scene 'a': picture is a number, not text"),
+    "picture on another machine": (
+        scenes(f"{A}, picture: 'https://example.org/a.png'"),
+        "2:37",
+        "scene 'a': picture 'https://example.org/a.png' is an address; files are read from this machine",
     ),
     "zero duration": (scenes("id: a, prompt: x, duration: 0s"), "2:24", "scene 'a': duration is zero"),
     "negative duration": (scenes("id: a, prompt: x, duration: -5s"), "2:24", "scene 'a': duration '-5s' is negative"),

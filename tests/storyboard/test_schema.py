@@ -51,6 +51,7 @@ MEANINGS = {
     "merge key",
     "setting that is a date",
     "not a number",
+    "focus where nothing is cut",
 }
 
 
@@ -133,6 +134,12 @@ values = st.one_of(
             "x" * 65,
             "-1",
             "1e3",
+            "cover",
+            "0.5, .25",
+            "1.5, 0",
+            [0, 1.0],
+            [0.5, True],
+            "http://x/y.png",
             "inf",
             " 7 ",
         ]
@@ -161,6 +168,8 @@ def test_schema_and_parser_agree_on_every_value_of_a_scene(key: str, value: Any)
         second = {"id": "b", "prompt": "x"}
     if (key, value) in (("id", "a"), ("at", 0), ("at", 0.0), ("at", "0s")):
         return  # a mistake of meaning
+    if key in ("fit", "focus"):
+        second["picture"] = "x.png"
     second[key] = value
     first = {"id": "a", "prompt": "x"} if key == "at" else {"id": "a", "prompt": "x", "duration": 5}
     document = {"scenes": [first, second]} | ({"length": "100h"} if key == "at" else {})

@@ -4,13 +4,14 @@ Convolutions over single pictures; each of nine blocks remembers one earlier pic
 stream. It cannot encode. Knows nothing of files.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from echo_cli.errors import MissingError
+from echo_cli.models.backend import Codec
 from echo_cli.models.files.tensors import Tensors, Without
 
 WIDTHS = (256, 128, 64, 64)
@@ -105,6 +106,16 @@ class FastDecoder(nn.Module):
             else:
                 x = layer(x)
         return x, after
+
+
+class FastCodec:
+    """The light decoder, with the encoder of the codec that `load` gives: loaded for what comes in, and let go."""
+
+    def __init__(self, decoder: FastDecoder, load: Callable[[], Codec]) -> None:
+        self.decode, self._load = decoder.decode, load
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        return self._load().encode(pictures)
 
 
 def decoder_alone(weights: Tensors) -> Tensors:

@@ -1,6 +1,8 @@
 """A model of Wan's family, assembled from the files of its folder. Their names there are not known here."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -8,6 +10,7 @@ from echo_cli.errors import MissingError
 from echo_cli.models.backend import Backend, Codec
 from echo_cli.models.files.folders import SCALED_DECODER
 from echo_cli.models.files.loading import stream_into
+from echo_cli.models.files.tensors import Tensors
 from echo_cli.models.fp8 import use_eight_bits
 from echo_cli.models.offload import keep_layers_on_host
 from echo_cli.models.queries.files import QUERIES
@@ -17,7 +20,7 @@ from echo_cli.models.running import Offload, Pictures, Running
 from echo_cli.models.transformer import Transformer
 from echo_cli.models.tuning import choose_attention, quicken
 from echo_cli.models.wan.codec import WanCodec, latent_scales
-from echo_cli.models.wan.fast_decoder import FastDecoder, decoder_alone
+from echo_cli.models.wan.fast_decoder import FastCodec, FastDecoder, decoder_alone
 from echo_cli.models.wan.text import WanText
 from echo_cli.models.wan.weights import Weights, codec_config, open_weights
 from echo_cli.runtime import Runtime
@@ -74,13 +77,18 @@ def _codec(weights: Weights, runtime: Runtime, pictures: Pictures) -> Codec:
         with torch.device("meta"):
             fast = FastDecoder(weights.spec.channels, scales=latent_scales(weights.codec_config) if scaled else None)
         stream_into(fast, decoder_alone(weights.fast_decoder), runtime.decoding, runtime.dtype)
-        return fast.to(runtime.decoding)
+        return FastCodec(fast.to(runtime.decoding),
+                         lambda: _full_codec(weights.codec_config, weights.codec, runtime))
     config, tensors = weights.codec_config, weights.codec
     if pictures is Pictures.LIGHT:
         if weights.light_codec is None:
             raise MissingError(f"{weights.folder}: there is no light codec",
                                hint="Put lightvaew2_1 (.safetensors or .pth) into the folder, or use --decoder full.")
         config, tensors = codec_config(weights.light_codec), weights.light_codec
+    return _full_codec(config, tensors, runtime)
+
+
+def _full_codec(config: Mapping[str, Any], tensors: Tensors, runtime: Runtime) -> WanCodec:
     with torch.device("meta"):
         codec = WanCodec(config)
     stream_into(codec.vae, tensors, runtime.decoding, runtime.dtype)

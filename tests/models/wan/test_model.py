@@ -245,7 +245,7 @@ def test_a_fast_decoder_lies_beside_the_model_or_is_missed(folder: Path, tmp_pat
 
     from echo_cli.errors import MissingError
     from echo_cli.models.running import Pictures, Running
-    from echo_cli.models.wan.fast_decoder import FastDecoder
+    from echo_cli.models.wan.fast_decoder import FastCodec, FastDecoder
 
     with pytest.raises(MissingError, match="there is no fast decoder"):
         wan.load(CPU, folder, Running(Pictures.FAST))
@@ -254,4 +254,7 @@ def test_a_fast_decoder_lies_beside_the_model_or_is_missed(folder: Path, tmp_pat
         {**FastDecoder().state_dict(), "encoder.0.weight": torch.zeros(1)}, tmp_path / "model" / "taew2_1.safetensors"
     )
     codec = wan.load(CPU, tmp_path / "model", Running(Pictures.FAST)).codec
-    assert isinstance(codec, FastDecoder) and codec.decode(torch.zeros(1, 2, 16, 2, 3))[0].shape == (1, 5, 3, 16, 24)
+    assert isinstance(codec, FastCodec) and codec.decode(torch.zeros(1, 2, 16, 2, 3))[0].shape == (1, 5, 3, 16, 24)
+    pictures = torch.rand(1, 5, 3, 16, 24)
+    full = wan.load(CPU, tmp_path / "model").codec
+    assert torch.equal(codec.encode(pictures), full.encode(pictures)), "what comes in is encoded by the full codec"

@@ -1,0 +1,68 @@
+"""What comes into a film beside words: the one list of its files, each with its hash.
+
+The hashes are part of the film's identity: another photo makes another film. Knows files and a storyboard; what becomes
+of them is `openings`. No torch.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from echo_cli.errors import UsageError
+from echo_cli.files import sha256
+from echo_cli.storyboard.nouns import Storyboard
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A file: `what` is the key that names it, `path` is how the storyboard writes it, `scene` the id of the scene that
+    it belongs to, None for one of the whole film."""
+
+    what: str
+    path: str
+    scene: str | None
+    file: Path
+    sha256: str
+
+    @property
+    def where(self) -> str:
+        """How messages name it."""
+        return f"{self.what} '{self.path}'" + (f" of scene '{self.scene}'" if self.scene else "")
+
+
+def file_problem(what: str, path: Path) -> str | None:
+    """Why a file cannot be the `what` of a film; None when it can. All of it is read."""
+    from echo_cli.video import still
+
+    try:
+        still.check(path)
+    except still.Unusable as error:
+        return f"{path} {error}"
+    return None
+
+
+def inputs_of(storyboard: Storyboard) -> tuple[Input, ...]:
+    """Every file that comes into the film, in the storyboard's order."""
+    hashes: dict[Path, str] = {}
+    found = []
+    for what, path, scene in _named(storyboard):
+        file = storyboard.file(path)
+        try:
+            hashes[file] = hashes.get(file) or sha256(file)
+        except OSError as error:
+            raise UsageError(f"{storyboard.source}: {what} {file} cannot be read: {error.strerror}",
+                             "Leave the files that come into a film where they are until it is made.") from None
+        found.append(Input(what, path, scene, file, hashes[file]))
+    return tuple(found)
+
+
+def identity_of(inputs: tuple[Input, ...]) -> Mapping[str, str]:
+    """What of them decides the film: each file by the name that the storyboard gives it, with its hash."""
+    return {each.path: each.sha256 for each in inputs}
+
+
+def _named(storyboard: Storyboard) -> Iterator[tuple[str, str, str | None]]:
+    """(key, path, scene) of each."""
+    for scene in storyboard.scenes:
+        if scene.opening:
+            yield scene.opening.what, scene.opening.path, scene.id
