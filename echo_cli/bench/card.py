@@ -21,7 +21,7 @@ from echo_cli.bench import stages
 from echo_cli.bench.kernels import by_kind, kernels_of
 from echo_cli.bench.speed import Filling, filling_blocks
 from echo_cli.memory.table import POLICIES
-from echo_cli.models.backend import Backend, StreamDecoder
+from echo_cli.models.backend import Backend, Codec
 from echo_cli.models.files.loading import random_transformer
 from echo_cli.models.fp8 import use_eight_bits
 from echo_cli.models.transformer import Transformer
@@ -247,7 +247,7 @@ class _Bench:
     def _peak(self) -> float:
         return torch.cuda.max_memory_allocated(self.runtime.device) / 1e9 if self.cuda else 0.0
 
-    def _codecs(self) -> Iterator[tuple[str, StreamDecoder]]:
+    def _codecs(self) -> Iterator[tuple[str, Codec]]:
         yield "full", stages.random_codec(self.spec, self.runtime)
         if self.spec is WAN_1_3B:
             yield "light", stages.random_fast_decoder(self.spec, self.runtime)

@@ -26,7 +26,7 @@ from echo_cli.errors import MissingError, UsageError
 from echo_cli.memory.policies import make_policy
 from echo_cli.memory.table import read_settings
 from echo_cli.models import layers
-from echo_cli.models.backend import Backend, StreamDecoder
+from echo_cli.models.backend import Backend, Codec
 from echo_cli.models.files.loading import random_transformer
 from echo_cli.models.loaders import load_backend
 from echo_cli.models.transformer import Text, Transformer
@@ -215,7 +215,7 @@ def measure(spec: ModelSpec, runtime: Runtime, wish: Wish) -> SpeedReport:
     )
 
 
-def _codec(spec: ModelSpec, runtime: Runtime, left_out: list[str]) -> StreamDecoder | None:
+def _codec(spec: ModelSpec, runtime: Runtime, left_out: list[str]) -> Codec | None:
     try:
         return stages.random_codec(spec, runtime)
     except MissingError as error:
@@ -245,7 +245,7 @@ def filling_blocks(model: Filling, name: str, grid: Grid, warmup: int,
 
 @torch.inference_mode()
 def _policy(model: Filling, name: str, grid: Grid, runtime: Runtime, wish: Wish, peak: float,
-            codec: StreamDecoder | None) -> PolicySpeed:
+            codec: Codec | None) -> PolicySpeed:
     spec, parts, stage_times, held, processor = model.spec, [], [], [], []
     model.filling = True
     loop, full = filling_blocks(model, name, grid, wish.warmup, wish.blocks)
@@ -310,7 +310,7 @@ def _warm(model: Filling, name: str, grid: Grid) -> None:
     next(loop)
 
 
-def _whole(model: Filling, name: str, grid: Grid, runtime: Runtime, wish: Wish, codec: StreamDecoder) -> float:
+def _whole(model: Filling, name: str, grid: Grid, runtime: Runtime, wish: Wish, codec: Codec) -> float:
     """Pictures a second by the wall clock, each block decoded and fetched while the next one is generated."""
     model.filling = True
     loop, full = filling_blocks(model, name, grid, 1, wish.blocks)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from echo_cli.bench.footprint import job_for, story
-from echo_cli.models.backend import Backend, StreamDecoder
+from echo_cli.models.backend import Backend, Codec
 from echo_cli.models.files.loading import stream_into
 from echo_cli.models.tiny.codec import TinyCodec
 from echo_cli.models.wan.rehearsal import Random
@@ -79,7 +79,7 @@ def children() -> Iterator[Callable[[], float]]:
     yield lambda: spent() - before
 
 
-def random_codec(spec: ModelSpec, runtime: Runtime) -> StreamDecoder:
+def random_codec(spec: ModelSpec, runtime: Runtime) -> Codec:
     """The model's codec with random weights; it decodes noise, which takes as long."""
     if spec.name == TINY.name:
         torch.manual_seed(0)
@@ -92,22 +92,23 @@ def random_codec(spec: ModelSpec, runtime: Runtime) -> StreamDecoder:
     return codec.to(runtime.device).eval()
 
 
-def random_fast_decoder(spec: ModelSpec, runtime: Runtime) -> StreamDecoder:
+def random_fast_decoder(spec: ModelSpec, runtime: Runtime) -> Codec:
     """The light decoder of Wan's latents with random weights."""
-    from echo_cli.models.wan.fast_decoder import FastDecoder
+    from echo_cli.models.wan.fast_decoder import FastCodec, FastDecoder
 
     with torch.device("meta"):
         decoder = FastDecoder(spec.channels)
-    return stream_into(decoder, Random(decoder, runtime.dtype, 0), runtime.device, runtime.dtype)
+    stream_into(decoder, Random(decoder, runtime.dtype, 0), runtime.device, runtime.dtype)
+    return FastCodec(decoder, lambda: random_codec(spec, runtime))
 
 
-def decode(codec: StreamDecoder, spec: ModelSpec, size: tuple[int, int] | None, runtime: Runtime) -> float:
+def decode(codec: Codec, spec: ModelSpec, size: tuple[int, int] | None, runtime: Runtime) -> float:
     """Milliseconds to decode one block, the median of a few in a stream."""
     return statistics.median(decode_times(codec, spec, size, runtime, _STREAM)[1:])
 
 
 @torch.inference_mode()
-def decode_times(codec: StreamDecoder, spec: ModelSpec, size: tuple[int, int] | None, runtime: Runtime,
+def decode_times(codec: Codec, spec: ModelSpec, size: tuple[int, int] | None, runtime: Runtime,
                  blocks: int) -> list[float]:
     """Milliseconds for each block of a stream; the first ones include set-up."""
     grid, times, state = spec.grid(size), [], None

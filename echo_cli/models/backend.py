@@ -29,14 +29,12 @@ class TextEncoder(Protocol):
         ...
 
 
-class StreamDecoder(Protocol):
+class Codec(Protocol):
     def decode(self, latents: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Latents [batch, frame, channel, height, width] → pictures [batch, picture, 3, y, x] in [0, 1], and the state
         to pass with the next piece of the stream; a stream begins with state None."""
         ...
 
-
-class Codec(StreamDecoder, Protocol):
     def encode(self, pictures: Tensor, /) -> Tensor:
         """Pictures [batch, 1 + 4 (n - 1), 3, y, x] in [0, 1] → the n latent frames of a stream."""
         ...

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from echo_cli.models.backend import StreamDecoder
+from echo_cli.models.backend import Codec
 from echo_cli.rollout.rollout import BlockResult
 from echo_cli.runtime import Later
 from echo_cli.state import Nest, pack
@@ -16,7 +16,7 @@ class Decoder:
     """Latents to pictures as they come; on CUDA beside the generator, on a stream of its own. `device` is the codec's,
     which may be another card than the generator's. `state` is what the next block's pictures depend on."""
 
-    def __init__(self, codec: StreamDecoder, device: torch.device, state: Nest = None) -> None:
+    def __init__(self, codec: Codec, device: torch.device, state: Nest = None) -> None:
         self._codec = codec
         self.state = state
         self._device = device

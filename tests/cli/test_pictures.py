@@ -47,7 +47,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def generate(*arguments: str) -> int:
-    return run(["generate", "../board/story.yaml", "--scale", "1", "--preset", "ultrafast", *arguments])
+    return run(["generate", "../board/story.yaml", "--scale", "2", "--preset", "ultrafast", *arguments])
 
 
 def film(*arguments: str) -> np.ndarray:

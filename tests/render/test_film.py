@@ -126,7 +126,7 @@ def test_latents_are_brought_to_the_device_of_the_codec() -> None:
     decode = Decoder(codec, torch.device("meta"))
     for opens in (True, False):
         latents = torch.zeros(1, 3, SPEC.channels, SPEC.grid().height, SPEC.grid().width)
-        pictures = decode(SimpleNamespace(latents=latents, times=Stopwatch(CPU.device)))
+        pictures = decode(SimpleNamespace(latents=latents, lead=None, times=Stopwatch(CPU.device)))
         assert pictures._host.is_meta and pictures._host.shape[0] == (9 if opens else 12)
         assert all(tensor.is_meta for tensor in pack(decode.state)[0].values())
 
