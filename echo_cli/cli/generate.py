@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from echo_cli.cli.messages import began
 from echo_cli.cli.options import Answer, Given, Place, takes
+from echo_cli.cli.prompt import Prompt
 from echo_cli.errors import UsageError
 from echo_cli.render.options import Field, Option, Options, Panel
 from echo_cli.render.progress import Progress, Style, progress_of
@@ -31,8 +32,8 @@ class Rehearsal(Options):
         help="Print every option's value and who decided it, and make nothing.", panel=Panel.OUTPUT)] = False
 
 
-@takes(Request, Rehearsal, Place, Answer, Given)
-def generate(request: Request, rehearsal: Rehearsal, place: Place, answer: Answer, given: Given) -> None:
+@takes(Request, Prompt, Rehearsal, Place, Answer, Given)
+def generate(asked: Request, prompt: Prompt, rehearsal: Rehearsal, place: Place, answer: Answer, given: Given) -> None:
     """Render the film of a storyboard: OUT.mp4, and beside it OUT.trace.json and OUT.manifest.json.
 
     A film whose manifest matches the same storyboard, weights and settings is skipped. Any other film of that name is
@@ -40,6 +41,7 @@ def generate(request: Request, rehearsal: Rehearsal, place: Place, answer: Answe
 
     Variables such as ECHO_DEVICE and a file echo.toml give options other defaults; --show-settings shows them.
     """
+    request = prompt.of(asked)
     _check_streams(request, answer.as_json)
     from contextlib import ExitStack
 

@@ -14,6 +14,7 @@ from echo_cli.evidence import may_be_ours, names_ours
 
 STDIN = "-"
 READ_STDIN = ("generate", "validate", "batch")  # commands whose arguments may be `-`
+INSTEAD = ("help", "prompt")  # options that stand for what an argument would name
 
 
 def is_ours(arguments: list[str]) -> bool:
@@ -44,8 +45,9 @@ def _parsed(command: Any, words: list[str]) -> tuple[list[str], bool]:
         named, inside = _parsed(inner, rest[1:])
         return named, asked or inside
     arguments = [param for param in command.params if param.param_type_name == "argument"]
-    lacking = any(param.required and not list(_words(values.get(param.name))) for param in arguments)
-    if rest or (lacking and "help" not in values):
+    wanted = (param for param in arguments if param.required or param.default == "")
+    lacking = any(not list(_words(values.get(param.name))) for param in wanted)
+    if rest or (lacking and not any(option in values for option in INSTEAD)):
         raise GrammarError("too many arguments, or too few")
     return [word for param in arguments for word in _words(values.get(param.name))], asked
 

@@ -129,10 +129,16 @@ def _parameter(field: Field) -> inspect.Parameter:
     if option.complete:
         facts["autocompletion"] = getattr(complete, option.complete)
     spelled = typer.Argument(**facts) if option.argument else typer.Option(*(option.flags or (field.flag,)), **facts)
-    default = inspect.Parameter.empty if field.default is MISSING else None if field.repeats else field.default
+    default = _default(field)
     kind = _type(field)
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default,
                              annotation=Annotated[Optional[kind] if default is None else kind, spelled])  # noqa: UP045
+
+
+def _default(field: Field) -> Any:
+    if field.default is MISSING:
+        return "" if field.option.spare else inspect.Parameter.empty
+    return None if field.repeats else field.default
 
 
 def _shown(field: Field) -> bool | str:

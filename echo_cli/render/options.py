@@ -46,6 +46,7 @@ class Option:
     panel: Panel
     flags: tuple[str, ...] = ()  # on a command line, the one to be written last; left out, the field's own name
     argument: bool = False  # given by its place instead
+    spare: bool = False  # an argument that another option may stand for; without its word it is empty
     metavar: str | None = None
     least: float | None = None
     unset: str | None = None  # what help says of a default of None

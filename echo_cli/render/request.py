@@ -195,7 +195,7 @@ class Request(FilmOptions):
 
     storyboard: Annotated[str | os.PathLike[str] | Storyboard, Option(
         help="A YAML file, or one that `echo-cli import` knows; - reads YAML from standard input.",
-        panel=Panel.STORYBOARD, argument=True, metavar="STORYBOARD",
+        panel=Panel.STORYBOARD, argument=True, spare=True, metavar="STORYBOARD",
         write=absolute)]
     output: Annotated[str | os.PathLike[str] | None, Option(
         help="film.mp4, a folder/, pictures as frames/%06d.png, or - for standard output; by default, the "

@@ -1,0 +1,70 @@
+"""`generate --prompt`: a scene without a file."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from echo_cli.cli.app import run
+from echo_cli.cli.guard import is_ours
+from echo_cli.models.registry import MODELS
+from tests.render import stage
+
+QUICK = ("--scale", "1", "--preset", "ultrafast")
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, and the small model under the name `tiny`."""
+    monkeypatch.setitem(MODELS.own, "tiny", stage.ROW)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_prompt_becomes_a_film_named_after_it(place: Path) -> None:
+    assert run(["generate", "--prompt", "A red ball, in the city!", "--duration", "1.5s", *QUICK]) == 0
+    assert names(place) == {f"a-red-ball-in-the-city.{end}" for end in ("mp4", "trace.json", "manifest.json")}
+    manifest = json.loads(Path("a-red-ball-in-the-city.manifest.json").read_text())
+    assert manifest["film"]["seconds"] == 1.5
+    assert run(["generate", "--prompt", "A red ball, in the city!", "--duration", "1500ms", *QUICK]) == 0  # skipped
+    assert json.loads(Path("a-red-ball-in-the-city.manifest.json").read_text()) == manifest
+
+
+def test_it_takes_the_options_of_a_film(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["generate", "--prompt", "a red ball", "-o", "ball.mp4", "--model", "random-small", "--seed", "3",
+                "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["film"], plan["seed"], plan["seconds"]) == ("ball.mp4", 3, 5.0)
+    assert names(place) == set()
+
+
+@pytest.mark.parametrize(("arguments", "told"), [
+    ([], "no storyboard was named"),
+    (["--seed", "3"], "no storyboard was named"),
+    (["--duration", "5s"], "--duration is for a scene of --prompt"),
+    (["story.yaml", "--prompt", "a red ball"], "story.yaml and --prompt both say what to render"),
+    (["--prompt", "  "], "--prompt is empty"),
+    (["--prompt", "a red ball", "--duration", "soon"], "--duration: 'soon' is not a time"),
+    (["--prompt", "a red ball", "--duration", "0"], "--duration: '0' is no time at all"),
+    (["--prompt", "a red ball", "--duration", "-1s"], "--duration: '-1s' is negative"),
+    (["--prompt", "a red ball \ud800"], "half a character"),
+])
+def test_what_it_cannot_be_is_said_in_its_own_words(arguments: list[str], told: str, place: Path,
+                                                    capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["generate", *arguments]) == 2
+    assert told in capsys.readouterr().err
+    assert names(place) == set()
+
+
+def test_a_batch_takes_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["batch", "--prompt", "a red ball"]) == 2
+    assert "--prompt" in capsys.readouterr().err
+
+
+def test_the_echo_script_takes_a_prompt_for_the_tool() -> None:
+    assert is_ours(["generate", "--prompt", "a red ball"])
+    assert not is_ours(["generate", "a red ball"])
