@@ -31,10 +31,10 @@ from echo_cli.models.files.loading import random_transformer
 from echo_cli.models.loaders import load_backend
 from echo_cli.models.transformer import Text, Transformer
 from echo_cli.models.tuning import choose_attention, quicken
-from echo_cli.render.decoder import Decoder
+from echo_cli.render.decoder import Decoder, Pictures
 from echo_cli.rollout.rollout import BlockResult, rollout
 from echo_cli.rollout.stopwatch import Stopwatch
-from echo_cli.runtime import KeyedNoise, Later, Runtime
+from echo_cli.runtime import KeyedNoise, Runtime
 from echo_cli.spec import Grid, ModelSpec
 from echo_cli.storyboard.nouns import Scene, timeline_of
 
@@ -314,20 +314,21 @@ def _whole(model: Filling, name: str, grid: Grid, runtime: Runtime, wish: Wish, 
     """Pictures a second by the wall clock, each block decoded and fetched while the next one is generated."""
     model.filling = True
     loop, full = filling_blocks(model, name, grid, 1, wish.blocks)
-    decode, behind = Decoder(codec, runtime.decoding), None
+    behind: Pictures | None = None
     for _ in range(full):
         next(loop)
     model.filling = False
-    decode(next(loop)).array()
-    began = time.perf_counter()
-    for result in loop:
-        pictures: Later = decode(result)
-        if behind is not None:
-            behind.array()
-        behind = pictures
-    assert behind is not None
-    behind.array()
-    return model.spec.geometry.block_pictures * wish.blocks / (time.perf_counter() - began)
+    with Decoder(codec, runtime.decoding) as decode:
+        decode(next(loop)).array()
+        began = time.perf_counter()
+        for result in loop:
+            pictures = decode(result)
+            if behind is not None:
+                behind.array()
+            behind = pictures
+        assert behind is not None
+        behind.array()
+        return model.spec.geometry.block_pictures * wish.blocks / (time.perf_counter() - began)
 
 
 def trend(times: Sequence[float]) -> tuple[float, float]:

@@ -1,8 +1,11 @@
 """Latents to pictures, beside the generator. Knows a codec and its device, and no film."""
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Protocol, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,12 +15,23 @@ from echo_cli.runtime import Later
 from echo_cli.state import Nest, pack
 
 
+class Pictures(Protocol):
+    """Pictures [picture, height, width, 3] uint8 that may still be on their way."""
+
+    def array(self) -> np.ndarray: ...
+
+
 class Decoder:
-    """Latents to pictures as they come; on CUDA beside the generator, on a stream of its own. `device` is the codec's,
-    which may be another card than the generator's. `state` is what the next block's pictures depend on."""
+    """Latents to pictures as they come, beside the generator: on CUDA on a stream of its own; on a CPU in a thread of
+    its own, if a computation takes no more than one. `device` is the codec's, which may be another card than the
+    generator's. `state` is what the next block's pictures depend on, once the pictures before it have arrived."""
 
     def __init__(self, codec: Codec, device: torch.device, state: Nest = None) -> None:
         self._codec = codec
+        self._worker: ThreadPoolExecutor | None = None
+        if device.type == "cpu" and torch.get_num_threads() == 1:
+            self._worker = ThreadPoolExecutor(1, "decoder")
+            self._worker.submit(torch.get_num_threads).result()  # a thread keeps the number that it finds at first
         self.state = state
         self._device = device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -25,8 +39,20 @@ class Decoder:
             for tensor in pack(state)[0].values():  # made on the generator's stream, read and let go on this one
                 tensor.record_stream(self._stream)
 
-    def __call__(self, result: BlockResult) -> Later:
-        """Pictures [picture, height, width, 3] uint8, on their way to the host."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._worker is not None:
+            self._worker.shutdown(cancel_futures=True)
+
+    def __call__(self, result: BlockResult) -> Pictures:
+        if self._worker is None:
+            return self._decoded(result)
+        return _Promised(self._worker.submit(self._decoded, result))
+
+    @torch.inference_mode()
+    def _decoded(self, result: BlockResult) -> Later:
         given = result.latents if result.lead is None else torch.cat((result.lead, result.latents), 1)
         with self._beside(given) as latents, result.times("decode"):
             if result.lead is not None:  # the stream begins anew, from a latent whose picture is not shown
@@ -57,6 +83,16 @@ class Decoder:
             copied = latents.to(self._device, non_blocking=True)
         self._stream.wait_stream(copying)
         return copied
+
+
+class _Promised:
+    """What the other thread decodes, or its error."""
+
+    def __init__(self, coming: "Future[Later]") -> None:
+        self._coming = coming
+
+    def array(self) -> np.ndarray:
+        return self._coming.result().array()
 
 
 def _as_bytes(pictures: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from echo_cli.files import output_errors, partial, publish, sha256, write_partia
 from echo_cli.memory.policies.base import Policy
 from echo_cli.models.backend import Backend
 from echo_cli.render import manifest
-from echo_cli.render.decoder import Decoder
+from echo_cli.render.decoder import Decoder, Pictures
 from echo_cli.render.facts import header, manifest_facts
 from echo_cli.render.job import Job
 from echo_cli.render.keeper import Sitting, sitting
@@ -28,7 +28,7 @@ from echo_cli.render.trace_records import block_record, measured, recall_frame_r
 from echo_cli.rollout.plan import film as blocks_of_film
 from echo_cli.rollout.plan import plan_policy
 from echo_cli.rollout.rollout import BlockResult
-from echo_cli.runtime import Later, Runtime
+from echo_cli.runtime import Runtime
 from echo_cli.spec import Grid
 from echo_cli.storyboard.nouns import Timeline
 from echo_cli.trace.records import Times
@@ -73,17 +73,17 @@ def _write_blocks(job: Job, backend: Backend, runtime: Runtime, policy: Policy, 
                   interruption: Interruption) -> None:
     """The film, block by block."""
     run, timeline = writer.run, job.timeline
-    decode = Decoder(backend.codec, runtime.decoding, run.decoder)
-    for result in blocks_of_film(backend, timeline, policy, job.seed, job.size, begun=run.begun,
-                                 openings=Openings(job, backend, runtime)):
-        writer.add(result, decode(result))
-        stopping = interruption.by is not None
-        if stopping or run.due():
-            writer.catch_up()
-            run.keep(result, decode.state, writer.trace, writer.times, wait=stopping)
-        if stopping:
-            run.stopped(interruption, f"after block {result.block.index + 1} of {len(timeline.blocks)}")
-    writer.catch_up()
+    with Decoder(backend.codec, runtime.decoding, run.decoder) as decode:
+        for result in blocks_of_film(backend, timeline, policy, job.seed, job.size, begun=run.begun,
+                                     openings=Openings(job, backend, runtime)):
+            writer.add(result, decode(result))
+            stopping = interruption.by is not None
+            if stopping or run.due():
+                writer.catch_up()
+                run.keep(result, decode.state, writer.trace, writer.times, wait=stopping)
+            if stopping:
+                run.stopped(interruption, f"after block {result.block.index + 1} of {len(timeline.blocks)}")
+        writer.catch_up()
     run.settle()
     made = writer.film.pictures
     assert made == timeline.pictures, f"{made} pictures were made, not {timeline.pictures}"
@@ -97,9 +97,9 @@ class _Writer:
                  progress: Progress) -> None:
         self.run, self.film, self.trace, self.times = run, film, trace, run.times
         self._timeline, self._grid, self._policy, self._progress = timeline, grid, policy, progress
-        self._behind: tuple[BlockResult, Later] | None = None
+        self._behind: tuple[BlockResult, Pictures] | None = None
 
-    def add(self, result: BlockResult, pictures: Later) -> None:
+    def add(self, result: BlockResult, pictures: Pictures) -> None:
         if result.block.opens:
             self.trace.scene(scene_record(result, self._timeline))
         self.trace.block(block_record(result, self._timeline))

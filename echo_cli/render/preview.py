@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from echo_cli.models.backend import Backend
-from echo_cli.render.decoder import Decoder
+from echo_cli.render.decoder import Decoder, Pictures
 from echo_cli.render.film import memory_errors, threads_for
 from echo_cli.render.job import Job
 from echo_cli.render.openings import Openings
 from echo_cli.rollout.plan import film, plan_policy
 from echo_cli.rollout.rollout import BlockResult
-from echo_cli.runtime import Later, Runtime
+from echo_cli.runtime import Runtime
 
 
 def blocks(job: Job, backend: Backend, runtime: Runtime) -> Iterator[tuple[BlockResult, np.ndarray]]:
@@ -23,12 +23,13 @@ def blocks(job: Job, backend: Backend, runtime: Runtime) -> Iterator[tuple[Block
     made = 0
     for result, later in _behind(job, backend, runtime):
         result.check()
-        pictures = later.array()[:job.timeline.pictures - made]
+        with memory_errors(job):
+            pictures = later.array()[:job.timeline.pictures - made]
         made += len(pictures)
         yield result, pictures
 
 
-def _behind(job: Job, backend: Backend, runtime: Runtime) -> Iterator[tuple[BlockResult, Later]]:
+def _behind(job: Job, backend: Backend, runtime: Runtime) -> Iterator[tuple[BlockResult, Pictures]]:
     """Each block when the next one has been launched. Between two blocks threads and inference mode are as the caller
     had them."""
     steps, before = _generated(job, backend, runtime), None
@@ -42,8 +43,9 @@ def _behind(job: Job, backend: Backend, runtime: Runtime) -> Iterator[tuple[Bloc
         before = latest
 
 
-def _generated(job: Job, backend: Backend, runtime: Runtime) -> Iterator[tuple[BlockResult, Later]]:
+def _generated(job: Job, backend: Backend, runtime: Runtime) -> Iterator[tuple[BlockResult, Pictures]]:
     policy = plan_policy(job.policy, job.settings, backend, job.timeline)
-    decode = Decoder(backend.codec, runtime.decoding)
-    for result in film(backend, job.timeline, policy, job.seed, job.size, openings=Openings(job, backend, runtime)):
-        yield result, decode(result)
+    with Decoder(backend.codec, runtime.decoding) as decode:
+        openings = Openings(job, backend, runtime)
+        for result in film(backend, job.timeline, policy, job.seed, job.size, openings=openings):
+            yield result, decode(result)

@@ -2,6 +2,7 @@
 other."""
 
 import json
+import threading
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -129,6 +130,30 @@ def test_latents_are_brought_to_the_device_of_the_codec() -> None:
         pictures = decode(SimpleNamespace(latents=latents, lead=None, times=Stopwatch(CPU.device)))
         assert pictures._host.is_meta and pictures._host.shape[0] == (9 if opens else 12)
         assert all(tensor.is_meta for tensor in pack(decode.state)[0].values())
+
+
+def test_a_thread_of_its_own_decodes_the_same_bits_and_passes_errors_on() -> None:
+    latents = torch.randn(2, 1, 3, SPEC.channels, SPEC.grid().height, SPEC.grid().width)
+    results = [SimpleNamespace(latents=part, lead=None, times=Stopwatch(CPU.device)) for part in latents]
+    before, running = torch.get_num_threads(), threading.active_count()
+    made = {}
+    try:
+        for threads in (2, 1):
+            torch.set_num_threads(threads)
+            with Decoder(backend().codec, CPU.device) as decode:
+                made[threads] = [pictures.array() for pictures in [decode(part) for part in results]]
+                assert threading.active_count() == running + (threads == 1)
+                assert decode.state is True and all(part.times.read()["decode"] > 0 for part in results)
+            assert threading.active_count() == running
+        with Decoder(backend().codec, CPU.device) as decode:
+            coming = decode(SimpleNamespace(latents=latents[0, :, :, :2], lead=None, times=Stopwatch(CPU.device)))
+            with pytest.raises(RuntimeError, match="size of tensor"):
+                coming.array()
+    finally:
+        torch.set_num_threads(before)
+    assert [len(pictures) for pictures in made[1]] == [9, 12]
+    # on two threads the order of sums may be another
+    assert all(np.abs(one.astype(int) - two).max() <= 1 for one, two in zip(made[1], made[2], strict=True))
 
 
 def test_the_seed_decides_and_encoding_does_not(tmp_path: Path) -> None:
