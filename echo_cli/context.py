@@ -1,4 +1,4 @@
-"""The waist between models and memory: all that attention may see of the past.
+"""The interface between models and memory: all that attention may see of the past.
 
 A transformer hands every layer's raw queries, keys and values to a `Context` and gets back what to attend with. It
 never learns what memory is; memory never learns what a layer is.
@@ -27,8 +27,8 @@ class Context(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Placing:
-    """Which places of the window the remembered frames and the block's own have, in their order; `device` has the
-    block's where the project's kernels find them, None where torch writes alone. All positions are moved by `shift`."""
+    """Which places of the window the remembered frames and the block's frames have, in their order. `device` holds the
+    block's for our kernels, or None if only torch writes. All positions are moved by `shift`."""
 
     past: tuple[int, ...]
     block: tuple[int, ...]
@@ -37,24 +37,24 @@ class Placing:
     device: Tensor | None = None
 
     def write(self, window: Tensor, places: Sequence[int], tokens: Tensor) -> None:
-        """Frames' tokens [batch, token, head, dim] into their places of a layer's window."""
+        """Write frames' tokens [batch, token, head, dim] to their places in a layer's window."""
         for place, frame in zip(places, tokens.split(self.frame_tokens, 1), strict=True):
             window[:, place * self.frame_tokens:(place + 1) * self.frame_tokens] = frame
 
 
 @dataclass(frozen=True, slots=True)
 class BlockContext:
-    """What one block attends to: the past, rotated and weighted once for all layers and passes, and the block itself.
+    """What a block attends to: the past, rotated and weighted once for all layers and passes, and the block itself.
 
-    `keys` and `values` [layer, batch, token, head, dim] hold `past` remembered tokens and room for the block's own.
-    Every pass overwrites that room. Only an `observer` may change the past: it sees a layer's raw tokens before the
-    layer attends (memory uses it to choose history by the queries, and to collect the clean pass).
+    `keys` and `values` [layer, batch, token, head, dim] hold `past` remembered tokens and space for the block's own.
+    Every pass overwrites that space. Only an `observer` may change the past: it sees a layer's raw tokens before the
+    layer attends. Memory uses it to choose history by the queries and to collect the clean pass.
 
-    The block comes after the past, unless `placing` says which places of the window, a frame each, its frames and the
-    remembered ones have: attention does not mind the order, and a frame that stands need not be moved.
+    The block comes after the past, unless `placing` assigns each of its frames and of the remembered ones a place in
+    the window: attention is indifferent to order, and a frame that keeps its place need not be moved.
     """
 
-    keys: Tensor | list[Tensor]  # a tensor a layer under gradients
+    keys: Tensor | list[Tensor]  # one tensor per layer under gradients
     values: Tensor | list[Tensor]
     past: int
     query_rotation: Tensor  # [token, dim/2]
@@ -66,7 +66,7 @@ class BlockContext:
 
     @property
     def shift(self) -> int:
-        """How far this block's positions are moved from those of its layout."""
+        """How far this block's positions are shifted from those of its layout."""
         return self.placing.shift if self.placing else 0
 
     def places_of(self, first: int, frames: int) -> tuple[int, ...]:
@@ -76,7 +76,7 @@ class BlockContext:
     @property
     def fixed(self) -> tuple[int, ...] | None:
         """Where a pass reads and writes memory, if the passes of later blocks do so at the same addresses: the window
-        is full, nobody watches, and no weight is a bias."""
+        is full, there is no observer, and no weight is a bias."""
         if self.placing is None or self.placing.device is None or self.observer is not None or self.bias is not None:
             return None
         tokens = (len(self.placing.past) + len(self.placing.block)) * self.placing.frame_tokens
@@ -86,7 +86,7 @@ class BlockContext:
         return tuple(tensor.data_ptr() for tensor in kept)
 
     def observed_by(self, observer: Observer | None) -> "BlockContext":
-        """The same context, over the same tensors, for passes that `observer` watches."""
+        """The same context, over the same tensors, for passes that `observer` observes."""
         return replace(self, observer=observer)
 
     def extend(
@@ -98,7 +98,7 @@ class BlockContext:
         end = self.past + key.shape[1]
         bias = None if self.bias is None else self.bias[layer, :, None, None, :end]
         if torch.is_grad_enabled() and (key.requires_grad or self.keys[layer].requires_grad):
-            # Autograd keeps what attention read, so the room for the block must not be overwritten by the next pass.
+            # Autograd keeps what attention read, so the next pass must not overwrite the block's space.
             return (query, torch.cat((self.keys[layer][:, :self.past], key), 1),
                     torch.cat((self.values[layer][:, :self.past], value), 1), bias)
         keys, values = self.keys[layer], self.values[layer]
@@ -125,7 +125,7 @@ class BlockContext:
         return query, keys[:, :end], values[:, :end], bias
 
     def replace(self, layer: int, start: int, keys: Tensor, values: Tensor) -> None:
-        """Put rotated keys and values in place of a layer's remembered tokens from `start` on, whole frames."""
+        """Replace a layer's remembered tokens from `start` on with rotated keys and values of whole frames."""
         stop = start + keys.shape[1]
         if isinstance(self.keys, list):
             for layers, new in ((self.keys, keys), (self.values, values)):

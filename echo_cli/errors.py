@@ -1,4 +1,4 @@
-"""Everything that can go wrong for a person: what happened, what to try, and the exit code a farm acts on.
+"""Everything that can go wrong for a user: what happened, what to try, and the exit code that a farm acts on.
 
 `EchoError` is for people. A caller's mistake inside the code is a ValueError with the value in it, and a broken
 invariant is an assert; neither belongs here.
@@ -8,7 +8,7 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """What a process tells the farm that started it."""
+    """The exit codes of a process, for the farm that started it."""
 
     DONE = 0
     FAULT = 1
@@ -17,7 +17,7 @@ class Exit(IntEnum):
     MEMORY = 4
     OUTPUT = 5
     INTERRUPTED = 75
-    READER_GONE = 141  # what a shell says of a filter that SIGPIPE ended
+    READER_GONE = 141  # what a shell reports for a filter that SIGPIPE ended
 
 
 class EchoError(Exception):
@@ -25,7 +25,7 @@ class EchoError(Exception):
 
     exit_code = Exit.FAULT
     status = "failed"
-    where: str | None = None  # FILE:LINE:COLUMN of what is wrong, where there is such a place
+    where: str | None = None  # FILE:LINE:COLUMN of the mistake, if there is such a place
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -34,13 +34,13 @@ class EchoError(Exception):
 
 
 class UsageError(EchoError):
-    """The storyboard, the trace or the arguments are wrong: trying again will not help."""
+    """The storyboard, the trace or the arguments are wrong: retrying will not help."""
 
     exit_code = Exit.USAGE
 
 
 class Damaged(UsageError):
-    """What an interrupted run left cannot be gone on from: `message` says which file, and what is wrong with it."""
+    """An interrupted run cannot be resumed from what it left: `message` names the file and what is wrong with it."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, "Use --restart to discard the checkpoint and start again.")
@@ -65,16 +65,16 @@ class OutputError(EchoError):
 
 
 class ReaderGone(OutputError):
-    """Whoever read standard output has stopped reading. They know, so nobody is told."""
+    """The reader of standard output has stopped reading. They know, so no message is printed."""
 
     exit_code = Exit.READER_GONE
 
     def __init__(self) -> None:
-        super().__init__("whoever read standard output stopped reading")
+        super().__init__("the reader of standard output stopped reading")
 
 
 class Held(OutputError):
-    """Another process renders this film: nothing is wrong, and trying again later will find it done."""
+    """Another process is rendering this film: nothing is wrong, and a later retry will find it done."""
 
     exit_code = Exit.INTERRUPTED
     status = "held"
@@ -88,8 +88,8 @@ class Interrupted(EchoError):
 
 
 def did_you_mean(word: str, known: list[str] | tuple[str, ...], prefix: str = "") -> str:
-    """" (did you mean 'x'?)" for the nearest known word, or nothing; what all begin with makes none of them nearer. The
-    deferred import keeps start-up quick."""
+    """" (did you mean 'x'?)" for the nearest known word, or nothing; a prefix that all of them share does not count.
+    The deferred import keeps start-up quick."""
     from difflib import get_close_matches
 
     near = get_close_matches(word.removeprefix(prefix), known, n=1)

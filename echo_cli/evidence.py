@@ -1,4 +1,4 @@
-"""Whether the words of a call name something of ours: the first question that the `echo` script asks.
+"""Whether the words of a call name something of ours: the first check of the `echo` script.
 
 Standard library only, and as little of it as possible. Does not know which options a command has; `cli.guard` does.
 """

@@ -1,7 +1,7 @@
-"""What an exception means to a person, and the log of one that is our own fault.
+"""What an exception means to a user, and the log of an internal error.
 
-Knows the exceptions of Python and of torch, the latter without importing it. What only a failure needs is imported
-then.
+Knows the exceptions of Python and of torch, the latter without importing it. Imports are deferred until there is a
+failure.
 """
 
 import errno
@@ -16,7 +16,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def known(error: BaseException) -> EchoError | None:
-    """The error in words that a person can act on, when we have them."""
+    """The error as one that a user can act on, if it is a known kind."""
     if isinstance(error, EchoError):
         return error
     if isinstance(error, OSError) and error.errno in _FULL:
@@ -36,7 +36,7 @@ def details(error: BaseException) -> str:
 
 
 def write_log(traceback: str, arguments: list[str]) -> str:
-    """Writes the details of an internal error to a file; the hint that names it."""
+    """Writes the details of an internal error to a file and returns the hint that names it."""
     import platform
     import tempfile
 

@@ -1,7 +1,8 @@
 """Files that appear whole or not at all: written beside their final name, flushed to the disk, then renamed.
 
-Whoever writes a film, a trace or a manifest goes through here, so that a name without `.partial` always means a whole
-file, and so that a full disk or a locked folder is told to people in one voice. What is in the files is not known here.
+Films, traces and manifests are all written through this module, so that a name without `.partial` always means a
+complete file, and a full disk or a locked folder always gives the same message. What the files contain is not known
+here.
 """
 
 import errno
@@ -19,10 +20,10 @@ from echo_cli.errors import OutputError
 
 PARTIAL = ".partial"
 PAGE = b"default-src 'none'"  # of the policy that keeps a page from loading anything
-MOST = 1 << 26  # bytes of a description, a manifest or a checkpoint's note: none of ours comes near it
-LONGEST = 255  # bytes of a file's name, nearly everywhere
+MOST = 1 << 26  # bytes of a description, a manifest or a checkpoint's note; ours are far smaller
+LONGEST = 255  # bytes of a file name on nearly every file system
 
-# errno → (what happened, what to try); anything else is told in the system's own words
+# errno → (what happened, what to try); for any other, the system's message
 REASONS = {
     errno.ENOSPC: ("the disk is full", "free some space, or write to another disk with -o"),
     errno.EDQUOT: ("your disk quota is used up", "free some space, or write to another disk with -o"),
@@ -32,7 +33,7 @@ REASONS = {
     errno.EPERM: ("permission denied", "choose a folder you may write to with -o"),
     errno.ENAMETOOLONG: ("the name is too long for this file system", "choose a shorter name with -o"),
     errno.ENOTDIR: ("a part of its path is a file, not a folder", "choose another name with -o"),
-    errno.EEXIST: ("a part of its path is a file, not a folder", "choose another name with -o"),  # told by mkdir
+    errno.EEXIST: ("a part of its path is a file, not a folder", "choose another name with -o"),  # from mkdir
     errno.EISDIR: ("it is a folder", "choose another name with -o"),
     errno.ENOENT: ("its folder does not exist any more", "make the folder again, or choose another with -o"),
     errno.ELOOP: ("its path leads through links that lead back to themselves", "Remove the links, or choose another "
@@ -42,7 +43,7 @@ REASONS = {
 
 
 def fitted(path: Path, ending: str) -> Path:
-    """The name with an ending; where no file system could hold that, the middle of it gives way to a hash of it all."""
+    """The name with an ending; if it would be too long for a file system, a hash of the whole replaces its middle."""
     name = path.name + ending
     if len(os.fsencode(name)) > LONGEST:
         mark = "~" + hashlib.sha256(os.fsencode(name)).hexdigest()[:8] + ending
@@ -51,12 +52,12 @@ def fitted(path: Path, ending: str) -> Path:
 
 
 def partial(path: Path) -> Path:
-    """Where a file grows until it is whole."""
+    """Where a file grows until it is complete."""
     return fitted(path, PARTIAL)
 
 
 def output_error(error: OSError, path: Path) -> OutputError:
-    """What a failed write means to a person."""
+    """The OutputError for a failed write."""
     what, hint = REASONS.get(error.errno or 0, (error.strerror or str(error), "choose another place with -o"))
     return OutputError(f"cannot write {path}: {what}", hint)
 
@@ -71,8 +72,8 @@ def output_errors(path: Path) -> Iterator[None]:
 
 
 def make_folder(path: Path, ours: Callable[[str], bool], what: str) -> None:
-    """A folder to write `what` into; an OutputError if it holds anything whose name is not `ours`, so that nothing is
-    overwritten that something else made."""
+    """A folder to write `what` into; an OutputError if it holds anything whose name is not `ours`, so that files of
+    other origin are never overwritten."""
     with output_errors(path):
         path.mkdir(parents=True, exist_ok=True)
         strange = sorted(name for name in os.listdir(path) if not ours(name.removesuffix(PARTIAL)))
@@ -82,7 +83,7 @@ def make_folder(path: Path, ours: Callable[[str], bool], what: str) -> None:
 
 
 def publish(path: Path, growing: Path | None = None) -> None:
-    """Give the finished file its name, its `.partial` unless it grew elsewhere; after this it survives a power cut."""
+    """Rename the finished file, its `.partial` unless it grew elsewhere; afterwards it survives a power cut."""
     growing = growing or partial(path)
     with output_errors(path):
         flush(growing)
@@ -91,7 +92,7 @@ def publish(path: Path, growing: Path | None = None) -> None:
 
 
 def flush(path: Path) -> None:
-    """Everything the system still holds of a file or folder is on the disk when this returns."""
+    """When this returns, everything the system had buffered for a file or folder is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -100,13 +101,13 @@ def flush(path: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a small file at once."""
+    """Write and publish a small file."""
     write_partial(path, text)
     publish(path)
 
 
 def write_page(path: Path, text: str) -> None:
-    """Write a page of a report over nothing but another one: every page of ours carries PAGE near its beginning."""
+    """Write a report page, overwriting nothing but another one: every page of ours has PAGE near its beginning."""
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         start = b""
@@ -119,7 +120,7 @@ def write_page(path: Path, text: str) -> None:
 
 
 def write_partial(path: Path, text: str) -> None:
-    """A small file, whole but without its name; `publish` gives it that, and needs no room on the disk."""
+    """Write a small file without its final name; `publish` renames it, which needs no disk space."""
     with output_errors(path):
         try:
             partial(path).write_text(text, encoding="utf-8")
@@ -142,7 +143,7 @@ def own(path: Path) -> None:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """A file opened to read; an OSError if it is a pipe, a device or a folder. A pipe is not waited for."""
+    """A file opened to read; an OSError if it is a pipe, a device or a folder. Never waits for a pipe."""
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     try:
         kind = os.fstat(handle).st_mode
@@ -170,7 +171,7 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(data: bytes, constant: Callable[[str], Any] | None = None) -> Any:
-    """A value of JSON; a ValueError also for what is nested without end. `constant` gets NaN and the infinities."""
+    """A value of JSON; a ValueError also if it is nested too deeply. `constant` gets NaN and the infinities."""
     try:
         return json.loads(data, parse_constant=constant)
     except RecursionError:

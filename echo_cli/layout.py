@@ -24,8 +24,8 @@ class Role(StrEnum):
 class Segment:
     """Consecutive frames of the window that share a role and a source scene.
 
-    `frames` are the film frames the tokens came from; None stands for one that is no single film frame (a recall frame
-    folded from several, or tokens chosen from the whole history). `position` is the temporal RoPE position of the
+    `frames` are the film frames the tokens came from; None stands for one that is not a single film frame (a recall
+    frame folded from several, or tokens chosen from the whole history). `position` is the temporal RoPE position of the
     first. `expires` is the block index before which the segment leaves, if that is known. `slots` says where in the
     store each frame lies, and `fades` which row of token weights it carries, None for weight 1.
     """

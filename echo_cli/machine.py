@@ -1,4 +1,4 @@
-"""What this machine is called, and the most that it can do: figures of speed mean nothing without both.
+"""What this machine is, and its peak speed: measured speeds mean nothing without both.
 
 Imports torch only to measure a device.
 """
@@ -48,7 +48,7 @@ def _processor() -> str:
 
 
 def memory() -> int | None:
-    """Bytes of the machine's memory, where the system says."""
+    """Bytes of the machine's memory, if the system reports them."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -72,7 +72,7 @@ def device_name(runtime: "Runtime") -> str:
 
 def peak(runtime: "Runtime") -> float:
     """Floating-point operations a second in the runtime's dtype: the best of many products of large matrices, measured
-    now and with as many threads as everything else gets."""
+    now, with the same number of threads as everything else."""
     import torch
 
     side, cuda = _SIDE[runtime.device.type], runtime.device.type == "cuda"

@@ -1,9 +1,9 @@
-"""What other packages add to the program, found by their entry points.
+"""What other packages add to the program through entry points.
 
 A package takes part by declaring an entry point in one of our groups (`echo_cli.policies`, `echo_cli.models`,
-`echo_cli.formats`), under the name that people will type. Names are read from the metadata of what is installed;
-nothing of a package is imported until its entry is used, so that a broken package does not disturb commands that do
-without it. Knows neither policies nor models nor formats.
+`echo_cli.formats`), under the name that users will type. Names are read from the metadata of what is installed;
+nothing of a package is imported until its entry is used, so that a broken package does not affect commands that do
+not use it. Knows neither policies nor models nor formats.
 """
 
 import os
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 Row = TypeVar("Row")
 
-_MARK = b"[echo_cli."  # begins the line of each of our groups in a package's entry_points.txt
+_MARK = b"[echo_cli."  # the line of each of our groups in a package's entry_points.txt begins with this
 
 
 class Table(Mapping[str, Row], Generic[Row]):
-    """Our own rows by name, then those that other packages offer in `group`. A name of ours cannot be taken over.
+    """Our own rows by name, then those that other packages offer in `group`. Our names cannot be taken over.
 
     Iterating imports nothing. Looking up a row of another package imports that package, and raises a MissingError that
     names it if that fails.
@@ -95,7 +95,7 @@ def _package(entry: "EntryPoint") -> str:
 def _load(entry: "EntryPoint") -> object:
     try:
         return entry.load()
-    except Exception as error:  # importing somebody else's code can raise anything
+    except Exception as error:  # importing foreign code can raise anything
         raise MissingError(f"'{entry.name}' comes from the package {_package(entry)}, which cannot be loaded: "
                            f"{type(error).__name__}: {error}", hint=_remedy(entry)) from error
 

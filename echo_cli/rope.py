@@ -1,7 +1,7 @@
-"""Rotary positions in three dimensions: which angle each token of a frame is turned by.
+"""Rotary positions in three dimensions: the angle by which each token of a frame is rotated.
 
 Knows positions, not memory: a frame's place in time is an integer that a layout gives it; its rows and columns never
-change. Angles are computed in float64 and kept as complex64, one table a film.
+change. Angles are computed in float64 and kept as complex64, one table per film.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ def frequencies(pairs: int) -> Tensor:
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """Turn x [..., token, head, dim] by rotation [token, dim/2]; float32 inside, since bfloat16 would blur angles."""
+    """Rotate x [..., token, head, dim] by rotation [token, dim/2]; float32 inside, since bfloat16 would blur angles."""
     turned = torch.view_as_complex(x.float().unflatten(-1, (-1, 2))) * rotation.unsqueeze(-2)
     return torch.view_as_real(turned).flatten(-2).to(x.dtype)
 
@@ -29,7 +29,7 @@ Turn = Callable[[Tensor, Tensor], Tensor]
 
 
 def rotate_pairs(x: Tensor, rotation: Tensor) -> Tensor:
-    """`rotate` for compilers, which fuse real numbers and know no complex ones: rotation [token, dim/2, 2]."""
+    """`rotate` for compilers, which fuse real operations but not complex ones: rotation [token, dim/2, 2]."""
     cos, sin = rotation.unsqueeze(-3).unbind(-1)
     even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2).to(x.dtype)

@@ -74,14 +74,14 @@ def _device(name: str) -> torch.device:
 
 
 def _survives(dtype: torch.dtype) -> bool:
-    """Whether a process of ours can multiply matrices in `dtype`: some virtual machines advertise instructions that
-    they then refuse, and the process is gone without an exception."""
+    """Whether a process can multiply matrices in `dtype`: some virtual machines advertise instructions that they then
+    refuse, which kills the process without an exception."""
     trial = f"import torch; torch.nn.Linear(64, 64, dtype={dtype})(torch.ones(64, 64, dtype={dtype}))"
     return subprocess.run([sys.executable, "-c", trial], capture_output=True).returncode == 0
 
 
 class Noise(Protocol):
-    """Where a film's randomness comes from: `step` 0 is what a block starts as, later steps what it is noised with."""
+    """Where a film's randomness comes from: step 0 is what a block starts from, later steps are added as noise."""
 
     def __call__(self, block: Block, step: int, shape: Sequence[int]) -> Tensor: ...
 
@@ -110,7 +110,7 @@ def upload(values: Sequence[Any] | Tensor, device: torch.device, dtype: torch.dt
 
 
 class Later:
-    """A small device tensor on its way to the host: copied now, in stream order; waited for only when read."""
+    """A small device tensor being copied to the host: copied in stream order, waited for only when read."""
 
     def __init__(self, tensor: Tensor) -> None:
         tensor = tensor.detach()

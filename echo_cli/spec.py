@@ -1,7 +1,7 @@
 """The numbers a model is made of, and nothing that computes.
 
 A `ModelSpec` says everything about a transformer that its weights do not; a `Grid` says how many tokens a latent frame
-of a given picture size has. Both refuse what cannot be.
+of a given picture size has. Both refuse impossible values.
 """
 
 import math
@@ -28,7 +28,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model's sizes. `positions` counts the temporal RoPE positions that its weights may meet."""
+    """A model's sizes. `positions` counts the temporal RoPE positions that its weights can handle."""
 
     name: str
     depth: int
@@ -51,7 +51,7 @@ class ModelSpec:
     shift: float = 5.0
     steps: tuple[int, ...] = (1000, 750, 500, 250)
     pooled_text: bool = False  # the prompt also reaches the modulation, not cross-attention alone
-    # sizes of pictures that were looked at and found right: least and greatest width and height; None: any may be tried
+    # picture sizes that were inspected and look right: least and greatest width and height; None: any may be tried
     widths: tuple[int, int] | None = None
     heights: tuple[int, int] | None = None
 
@@ -100,7 +100,7 @@ class ModelSpec:
         return Geometry(self.block_frames, self.strides[0], self.fps)
 
     def grid(self, size: tuple[int, int] | None = None) -> Grid:
-        """The grid for pictures of `size` (width, height) pixels; an error names the sizes nearby that fit."""
+        """The grid for pictures of `size` (width, height) pixels; an error names the nearest size that fits."""
         width, height = size or self.size
         step_x, step_y = self.strides[2] * self.patch[2], self.strides[1] * self.patch[1]
         if width < step_x or height < step_y or width % step_x or height % step_y:
@@ -109,12 +109,12 @@ class ModelSpec:
         return self.grid_of_latents(height // self.strides[1], width // self.strides[2])
 
     def was_seen(self, size: tuple[int, int]) -> bool:
-        """Whether pictures of this size have been looked at, or any size may be tried."""
+        """Whether pictures of this size have been inspected, or any size may be tried."""
         return all(sides is None or sides[0] <= side <= sides[1]
                    for side, sides in zip(size, (self.widths, self.heights), strict=True))
 
     def other_size(self, size: tuple[int, int]) -> str:
-        """What to try in place of `size`: the nearest size of its shape, or else the nearest size, told as such."""
+        """A hint: the nearest size of the same shape as `size`, or else the nearest size of any shape."""
         steps = self.strides[2] * self.patch[2], self.strides[1] * self.patch[1]
         common = math.gcd(*size)
         shape = size[0] // common, size[1] // common
@@ -128,7 +128,7 @@ class ModelSpec:
         return f"No size of this shape ({shape[0]}:{shape[1]}) is possible; the nearest is {width}x{height}."
 
     def _nearest(self, size: tuple[int, int], steps: tuple[int, int]) -> tuple[int, int]:
-        """A size nearby, more alike in its shape than in its area."""
+        """A nearby size, closer in shape than in area."""
 
         def distance(other: tuple[int, int]) -> float:
             wider, higher = (math.log(side / asked) for side, asked in zip(other, size, strict=True))
@@ -146,12 +146,12 @@ class ModelSpec:
 
 WAN_1_3B = ModelSpec(name="wan2.1-t2v-1.3b", depth=30, width=1536, heads=12, ffn=8960)
 
-# The embedded model: small enough to travel with the package and to make films on any CPU.
+# The embedded model: small enough to ship with the package and to render films on any CPU.
 TINY = ModelSpec(name="tiny", depth=6, width=256, heads=4, ffn=768, channels=24, text_dim=128, text_len=16,
                  positions=96, strides=(4, 16, 16), size=(192, 128), detail=2, pooled_text=True,
                  widths=(64, 320), heights=(96, 160))
 
-# For tests and benches: its weights are random, and a film of it costs nothing.
+# For tests and benches: its weights are random, and its films cost next to nothing.
 RANDOM_SMALL = ModelSpec(name="random-small", depth=2, width=24, heads=2, ffn=24, channels=4, text_dim=16, text_len=16,
                          positions=96, strides=(4, 16, 16), size=(96, 64), detail=2, pooled_text=True,
                          steps=(1000, 500))

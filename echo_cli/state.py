@@ -1,7 +1,7 @@
-"""What a run's future depends on, said as one nest: plain values with tensors among them, and taken apart for a file.
+"""What the rest of a run depends on, as one nest of plain values and tensors, which can be taken apart for a file.
 
-Whoever holds such state (a store, a policy, a codec's decoder) says it with `state()` and takes it back with
-`restore()`; a decoder's state is such a nest by itself. Nothing here knows whose state it is, or how a file looks.
+Objects with such state (a store, a policy, a codec's decoder) return it from `state()` and take it back in
+`restore()`; a decoder's state is itself such a nest. Nothing here knows whose state it is, or what the file looks like.
 """
 
 from typing import Any
@@ -37,24 +37,24 @@ def pack(nest: Nest) -> tuple[dict[str, Tensor], Any]:
 
 
 def unpack(tensors: dict[str, Tensor], plain: Any) -> Nest:
-    """The nest again."""
+    """The nest, put together again."""
     if isinstance(plain, dict):
         return tensors[plain[MARK]] if MARK in plain else {key: unpack(tensors, value) for key, value in plain.items()}
     return [unpack(tensors, value) for value in plain] if isinstance(plain, list) else plain
 
 
 def moved(nest: Nest, device: torch.device) -> Nest:
-    """The same, its tensors on a device."""
+    """The same nest with its tensors on a device."""
     tensors, plain = pack(nest)
     return unpack({name: tensor.to(device) for name, tensor in tensors.items()}, plain)
 
 
 def copied(nest: Nest) -> Nest:
-    """The same on the host, its tensors copied: it stays as it is while their owners go on."""
+    """The same nest on the host, its tensors copied, so that it does not change while their owners continue."""
     tensors, plain = pack(nest)
     return unpack({name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}, plain)
 
 
 def size_of(nest: Nest) -> int:
-    """Bytes of its tensors."""
+    """Bytes of the nest's tensors."""
     return sum(tensor.numel() * tensor.element_size() for tensor in pack(nest)[0].values())

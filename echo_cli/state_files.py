@@ -1,7 +1,7 @@
 """State in a file: a nest's tensors as safetensors, written and hashed one tensor at a time, and the rest for JSON.
 
-A memory of a real model is gigabytes, so nothing here holds it twice. Whose state it is, when it is kept and which of
-several is the last one is not known here.
+A memory of a real model is gigabytes, so nothing here holds it twice. Whose state it is, when it is written and which
+of several files is the latest is not known here.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torc
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A state that lies in a file: its size and hash, and the nest with names in place of tensors."""
+    """A state in a file: the file's size and hash, and the nest with names in place of tensors."""
 
     bytes: int
     sha256: str
@@ -36,17 +36,17 @@ class Stored:
 
 
 def write_state(path: Path, nest: Nest) -> Stored:
-    """The whole of it is on the disk when this returns. The file is new: give it its name by naming it in the JSON."""
+    """All of it is on the disk when this returns. The file must be new; it counts once the JSON names it."""
     tensors, plain = pack(nest)
-    # by size of element, so that every tensor lies where its elements may
+    # by element size, so that every tensor is aligned
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
-    told, offset = {}, 0
+    header, offset = {}, 0
     for name in order:
         tensor = tensors[name]
         end = offset + tensor.numel() * tensor.element_size()
-        told[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
+        header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
         offset = end
-    head = json.dumps(told, separators=(",", ":")).encode()
+    head = json.dumps(header, separators=(",", ":")).encode()
     head += b" " * (-len(head) % 8)
     parts: Iterator[bytes | memoryview] = chain((struct.pack("<Q", len(head)), head),
                                                 (_bytes(tensors[name]) for name in order))
@@ -65,7 +65,7 @@ def write_state(path: Path, nest: Nest) -> Stored:
 
 
 def read_state(path: Path, stored: Stored) -> Nest:
-    """The nest again, its tensors on the host; Damaged says that the file is not the one."""
+    """The nest, its tensors on the host; Damaged if the file is not the one that was written."""
     digest = hashlib.sha256()
     try:
         if path.stat().st_size != stored.bytes:

@@ -1,4 +1,4 @@
-"""Words for eyes: sizes, times, counts and lists as people read them. Knows nothing of what they are of."""
+"""Sizes, times, counts and lists as people read them. Does not know what they measure."""
 
 from collections.abc import Sequence
 

@@ -1,1 +1,1 @@
-"""Rollout: the few steps that make a block, and the loop that makes a film of blocks."""
+"""Rollout: the few steps that generate a block, and the loop that generates a film block by block."""

@@ -1,6 +1,6 @@
 """A film's plan: which scene each recall brings back, and the policy that will remember. Decided before any frame.
 
-Joins a timeline, a memory policy and a backend; what comes of them is `rollout`.
+Joins a timeline, a memory policy and a backend; `rollout` generates the film from them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,9 +25,9 @@ def plan_policy(name: str, settings: WindowSettings, backend: Backend, timeline:
     """The policy of one run, which knows the scenes that will be recalled and how similar their prompts are."""
     if settings.needs_queries and backend.queries is None:
         raise MissingError(
-            f"memory policy '{name}' needs learned queries, but nobody has trained any for these weights of "
+            f"memory policy '{name}' needs learned queries, but none have been trained for these weights of "
             f"model '{backend.spec.name}'",
-            hint="Train them (echo-cli train --memory echo-infinity), or see what untrained ones do with "
+            hint="Train them (echo-cli train --memory echo-infinity), or try untrained ones with "
             "--set memory.trained=false.",
         )
     prompts = timeline.prompts
@@ -43,8 +43,8 @@ def plan_policy(name: str, settings: WindowSettings, backend: Backend, timeline:
 
 
 class Products:
-    """Rows of the products of features [scene, dim] with one another. Those with the `pool` scenes before the row's own
-    are computed at once, any other when it is asked for."""
+    """Rows of the pairwise products of features [scene, dim]. Those with the `pool` scenes before the row's own are
+    computed in advance, all others on demand."""
 
     def __init__(self, features: Tensor, pool: int) -> None:
         self._features, self._pool = features, pool
@@ -67,7 +67,8 @@ class ProductRow:
 
 
 class Rows:
-    """The text rows of every scene [1, row, dim], given when a scene asks: a film may have more scenes than memory."""
+    """The text rows of every scene [1, row, dim], computed when a scene needs them: a film may have too many scenes to
+    hold them all."""
 
     def __init__(self, text: TextEncoder, prompts: Sequence[str]) -> None:
         text.prepare(prompts)
@@ -81,7 +82,7 @@ def film(backend: Backend, timeline: Timeline, policy: Policy, seed: int, size: 
          noise: Noise | None = None, begun: Begun | None = None, past: Mapping[int, SceneEntry] = MappingProxyType({}),
          recorder: Recorder | None = None,
          openings: Callable[[int], Given | None] = lambda scene: None) -> Iterator[BlockResult]:
-    """The blocks of a timeline, at `size` pixels or the model's own; with `begun`, those that are missing. `past` are
+    """The blocks of a timeline, at `size` pixels or the model's own; with `begun`, only the missing ones. `past` are
     the scenes of other films that it recalls, `recorder` collects what its own scenes leave, and `openings` says what a
     scene begins with."""
     rows = Rows(backend.text, [scene.prompt for scene in timeline.scenes])

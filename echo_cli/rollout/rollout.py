@@ -1,6 +1,6 @@
 """The block loop: a timeline in, blocks out. Writers, traces, farms and benches are its consumers.
 
-Nothing in the loop waits for the device. Pictures, files and clocks on walls are not known here.
+Nothing in the loop waits for the device. Pictures, files and wall clocks are not known here.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,12 +54,12 @@ class BlockResult:
     bytes: int  # tensors that memory holds
     times: Stopwatch
     finite: Later  # whether every latent is a number
-    state: Callable[[], Nest]  # all that the blocks after this one depend on; to be called before the next is asked for
+    state: Callable[[], Nest]  # all that later blocks depend on; call it before asking for the next one
     given: int = 0  # how many of its frames, from the first on, came from a file
-    lead: Tensor | None = None  # the latent from which the decoder's stream begins anew, if it does
+    lead: Tensor | None = None  # the latent from which the decoder's stream restarts, if it does
 
     def check(self) -> None:
-        """An EchoError if some latent is not finite. Call it a block later, when it does not wait."""
+        """An EchoError if any latent is not finite. Call it a block later, when it does not have to wait."""
         if not self.finite.read():
             raise EchoError(
                 f"block {self.block.index} of the film holds values that are not finite: it would be black or noise",
@@ -69,7 +69,7 @@ class BlockResult:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A rollout that stopped between two blocks: how many blocks it had made, and the state after the last of them."""
+    """A rollout that stopped between two blocks: how many blocks it had generated, and the state after the last one."""
 
     blocks: int
     state: Nest
@@ -124,7 +124,7 @@ def rollout(timeline: Timeline, transformer: Network, prompts: Prompts, policy: 
                 replay(transition, transformer, text, remembered, store)
             layout = policy.arrange(block, store)
             context = store.prepare(layout)
-            first = context.observed_by(policy.look(block, store, context))  # memory watches the first pass alone
+            first = context.observed_by(policy.look(block, store, context))  # memory observes only the first pass
             given = opening.of(block) if opening else None
         with watch("denoise"):
             def drawn(step: int, block: Block = block) -> Tensor:
@@ -177,7 +177,7 @@ class LatentMemory:
 def replay(
     transition: Transition, transformer: Network, text: Text, remembered: LatentMemory, store: KVStore
 ) -> None:
-    """Encode remembered frames again under the new prompt, run by run, each into its own slots."""
+    """Encode remembered frames again under the new prompt, run by run, each into its slots."""
     for run in transition.replay:
         clean = CleanPass(store, run.layout.current.slots)
         clean_pass(transformer, text, store.prepare(run.layout).observed_by(clean), remembered.of(run.frames))

@@ -1,4 +1,4 @@
-"""Few-step sampling as pure functions: noise levels, denoising a block, the clean pass that memory learns from.
+"""Few-step sampling as pure functions: noise levels, denoising a block, and the clean pass that memory learns from.
 
 Flow matching: x_t = (1 − σ) x0 + σ ε, velocity v = ε − x0, time t = 1000 σ. Each step guesses x0 and noises it again to
 the next level. Nothing here knows a scene, a policy or a device.
@@ -36,7 +36,7 @@ def schedule(steps: tuple[int, ...], shift: float) -> Schedule:
 def denoise(transformer: Network, text: Text, context: Context, levels: Schedule,
             noise: Callable[[int], Tensor], first: Context | None = None,
             given: Tensor | None = None) -> Iterator[Tensor]:
-    """Ever cleaner guesses of a block's latents [batch, frame, channel, height, width]; the last is the block.
+    """Successively cleaner guesses of a block's latents [batch, frame, channel, height, width]; the last is the block.
 
     `noise(step)` gives the ε of each step, on the device; step 0 is what the block starts from. The first step attends
     through `first` instead of `context`. The `given` latents are those of the block's first frames: they stand at noise
@@ -48,7 +48,7 @@ def denoise(transformer: Network, text: Text, context: Context, levels: Schedule
         if given is not None:
             noisy[:, :pinned], times[:, :pinned] = given, 0.0
         velocity = transformer(noisy, times, text, context if step or first is None else first)
-        # float64: x_t and σv nearly cancel at high noise, and their difference is all that is left.
+        # float64: x_t and σv nearly cancel at high noise, and their difference is what counts.
         clean = (noisy.double() - sigma * velocity.double()).to(noisy.dtype)
         if given is not None:
             clean[:, :pinned] = given

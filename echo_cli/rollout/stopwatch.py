@@ -1,4 +1,4 @@
-"""Where a block's time goes: named intervals, measured on the device where there is one, read later.
+"""Where a block's time goes: named intervals, measured on the device if there is one, and read later.
 
 On a CPU a clock is read; on CUDA events are recorded in stream order, and nothing waits until `read`.
 """

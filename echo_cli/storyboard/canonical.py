@@ -1,6 +1,6 @@
 """A storyboard in canonical form: one spelling for everything, and every value that was read.
 
-The result is itself a storyboard, and its hash names the film: comments, order of keys and spellings do not change it.
+The result is itself a storyboard, and its hash identifies the film: comments, key order and spelling do not change it.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """Which earlier scene a prompt resembles: word weights of prompts, their similarity, and the choice of a partner.
 
-Pure text, no model and no tensor. Matching by `embedding` needs a text encoder, which lives elsewhere; what belongs
-to it here is `stripped`, the prompts reduced to the words that tell the scenes apart.
+Pure text, no model and no tensor. Matching by `embedding` needs a text encoder, which lives elsewhere; its part
+here is `stripped`, the prompts reduced to the words that distinguish the scenes.
 """
 
 import math
@@ -27,7 +27,7 @@ Feature = dict[str, float]  # word → weight, of unit length; empty for a promp
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """The partner of a recalling scene, how similar it is, and every candidate with its score, oldest first. Scenes of
+    """The scene that is recalled, its similarity, and every candidate with its score, oldest first. Scenes of
     other films have negative numbers: -1 is the last of them."""
 
     scene: int
@@ -80,7 +80,7 @@ class Similarities(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """How similar one prompt is to each; computed when it is asked for, since few pairs of scenes ever are."""
+    """How similar one prompt is to each; computed on demand, since few pairs of scenes are ever needed."""
 
     one: Feature
     others: Sequence[Feature]

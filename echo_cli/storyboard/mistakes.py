@@ -25,7 +25,7 @@ class Mistake(NamedTuple):
     message: str
 
 
-Message = str | Callable[[], str]  # one that takes time to find is found only if it is shown
+Message = str | Callable[[], str]  # one that takes time to compute is computed only if it is shown
 
 
 class StoryboardError(UsageError):

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, overload
 
 VERSION = 1  # of the storyboard's format
-AUTO = "auto"  # recall:auto, the partner is chosen by matching prompts
+AUTO = "auto"  # recall:auto, the scene is chosen by matching prompts
 
 
 class Carries(Enum):
@@ -45,7 +45,7 @@ class Kind(StrEnum):
 
     @property
     def setting(self) -> str:
-        """The name of its settings in a policy that has some."""
+        """The name of its settings in policies that have any."""
         return self.value.replace(" ", "_")
 
     @property
@@ -55,17 +55,17 @@ class Kind(StrEnum):
 
     @property
     def targeted(self) -> bool:
-        """Whether an earlier scene belongs to it: `recall:rooftop`."""
+        """Whether it names an earlier scene: `recall:rooftop`."""
         return self.carries is Carries.TARGET
 
     @property
     def spellings(self) -> tuple[str, ...]:
-        """How it is written, with the places for what belongs to it."""
+        """How it is written, with placeholders for what it names."""
         return (f"{self.value}:<scene-id>", f"{self.value}:{AUTO}") if self.targeted else (self.value,)
 
 
 def kind_named(word: str) -> Kind | None:
-    """The kind that somebody means by a word, in any case and with any of its separators."""
+    """The kind that a word means, in any case and with any separators."""
     plain = re.sub(r"[\s_-]+", " ", word.strip().lower())
     return next((kind for kind in Kind if plain in (kind.value, *kind.aliases)), None)
 
@@ -160,7 +160,7 @@ class Storyboard:
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """What a model makes of time: latent frames in a block, pictures in a latent frame, pictures in a second."""
+    """How a model divides time: latent frames in a block, pictures in a latent frame, pictures in a second."""
 
     block_frames: int = 3
     frame_pictures: int = 4
@@ -175,7 +175,7 @@ class Geometry:
         return self.block_frames * self.frame_pictures
 
     def at(self, fps: float | None) -> "Geometry":
-        """The same with another rate of pictures; None keeps the model's own."""
+        """The same with another frame rate; None keeps the model's own."""
         return self if fps is None else replace(self, fps=fps)
 
 
@@ -193,7 +193,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Blocks(Sequence[Block]):
-    """The blocks of consecutive scenes. Each is made when it is asked for: a week of film has 800,000."""
+    """The blocks of consecutive scenes. Each is created on demand: a week of film has 800,000."""
 
     edges: tuple[int, ...]  # the first block of each scene, and how many there are in all
     frames: int  # latent frames of a block
@@ -209,8 +209,8 @@ class Blocks(Sequence[Block]):
     @overload
     def __getitem__(self, index: slice) -> tuple[Block, ...]: ...
     def __getitem__(self, index: int | slice) -> Block | tuple[Block, ...]:
-        found = range(len(self))[index]
-        return self._block(found) if isinstance(found, int) else tuple(map(self._block, found))
+        numbers = range(len(self))[index]
+        return self._block(numbers) if isinstance(numbers, int) else tuple(map(self._block, numbers))
 
     def _block(self, index: int) -> Block:
         scene = bisect_right(self.edges, index) - 1
@@ -221,7 +221,7 @@ class Blocks(Sequence[Block]):
 
 @dataclass(frozen=True, slots=True)
 class SceneSpan:
-    """A scene in its place on the film: half-open ranges of blocks and of pictures."""
+    """A scene placed in the film: half-open ranges of blocks and of pictures."""
 
     scene: Scene
     blocks: range
@@ -231,7 +231,7 @@ class SceneSpan:
 
 @dataclass(frozen=True)
 class Timeline:
-    """The film as it will be made. `pictures` is its exact length; surplus pictures of the last block are trimmed.
+    """The film as it will be rendered. `pictures` is its exact length; surplus pictures of the last block are trimmed.
     `past` are the scenes of other films that may be recalled: they have the numbers before 0."""
 
     spans: tuple[SceneSpan, ...]

@@ -1,8 +1,8 @@
 """The one-line prompt format of the reference implementation, read as it reads it.
 
 `first prompt[10s] | second prompt[10s#] | third[5s@]; subtitle | subtitle`: the mark of a scene says how the *next* one
-begins; the last mark has no meaning. Subtitles and everything else in a storyboard are not known here. Each scene is
-rounded down to whole blocks by itself; `timeline` rounds better.
+begins; the last mark has no meaning. Subtitles and everything else in a storyboard are not known here. Each scene
+is rounded down to whole blocks on its own; `timeline` rounds better.
 """
 
 import math

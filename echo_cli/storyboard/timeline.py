@@ -1,7 +1,7 @@
 """Seconds → blocks and pictures: a Storyboard and a model's Geometry become a Timeline.
 
-Every boundary is rounded from the film's beginning, so that roundings never add up, and the last pictures are trimmed
-to the exact length. Knows counts, not models.
+Every boundary is rounded from the film's beginning, so that rounding errors never add up, and the last pictures are
+trimmed to the exact length. Knows counts, not models.
 """
 
 import math
@@ -71,7 +71,7 @@ def too_short(marks: Sequence[int], scenes: Sequence[Scene], geometry: Geometry)
     for index, (begin, end) in enumerate(pairwise(marks)):
         if end <= begin:
             yield index, (f"{describe(scenes[index].seconds)} is too short to be shown here: the film is rendered in "
-                          f"blocks of {least} and it gets none; give it at least {least}")
+                          f"blocks of {least} and it would get none; give it at least {least}")
     if _pictures(_ends(scenes)[-1], geometry) < 1:
         yield 0, f"the film is shorter than one picture ({describe(1 / geometry.fps)})"
 
@@ -85,7 +85,7 @@ def _pictures(seconds: Fraction, geometry: Geometry) -> int:
 
 
 def _as_the_reference(scenes: Sequence[Scene], geometry: Geometry) -> Timeline:
-    """Each scene rounded down by itself; the remainder of the length goes to the last; nothing is trimmed."""
+    """Each scene rounded down on its own; the remainder of the length goes to the last; nothing is trimmed."""
     counts = [blocks_rounded_down(scene.seconds, geometry) for scene in scenes]
     total = latent_frames(math.fsum(scene.seconds for scene in scenes), geometry) // geometry.block_frames
     counts[-1] += max(0, total - sum(counts))
