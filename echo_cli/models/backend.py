@@ -17,7 +17,7 @@ from echo_cli.spec import ModelSpec
 
 class TextEncoder(Protocol):
     def prepare(self, prompts: Sequence[str]) -> None:
-        """Encode every prompt that will be asked for; an encoder that takes much memory may be released afterwards."""
+        """Encode every prompt that will be needed; a large encoder may then be released."""
         ...
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
@@ -25,7 +25,7 @@ class TextEncoder(Protocol):
         ...
 
     def unknown_words(self, prompt: str) -> Sequence[str]:
-        """Words of a prompt that the model has never met, in order."""
+        """Words of a prompt that the model does not know, in order."""
         ...
 
 
@@ -52,7 +52,7 @@ class Backend:
 
 
 def text_features(text: TextEncoder, prompts: Sequence[str]) -> Tensor:
-    """One unit vector a prompt [prompt, dim]: the mean of its non-zero rows."""
+    """One unit vector per prompt [prompt, dim]: the mean of its non-zero rows."""
     rows = text.encode(prompts).float()
     real = (rows != 0).any(-1, keepdim=True)
     mean = (rows * real).sum(1) / real.sum(1).clamp(min=1)

@@ -1,7 +1,7 @@
-"""Linear layers in eight bits: half the weights, twice the speed where a device multiplies such numbers, and not exact.
+"""Linear layers in eight bits: half the memory, twice the speed on devices that support it, and not exact.
 
-Every output channel and every token has a scale of its own, so that one large value costs the others nothing. Nothing
-else of a transformer changes: attention, norms and memory stay as they are.
+Every output channel and every token has its own scale, so that one large value does not reduce the precision of the
+others. Nothing else in a transformer changes: attention, norms and memory stay as they are.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def quantised(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class EightBitLinear(nn.Module):
-    """In the place of a linear layer, from its weights."""
+    """Replaces a linear layer, using its weights."""
 
     weight: Tensor
     scale: Tensor
@@ -53,7 +53,7 @@ class EightBitLinear(nn.Module):
         return self.of_rows(rows, scale, x.dtype).unflatten(0, x.shape[:-1])
 
     def of_rows(self, rows: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-        """The layer of rows that are in eight bits already, each with its scale."""
+        """Applies the layer to rows that are already in eight bits, each with its scale."""
         if rows.device.type == "cuda" and dtype is torch.bfloat16:
             return torch._scaled_mm(rows, self.weight.t(), scale_a=scale, scale_b=self.scale, bias=self.bias,
                                     out_dtype=dtype, use_fast_accum=True)
@@ -62,7 +62,8 @@ class EightBitLinear(nn.Module):
 
 
 def use_eight_bits(transformer: Transformer, device: torch.device) -> None:
-    """Replace the linear layers of all blocks, except those that read a prompt once a scene, to compute on `device`."""
+    """Replace the linear layers of all blocks, except those that read a prompt once per scene, to compute on
+    `device`."""
     if device.type == "cuda" and torch.cuda.get_device_capability(device) < (9, 0):
         raise MissingError(
             "--fast needs a device that multiplies eight-bit numbers row by row, and "

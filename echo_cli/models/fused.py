@@ -1,8 +1,8 @@
-"""A transformer's pass in few launches: what stands between two products or attentions is one kernel each.
+"""A transformer's pass in few launches: one kernel for everything between two matrix products or attentions.
 
-For passes that only compute a film on a GPU. The weights are the transformer's own; queries, keys and values share one
-product, GELU and (in eight bits) the scaling of rows happen inside the kernel or product before. Anything else, such as
-training or prompts that outnumber films, goes through the transformer's own layers. What memory is, is not known here.
+For inference on a GPU. The weights are the transformer's own; queries, keys and values share one product, and GELU and
+(in eight bits) the scaling of rows happen inside the preceding kernel or product. Anything else, such as training or
+several prompts per film, uses the transformer's own layers. What memory is, is not known here.
 
 With graphs, a pass is recorded once the window is full, when all shapes and addresses of its inputs stay the same from
 block to block, and then launched as a whole.
@@ -26,7 +26,7 @@ Linear = nn.Linear | EightBitLinear
 
 @dataclass(slots=True)
 class Layer:
-    """One block's weights as a fused pass wants them: the product for queries, keys and values has all three."""
+    """One block's weights as a fused pass needs them: queries, keys and values come from one product."""
 
     block: TransformerBlock
     qkv: Linear
@@ -64,14 +64,14 @@ def product(layer: Linear, rows: Rows, dtype: torch.dtype) -> Tensor:
 
 
 def product_gelu(layer: nn.Linear, x: Tensor) -> Tensor:
-    """A product that ends in GELU; on a GPU it costs nothing more."""
+    """A product followed by GELU, which is free on a GPU."""
     if x.device.type == "cuda":
         return torch.ops.aten._addmm_activation(layer.bias, x, layer.weight.t(), use_gelu=True)
     return F.gelu(F.linear(x, layer.weight, layer.bias), approximate="tanh")
 
 
 class FusedPass:
-    """In the place of a transformer's `forward`."""
+    """Replaces a transformer's `forward`."""
 
     def __init__(self, transformer: Transformer) -> None:
         self._transformer = transformer
@@ -101,7 +101,7 @@ class FusedPass:
 
     def _run(self, x: Tensor, batch: int, tokens: int, modulations: Tensor, time: Tensor, text: Text,
              context: BlockContext) -> None:
-        """All layers over rows x [row, width], in place; the head's input is left behind as `_last`."""
+        """All layers over rows x [row, width], in place; leaves the head's input in `_last`."""
         eps, first = self._transformer.spec.eps, modulations[0]
         rows = add_norm(x, eps, tokens, modulation=(first[:, 0], first[:, 1]), eight=self._layers[0].eight)
         for index, layer in enumerate(self._layers):
@@ -148,7 +148,7 @@ class FusedPass:
 
 @dataclass(slots=True)
 class Recording:
-    """A pass on the device as a whole, and the tensors that it reads and makes."""
+    """A recorded pass, and the tensors that it reads and writes."""
 
     graph: torch.cuda.CUDAGraph
     latents: Tensor
@@ -159,7 +159,7 @@ class Recording:
 
 class RecordedPass:
     """A fused pass, recorded the second time that its inputs have the same shapes and addresses, and replayed from then
-    on. A device without room for a recording goes on without."""
+    on. If the device has no room for a recording, passes are launched as before."""
 
     def __init__(self, run: FusedPass) -> None:
         self._run = run
@@ -174,10 +174,10 @@ class RecordedPass:
             return self._run(latents, times, text, context)
         key = (where, latents.shape, latents.dtype, text.pooled is None)
         if self._recording is None or self._recording[0] != key:
-            if self._met != key:  # kernels are compiled and libraries set up by a pass that is launched
+            if self._met != key:  # a launched pass compiles kernels and sets up libraries
                 self._met = key
                 return self._run(latents, times, text, context)
-            self._recording = None  # its memory goes before there is another
+            self._recording = None  # its memory is freed before the next is recorded
             try:
                 self._recording = key, self._record(latents, times, text, context)
             except torch.OutOfMemoryError:
@@ -215,7 +215,7 @@ Forward = Callable[[Tensor, Tensor, Text, Context], Tensor]
 
 
 def fuse_passes(transformer: Transformer, graphs: bool = True) -> None:
-    """Passes run fused from now on and, on a GPU, recorded."""
+    """From now on, passes run fused and, on a GPU, recorded."""
     fused = FusedPass(transformer)
     run: Forward = RecordedPass(fused) if graphs and transformer.device.type == "cuda" else fused
     transformer.forward = run  # type: ignore[method-assign, assignment]  # of this transformer, not of all

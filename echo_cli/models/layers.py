@@ -44,7 +44,7 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None = No
 
 
 class Attention(nn.Module):
-    """Projections and norms of one attention; subclasses say what is attended to."""
+    """Projections and norms of one attention; subclasses define what is attended to."""
 
     def __init__(self, width: int, heads: int, eps: float) -> None:
         super().__init__()
@@ -68,20 +68,21 @@ class Attention(nn.Module):
 class SelfAttention(Attention):
     def __init__(self, width: int, heads: int, eps: float) -> None:
         super().__init__(width, heads, eps)
-        self.attend: Attend = attend  # `tuning` may put the device's own in its place
+        self.attend: Attend = attend  # `tuning` may replace it with the device's own
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Raw queries, keys and values [batch, token, head, dim]: what they attend to is the context's business."""
+        """Raw queries, keys and values [batch, token, head, dim]; the context decides what they attend to."""
         return self.queries(x), self.keys(x), self.values(x)
 
 
 class CrossAttention(Attention):
     def read(self, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of a prompt, computed once a scene."""
+        """Keys and values of a prompt, computed once per scene."""
         return self.keys(text), self.values(text)
 
     def forward(self, x: Tensor, text: tuple[Tensor, Tensor]) -> Tensor:
-        # Prompts may outnumber films (training): then a film is as many equal runs of frames, each with its own prompt.
+        # In training there may be several prompts per film: then a film is that many equal runs of frames, one per
+        # prompt.
         queries = self.queries(x).reshape(len(text[0]), -1, self.heads, x.shape[-1] // self.heads)
         return self.o(attend(queries, *text).reshape(x.shape))
 
@@ -111,8 +112,8 @@ class TransformerBlock(nn.Module):
         attended = self.self_attn.attend(*context.extend(layer, *self.ask(x, time)))
         return self.answer(x, attended, time, text)
 
-    # What stands before memory and what stands after it: two pieces of static shapes, the same for every layer, that a
-    # compiler may have whole.
+    # The parts before and after memory: two pieces with static shapes, the same for every layer, which can be compiled
+    # whole.
 
     def ask(self, x: Tensor, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         shift, scale = (self.modulation + time)[:, :, :2].unsqueeze(3).unbind(2)

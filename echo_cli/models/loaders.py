@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 
 class Tiny(Family):
-    """The embedded model, or one that was trained in its likeness."""
+    """The embedded model, or one trained in the same way."""
 
     def load(self, model: Found, runtime: "Runtime", running: Running) -> "Backend":
         from echo_cli.models.tiny.model import load
 
         if running.pictures is not Pictures.FULL or running.fast:
-            raise UsageError("model 'tiny' is as fast as it can be: it has one decoder, and no layers in eight bits",
+            raise UsageError("model 'tiny' has only one decoder and no layers in eight bits",
                              hint="Leave out --decoder and --fast.")
-        assert model.folder is not None, "a model of this family is always found in a folder"
+        assert model.folder is not None, "a model of this family always has a folder"
         return load(runtime, model.folder)
 
     def digest(self, model: Found) -> str | None:
@@ -52,7 +52,7 @@ class Tiny(Family):
 
 
 class Wan(Family):
-    """Wan 2.1 text to video and its kin, in any of the layouts that `files.folders` reads."""
+    """Wan 2.1 text to video and its variants, in any of the layouts that `files.folders` reads."""
 
     convertible = True
 
@@ -102,8 +102,8 @@ class Wan(Family):
 
 
 class RandomSmall(Tiny):
-    """A model with the embedded one's parts, a fraction of its size, and random weights: its films are noise, made in
-    no time. For tests, and for benches that compare files."""
+    """A model with the parts of the embedded one, a fraction of its size and random weights: its films are noise and
+    are rendered in no time. For tests, and for benches that compare files."""
 
     DIGEST = "random-small"
 
@@ -142,6 +142,7 @@ def load_backend(model: str, runtime: "Runtime", running: Running = Running()) -
 
 
 def known_digest(model: str) -> str | None:
-    """The hash that the loaded model would have; None if only loading it tells. A MissingError if it is damaged."""
+    """The hash that the loaded model would have; None if it is known only after loading. A MissingError if it is
+    damaged."""
     found = find(model)
     return family_of(found).digest(found)

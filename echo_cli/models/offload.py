@@ -1,8 +1,8 @@
-"""A transformer whose layers wait in the host's memory and come to the device one ahead of the one that computes.
+"""A transformer whose layers stay in host memory and are copied to the device one ahead of the layer that computes.
 
-Each pass brings every layer over again: for devices that cannot hold them all. Results are the same bits. The host
-never waits: copies run in a stream of their own, and the device's streams wait for each other. Two places on the device
-take the layers in turn, allocated once: the host is far ahead of the device, and would find no room given back yet.
+Each pass copies every layer again, for devices that cannot hold them all. Results are identical to the bit. The host
+never waits: copies run in a separate stream, and the device's streams wait for each other. Two buffers on the device
+take turns, allocated once: the host is so far ahead of the device that no memory would have been freed yet.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from echo_cli.models.transformer import Transformer
 
 
 class Guestroom:
-    """Room for two layers on the device: the one that computes and the one that comes next."""
+    """Two buffers on the device: for the layer that computes and for the next one."""
 
     def __init__(self, home: list[Tensor], device: torch.device) -> None:
         self._device = device
@@ -24,8 +24,8 @@ class Guestroom:
         self._guests: list[Visitor | None] = [None, None]
 
     def fetch(self, visitor: "Visitor", beside: "Visitor | None" = None) -> None:
-        """Begin to bring a layer over, beside the one that computes next, if that is another; it is there when the
-        stream has come this far."""
+        """Start copying a layer, beside the one that computes next, if that is another; it has arrived when the stream
+        reaches this point."""
         if visitor in self._guests:
             return
         place = 0 if beside is None else 1 - self._guests.index(beside)
@@ -44,7 +44,7 @@ class Guestroom:
             here.copy_(tensor, non_blocking=True)
 
     def weights(self, visitor: "Visitor") -> list[Tensor]:
-        """Those of a layer that was fetched, for the stream that computes."""
+        """The weights of a fetched layer, for the stream that computes."""
         if self._stream is not None:
             torch.cuda.current_stream(self._device).wait_stream(self._stream)
         return self._beds[self._guests.index(visitor)]
@@ -54,10 +54,10 @@ class Guestroom:
 
 
 class Visitor:
-    """One layer, at home on the host. `ahead` is the one that is asked for next."""
+    """One layer, kept on the host. `ahead` is the one that will be needed next."""
 
     def __init__(self, layer: nn.Module, pinned: bool) -> None:
-        # torch's own tables, which take any tensor
+        # torch's own tables, which accept any tensor
         self._places: list[tuple[dict[str, Any], str]] = [
             (places, name) for module in layer.modules() for places in (module._parameters, module._buffers)
             for name, tensor in places.items() if tensor is not None]
@@ -90,7 +90,7 @@ def _on_host(tensor: Tensor, pinned: bool) -> Tensor:
 
 
 def keep_layers_on_host(transformer: Transformer, device: torch.device) -> None:
-    """Keep the layers on the host and fetch each for its turn; everything else of the transformer stays where it is."""
+    """Keep the layers on the host and fetch each for its turn; the rest of the transformer stays where it is."""
     visitors = [Visitor(block, device.type == "cuda") for block in transformer.blocks]
     room = Guestroom(visitors[0].home, device)
     for block, visitor, ahead in zip(transformer.blocks, visitors, visitors[1:] + visitors[:1], strict=True):

@@ -1,5 +1,5 @@
-"""Which models there are and where they are: in this package, in the models folder, in any folder given by its path, or
-in another package.
+"""Which models there are and where they are: in this package, in the models folder, in any folder given by its path,
+or in another package.
 
 Knows folders by their layout and opens no weights. Needs no torch, so that a command line can ask.
 """
@@ -42,7 +42,7 @@ class Family(ABC):
         return True
 
     def digest(self, model: "Found") -> str | None:
-        """The hash that the loaded model will have (`Backend.weights_hash`); None if only loading it tells. A
+        """The hash that the loaded model will have (`Backend.weights_hash`); None if it is known only after loading. A
         MissingError if the weights are damaged."""
         return None
 
@@ -56,13 +56,13 @@ class Family(ABC):
         return 0, 0
 
     def unknown_words(self, prompt: str) -> Sequence[str]:
-        """Words of a prompt that the model has never met, in order."""
+        """Words of a prompt that the model does not know, in order."""
         return ()
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model that has a name. `family` is one of its own, or the name of one of ours (`loaders.FAMILIES`); `folder`
+    """A model that has a name. `family` is its own family, or the name of one of ours (`loaders.FAMILIES`); `folder`
     holds the weights of a model that comes with its package. A model that is not `listed` is for tests and benches."""
 
     spec: ModelSpec
@@ -73,7 +73,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A model by the name it was asked for. It has no folder if its weights are not here, or need none."""
+    """A model under the name it was requested by. It has no folder if its weights are not here, or it needs none."""
 
     name: str
     spec: ModelSpec
@@ -94,7 +94,7 @@ _WEIGHTS_FILES = (".pt", ".pth", ".ckpt", ".bin", ".gguf", ".safetensors")
 
 
 def models_folder(chosen: Path | None = None) -> Path:
-    """Where models are kept: `chosen`, else ECHO_MODELS, else where this platform keeps the data of programs."""
+    """Where models are kept: `chosen`, else ECHO_MODELS, else the platform's folder for application data."""
     if chosen is not None:
         return chosen
     if folder := os.environ.get("ECHO_MODELS"):
@@ -103,7 +103,7 @@ def models_folder(chosen: Path | None = None) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where caches are kept: ECHO_CACHE, or this platform's place for them."""
+    """Where caches are kept: ECHO_CACHE, or the platform's cache folder."""
     if folder := os.environ.get("ECHO_CACHE"):
         return Path(folder).expanduser()
     return platform_folder("XDG_CACHE_HOME", ".cache", "Caches")
@@ -146,7 +146,7 @@ def find(model: str, models: Path | None = None) -> Found:
 
 
 def check_not_a_file(model: str) -> None:
-    """A UsageError for what is one file of weights, or named like one."""
+    """A UsageError if it is a single file of weights, or named like one."""
     if model.lower().endswith(_WEIGHTS_FILES) or Path(model).expanduser().is_file():
         raise UsageError(
             f"--model {model}: this is one file of weights, and a model is a folder of several",
@@ -157,10 +157,10 @@ def check_not_a_file(model: str) -> None:
 
 
 def _check_not_a_repository(model: str) -> None:
-    """A MissingError for the id of a repository: a known one's model is named."""
+    """A MissingError for the id of a repository, naming the model if it is a known one."""
     for name, sources in RELEASES.items():
         if model in [source.repository for source in sources]:
-            raise MissingError(f"'{model}' is a repository; with its weights comes the model {name}",
+            raise MissingError(f"'{model}' is a repository; its weights are those of the model {name}",
                                hint=f"Use --model {name}, after `echo-cli models get {name}`.")
     if re.fullmatch(r"[\w.-]*[A-Z\d][\w.-]*/[\w.-]*[A-Z\d][\w.-]*", model):
         raise MissingError(

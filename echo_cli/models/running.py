@@ -1,4 +1,4 @@
-"""How a large model is run: what a person may choose about it. No torch here."""
+"""How a large model is run: the user's choices. No torch here."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,9 +13,9 @@ class Pictures(StrEnum):
 
 
 class Offload(StrEnum):
-    """What waits in the host's memory until the device needs it. Films are the same, and take longer."""
+    """What stays in host memory until the device needs it. Films are the same, but take longer."""
 
-    AUTO = "auto"  # as little as fits
+    AUTO = "auto"  # as little as possible
     NONE = "none"
     MEMORY = "memory"  # remembered frames
     LAYERS = "layers"  # the transformer's layers, too
@@ -23,7 +23,7 @@ class Offload(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """`pictures` and `fast` change the film; the others only what it costs. `compiled` None: on a GPU."""
+    """`pictures` and `fast` change the film; the others only its cost. `compiled` None: on a GPU."""
 
     pictures: Pictures = Pictures.FULL
     fast: bool = False  # linear layers in eight bits

@@ -1,7 +1,7 @@
-"""The one causal video transformer, at every size.
+"""The causal video transformer, for every size of model.
 
-Wan 2.1's text-to-video network, made causal by what it is given rather than by a mask: it sees one block of latent
-frames and, through a `Context`, whatever memory shows it. Parameter names are the released ones, so weights load
+Wan 2.1's text-to-video network, made causal by its input rather than by a mask: it sees one block of latent frames
+and, through a `Context`, whatever memory shows it. Parameter names are the released ones, so weights load
 strictly. It does not know what is remembered, at which position, or why.
 """
 
@@ -62,7 +62,7 @@ class Transformer(nn.Module):
 
     @property
     def layers(self) -> list[TransformerBlock]:
-        """The blocks, as what they are: a list of torch's does not say."""
+        """The blocks with their type, which torch's list does not state."""
         return [cast(TransformerBlock, block) for block in self.blocks]
 
     @property
@@ -74,8 +74,8 @@ class Transformer(nn.Module):
         return self.patch_embedding.weight.device
 
     def read(self, rows: Tensor) -> Text:
-        """Text rows [batch, text_len, text_dim] (zero rows are padding, and are embedded and attended to like any
-        other) → what every block of the scene reuses."""
+        """Text rows [batch, text_len, text_dim] (zero rows are padding, embedded and attended to like any other)
+        → what every block of the scene reuses."""
         text = self.text_embedding(rows.to(self.dtype))
         pooled = None
         if self.spec.pooled_text:

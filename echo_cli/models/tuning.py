@@ -1,9 +1,9 @@
-"""What makes a large model's passes quick on a device; chosen once, when the model is loaded. Results stay the same
-but for rounding.
+"""What makes a large model's passes fast on a device; chosen once, when the model is loaded. Results are the same
+except for rounding.
 
-On a GPU the project's own kernels do what stands between products and attentions, ready within seconds, and whole
-passes are recorded (`fused`). Elsewhere torch compiles two pieces a layer, before and after memory, and rotation; all
-layers share them, since weights are their inputs and shapes never change. Attention is by the best kernel that is here.
+On a GPU our own kernels do everything between matrix products and attentions, ready within seconds, and whole passes
+are recorded (`fused`). Elsewhere torch compiles two pieces per layer, before and after memory, and rotation; all layers
+share them, since weights are their inputs and shapes never change. Attention uses the fastest kernel available.
 """
 
 import importlib
@@ -29,7 +29,7 @@ PRIORITIES = "set_priority" in inspect.signature(sdpa_kernel).parameters  # torc
 
 
 def compile_passes(transformer: Transformer, backend: str = "inductor") -> None:
-    """Compile what stands between two attentions. The first pass takes as long as the compiler does."""
+    """Compile what lies between two attentions. The first pass includes the compiler's time."""
     pieces = {name: torch.compile(getattr(TransformerBlock, name), fullgraph=True, backend=backend)
               for name in ("ask", "answer")}
     for block in transformer.layers:
@@ -40,7 +40,7 @@ def compile_passes(transformer: Transformer, backend: str = "inductor") -> None:
 
 
 def quicken(transformer: Transformer, graphs: bool = True) -> str:
-    """Make passes quick where the transformer is, and say how."""
+    """Make passes fast on the transformer's device, and return how in words."""
     if transformer.device.type == "cuda" and usable(transformer.device):
         from echo_cli.models.fused import fuse_passes
 
@@ -51,7 +51,7 @@ def quicken(transformer: Transformer, graphs: bool = True) -> str:
 
 
 def choose_attention(transformer: Transformer) -> str:
-    """The best kernel that this device has for long attention, and its name."""
+    """The fastest kernel for long attention on this device, and its name."""
     name, chosen = _best(transformer.device, transformer.dtype)
     for block in transformer.layers:
         block.self_attn.attend = chosen
@@ -68,7 +68,7 @@ def _best(device: torch.device, dtype: torch.dtype) -> tuple[str, Attend]:
 
 
 def flash_attention_3(device: torch.device, dtype: torch.dtype) -> tuple[Callable[..., Any] | None, str]:
-    """FlashAttention 3's function for a device, or None; and in words what is taken, or why there is none."""
+    """FlashAttention 3's function for a device, or None; and in words what is used, or why there is none."""
     if torch.cuda.get_device_capability(device) != (9, 0):
         return None, "FlashAttention 3 is for Hopper"
     reasons = []
@@ -86,7 +86,7 @@ def flash_attention_3(device: torch.device, dtype: torch.dtype) -> tuple[Callabl
 
 
 def _cudnn_first(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None = None) -> Tensor:
-    # With a bias, cuDNN finds no plan for some shapes, and says so too late for another kernel to take over.
+    # With a bias, cuDNN finds no plan for some shapes and reports it too late for another kernel to take over.
     with sdpa_kernel(BEST_FIRST if bias is None else BEST_FIRST[1:], set_priority=True):
         return attend(query, keys, values, bias)
 

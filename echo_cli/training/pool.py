@@ -1,7 +1,7 @@
 """The pool of latents that the transformer learns from: stories of the world, encoded once and read many times.
 
-A shard is a function of the seed and its number alone, so a missing one is made when it is needed; a second process can
-run ahead and make them all. Knows nothing of what is learned from them.
+A shard is a function of the seed and its number alone, so a missing one is generated when it is needed; a second
+process can run ahead and generate them all. Knows nothing of what is learned from them.
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""How a film is encoded: the user's choices as ffmpeg's arguments, tried before they are needed. Knows no pictures."""
+"""How a film is encoded: the user's choices as ffmpeg arguments, tried out before rendering. Knows no pictures."""
 
 from dataclasses import dataclass
 
@@ -42,7 +42,7 @@ class Encoding:
 
     @property
     def tag(self) -> list[str]:
-        """What an MP4 calls the codec, where not every player takes ffmpeg's choice: Apple's want hvc1."""
+        """The codec's tag in an MP4 where not every player accepts ffmpeg's choice: Apple's need hvc1."""
         return ["-tag:v", "hvc1"] if "265" in self.codec or "hevc" in self.codec else []
 
     def check_crf(self) -> None:

@@ -1,6 +1,6 @@
-"""What a film says about itself: its title, a chapter a scene, and that a machine made it.
+"""A film's metadata: its title, a chapter for each scene, and that a machine made it.
 
-The last is said in the way that readers of files look for: XMP with IPTC's digital source type, in a `uuid` box at the
+The last is written the way that readers of files expect: XMP with IPTC's digital source type, in a `uuid` box at the
 end of an MP4. A stream has no end to write it at, and says so in its comment alone. Knows bytes, not films.
 """
 

@@ -21,7 +21,7 @@ from echo_cli.world.subjects import COLOUR_VALUES, TINTS, distance
 
 _STRIDE = 2  # every second picture is judged
 _LAG = 2  # views, four pictures: motion is measured across latent frames, however a codec renders it inside one
-_FOUND = 0.6  # overlap from which a subject counts as seen
+_SEEN = 0.6  # overlap from which a subject counts as seen
 _RADII = (19.0, 20.5, 22.0, 23.5)
 _HALF = 2  # pixels of the picture for each of the mask's
 _WINDOW = 36  # of the mask's pixels, side of the square in which a subject is fitted
@@ -58,7 +58,7 @@ def judge(pictures: Tensor) -> Verdict:
     best = votes.sum(1).argmax(1)
     fits = torch.where(shape == best[:, None], overlap, 0.0)
     return Verdict(
-        place, time, colour, best, fits.quantile(0.75, dim=1), _motion(spot, overlap > _FOUND, _camera(looked))
+        place, time, colour, best, fits.quantile(0.75, dim=1), _motion(spot, overlap > _SEEN, _camera(looked))
     )
 
 

@@ -92,8 +92,8 @@ def test_models_that_are_not_here() -> None:
 
 
 @pytest.mark.parametrize("name", ["echo-infinity", "scene-queries"])
-def test_queries_that_nobody_trained_are_told_before_any_frame(name: str) -> None:
-    with pytest.raises(MissingError, match="nobody has trained") as caught:
+def test_missing_queries_are_an_error_before_any_frame(name: str) -> None:
+    with pytest.raises(MissingError, match="none have been trained") as caught:
         plan_policy(name, read_settings(name), backend(), story(PLAN))
     assert "echo-cli train" in caught.value.hint
     assert plan_policy(name, read_settings(name, {"trained": False}), backend(), story(PLAN)).plan.queries is None

@@ -80,9 +80,9 @@ def test_a_scene_that_no_block_shows_is_an_error_with_its_line() -> None:
         film([10.0, 0.1, 10.0, 0.2, 10.0])
     assert caught.value.message.splitlines() == [
         "film.yaml:2:5: scene 's1': 0.1s is too short to be shown here: "
-        "the film is rendered in blocks of 0.75s and it gets none; give it at least 0.75s",
+        "the film is rendered in blocks of 0.75s and it would get none; give it at least 0.75s",
         "film.yaml:4:5: scene 's3': 0.2s is too short to be shown here: "
-        "the film is rendered in blocks of 0.75s and it gets none; give it at least 0.75s",
+        "the film is rendered in blocks of 0.75s and it would get none; give it at least 0.75s",
     ]
     with pytest.raises(StoryboardError, match="scene 's0': the film is shorter than one picture"):
         film([0.03])

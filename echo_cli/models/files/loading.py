@@ -54,8 +54,8 @@ def load_transformer(spec: ModelSpec, weights: Mapping[str, Tensor], where: str 
 
 def random_transformer(spec: ModelSpec, seed: int, device: torch.device | str = "cpu",
                        dtype: torch.dtype = torch.float32, drawn_on: torch.device | str = "cpu") -> Transformer:
-    """Random weights of a trained network's magnitude: for measuring speed and for tests, never for films. Those drawn
-    on a GPU are there in no time, and differ from those drawn on a CPU."""
+    """Random weights of a trained network's magnitude: for measuring speed and for tests, never for films. Drawing them
+    on a GPU is much faster, but gives other values than on a CPU."""
     with torch.device("meta"):
         transformer = Transformer(spec)
     generator = torch.Generator(drawn_on).manual_seed(seed)

@@ -1,5 +1,5 @@
-"""What has been released, by the names of models: repositories, and their files as they were published when this was
-written. Nothing is fetched here; what the publishers say today is for `download` to ask.
+"""What has been released, by model name: repositories, and their files as they were published when this was written.
+Nothing is fetched here; `download` asks what is published today.
 
 Sizes and hashes are of one commit of each repository, which does not change; a machine without internet can be given
 the files by hand.
@@ -92,7 +92,7 @@ def listing(release: str) -> Iterator[dict[str, Any]]:
 
 
 def placing(release: str, models: Path) -> dict[str, Any]:
-    """How a release comes to be in the models folder, for a model that is not there."""
+    """How to get a release into the models folder, for a model that is not there."""
     files = list(listing(release))
     return {
         "files": {file["file"]: {name: file[name] for name in ("bytes", "sha256", "url")} for file in files},

@@ -23,7 +23,7 @@ KEY = 1  # the picture of a latent frame from which the others are moved
 _OTHERS = _TIME - 1
 DETAIL = 2  # dots that the decoder draws for each side of a pixel
 _REACH = 8.0  # dots for each unit of the decoder's output
-_MODE_GAINS = (0.5, 2.0, 2.0, 2.0)  # change is small beside the static part, and matters as much
+_MODE_GAINS = (0.5, 2.0, 2.0, 2.0)  # change is small compared with the static part, but matters as much
 assert SHRINK == _PIXELS
 
 

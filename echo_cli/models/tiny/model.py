@@ -24,7 +24,7 @@ from echo_cli.spec import INDEX, TINY
 
 
 def load(runtime: Runtime, folder: Path = WEIGHTS) -> Backend:
-    """The model in `folder`, complete or not at all."""
+    """The model in `folder`; an error if it is not complete."""
     digest = check(folder)
     with torch.device("meta"):
         transformer, words, codec = Transformer(TINY), WordTextEncoder(TINY.text_dim), TinyCodec(TINY.channels)
@@ -45,7 +45,7 @@ def load_codec(path: Path, device: torch.device | str = "cpu") -> TinyCodec:
 def save_part(
     folder: Path, part: str, module: nn.Module, facts: dict[str, Any], dtype: torch.dtype = torch.float16
 ) -> None:
-    """One part's weights, half as wide as they were trained, and how they came to be."""
+    """One part's weights, in half the precision that they were trained in, and how they were made."""
     from safetensors.torch import save
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def save_part(
 
 
 def save_index(folder: Path, facts: dict[str, Any]) -> None:
-    """Written last: from now on the folder is a model. Extras that were made for other weights are left out."""
+    """Written last: it makes the folder a model. Extras that were made for other weights are left out."""
     hashes = {part: sha256(part_path(folder, part)) for part in PARTS}
     hashes |= {part: sha256(part_path(folder, part)) for part in EXTRAS
                if made_for(part_path(folder, part)) == hashes["transformer"]}

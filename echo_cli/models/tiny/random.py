@@ -1,4 +1,4 @@
-"""The parts of the embedded model at any size, with random weights that depend on nothing but the sizes."""
+"""The parts of the embedded model at any size, with random weights that depend only on the sizes."""
 
 import torch
 

@@ -1,8 +1,8 @@
 """The library's decoder for several latents in one call, with channels last: the same weights and states, for GPUs.
 
-The library decodes one latent after another and copies what each convolution remembers in front of its input. Here a
-norm writes straight behind what is remembered, in the layout that convolutions prefer, and all latents after the
-first of a stream share the calls. Sums come in another order than the library's, so pictures differ by rounding.
+The library decodes one latent after another and copies each convolution's cached frames in front of its input. Here a
+norm writes directly behind the cached frames, in the layout that convolutions prefer, and all latents after the first
+of a stream share the calls. Sums are taken in another order than the library's, so pictures differ by rounding.
 """
 
 from typing import Any
@@ -29,7 +29,7 @@ def _first(x: Tensor) -> Tensor:
 
 
 class BlockDecoder:
-    """Runs the decoder of a codec, which is the library's and not typed. Inside, features are
+    """Runs the decoder of a codec, which belongs to the library and is untyped. Inside, features are
     [batch, frame, y, x, channel]."""
 
     def __init__(self, vae: Any) -> None:
@@ -74,7 +74,7 @@ class BlockDecoder:
         return self._convolve(block.conv2, x, block.norm2).add_(beside)
 
     def _convolve(self, conv: nn.Conv3d, x: Tensor, norm: Any, weights: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """A causal convolution over what it remembers and x, which is normalised first."""
+        """A causal convolution over its cached frames and x, which is normalised first."""
         batch, frames, height, width, channels = x.shape
         before = self._caches[self._at]
         wide = torch.empty(batch, _REACH + frames, height, width, channels, dtype=x.dtype, device=x.device)
@@ -92,7 +92,7 @@ class BlockDecoder:
         return _last(F.conv3d(_first(wide), weight, bias, padding=sides)).contiguous()
 
     def _remembered(self, wide: Tensor, before: Any) -> None:
-        """What a convolution remembers, at the front of its input; nothing is zero."""
+        """A convolution's cached frames, at the front of its input; zeros if there are none."""
         if isinstance(before, Tensor):
             there = before.shape[2]
             wide[:, _REACH - there:_REACH] = _last(before)
@@ -101,7 +101,7 @@ class BlockDecoder:
             wide[:, :_REACH] = 0
 
     def _remember(self, wide: Tensor, before: int | None, frames: int) -> None:
-        """The last frames that there are; of a stream that has just begun, those of its first latent alone."""
+        """The last frames available; at the beginning of a stream, only those of its first latent."""
         kept = min(_REACH, frames) if before is None else _REACH
         self._caches[self._at] = _first(wide[:, -kept:].clone())
         self._at += 1

@@ -1,7 +1,7 @@
 """The codec of Wan 2.1: the library's network, driven latent by latent with caches that belong to the caller.
 
-A stream is decoded in pieces of any length, may be forked, saved and resumed: all that it remembers is the state that
-`decode` returns. Names and sizes are the library's. Knows nothing of files.
+A stream is decoded in pieces of any length and may be forked, saved and resumed: its only state is what `decode`
+returns. Names and sizes are the library's. Knows nothing of files.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ class WanCodec(nn.Module):
             self.register_buffer(name, tensor if name == "mean" else 1.0 / tensor, persistent=False)
         # Counted as the release does: the 1x1 shortcut has a slot that it never uses.
         self.places = sum(type(module) is type(self.vae.post_quant_conv) for module in self.vae.decoder.modules())
-        self._blockwise: BlockDecoder | None = None  # where several latents at once are quicker
+        self._blockwise: BlockDecoder | None = None  # where decoding several latents together is faster
 
     @torch.no_grad()
     def decode(self, latents: Tensor, state: State | None = None) -> tuple[Tensor, State]:

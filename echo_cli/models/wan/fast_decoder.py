@@ -1,6 +1,6 @@
-"""A light decoder of Wan's latents, from weights in the layout of TAEHV: quicker than the codec, and less exact.
+"""A light decoder of Wan's latents, from weights in the layout of TAEHV: faster than the codec, and less exact.
 
-Convolutions over single pictures; each of nine blocks remembers one earlier picture, and that is the whole state of a
+Convolutions over single pictures; each of nine blocks caches the previous picture, which is the whole state of a
 stream. It cannot encode. Knows nothing of files.
 """
 
@@ -53,7 +53,7 @@ class Growing(nn.Module):
 
 
 class Squashed(nn.Module):
-    """Compresses latents far from the middle."""
+    """Compresses latents far from zero."""
 
     def forward(self, latents: Tensor) -> Tensor:
         return torch.tanh(latents / 3) * 3
@@ -97,7 +97,7 @@ class FastDecoder(nn.Module):
         return (film if state else film[TRIMMED:])[None], remembered
 
     def _some(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """The pictures of latents [frame, channel, y, x], and what those after them will remember."""
+        """The pictures of latents [frame, channel, y, x], and the state for those after them."""
         before, after = iter(state), []
         for layer in self.decoder:
             if isinstance(layer, Remembering):

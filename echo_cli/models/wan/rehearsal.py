@@ -1,6 +1,6 @@
 """A model's folder with random weights at any size: to rehearse a machine before the real weights are on it.
 
-Every part has its real names and sizes, and the tokenizer works on bytes: films rendered with it show noise, and need
+Every part has its real names and sizes, and the tokenizer works on bytes: films rendered with it show noise, but take
 the time and the memory of real ones. Knows nothing of films.
 """
 
