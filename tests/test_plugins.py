@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from echo_cli.trace.reader import read_trace
+from tests import forked
 
 ROOT = Path(__file__).parents[1]
 STORY = """
@@ -84,9 +85,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def echo(place: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-c", "from echo_cli.cli.app import main; main()", *arguments], cwd=place, text=True,
-        capture_output=True, env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{place / 'site'}", "COLUMNS": "200"})
+    done = forked.run(*arguments, cwd=place, env={**os.environ, "COLUMNS": "200"}, site=place / "site")
     assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
     return done
 

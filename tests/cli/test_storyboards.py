@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -10,15 +9,13 @@ import yaml
 
 from echo_cli.models.tiny.model import WEIGHTS
 from echo_cli.video.read import facts
+from tests import forked
 
-SCRIPT = Path(sysconfig.get_path("scripts")) / "echo-cli"
 STORYBOARDS = sorted((Path(__file__).parents[2] / "storyboards").glob("*.yaml"))
 
 
 def generate(storyboard: Path, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [SCRIPT, "generate", storyboard, *options], cwd=folder, capture_output=True, text=True, check=False
-    )
+    return forked.run("generate", storyboard, *options, cwd=folder)
 
 
 @pytest.mark.slow
@@ -26,9 +23,9 @@ def generate(storyboard: Path, folder: Path, *options: str) -> subprocess.Comple
 def test_a_storyboard_that_teaches_becomes_a_film(storyboard: Path, tmp_path: Path) -> None:
     done = generate(storyboard, tmp_path, "--json")
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    made = facts(tmp_path / told["film"])
-    assert round(made.seconds * made.fps) == told["pictures"] > 0
+    report = json.loads(done.stdout)
+    made = facts(tmp_path / report["film"])
+    assert round(made.seconds * made.fps) == report["pictures"] > 0
     manifest = json.loads((tmp_path / f"{storyboard.stem}.manifest.json").read_text())
     assert set(manifest["outputs"]) >= {"film", "trace"}
     assert generate(storyboard, tmp_path).stderr.count("skipped") == 1
@@ -42,7 +39,7 @@ def test_a_model_is_also_the_folder_of_its_weights(tmp_path: Path) -> None:
     )
     films = []
     for options in ([], ["--model", str(WEIGHTS)]):
-        done = generate(short, tmp_path, "--force", "-o", "film.mp4", *options)
+        done = generate(short, tmp_path, "--force", "-o", "film.mp4", "--scale", "1", *options)
         assert done.returncode == 0, done.stderr
         films.append((tmp_path / "film.mp4").read_bytes())
     assert films[0] == films[1]

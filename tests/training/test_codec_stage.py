@@ -1,8 +1,9 @@
-"""The codec's training: the seed decides every loss, a run that was stopped goes on as if it had not been, and motion
-is told."""
+"""The codec's training: the seed decides every loss, a run that was stopped resumes as if it had not been, and the true
+motion is known."""
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from echo_cli.models.tiny.codec import KEY
@@ -30,8 +31,13 @@ def trained(folder: Path, until: int | None = None, seed: int = 3) -> tuple[Code
     return stage, losses
 
 
-def test_a_stopped_run_goes_on_with_the_same_losses(tmp_path):
-    whole, unbroken = trained(tmp_path / "whole")
+@pytest.fixture(scope="module")
+def unbroken_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[CodecStage, list[float]]:
+    return trained(tmp_path_factory.mktemp("whole"))
+
+
+def test_a_stopped_run_resumes_with_the_same_losses(unbroken_run, tmp_path):
+    whole, unbroken = unbroken_run
     assert len(unbroken) == 5 and len(set(unbroken)) == 5
     _, before = trained(tmp_path / "broken", until=3)
     resumed, after = trained(tmp_path / "broken")
@@ -45,8 +51,8 @@ def test_another_seed_draws_other_pictures():
     assert torch.equal(one, again) and not torch.allclose(one, other, atol=0.05)
 
 
-def test_the_finished_codec_has_latents_of_unit_size(tmp_path):
-    codec = trained(tmp_path)[0].finished(stories=2)
+def test_the_finished_codec_has_latents_of_unit_size(unbroken_run):
+    codec = unbroken_run[0].finished(stories=2)
     pictures = torch.rand(1, 5, 3, 128, 192)
     assert codec.encode(pictures).shape == (1, 2, 24, 8, 12)
     assert (codec.std > 0).all()

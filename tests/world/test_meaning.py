@@ -2,14 +2,13 @@
 meaning."""
 
 import json
-import subprocess
-import sysconfig
 from pathlib import Path
 
 import pytest
 import torch
 
 from echo_cli.bench.eyesight import CODED, DAMAGES, NOISE, Trial, elsewhere, eyesight, through, trials
+from echo_cli.cli import app
 from echo_cli.models.tiny.codec import TinyCodec
 from echo_cli.models.tiny.model import load_codec
 from echo_cli.models.tiny.parts import WEIGHTS, part_path
@@ -121,20 +120,16 @@ def test_a_change_of_scene_shows_clip_by_clip(meaning, trial):
     assert meaning.alignment(one, old) == pytest.approx(meaning.alignments(one, [old]).mean().item())
 
 
-def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    script = Path(sysconfig.get_path("scripts")) / "echo-cli"
-    return subprocess.run([script, "bench", "meaning", *arguments], capture_output=True, text=True)
+def test_the_command_names_the_eye_and_every_figure(capfd: pytest.CaptureFixture[str]) -> None:
+    assert app.run(["bench", "meaning", "--scenes", "1", "--json"]) == 0
+    out, err = capfd.readouterr()
+    report = json.loads(out)
+    assert report["scenes"] == 1 and report["eye"] == check() and not err
+    assert set(report["shown"]) >= {CODED, NOISE} and set(report["damaged"]) <= set(DAMAGES)
+    assert all(0 <= row["ranked"] <= 1 for row in report["shown"].values())
 
 
-def test_the_command_names_the_eye_and_every_figure():
-    done = bench("--scenes", "1", "--json")
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["scenes"] == 1 and told["eye"] == check() and not done.stderr
-    assert set(told["shown"]) >= {CODED, NOISE} and set(told["damaged"]) <= set(DAMAGES)
-    assert all(0 <= row["ranked"] <= 1 for row in told["shown"].values())
-
-
-def test_an_eye_that_is_not_there_is_told(tmp_path):
-    done = bench("--scenes", "1", "--eye", str(tmp_path))
-    assert done.returncode == 3 and "the eye that judges films is missing" in done.stderr and not done.stdout
+def test_a_missing_eye_is_an_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert app.run(["bench", "meaning", "--scenes", "1", "--eye", str(tmp_path)]) == 3
+    out, err = capfd.readouterr()
+    assert "the eye that judges films is missing" in err and not out
