@@ -151,11 +151,11 @@ def _defaults() -> Iterator[Finding]:
     options = film_options()
     remedy = "Correct it, or move it away: no film is rendered until then."
     try:
-        found = defaults.read(options)
+        options_set = defaults.read(options)
     except EchoError as error:
         yield Finding("defaults", False, error.message, error.hint or remedy)
         return
-    said = ", ".join(f"{name} ({default.source})" for name, default in sorted(found.items()))
+    said = ", ".join(f"{name} ({default.source})" for name, default in sorted(options_set.items()))
     said = said or "none are set"
     yield Finding("defaults", True, f"{said}; who decides, in order: {defaults.ORDER}")
     if unknown := defaults.unknown_variables(options):

@@ -175,13 +175,13 @@ def _print_settings(job: "Job", given: Given, as_json: bool) -> None:
         print(json.dumps({field.name: {"value": value, "source": source} for field, value, source in rows},
                          ensure_ascii=False))
         return
-    told = [(field.name, _told(field, value), source) for field, value, source in rows]
-    widths = [max(map(len, column)) for column in zip(*told, strict=True)]
-    for name, value, source in told:
+    printable = [(field.name, _shown(field, value), source) for field, value, source in rows]
+    widths = [max(map(len, column)) for column in zip(*printable, strict=True)]
+    for name, value, source in printable:
         print(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {source}")
 
 
-def _told(field: Field, value: Any) -> str:
+def _shown(field: Field, value: Any) -> str:
     """A value as `echo.toml` would have it; a dash where nothing was decided."""
     if value is None or value == ():
         return "–"

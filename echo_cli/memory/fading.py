@@ -1,4 +1,4 @@
-"""How what a transition carried fades: it loses weight every block, and after some blocks it leaves.
+"""How the frames that a transition carried over fade: they lose weight every block and leave after some blocks.
 
 Knows rows of weights in the store and a countdown. Which frames the rows belong to is the policy's decision.
 """
@@ -13,8 +13,8 @@ from echo_cli.state import Nest
 
 
 class Fading:
-    """`rows` of the store's weights fade, if there are any; what was carried leaves `clear_in` blocks from now (0: it
-    stays)."""
+    """`rows` of the store's weights fade, if there are any; the carried frames leave `clear_in` blocks from now (0:
+    never)."""
 
     def __init__(self, store: KVStore) -> None:
         self.store = store
@@ -30,20 +30,20 @@ class Fading:
         self.rows, self.clear_in = None, 0
 
     def set_rates(self, rates: Tensor | float, facts: Facts) -> None:
-        """What all rows lose each block [layer, batch, token]: decided once, and no path for gradients."""
+        """What all rows lose each block [layer, batch, token]: decided once, without gradients."""
         assert self.rows is not None
         self.store.rates[:, :, self.rows] = rates[:, :, None].detach() if isinstance(rates, Tensor) else rates
         if self.rows.start < self.rows.stop:
             facts.decay_map = Later(self.store.rates[:, :, self.rows.start].mean((0, 1)))
 
     def measure(self, rows: slice, facts: Facts) -> None:
-        """What these rows were worth during the block, for the trace."""
+        """The weights of these rows during the block, for the trace."""
         weights = self.store.weights[:, :, rows]
         spread = weights.amin((0, 1, 3)), weights.mean((0, 1, 3)), weights.amax((0, 1, 3))
         facts.weights = Later(torch.stack(spread, -1))
 
     def pass_block(self) -> bool:
-        """A block has passed; whether what was carried leaves now."""
+        """A block has passed; returns whether the carried frames leave now."""
         if self.rows is not None:
             self.store.weights[:, :, self.rows] *= self.store.rates[:, :, self.rows]
         if not self.clear_in:

@@ -1,7 +1,7 @@
-"""A scene's compressed history: the last frames that memory has seen, and the choice of the tokens worth a place.
+"""A scene's compressed history: the last frames that memory has seen, and the choice of the tokens worth keeping.
 
 Calibration learns what the scene's queries look like while the first window fills; from then on every key can be scored
-by how strongly such queries would answer it at its age. Which places the chosen tokens get is the policy's decision.
+by how strongly such queries would attend to it at its age. Which places the chosen tokens get is the policy's decision.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from echo_cli.state import Nest
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where chosen tokens go: their new slots, what stood there before, and the first one's place in the window."""
+    """Where chosen tokens go: their new slots, what was there before, and the first one's place in the window."""
 
     slots: tuple[int, ...]
     before: tuple[int, ...]  # slots
@@ -32,7 +32,7 @@ class Places:
 
 
 class History:
-    """Sums of clean queries, and for each remembered frame how loud and how often used its tokens are."""
+    """Sums of clean queries, and for each remembered frame the loudness and use counts of its tokens."""
 
     def __init__(
         self, settings: EchoForcingSettings, spec: ModelSpec, store: KVStore, slots: int, capacity: int, window: int
@@ -95,7 +95,7 @@ class History:
         self.loud[:, :, slots], self.uses[:, :, slots] = state["loud"], state["uses"]
 
     def absorb(self, current: Sequence[Held], position: int, clean: CleanPass, store: KVStore, facts: Facts) -> None:
-        """A block that ends at `position` by its scene's clock has been made: calibrate, then remember it."""
+        """A block that ends at `position` on its scene's clock is finished: calibrate, then remember it."""
         self.clean_query = clean.query_sum / clean.tokens
         calibrating = not self.ready and position <= self.window
         if calibrating:
@@ -126,7 +126,7 @@ class History:
             self.loud[:, :, held.slot] = heard
 
     def eligible(self, anchors: Sequence[Held]) -> list[tuple[int, Held]]:
-        """Frames to choose from with their age in frames: all but the recent ones, and but `anchors` if so set."""
+        """Frames to choose from, with their age in frames: all except the recent ones and, if so set, `anchors`."""
         standing = {held.slot for held in anchors} if self.settings.no_duplicates else set()
         aged = [(len(self.frames) - index, held) for index, held in enumerate(self.frames)]
         return [
@@ -135,7 +135,8 @@ class History:
 
     def choose(self, frames: Sequence[tuple[int, Held]], places: Places, store: KVStore, context: BlockContext,
                facts: Facts) -> Observer:
-        """An observer of the block's first pass: as each layer asks, its best tokens of `frames` take their places."""
+        """An observer of the block's first pass: as each layer attends, its best tokens of `frames` take their
+        places."""
         facts.history_frames = film_frames(held for _, held in frames)
         few = len(frames) * store.grid.tokens <= 1 << 16
         if store.kernels and few and not (store.away or self.settings.true_places or torch.is_grad_enabled()):
@@ -159,7 +160,7 @@ class History:
             keys, values = store.layer_tokens(layer, slots, index, source)
             if settings.true_places:
                 keys = self._turn_home(keys, index % tokens, store)
-            # where there are too few, what was there
+            # if there are too few, what was there before
             keys, values = (torch.where(here, chosen, before) for chosen, before
                             in zip((keys, values), store.layer_frames(layer, places.before), strict=True))
             store.write(places.slots, keys, values, layer)
@@ -175,14 +176,14 @@ class History:
         return observe
 
     def _expected(self, frames: Sequence[tuple[int, Held]], store: KVStore) -> Tensor:
-        """How well the keys of `frames` answer the queries to be expected at their age [layer, batch, token]."""
+        """How well the keys of `frames` match the queries expected at their age [layer, batch, token]."""
         expected = scoring.expectation(self.query_mean, self.phases)  # [layer, batch, age, head * dim]
         answers = [torch.matmul(store.key(held.slot).detach().flatten(-2).float(), expected[:, :, age - 1, :, None])
                    for age, held in frames]
         return torch.cat(answers, 2)[..., 0] / self.spec.heads
 
     def _score(self, base: Tensor, loud: Tensor, uses: Tensor, gate: Tensor) -> Tensor:
-        """A layer's scores of tokens [batch, token]; one that was used as often as it may be is out."""
+        """A layer's scores of tokens [batch, token]; a token that reached its use limit is excluded."""
         score = base
         if self.settings.amplitude_compensation:
             score = score + (loud * gate[:, None] if self.settings.drift_gate else loud)
@@ -192,7 +193,7 @@ class History:
 
     def _choose_by_kernels(self, frames: Sequence[tuple[int, Held]], places: Places, store: KVStore,
                            context: BlockContext, facts: Facts) -> Observer:
-        """As `choose`, in a few launches a layer."""
+        """As `choose`, in a few launches per layer."""
         from echo_cli.kernels.choosing import answers, choose, move
         from echo_cli.kernels.rows import sums
 
@@ -204,7 +205,7 @@ class History:
         base = answers(store.keys, slots, scoring.expectation(self.query_mean, self.phases), ages)
         rotation = store.rope.frames(places.position + context.shift, len(places.slots))
         count, batch = len(places.slots) * store.grid.tokens, base.shape[1]
-        told, spread = (torch.empty(spec.depth, batch, size, device=device) for size in (2, 4))
+        gating, spread = (torch.empty(spec.depth, batch, size, device=device) for size in (2, 4))
         chosen: list[Tensor] = []
 
         def observe(layer: int, query: Tensor, key: Tensor, value: Tensor) -> None:
@@ -212,7 +213,7 @@ class History:
             index, valid = choose(base[layer], self.loud[layer] if settings.amplitude_compensation else None,
                                   settings.drift_gate, self.uses[layer], settings.max_reuse or 1 << 14,
                                   asked.flatten(1), self.query_sum[layer].flatten(1), settings.drift_lambda, slots,
-                                  count, told[layer], spread[layer])
+                                  count, gating[layer], spread[layer])
             move((store.keys[layer], store.values[layer]), (context.keys[layer], context.values[layer]), index, valid,
                  slots, into, before, order, rotation)
             chosen.append(torch.where(valid[0] != 0, index[0], -1))
@@ -220,13 +221,14 @@ class History:
                 store.outdate(places.slots)
                 least, total, number, most = spread.unbind(-1)
                 facts.similarity, facts.gate, facts.chosen, facts.scores = map(Later, (
-                    told[:, 0, 0], told[:, 0, 1], torch.stack(chosen),
+                    gating[:, 0, 0], gating[:, 0, 1], torch.stack(chosen),
                     torch.stack((least.amin(1), total.sum(1) / number.sum(1), most.amax(1)), -1)))
 
         return observe
 
     def _turn_home(self, keys: Tensor, place: Tensor, store: KVStore) -> Tensor:
-        """Turn raw keys [batch, token, head, dim] so that rotation at their slot's row and column ends at their own."""
+        """Rotate raw keys [batch, token, head, dim] so that rotation at their slot's row and column ends at their
+        own."""
         spatial = store.rope.spatial
         slot = spatial.repeat(place.shape[-1] // len(spatial), 1)
         still = torch.ones_like(store.rope.temporal[:1]).expand(*place.shape, -1)

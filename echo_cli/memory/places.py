@@ -1,10 +1,10 @@
-"""Where frames stand in the window from block to block: plain integers, so that little needs to be moved.
+"""Where frames are in the window from block to block, in plain integers, so that little needs to be moved.
 
-Attention does not mind the order of its keys, and rotation counts by differences alone. So a frame stays in the place
-and at the position that it has, and the block is turned to meet it: when a window slides, no remembered frame is
-touched. Positions then grow from block to block until the table ends, and the window is laid out once more from the
-start. Where the order of sums must not change (a CPU's films are compared bit by bit), frames lie in window order
-instead, at the positions of the layout. Knows no tensor.
+Attention is indifferent to the order of its keys, and only differences of rotations count. So a frame keeps its place
+and its position, and the block's rotation is chosen to match: when a window slides, no remembered frame is touched.
+Positions then grow from block to block until the table ends, and the window is laid out again from the start. Where the
+order of sums must not change (on a CPU, films are compared bit by bit), frames are in window order instead, at the
+positions of the layout. Knows no tensor.
 """
 
 from collections import Counter
@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 
 class Standing(NamedTuple):
-    """What a place of the window holds: the frame of a slot, rotated to a position."""
+    """What a place in the window holds: the frame of a slot, rotated to a position."""
 
     slot: int
     position: int
 
 
 class Wanted(NamedTuple):
-    """A remembered frame that a block wants to see; a fading one changes every block, and never stays."""
+    """A remembered frame that a block needs; a fading one changes every block, so it is always written again."""
 
     slot: int
     position: int
@@ -28,8 +28,8 @@ class Wanted(NamedTuple):
 
 
 class Arrangement(NamedTuple):
-    """Places of the remembered frames and of the block's, by how much all positions are moved, and which remembered
-    frames (by index) stay as they are."""
+    """The places of the remembered frames and of the block's, the shift of all positions, and which remembered frames
+    (by index) stay as they are."""
 
     past: tuple[int, ...]
     block: tuple[int, ...]
@@ -46,8 +46,8 @@ def in_order(standing: Sequence[Standing | None], past: Sequence[Wanted], block:
 
 def in_place(standing: Sequence[Standing | None], past: Sequence[Wanted], block: int, span: tuple[int, int],
              positions: int) -> Arrangement:
-    """Every frame where it stands already, if the shift that suits most of them lets it. `span` is the least and the
-    greatest position of the block, of keys and queries; the table has `positions`."""
+    """Every frame where it already is, if the shift that suits most of them allows it. `span` is the least and the
+    greatest position of the block's keys and queries; the table has `positions`."""
     at = {there.slot: (place, there.position) for place, there in enumerate(standing) if there is not None}
     shifts = Counter(at[frame.slot][1] - frame.position for frame in past if frame.slot in at and not frame.fades)
     shift = min(shifts, key=lambda amount: (-shifts[amount], amount), default=0)

@@ -1,7 +1,7 @@
-"""Finished scenes: which of them later scenes recall, and the frames that are kept for those.
+"""Finished scenes: which of them later scenes recall, and the frames that are kept for that.
 
 The plan is made on the host before any frame is generated, so the library holds exactly what the film will ask for, in
-tensors allocated once. `scoring.fold` makes a scene's frame; when it does is the policy's decision.
+tensors allocated once. `scoring.fold` makes a scene's frame; the policy decides when.
 """
 
 from collections import Counter
@@ -22,7 +22,7 @@ from echo_cli.state import Nest
 
 
 class Keepsake(NamedTuple):
-    """A frame of a scene that a later scene needs: its recall frame, or the first frame that was made."""
+    """A frame of a scene that a later scene needs: its recall frame, or its first frame."""
 
     kind: str  # recall | select
     scene: int
@@ -45,7 +45,7 @@ def library_size(last_wanted: Mapping[Keepsake, int], settings: RecallSettings, 
 
 
 class Folding:
-    """What the recall frame of the scene being made will be folded from: some of its frames and all of its queries."""
+    """What the current scene's recall frame will be folded from: some of its frames and all of its queries."""
 
     def __init__(self, settings: RecallSettings, spec: ModelSpec, place: Placement, whole_scene: bool = False) -> None:
         self.settings, self.whole_scene = settings, whole_scene
@@ -63,7 +63,7 @@ class Folding:
         return self.query_sum.numel() * self.query_sum.element_size()
 
     def passing_bytes(self, frame: int, itemsize: int) -> int:
-        """What folding needs for a moment, at `frame` numbers in the keys of a frame; sums are taken in float32."""
+        """Bytes that folding needs temporarily, for `frame` numbers in the keys of a frame; sums are float32."""
         return (12 * self.settings.candidates + 5 * itemsize) * frame
 
     def collect(self, current: Sequence[Held], clean: CleanPass) -> None:
@@ -84,7 +84,7 @@ class Folding:
         return held.frame - self.start
 
     def fold(self, store: KVStore, facts: Facts) -> tuple[Tensor, Tensor]:
-        """Keys and values of the frame that the scene is remembered by."""
+        """Keys and values of the scene's recall frame."""
         facts.folded = film_frames(self.candidates)
         keys, values, shares = scoring.fold(
             *store.frames([held.slot for held in self.candidates]), self.query_sum / self.query_tokens,
@@ -107,7 +107,7 @@ class SceneLibrary:
 
     def __init__(self, capacity: int, frame_shape: Sequence[int], device: torch.device, dtype: torch.dtype) -> None:
         pin = device.type == "cuda" and capacity > 0
-        # On meta, sizes are counted and nothing is kept.
+        # On the meta device, sizes are counted and nothing is kept.
         home = device if device.type == "meta" else torch.device("cpu")
         self._device = device
         self._keys, self._values = (
@@ -140,7 +140,7 @@ class SceneLibrary:
         self._free.append(self._places.pop(keepsake))
 
     def state(self) -> Nest:
-        """Everything that is kept, and where."""
+        """Everything that is kept, and its place."""
         places = list(self._places.values())
         return {"kept": [list(keepsake) for keepsake in self._places], "places": places, "free": list(self._free),
                 "keys": self._keys[places], "values": self._values[places]}

@@ -1,7 +1,7 @@
 """What memory computes: pure functions of tensors, and of plain numbers where the host decides.
 
-Which history tokens are worth keeping, how fast a token fades, what one frame stands for a scene, how far positions
-leap. No function here knows a slot, a policy or a model.
+Which history tokens are worth keeping, how fast a token fades, which single frame represents a scene, how far positions
+jump. No function here knows a slot, a policy or a model.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def complex_pairs(x: Tensor) -> Tensor:
 def phase_table(spec: ModelSpec, ages: int, device: torch.device) -> Tensor:
     """[age, pair]: the mean over offsets 1, 2, 4, … up to the window of e^{iω(age + offset)}, for ages 1, 2, …
 
-    Spatial pairs do not turn with time. The mean of cosines is taken once here instead of once for each token, because
+    Spatial pairs do not rotate with time. The mean of cosines is taken once here instead of once per token, because
     Σ|μ||K| cos(ωΔ + φ) = Re⟨K, μ e^{iωΔ}⟩ is linear in the key.
     """
     time, rows, cols = spec.pairs
@@ -72,8 +72,8 @@ def best(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def difference_rates(new_keys: Tensor, old_keys: Tensor, least: float, most: float) -> Tensor:
-    """Rates at which old tokens [..., token, head, dim] fade: the more one disagrees with the new scene's token at its
-    place, the faster. Disagreement 1 − cos is stretched to 0..1 over the frame."""
+    """Rates at which old tokens [..., token, head, dim] fade: the more one disagrees with the new scene's token in the
+    same place, the faster. Disagreement 1 − cos is stretched to 0..1 over the frame."""
     difference = 1 - cosine(new_keys.float().flatten(-2), old_keys.float().flatten(-2))
     low, high = difference.amin(-1, keepdim=True), difference.amax(-1, keepdim=True)
     spread = high - low
@@ -84,10 +84,10 @@ def difference_rates(new_keys: Tensor, old_keys: Tensor, least: float, most: flo
 def fold(
     keys: Tensor, values: Tensor, query_mean: Tensor, base_weight: float, weighted: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Candidate frames [..., frame, token, head, dim] → the one frame that a scene is remembered by, and how much of
-    each candidate is in each of its tokens [..., frame, token].
+    """Candidate frames [..., frame, token, head, dim] → the recall frame of a scene, and how much of each
+    candidate is in each of its tokens [..., frame, token].
 
-    A frame's claim on a token is how well its key answers the scene's mean query. `weighted`: mostly the first frame,
+    A frame's claim on a token is how well its key matches the scene's mean query. `weighted`: mostly the first frame,
     blended with the softmax mean of all; otherwise each token is taken from the frame with the highest claim.
     """
     claims = (keys.float() * query_mean.unsqueeze(-3).unsqueeze(-3)).sum(-1).mean(-1)  # [..., frame, token]
@@ -103,7 +103,7 @@ def fold(
 
 
 def position_jump(similarity: float, pool: Sequence[float], least: int, most: int) -> int:
-    """How far a recall leaps: the share of the chosen scene's gap in all gaps, as the release has it."""
+    """How far a recall jumps: the share of the chosen scene's gap in all gaps, as in the release."""
     if not pool:
         return most
     total = sum(max(0.0, 1 - other) for other in pool)
@@ -112,5 +112,5 @@ def position_jump(similarity: float, pool: Sequence[float], least: int, most: in
 
 
 def gap_jump(similarity: float, least: int, most: int) -> int:
-    """How far a recall leaps by the chosen scene's own gap: near 0 for the same place, far for a stranger."""
+    """How far a recall jumps by the chosen scene's own gap: near 0 for the same place, far for an unrelated one."""
     return round(least + min(1.0, max(0.0, 1 - similarity)) * (most - least))

@@ -37,7 +37,7 @@ class WindowSettings:
         return False
 
     def cut(self, kind: Kind) -> "CutSettings | None":
-        """The settings of one kind of transition, which a scene may override; None if the policy has no such."""
+        """The settings of one kind of transition, which a scene may override; None if the policy has none."""
         return None
 
 
@@ -50,7 +50,7 @@ class SinkSettings(WindowSettings):
 
 @dataclass(frozen=True)
 class RecallSettings(WindowSettings):
-    """Of a policy that keeps finished scenes, each as one frame that is folded from some of its frames."""
+    """Settings of policies that keep finished scenes, each as one frame folded from some of its frames."""
 
     candidate_frames: int = 12  # of the scene's beginning
     candidate_stride: int = 4
@@ -76,12 +76,12 @@ class FlushSettings(SinkSettings):
     anchor_frames: int = 1
     kept_first: int = 1
     kept_last: int = 2
-    hard_cut_jump: int = 45  # how far the positions of a hard cut's first block leap
+    hard_cut_jump: int = 45  # how far the positions jump at a hard cut's first block
 
 
 @dataclass(frozen=True)
 class NothingSettings(FlushSettings):
-    """At every change of prompt everything is dropped; within a scene the first frames stay."""
+    """At every change of prompt, everything is dropped; within a scene, the first frames stay."""
 
     anchor_frames: int = 3
     kept_first: int = 0
@@ -99,12 +99,12 @@ class RecacheSettings(SinkSettings):
 
 @dataclass(frozen=True)
 class CutSettings:
-    """How echo-forcing passes from one scene to the next: one row a kind of transition."""
+    """How echo-forcing goes from one scene to the next: one row for each kind of transition."""
 
     # What stands for the old scene: its recall frame, its first frame, or slot 0. keyframes (`echo`, at a recall): its
     # first frames as they were, which stay.
     source: Source = "recall"
-    recent_frames: int = 0  # frames of the old window's end that come along
+    recent_frames: int = 0  # frames of the old window's end that are carried over
     positions: Literal["local", "tail"] = "local"
     scene_timing: bool = True  # count positions from the scene's start, not the film's
     target: Target = "old_memory"  # which of the carried tokens fade
@@ -113,8 +113,8 @@ class CutSettings:
     min_rate: float = 0.8
     max_rate: float = 0.95
     first_weight: float = 1.0
-    clear_after: int = 5  # blocks until what was carried leaves; 0: never
-    jump: Literal["fixed", "similarity"] = "fixed"  # how far the first block's positions leap
+    clear_after: int = 5  # blocks until the carried frames leave; 0: never
+    jump: Literal["fixed", "similarity"] = "fixed"  # how far the first block's positions jump
     jump_value: int = 0
     jump_min: int = 0
     jump_max: int = 6
@@ -134,7 +134,7 @@ class EchoForcingSettings(RecallSettings):
     recent_frames: int = 3
     rolling_cycle: int = 4  # the anchors' triangle wave spans 3 * rolling_cycle frames of the scene
     history_capacity: int = 18  # frames; never less than the window in effect, as in the release
-    max_reuse: int = 8  # how often one token may be chosen; 0: without limit
+    max_reuse: int = 8  # how often one token may be chosen; 0: no limit
     compression: bool = True  # off: the first `sink_frames` stay, the rest slides
     sink_frames: int = 1
     amplitude_compensation: bool = True
@@ -147,10 +147,10 @@ class EchoForcingSettings(RecallSettings):
     gate_on_clean: bool = False  # the drift gate compares the last clean queries, not those of pure noise
     true_places: bool = False  # a chosen token keeps its own row and column
     forgetting: Literal["scale", "suppress"] = "scale"  # suppress: log w on the logits in place of w on keys and values
-    nearest_anchor: bool = False  # a chain of smooth transitions hands on the previous scene, not the first
+    nearest_anchor: bool = False  # a chain of smooth transitions carries the previous scene, not the first
     jump_by_gap: bool = False  # the recall jump uses the chosen gap itself, not its share of all gaps
     candidates_from_whole_scene: bool = False
-    no_duplicates: bool = False  # history candidates exclude frames that stand as anchors
+    no_duplicates: bool = False  # history candidates exclude frames that are anchors
 
     def cut(self, kind: Kind) -> CutSettings:
         cut: CutSettings = getattr(self, kind.setting)
@@ -175,11 +175,11 @@ class EchoInfinitySettings(SinkSettings):
     """The first frames stay, learned queries absorb what leaves after them, the last frames fill the rest."""
 
     anchor_frames: int = 9
-    query_frames: int | None = None  # fewer remember less; None: as many as were learned
-    # gated: as learned. ungated: all that is read is taken. frozen: what left first stays. initial: nothing is
+    query_frames: int | None = None  # fewer remember less; None: as many as were trained
+    # gated: as trained. ungated: everything read is taken. frozen: what left first stays. initial: nothing is
     # absorbed.
     update: Update = "gated"
-    trained: bool = True  # false: queries as they were before they learned anything
+    trained: bool = True  # false: queries as they were before training
 
     @property
     def needs_queries(self) -> bool:
@@ -190,8 +190,8 @@ class EchoInfinitySettings(SinkSettings):
 class SceneQueriesSettings(EchoInfinitySettings, RecallSettings):
     """Each scene has its own learned queries, which are kept when it closes and come back with it."""
 
-    kept_last: int = 2  # frames that a smooth transition takes along
-    # a recalled scene's folded frame stands beside its queries; false: they stand for it alone
+    kept_last: int = 2  # frames that a smooth transition carries over
+    # a recalled scene's folded frame is in the window beside its queries; false: only the queries
     recall_frame: bool = True
     clear_after: int = 4  # blocks until the recall frame leaves
     min_rate: float = 0.55
@@ -202,7 +202,7 @@ _MINIMUM = {"window": 2, "clear_after": 0, "max_reuse": 0, "library": 1, "candid
             "rolling_cycle": 1, "kept_first": 0, "kept_last": 0, "sink_frames": 1, "query_frames": 1}
 
 def changed(settings: Instance, values: Mapping[str, Any], where: str, problems: list[str]) -> Instance:
-    """`settings` with `values` set; wrong keys and values are appended to `problems` and left as they were."""
+    """`settings` with `values` set; wrong keys and values are added to `problems` and ignored."""
     hints, known = get_type_hints(type(settings)), [item.name for item in fields(settings)]
     new: dict[str, Any] = {}
     for key, value in values.items():

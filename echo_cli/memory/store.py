@@ -1,7 +1,7 @@
-"""The store: raw keys and values of whole frames, and the window made of them for one block.
+"""The store: raw keys and values of whole frames, and the window built from them for one block.
 
-Knows tensors and slots. Which frame lies in which slot, what it is for and when it goes is a policy's decision; the
-store only takes, keeps, writes, and prepares a window to a layout. All tensors are allocated once. Under gradients
+Knows tensors and slots. Which frame is in which slot, what it is for and when it leaves is the policy's decision;
+the store only takes, keeps, writes, and prepares a window for a layout. All tensors are allocated once. Under gradients
 every write makes a new tensor instead, since autograd still needs the old one.
 """
 
@@ -23,8 +23,8 @@ from echo_cli.state import Nest
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The run that memory's tensors are allocated for: their grid, batch and dtype, and where they lie. `home` is where
-    remembered frames are kept, if not on the device; `turn` is how keys are rotated."""
+    """What memory's tensors are allocated for: grid, batch, dtype and device. `home` is where remembered frames are
+    kept, if not on the device; `turn` is how keys are rotated."""
 
     grid: Grid
     device: torch.device = torch.device("cpu")
@@ -37,7 +37,7 @@ class Placement:
 class KVStore:
     """`keys`, `values` [layer, batch, slot, token, head, dim]: raw (unrotated, unweighted) frames, on the device or,
     if that is too small for them, on the host; `frame` and its kin bring them to the device.
-    `weights`, `rates` [layer, batch, row, token]: what fading frames are worth, and what they lose each block."""
+    `weights`, `rates` [layer, batch, row, token]: weights of fading frames, and what they lose each block."""
 
     def __init__(self, spec: ModelSpec, place: Placement, slots: int, window: int, fades: int = 0,
                  suppress: bool = False) -> None:
@@ -45,7 +45,7 @@ class KVStore:
         self.spec, self.grid, self.device = spec, grid, device
         self.rope = RopeTable(spec, grid, device)
         self.turn = place.turn
-        self.suppress = suppress  # a weight w adds log w to the logits, in place of scaling keys and values
+        self.suppress = suppress  # a weight w adds log w to the logits instead of scaling keys and values
         frames = (spec.depth, batch, slots, grid.tokens, spec.heads, spec.head_dim)
         past = (spec.depth, batch, window * grid.tokens, spec.heads, spec.head_dim)
         self.away = home is not None
@@ -59,7 +59,7 @@ class KVStore:
         self._used: set[int] = set()
         self._standing: list[Standing | None] = [None] * window  # by place of the window, one a frame
         self.kernels = usable(self.device)
-        self.in_place = self.kernels  # frames keep their places, and the block is turned to meet them
+        self.in_place = self.kernels  # frames keep their places, and the block's rotation is chosen to match
         self._fixed: tuple[Tensor, Tensor, Tensor] | None = None  # a block's rotations and places, if kept on a device
 
     @property
@@ -80,8 +80,8 @@ class KVStore:
         return 2 * self.keys.numel() * self.keys.element_size()
 
     def take(self, count: int) -> tuple[int, ...]:
-        """Free slots, whose old contents are now anybody's."""
-        assert count <= len(self._free), f"the store has {len(self._free)} free slots, but {count} are wanted"
+        """Free slots; their old contents may be overwritten."""
+        assert count <= len(self._free), f"the store has {len(self._free)} free slots, but {count} are needed"
         slots = tuple(self._free.pop() for _ in range(count))
         self._used.update(slots)
         return slots
@@ -100,11 +100,11 @@ class KVStore:
         return frozenset(self._used)
 
     def state(self) -> Nest:
-        """The frames that are held, what fading ones are worth, and the order in which slots will be taken."""
+        """The frames that are held, the weights of fading ones, and the order in which slots will be taken."""
         if self.away and self.device.type == "cuda":
-            torch.cuda.current_stream(self.device).synchronize()  # frames may still be on their way home
+            torch.cuda.current_stream(self.device).synchronize()  # frames may still be on their way to the host
         used = sorted(self._used)
-        # views: nothing is held twice
+        # views, so that nothing is held twice
         keys, values = ([pool[:, :, slot] for slot in used] for pool in (self.keys, self.values))
         return {
             "used": used,
@@ -117,7 +117,7 @@ class KVStore:
         }
 
     def restore(self, state: Nest) -> None:
-        """Take back what `state` said, from wherever its tensors lie."""
+        """Restore what `state` returned, wherever its tensors are."""
         used = state["used"]
         for pool, frames in ((self.keys, state["keys"]), (self.values, state["values"])):
             for slot, frame in zip(used, frames, strict=True):
@@ -133,16 +133,16 @@ class KVStore:
 
     def write(self, slots: Sequence[int], keys: Tensor, values: Tensor, layers: slice | int = slice(None)) -> None:
         """Raw keys and values [layer, batch, slots * token, head, dim] into slots; one layer's lack the first axis.
-        What the window holds of these slots is out of date then."""
+        The window's copy of these slots is then out of date."""
         self.outdate(slots)
         self.fill(slots, keys, values, layers)
 
     def outdate(self, slots: Sequence[int]) -> None:
-        """Frames of these slots have changed, and are laid out again when they are wanted."""
+        """Frames in these slots have changed and are laid out again when they are needed."""
         self._standing = [None if there and there.slot in slots else there for there in self._standing]
 
     def fill(self, slots: Sequence[int], keys: Tensor, values: Tensor, layers: slice | int = slice(None)) -> None:
-        """As `write`, with what the block's own places in the window hold already."""
+        """As `write`, with what is already in the block's own places in the window."""
         if torch.is_grad_enabled() and (keys.requires_grad or self.keys.requires_grad):
             self.keys, self.values = self.keys.clone(), self.values.clone()
         for slot, key, value in zip(slots, keys.chunk(len(slots), -3), values.chunk(len(slots), -3), strict=True):
@@ -154,7 +154,7 @@ class KVStore:
             pool[layers, ..., slot, :, :, :] = frame
             return
         homes, frames = (pool[layers][None], frame[None]) if isinstance(layers, int) else (pool[layers], frame)
-        # layer by layer, each in one piece: only such copies run unwaited for
+        # layer by layer, each contiguous: only such copies are asynchronous
         for home, one in zip(homes, frames, strict=True):
             home[:, slot].copy_(one, non_blocking=True)
 
@@ -174,14 +174,14 @@ class KVStore:
         return torch.stack(keys, 2), torch.stack(values, 2)
 
     def layer_frames(self, layer: int, slots: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """One layer's keys and values of frames, one after the other [batch, slot * token, head, dim]."""
+        """One layer's keys and values of frames, concatenated [batch, slot * token, head, dim]."""
         keys, values = (torch.cat([pool[layer, :, slot].to(self.device, non_blocking=True) for slot in slots], 1)
                         for pool in (self.keys, self.values))
         return keys, values
 
     def layer_tokens(self, layer: int, slots: Sequence[int], index: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens of one layer [batch, count, head, dim]. `index` [batch, count] counts through `slots`, and `source`
-        through all that there are: frames that are here need not be gathered first."""
+        through all slots: frames that are on the device need not be gathered first."""
         pools = (
             self.layer_frames(layer, slots)
             if self.away
@@ -201,13 +201,13 @@ class KVStore:
         return here
 
     def fade(self, rows: slice, weight: float) -> None:
-        """Rows begin a transition: all tokens at `weight`, losing nothing yet."""
+        """Rows at the start of a transition: all tokens at `weight`, losing nothing yet."""
         self.weights[:, :, rows] = weight
         self.rates[:, :, rows] = 1.0
 
     def prepare(self, layout: Layout) -> BlockContext:
-        """Rotate and weight the remembered frames to their place in `layout`, once for all layers and passes; those
-        that stand there already stay."""
+        """Rotate and weight the remembered frames for their places in `layout`, once for all layers and passes; those
+        that are already there stay."""
         placed = [(segment.position + index, slot, row) for segment in layout.past
                   for index, (slot, row) in enumerate(zip(segment.slots, segment.fades, strict=True))]
         if self.keys.requires_grad and placed:
@@ -222,7 +222,7 @@ class KVStore:
                 self._lay(place, slot, position + shift, row)
             standing[place] = Standing(slot, position + shift) if row is None else None
         for index, (place, slot) in enumerate(zip(arrangement.block, current.slots, strict=True)):
-            # The clean pass will write it there; in window order each is rotated once more, as it always was.
+            # The clean pass will write it there; in window order each is rotated again.
             standing[place] = Standing(slot, current.position + shift + index) if free else None
         self._standing = [None] * len(standing) if torch.is_grad_enabled() else standing
         query, key = (self.rope.frames(first + shift, len(current.frames))
@@ -268,7 +268,7 @@ class KVStore:
                                             past + current.tokens))
 
     def _lay(self, place: int, slot: int, position: int, row: int | None) -> None:
-        """One remembered frame into its place of the window, rotated and weighted, for all layers."""
+        """Write one remembered frame to its place in the window, rotated and weighted, for all layers."""
         at = slice(place * self.grid.tokens, (place + 1) * self.grid.tokens)
         if self.kernels and not torch.is_grad_enabled() and (row is None or self.suppress):
             _kernel_turn()(self.key(slot), self.rope.frames(position, 1), self._window_keys[:, :, at])
@@ -284,12 +284,11 @@ class KVStore:
             return key, value
         weight = self.weights[:, :, row, :, None, None]
         if self.keys.requires_grad:
-            weight = weight.clone()  # autograd keeps it, while the row goes on fading
+            weight = weight.clone()  # autograd keeps it while the row continues to fade
         return (key * weight).to(key.dtype), (value * weight).to(value.dtype)
 
     def _bias(self, rows: Mapping[int, int | None], tokens: int) -> Tensor | None:
-        """log w for every token of a fading frame, by its place, if forgetting is by suppression; [layer, batch,
-        token]."""
+        """log w for every token of a fading frame, by place, if forgetting is by suppression; [layer, batch, token]."""
         if not self.suppress or not any(row is not None for row in rows.values()):
             return None
         bias = torch.zeros(*self.weights.shape[:2], tokens, device=self.device)
@@ -309,7 +308,7 @@ def _kernel_turn() -> Callable[..., Tensor]:
 class CleanPass:
     """Observes the pass over finished latents: raw keys and values into the block's slots, and sums of its queries.
 
-    Under gradients the frames are held back until `finish`, so that no layer's write disturbs what another has read.
+    Under gradients the frames are held back until `finish`, so that no layer's write changes what another has read.
     """
 
     def __init__(self, store: KVStore, slots: tuple[int, ...]) -> None:

@@ -1,7 +1,7 @@
 """Every memory policy by name, and how its settings are read. A new policy is a file and a row here.
 
-Packages of others add rows through the entry points `echo_cli.policies`, each of which names a `PolicyRow`. Needs no
-torch: a policy's class is imported when a film is made, not when its settings are checked or its name is listed.
+Other packages add rows through the entry points `echo_cli.policies`, each of which names a `PolicyRow`. Needs no
+torch: a policy's class is imported when a film is rendered, not when its settings are checked or its name is listed.
 """
 
 import types
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PolicyRow:
-    """One memory policy, as everything outside this folder sees it. What depends on its settings (whether scenes can be
-    recalled, whether trained queries are needed) the settings say; what depends on sizes, the policy."""
+    """One memory policy, as everything outside this folder sees it. The settings say what depends on them (whether
+    scenes can be recalled, whether trained queries are needed); the policy says what depends on sizes."""
 
     summary: str  # one line, for help
     settings: type[WindowSettings]

@@ -137,12 +137,12 @@ def _read_through(*parts: "Tensors") -> None:
 
 def load_backend(model: str, runtime: "Runtime", running: Running = Running()) -> "Backend":
     """A model by its name, or by the folder of its weights, on the runtime's device."""
-    found = find(model)
-    return family_of(found).load(found, runtime, running)
+    located = find(model)
+    return family_of(located).load(located, runtime, running)
 
 
 def known_digest(model: str) -> str | None:
     """The hash that the loaded model would have; None if it is known only after loading. A MissingError if it is
     damaged."""
-    found = find(model)
-    return family_of(found).digest(found)
+    located = find(model)
+    return family_of(located).digest(located)

@@ -76,8 +76,8 @@ def room_for(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> R
     prompt = 4 * spec.depth * spec.text_len * spec.width * size  # the old scene's keys and values, and the new one's
     block = spec.block_frames * grid.tokens * (3 * spec.ffn + 20 * spec.width) * size
     passing = prompt + max(block, policy.passing_bytes(place))
-    found = find(job.model)
-    codec, decoding = family_of(found).decoding_bytes(found, grid, size, running.pictures)
+    located = find(job.model)
+    codec, decoding = family_of(located).decoding_bytes(located, grid, size, running.pictures)
     return Room(
         layers,
         min(2 * layers // spec.depth, layers),
@@ -94,8 +94,8 @@ def room_for(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> R
 def choose(job: Job, spec: ModelSpec, runtime: Runtime, running: Running,
            worth: int = WORTH_TELLING) -> tuple[Running, str | None]:
     """How to run so that the film fits, and a line about it if it needs `worth` bytes; an OutOfMemory if it cannot."""
-    found = find(job.model)
-    if not family_of(found).is_here(found):
+    located = find(job.model)
+    if not family_of(located).is_here(located):
         return running, None  # loading it will say that it is missing
     room, free = room_for(job, spec, runtime, running), free_bytes(runtime.device)
     if runtime.second is not None:
@@ -152,10 +152,10 @@ def free_bytes(device: torch.device) -> int | None:
 
 def free_host(proc: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> int | None:
     """What the machine has left, or the container that we are in if that is less."""
-    found = []
+    free = []
     try:
         lines = dict(line.split(":", 1) for line in proc.read_text().splitlines())
-        found.append(int(lines["MemAvailable"].split()[0]) * 1024)
+        free.append(int(lines["MemAvailable"].split()[0]) * 1024)
     except (OSError, ValueError, KeyError, IndexError):
         pass
     try:
@@ -164,7 +164,7 @@ def free_host(proc: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cg
             "inactive_file", "0"
         )
         if most != "max":
-            found.append(int(most) - int(now) + int(reclaimable))
+            free.append(int(most) - int(now) + int(reclaimable))
     except (OSError, ValueError):
         pass
-    return min(found, default=None)
+    return min(free, default=None)

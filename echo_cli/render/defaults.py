@@ -43,10 +43,10 @@ def known(kinds: Iterable[type[Options]]) -> dict[str, Field]:
 
 def read(options: Mapping[str, Field]) -> Defaults:
     """What the environment and the files say; a UsageError lists the mistakes of a file."""
-    found: dict[str, Default] = {}
+    defaults: dict[str, Default] = {}
     for path in files():
-        found |= {name: default for name, default in _in_file(path, options).items() if name not in found}
-    return {**found, **dict(_in_environment(options))}
+        defaults |= {name: default for name, default in _in_file(path, options).items() if name not in defaults}
+    return {**defaults, **dict(_in_environment(options))}
 
 
 def files() -> list[Path]:
@@ -95,21 +95,21 @@ def _from_text(text: str, field: Field) -> Any:
 
 def _in_file(path: Path, options: Mapping[str, Field]) -> dict[str, Default]:
     text, shown = _text_of(path), _shown(path)
-    mistakes, found = Mistakes(shown), {}
+    mistakes, defaults = Mistakes(shown), {}
     for key, value in _parsed(text, path).items():
         name, mark = key.replace("-", "_"), _mark_of(key, text)
         if name not in options:
             mistakes.note(mark, f"there is no option '{key}'{did_you_mean(name, tuple(options))}")
-        elif name in found:
+        elif name in defaults:
             mistakes.note(mark, f"'{name}' is given twice")
         else:
             try:
                 checked = options[name].checked(options[name].option.beside(value, path.parent))
-                found[name] = Default(checked, f"{shown}:{mark.line}")
+                defaults[name] = Default(checked, f"{shown}:{mark.line}")
             except UsageError as error:
                 mistakes.note(mark, error.message)
     mistakes.raise_if_any()
-    return found
+    return defaults
 
 
 def _shown(path: Path) -> str:

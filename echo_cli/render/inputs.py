@@ -44,7 +44,7 @@ def file_problem(what: str, path: Path) -> str | None:
 def inputs_of(storyboard: Storyboard) -> tuple[Input, ...]:
     """Every file that comes into the film, in the storyboard's order."""
     hashes: dict[Path, str] = {}
-    found = []
+    inputs = []
     for what, path, scene in _named(storyboard):
         file = storyboard.file(path)
         try:
@@ -52,8 +52,8 @@ def inputs_of(storyboard: Storyboard) -> tuple[Input, ...]:
         except OSError as error:
             raise UsageError(f"{storyboard.source}: {what} {file} cannot be read: {error.strerror}",
                              "Leave the files that come into a film where they are until it is made.") from None
-        found.append(Input(what, path, scene, file, hashes[file]))
-    return tuple(found)
+        inputs.append(Input(what, path, scene, file, hashes[file]))
+    return tuple(inputs)
 
 
 def identity_of(inputs: tuple[Input, ...]) -> Mapping[str, str]:

@@ -75,17 +75,17 @@ def standing(outputs: Outputs, identity: Identity, begun: bool = False) -> Stand
     """DONE when the manifest matches and every file has its size; FREE when no other film would be lost. `begun` says
     that a run was interrupted here: pictures without a manifest are its own."""
     path = outputs.manifest
-    found = read(path) if path else None
-    if found is None or path is None:
+    existing = read(path) if path else None
+    if existing is None or path is None:
         free = (
             not any(outputs.precious()) or (begun and bool(outputs.film.encoder)) or _left_unfinished(outputs, identity)
         )
         return Standing.FREE if free else Standing.TAKEN
-    if found["identity"] != identity.plain():
+    if existing["identity"] != identity.plain():
         return Standing.TAKEN if any(outputs.precious()) else Standing.FREE
     files = {what: outputs.film.existing() if what == "film" else [path.with_name(output["name"])]
-             for what, output in found["outputs"].items()}
-    whole = all(_bytes(files[what]) == output.get("bytes") for what, output in found["outputs"].items())
+             for what, output in existing["outputs"].items()}
+    whole = all(_bytes(files[what]) == output.get("bytes") for what, output in existing["outputs"].items())
     return Standing.DONE if whole else Standing.FREE  # the rest of the same film may be overwritten
 
 
@@ -132,9 +132,9 @@ def _bytes(paths: Iterable[Path]) -> int | None:
 def refuse(outputs: Outputs, identity: Identity) -> OutputError:
     """The error that protects an existing film; only for outputs that are TAKEN."""
     there = next(outputs.precious())
-    found = read(outputs.manifest) if outputs.manifest else None
-    why = "was made from something else: " + ", ".join(differences(found["identity"], identity.plain())) \
-        if found else "exists"
+    existing = read(outputs.manifest) if outputs.manifest else None
+    why = "was made from something else: " + ", ".join(differences(existing["identity"], identity.plain())) \
+        if existing else "exists"
     return OutputError(f"{there} {why}", "Use --force to overwrite it, or -o to write elsewhere.")
 
 
@@ -148,8 +148,8 @@ def differences(before: Any, after: Any, name: str = "") -> list[str]:
         return [f"another {name}" if name == "storyboard" else f"other {name}"]
     if name.startswith(INPUTS):
         return [f"another {name.removeprefix(INPUTS)}"]
-    return [f"{name.removeprefix('settings.')} was {_told(before)}, now {_told(after)}"]
+    return [f"{name.removeprefix('settings.')} was {_shown(before)}, now {_shown(after)}"]
 
 
-def _told(value: Any) -> str:
+def _shown(value: Any) -> str:
     return "not set" if value is None else str(value) if isinstance(value, str | int | float) else json.dumps(value)

@@ -105,7 +105,7 @@ class Progress:
 
     def __init__(self) -> None:
         self._pace = Pace()
-        self._told = -EVERY
+        self._printed = -EVERY
 
     def __enter__(self) -> Self:
         self._pace = Pace()
@@ -120,8 +120,8 @@ class Progress:
         made, wanted = step.done
         rate = self._pace.mark(step.new, step.seconds)
         now = time.monotonic()
-        if now - self._told >= self.every or made >= wanted:
-            self._told = now
+        if now - self._printed >= self.every or made >= wanted:
+            self._printed = now
             self.tell(step, rate, (wanted - made) / rate if rate else 0.0)
 
     every = EVERY

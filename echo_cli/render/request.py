@@ -73,11 +73,11 @@ def assignments(settings: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
 def _assigned(settings: Mapping[str, Any], within: str) -> list[str]:
     import json
 
-    found: list[str] = []
+    words: list[str] = []
     for name, value in settings.items():
         full = name if name.startswith("memory.") else f"{within}.{name}"
-        found += _assigned(value, full) if isinstance(value, Mapping) else [f"{full}={json.dumps(value)}"]
-    return found
+        words += _assigned(value, full) if isinstance(value, Mapping) else [f"{full}={json.dumps(value)}"]
+    return words
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,24 +74,24 @@ class Work:
                 raise output_error(error, self.film) from None
             raise Damaged(f"{self.note} cannot be read: {error.strerror}") from error
         try:
-            told = parse_json(text)
-            sealed = told.pop("sha256")
-            if (told.pop("format"), told.pop("version")) != (FORMAT, VERSION):
+            note = parse_json(text)
+            sealed = note.pop("sha256")
+            if (note.pop("format"), note.pop("version")) != (FORMAT, VERSION):
                 raise Damaged(f"{self.note} is of another version of echo")
-            if sealed != _seal(told):
+            if sealed != _seal(note):
                 raise ValueError("its hash differs")
-            known = told["trace"] and trace.Written(**{**told["trace"], "times": Times(*told["trace"]["times"])})
-            return Checkpoint(**{**told, "pictures": segments.Written(**told["pictures"]), "trace": known,
-                                 "times": Times(*told["times"])})
+            known = note["trace"] and trace.Written(**{**note["trace"], "times": Times(*note["trace"]["times"])})
+            return Checkpoint(**{**note, "pictures": segments.Written(**note["pictures"]), "trace": known,
+                                 "times": Times(*note["times"])})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise Damaged(f"{self.note} is damaged ({error})") from error
 
     def write(self, checkpoint: Checkpoint) -> int:
         """Note it, and drop the states that only earlier notes spoke of; the size of the note."""
         assert checkpoint.pictures is not None, "a checkpoint is noted when its pictures are on the disk"
-        told = {item.name: getattr(checkpoint, item.name) for item in fields(checkpoint)}
-        told |= {"pictures": asdict(checkpoint.pictures), "trace": checkpoint.trace and asdict(checkpoint.trace)}
-        text = json.dumps({"format": FORMAT, "version": VERSION, "sha256": _seal(told), **told}, ensure_ascii=False)
+        note = {item.name: getattr(checkpoint, item.name) for item in fields(checkpoint)}
+        note |= {"pictures": asdict(checkpoint.pictures), "trace": checkpoint.trace and asdict(checkpoint.trace)}
+        text = json.dumps({"format": FORMAT, "version": VERSION, "sha256": _seal(note), **note}, ensure_ascii=False)
         write_whole(self.note, text)
         for path in self.folder.glob("state-*"):
             if path.name != checkpoint.state["file"]:
@@ -144,6 +144,6 @@ class Cadence:
         self._last, self._cost = time.monotonic(), cost
 
 
-def _seal(told: Mapping[str, Any]) -> str:
+def _seal(note: Mapping[str, Any]) -> str:
     """The note's own hash, over its values."""
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(note, sort_keys=True).encode()).hexdigest()

@@ -29,7 +29,7 @@ class Interruption:
 
     def __init__(self, tell: Callable[[str], None] | None = None, grace: float = GRACE) -> None:
         self.by: str | None = None
-        self._tell, self._grace, self._late = tell or _told, grace, False
+        self._tell, self._grace, self._late = tell or _print, grace, False
         self._before: dict[signal.Signals, Any] = {}
         self._over = threading.Event()
 
@@ -101,5 +101,5 @@ class Interruption:
                 return ours[0]
 
 
-def _told(text: str) -> None:
+def _print(text: str) -> None:
     print(text, file=sys.stderr, flush=True)

@@ -47,8 +47,8 @@ def judge(pictures: Tensor) -> Verdict:
     looked = reduced(pictures[:, ::_STRIDE], pictures.shape[-1] // WIDTH)
     films, views = looked.shape[:2]
     place, time = _where_and_when(looked)
-    found = _fit(looked.flatten(0, 1), time.repeat_interleave(views))
-    overlap, shape, spot = (part.unflatten(0, (films, views)) for part in found)  # [film, view, colour]
+    fitted = _fit(looked.flatten(0, 1), time.repeat_interleave(views))
+    overlap, shape, spot = (part.unflatten(0, (films, views)) for part in fitted)  # [film, view, colour]
     # The colour is the one in which a subject's outline is clearest, in most of the film.
     colour = overlap.quantile(0.6, dim=1).argmax(1)
     chosen = colour[:, None, None].expand(-1, views, 1)
@@ -155,16 +155,16 @@ def _camera(pictures: Tensor) -> Tensor:
     return torch.stack(unlike, -1).argmin(-1) + shifts.start
 
 
-def _motion(spot: Tensor, found: Tensor, camera: Tensor) -> Tensor:
+def _motion(spot: Tensor, in_sight: Tensor, camera: Tensor) -> Tensor:
     """Left, right, bounce or still, from the subject's position in the views that show it."""
     x, y = spot.unbind(-1)
-    both = found[:, _LAG:] & found[:, :-_LAG]
+    both = in_sight[:, _LAG:] & in_sight[:, :-_LAG]
     step = (
         torch.where(both, (x[:, _LAG:] - x[:, :-_LAG] + camera) / (_LAG * _STRIDE), torch.nan)
         .nanmedian(1)
         .values.nan_to_num()
     )
-    seen = torch.where(found, y, torch.nan)
+    seen = torch.where(in_sight, y, torch.nan)
     height = (seen.nanquantile(0.95, dim=1) - seen.nanquantile(0.05, dim=1)).nan_to_num()
     sideways = torch.where(step < -1, LEFT, RIGHT)
     return torch.where(step.abs() > 1, sideways, torch.where(height > 8, BOUNCE, STILL))

@@ -104,10 +104,10 @@ def card(
         settings_type(name)
     plan = cards.Plan(names, blocks, film, limit)
     report = cards.measure(Runtime.choose(device, dtype), plan, lambda part: print(part, file=sys.stderr))
-    found = report.as_dict()
+    result = report.as_dict()
     if output:
-        write_whole(output, json_text.dumps(found) + "\n")
-    print(json_text.dumps(found) if json else "\n".join(cards.table(found)))
+        write_whole(output, json_text.dumps(result) + "\n")
+    print(json_text.dumps(result) if json else "\n".join(cards.table(result)))
 
 
 @bench.command()
