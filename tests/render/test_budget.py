@@ -133,4 +133,4 @@ def test_the_embedded_model_has_one_decoder(
         app.run(["generate", str(tmp_path / "story.yaml"), "-o", str(tmp_path / "film.mp4"), "--decoder", "fast"])
         == Exit.USAGE
     )
-    assert "model 'tiny' is as fast as it can be" in capfd.readouterr().err
+    assert "model 'tiny' has only one decoder" in capfd.readouterr().err
