@@ -135,8 +135,7 @@ class History:
 
     def choose(self, frames: Sequence[tuple[int, Held]], places: Places, store: KVStore, context: BlockContext,
                facts: Facts) -> Observer:
-        """An observer of the block's first pass: as each layer attends, its best tokens of `frames` take their
-        places."""
+        """An observer of the block's first pass: in each layer, the best tokens of `frames` take their places."""
         facts.history_frames = film_frames(held for _, held in frames)
         few = len(frames) * store.grid.tokens <= 1 << 16
         if store.kernels and few and not (store.away or self.settings.true_places or torch.is_grad_enabled()):
