@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from echo_cli.cli.messages import began
@@ -32,8 +33,24 @@ class Rehearsal(Options):
         help="Print every option's value and who decided it, and make nothing.", panel=Panel.OUTPUT)] = False
 
 
-@takes(Request, Prompt, Rehearsal, Place, Answer, Given)
-def generate(asked: Request, prompt: Prompt, rehearsal: Rehearsal, place: Place, answer: Answer, given: Given) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Afterwards(Options):
+    """What happens to the film once it is there."""
+
+    open: Annotated[bool, Option(
+        help="Show the film and its report in the browser; the report is written beside it.",
+        panel=Panel.OUTPUT)] = False
+
+    def write_report(self, job: "Job") -> Path | None:
+        """The film's report, if it is wanted."""
+        from echo_cli.cli.show import write_report
+
+        return write_report(job.outputs.trace) if self.open and job.outputs.trace else None
+
+
+@takes(Request, Prompt, Rehearsal, Afterwards, Place, Answer, Given)
+def generate(asked: Request, prompt: Prompt, rehearsal: Rehearsal, afterwards: Afterwards, place: Place,
+             answer: Answer, given: Given) -> None:
     """Render the film of a storyboard: OUT.mp4, and beside it OUT.trace.json and OUT.manifest.json.
 
     A film whose manifest matches the same storyboard, weights and settings is skipped. Any other film of that name is
@@ -42,7 +59,7 @@ def generate(asked: Request, prompt: Prompt, rehearsal: Rehearsal, place: Place,
     Variables such as ECHO_DEVICE and a file echo.toml give options other defaults; --show-settings shows them.
     """
     request = prompt.of(asked)
-    _check_streams(request, answer.as_json)
+    _check_streams(request, answer.as_json, afterwards.open)
     from contextlib import ExitStack
 
     from echo_cli.render.log import open_log
@@ -70,7 +87,8 @@ def generate(asked: Request, prompt: Prompt, rehearsal: Rehearsal, place: Place,
         else:
             teller.say(f"{job.outputs.film.path} is there already, made from the same storyboard, weights and "
                        "settings: skipped")
-    _print_result(job, _result(job, made), answer.as_json)
+        report = afterwards.write_report(job)
+    _print_result(job, _result(job, made), report, answer.as_json)
 
 
 def _result(job: "Job", made: "Made | None") -> dict[str, Any]:
@@ -140,13 +158,15 @@ def _report(job: "Job", made: "Made", teller: Progress) -> None:
         teller.say(f"{what}: {written.path}, {size(written.bytes)}, sha256 {written.sha256}")
 
 
-def _check_streams(request: Request, as_json: bool) -> None:
+def _check_streams(request: Request, as_json: bool, opens: bool) -> None:
     """Standard output has room for one thing: the film, the JSON object, or Open Job Description's lines."""
     streamed = request.output == "-"
     wanted = [name for name, asked in (("-o -", streamed), ("--json", as_json),
                                        ("--progress openjd", request.progress == "openjd")) if asked]
     if len(wanted) > 1:
         raise UsageError(f"{' and '.join(wanted)} all write to standard output", "Use one of them.")
+    if streamed and opens:
+        raise UsageError("a film on standard output cannot be opened", "Name a file with -o, or leave out --open.")
     if streamed and sys.stdout.isatty():
         raise UsageError("-o - would write the film to the terminal",
                          "Pipe it into a player (| ffplay -), or name a file with -o.")
@@ -238,10 +258,16 @@ def _planned(job: "Job") -> dict[str, Any]:
     }
 
 
-def _print_result(job: "Job", result: dict[str, Any], as_json: bool) -> None:
+def _print_result(job: "Job", result: dict[str, Any], report: Path | None, as_json: bool) -> None:
+    from echo_cli.cli.show import show
     from echo_cli.video.target import Stdout
 
+    opened = report is not None and show(report)
     if as_json:
-        print(json.dumps(result, ensure_ascii=False))
-    elif not (job.request.quiet or isinstance(job.outputs.film, Stdout) or sys.stdout.isatty()):  # a terminal shows it
-        print(job.outputs.film.path)
+        more = {"report": str(report), "opened": opened} if report else {}
+        print(json.dumps({**result, **more}, ensure_ascii=False))
+    elif not (job.request.quiet or isinstance(job.outputs.film, Stdout)):
+        if not sys.stdout.isatty():  # a terminal shows it already
+            print(job.outputs.film.path)
+        if report:
+            print(report)

@@ -4,6 +4,7 @@ Looks at names and numbers of options and arguments; the command itself checks t
 prints nothing.
 """
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,6 +31,8 @@ def _takes(command: str, words: list[str]) -> bool:
     except GrammarError:
         return False
     ours = (names_ours(word) or (word == STDIN and command in READ_STDIN) for word in named)
+    if command == "open" and any(map(os.path.isdir, named)):  # an everyday word, and it opens no folders
+        return False
     return asked or (bool(named) and all(ours))
 
 

@@ -1,13 +1,17 @@
-"""The trace as one page for a director: film strip, memory beneath it on the same time axis, then scene by scene.
+"""The trace as one page for a director: the film, a strip of it with memory beneath on the same time axis, then scene
+by scene.
 
-One file, no script, no network; light and dark; a page for ten thousand blocks has few elements. The drawings
-come from `svg`, the answers from `inspect`; this module arranges them.
+One file, no script, no network; light and dark; a page for ten thousand blocks has few elements. What a pointer shows,
+a finger reaches too: scenes are links, and what each block remembered can be unfolded. The drawings come from `svg`,
+the answers from `inspect`; this module arranges them.
 """
 
+import base64
 from collections.abc import Iterable
 from html import escape
 from importlib.resources import files
 from itertools import zip_longest
+from urllib.parse import quote
 
 from echo_cli.text import clock, number, plural, size, ticks
 from echo_cli.trace import svg
@@ -22,16 +26,18 @@ BLOCKS = 20_000  # drawn one by one; a longer film is drawn in even strides
 STRIP = 14  # pictures in the film strip
 CARDS = 48  # scenes with a card of their own
 LISTED = 500  # lists of candidates and settings are cut at this length
+EMBEDDED = 24 << 20  # bytes of a film that the page carries itself; a larger one stays beside it
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data: 'self' file:"
 
 
 def page(trace: Trace) -> str:
     surveyed = survey(trace, BLOCKS)
     summary = summarise(trace, surveyed)
     pictures = Pictures(trace, summary)
-    body = "\n".join((_head(trace, summary), _answers(trace, summary), _film(trace, surveyed, pictures),
-                      _scenes(trace, summary, pictures), _costs(summary), _settings(trace)))
+    body = "\n".join((_head(trace, summary), _player(trace, pictures), _answers(trace, summary),
+                      _film(trace, surveyed, pictures), _scenes(trace, summary, surveyed, pictures), _costs(summary),
+                      _settings(trace)))
     style = files("echo_cli.trace").joinpath("report.css").read_text("utf-8")
     colours = "".join(f".s{index}{{--scene:{colour}}}" for index, colour in enumerate(SCENE_COLOURS))
     return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -42,15 +48,16 @@ def page(trace: Trace) -> str:
 
 
 class Pictures:
-    """Thumbnails of the film beside the trace, if there is one: a strip, and the opening of each scene with a card."""
+    """The film beside the trace, if there is one, and thumbnails of it: a strip, and the opening of each scene with a
+    card."""
 
     def __init__(self, trace: Trace, summary: Summary) -> None:
         film = trace.header.film
         self.strip = [film.seconds * (index + 0.5) / STRIP for index in range(STRIP)]
         self.openings = {each.scene: min(each.start + 0.4, film.seconds - 0.1) for each in summary.scenes[:CARDS]}
         video = trace.path.parent / film.video if film.video else None
-        self.uris = (thumbnails(video, [*self.strip, *self.openings.values()])
-                     if video is not None and video.is_file() else {})
+        self.video = video if video is not None and video.is_file() else None
+        self.uris = thumbnails(self.video, [*self.strip, *self.openings.values()]) if self.video else {}
 
     def opening(self, scene: int, words: str) -> str:
         uri = self.uris.get(self.openings.get(scene, -1.0))
@@ -70,6 +77,20 @@ def _head(trace: Trace, summary: Summary) -> str:
         f'<p class="notice">{state}: {summary.blocks:,} of {summary.of_blocks:,} blocks are recorded.</p>')
     return (f"<header><h1>{escape(header.storyboard.title)}</h1><ul class=\"facts\">"
             + "".join(f"<li>{escape(fact)}</li>" for fact in facts) + f"</ul>{notice}</header>")
+
+
+def _player(trace: Trace, pictures: Pictures) -> str:
+    """The film itself, in the page if it is small enough to be sent along."""
+    video, film = pictures.video, trace.header.film
+    if video is None or video.suffix.lower() != ".mp4":
+        return ""
+    source = quote(video.name)
+    if video.stat().st_size <= EMBEDDED:
+        source = "data:video/mp4;base64," + base64.b64encode(video.read_bytes()).decode()
+    poster = pictures.uris.get(pictures.strip[0])
+    shown = f' poster="{poster}"' if poster else ""
+    return (f'<section class="player"><video controls playsinline preload="metadata"{shown} src="{source}" '
+            f'style="aspect-ratio:{film.width}/{film.height}" aria-label="The film"></video></section>')
 
 
 def _answers(trace: Trace, summary: Summary) -> str:
@@ -126,7 +147,7 @@ def _film(trace: Trace, surveyed: Survey, pictures: Pictures) -> str:
     return (f'<section class="panel film" aria-label="The film and its memory" data-blocks="{surveyed.blocks}">'
             f"<h2>The film and its memory</h2>{''.join(rows)}{memory}{_row('', '', _ticks(trace), 'axis')}"
             f'<p class="note">Colour shows which scene a token came from; fainter tokens have faded more. Point at a '
-            f"column for details.{stride}</p><dl class=\"legend\">{legend}</dl></section>"
+            f"column for details, or unfold a scene below.{stride}</p><dl class=\"legend\">{legend}</dl></section>"
             f'<section class="panel"><h2>Where memory looked</h2><p class="note">Upwards: the moment of the film '
             f"that was remembered. The diagonal is the present; below it is the past that is still in memory.</p>"
             f"{svg.reach(trace, surveyed)}{_ticks(trace)}</section>")
@@ -144,8 +165,9 @@ def _scene_bar(trace: Trace) -> str:
         left, width = (100 * part / total for part in (scene.pictures[0], scene.pictures[1] - scene.pictures[0]))
         begins = f", {scene.transition.value}" if scene.transition else ""
         words = f"{scene.id}{begins}: {clock(scene.pictures[0] / trace.header.film.fps)}. {scene.prompt}"
-        parts.append(f'<span class="s{index % len(SCENE_COLOURS)}" style="left:{left:.3f}%;width:{width:.3f}%" '
-                      f'title="{escape(words)}">{escape(scene.id) if width > 2 else ""}</span>')
+        link = f' href="#scene-{index}"' if index < CARDS else ""
+        parts.append(f'<a class="s{index % len(SCENE_COLOURS)}"{link} style="left:{left:.3f}%;width:{width:.3f}%" '
+                     f'title="{escape(words)}">{escape(scene.id) if width > 2 else ""}</a>')
     if len(parts) > LISTED:  # too narrow to distinguish: the lanes show their colours
         return f'<div class="bar"><em>{plural(len(parts), "scene")}</em></div>'
     return f'<div class="bar">{"".join(parts)}</div>'
@@ -184,10 +206,11 @@ def _ticks(trace: Trace) -> str:
 # ---------------------------------------------------------------- scene by scene
 
 
-def _scenes(trace: Trace, summary: Summary, pictures: Pictures) -> str:
+def _scenes(trace: Trace, summary: Summary, surveyed: Survey, pictures: Pictures) -> str:
     if not summary.scenes:
         return ""
-    cards = "".join(_card(trace, each, pictures) for each in summary.scenes[:CARDS])
+    remembered = svg.words_by_scene(trace, surveyed)
+    cards = "".join(_card(trace, each, pictures, remembered.get(each.scene, ())) for each in summary.scenes[:CARDS])
     rest = summary.scenes[CARDS:CARDS + LISTED]
     table = "" if not rest else _table(("scene", "begins", "at", "memory brought in"), (
         (each.id, each.begins, clock(each.start), each.recalled or "–") for each in rest))
@@ -197,7 +220,7 @@ def _scenes(trace: Trace, summary: Summary, pictures: Pictures) -> str:
             f"</section>")
 
 
-def _card(trace: Trace, entry: SceneAnswer, pictures: Pictures) -> str:
+def _card(trace: Trace, entry: SceneAnswer, pictures: Pictures, remembered: Iterable[str]) -> str:
     facts, record = trace.header.timeline[entry.scene], trace.scenes[entry.scene]
     source = record.recalled
     facts_list = []
@@ -206,20 +229,22 @@ def _card(trace: Trace, entry: SceneAnswer, pictures: Pictures) -> str:
         facts_list.append(("memory from", entry.recalled + why))
     facts_list += [("lingering", f"{left.source}, {left.words}") for left in entry.lingering]
     if entry.jump is not None:
-        facts_list.append(("jump", f"{entry.jump} positions"))
+        facts_list.append(("jump", plural(entry.jump, "position")))
     if kept := entry.recall_frame:
         made = ", ".join(f"{frame} ({number(share)})" if share is not None else str(frame)
                          for frame, share in zip_longest(kept.frames, kept.shares))
         facts_list.append(("its recall frame", f"{kept.method.replace('_', ' ')} of frames {made}"))
     details = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in facts_list)
     begins = "opens the film" if entry.begins == "start" else entry.begins
-    return (f'<article class="card s{entry.scene % len(SCENE_COLOURS)}">'
+    blocks = "\n\n".join(remembered)
+    unfolded = f"<details><summary>Block by block</summary><pre>{escape(blocks)}</pre></details>" if blocks else ""
+    return (f'<article id="scene-{entry.scene}" class="card s{entry.scene % len(SCENE_COLOURS)}">'
             f'<div class="look">{pictures.opening(entry.scene, f"Opening of {entry.id}")}'
             f"{_decay(trace, entry, source, pictures)}</div>"
             f"<div><h3>{escape(entry.id)} <small>{escape(begins)} · {clock(entry.start)} · "
             f"{plural(entry.blocks, 'block')}</small></h3>"
             f'<p class="prompt">{escape(facts.prompt)}</p><dl>{details}</dl>'
-            f"{_candidates(entry)}</div></article>")
+            f"{_candidates(entry)}{unfolded}</div></article>")
 
 
 def _decay(trace: Trace, entry: SceneAnswer, source: int | None, pictures: Pictures) -> str:

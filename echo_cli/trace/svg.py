@@ -93,14 +93,29 @@ def _colour(scene: int) -> int:
 
 def hover_columns(trace: Trace, surveyed: Survey) -> str:
     """Invisible columns over all lanes, each with its text for a pointer or a screen reader."""
-    axis, columns = Axis(trace, surveyed), surveyed.columns
-    step = max(1, -(-len(columns) // HOVERS))
-    inside = []
-    for at in range(0, len(columns), step):
-        x, until = axis.edge(at), axis.edge(at + step)
+    axis, inside, sampled = Axis(trace, surveyed), [], _sampled(surveyed)
+    for at in sampled:
+        x, until = axis.edge(at), axis.edge(at + sampled.step)
         inside.append(f'<rect x="{_short(x)}" width="{_short(until - x)}" height="1"><title>'
-                      f"{escape(words(trace, at * surveyed.stride, surveyed.scenes[at], columns[at]))}</title></rect>")
+                      f"{escape(_words_at(trace, surveyed, at))}</title></rect>")
     return svg(axis.pictures, 1, "".join(inside), "What each block remembered", "hover")
+
+
+def words_by_scene(trace: Trace, surveyed: Survey) -> dict[int, list[str]]:
+    """The same texts, by the scene that their blocks belong to."""
+    found: dict[int, list[str]] = {}
+    for at in _sampled(surveyed):
+        found.setdefault(surveyed.scenes[at], []).append(_words_at(trace, surveyed, at))
+    return found
+
+
+def _sampled(surveyed: Survey) -> range:
+    """The columns that have a text: all of them, or some in even strides."""
+    return range(0, len(surveyed.columns), max(1, -(-len(surveyed.columns) // HOVERS)))
+
+
+def _words_at(trace: Trace, surveyed: Survey, at: int) -> str:
+    return words(trace, at * surveyed.stride, surveyed.scenes[at], surveyed.columns[at])
 
 
 def words(trace: Trace, block: int, scene: int, column: Column) -> str:

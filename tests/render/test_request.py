@@ -144,7 +144,8 @@ def test_each_command_takes_what_its_class_says() -> None:
     assert names(PictureOptions) < names(FilmOptions) < names(Request)
     assert names(Request) - names(FilmOptions) == {"storyboard", "output"}
     signature = generate.__signature__.parameters
-    assert set(signature) == names(Request) | {"dry_run", "show_settings", "here", "as_json", "debug", "context"}
+    assert set(signature) == names(Request) | {"prompt", "duration", "dry_run", "show_settings", "open", "here",
+                                               "as_json", "debug", "context"}
     assert next(iter(signature)) == "storyboard"
     options = get_args(signature["progress"].annotation)[1]
     assert (options.rich_help_panel, options.help) == ("Reporting", "How to report progress.")

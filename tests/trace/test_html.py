@@ -1,5 +1,6 @@
 """The page: whole in itself, safe from what a storyboard says, and drawn in a real browser block by block."""
 
+import base64
 import re
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 
 from echo_cli.layout import Role
 from echo_cli.storyboard.nouns import Kind, Scene
+from echo_cli.trace import html
 from echo_cli.trace.html import BLOCKS, page
 from echo_cli.trace.inspect import survey
 from echo_cli.trace.reader import Trace, read_trace
@@ -98,7 +100,8 @@ def test_a_page_needs_nothing_but_itself(report: Path) -> None:
     text = report.read_text("utf-8")
     assert not Elements(text).open
     assert "<script" not in text and "<link" not in text
-    assert set(re.findall(r'(?:src|href)="(.{11})', text)) == {"data:image/"}
+    assert set(re.findall(r'(?:src|poster)="(.{11})', text)) == {"data:image/", "data:video/"}
+    assert all(link.startswith("#scene-") for link in re.findall(r'href="([^"]*)"', text))
     assert "http" not in text.replace("http-equiv", "")
     assert "default-src &#x27;none&#x27;" in text or "default-src 'none'" in text
 
@@ -116,6 +119,26 @@ def test_without_its_film_a_page_has_no_pictures(tmp_path: Path, report: Path) -
     lonely = page(read_trace(write_story(tmp_path / "film.trace.json")))
     assert "<img" not in lonely and 'class="strip"' not in lonely
     assert report.read_text("utf-8").count("<img") > 14
+
+
+def test_a_page_has_its_film_in_it_or_beside_it(film: Path, report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def source(text: str) -> str:
+        return re.search(r'<video controls [^>]*src="([^"]*)"', text)[1]
+
+    data = source(report.read_text("utf-8")).removeprefix("data:video/mp4;base64,")
+    assert base64.b64decode(data) == film.with_name("film.mp4").read_bytes()
+    monkeypatch.setattr(html, "EMBEDDED", 0)
+    assert source(page(read_trace(film))) == "film.mp4"
+
+
+def test_what_a_pointer_shows_a_finger_reaches(film: Path, report: Path) -> None:
+    text = report.read_text("utf-8")
+    trace = read_trace(film)
+    for index, _ in enumerate(trace.header.timeline):
+        assert f'href="#scene-{index}"' in text and f'id="scene-{index}"' in text
+    shown = re.findall(r"<title>(\d[^<]*)</title>", text)
+    unfolded = "\n\n".join(re.findall(r"<pre>([^<]*)</pre>", text)).split("\n\n")
+    assert shown == unfolded and len(shown) == len(trace)
 
 
 def test_thumbnails_are_of_the_moment_asked_for(film: Path) -> None:
@@ -177,6 +200,32 @@ def test_a_browser_has_no_complaint_and_nothing_sticks_out(
     assert browser.ask("[...document.images].every(image => image.naturalWidth > 0) && document.images.length > 14")
     bright = browser.ask("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).reduce((a, b) => +a + +b)")
     assert (bright < 200) == dark
+
+
+@pytest.mark.browser
+@NEEDS_BROWSER
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_phone_plays_the_film_and_unfolds_a_scene(
+    browser: Browser, film: Path, report: Path, linked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if linked:
+        monkeypatch.setattr(html, "EMBEDDED", 0)
+        report = film.with_name("linked.html")
+        report.write_text(page(read_trace(film)), "utf-8")
+    browser.open(report, 390, 844)
+    seconds = browser.ask("""new Promise((told, failed) => {
+        const video = document.querySelector('video');
+        const say = () => told(video.duration);
+        video.onerror = () => failed(video.error.message);
+        video.readyState ? say() : video.onloadedmetadata = say; })""")
+    assert seconds == pytest.approx(read_trace(film).header.film.seconds, abs=0.1)
+    assert browser.complaints == []
+    browser.ask("document.querySelector('.bar a:last-child').click()")
+    target = "document.querySelector('.card:target')"
+    assert browser.ask(f"{target}.getBoundingClientRect().top < innerHeight")
+    browser.ask(f"{target}.querySelector('summary').click()")
+    assert browser.ask(f"{target}.querySelector('pre').offsetHeight") > 50
+    assert browser.ask("document.documentElement.scrollWidth") == 390
 
 
 @pytest.mark.browser

@@ -1,0 +1,55 @@
+"""A film's report, written beside the film and opened as a desktop opens files. Knows nothing of what is in either."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from echo_cli.errors import UsageError
+
+
+def write_report(trace_path: Path) -> Path:
+    """The page of a film's trace, written beside it: NAME.html for NAME.trace.json."""
+    from echo_cli.files import write_page
+    from echo_cli.trace.html import page
+    from echo_cli.trace.reader import read_trace
+
+    report = trace_path.with_name(trace_path.name.removesuffix(".trace.json") + ".html")
+    write_page(report, page(read_trace(trace_path)))
+    return report
+
+
+def trace_of(name: str) -> Path:
+    """The trace of a film that is named by its file, its trace, its manifest, or what these have in common."""
+    from echo_cli.render.outputs import outputs_of
+
+    path = Path(name)
+    for ending in (".trace.json", ".manifest.json", ".html"):
+        if name.endswith(ending):
+            path = path.with_name(path.name.removesuffix(ending))
+    trace = outputs_of(str(path), "").trace
+    if trace is None or path.is_dir():
+        raise UsageError(f"{name} is not a film", "Name an MP4, or its trace.")
+    if not trace.exists():
+        raise UsageError(f"{trace} does not exist", "Name a film that `echo-cli generate` rendered; its trace lies "
+                                                    "beside it.")
+    return trace
+
+
+def show(page: Path) -> bool:
+    """Opens a page; False where there is no desktop to open it on."""
+    if sys.platform == "win32":
+        os.startfile(page.absolute())
+        return True
+    desktop = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    opener = shutil.which("open" if sys.platform == "darwin" else "xdg-open")
+    if desktop and opener:
+        subprocess.Popen([opener, page.absolute()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                         stderr=subprocess.DEVNULL, start_new_session=True)
+        return True
+    if desktop or os.environ.get("BROWSER"):
+        import webbrowser
+
+        return webbrowser.open(page.absolute().as_uri())
+    return False
