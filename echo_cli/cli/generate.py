@@ -28,7 +28,7 @@ class Rehearsal(Options):
     """Whether the film is made at all."""
 
     dry_run: Annotated[bool, Option(
-        help="Print what would be made, and make nothing.", panel=Panel.OUTPUT)] = False
+        help="Print what would be rendered, without rendering it.", panel=Panel.OUTPUT)] = False
     show_settings: Annotated[bool, Option(
         help="Print every option's value and who decided it, and make nothing.", panel=Panel.OUTPUT)] = False
 
@@ -54,7 +54,7 @@ def generate(asked: Request, prompt: Prompt, rehearsal: Rehearsal, afterwards: A
     """Render the film of a storyboard: OUT.mp4, and beside it OUT.trace.json and OUT.manifest.json.
 
     A film whose manifest matches the same storyboard, weights and settings is skipped. Any other film of that name is
-    never overwritten without --force. An interrupted film is resumed when it is asked for with the same settings.
+    never overwritten without --force. An interrupted film is resumed if the settings are the same.
 
     Variables such as ECHO_DEVICE and a file echo.toml give options other defaults; --show-settings shows them.
     """
@@ -117,7 +117,7 @@ def _result(job: "Job", made: "Made | None") -> dict[str, Any]:
 
 
 def _announce(job: "Job", loaded: "Loaded", teller: Progress) -> None:
-    """What there is to say before the first block."""
+    """What is printed before the first block."""
     from echo_cli.render.checks import warnings
 
     for warning in (*job.notes, *warnings(job.storyboard, loaded.backend.spec, job.policy)):
@@ -135,7 +135,7 @@ def _announce(job: "Job", loaded: "Loaded", teller: Progress) -> None:
 
 
 def _attention(runtime: "Runtime") -> str:
-    """By which kernel a GPU attends, or why not by the best."""
+    """Which attention kernel a GPU uses, or why not the fastest."""
     if runtime.device.type != "cuda":
         return ""
     from echo_cli.models.tuning import flash_attention_3

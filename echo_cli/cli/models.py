@@ -202,7 +202,7 @@ def get(
     )] = False,
     models_dir: ModelsDir = None, json: Json = False, debug: Debug = False,
 ) -> None:
-    """Download a released model into the models folder; an interrupted download is resumed, every hash compared.
+    """Download a released model into the models folder; an interrupted download is resumed, and every hash is checked.
 
     HF_ENDPOINT names a mirror. HF_HUB_OFFLINE=1 downloads nothing and says whether every file is here.
     """

@@ -164,7 +164,7 @@ def read_path(path: str, options: Options = Options(), name: str | None = None) 
 
 
 def recognised(source: Source) -> Format:
-    """The format of a text, told by its content."""
+    """The format of a text, recognised by its content."""
     row = matching(source)
     if row:
         return row

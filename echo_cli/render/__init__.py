@@ -1,1 +1,1 @@
-"""Storyboard to film, trace and manifest: the consumer of `rollout` that everyone uses."""
+"""Storyboard to film, trace and manifest: the main consumer of `rollout`."""

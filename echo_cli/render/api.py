@@ -1,7 +1,7 @@
-"""The Python API: films and blocks of a storyboard, without a command line. `echo_cli` shows it to the world.
+"""The Python API: films and blocks of a storyboard, without a command line. `echo_cli` exports it.
 
-A function's options are the fields of its request, and type checkers see them as such. Prints nothing by itself, takes
-no signals, and raises EchoError for whatever a person can mend. The model that was used last stays loaded.
+A function's options are the fields of its request, and type checkers see them as such. Prints nothing by itself,
+installs no signal handlers, and raises EchoError for whatever a user can fix. The last model used stays loaded.
 """
 
 import inspect
@@ -95,7 +95,7 @@ class RenderedBlock:
 
 
 def options_of(kind: Callable[P, Asked]) -> Callable[[Callable[[Asked], Answer]], Callable[P, Answer]]:
-    """Makes of a function of one request a function of the request's options."""
+    """Turns a function of one request into a function of the request's options."""
     fields = fields_of(cast(type[Options], kind))
     defaults = {field.name: field.option.in_python for field in fields if field.option.in_python is not None}
 

@@ -1,7 +1,7 @@
-"""What a film will need of the device's memory: told before anything is loaded, and refused if it cannot fit.
+"""What a film will need of the device's memory: reported before anything is loaded, and refused if it cannot fit.
 
-Counts what will be allocated, by allocating it on the device that has no memory. What passes while a block is computed
-or decoded is estimated from above, and said to be.
+Counts what will be allocated by allocating it on the meta device. What is needed temporarily while a block is computed
+or decoded is estimated, generously.
 """
 
 from collections.abc import Iterator
@@ -143,7 +143,7 @@ def _remedies(runtime: Runtime, running: Running) -> str:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """What a device has left, ours included if torch holds it unused; None where nobody tells."""
+    """What a device has left, including what torch holds unused; None if unknown."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -151,7 +151,7 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def free_host(proc: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """What the machine has left, or the container that we are in if that is less."""
+    """What the machine has left, or its container if that is less."""
     free = []
     try:
         lines = dict(line.split(":", 1) for line in proc.read_text().splitlines())

@@ -1,4 +1,4 @@
-"""Whether a film has to be made, and whether it may be: asked before anything heavy is loaded, and again when it is.
+"""Whether a film has to be rendered, and whether it may be: checked before anything heavy is loaded, and again after.
 
 Knows manifests, locks and what interrupted runs left; no torch.
 """
@@ -18,7 +18,7 @@ from echo_cli.render.resume import Checkpoint, Work
 
 
 class Weights(Protocol):
-    """Whatever knows the hash of a model's weights: the loaded model, or `KnownWeights`."""
+    """Anything that knows the hash of a model's weights: the loaded model, or `KnownWeights`."""
 
     @property
     def weights_hash(self) -> str: ...
@@ -62,7 +62,7 @@ def begun(work: Work, job: Job, identity: Identity) -> Checkpoint | None:
 
 
 def _finish(work: Work, outputs: Outputs, identity: Identity) -> bool:
-    """A film that lacked nothing but names has them now."""
+    """Renames the files of a film that was complete except for their final names."""
     if outputs.manifest is None or not partial(outputs.manifest).exists():
         return False
     with OneWriter(work.lock, work.film):

@@ -1,4 +1,4 @@
-"""What a trace says before the first block, and a manifest beside the film's identity. Decides nothing."""
+"""The header of a trace, and what a manifest holds beside the film's identity. Decides nothing."""
 
 import platform
 from dataclasses import asdict
@@ -26,7 +26,7 @@ from echo_cli.trace.records import (
 
 
 def header(job: Job, backend: Backend, runtime: Runtime) -> Header:
-    """All that a trace says before the first block."""
+    """The header of the trace."""
     board, geometry, grid = job.storyboard, job.timeline.geometry, backend.spec.grid(job.size)
     width, height = (side * job.scale for side in job.size)
     return Header("echo-cli", __version__, job.seed,
@@ -40,7 +40,7 @@ def header(job: Job, backend: Backend, runtime: Runtime) -> Header:
 
 
 def manifest_facts(job: Job, runtime: Runtime, made: Made, started: str) -> dict[str, Any]:
-    """What is compared with nothing, and worth keeping."""
+    """What is worth keeping, but is never compared."""
     geometry, blocks = job.timeline.geometry, len(job.timeline.blocks)
     width, height = (side * job.scale for side in job.size)
     return {

@@ -1,4 +1,4 @@
-"""A film as it is made: blocks from `rollout` in, pictures, trace and manifest out.
+"""Rendering a film: blocks from `rollout` in, pictures, trace and manifest out.
 
 One block behind the generator: while a block is being generated, the pictures and the device values of the one before
 arrive and are written. So nothing waits, and nothing is held longer than that: a day of film takes the memory of ten

@@ -27,8 +27,8 @@ from echo_cli.video.tags import Chapter, Tags
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Everything a film depends on but the weights. What the request left open is decided here, by the names of its
-    options; `storyboard` says the same."""
+    """Everything that a film depends on except the weights. What the request left open is decided here, by the names of
+    its options; `storyboard` says the same."""
 
     request: Request
     storyboard: Storyboard

@@ -1,8 +1,8 @@
-"""One writer for a film: a lock file beside it, which works over a shared file system and outlives nobody.
+"""One writer per film: a lock file beside it, which works on shared file systems and does not outlive its holder.
 
 Made with O_EXCL, so that only one of two can. Its mtime is its heartbeat, measured by the clock of the file system
-itself, since those of two machines need not agree. A process of this very machine is asked for by its number and the
-moment it began, so a lock left by a kill is seen through at once; one of another machine when its heart has stopped.
+itself, since those of two machines need not agree. A process on the same machine is looked up by its id and start time,
+so a lock left by a kill is recognised immediately; one from another machine, when its heartbeat has stopped.
 """
 
 import datetime
@@ -26,7 +26,7 @@ STALE = 60.0  # seconds without a beat
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A process, told apart from every other one of every machine."""
+    """A process, distinguished from every other process on every machine."""
 
     host: str
     pid: int
@@ -49,7 +49,7 @@ class Holder:
 
 
 class OneWriter:
-    """While open, the only one to write `film`; an OutputError names the other one."""
+    """While open, the only writer of `film`; an OutputError names another one."""
 
     def __init__(self, path: Path, film: Path) -> None:
         self.path, self.film = path, film
@@ -77,12 +77,12 @@ class OneWriter:
     @property
     def lost(self) -> bool:
         """Whether the film is not ours to write any more."""
-        if time.monotonic() - self._beaten > STALE / 2:  # we stood still, and others may have counted us among the dead
+        if time.monotonic() - self._beaten > STALE / 2:  # this process stood still; others may think it dead
             self._look()
         return self._lost
 
     def check(self) -> None:
-        """Before anything is written: an OutputError if the film is not ours any more."""
+        """Before anything is written: an OutputError if the film is no longer ours."""
         if self.lost:
             raise OutputError(
                 f"cannot write {self.film}: its lock {self.path.name} is gone or belongs to somebody else",
@@ -105,13 +105,13 @@ class OneWriter:
         return True
 
     def _clear_dead(self) -> None:
-        """Take a dead holder's lock away, one process at a time: while it lies there nobody can make a new one, so what
-        is found dead under the guard is dead when it goes."""
+        """Remove a dead holder's lock, one process at a time: while the lock exists nobody can create a new one, so a
+        lock that is stale under the guard is still stale when it is removed."""
         guard = self.path.with_name(self.path.name + ".clearing")
         try:
             os.close(os.open(guard, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         except FileExistsError:
-            if (_age(guard) or 0.0) > STALE:  # whoever was clearing has died of it
+            if (_age(guard) or 0.0) > STALE:  # the process that was clearing it died
                 guard.unlink(missing_ok=True)
             time.sleep(0.02)
             return
@@ -136,7 +136,7 @@ class OneWriter:
 
 
 def _is(path: Path, holder: Holder) -> bool:
-    """Whether the lock is a holder's; an OSError where that cannot be seen."""
+    """Whether the lock belongs to a holder; an OSError if that cannot be determined."""
     try:
         return read_small(path) == _said(holder)
     except (FileNotFoundError, NotADirectoryError):
@@ -155,7 +155,7 @@ def check_free(path: Path, film: Path) -> None:
     if lives is None:
         with output_errors(film):
             age = _age(path)
-        lives = age is not None and abs(age) < STALE  # a beat from the future is of a clock that was set back since
+        lives = age is not None and abs(age) < STALE  # a beat in the future means that the clock was set back
     if lives:
         who = f"process {holder.pid} on {holder.host}, since {holder.since}" if holder else "another process"
         raise Held(

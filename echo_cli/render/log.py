@@ -1,6 +1,6 @@
-"""A run's log in a file, for whoever looks at it the morning after: what ran, on what, and what it said, line by line.
+"""A run's log in a file, for the morning after: what ran, on what, and its messages, line by line.
 
-Lines are appended, so a film that took several sittings has one log. Knows no film: what is worth a line, others say.
+Lines are appended, so a film that took several sittings has one log. Knows no film; callers decide what to log.
 """
 
 import datetime
@@ -25,7 +25,7 @@ PACKAGES = ("torch", "numpy", "safetensors", "imageio-ffmpeg")
 
 
 class Log:
-    """A file that takes lines, each with its time; as a context it tells how the run ended."""
+    """A file that takes lines, each with its time; as a context it logs how the run ended."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -61,7 +61,7 @@ class Log:
             self.line(f"{name}: {value}")
 
     def line(self, text: str) -> None:
-        """On the disk as soon as the system likes; a log that cannot be written stops no film."""
+        """Not flushed to the disk; a log that cannot be written does not stop a film."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         try:
             self._file.write("".join(f"{now} {part}\n" for part in text.splitlines()))
@@ -83,7 +83,7 @@ class Log:
 
 
 class NoLog:
-    """In the place of a log where nobody asked for one."""
+    """Stands in for a log if none was requested."""
 
     def __enter__(self) -> Self:
         return self
@@ -111,7 +111,7 @@ def open_log(path: str | os.PathLike[str] | None, arguments: list[str]) -> Log |
 
 
 class Logged(Progress):
-    """Tells somebody else, and a log now and then."""
+    """Passes everything on, and logs some of it."""
 
     def __init__(self, teller: Progress, log: Log) -> None:
         super().__init__()

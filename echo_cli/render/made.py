@@ -1,4 +1,4 @@
-"""What a run made, in plain values; no torch."""
+"""What a run produced, in plain values; no torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

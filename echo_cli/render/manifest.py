@@ -1,7 +1,7 @@
-"""The manifest: written last, the sign that a run is whole, and what tells the next run that it need not be made again.
+"""The manifest: written last, it shows that a run is complete, so that the next run need not render the film again.
 
 Two runs are the same film when their `identity` is: storyboard, weights, seed, settings and version. Where and when it
-was made, on what, and how long that took is told beside it and compared with nothing. Knows files, not films.
+was made, on what, and how long that took is recorded beside it and never compared. Knows files, not films.
 """
 
 import json
@@ -24,7 +24,7 @@ INPUTS = "settings.inputs."  # how differences name the files that come into a f
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What decides the pictures and their encoding. `settings` are plain values, defaults included."""
+    """What decides the pictures and their encoding. `settings` are plain values, including defaults."""
 
     storyboard: str  # sha256 of its canonical form
     weights: str  # sha256
@@ -39,7 +39,7 @@ class Identity:
 
 
 class Standing(Enum):
-    """What a run finds where it is to write."""
+    """What a run finds in place of its outputs."""
 
     FREE = auto()
     DONE = auto()
@@ -139,7 +139,7 @@ def refuse(outputs: Outputs, identity: Identity) -> OutputError:
 
 
 def differences(before: Any, after: Any, name: str = "") -> list[str]:
-    """Where two plain values differ, as `name: before, now after`; long hashes are not spelled out."""
+    """Where two plain values differ, as `name: before, now after`; long hashes are shortened."""
     if isinstance(before, dict) and isinstance(after, dict):
         keys = [*before, *(key for key in after if key not in before)]
         return [line for key in keys if before.get(key) != after.get(key)

@@ -1,7 +1,7 @@
-"""Options as the annotated fields of frozen dataclasses: one field says all there is to say about an option.
+"""Options as the annotated fields of frozen dataclasses: one field says everything about an option.
 
 From the fields come the signatures of commands and of the Python API, help, completion, the log, the identity of a film
-and the command line that makes it. Knows fields, not films; which options there are, `request` says.
+and the command line that makes it. Knows fields, not films; `request` defines the options.
 """
 
 import os
@@ -18,7 +18,7 @@ PREFIX = "ECHO_"  # of the variables that give options their defaults
 
 
 class Panel(StrEnum):
-    """The groups that help shows options in, in their order."""
+    """The groups of options in help, in order."""
 
     STORYBOARD = "Storyboard"
     PICTURE = "Picture"
@@ -30,7 +30,7 @@ class Panel(StrEnum):
 
 
 class Decides(Enum):
-    """What an option decides of a film, and so whether another value asks for another film."""
+    """What an option decides about a film, and so whether another value means another film."""
 
     NOTHING = auto()
     FILM = auto()
@@ -51,7 +51,7 @@ class Option:
     least: float | None = None
     unset: str | None = None  # what help says of a default of None
     complete: str | None = None  # what a shell offers: a function of cli.complete
-    read: Callable[[Any], Any] = lambda value: value  # raises UsageError for a value that cannot be
+    read: Callable[[Any], Any] = lambda value: value  # raises UsageError for an invalid value
     text: bool = False  # a command line gives `read` its words as they are
     write: Callable[[Any], str] = str  # back to the word of a command line
     beside: Callable[[Any, Path], Any] = lambda value, folder: value  # what a value means in a file of this folder
@@ -59,7 +59,7 @@ class Option:
     storyboard: bool = False  # a storyboard may decide it: what it says outranks the environment and echo.toml
     in_python: Any = None  # the default of the Python API, where it differs
     decides: Decides = Decides.NOTHING
-    identify: Callable[[Any], Any] = lambda value: value  # what of a value it is that decides
+    identify: Callable[[Any], Any] = lambda value: value  # the part of a value that decides
 
 
 class Field(NamedTuple):
@@ -72,7 +72,7 @@ class Field(NamedTuple):
 
     @property
     def flag(self) -> str:
-        """How messages name it, and how a command line is written."""
+        """Its name in messages and on a command line."""
         return self.option.flags[-1] if self.option.flags else "--" + self.name.replace("_", "-")
 
     @property
@@ -130,7 +130,7 @@ class Field(NamedTuple):
 
 
 class Options:
-    """The base of dataclasses whose fields are options. A value that cannot be is a UsageError when one is made."""
+    """The base of dataclasses whose fields are options. An invalid value is a UsageError when one is created."""
 
     def __post_init__(self) -> None:
         for field in fields_of(type(self)):
@@ -157,7 +157,7 @@ def _read_fields(kind: type[Any]) -> Iterator[Field]:
         annotated = get_args(hints[field.name]) if get_origin(hints[field.name]) is Annotated else ()
         option = next((part for part in annotated if isinstance(part, Option)), None)
         if option is None:
-            raise ValueError(f"{kind.__name__}.{field.name} is no option: it has no annotation that says so")
+            raise ValueError(f"{kind.__name__}.{field.name} has no Option annotation")
         yield Field(field.name, annotated[0], field.default, option)
 
 

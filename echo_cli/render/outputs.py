@@ -1,4 +1,4 @@
-"""The files of a run: what `-o` means, what stands there already, and whether one may write there.
+"""The files of a run: what `-o` means, what already exists, and whether it may be written.
 
 Knows names and files, not films: what a matching manifest is, `manifest` says.
 """
@@ -16,7 +16,7 @@ from echo_cli.errors import OutputError, UsageError
 from echo_cli.files import fitted, output_errors, partial
 from echo_cli.video.target import NUMBER, SUFFIXES, Images, Mp4, Stdout, Target
 
-_KIND = re.compile(r"\.[a-z][a-z0-9]{1,4}")  # what says of which kind a file is; `.2` in v1.2 does not
+_KIND = re.compile(r"\.[a-z][a-z0-9]{1,4}")  # a file's extension; `.2` in v1.2 is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,12 @@ class Outputs:
         return tuple(path for path in (self.trace, self.subtitles, self.manifest) if path)
 
     def existing(self) -> Iterator[Path]:
-        """What stands where this run would write, the film first."""
+        """What exists where this run would write, the film first."""
         yield from self.film.existing()
         yield from filter(os.path.lexists, self.companions)
 
     def precious(self) -> Iterator[Path]:
-        """What stands there and might be somebody's: a trace or a manifest without its film is only what a run left."""
+        """What exists and may be somebody's: a trace or a manifest without its film is only the rest of a run."""
         left = (self.trace, self.manifest)
         yield from (path for path in self.existing() if path not in left)
 
@@ -106,7 +106,7 @@ def readable_name(name: str) -> str:
 
 
 def _other_kinds(path: Path) -> str:
-    """What can be written, and how anything else is made of it."""
+    """What can be written, and how to get anything else from it."""
     written = f"Films end in .mp4, sequences of pictures in {', '.join(SUFFIXES)}, as in frames/%06d.png."
     if NUMBER.search(path.name):
         return written

@@ -1,8 +1,8 @@
-"""How far a run has come, told in the way its reader wants: a bar for eyes, a plain line for logs, JSON, Open Job
+"""A run's progress in the form that its reader needs: a bar for people, plain lines for logs, JSON, Open Job
 Description.
 
-The plain line and the keys of the JSON line are matched by patterns on farms: they are a promise, and a test holds
-them. A step may be one of a batch: then the share that is done, and the time left, are the batch's. Nothing here
+The plain line and the keys of the JSON line are matched by patterns on farms: they are a contract, and a test
+checks them. A step may be one of a batch: then the share that is done, and the time left, are the batch's. Nothing here
 decides when a block is made.
 """
 
@@ -131,11 +131,11 @@ class Progress:
         print(text, file=sys.stderr, flush=True)
 
     def warn(self, text: str) -> None:
-        """A line that is printed even where everything else is quiet."""
+        """A line that is printed even with --quiet."""
         self.say(text)
 
     def tell(self, step: Step, rate: float, left: float) -> None:
-        """One line, or whatever stands for it."""
+        """One line, or its equivalent."""
 
     def failed(self, message: str) -> None:
         """The run ends before the film does."""
@@ -156,7 +156,7 @@ class Quiet(Progress):
 
 
 class Lines(Protocol):
-    """What takes lines: a stream, or a log."""
+    """Anything that takes lines: a stream, or a log."""
 
     def write(self, text: str, /) -> object: ...
 

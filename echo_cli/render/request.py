@@ -1,7 +1,7 @@
-"""Everything that may be asked of a film, one annotated field an option: for `generate`, `batch` and the Python API.
+"""Every option of a film, one annotated field for each: for `generate`, `batch` and the Python API.
 
-To add an option, add a field. A request says only what was asked for; what becomes of it together with a storyboard,
-`prepare` finds out. No torch here.
+To add an option, add a field. A request holds only what was asked for; `prepare` combines it with a storyboard. No
+torch here.
 """
 
 import os
@@ -42,7 +42,7 @@ def _scale(times: int) -> int:
 
 
 def _device(name: str) -> str:
-    """Whether this machine has the device is found out when a film needs it."""
+    """Checks the spelling; whether this machine has the device is checked when a film needs it."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|cuda(:\d+)?,cuda:\d+", name):
         raise UsageError(f"no device is called '{name}'",
                          "Use auto, cpu, cuda, cuda:N, or cuda:N,cuda:M to decode on a second GPU.")
@@ -82,7 +82,7 @@ def _assigned(settings: Mapping[str, Any], within: str) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class PictureOptions(Options):
-    """What decides the pictures, and what making them costs."""
+    """What decides the pictures, and what rendering them costs."""
 
     seed: Annotated[int | None, Option(
         help="Seed of the noise, instead of the storyboard's.", panel=Panel.STORYBOARD, metavar="N", least=0,
@@ -115,7 +115,7 @@ class PictureOptions(Options):
         panel=Panel.MACHINE, decides=Decides.FILM_IF_CHANGED)] = False
     offload: Annotated[Literal["auto", "none", "memory", "layers"], Option(
         help="Keep on the host until needed: nothing, remembered frames (memory), or these and a large model's "
-             "layers; auto: as little as fits.", panel=Panel.MACHINE)] = "auto"
+             "layers; auto: as little as possible.", panel=Panel.MACHINE)] = "auto"
     compile: Annotated[bool | None, Option(
         help="Compile a large model first; by default, on a GPU.", panel=Panel.MACHINE,
         flags=("--compile/--no-compile",))] = None
@@ -140,7 +140,7 @@ class BlocksRequest(PictureOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class FilmOptions(PictureOptions):
-    """What else may be asked of a film that is written, alone or in a batch."""
+    """More options of a film that is written, alone or in a batch."""
 
     scale: Annotated[int | None, Option(
         help="Enlarge the pictures N times; by default, until the short side is at least 480 px.",

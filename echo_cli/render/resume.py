@@ -1,9 +1,9 @@
-"""What an interrupted run leaves: a folder beside the film, and in it a note that says how far the run had come.
+"""What an interrupted run leaves: a folder beside the film with a note that says how far the run had come.
 
-The note (`checkpoint.json`) is written last and all at once, and names everything it relies on with its hash: the state
-of memory, whole segments of the film, the pictures of the one in progress, so many bytes of the trace. So whatever
-moment a run is killed at, there is a whole note or none. Here is what it says and whether it is of this very film;
-what the state in it means is `film`'s business. No torch.
+The note (`checkpoint.json`) is written last and atomically, and names everything it relies on with its hash: the state
+of memory, complete segments of the film, the pictures of the one in progress, a number of bytes of the trace. So
+whenever a run is killed, the note is complete or absent. This module knows what the note says and whether it belongs to
+this film; what the state in it means is known to `film`. No torch.
 """
 
 import errno
@@ -26,8 +26,8 @@ from echo_cli.video import segments
 FORMAT = "echo-checkpoint"
 VERSION = 1
 NOTE = "checkpoint.json"
-EVERY = 60.0  # seconds between checkpoints, when nobody says otherwise
-SHARE = 0.02  # of the time that they may take then
+EVERY = 60.0  # seconds between checkpoints, by default
+SHARE = 0.02  # of the time that they may take by default
 ATTEMPTS = 20  # to remove what is left, a tenth of a second apart
 
 
@@ -41,7 +41,7 @@ class Checkpoint:
     block: int  # blocks made
     blocks: int
     state: Mapping[str, Any]  # as rollout.checkpoint.Stored has it, with the name of the file
-    pictures: segments.Written | None  # None while it is being found out
+    pictures: segments.Written | None  # None until it is known
     trace: trace.Written | None
     times: Times
     wall_seconds: float
@@ -64,7 +64,7 @@ class Work:
         self.note = self.folder / NOTE
 
     def read(self) -> Checkpoint | None:
-        """What an interrupted run noted; None where there is nothing, Damaged where it is not what was written."""
+        """The note of an interrupted run; None if there is none, Damaged if it is not what was written."""
         try:
             text = read_small(self.note)
         except (FileNotFoundError, NotADirectoryError):
@@ -87,7 +87,7 @@ class Work:
             raise Damaged(f"{self.note} is damaged ({error})") from error
 
     def write(self, checkpoint: Checkpoint) -> int:
-        """Note it, and drop the states that only earlier notes spoke of; the size of the note."""
+        """Write the note, and remove the states that only earlier notes named; returns the size of the note."""
         assert checkpoint.pictures is not None, "a checkpoint is noted when its pictures are on the disk"
         note = {item.name: getattr(checkpoint, item.name) for item in fields(checkpoint)}
         note |= {"pictures": asdict(checkpoint.pictures), "trace": checkpoint.trace and asdict(checkpoint.trace)}
@@ -99,7 +99,7 @@ class Work:
         return len(text.encode())
 
     def check(self, left: Checkpoint, identity: Identity, machine: Mapping[str, Any] | None = None) -> None:
-        """A UsageError says why this film is not the one that was begun. `machine` once it is known."""
+        """A UsageError if this is not the film that was begun, with the reason. `machine` once it is known."""
         wanted = identity.plain()
         other = differences(dict(left.identity), wanted)
         if left.film != self.film.name:

@@ -1,4 +1,4 @@
-"""One process that makes films one after another: load, budget, decide, make. The model stays loaded between them.
+"""One process that renders films one after another: load, budget, decide, render. The model stays loaded between them.
 
 `generate` is a session of one film; batches, Ray actors, benches and the Python API use the same. It knows no list of
 films, no order and no outcomes: an error is raised. torch is imported when there is a film to make.
@@ -38,7 +38,7 @@ class Loaded:
     runtime: "Runtime"
 
     def unknown_words(self, job: Job) -> list[str]:
-        """Words of the job's prompts that the model has never met, each once."""
+        """Words of the job's prompts that the model does not know, each once."""
         return list(dict.fromkeys(word for scene in job.storyboard.scenes
                                   for word in self.backend.text.unknown_words(scene.prompt)))
 

@@ -1,8 +1,8 @@
-"""Being asked to stop: a signal is noted when it comes and acted on at the next block boundary, or when patience ends.
+"""Requests to stop: a signal is noted when it arrives and acted on at the next block boundary, or when its grace ends.
 
-A second signal stops at once, and so does the first when its grace is over. Where the main thread is deep in one long
-operation and cannot hear that, the process ends anyway: what was kept is kept. Outside the main thread Python delivers
-no signals, and there the host decides.
+A second signal stops at once, and so does the first when its grace is over. If the main thread is in one long operation
+and cannot react, the process ends anyway; the last checkpoint remains. Outside the main thread Python delivers no
+signals, and there the host decides.
 """
 
 import _thread
@@ -20,7 +20,7 @@ from echo_cli.errors import Exit, Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 GRACE = 25.0  # seconds: farms commonly kill half a minute after they asked
-DEAF = 5.0  # seconds in which a run that was stopped at once must have ended
+DEAF = 5.0  # seconds within which a run that was stopped immediately must end
 
 
 class Interruption:

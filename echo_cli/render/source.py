@@ -1,4 +1,4 @@
-"""A storyboard from a file: YAML as it is, and what `echo-cli import` knows, imported first. Knows texts, not films."""
+"""A storyboard from a file: YAML, or a format that `echo-cli import` knows, imported first. Knows texts, not films."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What `rollout` yields, as trace records: host facts at once, device facts when they are read.
+"""What `rollout` yields, as trace records: host facts immediately, device facts when they are read.
 
 The only place that knows both sides. It reads and translates; it decides nothing and keeps nothing.
 """
@@ -30,7 +30,7 @@ from echo_cli.trace.records import (
     Times,
 )
 
-_LEAST = 0.005  # share of a scene that is told
+_LEAST = 0.005  # smallest share of a scene that is recorded
 CARRIED = {"recall": "its recall frame", "keyframes": "its first frames", "select": "its first frame",
            "resink": "the window's first frame", "queries": "its queries",
            "both": "its queries and its recall frame"}

@@ -48,7 +48,7 @@ class Written:
 
 
 class Trace:
-    """Is told what a run does, block by block. This one, for a film without a trace, writes nothing down."""
+    """Receives what a run does, block by block. This one, for a film without a trace, writes nothing."""
 
     def scene(self, record: SceneRecord) -> None:
         """A scene opens: call it before its first block."""

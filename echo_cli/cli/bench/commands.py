@@ -88,7 +88,7 @@ def card(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Everything about the speed of a GPU in one run of about three minutes, with random weights.
+    """Measure everything about a GPU's speed in one run of about three minutes, with random weights.
 
     Measures whether it computes the same as a CPU; a block under each memory, with passes as graphs and launched; the
     decoders; where the time goes; films from storyboard to MP4, with the time to the first picture; and eight bits. A

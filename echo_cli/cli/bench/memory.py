@@ -31,7 +31,7 @@ _QUICK_SCENARIOS = ("long", "chain", "cuts", "recall-1")
 Scenarios = Annotated[list[str] | None, typer.Option(help="A scenario; may be repeated. Default: all.")]
 Policies = Annotated[list[str] | None, typer.Option(
     help="A memory, MEMORY:NAME=VALUE, or +SETTING for echo-forcing with a setting beyond the release, or +ONE+OTHER; "
-    "may be repeated. Default: all that are ours.", autocompletion=complete.policies)]
+    "may be repeated. Default: all built-in ones.", autocompletion=complete.policies)]
 Seeds = Annotated[int | None, typer.Option(
     min=1, show_default=str(SEEDS), help="The number of stories of each scenario.")]
 FirstSeed = Annotated[int, typer.Option(min=0, help="The first seed; other seeds are other stories.")]
@@ -214,7 +214,7 @@ def compare(
     """Show what changed from one result to another, memory by memory.
 
     Memories are compared film by film of the same story, with an interval of 95 % for each mean change. A block is
-    called quicker or slower if the quartiles of its times do not touch.
+    called faster or slower if the quartiles of its times do not touch.
     """
     from echo_cli.bench.compare import compare as compared
     from echo_cli.bench.compare import lines
