@@ -159,7 +159,7 @@ def _report(job: "Job", made: "Made", teller: Progress) -> None:
 
 
 def _check_streams(request: Request, as_json: bool, opens: bool) -> None:
-    """Standard output has room for one thing: the film, the JSON object, or Open Job Description's lines."""
+    """Standard output can take one thing: the film, the JSON object, or Open Job Description's lines."""
     streamed = request.output == "-"
     wanted = [name for name, asked in (("-o -", streamed), ("--json", as_json),
                                        ("--progress openjd", request.progress == "openjd")) if asked]

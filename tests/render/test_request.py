@@ -87,7 +87,7 @@ def test_a_field_without_its_annotation_is_refused() -> None:
     class Bare(Options):
         grain: int = 0
 
-    with pytest.raises(ValueError, match=r"Bare\.grain is no option"):
+    with pytest.raises(ValueError, match=r"Bare\.grain has no Option annotation"):
         Bare()
 
 
