@@ -15,6 +15,12 @@ def policies(incomplete: str) -> list[str]:
     return [name for name in POLICIES if name.startswith(incomplete)]
 
 
+def codecs(incomplete: str) -> list[str]:
+    from echo_cli.video.encoding import NAMED
+
+    return [name for name in NAMED if name.startswith(incomplete)]
+
+
 def scene_ids(ctx: typer.Context, incomplete: str) -> list[str]:
     """The scenes of the trace that the command line names; none if it cannot be read."""
     from pathlib import Path

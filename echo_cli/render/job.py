@@ -63,7 +63,7 @@ class Job:
 
     @property
     def encoding(self) -> Encoding:
-        return self.request.encoding
+        return self.request.encoding(self.outputs.film)
 
     @property
     def running(self) -> Running:

@@ -34,7 +34,7 @@ from echo_cli.trace.writer import Trace, TraceWriter
 from echo_cli.video import segments
 from echo_cli.video.segments import SegmentedFilm
 from echo_cli.video.subtitles import Subtitles
-from echo_cli.video.target import Images, Mp4
+from echo_cli.video.target import Images, Movie
 from echo_cli.video.writer import FilmWriter, PictureSink
 
 TWICE = 2 << 30  # bytes of state that may be held twice, so that they are written while the film goes on
@@ -186,7 +186,7 @@ class Keeper(Sitting):
 
     def film(self) -> PictureSink:
         target = self._job.outputs.film
-        assert isinstance(target, Mp4 | Images), "what cannot be resumed has no keeper"
+        assert isinstance(target, Movie | Images), "what cannot be resumed has no keeper"
         self._film = SegmentedFilm(target, self.work.folder, *self._job.decoded,
                                    **film_options(self._job), written=self._left.pictures if self._left else None)
         return self._film

@@ -5,15 +5,16 @@ was made, on what, and how long that took is recorded beside it and never compar
 """
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
-from echo_cli.errors import EchoError, OutputError
+from echo_cli.errors import EchoError, OutputError, UsageError
 from echo_cli.files import partial, publish, read_json, sha256, write_partial
-from echo_cli.render.outputs import Outputs
+from echo_cli.render.outputs import Outputs, outputs_of
 from echo_cli.trace.reader import read_trace
 from echo_cli.video.target import Output
 
@@ -81,12 +82,26 @@ def standing(outputs: Outputs, identity: Identity, begun: bool = False) -> Stand
             not any(outputs.precious()) or (begun and bool(outputs.film.encoder)) or _left_unfinished(outputs, identity)
         )
         return Standing.FREE if free else Standing.TAKEN
+    if _other_film(existing, outputs):
+        return Standing.TAKEN
     if existing["identity"] != identity.plain():
         return Standing.TAKEN if any(outputs.precious()) else Standing.FREE
     files = {what: outputs.film.existing() if what == "film" else [path.with_name(output["name"])]
              for what, output in existing["outputs"].items()}
     whole = all(_bytes(files[what]) == output.get("bytes") for what, output in existing["outputs"].items())
     return Standing.DONE if whole else Standing.FREE  # the rest of the same film may be overwritten
+
+
+def _other_film(found: Mapping[str, Any], outputs: Outputs) -> Path | None:
+    """The film of another kind that the manifest belongs to, if it is there: film.mp4, where film.webm is wanted."""
+    name = found["outputs"].get("film", {}).get("name")
+    if outputs.manifest is None or name in (None, outputs.film.path.name):
+        return None
+    try:
+        film = outputs_of(os.fspath(outputs.manifest.with_name(name)), "").film
+    except (UsageError, ValueError):  # no name that we would write
+        return None
+    return next(iter(film.existing()), None)
 
 
 def _left_unfinished(outputs: Outputs, identity: Identity) -> bool:
@@ -131,8 +146,11 @@ def _bytes(paths: Iterable[Path]) -> int | None:
 
 def refuse(outputs: Outputs, identity: Identity) -> OutputError:
     """The error that protects an existing film; only for outputs that are TAKEN."""
-    there = next(outputs.precious())
     existing = read(outputs.manifest) if outputs.manifest else None
+    if existing and (other := _other_film(existing, outputs)):
+        return OutputError(f"{outputs.manifest} belongs to {other}", "Choose another name with -o, or use --force to "
+                                                                     "write a manifest of the new film.")
+    there = next(outputs.precious())
     why = "was made from something else: " + ", ".join(differences(existing["identity"], identity.plain())) \
         if existing else "exists"
     return OutputError(f"{there} {why}", "Use --force to overwrite it, or -o to write elsewhere.")

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from echo_cli.errors import OutputError, UsageError
 from echo_cli.files import fitted, output_errors, partial
-from echo_cli.video.target import NUMBER, SUFFIXES, Images, Mp4, Stdout, Target
+from echo_cli.video.encoding import CONTAINERS, MP4
+from echo_cli.video.target import NUMBER, SUFFIXES, Images, Movie, Stdout, Target
 
 _KIND = re.compile(r"\.[a-z][a-z0-9]{1,4}")  # a file's extension; `.2` in v1.2 is none
 
@@ -81,23 +82,23 @@ def outputs_of(output: str | None, stem: str) -> Outputs:
     """What `-o` names. `stem` is the storyboard's own name, for when it names a folder or nothing."""
     if output == "-":
         return Outputs(Stdout())
-    path = Path(output or f"{stem}.mp4")
+    path = Path(output or stem + MP4)
     if (name := readable_name(str(path))) != str(path):
         raise UsageError(f"-o {name}: this locale cannot decode the name, so no trace could record it",
                          "Choose another name with -o, or set LC_ALL to the locale that the name was written in.")
     if output and (output.endswith("/") or os.path.isdir(path)):
-        path = path / f"{stem}.mp4"
+        path = path / (stem + MP4)
     suffix = path.suffix.lower()
     if suffix in SUFFIXES:
         return _sequence(path)
-    if suffix != ".mp4" and _KIND.fullmatch(suffix):
+    if suffix not in CONTAINERS and _KIND.fullmatch(suffix):
         raise UsageError(f"-o {path}: {suffix} is not written here", _other_kinds(path))
     if os.path.exists(path) and not path.is_file():
         raise UsageError(f"-o {path}: is a device or a pipe, and a film has files beside it",
                          f"Write the film there by way of standard output: -o - > {shlex.quote(str(path))}")
-    if suffix != ".mp4":
-        path = path.with_name(path.name + ".mp4")
-    return _with_companions(Mp4(path), path.with_suffix(""))
+    if suffix not in CONTAINERS:
+        path = path.with_name(path.name + MP4)
+    return _with_companions(Movie(path), path.with_suffix(""))
 
 
 def readable_name(name: str) -> str:
@@ -107,7 +108,8 @@ def readable_name(name: str) -> str:
 
 def _other_kinds(path: Path) -> str:
     """What can be written, and how to get anything else from it."""
-    written = f"Films end in .mp4, sequences of pictures in {', '.join(SUFFIXES)}, as in frames/%06d.png."
+    written = (f"Films end in {', '.join(CONTAINERS)}, sequences of pictures in {', '.join(SUFFIXES)}, as in "
+               "frames/%06d.png.")
     if NUMBER.search(path.name):
         return written
     return f"{written} For another kind let ffmpeg read the film: -o - | ffmpeg -i - {shlex.quote(str(path))}"

@@ -56,7 +56,7 @@ class Prepared:
         if not self.request.force:
             refuse_unseen(self.spec, size)
         if not outputs.film.encoder:
-            self.request.encoding.check_crf()
+            self.request.encoding(outputs.film).check_choices()
         try_settings(self.policy, board.memory, self.spec, film)
         scale = self.request.scale or max(1, min(MOST_ENLARGED, math.ceil(SMALLEST_SIDE / min(size))))
         return Job(self.request, board, film, self.model, board.seed or 0, self.policy,

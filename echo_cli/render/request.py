@@ -19,7 +19,8 @@ from echo_cli.render.options import Decides, Option, Options, Panel, absolute, j
 from echo_cli.render.signals import GRACE
 from echo_cli.storyboard.nouns import Storyboard
 from echo_cli.storyboard.sizes import read_size
-from echo_cli.video.encoding import Encoding
+from echo_cli.video.encoding import CONTAINERS, MP4, NAMED, Encoding, codec_named
+from echo_cli.video.target import Movie, Target
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 MOST_ENLARGED = 16
@@ -154,13 +155,15 @@ class FilmOptions(PictureOptions):
     force: Annotated[bool, Option(
         help="Overwrite an existing film.", panel=Panel.OUTPUT)] = False
     crf: Annotated[float | None, Option(
-        help="Encoding quality, lower is better.", panel=Panel.OUTPUT, metavar="N", unset="18",
+        help="Encoding quality, lower is better.", panel=Panel.OUTPUT, metavar="N", unset="the codec's; 18 for h264",
         decides=Decides.ENCODING)] = None
-    codec: Annotated[str, Option(
-        help="ffmpeg's video encoder.", panel=Panel.OUTPUT, metavar="NAME", decides=Decides.ENCODING)] = "libx264"
+    codec: Annotated[str | None, Option(
+        help=f"Video codec: {', '.join(NAMED)}, or an encoder of ffmpeg.", panel=Panel.OUTPUT, metavar="NAME",
+        unset="what the film's kind usually has; h264 for .mp4", complete="codecs", read=codec_named,
+        decides=Decides.ENCODING)] = None
     preset: Annotated[str | None, Option(
-        help="The encoder's preset.", panel=Panel.OUTPUT, metavar="NAME", unset="veryfast",
-        decides=Decides.ENCODING)] = None
+        help="The encoder's preset: a name, or a number where it has numbers.", panel=Panel.OUTPUT, metavar="NAME",
+        unset="the codec's; veryfast for h264", decides=Decides.ENCODING)] = None
     resume: Annotated[bool, Option(
         help="Resume an interrupted run if there is one, or discard what it left and start over.",
         panel=Panel.INTERRUPTION, flags=("--resume/--restart",))] = True
@@ -184,9 +187,10 @@ class FilmOptions(PictureOptions):
         help="Also report how films are rendered, where the time goes, and which are skipped.", panel=Panel.REPORTING,
         flags=("-v", "--verbose"), planned=False)] = False
 
-    @property
-    def encoding(self) -> Encoding:
-        return Encoding(self.codec, self.crf, self.preset)
+    def encoding(self, film: Target) -> Encoding:
+        """How a film is encoded that goes there; what nobody chose is as its kind has it."""
+        suffix = film.suffix if isinstance(film, Movie) else MP4
+        return Encoding(self.codec or CONTAINERS[suffix].codecs[0], self.crf, self.preset, suffix)
 
 
 @dataclass(frozen=True)
@@ -198,6 +202,6 @@ class Request(FilmOptions):
         panel=Panel.STORYBOARD, argument=True, spare=True, metavar="STORYBOARD",
         write=absolute)]
     output: Annotated[str | os.PathLike[str] | None, Option(
-        help="film.mp4, a folder/, pictures as frames/%06d.png, or - for standard output; by default, the "
-             "storyboard's name in this folder.", panel=Panel.OUTPUT, flags=("--output", "-o"), metavar="OUT",
-        write=absolute, beside=joined)] = None
+        help="film.mp4, .mov, .webm, .mkv or .gif, a folder/, pictures as frames/%06d.png, or - for standard output; "
+             "by default, the storyboard's name in this folder.", panel=Panel.OUTPUT, flags=("--output", "-o"),
+        metavar="OUT", write=absolute, beside=joined)] = None

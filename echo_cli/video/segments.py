@@ -2,8 +2,8 @@
 
 An encoder's state cannot be saved, so a resumed film encodes its last segment again: the pictures of that segment
 lie beside it as they came (`.raw`) until it is complete. Where segments begin depends on nothing but the count of
-pictures, and each is encoded by itself, so a film comes out the same however often it was interrupted. Segments of an
-MP4 are joined without encoding again; the pictures of a sequence are files of their own.
+pictures, and each is encoded by itself, so a film comes out the same however often it was interrupted. Segments of a
+film are joined without encoding again; the pictures of a sequence are files of their own.
 
 Knows pictures and files. What else a run needs to resume, and when to save it, is not known here.
 """
@@ -23,11 +23,11 @@ import numpy as np
 
 from echo_cli.errors import Damaged
 from echo_cli.files import flush, output_errors, sha256
-from echo_cli.video import ffmpeg
 from echo_cli.video.encoding import Encoding
+from echo_cli.video.joining import join
 from echo_cli.video.subtitles import Caption
-from echo_cli.video.tags import Tags, stamp
-from echo_cli.video.target import Images, Mp4, Output
+from echo_cli.video.tags import Tags
+from echo_cli.video.target import Images, Movie, Output
 from echo_cli.video.writer import FilmWriter
 
 LENGTH = 240  # pictures in a segment: about as many as an encoder puts between two key pictures anyway
@@ -56,7 +56,7 @@ class SegmentedFilm:
 
     def __init__(
         self,
-        target: Mp4 | Images,
+        target: Movie | Images,
         folder: Path,
         width: int,
         height: int,
@@ -78,7 +78,7 @@ class SegmentedFilm:
         self._ending: _Segment | None = None
         self._relied: Path | None = None  # pictures as they came, from which a resumed film would start
         self._marked: Path | None = None  # the same for the marked place
-        self._joined: Mp4 | None = None
+        self._joined: Movie | None = None
         with output_errors(target.path):
             folder.mkdir(parents=True, exist_ok=True)
             target.path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,8 +140,10 @@ class SegmentedFilm:
         if isinstance(self.target, Images):
             self.target.trim(self.pictures)
             return self.target.finish(self.pictures)
-        self._joined = Mp4(self.target.path, self._folder / f"film-{self._token}.mp4")
-        return self._join(self._joined)
+        self._joined = Movie(self.target.path, self._folder / f"film-{self._token}{self.target.suffix}")
+        names = [self._segment(number).path.name for number in range(self._whole)]
+        join(self._joined, self._folder, names, self._encoding, self._tags, self._fps)
+        return self._joined.finish(self.pictures)
 
     def publish(self) -> None:
         (self._joined or self.target).publish()
@@ -156,11 +158,12 @@ class SegmentedFilm:
 
     # One segment after the other
 
-    def _segment(self, number: int) -> Mp4 | Images:
+    def _segment(self, number: int) -> Movie | Images:
         name = self._folder / f"segment-{number:06d}"
         if isinstance(self.target, Images):
             return Images(self.target.path, number * LENGTH, name.with_name(f"{name.name}-{self._token}"))
-        return Mp4(name.with_suffix(".mp4"), name.with_name(f"{name.name}-{self._token}.mp4"))
+        suffix = self._encoding.segments
+        return Movie(name.with_suffix(suffix), name.with_name(f"{name.name}-{self._token}{suffix}"))
 
     def _begin(self) -> "_Segment":
         number = self._whole + (self._ending is not None)
@@ -203,22 +206,6 @@ class SegmentedFilm:
         ended, self._ending = self._ending, None
         if ended.raw.path not in self._needed:
             ended.raw.path.unlink(missing_ok=True)
-
-    def _join(self, film: Mp4) -> Output:
-        """All segments in one file, packets as they are."""
-        names = self._folder / "segments.txt"
-        with output_errors(film.path):
-            names.write_text("ffconcat version 1.0\n" + "".join(f"file {self._segment(number).path.name}\n"
-                                                               for number in range(self._whole)))
-            (self._folder / "chapters.txt").write_text(self._tags.chapter_file(self._fps), encoding="utf-8")
-        # by bare names, in their folder: ffmpeg's rules never apply to a name that a user chose
-        done = ffmpeg.run(["-f", "concat", "-i", names.name, "-f", "ffmetadata", "-i", "chapters.txt", "-map", "0:v",
-                           "-map_chapters", "1", "-c", "copy", *self._encoding.tag, *self._tags.arguments,
-                           "-movflags", "+faststart", "-f", "mp4", "-y", film.grows.name], cwd=self._folder)
-        if done.returncode or done.stderr:  # it continues after a packet that does not fit, but reports it
-            raise ffmpeg.failure(done.returncode, done.stderr.decode(errors="replace"), film.path)
-        stamp(film.grows, self._tags.title)
-        return film.finish(self.pictures)
 
     # Resuming
 

@@ -4,6 +4,7 @@ The last is written the way that readers of files expect: XMP with IPTC's digita
 end of an MP4. A stream has no end to write it at, and says so in its comment alone. Knows bytes, not films.
 """
 
+import os
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -53,10 +54,10 @@ def _escaped(text: str) -> str:
     return "".join(f"\\{letter}" if letter in "=;#\\\n" else letter for letter in " ".join(text.split()))
 
 
-def xmp(title: str | None) -> bytes:
-    """The XMP packet of a film."""
-    item = f"<rdf:li xml:lang='x-default'>{_text(title)}</rdf:li>" if title else ""
-    named = f"<dc:title><rdf:Alt>{item}</rdf:Alt></dc:title>" if title else ""
+def xmp(tags: Tags) -> bytes:
+    """The XMP packet of a film or a picture."""
+    item = f"<rdf:li xml:lang='x-default'>{_text(tags.title)}</rdf:li>" if tags.title else ""
+    named = f"<dc:title><rdf:Alt>{item}</rdf:Alt></dc:title>" if tags.title else ""
     return (
         "<?xpacket begin='\ufeff' id='W5M0MpCehiHzreSzNTczkc9d'?>\n"
         "<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#'>"
@@ -73,8 +74,21 @@ def _text(text: str) -> str:
     return escape("".join(letter for letter in text if letter >= " "))
 
 
-def stamp(path: Path, title: str | None) -> None:
-    """Append the XMP to an MP4 that is whole; players skip the box, and nothing in the file moves."""
-    content = XMP_BOX.bytes + xmp(title)
-    with output_errors(path), path.open("ab") as file:
-        file.write((len(content) + 8).to_bytes(4, "big") + b"uuid" + content)
+def stamp(path: Path, tags: Tags) -> None:
+    """Put the XMP into a film that is whole, if its kind has a place for it."""
+    if path.suffix in (".mp4", ".mov"):
+        content = XMP_BOX.bytes + xmp(tags)  # players skip the box, and nothing in the file moves
+        with output_errors(path), path.open("ab") as file:
+            file.write((len(content) + 8).to_bytes(4, "big") + b"uuid" + content)
+    elif path.suffix == ".gif":
+        with output_errors(path), path.open("r+b") as file:
+            file.seek(-1, os.SEEK_END)  # the trailer
+            file.write(_gif_extensions(tags))
+
+
+def _gif_extensions(tags: Tags) -> bytes:
+    """A comment, the XMP as Adobe's specification has it in a GIF, and the trailer."""
+    comment = COMMENT.encode()
+    magic = bytes((1, *range(255, -1, -1), 0))  # wherever a reader of blocks lands in it, it finds the end
+    return (b"\x21\xfe" + bytes([len(comment)]) + comment + b"\0"
+            + b"\x21\xff\x0bXMP DataXMP" + xmp(tags) + magic + b"\x3b")

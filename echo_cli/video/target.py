@@ -1,4 +1,4 @@
-"""Where the pictures of a film go: one MP4, a numbered sequence of images, or standard output.
+"""Where the pictures of a film go: one file, a numbered sequence of images, or standard output.
 
 A target gives ffmpeg's arguments for the output, and says how that output becomes final or is removed. It knows neither
 the pictures nor the process that writes them.
@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Protocol
 
 from echo_cli.files import flush, output_errors, partial, publish, sha256
+from echo_cli.video.encoding import CONTAINERS
 
 JPEG = ["-c:v", "mjpeg", "-q:v", "2", "-pix_fmt", "yuvj444p"]
-SUFFIXES = {".png": ["-c:v", "png", "-pix_fmt", "rgb24"], ".jpg": JPEG, ".jpeg": JPEG}
+SUFFIXES = {".png": ["-c:v", "png", "-pix_fmt", "rgb24"], ".jpg": JPEG, ".jpeg": JPEG,
+            ".webp": ["-c:v", "libwebp", "-quality", "90", "-pix_fmt", "yuv420p"]}
 NUMBER = re.compile(r"%(0?\d+)?d")
 
 
@@ -58,20 +60,25 @@ class Target(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Mp4:
-    """One file, playable while it downloads (`faststart`), whole or absent. It grows at `growing`, by default beside
-    its final name."""
+class Movie:
+    """One file of a kind of `CONTAINERS`, whole or absent. It grows at `growing`, by default beside its final name."""
 
     path: Path
     growing: Path | None = None
     encoder = None
 
     @property
+    def suffix(self) -> str:
+        """Its kind."""
+        return self.path.suffix.lower()
+
+    @property
     def grows(self) -> Path:
         return self.growing or partial(self.path)
 
     def arguments(self) -> list[str]:
-        return ["-movflags", "+faststart", "-f", "mp4", "-y", os.path.abspath(self.grows)]
+        container = CONTAINERS[self.suffix]
+        return [*container.flags, "-f", container.muxer, "-y", os.path.abspath(self.grows)]
 
     def existing(self) -> list[Path]:
         return [self.path] if os.path.lexists(self.path) else []

@@ -20,7 +20,7 @@ import numpy as np
 from echo_cli.errors import EchoError
 from echo_cli.files import output_errors
 from echo_cli.video import ffmpeg
-from echo_cli.video.encoding import COLOUR, Encoding
+from echo_cli.video.encoding import RGB, Encoding
 from echo_cli.video.subtitles import Caption, burning
 from echo_cli.video.tags import Tags
 from echo_cli.video.target import Output, Stdout, Target
@@ -66,9 +66,9 @@ class FilmWriter:
             target.prepare()
         command = [
             ffmpeg.executable(), *ffmpeg.QUIET, *_raw(width, height, fps), "-i", "pipe:0",
-            "-vf", _filters(round(width * scale), round(height * scale), captions, first, target.encoder is not None),
-            "-fps_mode", "passthrough", *tags.arguments,
-            *(target.encoder or [*encoding.arguments(), *encoding.tag, *COLOUR]), *target.arguments(),
+            "-vf", _filters(round(width * scale), round(height * scale), captions, first,
+                            RGB if target.encoder else encoding.pixels),
+            "-fps_mode", "passthrough", *tags.arguments, *(target.encoder or encoding.encoder()), *target.arguments(),
         ]
         # a session of its own: a Ctrl-C in the terminal is meant for us, and we decide when the encoder stops
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -162,12 +162,12 @@ def _raw(width: int, height: int, fps: float) -> list[str]:
             "-framerate", str(Fraction(fps).limit_denominator(1001))]
 
 
-def _filters(width: int, height: int, captions: str, first: int, images: bool) -> str:
-    """Enlarge or reduce, and change colour space with the matrix that is declared, in one step; the filter `captions`
-    draws on RGB before, if there is one, with pictures counted from `first`."""
+def _filters(width: int, height: int, captions: str, first: int, pixels: str) -> str:
+    """Enlarge or reduce, and change colour space with the matrix that is declared, in one step, unless `pixels` are
+    RGB; the filter `captions` draws on RGB before, if there is one, with pictures counted from `first`."""
     size = f"scale={width}:{height}:flags=lanczos"
-    colours = "out_color_matrix=bt709:out_range=tv,format=yuv420p"
+    colours = f"out_color_matrix=bt709:out_range=tv,format={pixels}"
     captions = captions and f",setpts=PTS+{first},{captions},setpts=PTS-{first}"
-    if images:
+    if pixels == RGB:
         return f"{size},format=gbrp{captions}"
     return f"{size},format=gbrp{captions},scale={colours}" if captions else f"{size}:{colours}"

@@ -222,7 +222,7 @@ def test_a_film_without_a_manifest_is_never_overwritten(capsys: pytest.CaptureFi
         (["--scale", "0"], 2, "1 to 16"),
         (["--codec", "nope"], 2, "Unknown encoder 'nope'"),
         (["--preset", "warp"], 2, "warp"),
-        (["-o", "film.mkv"], 2, ".mkv"),
+        (["-o", "film.avi"], 2, ".avi"),
         (["-o", "-", "--json"], 2, "standard output"),
         (["-o", "-", "--subtitles", "srt"], 2, "subtitles"),
         (["--progress", "openjd", "--json"], 2, "standard output"),
@@ -299,7 +299,7 @@ def test_a_dry_run_makes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "code", "told"), [
-    (("--codec", "libx265", "--preset", "quick"), 2, "ffmpeg cannot encode with"),
+    (("--codec", "libx266"), 2, "ffmpeg cannot encode with"),
     (("--codec", "mpeg4", "--crf", "20"), 2, "--crf 20: the encoder mpeg4 has no such setting"),
     (("--device", "cuda:7"), 3, "device 'cuda:7' is not here"),
     (("-o", "story.yaml/a.mp4"), 5, "a part of its path is a file, not a folder"),
@@ -618,3 +618,18 @@ def test_a_film_is_made_with_the_projects_defaults(capsys: pytest.CaptureFixture
     Path("echo.toml").write_text("memroy = 1\n")
     assert generate() == 2
     assert capsys.readouterr().err.startswith("echo.toml:1:1: there is no option 'memroy' (did you mean 'memory'?)")
+
+
+def test_a_film_of_another_kind_is_made_skipped_resumed_and_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["generate", "story.yaml", "--scale", "1", "-o", "film.webm", "--preset", "8"]
+    assert run(words) == 0 and sum(1 for _ in read.pictures(Path("film.webm"))) == 66
+    made = json.loads(Path("film.manifest.json").read_text())
+    assert made["identity"]["settings"]["encoding"] == [
+        "-c:v", "libvpx-vp9", "-threads", "4", "-crf", "24", "-cpu-used", "8", "-b:v", "0", "-f", "webm"]
+    assert run(words) == 0 and "skipped" in capsys.readouterr().err
+    assert generate("-o", "film.mp4") == 5
+    assert "film.manifest.json belongs to film.webm" in capsys.readouterr().err
+    assert run([*words, "--codec", "h264"]) == 2
+    assert "a .webm film cannot hold libx264" in capsys.readouterr().err
+    assert run(["generate", "story.yaml", "--scale", "1", "-o", "frames/%03d.webp"]) == 0
+    assert len(list(Path("frames").glob("*.webp"))) == 66

@@ -90,3 +90,13 @@ def test_every_prefix_of_a_manifest_is_no_manifest(outputs: Outputs) -> None:
         outputs.manifest.write_text(whole[:length])
         assert standing(outputs, IDENTITY) is Standing.TAKEN
     assert json.loads(whole)["identity"]["weights"] == "b" * 64
+
+
+@pytest.mark.parametrize("outputs", ["film.mp4"], indirect=True)
+def test_a_film_of_another_kind_keeps_its_manifest(outputs: Outputs) -> None:
+    other = outputs_of(str(outputs.film.path.with_name("film.webm")), "")
+    assert standing(other, IDENTITY) is Standing.TAKEN
+    assert f"belongs to {next(iter(outputs.film.existing()))}" in refuse(other, IDENTITY).message
+    for path in outputs.film.existing():
+        path.unlink()
+    assert standing(other, IDENTITY) is Standing.FREE

@@ -8,7 +8,7 @@ import pytest
 from echo_cli.errors import OutputError, UsageError
 from echo_cli.files import partial
 from echo_cli.render.outputs import outputs_of
-from echo_cli.video.target import Images, Mp4, Stdout
+from echo_cli.video.target import Images, Movie, Stdout
 
 
 @pytest.mark.parametrize(("given", "film", "trace"), [
@@ -21,12 +21,17 @@ from echo_cli.video.target import Images, Mp4, Stdout
     ("50%d.mp4", "50%d.mp4", "50%d.trace.json"),
     ("frames/%06d.png", "frames/%06d.png", "frames/frames.trace.json"),
     ("shots/a_%d.jpg", "shots/a_%d.jpg", "shots/a.trace.json"),
+    ("shots/a_%d.webp", "shots/a_%d.webp", "shots/a.trace.json"),
+    ("film.webm", "film.webm", "film.trace.json"),
+    ("film.MOV", "film.MOV", "film.trace.json"),
+    ("film.mkv", "film.mkv", "film.trace.json"),
+    ("film.gif", "film.gif", "film.trace.json"),
     ("shots/%04d-b.png", "shots/%04d-b.png", "shots/b.trace.json"),
 ])
 def test_names(given: str | None, film: str, trace: str) -> None:
     outputs = outputs_of(given, "story")
     assert (str(outputs.film.path), str(outputs.trace)) == (film, trace)
-    assert isinstance(outputs.film, Images if film.endswith(("png", "jpg")) else Mp4)
+    assert isinstance(outputs.film, Images if film.endswith(("png", "jpg", "webp")) else Movie)
 
 
 def test_a_folder_that_exists_and_standard_output(tmp_path: Path) -> None:
@@ -34,7 +39,7 @@ def test_a_folder_that_exists_and_standard_output(tmp_path: Path) -> None:
     assert isinstance(outputs_of("-", "story").film, Stdout) and outputs_of("-", "story").companions == ()
 
 
-@pytest.mark.parametrize("given", ["film.mkv", "film.webm", "one.png", "%d_%d.png", "%s.png", "%06d.exr", "x.mxf",
+@pytest.mark.parametrize("given", ["film.avi", "film.ogv", "one.png", "%d_%d.png", "%s.png", "%06d.exr", "x.mxf",
                                    "x.mpg", "x.apng", "take.2.MPEG"])
 def test_names_that_cannot_be_written(given: str) -> None:
     with pytest.raises(UsageError) as caught:

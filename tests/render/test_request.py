@@ -113,7 +113,8 @@ def test_values_may_come_as_python_has_them() -> None:
     read = Request("a.yaml", size="832x480", settings={"recent_frames": 3, "smooth": {"clear_after": 2}}, crf=20)
     assert read.size == (832, 480) and Request("a.yaml", size=[832, 480]).size == (832, 480)
     assert read.settings == ("memory.recent_frames=3", "memory.smooth.clear_after=2")
-    assert Request("a.yaml", codec=None).codec == "libx264", "None is the default"
+    assert Request("a.yaml", device=None).device == "auto", "None is the default"
+    assert Request("a.yaml", codec="h264") == Request("a.yaml", codec="libx264"), "a codec has several names"
     assert replace(read, seed=4) == Request(
         "a.yaml", size=(832, 480), settings=read.settings, crf=20, seed=4), "reading a value twice changes nothing"
 

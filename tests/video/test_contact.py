@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from echo_cli.video.contact import sheet
-from echo_cli.video.target import Mp4
+from echo_cli.video.target import Movie
 from echo_cli.video.writer import FilmWriter
 
 from .pictures import HEIGHT, WIDTH, number_of, picture, pictures
@@ -30,7 +30,7 @@ def test_labels_take_room_below_and_must_match() -> None:
 
 
 def test_a_sheet_of_a_film_takes_the_middles_of_equal_stretches(tmp_path: Path) -> None:
-    with FilmWriter(Mp4(tmp_path / "film.mp4"), WIDTH, HEIGHT, 16) as writer:
+    with FilmWriter(Movie(tmp_path / "film.mp4"), WIDTH, HEIGHT, 16) as writer:
         writer.write(pictures(0, 40))
         writer.close()
     subprocess.run([sys.executable, "-m", "echo_cli.video.contact", tmp_path / "film.mp4", tmp_path / "sheet.png",

@@ -21,7 +21,7 @@ from echo_cli.video.encoding import Encoding
 from echo_cli.video.segments import SegmentedFilm, Written
 from echo_cli.video.subtitles import Caption
 from echo_cli.video.tags import Tags
-from echo_cli.video.target import Images, Mp4
+from echo_cli.video.target import Images, Movie
 from tests.trace.browser import Browser, find_browser
 
 from .pictures import HEIGHT, WIDTH, number_of, picture, pictures
@@ -38,7 +38,7 @@ def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
 def opened(place: Path, written: Written | None = None, *, images: bool = False, encoding: Encoding = FAST,
            **options) -> SegmentedFilm:
     place.mkdir(exist_ok=True)
-    target = Images(place / "%03d.png") if images else Mp4(place / "film.mp4")
+    target = Images(place / "%03d.png") if images else Movie(place / "film.mp4")
     return SegmentedFilm(target, place / "film.resume", WIDTH, HEIGHT, 16, encoding, written=written, **options)
 
 

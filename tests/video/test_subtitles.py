@@ -9,7 +9,7 @@ from echo_cli.errors import MissingError, UsageError
 from echo_cli.video import read
 from echo_cli.video.encoding import Encoding
 from echo_cli.video.subtitles import Caption, check_burning, srt
-from echo_cli.video.target import Mp4
+from echo_cli.video.target import Movie
 from echo_cli.video.writer import FilmWriter
 
 DEJAVU = Path("/usr/share/fonts/truetype/dejavu")
@@ -35,7 +35,7 @@ def test_markup_is_text_in_an_srt() -> None:
 def drawn(folder: Path, text: str, font: Path | None = None) -> np.ndarray:
     """Where a caption leaves a mark [row, column]."""
     folder.mkdir()
-    with FilmWriter(Mp4(folder / "film.mp4"), 384, 192, 1, Encoding(crf=1), burn=[Caption(0, 1, text)],
+    with FilmWriter(Movie(folder / "film.mp4"), 384, 192, 1, Encoding(crf=1), burn=[Caption(0, 1, text)],
                     font=font) as writer:
         writer.write(np.zeros((1, 192, 384, 3), np.uint8))
         writer.close()

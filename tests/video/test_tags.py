@@ -13,13 +13,13 @@ import pytest
 from echo_cli.video import ffmpeg, read
 from echo_cli.video.segments import SegmentedFilm
 from echo_cli.video.tags import SOURCE_TYPE, Chapter, Tags, xmp
-from echo_cli.video.target import Mp4
+from echo_cli.video.target import Movie
 
 TAGS = Tags("Day; 'night' = 1 & <2>", (Chapter("Roof = top; #1", 0, 5), Chapter("Subway\\", 5, 24)))
 
 
 def film(folder: Path, tags: Tags = TAGS) -> Path:
-    with SegmentedFilm(Mp4(folder / "film.mp4"), folder / "work", 32, 16, 12.0, tags=tags) as made:
+    with SegmentedFilm(Movie(folder / "film.mp4"), folder / "work", 32, 16, 12.0, tags=tags) as made:
         made.write(np.zeros((24, 16, 32, 3), np.uint8))
         made.finish()
         made.publish()
@@ -45,7 +45,7 @@ def test_the_film_has_its_pictures_still_and_is_the_same_each_time(tmp_path: Pat
 
 def test_xmp_is_wellformed_whatever_the_title(tmp_path: Path) -> None:
     for title in (None, "plain", "<&>\"'", "\x00\x08 control", "日本 🎬"):
-        tree = xml.fromstring(xmp(title).decode().split("\n", 1)[1].rsplit("\n", 1)[0])
+        tree = xml.fromstring(xmp(Tags(title)).decode().split("\n", 1)[1].rsplit("\n", 1)[0])
         values = [value for node in tree.iter() for value in node.attrib.values()]
         assert SOURCE_TYPE in values
 

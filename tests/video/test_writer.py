@@ -19,14 +19,14 @@ from echo_cli.files import partial, sha256
 from echo_cli.video import read
 from echo_cli.video.encoding import Encoding
 from echo_cli.video.subtitles import Caption
-from echo_cli.video.target import Images, Mp4
+from echo_cli.video.target import Images, Movie
 from echo_cli.video.writer import WAITING, FilmWriter
 
 from .pictures import HEIGHT, WIDTH, number_of, picture, pictures
 
 
 def film(path: Path, count: int, **options) -> Path:
-    with FilmWriter(Mp4(path), WIDTH, HEIGHT, 16, **options) as writer:
+    with FilmWriter(Movie(path), WIDTH, HEIGHT, 16, **options) as writer:
         for start in range(0, count, 12):
             writer.write(pictures(start, min(start + 12, count)))
         output = writer.close()
@@ -59,7 +59,7 @@ def test_scale_enlarges_and_keeps_colours(tmp_path: Path) -> None:
     flat = np.zeros((4, HEIGHT, WIDTH, 3), np.uint8)
     flat[:, :, :WIDTH // 2] = (200, 30, 30)
     flat[:, :, WIDTH // 2:] = (30, 60, 190)
-    with FilmWriter(Mp4(tmp_path / "film.mp4"), WIDTH, HEIGHT, 16, scale=3) as writer:
+    with FilmWriter(Movie(tmp_path / "film.mp4"), WIDTH, HEIGHT, 16, scale=3) as writer:
         writer.write(flat)
         writer.close()
     seen = next(read.pictures(tmp_path / "film.mp4")).astype(int)
@@ -77,7 +77,7 @@ def test_a_film_does_not_depend_on_the_number_of_cores(tmp_path: Path) -> None:
     try:
         for count in (1, len(cores)):
             os.sched_setaffinity(0, set(sorted(cores)[:count]))
-            with FilmWriter(Mp4(tmp_path / f"{count}.mp4"), WIDTH, HEIGHT, 16, scale=8) as writer:
+            with FilmWriter(Movie(tmp_path / f"{count}.mp4"), WIDTH, HEIGHT, 16, scale=8) as writer:
                 writer.write(noise(0))
                 hashes.add(writer.close().sha256)
             # x264 cuts its work by threads, and notes in the film how many there were
@@ -96,7 +96,7 @@ def test_burned_captions_cover_exactly_their_pictures(tmp_path: Path) -> None:
     still = np.stack([picture(0)] * 24)
     cut = 11 / 16  # 687.5 ms: between two milliseconds
     burn = [Caption(cut, 1.25, "it's: 100 % \\N")]
-    with FilmWriter(Mp4(tmp_path / "film.mp4"), WIDTH, HEIGHT, 16, scale=4, burn=burn) as writer:
+    with FilmWriter(Movie(tmp_path / "film.mp4"), WIDTH, HEIGHT, 16, scale=4, burn=burn) as writer:
         writer.write(still)
         writer.close()
     lower = [int(seen[HEIGHT * 2:].min(-1).max()) for seen in read.pictures(tmp_path / "film.mp4")]
@@ -113,7 +113,7 @@ def test_a_wrong_encoder_is_told_before_anything_is_made(encoding: Encoding) -> 
 def test_crf_reaches_the_encoder(tmp_path: Path) -> None:
     sizes = []
     for crf in (5, 45):
-        with FilmWriter(Mp4(tmp_path / f"{crf}.mp4"), WIDTH, HEIGHT, 16, Encoding(crf=crf)) as writer:
+        with FilmWriter(Movie(tmp_path / f"{crf}.mp4"), WIDTH, HEIGHT, 16, Encoding(crf=crf)) as writer:
             writer.write(noise(0))
             sizes.append(writer.close().bytes)
     assert sizes[0] > 5 * sizes[1]
@@ -141,7 +141,7 @@ def until(true: Callable[[], bool]) -> None:
 
 
 def test_a_killed_encoder_leaves_nothing(tmp_path: Path) -> None:
-    with FilmWriter(Mp4(tmp_path / "film.mp4"), WIDTH, HEIGHT, 16) as writer:
+    with FilmWriter(Movie(tmp_path / "film.mp4"), WIDTH, HEIGHT, 16) as writer:
         writer.write(noise(0))
         until(partial(tmp_path / "film.mp4").exists)
         os.kill(writer.process, signal.SIGKILL)
@@ -150,7 +150,7 @@ def test_a_killed_encoder_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_an_encoder_killed_after_the_last_picture_leaves_nothing(tmp_path: Path) -> None:
-    with FilmWriter(Mp4(tmp_path / "film.mp4"), WIDTH, HEIGHT, 16) as writer:
+    with FilmWriter(Movie(tmp_path / "film.mp4"), WIDTH, HEIGHT, 16) as writer:
         writer.write(noise(0))
         os.kill(writer.process, signal.SIGKILL)
         with pytest.raises(OutputError):
@@ -160,7 +160,7 @@ def test_an_encoder_killed_after_the_last_picture_leaves_nothing(tmp_path: Path)
 
 @pytest.mark.parametrize("room", [1, 5_000, 100_000, 400_000])
 def test_a_limit_on_file_size_leaves_nothing(tmp_path: Path, room: int) -> None:
-    with FilmWriter(Mp4(tmp_path / "film.mp4"), WIDTH, HEIGHT, 16) as writer:
+    with FilmWriter(Movie(tmp_path / "film.mp4"), WIDTH, HEIGHT, 16) as writer:
         resource.prlimit(writer.process, resource.RLIMIT_FSIZE, (room, room))
         error = broken(writer)
     assert "larger than this account may write" in error.message and "ulimit" in error.hint
@@ -169,7 +169,7 @@ def test_a_limit_on_file_size_leaves_nothing(tmp_path: Path, room: int) -> None:
 
 @pytest.mark.parametrize("kind", ["film.mp4", "%04d.png"])
 def test_a_full_disk_is_named(small_disk: Path, kind: str) -> None:
-    target = Mp4(small_disk / kind) if kind.endswith("mp4") else Images(small_disk / kind)
+    target = Movie(small_disk / kind) if kind.endswith("mp4") else Images(small_disk / kind)
     with FilmWriter(target, WIDTH, HEIGHT, 16) as writer:
         error = broken(writer)
     assert "the disk is full" in error.message and str(small_disk) in error.message and "free some space" in error.hint
@@ -182,7 +182,7 @@ def test_a_full_disk_is_named(small_disk: Path, kind: str) -> None:
 def test_a_slow_encoder_holds_the_generator_back(tmp_path: Path) -> None:
     """Memory does not grow: with the encoder asleep, only a few writes are taken."""
     taken = []
-    with FilmWriter(Mp4(tmp_path / "film.mp4"), WIDTH, HEIGHT, 16) as writer:
+    with FilmWriter(Movie(tmp_path / "film.mp4"), WIDTH, HEIGHT, 16) as writer:
         os.kill(writer.process, signal.SIGSTOP)
 
         def generate() -> None:
@@ -202,12 +202,12 @@ def test_a_slow_encoder_holds_the_generator_back(tmp_path: Path) -> None:
 
 
 def test_a_ctrl_c_in_the_terminal_does_not_reach_the_encoder(tmp_path: Path) -> None:
-    with FilmWriter(Mp4(tmp_path / "film.mp4"), WIDTH, HEIGHT, 16) as writer:
+    with FilmWriter(Movie(tmp_path / "film.mp4"), WIDTH, HEIGHT, 16) as writer:
         assert os.getsid(writer.process) != os.getsid(0)
 
 
 def test_a_film_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), FilmWriter(Mp4(tmp_path / "film.mp4"), WIDTH, HEIGHT, 16) as writer:
+    with pytest.raises(KeyboardInterrupt), FilmWriter(Movie(tmp_path / "film.mp4"), WIDTH, HEIGHT, 16) as writer:
         writer.write(noise(0))
         until(partial(tmp_path / "film.mp4").exists)
         raise KeyboardInterrupt
@@ -216,7 +216,7 @@ def test_a_film_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
 
 def test_no_encoder_outlives_a_killed_writer(tmp_path: Path) -> None:
     program = ("import os, signal, sys; from tests.video.test_writer import *\n"
-               f"w = FilmWriter(Mp4(Path({str(tmp_path / 'film.mp4')!r})), WIDTH, HEIGHT, 16); w.write(noise(0))\n"
+               f"w = FilmWriter(Movie(Path({str(tmp_path / 'film.mp4')!r})), WIDTH, HEIGHT, 16); w.write(noise(0))\n"
                "print(w.process, flush=True); os.kill(os.getpid(), signal.SIGKILL)")
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parents[2])
     encoder = int(run.stdout)
@@ -225,7 +225,7 @@ def test_no_encoder_outlives_a_killed_writer(tmp_path: Path) -> None:
 
 
 def test_wrong_pictures_are_the_callers_mistake(tmp_path: Path) -> None:
-    with FilmWriter(Mp4(tmp_path / "film.mp4"), WIDTH, HEIGHT, 16) as writer:
+    with FilmWriter(Movie(tmp_path / "film.mp4"), WIDTH, HEIGHT, 16) as writer:
         with pytest.raises(ValueError, match="float64"):
             writer.write(np.zeros((1, HEIGHT, WIDTH, 3)))
         with pytest.raises(ValueError, match="96, 64"):

@@ -1,0 +1,128 @@
+"""Every kind of film, decoded again: its pictures, its length, its chapters, and the same bytes however it was made."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from echo_cli.errors import UsageError
+from echo_cli.video import ffmpeg, read, segments
+from echo_cli.video.encoding import CONTAINERS, Encoding, codec_named
+from echo_cli.video.segments import SegmentedFilm, Written
+from echo_cli.video.tags import Chapter, Tags
+from echo_cli.video.target import Movie
+
+from .pictures import HEIGHT, WIDTH, number_of, pictures
+
+COUNT = 50
+TAGS = Tags("Day & night", (Chapter("Day", 0, 20), Chapter("Night", 20, COUNT)))
+KINDS = {  # suffix and codec → what ffmpeg says of the stream
+    (".mp4", "libx264"): ("h264", "yuv420p"), (".mp4", "libx265"): ("hevc", "yuv420p"),
+    (".mp4", "libsvtav1"): ("av1", "yuv420p"), (".webm", "libvpx-vp9"): ("vp9", "yuv420p"),
+    (".webm", "libsvtav1"): ("av1", "yuv420p"), (".mov", "prores"): ("prores", "yuv422p10le"),
+    (".mov", "prores-4444"): ("prores", "yuv444p1"), (".mkv", "libx264"): ("h264", "yuv420p"),
+    (".mkv", "libvpx-vp9"): ("vp9", "yuv420p"), (".gif", "gif"): ("gif", "bgra"),
+}
+PRESETS = {"libx264": "ultrafast", "libx265": "ultrafast", "libsvtav1": "12", "libvpx-vp9": "8"}
+
+
+@pytest.fixture(autouse=True)
+def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "LENGTH", 20)
+
+
+def opened(place: Path, suffix: str, codec: str, written: Written | None = None, fps: float = 16.0) -> SegmentedFilm:
+    place.mkdir(exist_ok=True)
+    encoding = Encoding(codec, preset=PRESETS.get(codec), suffix=suffix)
+    return SegmentedFilm(Movie(place / f"film{suffix}"), place / "film.resume", WIDTH, HEIGHT, fps, encoding,
+                         tags=TAGS, written=written)
+
+
+def made(place: Path, suffix: str, codec: str, fps: float = 16.0) -> Path:
+    with opened(place, suffix, codec, fps=fps) as film:
+        film.write(pictures(0, COUNT))
+        film.finish()
+        film.publish()
+    return place / f"film{suffix}"
+
+
+def described(path: Path) -> str:
+    return subprocess.run([ffmpeg.executable(), "-hide_banner", "-i", path], capture_output=True, text=True).stderr
+
+
+@pytest.mark.parametrize(("suffix", "codec"), KINDS)
+def test_a_film_of_every_kind_has_its_pictures_and_its_length(suffix: str, codec: str, tmp_path: Path) -> None:
+    path = made(tmp_path, suffix, codec)
+    facts = read.facts(path)
+    wanted, pixels = KINDS[suffix, codec]
+    assert (facts.codec, facts.width) == (wanted, WIDTH) and facts.pixel_format.startswith(pixels)
+    assert facts.fps == pytest.approx(16, abs=0.7 if suffix == ".gif" else 0), "a GIF has hundredths of a second"
+    assert facts.seconds == pytest.approx(COUNT / 16, abs=0.021)
+    seen = list(read.pictures(path))
+    assert len(seen) == COUNT
+    assert [number_of(picture) for picture in seen] == pytest.approx(range(COUNT), abs=1)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), KINDS)
+def test_an_interrupted_film_of_every_kind_comes_out_the_same(suffix: str, codec: str, tmp_path: Path) -> None:
+    whole = made(tmp_path / "a", suffix, codec)
+    with opened(tmp_path / "b", suffix, codec) as film:
+        film.write(pictures(0, 27))
+        written = film.mark().written()
+        film.rely()
+        film.write(pictures(27, 45))
+    with opened(tmp_path / "b", suffix, codec, written) as film:
+        film.write(pictures(27, COUNT))
+        film.finish()
+        film.publish()
+    assert (tmp_path / "b" / whole.name).read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".webm", ".mkv"])
+def test_chapters_title_and_comment_are_in_every_kind_that_has_them(suffix: str, tmp_path: Path) -> None:
+    said = described(made(tmp_path, suffix, CONTAINERS[suffix].codecs[0]))
+    assert re.search(r"title +: Day & night", said, re.I) and "trainedAlgorithmicMedia" in said
+    assert re.findall(r"Chapter #\S+ start ([\d.]+), end ([\d.]+)", said) == [
+        ("0.000000", "1.250000"), ("1.250000", "3.125000")]
+
+
+def test_a_rate_that_milliseconds_cannot_say_does_not_drift(tmp_path: Path) -> None:
+    path = made(tmp_path, ".mkv", "libx264", fps=24000 / 1001)
+    told = subprocess.run([ffmpeg.executable(), *ffmpeg.QUIET, "-i", path, "-c", "copy", "-f", "framecrc", "-"],
+                          capture_output=True, text=True).stdout.splitlines()
+    times = sorted(int(line.split(",")[2]) for line in told if not line.startswith("#"))
+    assert times == pytest.approx([number * 1001 / 24 for number in range(COUNT)], abs=0.51)
+
+
+@pytest.mark.parametrize(("encoding", "told"), [
+    (Encoding("libx264", suffix=".webm"), "a .webm film cannot hold libx264"),
+    (Encoding("prores"), "a .mp4 film cannot hold prores"),
+    (Encoding("libx264", suffix=".gif"), "a .gif film cannot hold libx264"),
+    (Encoding("libvpx-vp9", crf=64, suffix=".webm"), "--crf 64: libvpx-vp9 takes 0 to 63"),
+    (Encoding("libx264", preset="fsat"), "--preset fsat: not one of libx264's (did you mean 'fast'?)"),
+    (Encoding("libsvtav1", preset="fast", suffix=".webm"), "--preset fast: not one of libsvtav1's"),
+    (Encoding("prores", crf=3, suffix=".mov"), "--crf 3: prores has no such setting"),
+    (Encoding("gif", preset="fast", suffix=".gif"), "--preset fast: gif has no such setting"),
+])
+def test_what_a_kind_or_a_codec_does_not_have_is_refused(encoding: Encoding, told: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        encoding.check_choices()
+    assert told in caught.value.message
+
+
+@pytest.mark.parametrize("suffix", CONTAINERS)
+def test_every_default_passes_its_own_trial(suffix: str) -> None:
+    encoding = Encoding(CONTAINERS[suffix].codecs[0], suffix=suffix)
+    encoding.check_choices()
+    encoding.check(WIDTH, HEIGHT)
+
+
+def test_an_encoder_that_a_kind_cannot_hold_is_found_out_before_anything_is_rendered() -> None:
+    with pytest.raises(UsageError, match="ffmpeg cannot encode with .*mpeg4.*webm"):
+        Encoding("mpeg4", suffix=".webm").check(WIDTH, HEIGHT)
+
+
+def test_codecs_have_short_names() -> None:
+    assert [codec_named(name) for name in ("h264", "HEVC", "av1", "vp9", "prores", "libx264", "h264_nvenc")] == [
+        "libx264", "libx265", "libsvtav1", "libvpx-vp9", "prores", "libx264", "h264_nvenc"]
