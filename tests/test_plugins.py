@@ -106,8 +106,8 @@ def test_settings_of_a_policy_from_elsewhere_are_checked(place: Path) -> None:
     (place / "wrong.yaml").write_text("memory: {policy: brief, keep: 1}\n" + STORY)
     assert "has no setting 'keep' (did you mean 'kept'?)" in echo(place, "validate", "wrong.yaml", code=2).stderr
     choice = ("--model", "mini", "--memory", "brief", "-o", "no.mp4")
-    told = echo(place, "generate", "story.yaml", *choice, "--set", "memory.kept=99", code=2).stderr
-    assert "99 frames cannot be kept" in told and "Keep 1 to 17." in told
+    said = echo(place, "generate", "story.yaml", *choice, "--set", "memory.kept=99", code=2).stderr
+    assert "99 frames cannot be kept" in said and "Keep 1 to 17." in said
     assert "brief" in echo(place, "generate", "story.yaml", "--memory", "breif", code=2).stderr
 
 
@@ -119,8 +119,8 @@ def test_the_bench_measures_it(place: Path) -> None:
 
 
 def test_help_and_completion_name_it(place: Path) -> None:
-    told = "".join(echo(place, "generate", "--help").stdout.split())
-    assert "scene-queries,bad,brief,odd,twice" in told
+    output = "".join(echo(place, "generate", "--help").stdout.split())
+    assert "scene-queries,bad,brief,odd,twice" in output
     code = "from echo_cli.cli import complete; print(complete.policies('br'), complete.models('m'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{place / 'site'}"})
@@ -130,18 +130,18 @@ def test_help_and_completion_name_it(place: Path) -> None:
     assert "the package broken" in listed["bad-model"]["why"]
 
 
-@pytest.mark.parametrize(("name", "told"), [
+@pytest.mark.parametrize(("name", "said"), [
     ("bad", "'bad' comes from the package broken, which cannot be loaded: ModuleNotFoundError: No module named "
             "'nothing_of_that_name'"),
     ("odd", "'odd' comes from the package broken, but elsewhere.rows:NONSENSE is not a PolicyRow"),
     ("twice", "several packages offer 'twice' in echo_cli.policies: broken, other"),
 ])
-def test_a_broken_package_is_named_to_those_who_use_it(name: str, told: str, place: Path) -> None:
+def test_a_broken_package_is_named_to_those_who_use_it(name: str, said: str, place: Path) -> None:
     (place / f"{name}.yaml").write_text(f"memory: {name}\n{STORY}")
     for arguments in (("generate", "story.yaml", "--memory", name, "-o", "no.mp4"), ("validate", f"{name}.yaml"),
                       ("bench", "memory", "--policy", name)):
         done = echo(place, *arguments, code=3)
-        assert told in done.stderr and "hint: " in done.stderr and "uninstall" in done.stderr.lower()
+        assert said in done.stderr and "hint: " in done.stderr and "uninstall" in done.stderr.lower()
 
 
 def test_a_broken_package_disturbs_nobody_else_and_takes_no_name_of_ours(place: Path) -> None:

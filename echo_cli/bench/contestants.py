@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from echo_cli.bench.scenarios import CUT, RECALL, SMOOTH, Scenario
+from echo_cli.bench.scenarios import Scenario
 from echo_cli.errors import UsageError, did_you_mean
 from echo_cli.memory.table import DEFAULT_POLICY, POLICIES, read_settings, settings_type
 from echo_cli.render.prepare import read_assignments
@@ -59,12 +59,11 @@ def _changes(scenario: Scenario, spec: ModelSpec) -> bool:
 
 def _chains(scenario: Scenario, spec: ModelSpec) -> bool:
     """Two smooth changes in a row: from the second on, the chain's first scene is not the nearest."""
-    begins = [act.begins for act in scenario.acts]
-    return any(one is other is SMOOTH for one, other in itertools.pairwise(begins))
+    return any(one.continues and other.continues for one, other in itertools.pairwise(scenario.acts))
 
 
 def _returns(scenario: Scenario, spec: ModelSpec) -> bool:
-    return any(act.begins is RECALL for act in scenario.acts)
+    return any(act.returns for act in scenario.acts)
 
 
 def _remembers_a_late_frame(scenario: Scenario, spec: ModelSpec) -> bool:
@@ -72,10 +71,8 @@ def _remembers_a_late_frame(scenario: Scenario, spec: ModelSpec) -> bool:
     head, wanted = 0, set()
     for index, act in enumerate(scenario.acts):
         if index:
-            wanted.add(
-                scenario.first_in(act.place) if act.begins is RECALL else index - 1 if act.begins is CUT else head
-            )
-        head = head if act.begins is SMOOTH else index
+            wanted.add(scenario.first_in(act.place) if act.returns else index - 1 if act.cuts else head)
+        head = head if act.continues else index
     return any(scenario.counts[scene] * spec.block_frames > 12 for scene in wanted)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from echo_cli.bench import metrics
 from echo_cli.bench.filming import Take
-from echo_cli.bench.scenarios import CUT, RECALL, SMOOTH, Scenario
+from echo_cli.bench.scenarios import Scenario
 from echo_cli.storyboard.nouns import Geometry
 
 if TYPE_CHECKING:
@@ -92,11 +92,11 @@ def wanted(scenario: Scenario) -> set[int]:
         before = range(max(scenario.opens(scene - 1), own.start - _SETTLED) if scene else own.start, own.start)
         if scenario.stride > 1:
             blocks |= {*own[:_OPENING], *own[::-scenario.stride]}
-        elif act.begins is RECALL:
+        elif act.returns:
             original = scenario.first_in(act.place)
             first = scenario.opens(original)
             blocks |= {*own[:_LOOKED], *before, *range(first, first + min(_LOOKED, scenario.counts[original]))}
-        elif act.begins is SMOOTH or (act.begins is CUT and scenario.cuts):
+        elif act.continues or (act.cuts and scenario.cuts):
             blocks |= {*own[:_LOOKED], *before}
     return blocks
 
@@ -112,11 +112,11 @@ def judge(scenario: Scenario, prompts: Sequence[str], take: Take, twin: Take, ge
         if scenario.stride > 1:
             _long(scenes, scene, geometry, findings)
             continue
-        if act.begins is RECALL:
+        if act.returns:
             _return(scenes, alone, scene, findings)
-        elif act.begins is CUT and scenario.cuts:
+        elif act.cuts and scenario.cuts:
             _cut(scenes, alone, scene, geometry, findings)
-        elif act.begins is SMOOTH:
+        elif act.continues:
             _smooth(scenes, scene, size, findings)
         if min(_LOOKED, act.blocks) > 1:
             findings.add("motion", metrics.motion(scenes.opening(scene), size))
@@ -184,7 +184,7 @@ def _mean(
     for aspect, right in meaning.attributes(pictures, prompt).items():
         if right is not None and aspect in _ASPECTS:
             findings.add(_ASPECTS[aspect], 100.0 * right)
-    if scene and scenes.scenario.acts[scene].begins in (SMOOTH, CUT) and meaning.knows(prompts[scene - 1]):
+    if scene and not scenes.scenario.acts[scene].returns and meaning.knows(prompts[scene - 1]):
         fits = meaning.alignments(pictures, [prompt, prompts[scene - 1]])
         there = [*(fits[:, 0] > fits[:, 1]).tolist(), True]
         findings.add("understood", float(min(there.index(True) * geometry.block_pictures, len(pictures))))

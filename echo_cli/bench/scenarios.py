@@ -16,8 +16,6 @@ from echo_cli.world.grammar import Saying, say
 _STRIDE, _LOOKS = 3, 24  # a long scene is sampled every few blocks; a very long one about 24 times in all
 _WALKS = 2  # motions, to the left and to the right
 
-SMOOTH, CUT, RECALL = Kind.SMOOTH, Kind.HARD_CUT, Kind.RECALL
-
 
 @dataclass(frozen=True)
 class Act:
@@ -27,6 +25,18 @@ class Act:
     place: str
     blocks: int
     begins: Kind | None = None
+
+    @property
+    def continues(self) -> bool:
+        return self.begins is not None and self.begins.continues
+
+    @property
+    def cuts(self) -> bool:
+        return self.begins is not None and self.begins.breaks
+
+    @property
+    def returns(self) -> bool:
+        return self.begins is not None and self.begins.targeted
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,7 @@ class Scenario:
 
 def _acts(text: str) -> tuple[Act, ...]:
     """`P4 |A3 ~A3 @A3`: place and blocks; a bar is a hard cut, a tilde a smooth transition, an at sign a recall."""
-    kinds = {"|": CUT, "~": SMOOTH, "@": RECALL}
+    kinds = {"|": Kind.HARD_CUT, "~": Kind.SMOOTH, "@": Kind.RECALL}
     return tuple(Act(word.lstrip("|~@")[0], int(word.lstrip("|~@")[1:]), kinds.get(word[0])) for word in text.split())
 
 
@@ -94,7 +104,7 @@ def with_length(scenario: Scenario, blocks: int) -> Scenario:
 def story(scenario: Scenario, seed: int) -> list[str]:
     """The prompt of each scene."""
     dice = Random(f"{scenario.name} {seed}")
-    returning = {act.place for act in scenario.acts if act.begins is RECALL}
+    returning = {act.place for act in scenario.acts if act.returns}
     homes: dict[str, tuple[int, int]] = {}
     for act in scenario.acts:
         if act.place not in homes:
@@ -109,12 +119,12 @@ def story(scenario: Scenario, seed: int) -> list[str]:
     for act in scenario.acts:
         traits = cast[act.place]
         if act.place in seen:  # a subject that returns does something else; a smooth change may also change the subject
-            what = dice.randrange(3) if act.begins is SMOOTH else 2
+            what = dice.randrange(3) if act.continues else 2
             options = (len(SUBJECTS), len(COLOURS), ways[act.place])[what]
             traits[what] = (traits[what] + 1 + dice.randrange(options - 1)) % options
         seen.add(act.place)
         shape, colour, does = traits
-        said = Saying(*homes[act.place], shape, colour, does, returns=act.begins is RECALL)
+        said = Saying(*homes[act.place], shape, colour, does, returns=act.returns)
         prompts.append(say(said, [dice.random() for _ in range(8)]))
     return prompts
 
@@ -134,7 +144,7 @@ def timeline_for(scenario: Scenario, prompts: Sequence[str], geometry: Geometry)
     """The scenario with these prompts. Scenes have the same names in every seed, so that noise is keyed alike."""
     scenes = []
     for index, (act, prompt) in enumerate(zip(scenario.acts, prompts, strict=True)):
-        partner = f"scene-{scenario.first_in(act.place)}" if act.begins is RECALL else None
+        partner = f"scene-{scenario.first_in(act.place)}" if act.returns else None
         seconds = act.blocks * geometry.block_pictures / geometry.fps
         scenes.append(Scene(f"scene-{index}", prompt, seconds, act.begins, partner))
     return timeline_of(scenes, scenario.counts, geometry)

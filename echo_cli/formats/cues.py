@@ -109,7 +109,7 @@ def _left(cut: Cut) -> list[Note]:
     left = [
         Note(f"scene '{name}'", f"that it begins as {'a recall' if shot.recall else shot.kind}")
         for name, shot in zip(cut.ids, cut.shots, strict=True)
-        if shot.kind not in (None, "smooth")
+        if shot.kind and not shot.continues
     ]
     return [Note("every scene", "its prompt; the film has subtitles"), *left] if subtitled else left
 

@@ -31,6 +31,16 @@ class Shot:
     subtitle: str | None = None
     name: str | None = None  # what the file calls the shot: the storyboard's id, if it can be one
 
+    @property
+    def continues(self) -> bool:
+        """Whether it continues the shot before it, as a dissolve does."""
+        return self.kind is not None and self.kind.continues
+
+    @property
+    def recalls(self) -> bool:
+        """Whether it returns to an earlier shot."""
+        return self.kind is not None and self.kind.targeted
+
 
 @dataclass(frozen=True, slots=True)
 class Note:

@@ -44,7 +44,7 @@ def _film(line: str, number: int, source: str) -> Cut:
         seconds = UNTIMED_BLOCKS * _PLAIN.block_pictures / _PLAIN.fps if scene.seconds is None else scene.seconds
         if not 0 < seconds <= LONGEST:
             raise refuse(source, f"scene {index + 1} lasts {seconds:g} s, which no film can", number)
-        recall = AUTO if kind is Kind.RECALL else None
+        recall = AUTO if kind and kind.targeted else None
         shots.append(Shot(scene.prompt, Fraction(repr(seconds)), kind, recall, _at(subtitles, index)))
         kind = scene.leads_to
     left = [

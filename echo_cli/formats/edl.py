@@ -138,17 +138,17 @@ def write(cut: Cut) -> tuple[str, list[Note]]:
     for number, (name, shot) in enumerate(zip(cut.ids, cut.shots, strict=True), start=1):
         start, stop = edges[number - 1], edges[number]
         half = min(rate // 4, stop - start)
-        effect = f"D    {half:03}" if shot.kind is Kind.SMOOTH else "C       "
+        effect = f"D    {half:03}" if shot.continues else "C       "
         source, record = (
             " ".join(code(frame, rate) for frame in pair)
             for pair in ((0, stop - start), (start + 3600 * rate, stop + 3600 * rate))
         )
         lines.append(f"{number:03}  AX       V     {effect} {source} {record}")
-        lines.append(f"* {'TO' if shot.kind is Kind.SMOOTH else 'FROM'} CLIP NAME: {name}")
+        lines.append(f"* {'TO' if shot.continues else 'FROM'} CLIP NAME: {name}")
         lines += [f"* ECHO RATE: {rate}"] if number == 1 else []
         lines += [f"* ECHO PROMPT: {part}" for part in _wrapped(shot.prompt)]
         lines += [f"* ECHO SUBTITLE: {part}" for part in _wrapped(shot.subtitle or "")]
-        lines += [f"* ECHO RECALL: {shot.recall or AUTO}"] if shot.kind is Kind.RECALL else []
+        lines += [f"* ECHO RECALL: {shot.recall or AUTO}"] if shot.recalls else []
     left = [
         Note("the film", what) for what, value in (("its seed", cut.seed is not None), ("its size", cut.size)) if value
     ]

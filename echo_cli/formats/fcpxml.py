@@ -137,13 +137,13 @@ _PROJECT = '''<?xml version="1.0" encoding="UTF-8"?>
 
 def _items(name: str, shot: Shot, offset: Fraction, length: Fraction, frame: Fraction) -> Iterator[str]:
     """A shot on the spine: its clip, after a dissolve if it begins smoothly."""
-    if shot.kind is Kind.SMOOTH:
+    if shot.continues:
         fade = 2 * max(1, round(Fraction(1, 4) / frame)) * frame
         yield f'<transition name="Cross Dissolve" offset="{_time(offset - fade / 2)}" duration="{_time(fade)}"/>'
     inside = f"<note>{_xml(shot.prompt)}</note>"
     if shot.subtitle:
         inside += f'<chapter-marker start="0s" duration="{_time(frame)}" value={quoteattr(_plain(shot.subtitle))}/>'
-    if shot.kind is Kind.RECALL:
+    if shot.recalls:
         value = quoteattr(f"{_RECALL}{shot.recall or AUTO}")
         inside += f'<marker start="0s" duration="{_time(frame)}" value={value}/>'
     yield (f'<clip name={quoteattr(_plain(name))} offset="{_time(offset)}" duration="{_time(length)}" '

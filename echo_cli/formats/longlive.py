@@ -114,7 +114,7 @@ def write_lines(cut: Cut) -> tuple[str, list[Note]]:
     left = [
         Note(f"scene '{name}'", f"its {shot.kind}; all changes are smooth")
         for name, shot in zip(cut.ids, cut.shots, strict=True)
-        if shot.kind in (Kind.HARD_CUT, Kind.RECALL)
+        if shot.kind and not shot.continues
     ]
     left += [
         Note(f"scene '{name}'", "its subtitle") for name, shot in zip(cut.ids, cut.shots, strict=True) if shot.subtitle

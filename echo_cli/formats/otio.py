@@ -86,7 +86,7 @@ def _shot(item: Value, seconds: Fraction, kind: Kind, follows: bool, notes: list
         prompt.strip(),
         seconds,
         kind if follows else None,
-        recall if follows and kind is Kind.RECALL else None,
+        recall if follows and kind.targeted else None,
         subtitle if isinstance(subtitle, str) else None,
         name or None,
     )
@@ -136,7 +136,7 @@ def write(cut: Cut) -> tuple[str, list[Note]]:
     rate = cut.fps or RATE
     children: list[dict[str, Any]] = []
     for name, shot in zip(cut.ids, cut.shots, strict=True):
-        if shot.kind is Kind.SMOOTH:
+        if shot.continues:
             edge = _time(Fraction(1, 4), rate)
             children.append({"OTIO_SCHEMA": "Transition.1", "name": "", "metadata": {},
                              "transition_type": "SMPTE_Dissolve", "in_offset": edge, "out_offset": edge})

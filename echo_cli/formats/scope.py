@@ -127,7 +127,7 @@ def write(cut: Cut) -> tuple[str, list[Note]]:
         Note(f"scene '{name}'", f"its {what}")
         for name, shot in zip(cut.ids, cut.shots, strict=True)
         for what in (
-            (shot.kind if shot.kind not in (None, Kind.SMOOTH) else None),
+            (None if shot.continues else shot.kind),
             "subtitle" if shot.subtitle else None,
         )
         if what

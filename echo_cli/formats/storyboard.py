@@ -10,7 +10,7 @@ import yaml
 
 from echo_cli.formats.cut import Cut, Note, Shot
 from echo_cli.storyboard.durations import describe, exact
-from echo_cli.storyboard.nouns import AUTO, VERSION, Kind, Storyboard
+from echo_cli.storyboard.nouns import AUTO, VERSION, Storyboard
 from echo_cli.trace.records import Header
 
 
@@ -38,7 +38,7 @@ def written(cut: Cut, comments: Iterable[str] = ()) -> str:
 
 
 def _transition(shot: Shot) -> str:
-    return f"recall:{shot.recall or AUTO}" if shot.kind is Kind.RECALL else str(shot.kind)
+    return f"recall:{shot.recall or AUTO}" if shot.recalls else str(shot.kind)
 
 
 def _duration(seconds: Fraction) -> str:

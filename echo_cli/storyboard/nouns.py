@@ -59,6 +59,11 @@ class Kind(StrEnum):
         return self.carries is Carries.TARGET
 
     @property
+    def breaks(self) -> bool:
+        """Whether the scene leaves the one before it behind."""
+        return self.carries is Carries.PREVIOUS
+
+    @property
     def spellings(self) -> tuple[str, ...]:
         """How it is written, with placeholders for what it names."""
         return (f"{self.value}:<scene-id>", f"{self.value}:{AUTO}") if self.targeted else (self.value,)

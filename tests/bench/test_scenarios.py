@@ -2,11 +2,12 @@
 
 import pytest
 
-from echo_cli.bench.scenarios import CUT, RECALL, SCENARIOS, SMOOTH, story, timeline_for, with_length
+from echo_cli.bench.scenarios import SCENARIOS, story, timeline_for, with_length
 from echo_cli.memory.table import POLICIES
 from echo_cli.models.tiny.words import concepts_of, unknown_words
 from echo_cli.spec import TINY
 from echo_cli.storyboard.matching import plan_recalls, similarities
+from echo_cli.storyboard.nouns import Kind
 
 SEEDS = range(30)
 
@@ -35,11 +36,11 @@ def test_scenes_are_where_the_scenario_says(scenario):
     for seed in SEEDS:
         homes = [home(prompt) for prompt in story(scenario, seed)]
         for scene, act in enumerate(scenario.acts):
-            if act.begins in (SMOOTH, RECALL):
+            if act.begins in (Kind.SMOOTH, Kind.RECALL):
                 assert homes[scene] == homes[scenario.first_in(act.place)]
-            if act.begins is CUT:
+            if act.begins is Kind.HARD_CUT:
                 assert homes[scene][0] != homes[scene - 1][0]  # a cut is a cut
-            if act.begins is RECALL:  # nobody could take another place for it
+            if act.begins is Kind.RECALL:  # nobody could take another place for it
                 others = {home[0] for other, home in zip(scenario.acts, homes, strict=True) if other.place != act.place}
                 assert homes[scene][0] not in others
                 assert concepts_of(story(scenario, seed)[scene])["motion"][0] in ("left", "right")
@@ -48,7 +49,7 @@ def test_scenes_are_where_the_scenario_says(scenario):
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
 def test_a_place_that_returns_has_left_every_window(scenario):
     for scene, act in enumerate(scenario.acts):
-        if act.begins is RECALL:
+        if act.begins is Kind.RECALL:
             last = max(other for other in range(scene) if scenario.acts[other].place == act.place)
             gone = sum(scenario.counts[last + 1:scene]) * TINY.block_frames
             assert gone >= TINY.window - TINY.block_frames
@@ -59,7 +60,7 @@ def test_a_place_that_returns_is_neither_in_anchors_nor_what_left_first(name):
     """Either would bring it back with no memory of what came later."""
     scenario = SCENARIOS[name]
     opening = max(POLICIES[policy].settings().anchor_frames for policy in ("sink", "recache", "echo-infinity"))
-    back = next(act for act in scenario.acts if act.begins is RECALL)
+    back = next(act for act in scenario.acts if act.begins is Kind.RECALL)
     assert scenario.opens(scenario.first_in(back.place)) * TINY.block_frames >= opening + TINY.block_frames
 
 
@@ -68,7 +69,7 @@ def test_recalls_name_the_place_s_first_scene():
         timeline = timeline_for(scenario, story(scenario, 0), TINY.geometry)
         plan = plan_recalls(timeline.scenes, similarities([scene.prompt for scene in timeline.scenes]), 64)
         assert {scene: recall.scene for scene, recall in plan.items()} == {
-            scene: scenario.first_in(act.place) for scene, act in enumerate(scenario.acts) if act.begins is RECALL}
+            scene: scenario.first_in(act.place) for scene, act in enumerate(scenario.acts) if act.begins is Kind.RECALL}
         assert len(timeline.blocks) == scenario.blocks
 
 

@@ -53,10 +53,10 @@ def batch(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, lis
 
 
 def by_status(lines: list[dict]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    results: dict[str, list[str]] = {}
     for line in lines:
-        found.setdefault(line["status"], []).append(Path(line["storyboard"]).name)
-    return found
+        results.setdefault(line["status"], []).append(Path(line["storyboard"]).name)
+    return results
 
 
 def hashes(folder: str) -> dict[str, str]:
@@ -171,7 +171,7 @@ def test_names_say_what_they_are_made_of_and_may_not_meet(capsys: pytest.Capture
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "said"),
     [
         ([], 2, "no storyboard to render"),
         (["*.yaml"], 2, "no storyboard matches"),
@@ -191,11 +191,11 @@ def test_names_say_what_they_are_made_of_and_may_not_meet(capsys: pytest.Capture
         (["night", "--engine", "ray", "--dtype", "float8"], 2, "no dtype is called 'float8'"),
     ],
 )
-def test_what_the_whole_batch_has_wrong_is_told_before_anything(arguments: list[str], code: int, told: str,
+def test_what_the_whole_batch_has_wrong_is_told_before_anything(arguments: list[str], code: int, said: str,
                                                                 capsys: pytest.CaptureFixture[str]) -> None:
     write("a.yaml")
-    found, lines, err = batch(*arguments, capsys=capsys)
-    assert found == code and told in err and "hint:" in err and set(os.listdir()) == {"night"}
+    result, lines, err = batch(*arguments, capsys=capsys)
+    assert result == code and said in err and "hint:" in err and set(os.listdir()) == {"night"}
     assert [(line["status"], line["exit_code"]) for line in lines] == [("failed", code)]
 
 
@@ -305,28 +305,28 @@ def test_a_plan_tries_what_a_run_tries(capsys: pytest.CaptureFixture[str]) -> No
     assert run(["batch", "night", "--plan", "--preset", "quick"]) == 2
     out, err = capsys.readouterr()
     assert out == "" and "ffmpeg cannot encode with" in err
-    for arguments, code, told in ((["--device", "cuda:7"], 3, "device 'cuda:7' is not here"),
+    for arguments, code, said in ((["--device", "cuda:7"], 3, "device 'cuda:7' is not here"),
                                   (["--out-dir", "night/a.yaml"], 5, "a part of its path is a file")):
         assert run(["batch", "night", "--plan", "--here", *arguments]) == code
         out, err = capsys.readouterr()
-        assert out == "" and told in " ".join(err.split())
+        assert out == "" and said in " ".join(err.split())
         assert run(["batch", "night", "--plan", *arguments]) == 0
         out, err = capsys.readouterr()
-        assert out.startswith("echo-cli generate") and told in " ".join(err.split())
+        assert out.startswith("echo-cli generate") and said in " ".join(err.split())
         assert run(["batch", "night", "--plan", "--elsewhere", *arguments]) == 0
-        assert told not in " ".join(capsys.readouterr().err.split())
+        assert said not in " ".join(capsys.readouterr().err.split())
 
 
 def test_what_will_disappoint_is_said_once_for_each_film(capsys: pytest.CaptureFixture[str]) -> None:
     write("a.yaml", text="scenes: [{id: a, prompt: a red ball, duration: 0.5s},"
                          " {id: b, transition: 'recall:a', prompt: a ball, duration: 0.5s}]")
     write("b.yaml")
-    told = "memory policy 'window' keeps no scenes, so nothing is recalled in 'b'"
+    said = "memory policy 'window' keeps no scenes, so nothing is recalled in 'b'"
     for more in ((), ("--plan", "--force")):
         code, lines, err = batch("night", "--memory", "window", *more, capsys=capsys)
         rows = {Path(line["storyboard"]).name: line for line in lines}
-        assert code == 0 and err.count(told) == 1 and "warning: night/a.yaml: " in err
-        assert [warning.startswith(told) for warning in rows["a.yaml"]["warnings"]] == [True]
+        assert code == 0 and err.count(said) == 1 and "warning: night/a.yaml: " in err
+        assert [warning.startswith(said) for warning in rows["a.yaml"]["warnings"]] == [True]
         assert "warnings" not in rows["b.yaml"]
 
 

@@ -89,16 +89,16 @@ def test_a_pipe_is_not_opened_to_see_what_it_is(everyday: Path) -> None:
 
 
 def test_xargs_and_env_look_it_up_on_path() -> None:
-    found = call("echo", program=Path("/usr/bin/xargs"), input=b"one\ntwo -n\n")
-    assert found == (0, b"one two -n\n", b"")
+    result = call("echo", program=Path("/usr/bin/xargs"), input=b"one\ntwo -n\n")
+    assert result == (0, b"one two -n\n", b"")
     assert call("echo", "-n", "x", program=Path("/usr/bin/env"))[1] == b"x"
 
 
 def test_our_commands_reach_the_tool() -> None:
     assert call("--version") == (0, f"echo-cli {__version__}\n".encode(), b"")
-    code, _, told = call("validate", "no such file.yaml")
+    code, _, said = call("validate", "no such file.yaml")
     assert code == 2
-    assert told.startswith(b"no such file.yaml: there is no such file\n")
+    assert said.startswith(b"no such file.yaml: there is no such file\n")
 
 
 def test_the_systems_echo_is_found_on_path_first(tmp_path: Path) -> None:

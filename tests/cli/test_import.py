@@ -44,8 +44,8 @@ def test_a_folder_of_captions(capsys: pytest.CaptureFixture[str]) -> None:
     (shots / "shot_durations.txt").write_text("2, 4")
     assert run(["import", "shots", "-o", "film.yaml"]) == 0
     film = load("film.yaml")
-    found = [(scene.prompt, scene.seconds) for scene in film.scenes]
-    assert found == [("A pier at dawn", 1.5), ("A market at noon", 3)]
+    results = [(scene.prompt, scene.seconds) for scene in film.scenes]
+    assert results == [("A pier at dawn", 1.5), ("A market at noon", 3)]
     (shots / "shot_durations.txt").write_text("2")
     assert run(["import", "shots"]) == 2
     assert "1 lengths for 2 shots" in capsys.readouterr().err

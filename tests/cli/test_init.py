@@ -21,8 +21,8 @@ def test_it_validates_without_a_warning(scenes: int, capsys: pytest.CaptureFixtu
     assert run(["init", "first film", "--scenes", str(scenes)]) == 0
     assert capsys.readouterr() == ("first film.yaml\n", "")
     assert run(["validate", "first film.yaml", "--json", "--elsewhere"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (len(told["scenes"]), told["model"], told["warnings"]) == (scenes, "tiny", [])
+    printed = json.loads(capsys.readouterr().out)
+    assert (len(printed["scenes"]), printed["model"], printed["warnings"]) == (scenes, "tiny", [])
     assert "# " in Path("first film.yaml").read_text()
 
 

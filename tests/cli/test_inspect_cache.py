@@ -50,8 +50,8 @@ def test_at_a_second_and_by_number_is_the_same_block(trace: Path) -> None:
 
 
 def test_one_layer_instead_of_all(trace: Path) -> None:
-    told = json.loads(inspect_cache(trace, "--block", 10, "--layer", 2, "--json").stdout)
-    assert told["layer"] == 2 and sum(tokens for _, tokens in told["measured"]["chosen"]) == 72
+    report = json.loads(inspect_cache(trace, "--block", 10, "--layer", 2, "--json").stdout)
+    assert report["layer"] == 2 and sum(tokens for _, tokens in report["measured"]["chosen"]) == 72
     assert "scores" not in inspect_cache(trace, "--block", 10, "--layer", 2).stdout  # these are of all layers
 
 

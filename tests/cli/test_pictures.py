@@ -148,8 +148,8 @@ def test_the_trace_says_which_frames_came_from_where() -> None:
 
 
 def test_validate_lists_what_comes_in(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = json.loads(_validated(place))
-    assert [(each["what"], each["path"], each["scene"]) for each in found["inputs"]] == [
+    report = json.loads(_validated(place))
+    assert [(each["what"], each["path"], each["scene"]) for each in report["inputs"]] == [
         ("picture", "pictures/meadow.png", "meadow"), ("picture", "pictures/desert.png", "desert"),
         ("picture", "star.jpg", "again")]
     assert run(["validate", str(place / "story.yaml")]) == 0

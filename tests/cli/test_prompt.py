@@ -42,7 +42,7 @@ def test_it_takes_the_options_of_a_film(place: Path, capsys: pytest.CaptureFixtu
     assert names(place) == set()
 
 
-@pytest.mark.parametrize(("arguments", "told"), [
+@pytest.mark.parametrize(("arguments", "said"), [
     ([], "no storyboard was named"),
     (["--seed", "3"], "no storyboard was named"),
     (["--duration", "5s"], "--duration is for a scene of --prompt"),
@@ -53,10 +53,10 @@ def test_it_takes_the_options_of_a_film(place: Path, capsys: pytest.CaptureFixtu
     (["--prompt", "a red ball", "--duration", "-1s"], "--duration: '-1s' is negative"),
     (["--prompt", "a red ball \ud800"], "half a character"),
 ])
-def test_what_it_cannot_be_is_said_in_its_own_words(arguments: list[str], told: str, place: Path,
+def test_what_it_cannot_be_is_said_in_its_own_words(arguments: list[str], said: str, place: Path,
                                                     capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["generate", *arguments]) == 2
-    assert told in capsys.readouterr().err
+    assert said in capsys.readouterr().err
     assert names(place) == set()
 
 

@@ -48,8 +48,8 @@ def left_out(cut: Cut) -> str:
 
 @pytest.mark.parametrize("name", files.EVERY)
 def test_a_format_is_known_by_its_content_and_its_storyboard_is_valid(name: str) -> None:
-    found, cuts = films(files.EVERY[name], Options(frames=120))
-    assert found == name.split(" ")[0]
+    result, cuts = films(files.EVERY[name], Options(frames=120))
+    assert result == name.split(" ")[0]
     for cut in cuts:
         assert len({scene.id for scene in board(cut).scenes}) == len(cut.shots)
 

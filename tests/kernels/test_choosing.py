@@ -29,17 +29,17 @@ def numbers(*values: int) -> torch.Tensor:
 
 def test_answers_are_the_mean_over_heads_at_each_frames_age() -> None:
     pool, wanted = drawn(LAYERS, BATCH, SLOTS, TOKENS, HEADS, DIM), drawn(LAYERS, BATCH, 4, HEADS * DIM, seed=1)
-    found = choosing.answers(pool, numbers(3, 0, 4), wanted, numbers(2, 1, 3))
+    result = choosing.answers(pool, numbers(3, 0, 4), wanted, numbers(2, 1, 3))
     plain = torch.cat([(pool[:, :, slot].flatten(-2) * wanted[:, :, age, None]).sum(-1) / HEADS
                        for slot, age in ((3, 2), (0, 1), (4, 3))], -1)
-    torch.testing.assert_close(found, plain, **CLOSE)
+    torch.testing.assert_close(result, plain, **CLOSE)
 
 
 def test_answers_of_pairs_are_loudness() -> None:
     pool, mean = drawn(LAYERS, BATCH, SLOTS, TOKENS, HEADS, DIM), drawn(LAYERS, BATCH, HEADS, DIM // 2, seed=1)
     absolute = mean.abs() + 1
-    found = choosing.answers(pool, numbers(1), (absolute - mean.abs()).flatten(2), numbers(0), pairs=True)
-    torch.testing.assert_close(found, scoring.loudness(pool[:, :, 1], mean.to(torch.complex64), absolute), **CLOSE)
+    result = choosing.answers(pool, numbers(1), (absolute - mean.abs()).flatten(2), numbers(0), pairs=True)
+    torch.testing.assert_close(result, scoring.loudness(pool[:, :, 1], mean.to(torch.complex64), absolute), **CLOSE)
 
 
 @pytest.mark.parametrize("count", [5, 12, 40])
@@ -56,9 +56,9 @@ def test_the_choice_is_the_best_in_order_with_their_uses_counted(count: int, coa
     some = slots.long()
     score = base + loud[:, some].flatten(1) * gate[:, None]
     score = score.masked_fill(uses[:, some].flatten(1) >= 2, -torch.inf)
-    before, told, spread = uses.clone(), torch.zeros(BATCH, 2, device=DEVICE), torch.zeros(BATCH, 4, device=DEVICE)
-    index, valid = choosing.choose(base, loud, True, uses, 2, asked, reference, 3.0, slots, count, told, spread)
-    torch.testing.assert_close(told, torch.stack((similarity, gate), -1), **CLOSE)
+    before, said, spread = uses.clone(), torch.zeros(BATCH, 2, device=DEVICE), torch.zeros(BATCH, 4, device=DEVICE)
+    index, valid = choosing.choose(base, loud, True, uses, 2, asked, reference, 3.0, slots, count, said, spread)
+    torch.testing.assert_close(said, torch.stack((similarity, gate), -1), **CLOSE)
     for film in range(BATCH):
         left = int((score[film] > -torch.inf).sum())
         number = min(count, left)

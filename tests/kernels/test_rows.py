@@ -34,28 +34,28 @@ def test_add_norm_gates_adds_normalises_and_modulates() -> None:
     spread = [mine[:, at].repeat_interleave(TOKENS, 0) for at in range(3)]
     summed = x + y * spread[0]
     wanted = modulate(F.layer_norm(summed, (WIDTH,), eps=1e-6), spread[1], spread[2])
-    found, scale = rows.add_norm(x, 1e-6, TOKENS, add=y, gate=mine[:, 0], modulation=(mine[:, 1], mine[:, 2]))
+    result, scale = rows.add_norm(x, 1e-6, TOKENS, add=y, gate=mine[:, 0], modulation=(mine[:, 1], mine[:, 2]))
     torch.testing.assert_close(x, summed, **CLOSE)
-    torch.testing.assert_close(found, wanted, **CLOSE)
+    torch.testing.assert_close(result, wanted, **CLOSE)
     assert scale is None
 
 
 def test_add_norm_with_a_gain_of_its_own_and_nothing_to_add() -> None:
     x, gain, offset = drawn(7, WIDTH), drawn(WIDTH, seed=1), drawn(WIDTH, seed=2)
     before = x.clone()
-    found, _ = rows.add_norm(x, 1e-6, 7, affine=(gain, offset))
-    torch.testing.assert_close(found, F.layer_norm(x, (WIDTH,), gain, offset, 1e-6), **CLOSE)
+    result, _ = rows.add_norm(x, 1e-6, 7, affine=(gain, offset))
+    torch.testing.assert_close(result, F.layer_norm(x, (WIDTH,), gain, offset, 1e-6), **CLOSE)
     assert torch.equal(x, before)
 
 
 def test_rows_in_eight_bits_are_those_of_the_plain_path() -> None:
     x = drawn(5, WIDTH) * 10
     for gelu in (False, True):
-        found, scale = rows.eight_bits(x, gelu)
+        result, scale = rows.eight_bits(x, gelu)
         wanted, wanted_scale = quantised(F.gelu(x, approximate="tanh") if gelu else x)
         torch.testing.assert_close(scale, wanted_scale, rtol=1e-4, atol=0)
         exact = wanted.float() * wanted_scale
-        assert (found.float() * scale - exact).norm() < 0.05 * exact.norm()
+        assert (result.float() * scale - exact).norm() < 0.05 * exact.norm()
 
 
 def test_queries_and_keys_are_normalised_rotated_and_put_into_their_places() -> None:

@@ -283,9 +283,9 @@ class Counting(TorchDispatchMode):
         self.seen: list[tuple] = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        found = func(*args, **(kwargs or {}))
-        self.seen.append((str(func), tuple(found.shape) if isinstance(found, torch.Tensor) else None))
-        return found
+        result = func(*args, **(kwargs or {}))
+        self.seen.append((str(func), tuple(result.shape) if isinstance(result, torch.Tensor) else None))
+        return result
 
 
 @pytest.fixture
@@ -296,9 +296,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple]]:
 
     def watched(self, *given):
         with Counting() as counting:
-            found = absorb(self, *given)
+            result = absorb(self, *given)
         updates.append(counting.seen)
-        return found
+        return result
 
     monkeypatch.setattr(Absorbing, "_absorb", watched)
     return updates

@@ -33,31 +33,31 @@ def past(*frames: tuple[int, int]) -> list[Wanted]:
 def test_a_window_that_slides_moves_nothing() -> None:
     standing = [Standing(slot, slot) for slot in range(6)]
     # Frames 2 to 5 stay, a block of two takes the places of frames 0 and 1, and all positions move by two.
-    found = in_place(standing, past((2, 0), (3, 1), (4, 2), (5, 3)), 2, (4, 5), 96)
-    assert found == ((2, 3, 4, 5), (0, 1), 2, {0, 1, 2, 3})
+    result = in_place(standing, past((2, 0), (3, 1), (4, 2), (5, 3)), 2, (4, 5), 96)
+    assert result == ((2, 3, 4, 5), (0, 1), 2, {0, 1, 2, 3})
 
 
 def test_a_frame_at_another_distance_takes_a_free_place() -> None:
     standing = [Standing(slot, slot) for slot in range(6)]
-    found = in_place(standing, past((9, 0), (3, 1), (4, 2), (1, 3)), 2, (4, 5), 96)
-    assert found.shift == 2 and found.past == (0, 3, 4, 1) and found.block == (2, 5) and found.kept == {1, 2}
+    result = in_place(standing, past((9, 0), (3, 1), (4, 2), (1, 3)), 2, (4, 5), 96)
+    assert result.shift == 2 and result.past == (0, 3, 4, 1) and result.block == (2, 5) and result.kept == {1, 2}
 
 
 def test_a_fading_frame_never_stays() -> None:
-    found = in_place([Standing(0, 0), Standing(1, 1), None], [Wanted(0, 0, True), Wanted(1, 1, False)], 1, (2, 2), 96)
-    assert found.kept == {1} and found.past == (0, 1)
+    result = in_place([Standing(0, 0), Standing(1, 1), None], [Wanted(0, 0, True), Wanted(1, 1, False)], 1, (2, 2), 96)
+    assert result.kept == {1} and result.past == (0, 1)
 
 
 def test_at_the_end_of_the_table_the_window_is_laid_out_again() -> None:
     standing = [Standing(slot, slot + 90) for slot in range(6)]
-    found = in_place(standing, past((2, 0), (3, 1), (4, 2), (5, 3)), 2, (4, 5), 96)
-    assert found.shift == 0 and not found.kept
+    result = in_place(standing, past((2, 0), (3, 1), (4, 2), (5, 3)), 2, (4, 5), 96)
+    assert result.shift == 0 and not result.kept
     assert in_place(standing, past((2, 0), (3, 1)), 2, (2, 3), 96).shift == 92
 
 
 def test_in_order_only_what_is_already_there_stays() -> None:
-    found = in_order([Standing(0, 0), Standing(4, 1), None], past((0, 0), (3, 1)), 1)
-    assert found == ((0, 1), (2,), 0, {0})
+    result = in_order([Standing(0, 0), Standing(4, 1), None], past((0, 0), (3, 1)), 1)
+    assert result == ((0, 1), (2,), 0, {0})
 
 
 @pytest.mark.parametrize("name", POLICIES)

@@ -67,11 +67,11 @@ class _Answer(BaseHTTPRequestHandler):
         siblings = []
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             data = path.read_bytes()
-            told = {"rfilename": path.relative_to(folder).as_posix(), "size": len(data),
+            results = {"rfilename": path.relative_to(folder).as_posix(), "size": len(data),
                     "blobId": hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()}
             if path.suffix in (".pt", ".pth", ".safetensors", ".model"):
-                told["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
-            siblings.append(told)
+                results["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
+            siblings.append(results)
         self._send(
             200,
             json.dumps(

@@ -117,8 +117,8 @@ def test_a_film_never_takes_more_than_was_told(name: str, dtype: torch.dtype) ->
         film(device, model, policy, timeline)
     job = SimpleNamespace(size=LARGE.size, timeline=timeline, policy=name, settings=policy.settings,
                           model="tiny")
-    told = room_for(job, LARGE, Runtime(META, dtype), Running()).on_device(Offload.NONE)
-    assert device.most <= told < (1.5 if name != "echo-infinity" else 3) * device.most
+    said = room_for(job, LARGE, Runtime(META, dtype), Running()).on_device(Offload.NONE)
+    assert device.most <= said < (1.5 if name != "echo-infinity" else 3) * device.most
 
 
 def test_a_card_that_is_named_is_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,10 +66,10 @@ def test_a_name_is_a_folder_of_the_models_folder(models: Path) -> None:
             (models / name / "config.json").write_text(config)
     assert names() == (*KNOWN, "mine")
     assert find("wan-1.3b").folder == models / WAN_1_3B.name and find(WAN_1_3B.name).spec == WAN_1_3B
-    found = find("mine")
-    assert (found.folder, found.layout, found.family) == (models / "mine", Layout.OURS, "wan")
-    assert found.spec.width == 24 and found.spec.name == "wan2.1-t2v-24x30" and found.spec.window == WAN_1_3B.window
-    assert find(f"{models}/mine").spec == found.spec
+    result = find("mine")
+    assert (result.folder, result.layout, result.family) == (models / "mine", Layout.OURS, "wan")
+    assert result.spec.width == 24 and result.spec.name == "wan2.1-t2v-24x30" and result.spec.window == WAN_1_3B.window
+    assert find(f"{models}/mine").spec == result.spec
     with pytest.raises(UsageError, match=r"no model is called 'mini' \(did you mean 'mine'\?\)") as caught:
         find("mini")
     assert caught.value.hint == "The models are: tiny, wan2.1-t2v-1.3b, wan2.1-t2v-1.3b-longlive, mine."
@@ -80,8 +80,8 @@ def test_tiny_is_the_one_in_the_package_or_in_its_own_folder(models: Path, tmp_p
     assert (find("tiny").spec, find("tiny").folder) == (TINY, WEIGHTS) and names() == KNOWN
     (tmp_path / "trained").mkdir()
     (tmp_path / "trained" / "index.json").write_text('{"model": "tiny"}')
-    found = find(f"{tmp_path}/trained")
-    assert (found.spec, found.layout, found.family) == (TINY, Layout.TRAINED, "tiny")
+    result = find(f"{tmp_path}/trained")
+    assert (result.spec, result.layout, result.family) == (TINY, Layout.TRAINED, "tiny")
     (tmp_path / "trained" / "index.json").write_text('{"model": "huge"}')
     with pytest.raises(MissingError, match="does not know: 'huge'"):
         find(f"{tmp_path}/trained")

@@ -47,13 +47,13 @@ def test_memory_is_counted_as_it_will_be_allocated(name: str, tmp_path: Path) ->
 
 def test_the_real_size_needs_what_its_numbers_say(tmp_path: Path) -> None:
     job = stage.job(tmp_path, memory="echo-forcing", size=(832, 480))
-    found = room.room_for(job, WAN_1_3B, GPU, Running())
+    result = room.room_for(job, WAN_1_3B, GPU, Running())
     frame = 2 * 30 * 1560 * 1536 * 2  # keys and values of every layer in bfloat16
-    assert found.layers + found.rest == 2 * 1_418_996_800
-    assert found.frames % frame == 0 and 40 * frame < found.frames < 80 * frame
-    assert 21 * frame < found.window < 1.2 * 21 * frame
-    steps = [found.on_device(offload) for offload in (Offload.NONE, Offload.MEMORY, Offload.LAYERS)]
-    assert steps[0] - steps[1] == found.frames and steps[1] > steps[2]
+    assert result.layers + result.rest == 2 * 1_418_996_800
+    assert result.frames % frame == 0 and 40 * frame < result.frames < 80 * frame
+    assert 21 * frame < result.window < 1.2 * 21 * frame
+    steps = [result.on_device(offload) for offload in (Offload.NONE, Offload.MEMORY, Offload.LAYERS)]
+    assert steps[0] - steps[1] == result.frames and steps[1] > steps[2]
     assert steps[1] < 20e9 < steps[0] - 2e9, (
         "a device of 24 GB holds the film when frames wait on the host, and not before"
     )
@@ -64,9 +64,9 @@ def test_as_little_waits_on_the_host_as_fits(
     free: float, chosen: Offload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "free_bytes", lambda device: int(free))
-    running, told = room.choose(stage.job(tmp_path, size=(832, 480)), WAN_1_3B, GPU, Running())
+    running, said = room.choose(stage.job(tmp_path, size=(832, 480)), WAN_1_3B, GPU, Running())
     assert running == Running(offload=chosen)
-    assert f"of {free / 1e9:.1f} GB free on cuda" in told and ("wait on the host" in told) == (
+    assert f"of {free / 1e9:.1f} GB free on cuda" in said and ("wait on the host" in said) == (
         chosen is not Offload.NONE
     )
 

@@ -36,8 +36,8 @@ def test_sizes_that_come_out_as_stripes_are_refused(size: str) -> None:
 @pytest.mark.parametrize("size", ["192x128", "96x128", "128x128", "320x128", "96x160"])
 def test_sizes_that_look_right_are_not(size: str) -> None:
     job = prepare(request(size=size))
-    told = warnings(job.storyboard, TINY, job.policy)
-    assert told == [] if size == "192x128" else told[0].startswith(f"pictures of {size} are ")
+    said = warnings(job.storyboard, TINY, job.policy)
+    assert said == [] if size == "192x128" else said[0].startswith(f"pictures of {size} are ")
 
 
 def test_a_warning_says_how_far_a_size_is_from_what_was_learned() -> None:
@@ -65,9 +65,9 @@ def test_a_suggested_size_keeps_the_shape_or_says_that_none_does(model, size, hi
                                     "scene-queries", "echo"])
 def test_a_recall_under_a_policy_that_keeps_no_scenes_is_a_warning(policy: str) -> None:
     film = read_storyboard(request(memory=policy))
-    told = warnings(film.storyboard, film.spec, film.policy)
+    said = warnings(film.storyboard, film.spec, film.policy)
     able = policy in ("echo", "echo-forcing", "scene-queries")
-    assert told == ([] if able else [
+    assert said == ([] if able else [
         f"memory policy '{policy}' keeps no scenes, so nothing is recalled in 'c'; echo, echo-forcing and "
         "scene-queries can recall"])
 

@@ -62,19 +62,19 @@ def test_the_environment_outranks_the_project_and_the_project_the_person(monkeyp
     personal('seed = 1\ncrf = 1\ndevice = "cpu"\n')
     project("seed = 2\ncrf = 2\n")
     monkeypatch.setenv("ECHO_SEED", "3")
-    found = defaults.read(OPTIONS)
-    assert {name: default.value for name, default in found.items()} == {"seed": 3, "crf": 2, "device": "cpu"}
-    assert found["crf"].source == "echo.toml:2" and found["seed"].source == "ECHO_SEED"
-    assert found["device"].source == f"{defaults.user_file()}:3"
+    result = defaults.read(OPTIONS)
+    assert {name: default.value for name, default in result.items()} == {"seed": 3, "crf": 2, "device": "cpu"}
+    assert result["crf"].source == "echo.toml:2" and result["seed"].source == "ECHO_SEED"
+    assert result["device"].source == f"{defaults.user_file()}:3"
 
 
 def test_a_projects_file_is_found_from_the_folders_below(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     project('output = "films/"\nfont = "fonts/a.ttf"\n')
     Path("deep/er").mkdir(parents=True)
     monkeypatch.chdir("deep/er")
-    found = defaults.read(OPTIONS)
-    assert found["output"] == Default(f"{folder}/films/", f"{folder}/echo.toml:1")
-    assert found["font"].value == f"{folder}/fonts/a.ttf", "paths are relative to the file that names them"
+    result = defaults.read(OPTIONS)
+    assert result["output"] == Default(f"{folder}/films/", f"{folder}/echo.toml:1")
+    assert result["font"].value == f"{folder}/fonts/a.ttf", "paths are relative to the file that names them"
 
 
 def test_an_empty_variable_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,15 +153,15 @@ def test_settings_belong_to_the_memory_they_were_written_for() -> None:
     assert (alone.policy, alone.settings.history_capacity) == ("echo-forcing", 36), "settings alone: the default memory"
 
 
-@pytest.mark.parametrize(("below", "told"), [
+@pytest.mark.parametrize(("below", "said"), [
     ({"model": "tinyy"}, "from model: no model is called 'tinyy' (did you mean 'tiny'?)"),
     ({"memory": "windo"}, "from memory: no memory policy is called 'windo' (did you mean 'window'?)"),
     ({"settings": ["memory.windw=3"]}, "from settings: --set memory.windw=3: there is no setting"),
 ])
-def test_a_default_that_cannot_be_is_refused_with_its_place(below: dict, told: str) -> None:
+def test_a_default_that_cannot_be_is_refused_with_its_place(below: dict, said: str) -> None:
     with pytest.raises(UsageError) as caught:
         settled(OPEN, **below)
-    assert told in caught.value.message
+    assert said in caught.value.message
 
 
 def test_a_default_that_is_not_used_does_not_matter() -> None:

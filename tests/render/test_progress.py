@@ -49,8 +49,8 @@ def test_lines_come_seconds_apart_and_the_last_always(clock: list[float]) -> Non
         for block in range(1, 41):
             clock[0] += 1
             teller.step(replace(STEP, block=block, picture=12 * block, seconds=1.0))
-    told = [int(re.search(r"block (\d+)", line)[1]) for line in stream.getvalue().splitlines()]
-    assert told == [1, 6, 11, 16, 21, 26, 31, 36, 40]
+    results = [int(re.search(r"block (\d+)", line)[1]) for line in stream.getvalue().splitlines()]
+    assert results == [1, 6, 11, 16, 21, 26, 31, 36, 40]
     assert "12.0 pictures/s | left 0:00:00" in stream.getvalue().splitlines()[-1]
 
 
@@ -102,8 +102,8 @@ def test_whole_percents_are_what_the_plug_ins_of_deadline_match(clock: list[floa
         for picture in (204, 479, 480):
             clock[0] += 10
             teller.step(replace(STEP, picture=picture))
-    told = [re.search(r".*Progress: (\d+)%.*", line)[1] for line in stream.getvalue().splitlines()]
-    assert told == ["42", "99", "100"]  # all is done when it says so
+    results = [re.search(r".*Progress: (\d+)%.*", line)[1] for line in stream.getvalue().splitlines()]
+    assert results == ["42", "99", "100"]  # all is done when it says so
     assert " | block 17/40 | scene 2/5 subway | picture 480/480 | " in stream.getvalue()
 
 

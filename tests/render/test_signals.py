@@ -47,14 +47,14 @@ def test_other_threads_take_no_signals() -> None:
 
 
 def test_what_a_signal_will_do_is_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
-    told: list[str] = []
-    with Interruption(told.append, grace=7):
+    results: list[str] = []
+    with Interruption(results.append, grace=7):
         os.kill(os.getpid(), signal.SIGUSR1)
         for _ in range(200):
-            if told:
+            if results:
                 break
             time.sleep(0.01)
-    assert told == ["SIGUSR1: stopping after this block, within 7 seconds; a second signal stops at once"]
+    assert results == ["SIGUSR1: stopping after this block, within 7 seconds; a second signal stops at once"]
     assert capsys.readouterr() == ("", "")
 
 

@@ -48,10 +48,10 @@ def test_chosen_tokens_are_counted_by_the_frame_they_came_from() -> None:
         chosen=Later(torch.tensor([[0, 3, 4, 11], [-1, 5, 6, 7]])),
         scores=Later(torch.tensor([[1.0, 2.0, 3.0], [0.5, 1.0, 5.0]])),
     )
-    found = measured(result(facts), GRID)
-    assert [layer.chosen for layer in found.layers] == [((12, 2), (15, 1), (18, 1)), ((15, 3),)]
-    assert found.chosen.frames == ((12, 1.0), (15, 2.0), (18, 0.5)) and tuple(found.chosen.scores) == (0.5, 1.5, 5.0)
-    assert tuple(found.drift) == (0.75, 0.25)
+    actual = measured(result(facts), GRID)
+    assert [layer.chosen for layer in actual.layers] == [((12, 2), (15, 1), (18, 1)), ((15, 3),)]
+    assert actual.chosen.frames == ((12, 1.0), (15, 2.0), (18, 0.5)) and tuple(actual.chosen.scores) == (0.5, 1.5, 5.0)
+    assert tuple(actual.drift) == (0.75, 0.25)
 
 
 def test_pictures_of_a_block_end_with_the_film() -> None:

@@ -51,8 +51,8 @@ def run(name: str, settings: dict, begun: Begun | None = None, scenes: list = BR
 def told(result: BlockResult) -> list:
     """What a block was and what the trace would say of it."""
     facts = {item.name: getattr(result.facts, item.name) for item in fields(result.facts)}
-    found = {name: value.read() if isinstance(value, Later) else value for name, value in facts.items()}
-    return [result.block, replace(result.layout), result.transition, found, result.bytes]
+    results = {name: value.read() if isinstance(value, Later) else value for name, value in facts.items()}
+    return [result.block, replace(result.layout), result.transition, results, result.bytes]
 
 
 def same(name: str, settings: dict, stops: list[int], scenes: list = BRIEF) -> None:

@@ -142,9 +142,9 @@ def test_what_a_pointer_shows_a_finger_reaches(film: Path, report: Path) -> None
 
 
 def test_thumbnails_are_of_the_moment_asked_for(film: Path) -> None:
-    found = thumbnails(film.with_name("film.mp4"), [1.0, 30.0, 9999.0])
-    assert list(found) == [1.0, 30.0]
-    assert found[1.0] != found[30.0]
+    result = thumbnails(film.with_name("film.mp4"), [1.0, 30.0, 9999.0])
+    assert list(result) == [1.0, 30.0]
+    assert result[1.0] != result[30.0]
     assert thumbnails(film, [1.0]) == {}
 
 

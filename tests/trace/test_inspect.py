@@ -63,9 +63,9 @@ def test_which_scene_was_recalled_and_which_were_not(trace: Trace) -> None:
 
 
 def test_the_budget_is_bounded_by_a_full_window(trace: Trace) -> None:
-    found = inspect.budget(trace, inspect.survey(trace))
-    assert (found.tokens, found.bounded) == (21 * CELLS, True)
-    assert inspect.block_at(trace, found.reached_at) == 6
+    surveyed = inspect.budget(trace, inspect.survey(trace))
+    assert (surveyed.tokens, surveyed.bounded) == (21 * CELLS, True)
+    assert inspect.block_at(trace, surveyed.reached_at) == 6
 
 
 def test_memory_that_only_grows_is_not_called_bounded(tmp_path: Path) -> None:
@@ -97,17 +97,17 @@ def test_scenes_are_found_by_id_or_number(trace: Trace) -> None:
 
 
 def test_two_runs_that_are_the_same_do_not_differ(trace: Trace) -> None:
-    found = inspect.diff(trace, trace)
-    assert found == inspect.Diff((), (), 52, 0, None, ())
+    difference = inspect.diff(trace, trace)
+    assert difference == inspect.Diff((), (), 52, 0, None, ())
 
 
 def test_two_runs_are_told_apart_by_settings_decisions_and_blocks(trace: Trace, tmp_path: Path) -> None:
     scenes = (*STORY[:3], replace(STORY[3], recall="subway"))
     other = read_trace(write_story(tmp_path / "other.trace.json", scenes, anchor_frames=9))
-    found = inspect.diff(trace, other)
-    assert inspect.Change("policy.settings.anchor_frames", 12, 9) in found.settings
-    assert inspect.Change("back: recalled", "rooftop", "subway") in found.decisions
-    assert (found.first, found.differing) == (36, 5)
+    difference = inspect.diff(trace, other)
+    assert inspect.Change("policy.settings.anchor_frames", 12, 9) in difference.settings
+    assert inspect.Change("back: recalled", "rooftop", "subway") in difference.decisions
+    assert (difference.first, difference.differing) == (36, 5)
 
 
 def test_csv_has_a_row_a_block_that_adds_up(trace: Trace) -> None:

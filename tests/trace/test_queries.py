@@ -46,9 +46,9 @@ def trace(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def test_the_file_is_as_the_schema_says_and_comes_back(trace: Trace) -> None:
     schema = json.loads(files("echo_cli.trace").joinpath("schema.json").read_text("utf-8"))
     Draft202012Validator(schema).validate(json.loads(trace.path.read_text("utf-8")))
-    told = trace.block(8).measured.queries
-    assert len(told) == 6 and all(isinstance(frame, QueryFrame) and 0 <= frame.gate <= 1 for frame in told)
-    assert all(scene == 0 and 0 < share <= 1.0001 for frame in told for scene, share in frame.left)
+    said = trace.block(8).measured.queries
+    assert len(said) == 6 and all(isinstance(frame, QueryFrame) and 0 <= frame.gate <= 1 for frame in said)
+    assert all(scene == 0 and 0 < share <= 1.0001 for frame in said for scene, share in frame.left)
     assert trace.block(2).measured.queries == ()
 
 
@@ -60,9 +60,9 @@ def test_queries_are_divided_among_the_scenes_in_them(trace: Trace) -> None:
     cells = {cell.scene: cell.tokens for cell in column_of(trace.row(15)) if cell.role is Role.QUERY and cell.weight}
     if len(cells) == 2:  # echo-infinity has both places in it, after seven blocks of the second
         assert set(cells) == {0, 1}
-    found = survey(trace)
-    assert len({id(column) for column in found.columns}) < len(trace)  # steps are coarse: neighbours look alike
-    assert [gate is None for gate in found.gates][:5] == [True] * 4 + [False]
+    surveyed = survey(trace)
+    assert len({id(column) for column in surveyed.columns}) < len(trace)  # steps are coarse: neighbours look alike
+    assert [gate is None for gate in surveyed.gates][:5] == [True] * 4 + [False]
 
 
 def test_shares_become_tokens_in_steps_and_what_was_learned_weighs_nothing() -> None:
@@ -105,5 +105,5 @@ def test_a_recalled_scene_says_what_stood_for_it(tmp_path: Path) -> None:
     for settings, said in (({}, "its queries and its recall frame"), ({"recall_frame": False}, "its queries")):
         policy = policy_for("scene-queries", timeline, settings)
         opened = next(result for result in run("scene-queries", timeline, policy=policy) if result.block.scene == 2)
-        told = scene_record(opened, policy)
-        assert told.recalled == 0 and told.chosen_by.endswith(f"; {said}") and told.candidates
+        text = scene_record(opened, policy)
+        assert text.recalled == 0 and text.chosen_by.endswith(f"; {said}") and text.candidates

@@ -63,12 +63,12 @@ def test_only_the_totals_say_that_a_trace_is_whole(whole: Path) -> None:
 ])
 def test_a_trace_that_another_tool_laid_out_says_the_same(whole: Path, layout: Callable[[dict], str]) -> None:
     before = read_trace(whole)
-    told = [before.block(index) for index in range(len(before))]
+    results = [before.block(index) for index in range(len(before))]
     text = layout(json.loads(whole.read_text("utf-8")))
     other = whole.with_name("other.json")
     other.write_text(text, "utf-8")
     after = read_trace(other)
-    assert [after.block(index) for index in range(len(after))] == told
+    assert [after.block(index) for index in range(len(after))] == results
     assert (after.header, after.scenes, after.totals) == (before.header, before.scenes, before.totals)
 
 

@@ -23,8 +23,8 @@ def plain(renderable: RenderableType, width: int) -> list[str]:
 
 
 def overview(trace: Trace, width: int) -> list[str]:
-    found = inspect.survey(trace)
-    return plain(terminal.overview(trace, found, inspect.summarise(trace, found), width), width)
+    surveyed = inspect.survey(trace)
+    return plain(terminal.overview(trace, surveyed, inspect.summarise(trace, surveyed), width), width)
 
 
 @pytest.mark.parametrize("width", [30, 80, 200, 400])
@@ -39,24 +39,24 @@ def test_the_timeline_fits_any_width_and_shows_every_role(trace: Trace, width: i
 
 def test_a_memory_of_one_frame_among_twenty_has_a_row(trace: Trace) -> None:
     """A transition's lone frame is the very thing people look for."""
-    found = inspect.survey(trace)
+    surveyed = inspect.survey(trace)
     for index in (24, 36, 40):
-        assert any(glyph == "╳" for glyph, _ in terminal._stack(found.columns[index], found.peak_tokens))
+        assert any(glyph == "╳" for glyph, _ in terminal._stack(surveyed.columns[index], surveyed.peak_tokens))
 
 
 def test_stacks_are_as_high_as_their_tokens(trace: Trace) -> None:
-    found = inspect.survey(trace)
-    for column in found.columns:
+    surveyed = inspect.survey(trace)
+    for column in surveyed.columns:
         tokens = sum(cell.tokens for cell in column)
-        expected = max(len(column), round(terminal.HEIGHT * tokens / found.peak_tokens))
-        assert len(terminal._stack(column, found.peak_tokens)) == expected
+        expected = max(len(column), round(terminal.HEIGHT * tokens / surveyed.peak_tokens))
+        assert len(terminal._stack(column, surveyed.peak_tokens)) == expected
 
 
 def test_a_short_transition_survives_a_narrow_terminal(tmp_path: Path) -> None:
     """The hard cut lasts one block of fifty-two: it must not fall between two characters."""
     trace = read_trace(write_story(tmp_path / "film.trace.json"))
-    found = inspect.survey(trace)
-    assert found.columns[24] in list(terminal._columns(found, 9))
+    surveyed = inspect.survey(trace)
+    assert surveyed.columns[24] in list(terminal._columns(surveyed, 9))
 
 
 def test_details_name_scenes_frames_and_weights(trace: Trace) -> None:

@@ -74,14 +74,14 @@ def test_a_clip_played_backwards_goes_the_other_way_and_a_frozen_one_stands_stil
 
 
 def test_truth_is_told_of_the_clip_that_is_shown():
-    told = sample_stories(torch.arange(6) + 100, 9, StoryKind.LEAVE)
+    stories = sample_stories(torch.arange(6) + 100, 9, StoryKind.LEAVE)
     for opens in (0, 5):
-        truth, seen = truth_of(told, opens, torch.tensor([0, 4, 8, 12]))
-        pictures = told.render(opens, opens + VIEWS)[:, -13:]
-        first = 0 if opens == 0 else told.truth.pan.shape[1] - 13
-        assert pictures.shape[1] == 13 and (opens == 0 or torch.equal(pictures, told.pictures[:, first:]))
-        assert torch.allclose(seen, told.truth.visible[:, [first, first + 4, first + 8, first + 12]].mean(1))
-        for story, (_, prompt) in enumerate(prompts[0] for prompts in told.prompts):
+        truth, seen = truth_of(stories, opens, torch.tensor([0, 4, 8, 12]))
+        pictures = stories.render(opens, opens + VIEWS)[:, -13:]
+        first = 0 if opens == 0 else stories.truth.pan.shape[1] - 13
+        assert pictures.shape[1] == 13 and (opens == 0 or torch.equal(pictures, stories.pictures[:, first:]))
+        assert torch.allclose(seen, stories.truth.visible[:, [first, first + 4, first + 8, first + 12]].mean(1))
+        for story, (_, prompt) in enumerate(prompts[0] for prompts in stories.prompts):
             assert torch.equal(bags_of(truth[story], torch.ones(len(ASPECTS), dtype=torch.bool)), bag(prompt))
 
 

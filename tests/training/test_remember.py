@@ -136,10 +136,10 @@ def trained(
     backend: Backend, folder: Path, steps: int, until: int | None = None, seed: int = 1
 ) -> tuple[Remembering, list[float]]:
     one = stage(backend, seed=seed)
-    told: list[float] = []
-    assert run("memory", one.learner, one.advance, Budget(steps), folder, lambda p: told.append(p.losses["loss"]),
+    results: list[float] = []
+    assert run("memory", one.learner, one.advance, Budget(steps), folder, lambda p: results.append(p.losses["loss"]),
                lambda: until is not None and one.learner.step >= until) is (until is None)
-    return one, told
+    return one, results
 
 
 def test_a_killed_run_ends_like_an_unbroken_one_and_another_seed_differs(backend: Backend, tmp_path: Path) -> None:
@@ -149,8 +149,8 @@ def test_a_killed_run_ends_like_an_unbroken_one_and_another_seed_differs(backend
     assert before + after == unbroken
     assert all(torch.equal(value, resumed.learner.average[name]) for name, value in whole.learner.average.items())
     assert trained(backend, tmp_path / "other", 2, until=1, seed=2)[1] != before
-    told = figures(tmp_path / "whole" / "memory.csv")
-    assert set(told) == {"with memory", "without memory", "share told"} and told["with memory"] > 0
+    said = figures(tmp_path / "whole" / "memory.csv")
+    assert set(said) == {"with memory", "without memory", "share told"} and said["with memory"] > 0
 
 
 def test_queries_learn_and_nothing_else_does(backend: Backend) -> None:

@@ -136,8 +136,8 @@ def test_the_critic_waits_while_the_student_imitates(pool):
     taught = Pupil(SMALL)
     torch.nn.init.normal_(taught.transformer.head.head.weight, std=0.1)
     one = Distiller(SMALL, DistillPlan(batch=2, shards=1), 1, pool, taught, CPU)
-    told = [set(one.advance(step, spent)) - {"loss", "blocks"} for step, spent in enumerate((0.0, 0.21, 0.5, 0.5))]
-    assert told == [{"imitation"}, {"critic"}, {"match", "critic"}, {"critic"}]
+    results = [set(one.advance(step, spent)) - {"loss", "blocks"} for step, spent in enumerate((0.0, 0.21, 0.5, 0.5))]
+    assert results == [{"imitation"}, {"critic"}, {"match", "critic"}, {"critic"}]
     fresh = Distiller(SMALL, DistillPlan(batch=2, shards=1), 1, pool, taught, CPU)
     fresh.advance(0, 0.0)
     assert all(torch.equal(value, taught.state_dict()[name]) for name, value in fresh.pair.critic.state_dict().items())
@@ -156,6 +156,7 @@ def test_a_budget_is_spent_by_steps_or_minutes():
 
 def test_progress_tells_every_step(pool, tmp_path):
     teacher = Teacher(SMALL, PLAN, 1, pool, CPU)
-    told: list[Progress] = []
-    run("teacher", teacher.learner, teacher.advance, Budget(3), tmp_path, told.append, lambda: False)
-    assert [progress.step for progress in told] == [1, 2, 3] and all("loss" in progress.losses for progress in told)
+    results: list[Progress] = []
+    run("teacher", teacher.learner, teacher.advance, Budget(3), tmp_path, results.append, lambda: False)
+    assert [progress.step for progress in results] == [1, 2, 3]
+    assert all("loss" in progress.losses for progress in results)

@@ -29,9 +29,9 @@ def school() -> Class:
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory) -> Library:
-    found = Library()
-    found.add(small_pool(tmp_path_factory.mktemp("pool"), stories=12).shard(0))
-    return found
+    result = Library()
+    result.add(small_pool(tmp_path_factory.mktemp("pool"), stories=12).shard(0))
+    return result
 
 
 def lesson_of(library: Library, blocks: int, sequences: int, seed: int) -> Lesson:

@@ -46,10 +46,10 @@ def test_pictures_of_any_size_are_seen_alike():
 
 
 def test_a_bag_holds_what_is_said_in_any_order_and_words():
-    told = eye.bag("A red ball rolls to the left in the city at night")
-    assert sorted(eye.CONCEPTS[i] for i in told.nonzero()[:, 0]) == ["ball", "city", "left", "night", "red"]
+    said = eye.bag("A red ball rolls to the left in the city at night")
+    assert sorted(eye.CONCEPTS[i] for i in said.nonzero()[:, 0]) == ["ball", "city", "left", "night", "red"]
     assert torch.equal(
-        told, eye.bag("At midnight, downtown: a crimson sphere moves leftwards, the camera pans, wobbling")
+        said, eye.bag("At midnight, downtown: a crimson sphere moves leftwards, the camera pans, wobbling")
     )
     assert not eye.bag("the camera pans over a zyx").any()
 
@@ -88,8 +88,8 @@ def test_a_missing_or_changed_eye_is_refused(folder):
 
 
 def test_the_packaged_eye_is_whole_and_small():
-    found = eye.load_eye()
-    assert all(torch.isfinite(value).all() for value in found.state_dict().values())
+    result = eye.load_eye()
+    assert all(torch.isfinite(value).all() for value in result.state_dict().values())
     assert sum(path.stat().st_size for path in eye.WEIGHTS.iterdir()) <= 2e6
 
 

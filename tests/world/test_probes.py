@@ -9,36 +9,36 @@ from echo_cli.world.stories import BOUNCE, HELD_OUT, LEFT, RIGHT, STILL, StoryKi
 
 
 def test_judges_are_right_about_real_clips():
-    told = sample_stories(torch.arange(16) + HELD_OUT, 9, StoryKind.HOLD)
-    right = score(judge(told.pictures), told)
+    stories = sample_stories(torch.arange(16) + HELD_OUT, 9, StoryKind.HOLD)
+    right = score(judge(stories.pictures), stories)
     assert right.place == 1 and right.time == 1
     assert min(right.colour, right.shape, right.motion) >= 0.9 and right.strict >= 0.85
 
 
 def test_a_panning_camera_does_not_change_the_motion():
-    told = sample_stories(torch.arange(8) + HELD_OUT + 50, 12, StoryKind.PAN)
-    assert score(judge(told.pictures), told).motion >= 0.85
+    stories = sample_stories(torch.arange(8) + HELD_OUT + 50, 12, StoryKind.PAN)
+    assert score(judge(stories.pictures), stories).motion >= 0.85
 
 
 def test_a_blob_is_no_strict_shape_and_a_frozen_film_stands_still():
-    told = sample_stories(torch.arange(8) + HELD_OUT, 9, StoryKind.HOLD)
-    pictures = told.pictures
+    stories = sample_stories(torch.arange(8) + HELD_OUT, 9, StoryKind.HOLD)
+    pictures = stories.pictures
     small = F.avg_pool2d(pictures.flatten(0, 1), 16)
     blurred = F.interpolate(small, scale_factor=16, mode="bilinear").view_as(pictures)
-    assert score(judge(blurred), told).strict < 0.4
+    assert score(judge(blurred), stories).strict < 0.4
     frozen = pictures[:, :1].expand_as(pictures)
     assert (judge(frozen).motion == STILL).all()
 
 
 def test_a_film_played_backwards_moves_the_other_way():
-    told = sample_stories(torch.arange(16) + HELD_OUT, 9, StoryKind.HOLD)
-    motion = judge(told.pictures.flip(1)).motion
-    turned = torch.tensor([RIGHT, LEFT, BOUNCE, STILL])[told.truth.motion[:, 0]]
+    stories = sample_stories(torch.arange(16) + HELD_OUT, 9, StoryKind.HOLD)
+    motion = judge(stories.pictures.flip(1)).motion
+    turned = torch.tensor([RIGHT, LEFT, BOUNCE, STILL])[stories.truth.motion[:, 0]]
     assert (motion == turned).float().mean() >= 0.9
 
 
 def test_the_background_is_the_place_without_who_crosses_it():
-    told = sample_stories(torch.arange(8) + HELD_OUT, 21, StoryKind.HOLD)
-    goes = told.truth.motion[:, 0] <= RIGHT
-    seen, true = background(told.pictures[goes]), told.backgrounds(0, 1)[goes, 0]
+    stories = sample_stories(torch.arange(8) + HELD_OUT, 21, StoryKind.HOLD)
+    goes = stories.truth.motion[:, 0] <= RIGHT
+    seen, true = background(stories.pictures[goes]), stories.backgrounds(0, 1)[goes, 0]
     assert (seen - true).abs().mean() < 0.004

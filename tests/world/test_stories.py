@@ -30,34 +30,34 @@ def test_a_story_depends_on_its_seed_alone():
 
 
 def test_a_window_shows_the_same_pictures_as_the_whole():
-    told = sample_stories([1, 2], 9)
-    whole = told.pictures
+    stories = sample_stories([1, 2], 9)
+    whole = stories.pictures
     assert whole.shape == (2, pictures_of(9), 3, HEIGHT, WIDTH)
     assert whole.min() >= 0 and whole.max() <= 1
-    assert torch.equal(told.render(4, 6), whole[:, first_picture(4) : first_picture(6)])
+    assert torch.equal(stories.render(4, 6), whole[:, first_picture(4) : first_picture(6)])
     with pytest.raises(ValueError, match="0 to 9"):
-        told.render(8, 10)
+        stories.render(8, 10)
 
 
 def test_prompts_say_what_is_true_in_words_that_are_known():
     names = {"place": PLACES, "time": TIMES, "subject": SUBJECTS, "colour": COLOURS, "motion": MOTIONS}
-    told = sample_stories(range(64), 21)
-    for story, prompts in enumerate(told.prompts):
+    stories = sample_stories(range(64), 21)
+    for story, prompts in enumerate(stories.prompts):
         for first, prompt in prompts:
             assert unknown_words(prompt) == []
             read = concepts_of(prompt)
             for table, members in names.items():
-                truth = getattr(told.truth, {"subject": "shape"}.get(table, table))[story, first].item()
+                truth = getattr(stories.truth, {"subject": "shape"}.get(table, table))[story, first].item()
                 assert read[table] == [list(members)[truth]], prompt
-            assert bool(read["camera"]) == (told.kinds[story] is StoryKind.PAN)
+            assert bool(read["camera"]) == (stories.kinds[story] is StoryKind.PAN)
 
 
 def test_scenes_open_at_block_boundaries():
-    told = sample_stories(range(60), 21)
-    for story, prompts in enumerate(told.prompts):
+    stories = sample_stories(range(60), 21)
+    for story, prompts in enumerate(stories.prompts):
         opens = [first for first, _ in prompts]
         assert opens[0] == 0 and all(first % BLOCK == 0 for first in opens) and opens == sorted(set(opens))
-        changes = (told.truth.segment[story].diff() != 0).nonzero()[:, 0] + 1
+        changes = (stories.truth.segment[story].diff() != 0).nonzero()[:, 0] + 1
         assert changes.tolist() == opens[1:]
 
 
@@ -71,9 +71,9 @@ def test_every_kind_does_what_it_says():
         StoryKind.RETURN: 3,
     }
     for kind, count in segments.items():
-        told = sample_stories(range(12), 21, kind)
-        truth = told.truth
-        assert all(len(prompts) == count for prompts in told.prompts)
+        stories = sample_stories(range(12), 21, kind)
+        truth = stories.truth
+        assert all(len(prompts) == count for prompts in stories.prompts)
         assert (truth.pan.amax(1) == (PAN if kind is StoryKind.PAN else 0)).all()
         if kind is StoryKind.LEAVE:
             assert (truth.visible.amin(1) == 0).all() and (truth.visible[:, -1] > 0).float().mean() > 0.5
@@ -86,7 +86,7 @@ def test_every_kind_does_what_it_says():
         if kind is StoryKind.RETURN:
             assert (truth.slot[:, -1] == 0).all() and (truth.place[:, -1] == truth.place[:, 0]).all()
             assert torch.equal(truth.colour[:, -1], truth.colour[:, 0])
-            views = told.backgrounds(0, 21)
+            views = stories.backgrounds(0, 21)
             assert torch.equal(views[:, 0], views[:, -1])  # the same layout, not only the same kind of place
 
 
@@ -97,8 +97,8 @@ def test_a_story_too_short_for_its_kind_is_refused():
 
 
 def test_subjects_move_as_their_motion_says():
-    told = sample_stories(range(80), 9, StoryKind.HOLD)
-    truth, centre = told.truth, told.truth.centre
+    stories = sample_stories(range(80), 9, StoryKind.HOLD)
+    truth, centre = stories.truth, stories.truth.centre
     step = centre.diff(dim=1).median(1).values[:, 0]
     height = centre[..., 1].amax(1) - centre[..., 1].amin(1)
     motion = truth.motion[:, 0]
@@ -109,30 +109,30 @@ def test_subjects_move_as_their_motion_says():
 
 
 def test_a_switch_never_makes_the_subject_jump():
-    told = sample_stories(range(80), 21, StoryKind.SWITCH)
-    step = told.truth.centre.diff(dim=1).abs()
+    stories = sample_stories(range(80), 21, StoryKind.SWITCH)
+    step = stories.truth.centre.diff(dim=1).abs()
     sideways = torch.where(step[..., 0] > WIDTH / 2, 0.0, step[..., 0])  # out on one side, in on the other
     assert sideways.max() <= 3.1
-    same = told.truth.shape[:, 0] == told.truth.shape[:, -1]  # another shape has its middle elsewhere
+    same = stories.truth.shape[:, 0] == stories.truth.shape[:, -1]  # another shape has its middle elsewhere
     assert step[same][..., 1].max() < 6
 
 
 def test_the_truth_is_on_the_pictures():
-    told = sample_stories(range(24), 6)
-    changed = (told.pictures - told.backgrounds(0, 6)).abs().amax(2) > 0.12
+    stories = sample_stories(range(24), 6)
+    changed = (stories.pictures - stories.backgrounds(0, 6)).abs().amax(2) > 0.12
     x, y = torch.arange(WIDTH) + 0.5, (torch.arange(HEIGHT) + 0.5)[:, None]
-    left, top, right, bottom = told.truth.box[..., None, None].unbind(2)
+    left, top, right, bottom = stories.truth.box[..., None, None].unbind(2)
     inside = (x > left - 2) & (x < right + 2) & (y > top - 2) & (y < bottom + 8)  # the shadow lies below
-    assert not (changed & ~inside & (y < told.truth.ground[..., None, None] - 6)).any()
+    assert not (changed & ~inside & (y < stories.truth.ground[..., None, None] - 6)).any()
     middle = [first_picture(frame) + (2 if frame else 0) for frame in range(6)]
     share = changed[:, middle].float().unflatten(2, (-1, TOKEN)).unflatten(4, (-1, TOKEN)).mean((3, 5))
-    assert (told.truth.token_cover - share).abs().mean() < 0.02
-    assert torch.corrcoef(torch.stack((told.truth.token_cover.flatten(), share.flatten())))[0, 1] > 0.95
+    assert (stories.truth.token_cover - share).abs().mean() < 0.02
+    assert torch.corrcoef(torch.stack((stories.truth.token_cover.flatten(), share.flatten())))[0, 1] > 0.95
 
 
 def test_token_truth_is_whole():
-    told = sample_stories(range(16), 21)
-    truth = told.truth
+    stories = sample_stories(range(16), 21)
+    truth = stories.truth
     assert truth.token_cover.shape == (16, 21, HEIGHT // TOKEN, WIDTH // TOKEN)
     assert torch.allclose(truth.token_depths.sum(-1), torch.ones(()), atol=1e-5)
     assert (truth.token_depths[:, :, 0, :, 0].mean((0, 1)) > 0.3).all()  # sky above
@@ -143,14 +143,14 @@ def test_token_truth_is_whole():
 
 
 def test_places_differ_with_the_seed_and_fill_the_picture():
-    told = sample_stories(range(40), 1, StoryKind.HOLD)
-    views = told.backgrounds(0, 1)[:, 0]
-    kind = told.truth.place[:, 0] * 3 + told.truth.time[:, 0]
+    stories = sample_stories(range(40), 1, StoryKind.HOLD)
+    views = stories.backgrounds(0, 1)[:, 0]
+    kind = stories.truth.place[:, 0] * 3 + stories.truth.time[:, 0]
     for one in kind.unique():
         same = views[kind == one]
         for a in range(len(same) - 1):
             assert (same[a] - same[a + 1]).square().mean() > 1e-4
-    assert told.truth.place.unique().tolist() == list(range(len(PLACES)))
+    assert stories.truth.place.unique().tolist() == list(range(len(PLACES)))
 
 
 def test_a_story_may_be_drawn_twice_as_large() -> None:
@@ -160,5 +160,5 @@ def test_a_story_may_be_drawn_twice_as_large() -> None:
     off = (reduced(large.pictures, 2) - small.pictures).square().mean()
     assert -10 * off.log10() > 45
     # It is drawn, not enlarged: edges are as wide in dots as they were in pixels.
-    steep = [told.pictures.diff(dim=-1).abs().amax() for told in (small, large)]
+    steep = [said.pictures.diff(dim=-1).abs().amax() for said in (small, large)]
     assert steep[1] > 0.9 * steep[0]

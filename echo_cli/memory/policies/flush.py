@@ -1,13 +1,13 @@
-"""`flush` and `none`: at every change of prompt the window is emptied but for its ends."""
+"""`flush` and `none`: at every change of prompt the window is emptied except for its ends."""
 
 from echo_cli.memory.policies.base import Plan, SlidingPolicy, Transition
 from echo_cli.memory.settings import FlushSettings
 from echo_cli.memory.store import KVStore
-from echo_cli.storyboard.nouns import Block, Kind
+from echo_cli.storyboard.nouns import Block
 
 
 class FlushPolicy(SlidingPolicy):
-    """Keeps the first remembered frames and the last (Infinity-RoPE), or nothing at all; a hard cut leaps as well."""
+    """Keeps the first remembered frames and the last (Infinity-RoPE), or nothing; at a hard cut, positions jump."""
 
     settings: FlushSettings
 
@@ -20,5 +20,5 @@ class FlushPolicy(SlidingPolicy):
         first = self.past[:self.settings.kept_first]
         rest = self.past[self.settings.kept_first:]
         self.keep_only(first + rest[max(0, len(rest) - self.settings.kept_last):], store)
-        self.jump = self.settings.hard_cut_jump or None if kind is Kind.HARD_CUT else None
+        self.jump = self.settings.hard_cut_jump or None if kind and kind.breaks else None
         return Transition(kind, carried=len(self.past), position_jump=self.jump)

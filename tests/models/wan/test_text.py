@@ -39,10 +39,10 @@ class Reading:
 
 @cache
 def config() -> dict:
-    told = TOLD["cases"]["umt5"]["config"]
-    return {"vocab_size": told["vocab"], "d_model": told["dim"], "d_kv": told["dim_attn"] // told["num_heads"],
-            "d_ff": told["dim_ffn"], "num_layers": told["num_layers"], "num_heads": told["num_heads"],
-            "relative_attention_num_buckets": told["num_buckets"], "relative_attention_max_distance": 128,
+    said = TOLD["cases"]["umt5"]["config"]
+    return {"vocab_size": said["vocab"], "d_model": said["dim"], "d_kv": said["dim_attn"] // said["num_heads"],
+            "d_ff": said["dim_ffn"], "num_layers": said["num_layers"], "num_heads": said["num_heads"],
+            "relative_attention_num_buckets": said["num_buckets"], "relative_attention_max_distance": 128,
             "feed_forward_proj": "gated-gelu", "layer_norm_epsilon": 1e-6}
 
 

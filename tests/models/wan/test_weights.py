@@ -56,12 +56,12 @@ def values(weights: Weights, part: str) -> dict[str, Tensor]:
 
 
 def checked(model: str) -> Mapping[str, str]:
-    found = find(model)
-    return family_of(found).check(found)
+    result = find(model)
+    return family_of(result).check(result)
 
 
-def same(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> bool:
-    return found.keys() == wanted.keys() and all(torch.equal(found[name], wanted[name]) for name in wanted)
+def same(result: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> bool:
+    return result.keys() == wanted.keys() and all(torch.equal(result[name], wanted[name]) for name in wanted)
 
 
 def longlive(folder: Path) -> Path:
@@ -127,8 +127,8 @@ def test_every_layout_opens_to_the_same_weights_and_converts_to_them(layout: str
         ]
         assert weights.text_config["num_heads"] == 4 and weights.text_config["d_kv"] == 8
     assert same(values(ours, "transformer"), values(opened, "transformer"))
-    told = json.loads((tmp_path / "to" / "model.json").read_text())["parts"]
-    assert told["transformer"]["from"] and all(len(source["sha256"]) == 64 for source in told["transformer"]["from"])
+    parts = json.loads((tmp_path / "to" / "model.json").read_text())["parts"]
+    assert parts["transformer"]["from"] and all(len(source["sha256"]) == 64 for source in parts["transformer"]["from"])
     assert {path.name for path in (tmp_path / "to").iterdir()} == {
         "model.json", "transformer.safetensors", "codec.safetensors", "text.safetensors", "tokenizer"}
 
@@ -157,8 +157,8 @@ def latents(weights: Weights) -> Tensor:
 def test_a_converted_model_makes_the_same_latents(layout: str, tmp_path: Path) -> None:
     opened = open_weights(LAYOUTS[layout][0](tmp_path / "from"))
     convert(opened, tmp_path / "to")
-    found = latents(open_weights(tmp_path / "to"))
-    assert found.std() > 0.1 and torch.equal(found, latents(opened))
+    result = latents(open_weights(tmp_path / "to"))
+    assert result.std() > 0.1 and torch.equal(result, latents(opened))
 
 
 def test_a_generator_from_elsewhere_and_how_it_is_read(tmp_path: Path) -> None:
@@ -177,9 +177,9 @@ def test_a_generator_from_elsewhere_and_how_it_is_read(tmp_path: Path) -> None:
     assert same(values(open_weights(folder, Choice(mine, branch="generator")), "transformer"), PLAIN)
     assert same(values(open_weights(folder, Choice(tmp_path / "mine.safetensors")), "transformer"), PLAIN)
     for lora in ("mine_lora.pt", "mine_lora.safetensors"):
-        found = values(open_weights(folder, Choice(mine, tmp_path / lora, scale=0.5)), "transformer")
+        result = values(open_weights(folder, Choice(mine, tmp_path / lora, scale=0.5)), "transformer")
         for name, tensor in wan_folders.merged(0.5).items():
-            torch.testing.assert_close(found[name], tensor, atol=1e-6, rtol=0)
+            torch.testing.assert_close(result[name], tensor, atol=1e-6, rtol=0)
     with pytest.raises(MissingError, match="no 'critic' is in this checkpoint, but generator, generator_ema"):
         open_weights(folder, Choice(mine, branch="critic"))
     digests = {open_weights(folder, choice).digest for choice in (
@@ -408,18 +408,18 @@ def test_a_changed_bit_is_found_by_its_hash(ours: Path) -> None:
 
 
 @pytest.mark.parametrize(("do", "reason"), [
-    (lambda told: told.update(format="other"), "its format is 'other'"),
-    (lambda told: told.update(version=99), "written by another version of this program"),
-    (lambda told: told.pop("parts"), "it names no parts"),
-    (lambda told: told["parts"].pop("codec"), "no sizes of the codec"),
-    (lambda told: told["parts"]["transformer"].pop("config"), "no sizes"),
-    (lambda told: told["parts"]["transformer"]["config"].update(colour=1), "colour: not a size"),
-    (lambda told: told["parts"]["transformer"]["config"].update(depth=3), "missing: blocks.2."),
+    (lambda report: report.update(format="other"), "its format is 'other'"),
+    (lambda report: report.update(version=99), "written by another version of this program"),
+    (lambda report: report.pop("parts"), "it names no parts"),
+    (lambda report: report["parts"].pop("codec"), "no sizes of the codec"),
+    (lambda report: report["parts"]["transformer"].pop("config"), "no sizes"),
+    (lambda report: report["parts"]["transformer"]["config"].update(colour=1), "colour: not a size"),
+    (lambda report: report["parts"]["transformer"]["config"].update(depth=3), "missing: blocks.2."),
 ])
 def test_a_damaged_description_is_told(do: Callable[[dict], object], reason: str, ours: Path) -> None:
-    told = json.loads((ours / "model.json").read_text())
-    do(told)
-    (ours / "model.json").write_text(json.dumps(told))
+    report = json.loads((ours / "model.json").read_text())
+    do(report)
+    (ours / "model.json").write_text(json.dumps(report))
     with pytest.raises(MissingError, match=reason):
         open_weights(ours)
 

@@ -94,13 +94,13 @@ def wrapped(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def adapter(rank: int = 4) -> dict[str, Tensor]:
     """A low-rank change of every linear layer in the blocks, named as peft names it."""
     generator = torch.Generator().manual_seed(1)
-    found = {}
+    results = {}
     for name, tensor in transformer().items():
         if name.startswith("blocks.") and name.endswith(".weight") and tensor.dim() == 2:
             stem = f"base_model.model.{name.removesuffix('.weight')}"
-            found[f"{stem}.lora_A.weight"] = 0.1 * torch.randn(rank, tensor.shape[1], generator=generator)
-            found[f"{stem}.lora_B.weight"] = 0.1 * torch.randn(tensor.shape[0], rank, generator=generator)
-    return found
+            results[f"{stem}.lora_A.weight"] = 0.1 * torch.randn(rank, tensor.shape[1], generator=generator)
+            results[f"{stem}.lora_B.weight"] = 0.1 * torch.randn(tensor.shape[0], rank, generator=generator)
+    return results
 
 
 def merged(scale: float = 1.0) -> dict[str, Tensor]:

@@ -51,7 +51,7 @@ def test_a_list_on_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("paths", "told"),
+    ("paths", "said"),
     [
         ([], "no storyboard to render"),
         (["*.yaaml"], "no storyboard matches"),
@@ -60,12 +60,12 @@ def test_a_list_on_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         (["empty/*"], "no storyboard matches"),
     ],
 )
-def test_naming_none_is_a_mistake(paths: list[str], told: str | None) -> None:
+def test_naming_none_is_a_mistake(paths: list[str], said: str | None) -> None:
     Path("empty").mkdir()
-    if told is None:
+    if said is None:
         assert storyboards(paths) == ["night/.git/e.yaml"]  # a hidden folder that is named is meant
         return
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=said):
         storyboards(paths)
 
 

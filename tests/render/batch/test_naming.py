@@ -47,7 +47,7 @@ def test_the_hash_tells_storyboards_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "said"),
     [
         ("{sead}", "did you mean 'seed'"),
         ("{}", "no field"),
@@ -61,10 +61,10 @@ def test_the_hash_tells_storyboards_apart() -> None:
         ("{stem:{seed}}", "not understood"),
     ],
 )
-def test_what_is_no_name_is_refused(name: str, told: str) -> None:
+def test_what_is_no_name_is_refused(name: str, said: str) -> None:
     with pytest.raises(UsageError, match="--name") as caught:
         check_name(name)
-    assert told in caught.value.message
+    assert said in caught.value.message
 
 
 @pytest.mark.parametrize("name", ["../{stem}", "/tmp/{stem}", "a/../../{stem}", ".{stem}", " "])

@@ -14,8 +14,8 @@ from echo_cli.render.batch.outcome import Status, exit_code, failed
 def test_an_error_has_its_own_status(error: EchoError, status: Status, code: int) -> None:
     outcome = failed(3, "a.yaml", error)
     assert (outcome.status, outcome.exit_code) == (status, code)
-    told = outcome.plain(4)
-    assert (told["status"], told["exit_code"]) == (status.value, code)
+    said = outcome.plain(4)
+    assert (said["status"], said["exit_code"]) == (status.value, code)
 
 
 def test_a_film_that_is_held_asks_a_farm_to_come_again() -> None:

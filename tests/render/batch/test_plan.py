@@ -21,9 +21,9 @@ NAMES = ["plain.yaml", "two words.yaml", "it's \"one\".yaml", "-n.yaml", "a\nb\r
 @pytest.mark.parametrize("shell", ["sh", "bash"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_shell_reads_back_the_words(name: str, shell: str) -> None:
-    told = line([sys.executable, "-c", "import json,sys; print(json.dumps(sys.argv[1:]))", name])
-    assert len(told.splitlines()) == 1
-    done = subprocess.run([shell, "-c", os.fsencode(told)], capture_output=True, check=True)
+    said = line([sys.executable, "-c", "import json,sys; print(json.dumps(sys.argv[1:]))", name])
+    assert len(said.splitlines()) == 1
+    done = subprocess.run([shell, "-c", os.fsencode(said)], capture_output=True, check=True)
     assert json.loads(done.stdout) == [name]
 
 

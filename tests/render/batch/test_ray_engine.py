@@ -50,14 +50,14 @@ def test_an_actor_a_gpu_or_so_many_cpus(nodes: list[dict], options: dict, room: 
     assert ray_engine._room(cluster_of(*nodes), BatchRequest(**options)) == (room, needs)
 
 
-@pytest.mark.parametrize(("options", "told"), [
+@pytest.mark.parametrize(("options", "said"), [
     ({"device": "cuda"}, "no machine of the Ray cluster has a GPU"),
     ({"cpus_per_actor": 9}, "room for an actor of 9 CPUs; the largest has 8 CPUs"),
 ])
-def test_a_cluster_without_room_is_refused(options: dict, told: str) -> None:
+def test_a_cluster_without_room_is_refused(options: dict, said: str) -> None:
     with pytest.raises(MissingError) as caught:
         ray_engine._room(cluster_of({"CPU": 8.0}, {"CPU": 2.0}), BatchRequest(**options))
-    assert told in caught.value.message
+    assert said in caught.value.message
 
 
 def test_without_ray_it_says_what_to_install(
@@ -66,7 +66,7 @@ def test_without_ray_it_says_what_to_install(
     monkeypatch.chdir(tmp_path)
     Path("a.yaml").write_text("scenes: [{id: a, prompt: a red ball, duration: 0.5s}]")
     assert run(["batch", "a.yaml", "--engine", "ray"]) == 3
-    assert "needs Ray" in (told := capsys.readouterr().err) and "echo-cli[farm]" in told
+    assert "needs Ray" in (messages := capsys.readouterr().err) and "echo-cli[farm]" in messages
 
 
 def test_a_single_gpu_cannot_be_chosen_for_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,20 +207,20 @@ def at_work(machine: object) -> list[int]:
     import psutil
 
     raylet, = (process.process for process in machine.all_processes["raylet"])
-    found = []
+    results = []
     for child in psutil.Process(raylet.pid).children(recursive=True):
         with suppress(psutil.Error):  # it is gone by now
-            found += [child.pid] * ("Hand.make" in " ".join(child.cmdline()))
-    return found
+            results += [child.pid] * ("Hand.make" in " ".join(child.cmdline()))
+    return results
 
 
 def when_at_work(machine: object, strike: Callable[[int], object], struck: list[int]) -> None:
     """Calls `strike` with the process of an actor in the middle of a film, and notes that it has."""
     def watch() -> None:
-        while not (found := at_work(machine)):
+        while not (result := at_work(machine)):
             time.sleep(0.05)
-        strike(found[0])
-        struck.append(found[0])
+        strike(result[0])
+        struck.append(result[0])
 
     threading.Thread(target=watch, daemon=True).start()
 
@@ -259,16 +259,16 @@ def test_a_lost_actor_and_a_lost_machine_cost_no_film(
 def test_a_signal_reaches_the_actors(cluster: object, tmp_path: Path) -> None:
     # Too long to be done before the word arrives.
     wanted, interruption = films(tmp_path / "cluster", 5, scene=150), Interruption()
-    told: list[float] = []
+    results: list[float] = []
 
     class Watching(Progress):
         every = 0.0
 
         def tell(self, step, rate, left) -> None:
-            told.append(step.percent)
+            results.append(step.percent)
             interruption.by = "SIGTERM"
 
     outcomes = list(ray_engine.make_films(wanted, ONE_CPU, Tally(wanted, 5, Watching()), interruption))
     statuses = [outcome.status for outcome in outcomes]
-    assert told and sorted(outcome.number for outcome in outcomes) == [1, 2, 3, 4, 5]
+    assert results and sorted(outcome.number for outcome in outcomes) == [1, 2, 3, 4, 5]
     assert {Status.INTERRUPTED, Status.LEFT} <= set(statuses) <= {Status.INTERRUPTED, Status.LEFT, Status.MADE}

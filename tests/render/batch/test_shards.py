@@ -60,7 +60,7 @@ def test_auto_asks_the_scheduler(environment: dict[str, str], shard: Shard) -> N
 
 
 @pytest.mark.parametrize(
-    ("environment", "told"),
+    ("environment", "said"),
     [
         ({}, "no scheduler says which share this is"),
         ({"SLURM_ARRAY_TASK_ID": ""}, "no scheduler"),
@@ -84,7 +84,7 @@ def test_auto_asks_the_scheduler(environment: dict[str, str], shard: Shard) -> N
         (aws(0, 2) | opencue(1, "1-2"), "OpenCue and of AWS"),
     ],
 )
-def test_auto_is_refused_where_the_share_cannot_be_known(environment: dict[str, str], told: str) -> None:
+def test_auto_is_refused_where_the_share_cannot_be_known(environment: dict[str, str], said: str) -> None:
     with pytest.raises(UsageError, match="--shard auto") as caught:
         read_shard("auto", environment)
-    assert told in caught.value.message
+    assert said in caught.value.message

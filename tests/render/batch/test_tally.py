@@ -12,7 +12,7 @@ from echo_cli.render.progress import JsonLines, Progress, Step, WholePercents, p
 from tests.render import stage
 
 
-class Told(Progress):
+class Steps(Progress):
     every = 0.0
 
     def __init__(self) -> None:
@@ -36,41 +36,41 @@ def step(picture: int) -> Step:
 
 
 def test_the_share_is_of_all_films_that_are_still_wanted(films: list[Film]) -> None:
-    told = Told()
-    tally = Tally(films, 9, told)
+    progress = Steps()
+    tally = Tally(films, 9, progress)
     tally.of(2).step(step(33))
-    assert told.steps[-1].percent == 16.6
+    assert progress.steps[-1].percent == 16.6
     tally.of(2).step(step(66))
     tally.over(Outcome(2, "", Status.MADE))
     tally.of(3).step(step(22))
     tally.over(failed(3, "", OutputError("full")))  # 22 pictures were made, 44 will never be
     tally.step(5, step(11))
-    assert told.steps[-1].done == (99, 154)
+    assert progress.steps[-1].done == (99, 154)
     tally.step(5, step(66))
-    assert told.steps[-1].percent == 100
+    assert progress.steps[-1].percent == 100
 
 
 def test_a_film_that_is_made_again_takes_no_percentage_back(films: list[Film]) -> None:
-    told = Told()
-    tally = Tally(films, 3, told)
+    progress = Steps()
+    tally = Tally(films, 3, progress)
     for picture in (11, 44, 0, 11, 55):
         tally.step(2, step(picture))
-    shares = [told_step.percent for told_step in told.steps]
+    shares = [one.percent for one in progress.steps]
     assert shares == sorted(shares) and shares[-1] == 27.7
 
 
 def test_lines_name_the_film_and_keep_their_form(films: list[Film], capsys: pytest.CaptureFixture[str]) -> None:
-    told = Told()
-    Tally(films, 9, told).step(3, step(33))
-    line = plain_line(told.steps[0], 31.24, 3723.4)
+    progress = Steps()
+    Tally(films, 9, progress).step(3, step(33))
+    line = plain_line(progress.steps[0], 31.24, 3723.4)
     assert line == ("Progress: 16.6% | film 3/9 two lines 3.yaml | block 3/6 | scene 1/3 meadow | picture 33/66 | "
                     "31.2 pictures/s | left 1:02:03 | memory 1.0 kB")
     import sys
 
-    JsonLines(sys.stdout).tell(told.steps[0], 1.0, 2.0)
+    JsonLines(sys.stdout).tell(progress.steps[0], 1.0, 2.0)
     assert (
         '"percent": 16.6, "film": 3, "films": 9, "storyboard": "two\\nlines 3.yaml", "block": 3'
         in capsys.readouterr().out
     )
-    WholePercents(sys.stdout).tell(told.steps[0], 1.0, 2.0)
+    WholePercents(sys.stdout).tell(progress.steps[0], 1.0, 2.0)
     assert capsys.readouterr().out.startswith("Progress: 16% | film 3/9")
