@@ -88,6 +88,7 @@ def test_roughness_of_noise_is_two_and_of_a_plain_is_none():
     assert roughness(torch.ones(2, 3, 8, 8)) == 0
 
 
+@pytest.mark.slow
 def test_the_shipped_codec_carries_clips_that_it_never_saw():
     figures = codec_figures(load_codec(part_path(WEIGHTS, "codec")), stories=3)
     assert figures.psnr > 29 and figures.subject > 20 and figures.psnr - figures.noisy < 0.6

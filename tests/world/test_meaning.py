@@ -45,12 +45,14 @@ def trial() -> Trial:
     return next(trials(8))
 
 
+@pytest.mark.slow
 def test_the_right_prompt_is_ranked_above_one_with_one_wrong_aspect(figures):
     for name, row in figures["shown"].items():
         assert row["ranked"] >= (0.7 if name == NOISE else 0.95), name
         assert row["right"] > row["wrong"] + 0.1 > row["strange"] + 0.3, name
 
 
+@pytest.mark.slow
 def test_the_checks_are_right_about_scenes_through_the_codec_and_soft_ones(figures):
     for name, row in figures["shown"].items():
         if name != NOISE:
@@ -58,11 +60,13 @@ def test_the_checks_are_right_about_scenes_through_the_codec_and_soft_ones(figur
             assert min(row[aspect] for aspect in ASPECTS) >= (0.6 if "blurred" in name else 0.8), name
 
 
+@pytest.mark.slow
 def test_a_film_that_falls_apart_fits_its_prompt_less(figures):
     shown = figures["shown"]
     assert shown[NOISE]["right"] < shown[CODED]["right"] - 0.1
 
 
+@pytest.mark.slow
 def test_damage_that_changes_the_meaning_is_seen(figures):
     damaged = figures["damaged"]
     assert set(damaged) == set(DAMAGES)

@@ -26,12 +26,12 @@ def recorded(case: str) -> dict[str, torch.Tensor]:
 
 @cache
 def codec(case: str) -> WanCodec:
-    config, io = json.loads((GOLDEN / "manifest.json").read_text())["cases"][case]["config"], recorded(case)
+    sizes, io = json.loads((GOLDEN / "manifest.json").read_text())["cases"][case]["config"], recorded(case)
     with torch.device("meta"):
-        made = WanCodec({"base_dim": config["dim"], "z_dim": config["z_dim"], "num_res_blocks": config["num_res_blocks"],
+        made = WanCodec({"base_dim": sizes["dim"], "z_dim": sizes["z_dim"], "num_res_blocks": sizes["num_res_blocks"],
                          "latents_mean": io["latents_mean"].tolist(), "latents_std": io["latents_std"].tolist()})
     weights = load_file(GOLDEN / f"{case}.weights.safetensors")
-    fill(made.vae, {codec_name(name, config["num_res_blocks"]): tensor for name, tensor in weights.items()}, case)
+    fill(made.vae, {codec_name(name, sizes["num_res_blocks"]): tensor for name, tensor in weights.items()}, case)
     return made
 
 

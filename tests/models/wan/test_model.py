@@ -1,9 +1,6 @@
 """A whole model of Wan's family, small and with random weights, from its folder to a film by the real command."""
 
 import json
-import os
-import subprocess
-import sysconfig
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +18,12 @@ from echo_cli.models.wan import rehearsal
 from echo_cli.runtime import Runtime
 from echo_cli.spec import WAN_1_3B, ModelSpec
 from echo_cli.video.read import pictures
+from tests import forked
 
 CPU = Runtime(torch.device("cpu"), torch.float32)
 SPEC = replace(WAN_1_3B, depth=2, width=96, heads=4, ffn=128, text_dim=32)
 CODEC = {"base_dim": 4}
 TEXT = {"vocab_size": 300, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
-SCRIPT = Path(sysconfig.get_path("scripts")) / "echo-cli"
 
 STORY = """
 version: 1
@@ -63,12 +60,8 @@ def test_the_parts_come_from_the_folder_frozen_and_on_the_device(folder: Path) -
 
 def test_a_film_from_the_folder(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "story.yaml").write_text(STORY)
-    done = subprocess.run(
-        [SCRIPT, "generate", tmp_path / "story.yaml", "-o", tmp_path / "film.mp4", "--model", f"{folder}/", "--json"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    done = forked.run("generate", "story.yaml", "-o", "film.mp4", "--scale", "1", "--model", f"{folder}/", "--json",
+                      cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["pictures"] == 56 == sum(1 for _ in pictures(tmp_path / "film.mp4"))
     trace = json.loads((tmp_path / "film.trace.json").read_text())
