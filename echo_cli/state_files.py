@@ -6,11 +6,13 @@ of several files is the latest is not known here.
 
 import hashlib
 import json
+import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -40,16 +42,24 @@ def write_state(path: Path, nest: Nest) -> Stored:
     tensors, plain = pack(nest)
     # by element size, so that every tensor is aligned
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
-    header, offset = {}, 0
-    for name in order:
-        tensor = tensors[name]
-        end = offset + tensor.numel() * tensor.element_size()
-        header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
+    table = [(name, tensors[name].dtype, tuple(tensors[name].shape)) for name in order]
+    written, digest = write_tensors(path, table, (tensors[name] for name in order))
+    return Stored(written, digest, plain)
+
+
+def write_tensors(path: Path, table: Sequence[tuple[str, torch.dtype, tuple[int, ...]]], tensors: Iterable[Tensor],
+                  metadata: Mapping[str, str] = MappingProxyType({})) -> tuple[int, str]:
+    """A safetensors file of the tensors that `table` lists, in its order, one at a time; its bytes and sha256. It is on
+    the disk when this returns."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    offset = 0
+    for name, dtype, shape in table:
+        end = offset + math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": DTYPES[dtype], "shape": list(shape), "data_offsets": [offset, end]}
         offset = end
     head = json.dumps(header, separators=(",", ":")).encode()
     head += b" " * (-len(head) % 8)
-    parts: Iterator[bytes | memoryview] = chain((struct.pack("<Q", len(head)), head),
-                                                (_bytes(tensors[name]) for name in order))
+    parts: Iterator[bytes | memoryview] = chain((struct.pack("<Q", len(head)), head), map(_bytes, tensors))
     digest, size = hashlib.sha256(), 0
     with output_errors(path):
         try:
@@ -61,7 +71,7 @@ def write_state(path: Path, nest: Nest) -> Stored:
         except OSError:
             path.unlink(missing_ok=True)
             raise
-    return Stored(size, digest.hexdigest(), plain)
+    return size, digest.hexdigest()
 
 
 def read_state(path: Path, stored: Stored) -> Nest:

@@ -79,7 +79,7 @@ def check(path: str, model: str | None, here: bool | None, below: Defaults = NON
     """The description of the storyboard at `path`; a UsageError if it cannot be rendered. `below` says what neither
     `model` nor the storyboard does."""
     from echo_cli.models.registry import check_not_a_file, spec_named
-    from echo_cli.render.checks import missing, refuse_here, refuse_unseen, try_settings, warnings
+    from echo_cli.render.checks import check_series, missing, refuse_here, refuse_unseen, try_settings, warnings
     from echo_cli.render.prepare import completed, prepared, storyboard_rules
     from echo_cli.render.request import Request
     from echo_cli.render.source import read_board
@@ -97,6 +97,7 @@ def check(path: str, model: str | None, here: bool | None, below: Defaults = NON
         asked = prepared(request, storyboard, spec)
         refuse_unseen(spec, asked.storyboard.size or spec.size)
         try_settings(asked.policy, asked.storyboard.memory, spec, film)
+        check_series(asked.storyboard, asked.model, spec)
     except UsageError as error:
         raise UsageError(f"{path}: {error.message}", error.hint) from None
     lacks = [] if here is False else refuse_here(missing(asked.model), here, f"{path}: ")
@@ -154,11 +155,11 @@ def _recalls(storyboard: Storyboard, film: Timeline, policy: str) -> dict[int, d
     if settings.match != "idf":
         return {index: {"match": settings.match} for index, scene in enumerate(scenes)
                 if scene.recalls}
-    plan = plan_recalls(scenes, similarities([scene.prompt for scene in scenes]), settings.library)
+    plan = plan_recalls(scenes, similarities(film.prompts), settings.library, film.past)
     return {
         index: {
-            "match": settings.match, "scene": scenes[choice.scene].id, "score": round(choice.similarity, 6),
-            "runner_up": choice.runner_up and {"scene": scenes[choice.runner_up[0]].id,
+            "match": settings.match, "scene": film.name_of(choice.scene), "score": round(choice.similarity, 6),
+            "runner_up": choice.runner_up and {"scene": film.name_of(choice.runner_up[0]),
                                               "score": round(choice.runner_up[1], 6)},
         }
         for index, choice in plan.items()

@@ -20,9 +20,12 @@ Frames = tuple[Tensor, Tensor]  # raw keys and values [layer, batch, frame, toke
 @dataclass(frozen=True, slots=True)
 class SceneEntry:
     """What a scene leaves: remembered frames by part (`frames`, its first ones; `recall`, the one folded from them;
-    others that a policy adds), and plain numbers of the policy. Tensors are on the host."""
+    others that a policy adds), plain numbers of the policy, and how its first frames were asked for: the mean of their
+    raw queries [layer, batch, head, dim], and of the magnitudes of the queries' pairs [layer, batch, head, dim / 2].
+    Tensors are on the host."""
 
     parts: Mapping[str, Frames]
+    calibration: tuple[Tensor, Tensor]
     numbers: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
     def frame(self, part: str, index: int = 0) -> Frames:

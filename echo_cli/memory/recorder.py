@@ -20,7 +20,9 @@ from echo_cli.storyboard.nouns import Block
 
 
 class Shelf(Protocol):
-    """Where entries are put as scenes close. `state` is plain values."""
+    """Where entries are put as scenes close, if they are wanted."""
+
+    def wants(self, scene: int) -> bool: ...
 
     def put(self, scene: int, entry: SceneEntry) -> None: ...
 
@@ -39,25 +41,34 @@ class Recorder:
         self._count, self._query_tokens = 0, 0
         self._first: SceneLibrary
         self._query_sum: Tensor
+        self._calibration: tuple[Tensor, Tensor]  # sums over the first frames
 
     def begin(self, store: KVStore, state: Nest = None) -> None:
         """Before the first block, or where an interrupted film is resumed."""
         frame = (*store.keys.shape[:2], *store.keys.shape[3:])
         self._first = SceneLibrary(KEYFRAMES, frame, store.device, store.keys.dtype)
         self._query_sum = torch.zeros(*frame[:2], *frame[3:], device=store.device)
+        self._calibration = torch.zeros_like(self._query_sum), torch.zeros_like(self._query_sum[..., ::2])
         if state is not None:
             self._count, self._query_tokens = state["count"], state["query_tokens"]
-            self._query_sum.copy_(state["query_sum"])
+            for mine, kept in zip((self._query_sum, *self._calibration), state["sums"], strict=True):
+                mine.copy_(kept)
             self._first.restore(state["first"])
             self._shelf.restore(state["shelf"])
 
     def collect(self, block: Block, clean: CleanPass, slots: Sequence[int], store: KVStore) -> None:
         """A block is finished, and memory has not absorbed it yet."""
+        if not self._shelf.wants(block.scene):
+            return
         if block.opens:
             for index in range(self._count):
                 self._first.forget(Keepsake(FRAMES, index))
             self._count, self._query_tokens = 0, 0
-            self._query_sum.zero_()
+            for sums in (self._query_sum, *self._calibration):
+                sums.zero_()
+        if self._count < KEYFRAMES:
+            for sums, new in zip(self._calibration, (clean.query_sum, clean.query_abs), strict=True):
+                sums.add_(new)
         self._query_sum += clean.query_sum
         self._query_tokens += clean.tokens
         for slot in slots[:KEYFRAMES - self._count]:
@@ -66,10 +77,13 @@ class Recorder:
 
     def close(self, block: Block, store: KVStore) -> None:
         """The scene's last block has been absorbed, and the policy has closed the scene."""
+        if not self._shelf.wants(block.scene):
+            return
         parts = {FRAMES: self._frames(range(self._count)), RECALL: self._fold()}
-        own = self._policy.leave(block, store)
-        parts |= {part: (keys.cpu(), values.cpu()) for part, (keys, values) in own.parts.items()}
-        self._shelf.put(block.scene, SceneEntry(parts, own.numbers))
+        own, numbers = self._policy.leave(block, store)
+        parts |= {part: (keys.cpu(), values.cpu()) for part, (keys, values) in own.items()}
+        mean, magnitude = (sums.cpu() / (self._count * store.grid.tokens) for sums in self._calibration)
+        self._shelf.put(block.scene, SceneEntry(parts, (mean, magnitude), numbers))
 
     def _frames(self, which: Sequence[int], layers: slice = slice(None)) -> Frames:
         """On the host."""
@@ -92,5 +106,5 @@ class Recorder:
         return keys, values
 
     def state(self) -> dict[str, Any]:
-        return {"count": self._count, "query_tokens": self._query_tokens, "query_sum": self._query_sum,
+        return {"count": self._count, "query_tokens": self._query_tokens, "sums": [self._query_sum, *self._calibration],
                 "first": self._first.state(), "shelf": self._shelf.state()}

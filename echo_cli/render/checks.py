@@ -13,6 +13,7 @@ from echo_cli.memory.table import POLICIES, read_settings
 from echo_cli.spec import RANDOM_SMALL, TINY, WAN_1_3B, ModelSpec
 from echo_cli.storyboard.matching import plan_recalls, similarities
 from echo_cli.storyboard.nouns import Storyboard, Timeline
+from echo_cli.storyboard.series import MOST_KEPT, SceneModel, check_model, read_scenes
 from echo_cli.text import listed
 
 if TYPE_CHECKING:
@@ -44,9 +45,30 @@ def try_settings(policy: str, memory: Mapping[str, Any], spec: ModelSpec, timeli
     make_policy(policy, settings, spec, timeline, recalls)
 
 
+def scene_model(spec: ModelSpec, size: tuple[int, int] | None, weights: str) -> SceneModel:
+    """What the scenes of a film are bound to."""
+    grid = spec.grid(size)
+    return SceneModel(spec.name, weights, spec.depth, spec.heads, spec.head_dim, grid.rows, grid.cols)
+
+
+def check_series(board: Storyboard, model: str, spec: ModelSpec) -> None:
+    """A UsageError for a series whose scenes are the memory of another model. Weights that only loading the model
+    tells are compared when it is loaded."""
+    if not board.series:
+        return
+    from echo_cli.models.loaders import known_digest
+
+    try:
+        weights = known_digest(model)
+    except MissingError:
+        weights = None
+    for series in board.series:
+        check_model(read_scenes(board.file(series.path)), scene_model(spec, board.size, weights or ""))
+
+
 def warnings(board: Storyboard, spec: ModelSpec, policy: str) -> list[str]:
     """What will be rendered otherwise than its author may expect."""
-    return [*_size(spec, board.size), *_recalls(board, policy)]
+    return [*_size(spec, board.size), *_recalls(board, policy), *_kept(board)]
 
 
 def warnings_of(job: "Job") -> list[str]:
@@ -191,3 +213,10 @@ def _recalls(board: Storyboard, policy: str) -> list[str]:
     able = [name for name, row in POLICIES.items() if row.settings().recalling]
     return [f"memory policy '{policy}' keeps no scenes, so nothing is recalled in {listed(scenes)}; "
             f"{', '.join(able[:-1])} and {able[-1]} can recall"]
+
+
+def _kept(board: Storyboard) -> list[str]:
+    if len(board.kept) <= MOST_KEPT:
+        return []
+    return [f"{len(board.kept)} scenes are to be kept, and a film keeps the last {MOST_KEPT} of them; list those that "
+            "matter under keep_scenes"]

@@ -19,6 +19,7 @@ from echo_cli.trace.records import (
     Header,
     ModelFacts,
     OpeningFacts,
+    PastFacts,
     PolicyFacts,
     StoryboardFacts,
     scene_facts,
@@ -36,7 +37,8 @@ def header(job: Job, backend: Backend, runtime: Runtime) -> Header:
                   FilmFacts(width, height, geometry.fps, job.timeline.pictures, geometry.block_frames,
                             geometry.frame_pictures, None if job.outputs.film.encoder else job.outputs.film.path.name),
                   scene_facts(job.timeline, {each.scene: OpeningFacts(each.what, each.path, each.sha256)
-                                             for each in job.inputs if each.scene}))
+                                             for each in job.inputs if each.scene}),
+                  tuple(PastFacts(scene.name, scene.prompt) for scene in job.timeline.past))
 
 
 def manifest_facts(job: Job, runtime: Runtime, made: Made, started: str) -> dict[str, Any]:

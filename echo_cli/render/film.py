@@ -20,9 +20,11 @@ from echo_cli.render.decoder import Decoder, Pictures
 from echo_cli.render.facts import header, manifest_facts
 from echo_cli.render.job import Job
 from echo_cli.render.keeper import Sitting, sitting
+from echo_cli.render.keepsakes import KeptScenes, past_entries
 from echo_cli.render.made import Made
 from echo_cli.render.openings import Openings
 from echo_cli.render.progress import Progress, Step
+from echo_cli.render.resume import Work
 from echo_cli.render.signals import Interruption
 from echo_cli.render.trace_records import block_record, measured, recall_frame_record, scene_record
 from echo_cli.rollout.plan import film as blocks_of_film
@@ -55,7 +57,8 @@ def make(job: Job, backend: Backend, runtime: Runtime, progress: Progress, inter
             _remove(outputs.manifest)  # pictures of a sequence are replaced one by one: from here on it would lie
         film = stack.enter_context(run.film())
         trace = stack.enter_context(run.trace(header(job, backend, runtime)))
-        writer = _Writer(job.timeline, backend.spec.grid(job.size), policy, run, film, trace, progress)
+        kept = KeptScenes(job, backend, policy, Work(outputs).folder) if outputs.scenes else None
+        writer = _Writer(job.timeline, backend.spec.grid(job.size), policy, run, film, trace, progress, kept)
         _write_blocks(job, backend, runtime, policy, writer, interruption)
         with ExitStack() as tidy:
             made = _finish(job, writer, tidy)
@@ -73,9 +76,11 @@ def _write_blocks(job: Job, backend: Backend, runtime: Runtime, policy: Policy, 
                   interruption: Interruption) -> None:
     """The film, block by block."""
     run, timeline = writer.run, job.timeline
+    past = {} if run.begun else past_entries(job, backend, policy)
+    recorder = writer.kept.recorder if writer.kept else None
     with Decoder(backend.codec, runtime.decoding, run.decoder) as decode:
         for result in blocks_of_film(backend, timeline, policy, job.seed, job.size, begun=run.begun,
-                                     openings=Openings(job, backend, runtime)):
+                                     openings=Openings(job, backend, runtime), past=past, recorder=recorder):
             writer.add(result, decode(result))
             stopping = interruption.by is not None
             if stopping or run.due():
@@ -94,8 +99,8 @@ class _Writer:
     there. `times` are the milliseconds that each part took in all."""
 
     def __init__(self, timeline: Timeline, grid: Grid, policy: Policy, run: Sitting, film: PictureSink, trace: Trace,
-                 progress: Progress) -> None:
-        self.run, self.film, self.trace, self.times = run, film, trace, run.times
+                 progress: Progress, kept: KeptScenes | None) -> None:
+        self.run, self.film, self.trace, self.times, self.kept = run, film, trace, run.times, kept
         self._timeline, self._grid, self._policy, self._progress = timeline, grid, policy, progress
         self._behind: tuple[BlockResult, Pictures] | None = None
 
@@ -114,7 +119,10 @@ class _Writer:
         result.check()
         self.run.check()
         before = self.film.pictures
-        self.film.write(pictures.array()[:self._timeline.pictures - before])
+        new = pictures.array()[:self._timeline.pictures - before]
+        self.film.write(new)
+        if self.kept:
+            self.kept.look(result.block, new)
         facts = measured(result, self._grid)
         self.trace.measure(result.block.index, facts)
         if frame := recall_frame_record(result, self._policy):
@@ -142,6 +150,9 @@ def _finish(job: Job, writer: _Writer, tidy: ExitStack) -> Made:
         tidy.callback(partial(outputs.subtitles).unlink, missing_ok=True)
         write_partial(outputs.subtitles, srt(job.captions))
         written["subtitles"] = _output(outputs.subtitles)
+    if outputs.scenes and writer.kept:
+        tidy.callback(partial(outputs.scenes).unlink, missing_ok=True)
+        written["scenes"] = writer.kept.write(outputs.scenes)
     run.check()
     return Made({what: output for what, output in written.items() if output}, pictures,
                 pictures / job.timeline.geometry.fps, wall_seconds, run.loading, writer.times, run.sittings,
@@ -157,6 +168,8 @@ def _publish(job: Job, writer: _Writer, made: Made) -> None:
         publish(outputs.subtitles)
     elif outputs.subtitles:
         _remove(outputs.subtitles)  # an older film's, left beside this one, would be shown with it
+    if outputs.scenes:
+        publish(outputs.scenes)
     writer.run.forget()
     if outputs.manifest:
         publish(outputs.manifest)

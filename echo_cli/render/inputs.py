@@ -63,6 +63,8 @@ def identity_of(inputs: tuple[Input, ...]) -> Mapping[str, str]:
 
 def _named(storyboard: Storyboard) -> Iterator[tuple[str, str, str | None]]:
     """(key, path, scene) of each."""
+    for series in storyboard.series:
+        yield "series", series.path, None
     for scene in storyboard.scenes:
         if scene.opening:
             yield scene.opening.what, scene.opening.path, scene.id

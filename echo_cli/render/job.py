@@ -47,6 +47,13 @@ class Job:
     inputs: tuple[Input, ...] = ()  # the files that come into it
 
     @property
+    def kept(self) -> tuple[str, ...]:
+        """The ids of the scenes that later films may recall."""
+        if self.outputs.scenes is None:
+            return ()
+        return self.storyboard.kept or tuple(scene.id for scene in self.storyboard.scenes)
+
+    @property
     def memory(self) -> dict[str, Any]:
         """The policy with all its settings, in plain values."""
         return {"policy": self.policy, **asdict(self.settings)}

@@ -50,7 +50,7 @@ class Standing(Enum):
 def prepare(path: Path, identity: Identity, outputs: Mapping[str, Output], facts: Mapping[str, Any]) -> None:
     """Write it, but do not name it yet. `outputs` by what they are (film, trace, subtitles); `facts` is all else worth
     keeping."""
-    named = {what: {"name": output.path.name, "sha256": output.sha256, "bytes": output.bytes}
+    named = {what: {"name": os.path.relpath(output.path, path.parent), "sha256": output.sha256, "bytes": output.bytes}
              for what, output in outputs.items()}
     text = json.dumps({"format": FORMAT, "version": VERSION, "identity": identity.plain(), **facts, "outputs": named},
                       indent=2, ensure_ascii=False)
@@ -86,8 +86,10 @@ def standing(outputs: Outputs, identity: Identity, begun: bool = False) -> Stand
         return Standing.TAKEN
     if existing["identity"] != identity.plain():
         return Standing.TAKEN if any(outputs.precious()) else Standing.FREE
-    files = {what: outputs.film.existing() if what == "film" else [path.with_name(output["name"])]
+    files = {what: outputs.film.existing() if what == "film" else [path.parent / output["name"]]
              for what, output in existing["outputs"].items()}
+    if outputs.scenes and not any(each.absolute() == outputs.scenes.absolute() for each in files.get("scenes", ())):
+        return Standing.FREE  # the film is there, but not the file of scenes that is asked for
     whole = all(_bytes(files[what]) == output.get("bytes") for what, output in existing["outputs"].items())
     return Standing.DONE if whole else Standing.FREE  # the rest of the same film may be overwritten
 
@@ -124,7 +126,7 @@ def finish_naming(outputs: Outputs, identity: Identity) -> bool:
     try:
         if content["outputs"]["film"]["sha256"] != sha256(*outputs.film.existing()):
             return False
-        others = {named.with_name(output["name"]): output["sha256"]
+        others = {named.parent / output["name"]: output["sha256"]
                   for what, output in content["outputs"].items() if what != "film"}
         waiting = [path for path, wanted in others.items() if not path.exists() or sha256(path) != wanted]
         if any(sha256(partial(path)) != others[path] for path in waiting):

@@ -22,18 +22,19 @@ _KIND = re.compile(r"\.[a-z][a-z0-9]{1,4}")  # a file's extension; `.2` in v1.2 
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """`film` and its companions; a film on standard output has none. `subtitles` is where an SRT goes, if one is made;
-    `base` is what the names of all of them begin with."""
+    """`film` and its companions; a film on standard output has none. `subtitles` is where an SRT goes, if one is made,
+    `scenes` where its scenes go if later films may recall them; `base` is what the other names begin with."""
 
     film: Target
     trace: Path | None = None
     manifest: Path | None = None
     subtitles: Path | None = None
     base: Path | None = None
+    scenes: Path | None = None
 
     @property
     def companions(self) -> tuple[Path, ...]:
-        return tuple(path for path in (self.trace, self.subtitles, self.manifest) if path)
+        return tuple(path for path in (self.trace, self.subtitles, self.scenes, self.manifest) if path)
 
     def existing(self) -> Iterator[Path]:
         """What exists where this run would write, the film first."""
@@ -71,11 +72,11 @@ class Outputs:
         if self.manifest is None:
             return
         self.check_names()
-        trial = partial(self.manifest)
-        with output_errors(self.film.path):
-            trial.parent.mkdir(parents=True, exist_ok=True)
-            trial.touch()
-            trial.unlink()
+        for trial in (partial(path) for path in (self.manifest, self.scenes) if path):
+            with output_errors(self.film.path):
+                trial.parent.mkdir(parents=True, exist_ok=True)
+                trial.touch()
+                trial.unlink()
 
 
 def outputs_of(output: str | None, stem: str) -> Outputs:

@@ -15,10 +15,11 @@ from typing import Any
 import yaml
 
 from echo_cli.errors import UsageError, did_you_mean
+from echo_cli.files import fitted
 from echo_cli.memory.settings import changed
 from echo_cli.memory.table import DEFAULT_POLICY, POLICIES, read_settings, setting_names, settings_type
 from echo_cli.models.registry import check_not_a_file, is_folder, names, spec_named
-from echo_cli.render.checks import refuse_unseen, try_settings
+from echo_cli.render.checks import check_series, refuse_unseen, try_settings
 from echo_cli.render.defaults import NONE, Default, Defaults
 from echo_cli.render.inputs import file_problem, inputs_of
 from echo_cli.render.job import Job
@@ -31,6 +32,7 @@ from echo_cli.storyboard.document import STDIN
 from echo_cli.storyboard.nouns import Kind, Storyboard
 from echo_cli.storyboard.parse import parse
 from echo_cli.storyboard.rules import Rules
+from echo_cli.storyboard.series import ENDING
 from echo_cli.storyboard.timeline import timeline
 from echo_cli.video.subtitles import Subtitles
 from echo_cli.video.target import Stdout
@@ -51,6 +53,7 @@ class Prepared:
     origins: Mapping[str, str] = field(default_factory=dict)  # who decided what the command line left to others
 
     def job(self, outputs: Outputs) -> Job:
+        outputs = _with_scenes(self.request, self.storyboard, outputs)
         board, size = self.storyboard, self.storyboard.size or self.spec.size
         film = timeline(board, self.spec.geometry)
         if not self.request.force:
@@ -58,6 +61,7 @@ class Prepared:
         if not outputs.film.encoder:
             self.request.encoding(outputs.film).check_choices()
         try_settings(self.policy, board.memory, self.spec, film)
+        check_series(board, self.model, self.spec)
         scale = self.request.scale or max(1, min(MOST_ENLARGED, math.ceil(SMALLEST_SIDE / min(size))))
         return Job(self.request, board, film, self.model, board.seed or 0, self.policy,
                    read_settings(self.policy, board.memory), size, scale, _subtitles(self.request, board, outputs),
@@ -169,6 +173,19 @@ def _says(memory: Mapping[str, Any], assignment: str) -> bool:
             return False
         value = value[part]
     return True
+
+
+def _with_scenes(request: Request, storyboard: Storyboard, outputs: Outputs) -> Outputs:
+    """With the file of scenes, if one is asked for by the request or by the storyboard."""
+    if request.scenes is None:
+        return outputs if outputs.base is None or not storyboard.kept else replace(
+            outputs, scenes=fitted(outputs.base, ENDING))
+    path = Path(request.scenes)
+    if outputs.base is None:
+        raise UsageError("a film on standard output keeps no scenes", "Write the film to a file with -o.")
+    if path.suffix != ENDING:
+        raise UsageError(f"--scenes {path}: the name does not end in {ENDING}", f"Try --scenes {path}{ENDING}.")
+    return replace(outputs, scenes=path)
 
 
 def _subtitles(request: Request, storyboard: Storyboard, outputs: Outputs) -> Subtitles:

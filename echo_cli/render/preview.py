@@ -12,6 +12,7 @@ from echo_cli.models.backend import Backend
 from echo_cli.render.decoder import Decoder, Pictures
 from echo_cli.render.film import memory_errors, threads_for
 from echo_cli.render.job import Job
+from echo_cli.render.keepsakes import past_entries
 from echo_cli.render.openings import Openings
 from echo_cli.rollout.plan import film, plan_policy
 from echo_cli.rollout.rollout import BlockResult
@@ -45,7 +46,8 @@ def _behind(job: Job, backend: Backend, runtime: Runtime) -> Iterator[tuple[Bloc
 
 def _generated(job: Job, backend: Backend, runtime: Runtime) -> Iterator[tuple[BlockResult, Pictures]]:
     policy = plan_policy(job.policy, job.settings, backend, job.timeline)
+    past = past_entries(job, backend, policy)
     with Decoder(backend.codec, runtime.decoding) as decode:
         openings = Openings(job, backend, runtime)
-        for result in film(backend, job.timeline, policy, job.seed, job.size, openings=openings):
+        for result in film(backend, job.timeline, policy, job.seed, job.size, openings=openings, past=past):
             yield result, decode(result)

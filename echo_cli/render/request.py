@@ -205,3 +205,7 @@ class Request(FilmOptions):
         help="film.mp4, .mov, .webm, .mkv or .gif, a folder/, pictures as frames/%06d.png, or - for standard output; "
              "by default, the storyboard's name in this folder.", panel=Panel.OUTPUT, flags=("--output", "-o"),
         metavar="OUT", write=absolute, beside=joined)] = None
+    scenes: Annotated[str | os.PathLike[str] | None, Option(
+        help="Keep what later films need to recall this film's scenes in a file such as film.scenes.",
+        panel=Panel.OUTPUT, metavar="OUT.scenes", write=absolute, beside=joined, decides=Decides.FILM_IF_CHANGED,
+        identify=lambda scenes: "kept")] = None

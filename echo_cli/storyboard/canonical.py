@@ -22,6 +22,8 @@ def canonical(storyboard: Storyboard) -> dict[str, Any]:
         "size": "x".join(map(str, storyboard.size)) if storyboard.size else None,
         "fps": storyboard.fps,
         "timing": storyboard.timing.value,
+        "series": [series.path for series in storyboard.series] or None,
+        "keep_scenes": list(storyboard.kept) or None,
         "scenes": [_scene(scene) for scene in storyboard.scenes],
     })
 

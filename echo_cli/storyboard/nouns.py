@@ -17,6 +17,8 @@ from typing import Any, overload
 
 VERSION = 1  # of the storyboard's format
 AUTO = "auto"  # recall:auto, the scene is chosen by matching prompts
+LONGEST_ID = 64
+SCENE_ID = re.compile(rf"[^\s:/\\]{{1,{LONGEST_ID}}}")
 
 
 class Carries(Enum):
@@ -136,6 +138,15 @@ class PastScene:
         return f"{self.series}/{self.id}"
 
 
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A file of scenes of other films: `path` is as the storyboard writes it, `name` as it recalls them."""
+
+    path: str
+    name: str
+    scenes: tuple[PastScene, ...]
+
+
 class Timing(StrEnum):
     """How seconds become blocks: rounded from the film's beginning, or scene by scene as the reference does."""
 
@@ -157,6 +168,13 @@ class Storyboard:
     fps: float | None = None
     timing: Timing = Timing.CUMULATIVE
     source: str = "storyboard"  # the file it came from, for messages and for the paths in it
+    series: tuple[Series, ...] = ()
+    kept: tuple[str, ...] = ()  # ids of the scenes that later films may recall
+
+    @property
+    def past(self) -> tuple[PastScene, ...]:
+        """The scenes of its series, one series after the other."""
+        return tuple(scene for series in self.series for scene in series.scenes)
 
     def file(self, path: str) -> Path:
         """The file that a path in the storyboard means."""

@@ -4,7 +4,6 @@ What a storyboard may say is here and in `schema.json`, and a test keeps the two
 settings come in as `Rules`. How scenes follow one another in time is `timing`; how time becomes blocks is `timeline`.
 """
 
-import re
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -15,23 +14,33 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from echo_cli.errors import EchoError, did_you_mean
 from echo_cli.storyboard.document import kind_of, mark_of, read_source, read_tree, short
 from echo_cli.storyboard.fields import Fields, fields_of, plain
+from echo_cli.storyboard.lasting import LASTING_KEYS, is_past, read_kept, read_series, unknown_past
 from echo_cli.storyboard.mistakes import Mark, Mistakes
-from echo_cli.storyboard.nouns import AUTO, VERSION, Kind, Scene, Storyboard, Timing, kind_named
+from echo_cli.storyboard.nouns import (
+    AUTO,
+    LONGEST_ID,
+    SCENE_ID,
+    VERSION,
+    Kind,
+    Scene,
+    Series,
+    Storyboard,
+    Timing,
+    kind_named,
+)
 from echo_cli.storyboard.openings import OPENING_KEYS, read_opening
 from echo_cli.storyboard.rules import Rules
 from echo_cli.storyboard.sizes import read_size
 from echo_cli.storyboard.timeline import edges, too_long, too_short
 from echo_cli.storyboard.timing import Asked, Given, resolve
 
-TOP_KEYS = ("version", "title", "seed", "model", "memory", "size", "fps", "style", "timing", "length", "scenes")
+TOP_KEYS = ("version", "title", "seed", "model", "memory", "size", "fps", "style", "timing", "length",
+            *LASTING_KEYS, "scenes")
 SCENE_KEYS = ("id", "prompt", "duration", "at", "transition", "subtitle", "seed", "memory", *OPENING_KEYS)
 SEEDS = (0, 2**63 - 1)
 RATES = (1, 240)  # pictures a second
-LONGEST_ID = 64
 MOST_SETTINGS = 1000
 NEAR = 500  # scenes among which an id that was meant is looked for
-
-_ID = re.compile(rf"[^\s:/\\]{{1,{LONGEST_ID}}}")
 
 
 def load(path: str, rules: Rules = Rules()) -> Storyboard:
@@ -54,14 +63,15 @@ def parse(text: str, source: str = "storyboard", rules: Rules = Rules()) -> Stor
     _check_model(top, model, size, rules)
 
     scenes = [_SceneReader(entry, number) for number, entry in enumerate(_scene_entries(top), start=1)]
-    cast = _cast(scenes)
+    cast, series = _cast(scenes), read_series(top, Path(source).parent)
     seconds = resolve([scene.asked for scene in scenes], length, mistakes) if scenes else None
-    read = [scene.read(seconds[index] if seconds else Fraction(0), style, index, cast, rules,
+    read = [scene.read(seconds[index] if seconds else Fraction(0), style, index, cast, series, rules,
                        policy or rules.default_policy, Path(source).parent)
              for index, scene in enumerate(scenes)]
     storyboard = Storyboard(
         scenes=tuple(read), title=top.text("title") or None, seed=top.whole("seed", *SEEDS), model=model,
-        policy=policy, memory=memory, size=size, fps=fps, timing=timing, source=source,
+        policy=policy, memory=memory, size=size, fps=fps, timing=timing, series=series,
+        kept=read_kept(top, tuple(cast)), source=source,
     )
     if seconds:
         _check_lengths(storyboard, scenes, rules)
@@ -216,18 +226,18 @@ class _SceneReader:
         text = node.value if node.tag.endswith((":int", ":float")) else fields.text("id")
         if text is None:
             return None
-        if text == AUTO or not _ID.fullmatch(text):
+        if text == AUTO or not SCENE_ID.fullmatch(text):
             why = "is reserved for recall:auto" if text == AUTO else (
                 f"must have 1 to {LONGEST_ID} characters, and no space, colon or slash")
             fields.note("id", f"id {short(text)} {why}; choose another")
             return None
         return text
 
-    def read(self, seconds: Fraction, style: str | None, index: int, cast: Cast, rules: Rules, policy: str,
-             folder: Path) -> Scene:
+    def read(self, seconds: Fraction, style: str | None, index: int, cast: Cast, series: tuple[Series, ...],
+             rules: Rules, policy: str, folder: Path) -> Scene:
         fields = self.fields
         prompt = self._read_prompt()
-        transition, recall = self._read_transition(index, cast)
+        transition, recall = self._read_transition(index, cast, series)
         return Scene(
             id=self.id or "",
             prompt=f"{style} {prompt}" if style else prompt,
@@ -257,7 +267,7 @@ class _SceneReader:
         node = self.fields.node(key)
         return isinstance(node, ScalarNode) and node.tag.endswith(":null")
 
-    def _read_transition(self, index: int, cast: Cast) -> tuple[Kind | None, str | None]:
+    def _read_transition(self, index: int, cast: Cast, series: tuple[Series, ...]) -> tuple[Kind | None, str | None]:
         fields = self.fields
         text = fields.text("transition")
         if index == 0:
@@ -271,12 +281,16 @@ class _SceneReader:
         if kind is None or kind.targeted != bool(colon):
             fields.note("transition", partial(_unknown_transition, text, cast))
             return Kind.SMOOTH, None
-        return kind, self._read_recall(target.strip(), index, cast) if kind.targeted else None
+        return kind, self._read_recall(target.strip(), index, cast, series) if kind.targeted else None
 
-    def _read_recall(self, target: str, index: int, cast: Cast) -> str:
+    def _read_recall(self, target: str, index: int, cast: Cast, series: tuple[Series, ...]) -> str:
         note = self.fields.note
         if target.lower() == AUTO:
             return AUTO
+        if "/" in target:
+            if not is_past(target, series):
+                note("transition", partial(unknown_past, target, series))
+            return target
         at, mark = cast.get(target, (None, None))
         if not target:
             note("transition", "recall of which scene? Write recall:<scene-id> or recall:auto")

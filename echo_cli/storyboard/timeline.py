@@ -6,6 +6,7 @@ trimmed to the exact length. Knows counts, not models.
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import accumulate, pairwise
 
@@ -25,7 +26,7 @@ def timeline(storyboard: Storyboard, geometry: Geometry) -> Timeline:
         place = Mark(storyboard.scenes[0].line, storyboard.scenes[0].column)
         raise StoryboardError(storyboard.source, [Mistake(place, problem)])
     if storyboard.timing is Timing.REFERENCE:
-        return _as_the_reference(storyboard.scenes, geometry)
+        return replace(_as_the_reference(storyboard.scenes, geometry), past=storyboard.past)
     marks = edges(storyboard.scenes, geometry)
     mistakes = [Mistake(Mark(storyboard.scenes[index].line, storyboard.scenes[index].column),
                         f"scene '{storyboard.scenes[index].id}': {message}")
@@ -42,7 +43,7 @@ def timeline(storyboard: Storyboard, geometry: Geometry) -> Timeline:
                                                strict=True)
     )
     counts = [len(span.blocks) for span in spans]
-    return Timeline(spans, blocks_of(counts, geometry.block_frames), pictures, geometry)
+    return Timeline(spans, blocks_of(counts, geometry.block_frames), pictures, geometry, storyboard.past)
 
 
 def edges(scenes: Sequence[Scene], geometry: Geometry) -> list[int]:

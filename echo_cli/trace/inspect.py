@@ -259,10 +259,7 @@ def begins(scene: SceneFacts | SceneRecord) -> str:
 
 
 def answer(trace: Trace, record: SceneRecord) -> SceneAnswer:
-    facts = trace.header.timeline[record.scene]
-
-    def named(scene: int) -> str:
-        return trace.header.timeline[scene].id
+    facts, named = trace.header.timeline[record.scene], trace.header.name_of
 
     return SceneAnswer(record.scene, facts.id, begins(record), start_of(trace, record.block),
                        facts.blocks[1] - facts.blocks[0],
@@ -287,7 +284,7 @@ def lingering(trace: Trace, record: SceneRecord) -> Iterator[Lingering]:
             middle = (low + high) // 2
             low, high = (middle, high) if source in _foreign(trace, middle, record.scene) else (low, middle)
         last_weight = _foreign(trace, low, record.scene)[source][1]
-        yield Lingering(trace.header.timeline[source].id, low + 1 - begin,
+        yield Lingering(trace.header.name_of(source), low + 1 - begin,
                         start_of(trace, low + 1) - start_of(trace, begin), tokens, weight, last_weight, low + 1 == end)
 
 
@@ -338,7 +335,7 @@ def diff(this: Trace, other: Trace) -> Diff:
 def _decisions(trace: Trace) -> Iterator[tuple[str, Any]]:
     for record in trace.scenes:
         name = trace.header.timeline[record.scene].id
-        recalled = trace.header.timeline[record.recalled].id if record.recalled is not None else None
+        recalled = trace.header.name_of(record.recalled) if record.recalled is not None else None
         yield from {f"{name}: begins": begins(record), f"{name}: recalled": recalled,
                     f"{name}: jump": record.jump}.items()
 

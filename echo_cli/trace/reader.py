@@ -209,9 +209,10 @@ def _read_lines(path: Path, data: Data, head: bytes) -> Trace:
 
 
 def _of_scene(record: OfScene, header: Header, path: Path, line: Line) -> OfScene:
-    """Refuses a record that names a scene which the film does not have."""
+    """Refuses a record that names a scene which neither the film nor its series have."""
     others = (record.recalled, *(each.scene for each in record.candidates)) if isinstance(record, SceneRecord) else ()
-    if any(not 0 <= scene < len(header.timeline) for scene in (record.scene, *others) if scene is not None):
+    known = range(-len(header.past), len(header.timeline))
+    if record.scene < 0 or any(scene not in known for scene in (record.scene, *others) if scene is not None):
         raise _damaged(path, line.number)
     return record
 

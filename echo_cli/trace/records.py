@@ -116,6 +116,14 @@ def scene_facts(timeline: Timeline, openings: Mapping[str, OpeningFacts] = NOTHI
 
 
 @dataclass(frozen=True, slots=True)
+class PastFacts:
+    """A scene of another film, which could be recalled. The last of them has the number -1."""
+
+    name: str  # of its series and its id
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True)
 class Header:
     """Everything that is known before the first block."""
 
@@ -128,6 +136,11 @@ class Header:
     policy: PolicyFacts
     film: FilmFacts
     timeline: tuple[SceneFacts, ...]
+    past: tuple[PastFacts, ...] = ()
+
+    def name_of(self, scene: int) -> str:
+        """A scene of the film by its id, one of another film by the name of its series as well."""
+        return self.timeline[scene].id if scene >= 0 else self.past[scene].name
 
 
 # ---------------------------------------------------------------- scenes
@@ -145,8 +158,8 @@ class SceneRecord:
     """How a scene began, written when its first block is about to be made.
 
     `recalled` is the scene whose memory was brought in (for a smooth transition or a cut that carries memory over,
-    the scene it came from); `chosen_by` says in a few words why. `settings` are the values of the
-    transition that applied.
+    the scene it came from; a scene of another film has a negative number); `chosen_by` says in a few words why.
+    `settings` are the values of the transition that applied.
     """
 
     scene: int

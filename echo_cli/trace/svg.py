@@ -120,11 +120,11 @@ def _words_at(trace: Trace, surveyed: Survey, at: int) -> str:
 
 def words(trace: Trace, block: int, scene: int, column: Column) -> str:
     """A block's memory in a few lines of text."""
-    ids = [facts.id for facts in trace.header.timeline]
-    lines = [f"{clock(start_of(trace, block))} · block {block} · {ids[scene]}"]
+    name_of = trace.header.name_of
+    lines = [f"{clock(start_of(trace, block))} · block {block} · {name_of(scene)}"]
     for cell in column:
         faded = f", weight {number(cell.weight / 100)}" if cell.weight != 100 else ""
-        said = f"{cell.tokens} tokens of {ids[cell.scene]}{faded}"
+        said = f"{cell.tokens} tokens of {name_of(cell.scene)}{faded}"
         if cell.role is Role.QUERY and not cell.weight:
             said = f"{cell.tokens} tokens as trained"
         lines.append(f"{cell.role.value}: {said}")

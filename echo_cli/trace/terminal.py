@@ -4,7 +4,7 @@ Makes rich renderables from the answers of `inspect`; decides nothing and prints
 colours distinguish scenes, so that it can be read without colour too.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise, zip_longest
 
 from rich.console import Group, RenderableType
@@ -209,7 +209,7 @@ def scene_detail(trace: Trace, record: SceneRecord, first: BlockRecord | None) -
         parts.append(_line("settings", ", ".join(f"{name} {value}" for name, value in record.settings.items())))
     if record.candidates:
         parts += ["", Text("candidates", style="dim")]
-        parts += [_bar(trace.header.timeline[each.scene].id, each.score, each.scene == record.recalled)
+        parts += [_bar(trace.header.name_of(each.scene), each.score, each.scene == record.recalled)
                   for each in ranked(record.candidates)]
     if first and first.measured and first.measured.decay:
         parts += ["", *decay_map(first.measured.decay)]
@@ -243,7 +243,7 @@ def block_detail(trace: Trace, record: BlockRecord, layer: int | None = None) ->
     for slot, segment in enumerate(record.layout.segments):
         shown = " / ".join(number(value) for value in weights[slot]) if slot < len(weights) else "–"
         table.add_row(f"{GLYPHS[segment.role]} {segment.role.value}",
-                      Text(trace.header.timeline[segment.scene].id, style=colour_of(segment.scene)),
+                      Text(trace.header.name_of(segment.scene), style=colour_of(segment.scene)),
                       ranges(segment.frames), str(segment.tokens), str(segment.position), shown,
                       f"block {segment.expires}" if segment.expires is not None else "")
     begin, end = (edge / trace.header.film.fps for edge in record.pictures)
@@ -255,13 +255,13 @@ def block_detail(trace: Trace, record: BlockRecord, layer: int | None = None) ->
                        f"{record.pictures[1] - 1}", "dim")), "", table, "",
         _line("queries", f"from position {record.layout.query_position}{jump}"),
         _line("calibration", record.calibration.value)]
-    parts += _block_facts(record, layer, [scene.id for scene in trace.header.timeline])
+    parts += _block_facts(record, layer, trace.header.name_of)
     if measured and measured.decay:
         parts += ["", *decay_map(measured.decay)]
     return Group(*parts)
 
 
-def _block_facts(record: BlockRecord, layer: int | None, ids: list[str]) -> Iterator[RenderableType]:
+def _block_facts(record: BlockRecord, layer: int | None, name_of: Callable[[int], str]) -> Iterator[RenderableType]:
     measured = record.measured
     if record.rolling:
         yield _line("rolled in", f"frames {', '.join(map(str, record.rolling.frames))}"
@@ -278,7 +278,7 @@ def _block_facts(record: BlockRecord, layer: int | None, ids: list[str]) -> Iter
         yield _line("drift", f"similarity to the calibration {number(drift.similarity)}, gate {number(drift.gate)}")
     for index, frame in enumerate(measured.queries if measured else ()):
         held = ", ".join(
-            f"{'earlier scenes' if scene is None else ids[scene]} {number(share)}" for scene, share in frame.left
+            f"{'earlier scenes' if scene is None else name_of(scene)} {number(share)}" for scene, share in frame.left
         )
         learned = 1 - sum(share for _, share in frame.left)
         yield _line(f"query {index + 1}", f"{held or 'nothing yet'}, as trained {number(max(0.0, learned))}"

@@ -1,6 +1,7 @@
 """The storyboards that teach become films, with the weights that travel in the package."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import yaml
 
 from echo_cli.models.tiny.model import WEIGHTS
+from echo_cli.trace.reader import read_trace
 from echo_cli.video.read import facts
 from tests import forked
 
@@ -29,6 +31,21 @@ def test_a_storyboard_that_teaches_becomes_a_film(storyboard: Path, tmp_path: Pa
     manifest = json.loads((tmp_path / f"{storyboard.stem}.manifest.json").read_text())
     assert set(manifest["outputs"]) >= {"film", "trace"}
     assert generate(storyboard, tmp_path).stderr.count("skipped") == 1
+
+
+@pytest.mark.slow
+def test_the_second_of_two_episodes_returns_to_the_first(tmp_path: Path) -> None:
+    for episode in (1, 2):
+        shutil.copy(STORYBOARDS[0].parent / "series" / f"episode-{episode}.yaml", tmp_path)
+    early = generate(Path("episode-2.yaml"), tmp_path)
+    assert early.returncode == 2 and early.stderr.startswith("episode-2.yaml:5:9: series episode-1.scenes: there is no")
+    assert early.stderr.count("\n") == 1
+    for episode in (1, 2):
+        done = generate(Path(f"episode-{episode}.yaml"), tmp_path)
+        assert done.returncode == 0, done.stderr
+    trace = read_trace(tmp_path / "episode-2.trace.json")
+    back = [trace.header.name_of(record.recalled) for record in trace.scenes if record.recalled is not None]
+    assert back == ["episode-1/shore", "episode-1/town"]
 
 
 def test_a_model_is_also_the_folder_of_its_weights(tmp_path: Path) -> None:

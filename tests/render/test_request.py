@@ -143,7 +143,7 @@ def test_each_command_takes_what_its_class_says() -> None:
         return {field.name for field in fields(kind)}
 
     assert names(PictureOptions) < names(FilmOptions) < names(Request)
-    assert names(Request) - names(FilmOptions) == {"storyboard", "output"}
+    assert names(Request) - names(FilmOptions) == {"storyboard", "output", "scenes"}
     signature = generate.__signature__.parameters
     assert set(signature) == names(Request) | {"prompt", "duration", "dry_run", "show_settings", "open", "here",
                                                "as_json", "debug", "context"}

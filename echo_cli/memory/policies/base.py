@@ -15,7 +15,7 @@ from typing import Any
 from echo_cli.context import BlockContext, Observer
 from echo_cli.errors import UsageError
 from echo_cli.layout import Layout, Role, Segment
-from echo_cli.memory.entries import SceneEntry
+from echo_cli.memory.entries import Frames, SceneEntry
 from echo_cli.memory.settings import SinkSettings, WindowSettings
 from echo_cli.memory.store import CleanPass, KVStore, Placement
 from echo_cli.models.queries.model import MemoryQueries
@@ -168,10 +168,10 @@ class Policy(ABC):
         """Before the first block: what a scene of another film left, whose number is negative and which this film will
         recall. A policy that keeps no scenes has no use for it."""
 
-    def leave(self, block: Block, store: KVStore) -> SceneEntry:
-        """After `close_scene`: what the scene leaves for other films beside its first frames and its recall frame,
-        which every scene leaves."""
-        return SceneEntry({})
+    def leave(self, block: Block, store: KVStore) -> tuple[Mapping[str, Frames], Mapping[str, float]]:
+        """After `close_scene`: the parts and numbers that the scene leaves for other films beside its first frames and
+        its recall frame, which every scene leaves."""
+        return {}, {}
 
     @abstractmethod
     def state(self) -> Nest:

@@ -7,6 +7,7 @@ rolling anchors, history and calibration run as if the scene had never been left
 
 from dataclasses import replace
 
+from echo_cli.memory.entries import FRAMES, SceneEntry
 from echo_cli.memory.policies.base import Facts, Held, Plan, Transition, film_frames
 from echo_cli.memory.policies.echo_forcing import EchoForcingPolicy
 from echo_cli.memory.recall import Keepsake, SceneLibrary, library_size
@@ -100,6 +101,18 @@ class EchoPolicy(EchoForcingPolicy):
         for index in range(len(self.kept.pop(scene))):
             self.keyframes.forget(_keepsake(index, scene))
         self.calibrations.pop(scene, None)
+
+    def take_in(self, scene: int, entry: SceneEntry, store: KVStore) -> None:
+        super().take_in(scene, entry, store)
+        if scene not in self.last_resumed:
+            return
+        count = min(entry.count(FRAMES), self.settings.keyframes)
+        for index in range(count):
+            self.keyframes.put(_keepsake(index, scene), *entry.frame(FRAMES, index))
+        self.kept[scene] = [None] * count
+        tokens = count * store.grid.tokens
+        mean, magnitude = (part.to(store.device).float() * tokens for part in entry.calibration)
+        self.calibrations[scene] = {"query_sum": mean, "query_abs": magnitude, "tokens": tokens}
 
     # Between two blocks
 

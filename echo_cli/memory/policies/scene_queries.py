@@ -6,12 +6,12 @@ empty window and the learned initial queries; a recall brings back the queries o
 beside the one frame folded from it, which fades where it disagrees with the new scene and then leaves.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from echo_cli.layout import Role
 from echo_cli.memory import scoring
-from echo_cli.memory.entries import FRAMES, RECALL, SceneEntry
+from echo_cli.memory.entries import FRAMES, RECALL, Frames, SceneEntry
 from echo_cli.memory.fading import Fading
 from echo_cli.memory.policies.base import Facts, Held, Plan, Transition, held_from, held_state
 from echo_cli.memory.policies.echo_infinity import EchoInfinityPolicy
@@ -185,9 +185,9 @@ class SceneQueriesPolicy(EchoInfinityPolicy):
 
     # Scenes of other films
 
-    def leave(self, block: Block, store: KVStore) -> SceneEntry:
+    def leave(self, block: Block, store: KVStore) -> tuple[Mapping[str, Frames], Mapping[str, float]]:
         with self._closed():
-            return SceneEntry({QUERIES: store.frames(self.memory.slots)}, {SHARE: self.memory.share})
+            return {QUERIES: store.frames(self.memory.slots)}, {SHARE: self.memory.share}
 
     def take_in(self, scene: int, entry: SceneEntry, store: KVStore) -> None:
         """The scene's queries; where it has none, or too few, they absorb its first frames now."""

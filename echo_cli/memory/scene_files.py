@@ -1,0 +1,131 @@
+"""Entries of scenes in files: put aside scene by scene while a film is rendered, gathered into one file at its end, and
+read from there by later films.
+
+What a file says of itself, and whether it may be believed, is `storyboard.series`; here are its tensors. They are kept
+in sixteen bits.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from itertools import chain
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from echo_cli.files import output_errors
+from echo_cli.memory.entries import Frames, SceneEntry
+from echo_cli.state import Nest
+from echo_cli.state_files import DTYPES, Stored, read_state, write_state, write_tensors
+from echo_cli.storyboard.series import CALIBRATION, SIDES, THUMBNAIL, Description, ScenesFile, damaged
+
+_DTYPES = {name: dtype for dtype, name in DTYPES.items()}
+
+
+class Folder:
+    """A shelf whose entries are files in a folder, one a scene. The last `most` of the `wanted` scenes are kept."""
+
+    def __init__(self, folder: Path, most: int, wanted: Sequence[int]) -> None:
+        self._folder, self._wanted = folder, frozenset(wanted[-most:])
+        self._kept: dict[int, Stored] = {}
+        self._parts: dict[int, dict[str, int]] = {}  # frames of each part, by scene
+        self._thumbnails: dict[int, Tensor] = {}
+
+    def wants(self, scene: int) -> bool:
+        return scene in self._wanted
+
+    def put(self, scene: int, entry: SceneEntry) -> None:
+        with output_errors(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+        parts = {part: dict(zip(SIDES, map(_halved, sides), strict=True)) for part, sides in entry.parts.items()}
+        self._kept[scene] = write_state(self._path(scene), {
+            "parts": parts, "calibration": list(map(_halved, entry.calibration)), "numbers": dict(entry.numbers)})
+        self._parts[scene] = {part: entry.count(part) for part in parts}
+
+    def show(self, scene: int, thumbnail: Tensor) -> None:
+        """A picture [height, width, 3] uint8 stands for the scene."""
+        if self.wants(scene):
+            self._thumbnails[scene] = thumbnail
+
+    @property
+    def scenes(self) -> list[int]:
+        """Those that are kept, in their order."""
+        return list(self._kept)
+
+    def parts(self, scene: int) -> Mapping[str, int]:
+        return self._parts[scene]
+
+    def numbers(self, scene: int) -> Mapping[str, float]:
+        numbers: dict[str, float] = self._kept[scene].nest["numbers"]
+        return numbers
+
+    def thumbnail(self, scene: int) -> Tensor | None:
+        return self._thumbnails.get(scene)
+
+    def read(self, scene: int) -> SceneEntry:
+        nest = read_state(self._path(scene), self._kept[scene])
+        mean, magnitude = nest["calibration"]
+        return SceneEntry({part: (sides["keys"], sides["values"]) for part, sides in nest["parts"].items()},
+                          (mean, magnitude), nest["numbers"])
+
+    def state(self) -> Nest:
+        kept = [[scene, self._parts[scene], asdict(stored)] for scene, stored in self._kept.items()]
+        return {"kept": json.dumps(kept),
+                "thumbnails": {str(scene): thumbnail for scene, thumbnail in self._thumbnails.items()}}
+
+    def restore(self, state: Nest) -> None:
+        kept = json.loads(state["kept"])
+        self._kept = {scene: Stored(**stored) for scene, _, stored in kept}
+        self._parts = {scene: parts for scene, parts, _ in kept}
+        self._thumbnails = {int(scene): thumbnail for scene, thumbnail in state["thumbnails"].items()}
+
+    def _path(self, scene: int) -> Path:
+        return self._folder / f"scene-{scene:06d}.safetensors"
+
+
+def write_scenes(path: Path, description: Description, entries: Iterable[SceneEntry],
+                 thumbnails: Iterable[Tensor]) -> tuple[int, str]:
+    """A file of scenes, whole and on the disk, with one entry in memory at a time; its bytes and sha256. `thumbnails`
+    [height, width, 3] are those of the scenes that have one."""
+    first = iter(entries)
+    opening = next(first)
+    dtype = next(iter(opening.parts.values()))[0].dtype
+    table = [(name, torch.uint8 if name.endswith(THUMBNAIL) else dtype, shape) for name, shape in description.tensors()]
+    frames = (side[:, 0].to(dtype) for entry, scene in zip(chain([opening], first), description.scenes, strict=True)
+              for side in (*(side for part in scene.parts for side in entry.parts[part]), *entry.calibration))
+    return write_tensors(path, table, chain(frames, thumbnails), description.metadata())
+
+
+def read_entry(file: ScenesFile, index: int) -> SceneEntry:
+    """What a scene left. A UsageError if the file holds values that are no numbers."""
+    scene = file.description.scenes[index]
+    mean, magnitude = (_tensor(file, f"{index}.{name}").unsqueeze(1) for name in CALIBRATION)
+    return SceneEntry({part: _part(file, f"{index}.{part}") for part in scene.parts}, (mean, magnitude), scene.numbers)
+
+
+def read_thumbnail(file: ScenesFile, index: int) -> Tensor | None:
+    """[height, width, 3] uint8."""
+    name = f"{index}.{THUMBNAIL}"
+    return _tensor(file, name) if name in file.tensors else None
+
+
+def _part(file: ScenesFile, part: str) -> Frames:
+    keys, values = (_tensor(file, f"{part}.{side}").unsqueeze(1) for side in SIDES)
+    return keys, values
+
+
+def _tensor(file: ScenesFile, name: str) -> Tensor:
+    lying = file.tensors[name]
+    tensor = torch.frombuffer(bytearray(file.read(name)), dtype=_DTYPES[lying.dtype]).reshape(lying.shape)
+    if tensor.dtype.is_floating_point and not tensor.isfinite().all():
+        raise damaged(file.path, f"{name} holds values that are not finite")
+    return tensor
+
+
+def _halved(tensor: Tensor) -> Tensor:
+    """In sixteen bits, so that what is finite stays so."""
+    if tensor.dtype.itemsize == 2:
+        return tensor
+    most = torch.finfo(torch.float16).max
+    return tensor.clamp(-most, most).to(torch.float16)

@@ -1,0 +1,86 @@
+"""Scenes that outlast their film: those of other films that come into one, and those that it leaves for later films.
+
+Files of scenes are `memory.scene_files`; what a scene leaves is collected by the recorder, beside the block loop. Here
+are the scenes of one job: which are wanted, where they are kept meanwhile, and the picture that stands for each.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from echo_cli.errors import UsageError
+from echo_cli.files import partial, sha256
+from echo_cli.memory.entries import SceneEntry
+from echo_cli.memory.policies.base import Policy
+from echo_cli.memory.recorder import Recorder
+from echo_cli.memory.scene_files import Folder, read_entry, write_scenes
+from echo_cli.models.backend import Backend
+from echo_cli.render.checks import scene_model
+from echo_cli.render.job import Job
+from echo_cli.storyboard.nouns import Block
+from echo_cli.storyboard.series import MOST_KEPT, Description, SavedScene, check_model, read_scenes
+from echo_cli.video.contact import shrunk
+from echo_cli.video.target import Output
+
+THUMBNAIL_WIDTH = 160
+
+
+def past_entries(job: Job, backend: Backend, policy: Policy) -> Mapping[int, SceneEntry]:
+    """What the recalled scenes of other films left, by their numbers. A UsageError if they are another model's, or are
+    not what they were when the film was planned."""
+    model = scene_model(backend.spec, job.size, backend.weights_hash)
+    wanted = {recall.scene for recall in policy.recalls.values()}
+    entries, number = {}, -len(job.timeline.past)
+    for read in job.inputs:
+        if read.what == "series" and sha256(read.file) != read.sha256:
+            raise UsageError(f"{read.file}: was written again since this film was planned",
+                             "Run the same command again.")
+    for series in job.storyboard.series:
+        file = read_scenes(job.storyboard.file(series.path))
+        check_model(file, model)
+        for index in range(len(series.scenes)):
+            if number in wanted:
+                entries[number] = read_entry(file, index)
+            number += 1
+    return entries
+
+
+class KeptScenes:
+    """The scenes that a film leaves, while it is made: entries in files, thumbnails in memory."""
+
+    def __init__(self, job: Job, backend: Backend, policy: Policy, folder: Path) -> None:
+        scenes = job.timeline.scenes
+        self._job, self._model = job, scene_model(backend.spec, job.size, backend.weights_hash)
+        kept = job.kept
+        self._folder = Folder(folder, MOST_KEPT, [index for index, scene in enumerate(scenes) if scene.id in kept])
+        self.recorder = Recorder(self._folder, policy)
+
+    def look(self, block: Block, pictures: np.ndarray) -> None:
+        """The pictures [picture, height, width, 3] of a block have been made: one from a scene's middle stands for
+        it."""
+        middle = len(self._job.timeline.spans[block.scene].blocks) // 2
+        if block.number == middle and len(pictures):
+            picture = shrunk(pictures[len(pictures) // 2], THUMBNAIL_WIDTH)
+            self._folder.show(block.scene, torch.from_numpy(picture.copy()))
+
+    def write(self, path: Path) -> Output:
+        """The file that will be `path`, while it is a `.partial`."""
+        folder = self._folder
+        description = Description(self._model, tuple(map(self._described, folder.scenes)))
+        thumbnails = [thumbnail for scene in folder.scenes if (thumbnail := folder.thumbnail(scene)) is not None]
+        size, sha = write_scenes(partial(path), description, map(folder.read, folder.scenes), thumbnails)
+        return Output(path, sha, size)
+
+    def _described(self, index: int) -> SavedScene:
+        span, thumbnail = self._job.timeline.spans[index], self._folder.thumbnail(index)
+        fps = self._job.timeline.geometry.fps
+        return SavedScene(span.scene.id, span.scene.prompt, round(len(span.pictures) / fps, 6), self._film,
+                          self._job.policy, self._folder.parts(index), self._folder.numbers(index),
+                          None if thumbnail is None else (thumbnail.shape[0], thumbnail.shape[1]))
+
+    @property
+    def _film(self) -> str:
+        board = self._job.storyboard
+        return " ".join((board.title or Path(board.source).stem).split()) or "film"

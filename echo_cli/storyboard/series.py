@@ -1,0 +1,308 @@
+"""A file of scenes (`.scenes`): what finished scenes of a film left for later films, as far as it can be known without
+loading a tensor.
+
+The file is one safetensors file, and its description stands in its head: the model and the hash of its weights, the
+film, every scene with its prompt. Nothing in the file is trusted: names, shapes, dtypes and offsets must be exactly
+those that the description asks for, and together fill the file. What the tensors mean, `memory` knows. No torch.
+"""
+
+import json
+import math
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, BinaryIO, NamedTuple, TypeVar
+
+from echo_cli.errors import UsageError
+from echo_cli.files import open_regular, parse_json
+from echo_cli.storyboard.nouns import SCENE_ID, PastScene
+from echo_cli.text import listed
+
+FORMAT, VERSION = "echo-scenes", 1
+ENDING = ".scenes"
+MOST_SCENES = 1000  # of one file
+MOST_KEPT = 64  # scenes that one film keeps, the last ones
+MOST_HEAD = 1 << 24  # bytes
+THUMBNAIL = "thumbnail"
+SIDES = ("keys", "values")  # of a remembered frame
+CALIBRATION = ("calibration.mean", "calibration.magnitude")  # of the queries of a scene
+DTYPES = {"F16": 2, "BF16": 2}  # of remembered frames, and the bytes of an element
+_HINT = "Write the file again with `echo-cli generate --scenes`, or copy it again."
+_MOST_COUNT = 1 << 20  # of layers, tokens, frames, pixels
+_LONGEST = 1 << 20  # letters of a prompt
+
+T = TypeVar("T")
+
+
+class Lying(NamedTuple):
+    """Where a tensor lies in a file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int  # bytes from the start of the file
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class SceneModel:
+    """The model whose memory the scenes are: other weights, or another grid, would not understand them."""
+
+    name: str
+    weights: str  # their sha256
+    layers: int
+    heads: int
+    head_dim: int
+    rows: int
+    cols: int
+
+    @property
+    def frame(self) -> tuple[int, ...]:
+        """The shape of one remembered frame of one layer [token, head, dim]."""
+        return self.rows * self.cols, self.heads, self.head_dim
+
+    @property
+    def told(self) -> str:
+        return f"model {self.name}" + (f" with weights {self.weights[:12]}" if self.weights else "")
+
+
+@dataclass(frozen=True, slots=True)
+class SavedScene:
+    """One scene in a file: the film that it is from, what it shows, how many frames each part has."""
+
+    id: str
+    prompt: str
+    seconds: float
+    film: str  # its title, or the name of its storyboard
+    memory: str  # the policy that it was rendered under
+    parts: Mapping[str, int]
+    numbers: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    thumbnail: tuple[int, int] | None = None  # height and width
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    model: SceneModel
+    scenes: tuple[SavedScene, ...]
+
+    def metadata(self) -> dict[str, str]:
+        """As it stands in the head of the file."""
+        told = {"model": asdict(self.model), "scenes": [_plain(scene) for scene in self.scenes]}
+        return {"format": FORMAT, "version": str(VERSION), "description": json.dumps(told, ensure_ascii=False)}
+
+    def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """The name and shape of every tensor that such a file has, in its order; those of thumbnails are of bytes."""
+        for index, scene in enumerate(self.scenes):
+            for part, count in scene.parts.items():
+                for side in SIDES:
+                    yield f"{index}.{part}.{side}", (self.model.layers, count, *self.model.frame)
+            for name, dim in zip(CALIBRATION, (self.model.head_dim, self.model.head_dim // 2), strict=True):
+                yield f"{index}.{name}", (self.model.layers, self.model.heads, dim)
+        for index, scene in enumerate(self.scenes):
+            if scene.thumbnail:
+                yield f"{index}.{THUMBNAIL}", (*scene.thumbnail, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class ScenesFile:
+    """A file of scenes whose head has been read and found right. A storyboard calls it by `name`."""
+
+    path: Path
+    description: Description
+    size: int
+    tensors: Mapping[str, Lying]
+
+    @property
+    def name(self) -> str:
+        return name_of(self.path)
+
+    @property
+    def past(self) -> tuple[PastScene, ...]:
+        return tuple(PastScene(self.name, scene.id, scene.prompt) for scene in self.description.scenes)
+
+    def size_of(self, index: int) -> int:
+        """What one scene takes."""
+        return sum(lying.end - lying.begin for name, lying in self.tensors.items() if name.startswith(f"{index}."))
+
+    def read(self, name: str) -> bytes:
+        """A tensor as it lies there. The file may have changed since its head was read."""
+        lying = self.tensors[name]
+        try:
+            with open_regular(self.path) as file:
+                file.seek(lying.begin)
+                data = file.read(lying.end - lying.begin)
+        except OSError as error:
+            raise UsageError(f"{self.path}: cannot be read: {error.strerror}", _HINT) from None
+        if len(data) != lying.end - lying.begin:
+            raise damaged(self.path, "it is cut short")
+        return data
+
+
+def name_of(path: Path) -> str:
+    """What a storyboard calls the series in a file."""
+    return path.name.removesuffix(ENDING)
+
+
+def check_model(file: ScenesFile, model: SceneModel) -> None:
+    """A UsageError names both if the scenes are the memory of another model than `model`; weights that are not known
+    are not compared."""
+    theirs = file.description.model
+    if not model.weights:
+        theirs = replace(theirs, weights="")
+    if theirs == model:
+        return
+    if (theirs.name, theirs.weights) != (model.name, model.weights):
+        what = f"{theirs.told}, but the film is made by {model.told}"
+    else:
+        what = (f"a film of {theirs.cols}x{theirs.rows} tokens a frame, but this one has {model.cols}x{model.rows}; "
+                "its size is another")
+    raise UsageError(f"{file.path}: its scenes are the memory of {what}",
+                     "Render this film with the model and the size of its series, or the series again with those of "
+                     "this film.")
+
+
+def damaged(path: Path, why: str) -> UsageError:
+    return UsageError(f"{path}: is no file of scenes, or is damaged: {why}", _HINT)
+
+
+def read_scenes(path: Path) -> ScenesFile:
+    """The head of a file of scenes; a UsageError says what is wrong with it."""
+    try:
+        with open_regular(path) as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            return _read(path, file, size)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: there is no such file of scenes",
+                         "Write it with `echo-cli generate STORYBOARD --scenes FILE.scenes`.") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}", "Check the path and its permissions.") from None
+
+
+def _read(path: Path, file: BinaryIO, size: int) -> ScenesFile:
+    start = file.read(8)
+    length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+    if not 2 <= length <= min(MOST_HEAD, size - 8):
+        raise damaged(path, "it does not begin as safetensors do")
+    try:
+        head = parse_json(file.read(length), _refuse)
+        table = {name: value for name, value in head.items() if name != "__metadata__"}
+        meta = head["__metadata__"]
+        if meta["format"] != FORMAT:
+            raise ValueError(f"its format is {meta['format']!r:.40}")
+        if meta["version"] != str(VERSION):
+            raise UsageError(f"{path}: is a file of scenes of version {meta['version']!r:.20}, and this echo reads "
+                             f"{VERSION}", "Update echo, or write the file again.")
+        description = _description(parse_json(meta["description"], _refuse))
+        tensors = _table(table, description, 8 + length, size)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
+        why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise damaged(path, why) from None
+    return ScenesFile(path, description, size, tensors)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _table(table: Mapping[str, Any], description: Description, start: int, size: int) -> dict[str, Lying]:
+    """Where every tensor lies; a ValueError if it is not exactly those that are described, side by side."""
+    wanted = dict(description.tensors())
+    if odd := sorted(wanted.keys() ^ table.keys()):
+        raise ValueError(f"{len(odd)} tensors are missing or unexpected, such as {odd[0]!r:.60}")
+    found = {}
+    for name, shape in wanted.items():
+        row = table[name]
+        dtype, (begin, end) = row["dtype"], row["data_offsets"]
+        elements = {"U8": 1} if name.endswith(f".{THUMBNAIL}") else DTYPES
+        if dtype not in elements or row["shape"] != list(shape) or len(row) != 3:
+            raise ValueError(f"tensor {name} is {dtype!r:.20} {row['shape']!r:.60}, not {list(shape)}")
+        if not (_whole(begin) and _whole(end)) or end - begin != math.prod(shape) * elements[dtype]:
+            raise ValueError(f"tensor {name} lies where it cannot")
+        found[name] = Lying(dtype, shape, start + begin, start + end)
+    at = start
+    for lying in sorted(found.values(), key=lambda lying: lying.begin):
+        if lying.begin != at:
+            raise ValueError("its tensors overlap, or leave gaps")
+        at = lying.end
+    if at != size:
+        raise ValueError(f"it has {size} bytes, not {at}")
+    return found
+
+
+def _description(told: Any) -> Description:
+    model = _exactly(SceneModel, told["model"], {
+        "name": _text, "weights": _text, "layers": _count, "heads": _count, "head_dim": _count, "rows": _count,
+        "cols": _count})
+    scenes = tuple(_exactly(SavedScene, scene, {
+        "id": _id, "prompt": _text, "seconds": _number, "film": _text, "memory": _text,
+        "parts": lambda parts: _mapping(parts, _count), "numbers": lambda numbers: _mapping(numbers, _number),
+        "thumbnail": _sides}) for scene in _list(told["scenes"], MOST_SCENES))
+    if len(told) != 2:
+        raise ValueError("its description has other things than a model and scenes")
+    ids = [scene.id for scene in scenes]
+    if not ids or len(set(ids)) != len(ids):
+        raise ValueError("it has no scenes, or two with the same id")
+    return Description(model, scenes)
+
+
+def _plain(scene: SavedScene) -> dict[str, Any]:
+    told = {item.name: getattr(scene, item.name) for item in fields(scene)}
+    return {**told, "parts": dict(scene.parts), "numbers": dict(scene.numbers)}
+
+
+def _exactly(kind: type[T], told: Any, readers: Mapping[str, Callable[[Any], Any]]) -> T:
+    if not isinstance(told, dict) or told.keys() != readers.keys():
+        raise ValueError(f"a description should have {listed(list(readers))}")
+    return kind(**{name: read(told[name]) for name, read in readers.items()})
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _count(value: Any) -> int:
+    if not _whole(value) or not 1 <= value <= _MOST_COUNT:
+        raise ValueError(f"{value!r:.40} is no count")
+    return int(value)
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"{value!r:.40} is no number")
+    return float(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST:
+        raise ValueError(f"{value!r:.40} is no text")
+    value.encode()  # half a character cannot be printed
+    if any(letter < " " or "\x7f" <= letter < "\xa0" for letter in value):
+        raise ValueError(f"{value!r:.40} has characters that control a terminal")
+    return value
+
+
+def _id(value: Any) -> str:
+    if not SCENE_ID.fullmatch(_text(value)):
+        raise ValueError(f"{value!r:.40} is no id of a scene")
+    return str(value)
+
+
+def _list(value: Any, most: int) -> Sequence[Any]:
+    if not isinstance(value, list) or len(value) > most:
+        raise ValueError(f"there should be a list of at most {most}")
+    return value
+
+
+def _mapping(value: Any, read: Callable[[Any], T]) -> Mapping[str, T]:
+    if not isinstance(value, dict) or len(value) > 20 or not all(name.isidentifier() for name in value):
+        raise ValueError(f"{value!r:.40} does not name parts or numbers")
+    return MappingProxyType({name: read(one) for name, one in value.items()})
+
+
+def _sides(value: Any) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    height, width = (_count(side) for side in _list(value, 2))
+    return height, width
