@@ -7,7 +7,7 @@ import os
 
 from echo_cli.commands import ALWAYS_ECHOED, COMMANDS, OPTIONS
 
-ENDINGS = (".yaml", ".yml", ".json")
+ENDINGS = (".yaml", ".yml", ".json", ".scenes")
 FILES = (".mp4", ".mov", ".mkv", ".webm", ".gif", ".otio", ".edl", ".fcpxml", ".srt", ".vtt", ".jsonl")  # if they exist
 INSIDE = (b"scenes:", b'"scenes"')  # a storyboard's opening lines, whatever the file is called
 

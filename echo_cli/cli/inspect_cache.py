@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TraceFile = Annotated[Path, typer.Argument(
     metavar="TRACE", show_default=False,
-    help="The .trace.json beside a film, or the .partial file of an unfinished one.")]
+    help="The .trace.json beside a film, the .partial file of an unfinished one, or a file of scenes.")]
 SceneId = Annotated[str | None, typer.Option(
     metavar="ID", help="Show how a scene began, what it recalled and why.", autocompletion=complete.scene_ids)]
 Block = Annotated[int | None, typer.Option(metavar="N", help="Show everything about one block.")]
@@ -43,8 +43,22 @@ def inspect_cache(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show what the memory held, block by block: a timeline, one scene, one block, two runs, JSON, CSV or a page."""
+    """Show what the memory held, block by block: a timeline, one scene, one block, two runs, JSON, CSV or a page.
+
+    Of a file of scenes (FILM.scenes), show the scenes that later films may recall.
+    """
+    from echo_cli.storyboard.series import ENDING
     from echo_cli.trace.reader import read_trace
+
+    if trace.suffix == ENDING:
+        questions = {"--scene": scene, "--block": block, "--at": at, "--layer": layer, "--diff": diff,
+                     "--csv": as_csv or None}
+        if asked := [name for name, value in questions.items() if value is not None]:
+            raise UsageError(f"{trace}: is a file of scenes, and {asked[0]} asks about a trace",
+                             "Name the .trace.json beside the film, or leave the option out.")
+        from echo_cli.cli.scenes import show_file
+
+        return show_file(trace, html, as_json)
 
     _check_one_question({"--scene": scene, "--block": block, "--at": at, "--diff": diff, "--csv": as_csv or None,
                          "--html": html}, layer, as_json)

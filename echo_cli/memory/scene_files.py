@@ -7,18 +7,19 @@ in sixteen bits.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from echo_cli.files import output_errors
+from echo_cli.files import output_errors, partial, publish
 from echo_cli.memory.entries import Frames, SceneEntry
 from echo_cli.state import Nest
 from echo_cli.state_files import DTYPES, Stored, read_state, write_state, write_tensors
-from echo_cli.storyboard.series import CALIBRATION, SIDES, THUMBNAIL, Description, ScenesFile, damaged
+from echo_cli.storyboard.nouns import LONGEST_ID
+from echo_cli.storyboard.series import CALIBRATION, MOST_SCENES, SIDES, THUMBNAIL, Description, ScenesFile, damaged
 
 _DTYPES = {name: dtype for dtype, name in DTYPES.items()}
 
@@ -47,6 +48,11 @@ class Folder:
         """A picture [height, width, 3] uint8 stands for the scene."""
         if self.wants(scene):
             self._thumbnails[scene] = thumbnail
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what is kept."""
+        return next(iter(self.read(self.scenes[0]).parts.values()))[0].dtype
 
     @property
     def scenes(self) -> list[int]:
@@ -84,17 +90,35 @@ class Folder:
         return self._folder / f"scene-{scene:06d}.safetensors"
 
 
-def write_scenes(path: Path, description: Description, entries: Iterable[SceneEntry],
+def write_scenes(path: Path, description: Description, dtype: torch.dtype, entries: Iterable[SceneEntry],
                  thumbnails: Iterable[Tensor]) -> tuple[int, str]:
     """A file of scenes, whole and on the disk, with one entry in memory at a time; its bytes and sha256. `thumbnails`
     [height, width, 3] are those of the scenes that have one."""
-    first = iter(entries)
-    opening = next(first)
-    dtype = next(iter(opening.parts.values()))[0].dtype
     table = [(name, torch.uint8 if name.endswith(THUMBNAIL) else dtype, shape) for name, shape in description.tensors()]
-    frames = (side[:, 0].to(dtype) for entry, scene in zip(chain([opening], first), description.scenes, strict=True)
+    frames = (side[:, 0].to(dtype) for entry, scene in zip(entries, description.scenes, strict=True)
               for side in (*(side for part in scene.parts for side in entry.parts[part]), *entry.calibration))
     return write_tensors(path, table, chain(frames, thumbnails), description.metadata())
+
+
+def merge(path: Path, chosen: Sequence[tuple[ScenesFile, int]]) -> None:
+    """A file of the chosen scenes of other files, which may be the old file of this name. They are of one model; an id
+    that is taken already gets a number."""
+    ids: set[str] = set()
+    scenes = []
+    for file, index in chosen:
+        scene = file.description.scenes[index]
+        names = (scene.id, *(f"{scene.id[:LONGEST_ID - 5]}-{number}" for number in range(2, MOST_SCENES + 2)))
+        scenes.append(replace(scene, id=next(name for name in names if name not in ids)))
+        ids.add(scenes[-1].id)
+    wide = any(lying.dtype == "BF16" for file, _ in chosen for lying in file.tensors.values())
+    thumbnails = (picture for file, index in chosen if (picture := read_thumbnail(file, index)) is not None)
+    growing = partial(path)
+    try:
+        write_scenes(growing, Description(chosen[0][0].description.model, tuple(scenes)),
+                     torch.bfloat16 if wide else torch.float16, (read_entry(*each) for each in chosen), thumbnails)
+        publish(path)
+    finally:
+        growing.unlink(missing_ok=True)
 
 
 def read_entry(file: ScenesFile, index: int) -> SceneEntry:

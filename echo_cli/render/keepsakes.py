@@ -70,7 +70,7 @@ class KeptScenes:
         folder = self._folder
         description = Description(self._model, tuple(map(self._described, folder.scenes)))
         thumbnails = [thumbnail for scene in folder.scenes if (thumbnail := folder.thumbnail(scene)) is not None]
-        size, sha = write_scenes(partial(path), description, map(folder.read, folder.scenes), thumbnails)
+        size, sha = write_scenes(partial(path), description, folder.dtype, map(folder.read, folder.scenes), thumbnails)
         return Output(path, sha, size)
 
     def _described(self, index: int) -> SavedScene:

@@ -36,7 +36,7 @@ def read_series(top: Fields, folder: Path) -> tuple[Series, ...]:
             continue
         found[name] = Series(path, name, scenes)
         if len(found) > MOST_SERIES:
-            top.mistakes.note(mark, f"a film has {MOST_SERIES} series at most")
+            top.mistakes.note(mark, f"there are more than {MOST_SERIES} series; join them with `echo-cli scenes merge`")
             break
     return tuple(found.values())
 

@@ -38,7 +38,7 @@ def written(folder: Path, dtype: torch.dtype = torch.float32) -> Path:
         shelf.put(scene, entry(3, scene, dtype))
     scenes = tuple(SavedScene(f"scene-{scene}", "a red ball", 1.5, "film", "echo-forcing", shelf.parts(scene),
                               {"share": 0.5}, (2, 3) if scene == 2 else None) for scene in shelf.scenes)
-    write_scenes(path, Description(MODEL, scenes), map(shelf.read, shelf.scenes),
+    write_scenes(path, Description(MODEL, scenes), shelf.dtype, map(shelf.read, shelf.scenes),
                  [torch.arange(18, dtype=torch.uint8).reshape(2, 3, 3)])
     return path
 
