@@ -213,12 +213,12 @@ def _shown(field: Field, value: Any) -> str:
 def _print_plan(job: "Job", here: bool | None, as_json: bool) -> None:
     """What would be made, and what stands in its way; nothing is loaded and nothing written."""
     from echo_cli.models.registry import spec_named
-    from echo_cli.render.checks import Machine, refuse_here, warnings
+    from echo_cli.render.checks import Machine, kept_bytes, refuse_here, warnings
     from echo_cli.render.resume import Work
 
-    machine = Machine(small=True)
+    machine, spec = Machine(small=True), spec_named(job.model)
     doubts = [] if here is False else refuse_here(machine.problems(job), here)
-    doubts = [*warnings(job.storyboard, spec_named(job.model), job.policy), *doubts]
+    doubts = [*warnings(job.storyboard, spec, job.policy), *doubts]
     there = [str(path) for path in job.outputs.existing()]
     left = Work(job.outputs).read() if job.outputs.base else None
     if as_json:
@@ -231,7 +231,8 @@ def _print_plan(job: "Job", here: bool | None, as_json: bool) -> None:
     print(_plan(job))
     for path in job.outputs.companions:
         if path != job.outputs.subtitles or job.subtitles is Subtitles.SRT:
-            print(f"beside it {path.name}")
+            large = f", at least {size(kept_bytes(job, spec))}" if path == job.outputs.scenes else ""
+            print(f"beside it {path.name}{large}")
     if need := machine.memory(job):
         print(need)
     if left:

@@ -11,7 +11,6 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-KEYFRAMES = 9  # latent frames of its beginning that a scene leaves
 FRAMES, RECALL = "frames", "recall"  # the parts that every scene leaves
 
 Frames = tuple[Tensor, Tensor]  # raw keys and values [layer, batch, frame, token, head, dim]

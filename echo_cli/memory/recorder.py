@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from echo_cli.memory import scoring
-from echo_cli.memory.entries import FRAMES, KEYFRAMES, RECALL, Frames, SceneEntry
+from echo_cli.memory.entries import FRAMES, RECALL, Frames, SceneEntry
 from echo_cli.memory.policies.base import Policy
 from echo_cli.memory.recall import Keepsake, SceneLibrary
 from echo_cli.memory.settings import RecallSettings
 from echo_cli.memory.store import CleanPass, KVStore
 from echo_cli.state import Nest
 from echo_cli.storyboard.nouns import Block
+from echo_cli.storyboard.series import KEYFRAMES
 
 
 class Shelf(Protocol):

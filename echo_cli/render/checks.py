@@ -13,7 +13,7 @@ from echo_cli.memory.table import POLICIES, read_settings
 from echo_cli.spec import RANDOM_SMALL, TINY, WAN_1_3B, ModelSpec
 from echo_cli.storyboard.matching import plan_recalls, similarities
 from echo_cli.storyboard.nouns import Storyboard, Timeline
-from echo_cli.storyboard.series import MOST_KEPT, SceneModel, check_model, read_scenes
+from echo_cli.storyboard.series import KEYFRAMES, MOST_KEPT, SceneModel, check_model, read_scenes
 from echo_cli.text import listed
 
 if TYPE_CHECKING:
@@ -64,6 +64,13 @@ def check_series(board: Storyboard, model: str, spec: ModelSpec) -> None:
         weights = None
     for series in board.series:
         check_model(read_scenes(board.file(series.path)), scene_model(spec, board.size, weights or ""))
+
+
+def kept_bytes(job: "Job", spec: ModelSpec) -> int:
+    """What the film's scenes take on the disk at least; a memory policy may add to it."""
+    frame = 4 * spec.depth * spec.grid(job.size).tokens * spec.width  # keys and values, in sixteen bits
+    wanted = [index for index, scene in enumerate(job.timeline.scenes) if scene.id in job.kept][-MOST_KEPT:]
+    return sum(1 + min(KEYFRAMES, len(job.timeline.frames_of(index))) for index in wanted) * frame
 
 
 def warnings(board: Storyboard, spec: ModelSpec, policy: str) -> list[str]:

@@ -24,6 +24,7 @@ FORMAT, VERSION = "echo-scenes", 1
 ENDING = ".scenes"
 MOST_SCENES = 1000  # of one file
 MOST_KEPT = 64  # scenes that one film keeps, the last ones
+KEYFRAMES = 9  # latent frames of its beginning that a scene leaves, beside the one that is folded from them
 MOST_HEAD = 1 << 24  # bytes
 THUMBNAIL = "thumbnail"
 SIDES = ("keys", "values")  # of a remembered frame

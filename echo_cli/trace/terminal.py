@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from echo_cli.layout import Role
+from echo_cli.layout import Role, Segment
 from echo_cli.text import clock, number, plural, ranges, size, ticks
 from echo_cli.trace.inspect import (
     Column,
@@ -244,7 +244,7 @@ def block_detail(trace: Trace, record: BlockRecord, layer: int | None = None) ->
         shown = " / ".join(number(value) for value in weights[slot]) if slot < len(weights) else "–"
         table.add_row(f"{GLYPHS[segment.role]} {segment.role.value}",
                       Text(trace.header.name_of(segment.scene), style=colour_of(segment.scene)),
-                      ranges(segment.frames), str(segment.tokens), str(segment.position), shown,
+                      _frames_of(segment), str(segment.tokens), str(segment.position), shown,
                       f"block {segment.expires}" if segment.expires is not None else "")
     begin, end = (edge / trace.header.film.fps for edge in record.pictures)
     jump = "" if record.layout.jump is None else f", jumped by {record.layout.jump}"
@@ -259,6 +259,13 @@ def block_detail(trace: Trace, record: BlockRecord, layer: int | None = None) ->
     if measured and measured.decay:
         parts += ["", *decay_map(measured.decay)]
     return Group(*parts)
+
+
+def _frames_of(segment: Segment) -> str:
+    """Which frames a segment has; those of another film have no numbers in this one."""
+    if segment.scene < 0 and segment.role is not Role.QUERY and len(segment.frames) > 1:
+        return f"its first {len(segment.frames)} frames"
+    return ranges(segment.frames)
 
 
 def _block_facts(record: BlockRecord, layer: int | None, name_of: Callable[[int], str]) -> Iterator[RenderableType]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from echo_cli.memory.entries import FRAMES, KEYFRAMES, RECALL, SceneEntry
+from echo_cli.memory.entries import FRAMES, RECALL, SceneEntry
 from echo_cli.memory.recall import Keepsake
 from echo_cli.memory.recorder import Recorder
 from echo_cli.memory.table import POLICIES
@@ -14,6 +14,7 @@ from echo_cli.rollout.rollout import Begun, rollout
 from echo_cli.runtime import KeyedNoise
 from echo_cli.state import Nest, pack, unpack
 from echo_cli.storyboard.nouns import Kind, PastScene, Timeline
+from echo_cli.storyboard.series import KEYFRAMES
 from tests.small import GRID, SPEC, model, policy_for, prompts_for, run, story
 
 FIRST = [(None, None, 4), (Kind.HARD_CUT, None, 1), (Kind.RECALL, "scene0", 2)]

@@ -14,6 +14,7 @@ from echo_cli.models.registry import MODELS
 from echo_cli.render.made import Made
 from echo_cli.render.manifest import Standing, standing
 from echo_cli.storyboard.series import ScenesFile, read_scenes
+from echo_cli.text import size
 from echo_cli.trace.reader import read_trace
 from tests.render import stage
 from tests.render.stage import WEIGHTS
@@ -176,6 +177,15 @@ def test_scenes_of_other_weights_or_of_another_size_are_refused(tmp_path: Path, 
     for command in ("generate", "validate"):
         code, told = error_of([command, "second.yaml"], capfd)
         assert code == 2 and "weights random-smal" in told and "weights f00f00f00f00" in told
+
+
+def test_a_plan_says_how_large_the_scenes_will_be(capfd: pytest.CaptureFixture[str]) -> None:
+    Path("first.yaml").write_text(FIRST)
+    assert app.run(["generate", "first.yaml", "--dry-run"]) == 0
+    said = capfd.readouterr().out
+    first()
+    frames = sum(scene.parts["frames"] + 1 for scene in read_scenes(Path("first.scenes")).description.scenes)
+    assert f"beside it first.scenes, at least {size(frames * 4 * 2 * 6 * 24)}" in said
 
 
 @pytest.mark.parametrize("arguments", [["-o", "-"], ["--scenes", "x.json"]])
