@@ -37,3 +37,20 @@ def scene_ids(ctx: typer.Context, incomplete: str) -> list[str]:
     except (TypeError, OSError, EchoError):
         return []
     return [scene.id for scene in timeline if scene.id.startswith(incomplete)]
+
+
+def kept_ids(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The scenes of the file of scenes that the command line names; none while it cannot be read."""
+    from pathlib import Path
+
+    from echo_cli.errors import EchoError
+    from echo_cli.storyboard.series import read_scenes
+
+    file = ctx.params.get("file") or next(iter(ctx.args), None)
+    if file is None:
+        return []
+    try:
+        scenes = read_scenes(Path(file)).description.scenes
+    except (TypeError, EchoError):
+        return []
+    return [scene.id for scene in scenes if scene.id.startswith(incomplete)]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from echo_cli.cli import complete
 from echo_cli.cli.options import Debug, Json
 from echo_cli.errors import OutputError, UsageError, did_you_mean
 
@@ -22,8 +23,10 @@ Html = Annotated[Path | None, typer.Option(metavar="REPORT.html", help="Write on
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="FILE.scenes", show_default=False,
                                       help="Where to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]
-Keep = Annotated[list[str] | None, typer.Option("--keep", metavar="ID", show_default=False, help="Keep this scene.")]
-Drop = Annotated[list[str] | None, typer.Option("--drop", metavar="ID", show_default=False, help="Drop this scene.")]
+Keep = Annotated[list[str] | None, typer.Option("--keep", metavar="ID", show_default=False, help="Keep this scene.",
+                                                autocompletion=complete.kept_ids)]
+Drop = Annotated[list[str] | None, typer.Option("--drop", metavar="ID", show_default=False, help="Drop this scene.",
+                                                autocompletion=complete.kept_ids)]
 
 
 @scenes.callback()

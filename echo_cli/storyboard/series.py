@@ -8,6 +8,7 @@ those that the description asks for, and together fill the file. What the tensor
 
 import json
 import math
+import os
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -31,7 +32,8 @@ SIDES = ("keys", "values")  # of a remembered frame
 CALIBRATION = ("calibration.mean", "calibration.magnitude")  # of the queries of a scene
 DTYPES = {"F16": 2, "BF16": 2}  # of remembered frames, and the bytes of an element
 _HINT = "Write the file again with `echo-cli generate --scenes`, or copy it again."
-_MOST_COUNT = 1 << 20  # of layers, tokens, frames, pixels
+_MOST_COUNT = 1 << 12  # of layers, heads, rows, pixels of a side
+_MOST_FRAMES = 64  # of a part
 _LONGEST = 1 << 20  # letters of a prompt
 
 T = TypeVar("T")
@@ -182,6 +184,9 @@ def read_scenes(path: Path) -> ScenesFile:
 
 
 def _read(path: Path, file: BinaryIO, size: int) -> ScenesFile:
+    blocks = getattr(os.fstat(file.fileno()), "st_blocks", None)
+    if blocks is not None and size > 2 * 512 * blocks + MOST_HEAD:  # nothing that is remembered is mostly zeros
+        raise damaged(path, "most of it is empty")
     start = file.read(8)
     length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
     if not 2 <= length <= min(MOST_HEAD, size - 8):
@@ -238,7 +243,7 @@ def _description(told: Any) -> Description:
         "cols": _count})
     scenes = tuple(_exactly(SavedScene, scene, {
         "id": _id, "prompt": _text, "seconds": _number, "film": _text, "memory": _text,
-        "parts": lambda parts: _mapping(parts, _count), "numbers": lambda numbers: _mapping(numbers, _number),
+        "parts": lambda parts: _mapping(parts, _frames), "numbers": lambda numbers: _mapping(numbers, _number),
         "thumbnail": _sides}) for scene in _list(told["scenes"], MOST_SCENES))
     if len(told) != 2:
         raise ValueError("its description has other things than a model and scenes")
@@ -263,10 +268,14 @@ def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _count(value: Any) -> int:
-    if not _whole(value) or not 1 <= value <= _MOST_COUNT:
+def _count(value: Any, most: int = _MOST_COUNT) -> int:
+    if not _whole(value) or not 1 <= value <= most:
         raise ValueError(f"{value!r:.40} is no count")
     return int(value)
+
+
+def _frames(value: Any) -> int:
+    return _count(value, _MOST_FRAMES)
 
 
 def _number(value: Any) -> float:

@@ -163,6 +163,15 @@ def test_no_file_is_believed(tmp_path: Path) -> None:
     assert all(name.startswith("byte ") for name in wrong) and len(wrong) < 20, wrong  # a letter of a prompt may change
 
 
+def test_a_file_of_holes_is_not_read(tmp_path: Path) -> None:
+    """It would fill memory, and take an hour to hash."""
+    path = written(tmp_path)
+    with path.open("r+b") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(UsageError, match="most of it is empty"):
+        read_scenes(path)
+
+
 @pytest.mark.parametrize("value", [0x7C00, 0xFC00, 0x7E00])
 def test_values_that_are_no_numbers_are_refused(tmp_path: Path, value: int) -> None:
     path = written(tmp_path)
