@@ -24,7 +24,7 @@ OTHERS = frozenset((
     "--upgrade", "--force-reinstall", "--head", "--array", "--command", "--no-files", "--condition", "--arguments",
     "--count", "--columns", "--width", "--neg",
 ))
-GROUPS = ("models", "bench")  # commands that have commands
+GROUPS = ("models", "bench", "scenes")  # commands that have commands
 
 # Our command and its words, up to the end of the code or sentence it stands in.
 _CALL = re.compile(r"\becho-cli ([a-z](?:[^\n`|;#)'\".]|\.(?! ))*)")
