@@ -50,18 +50,11 @@ def inspect_cache(
     from echo_cli.storyboard.series import ENDING
     from echo_cli.trace.reader import read_trace
 
+    questions = {"--scene": scene, "--block": block, "--at": at, "--diff": diff, "--csv": as_csv or None}
     if trace.suffix == ENDING:
-        questions = {"--scene": scene, "--block": block, "--at": at, "--layer": layer, "--diff": diff,
-                     "--csv": as_csv or None}
-        if asked := [name for name, value in questions.items() if value is not None]:
-            raise UsageError(f"{trace}: is a file of scenes, and {asked[0]} asks about a trace",
-                             "Name the .trace.json beside the film, or leave the option out.")
-        from echo_cli.cli.scenes import show_file
+        return _show_scenes(trace, {**questions, "--layer": layer}, html, as_json)
 
-        return show_file(trace, html, as_json)
-
-    _check_one_question({"--scene": scene, "--block": block, "--at": at, "--diff": diff, "--csv": as_csv or None,
-                         "--html": html}, layer, as_json)
+    _check_one_question({**questions, "--html": html}, layer, as_json)
     opened = _while_rendering(read_trace(trace))
     other = _while_rendering(read_trace(diff)) if diff else None
     for each in filter(None, (opened, other)):
@@ -105,6 +98,15 @@ def _answer(opened: "Trace", other: "Trace | None", scene: str | None, block: in
         _show_block(opened, inspect.block_at(opened, _seconds(at)), layer, as_json)
     else:
         _show_film(opened, as_json)
+
+
+def _show_scenes(file: Path, questions: dict[str, object], html: Path | None, as_json: bool) -> None:
+    from echo_cli.cli.scenes import show_file
+
+    if asked := [name for name, value in questions.items() if value is not None]:
+        raise UsageError(f"{file}: is a file of scenes, and {asked[0]} asks about a trace",
+                         "Name the .trace.json beside the film, or leave the option out.")
+    show_file(file, html, as_json)
 
 
 def _check_one_question(questions: dict[str, object], layer: int | None, as_json: bool) -> None:
