@@ -9,7 +9,7 @@ import typer
 from echo_cli.cli.options import Debug, Quiet
 
 Film = Annotated[str, typer.Argument(
-    metavar="FILM", show_default=False, help="An MP4 or a pattern such as frames/%06d.png; its trace lies beside it.")]
+    metavar="FILM", show_default=False, help="An MP4 or a pattern such as frames/%06d.png; its trace is beside it.")]
 
 
 def open_(film: Film, quiet: Quiet = False, debug: Debug = False) -> None:

@@ -66,7 +66,7 @@ def _film(cues: list[tuple[Fraction, Fraction, str, int]], notes: list[Note], so
         notes.append(Note(f"line {cues[0][3]}", f"{float(cues[0][0]):g} s before the first cue; it begins at once"))
     for (_, end, _, line), (start, _, _, following) in itertools.pairwise(cues):
         if start > end:
-            notes.append(Note(f"line {line}", f"{float(start - end):g} s without a cue; the scene goes on"))
+            notes.append(Note(f"line {line}", f"{float(start - end):g} s without a cue; the scene continues"))
         if start < end:
             notes.append(Note(f"line {following}", f"{float(end - start):g} s that overlap the cue before"))
     starts = [Fraction(0), *(cue[0] for cue in cues[1:])]

@@ -1,6 +1,6 @@
 """EDL, CMX 3600: one event a shot, record times one after the other, names and prompts in comments.
 
-The file does not say its frame rate; whoever reads it does.
+The file does not state its frame rate; the reader must give it.
 """
 
 import re

@@ -192,7 +192,7 @@ def _film(job: Job, was_there: bool, warnings: tuple[str, ...]) -> Film:
 
 @contextmanager
 def _for_people() -> Iterator[None]:
-    """What a person can act on is an EchoError, whoever raised it first."""
+    """Turns every error that a user can act on into an EchoError."""
     try:
         yield
     except EchoError:

@@ -55,7 +55,7 @@ class Decoder:
     def _decoded(self, result: BlockResult) -> Later:
         given = result.latents if result.lead is None else torch.cat((result.lead, result.latents), 1)
         with self._beside(given) as latents, result.times("decode"):
-            if result.lead is not None:  # the stream begins anew, from a latent whose picture is not shown
+            if result.lead is not None:  # the stream restarts from a latent whose picture is not shown
                 self.state, latents = self._codec.decode(latents[:, :1], None)[1], latents[:, 1:]
             pictures, self.state = self._codec.decode(latents, self.state)
             return Later(_as_bytes(pictures[0]))

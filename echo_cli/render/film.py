@@ -67,7 +67,7 @@ def make(job: Job, backend: Backend, runtime: Runtime, progress: Progress, inter
                 manifest.prepare(outputs.manifest, job.identity(backend.weights_hash), made.outputs,
                                  manifest_facts(job, runtime, made, run.started))
                 _remove(outputs.manifest)  # of a film that this one replaces
-            tidy.pop_all()  # from here on, whoever comes next gives the files their names
+            tidy.pop_all()  # from here on, the next run would rename the files
         _publish(job, writer, made)
     return made
 

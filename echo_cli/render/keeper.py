@@ -1,7 +1,7 @@
 """One run at a film, and what is kept of it: one writer, checkpoints when they are due, and the way back to them.
 
 Between two blocks it gathers what the future depends on (the rollout's state, the decoder's, the place in film and
-trace) and notes it; what the state means, those know whose it is. It says what it does to whoever listens.
+trace) and notes it; what the state means is known to its owners. It reports what it does.
 """
 
 import datetime
@@ -37,7 +37,7 @@ from echo_cli.video.subtitles import Subtitles
 from echo_cli.video.target import Images, Movie
 from echo_cli.video.writer import FilmWriter, PictureSink
 
-TWICE = 2 << 30  # bytes of state that may be held twice, so that they are written while the film goes on
+TWICE = 2 << 30  # bytes of state that may be held twice, so that they are written while the film continues
 
 
 class Sitting:
@@ -95,7 +95,7 @@ class Sitting:
 
     def keep(self, result: BlockResult, decoder: Nest, trace: Trace, times: Times, wait: bool = False) -> None:
         """Write a checkpoint: everything up to this block is made and written. Rendering continues meanwhile, unless it
-        is told to wait, or the state is too large to be held twice."""
+        has to wait, or the state is too large to be held twice."""
 
     def settle(self) -> None:
         """The last checkpoint is written, or an error says why not."""
@@ -144,7 +144,7 @@ class Keeper(Sitting):
             else:
                 self._resume(self._left, stack)
             if self._job.outputs.trace:
-                own(partial(self._job.outputs.trace))  # whoever wrote it may not know yet that he is counted as dead
+                own(partial(self._job.outputs.trace))  # its writer may not know yet that it counts as dead
             self._stack = stack.pop_all()
         return self
 
@@ -228,7 +228,7 @@ class Keeper(Sitting):
         if wait or size_ > TWICE:
             written: Future[int] = Future()
             written.set_result(self._write(checkpoint, state, mark, trace))
-            self._pending = written  # only now: nobody ever waits for one that failed here
+            self._pending = written  # only now: one that failed here is never waited for
         else:
             self._pending = self._writer.submit(self._write, checkpoint, copied(state), mark, trace)
         self._bound = result.bytes + size_of(decoder)

@@ -74,7 +74,7 @@ class Log:
         return Logged(teller, self)
 
     def write(self, text: str) -> None:
-        """As a stream, for whoever prints lines."""
+        """As a stream, for code that prints lines."""
         if text.strip():
             self.line(text)
 

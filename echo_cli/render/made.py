@@ -20,7 +20,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a run made, for whoever asked for it. `times` are milliseconds by part of a block, and `wall_seconds` the
+    """What a run produced. `times` are milliseconds by part of a block, and `wall_seconds` the
     seconds, of all `sittings` that it took; `loading_seconds` (part of them) and `kept` are of the last one."""
 
     outputs: Mapping[str, Output]

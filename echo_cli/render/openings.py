@@ -41,7 +41,7 @@ class Openings:
     def _given(self, pictures: Tensor, scene: int) -> Given:
         """The latents of a scene's first pictures [picture, 3, height, width]. A codec codes the first picture of a
         stream alone. At the film's beginning that is the first of these; later on it is one more, from which the
-        decoder's stream begins anew and which is not shown, so that the scene has as many pictures as it should."""
+        decoder's stream restarts and which is not shown, so that the scene has as many pictures as it should."""
         if scene:
             lasting = self._job.timeline.geometry.frame_pictures
             pictures = torch.cat((pictures[:1], pictures.repeat_interleave(lasting, 0)))

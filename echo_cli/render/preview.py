@@ -1,4 +1,4 @@
-"""A film's blocks for whoever looks at them: pictures as they are made, and no file.
+"""A film's blocks without a file: pictures as they are rendered.
 
 One block behind the generator, as `film` is: the pictures of a block arrive while the next one is being generated.
 """

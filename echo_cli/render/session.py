@@ -76,7 +76,7 @@ class Session:
     def make(self, job: Job, progress: Progress, interruption: Interruption,
              ready: Callable[[Loaded], None] = lambda loaded: None, began: float | None = None) -> Made | None:
         """The film, or None if it was there already. `ready` is called between loading and making, if it is made. Its
-        seconds count from now, or from when whoever wants it `began`, without waiting for another process."""
+        seconds count from now, or from when the caller `began`, without waiting for another process."""
         began = time.monotonic() if began is None else began
         weights = None if self._given else self._weights(job.model)
         began += self._wait_for_writer(job, interruption)

@@ -25,7 +25,7 @@ DEAF = 5.0  # seconds within which a run that was stopped immediately must end
 
 class Interruption:
     """While open, holds off the signals that ask a run to stop; `check` at a boundary raises if one has come. `tell`
-    hears at once that one came, and how long it may take."""
+    is called immediately when one arrives, with how long it may take."""
 
     def __init__(self, tell: Callable[[str], None] | None = None, grace: float = GRACE) -> None:
         self.by: str | None = None
@@ -73,8 +73,8 @@ class Interruption:
         self.by = name
 
     def _watch(self) -> None:
-        """Beside the main thread, which hears of a signal only between two operations: the first is told, then time
-        runs."""
+        """Beside the main thread, which sees a signal only between two operations: reports the first one and then
+        measures the grace."""
         came = self._next(None)
         if came is None:
             return

@@ -30,7 +30,7 @@ from echo_cli.storyboard.nouns import Block, Timeline
 @dataclass(frozen=True, slots=True)
 class Given:
     """The latents [1, frame, channel, height, width] that a scene begins with, in place of generated ones. `lead` is
-    the one before them, from which the decoder's stream begins anew; None lets the stream go on, or begin."""
+    the one before them, from which the decoder's stream restarts; None lets the stream continue, or start."""
 
     latents: Tensor
     lead: Tensor | None = None

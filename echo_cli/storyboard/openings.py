@@ -1,6 +1,6 @@
 """What a scene begins with, beside its prompt: its keys read, and its file looked at.
 
-Knows keys and places in the storyboard. What is in a file is told by the rules; nothing is decoded here.
+Knows keys and places in the storyboard. The rules say what is in a file; nothing is decoded here.
 """
 
 import re

@@ -1,6 +1,6 @@
 """What a storyboard may ask for, passed in from above: names of models and policies, sizes, settings.
 
-The parser knows no model and no policy; whoever calls it passes plain tables. `Rules()` accepts every name.
+The parser knows no model and no policy; its caller passes plain tables. `Rules()` accepts every name.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -31,7 +31,7 @@ T = TypeVar("T")
 OfScene = TypeVar("OfScene", bound=SceneRecord | RecallFrameRecord)
 
 OPENING = re.compile(rb'\{"format":"%s","version":(\d+),"header":' % FORMAT.encode())
-BEGINNING = re.compile(rb'[\s\xef\xbb\xbf]*\{\s*"format"\s*:\s*"%s"' % FORMAT.encode())  # whoever laid it out
+BEGINNING = re.compile(rb'[\s\xef\xbb\xbf]*\{\s*"format"\s*:\s*"%s"' % FORMAT.encode())  # in any layout
 RECORDS = b',"records":['
 TOTALS = b'],"totals":'
 KIND = re.compile(rb'\{"kind":"(\w+)"')

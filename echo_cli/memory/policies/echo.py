@@ -1,7 +1,7 @@
 """`echo`: Echo-Forcing inside a scene; a recalled scene resumes where its first frames left it.
 
 A scene that will be recalled leaves its keyframes in the library: its first frames, raw and in order. When it is
-recalled they are its anchors again, at full weight and for the whole scene, and its clock goes on after them, so that
+recalled they are its anchors again, at full weight and for the whole scene, and its clock continues after them, so that
 rolling anchors, history and calibration run as if the scene had never been left. A hard cut carries nothing.
 """
 

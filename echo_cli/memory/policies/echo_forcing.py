@@ -244,7 +244,7 @@ class EchoForcingPolicy(Policy):
         return Role.ANCHOR if index < self.settings.anchor_frames else Role.RECENT
 
     def _roll(self, surplus: int, position: int, store: KVStore) -> None:
-        """Make room in a full window: anchors slide over the scene's beginning, history is chosen anew, the last
+        """Make room in a full window: anchors slide over the scene's beginning, history is chosen again, the last
         frames stay."""
         old, settings = list(self.window_frames), self.settings
         anchors, chosen = settings.anchor_frames, settings.history_frames
