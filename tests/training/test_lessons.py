@@ -131,11 +131,16 @@ STORIES = {
 POLICIES = ("window", "sink", "none", "flush", "recache", "echo-forcing")
 
 
+@pytest.fixture(scope="module")
+def drawn(views: Views) -> dict[int, Counter]:
+    """How often each block was drawn with each view."""
+    return {block: Counter(shown_by(views, block)) for block in range(2, BLOCKS)}
+
+
 @pytest.mark.parametrize("story", STORIES)
-def test_no_policys_view_is_drawn_more_often_than_anothers(views, story):
+def test_no_policys_view_is_drawn_more_often_than_anothers(drawn, story):
     counts, kinds, recalls = STORIES[story]
     theirs = {policy: layouts(policy, counts, kinds, recalls) for policy in POLICIES}
-    drawn = {block: Counter(shown_by(views, block)) for block in range(2, BLOCKS)}
     shares = {policy: [drawn[block][seen_of(shown[block])] / 10_000 for block in drawn]
               for policy, shown in theirs.items()}
     for policy, share in shares.items():

@@ -1,16 +1,27 @@
 """The judges: right about real clips, and not fooled by a blur or by a film that stands still."""
 
+import pytest
 import torch
 from torch.nn import functional as F
 
 from echo_cli.bench.metrics import background
 from echo_cli.world.probes import judge, score
-from echo_cli.world.stories import BOUNCE, HELD_OUT, LEFT, RIGHT, STILL, StoryKind, sample_stories
+from echo_cli.world.stories import BOUNCE, HELD_OUT, LEFT, RIGHT, STILL, Stories, StoryKind, sample_stories
 
 
-def test_judges_are_right_about_real_clips():
-    stories = sample_stories(torch.arange(16) + HELD_OUT, 9, StoryKind.HOLD)
-    right = score(judge(stories.pictures), stories)
+@pytest.fixture(scope="module")
+def held() -> Stories:
+    """Held-out stories of one scene, with their pictures drawn once."""
+    return sample_stories(torch.arange(16) + HELD_OUT, 9, StoryKind.HOLD)
+
+
+@pytest.fixture(scope="module")
+def pictures(held: Stories) -> torch.Tensor:
+    return held.pictures
+
+
+def test_judges_are_right_about_real_clips(held: Stories, pictures: torch.Tensor) -> None:
+    right = score(judge(pictures), held)
     assert right.place == 1 and right.time == 1
     assert min(right.colour, right.shape, right.motion) >= 0.9 and right.strict >= 0.85
 
@@ -26,14 +37,13 @@ def test_a_blob_is_no_strict_shape_and_a_frozen_film_stands_still():
     small = F.avg_pool2d(pictures.flatten(0, 1), 16)
     blurred = F.interpolate(small, scale_factor=16, mode="bilinear").view_as(pictures)
     assert score(judge(blurred), stories).strict < 0.4
-    frozen = pictures[:, :1].expand_as(pictures)
+    frozen = pictures[:, :1].expand(-1, 17, -1, -1, -1)
     assert (judge(frozen).motion == STILL).all()
 
 
-def test_a_film_played_backwards_moves_the_other_way():
-    stories = sample_stories(torch.arange(16) + HELD_OUT, 9, StoryKind.HOLD)
-    motion = judge(stories.pictures.flip(1)).motion
-    turned = torch.tensor([RIGHT, LEFT, BOUNCE, STILL])[stories.truth.motion[:, 0]]
+def test_a_film_played_backwards_moves_the_other_way(held: Stories, pictures: torch.Tensor) -> None:
+    motion = judge(pictures.flip(1)).motion
+    turned = torch.tensor([RIGHT, LEFT, BOUNCE, STILL])[held.truth.motion[:, 0]]
     assert (motion == turned).float().mean() >= 0.9
 
 
