@@ -46,9 +46,10 @@ Computed = Annotated[str, typer.Option(
 Seed = Annotated[int, typer.Option(min=0, max=65535, help="The same seed gives the same losses.")]
 Minutes = Annotated[list[str] | None, typer.Option(
     metavar="STAGE=M", help="End a stage after M minutes; may be repeated.")]
-From = Annotated[Path | None, typer.Option(
+From = Annotated[str | None, typer.Option(
     "--from", metavar="FOLDER", show_default=False,
-    help="Begin with the weights in this folder: their codec is kept, and the teacher is polished from them.")]
+    help="Start from the weights in this folder, or from the package's with `tiny`: their codec is kept, and their "
+    "transformer takes the place of the teacher.")]
 Judge = Annotated[bool, typer.Option(
     "--report", help="Judge the weights in the folder, or the package's, instead of training.")]
 Stories = Annotated[int, typer.Option(min=4, help="With --report: number of held-out stories to judge.")]
@@ -80,10 +81,10 @@ def train(
     runtime = Runtime.choose(device, dtype)
     chosen = _preset(preset, runtime)
     stages = (_stage_of(memory),) if memory is not None else STAGES if stage is None else (stage.value,)
-    limits = _minutes(minutes or [], STAGES)
+    limits, known = _minutes(minutes or [], STAGES), None if start is None else _weights(start)
     _make_folder(out)
     with Interruption(_stopping, _GRACE) as asked:
-        course = Course(out, chosen, seed, runtime, Watch(_Lines(), lambda: asked.by is not None), limits, start)
+        course = Course(out, chosen, seed, runtime, Watch(_Lines(), lambda: asked.by is not None), limits, known)
         for name in stages:
             if not course.stage(name):
                 raise Interrupted(f"stopped by {asked.by} during stage {name}",
@@ -99,6 +100,18 @@ def _preset(preset: str, runtime: "Runtime") -> str:
     if chosen not in PRESETS:
         raise UsageError(f"no preset is called '{preset}'", hint=f"Use auto, {', '.join(PRESETS)}.")
     return chosen
+
+
+def _weights(start: str) -> Path:
+    """The folder of the weights that training starts from."""
+    from echo_cli.models.tiny.parts import WEIGHTS
+    from echo_cli.spec import INDEX, TINY
+
+    folder = WEIGHTS if start == TINY.name else Path(start)
+    if not (folder / INDEX).is_file():
+        raise UsageError(f"{folder}: there are no weights of {TINY.name} in this folder",
+                         hint=f"Use {TINY.name}, or the folder `weights` of a run.")
+    return folder
 
 
 def _stage_of(memory: str) -> str:

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from echo_cli.cli import app
+from echo_cli.models.tiny import parts
 
 TRAIN = (sys.executable, "-c", "from echo_cli.cli.app import main; main()", "train")
 
@@ -47,6 +50,7 @@ def start(*arguments: str) -> subprocess.CompletedProcess[str]:
     (("--stage", "polish"), "teacher.pt: there is no trained transformer yet"),
     (("--device", "abacus"), "no device is called 'abacus'"),
     (("--memory", "window"), "'window' has nothing to learn"),
+    (("--from", "nowhere"), "nowhere: there are no weights of tiny in this folder"),
 ])
 def test_an_impossible_run_is_refused(typed: Typed, tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
     done = typed("train", *arguments, "--out", str(tmp_path / "run"))
@@ -111,6 +115,19 @@ def test_a_miniature_run_that_is_stopped_resumes_to_the_end(tmp_path):
             "distill.png"} <= {path.name for path in run.iterdir()}
     assert {path.name for path in (run / "weights").iterdir()} == {
         "codec.safetensors", "transformer.safetensors", "words.safetensors", "queries.safetensors", "index.json"}
+
+
+@pytest.mark.slow
+def test_a_run_may_start_from_the_packaged_weights(tmp_path):
+    run, packaged = tmp_path / "run", Path(parts.__file__).parent / "weights"
+    done = start("--from", "tiny", "--seed", "2", "--preset", "mini", "--out", str(run))
+    assert done.returncode == 0 and "decoder: done" in done.stderr
+    assert not (run / "codec.csv").exists() and not (run / "teacher.csv").exists()
+    index = json.loads((run / "weights" / "index.json").read_text())
+    assert index["trained"]["started from"] == json.loads((packaged / "index.json").read_text())["sha256"]
+    assert set(index["trained"]["ran"]) == {"polish", "distill", "decoder"} and index["trained"]["seed"] == 2
+    before, after = (load_file(folder / "codec.safetensors") for folder in (packaged, run / "weights"))
+    assert {name.split(".")[0] for name, value in before.items() if not torch.equal(value, after[name])} == {"decoder"}
 
 
 @pytest.mark.slow
