@@ -47,7 +47,7 @@ def report(backend: Backend, folder: Path, stories: int, say: Callable[[str], No
         "attributes": lambda: attributes(backend, stories, folder),
         "variety": lambda: variety(backend, folder),
         "recall": lambda: recall(backend, stories, folder),
-        "switch": lambda: switch(backend, max(8, stories // 2)),
+        "switch": lambda: switch(backend, stories),
         "five minutes": lambda: long_film(backend, folder),
         "speed": speed,
     }

@@ -2,6 +2,7 @@
 
 import json as json_text
 import sys
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -247,3 +248,32 @@ def _figure(name: str, value: float) -> str:
     if name == "scenes":
         return f"{value:d}"
     return f"{value:.3f}" if name in ("right", "wrong", "strange", "by") else f"{value:.1%}"
+
+
+@bench.command()
+def preference(
+    before: Annotated[Path, typer.Argument(metavar="BEFORE.trace.json", help="The trace of a film, beside its MP4.")],
+    after: Annotated[Path, typer.Argument(metavar="AFTER.trace.json", help="The trace of a film of the same prompts.")],
+    eye: Annotated[Path | None, typer.Option(help="Folder of the eye.", show_default="the package's")] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show which of two films the eye prefers, scene by scene, without knowing which film a scene is from.
+
+    Prints the share of scenes in which the second film fits the prompt better, the mean alignment of both films, the
+    chance of such a difference by accident, and for each aspect the share of scenes in which it is right.
+    """
+    from echo_cli.bench.preference import preference as prefer
+    from echo_cli.world import eye as eyes
+    from echo_cli.world.meaning import load_meaning
+
+    judge = load_meaning("cpu", eye or eyes.WEIGHTS)
+    found = prefer(judge, before, after)
+    if json:
+        print(json_text.dumps({"eye": judge.weights_hash, **asdict(found)}))
+        return
+    print(f"{plural(found.scenes, 'scene')}: the eye prefers the second film in {found.preferred:.0%}; alignment "
+          f"{found.before:.3f} before, {found.after:.3f} after, {found.gain.mean:+.3f} [{found.gain.low:+.3f}, "
+          f"{found.gain.high:+.3f}], by chance {found.chance:.3f}")
+    for aspect, (old, new) in found.right.items():
+        print(f"{aspect:<8}{old:>8.1%}{new:>8.1%}")
