@@ -21,6 +21,8 @@ from echo_cli.storyboard.canonical import storyboard_hash
 from echo_cli.storyboard.nouns import Storyboard, Timeline
 from echo_cli.text import listed
 from echo_cli.video.encoding import Encoding
+from echo_cli.video.sound import Sound
+from echo_cli.video.sound import check as check_sound
 from echo_cli.video.subtitles import Caption, Subtitles, check_burning
 from echo_cli.video.tags import Chapter, Tags
 
@@ -119,10 +121,18 @@ class Job:
         """The file of the font that captions are drawn with; None leaves it to the machine."""
         return Path(self.request.font) if self.request.font else None
 
+    @property
+    def sound(self) -> Sound | None:
+        """The track under the film."""
+        seconds = self.timeline.pictures / self.timeline.geometry.fps
+        return Sound(Path(self.request.audio), seconds) if self.request.audio else None
+
     def check_tools(self, tell: Callable[[str], None]) -> None:
         """Whether ffmpeg can do what is asked: a moment now instead of a failure after the last block."""
         if not self.outputs.film.encoder:
             self.encoding.check(self.size[0] * self.scale, self.size[1] * self.scale)
+        if self.sound:
+            check_sound(self.sound.path)
         burned = self.captions if self.subtitles is Subtitles.BURN else ()
         if burned and (absent := check_burning(burned, self.font_file)):
             letters = listed([f"{letter} (U+{ord(letter):04X})" for letter in absent])

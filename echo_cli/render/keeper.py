@@ -188,7 +188,8 @@ class Keeper(Sitting):
         target = self._job.outputs.film
         assert isinstance(target, Movie | Images), "what cannot be resumed has no keeper"
         self._film = SegmentedFilm(target, self.work.folder, *self._job.decoded,
-                                   **film_options(self._job), written=self._left.pictures if self._left else None)
+                                   **film_options(self._job), sound=self._job.sound,
+                                   written=self._left.pictures if self._left else None)
         return self._film
 
     def trace(self, header: Header) -> Trace:

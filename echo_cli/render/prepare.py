@@ -34,8 +34,9 @@ from echo_cli.storyboard.parse import parse
 from echo_cli.storyboard.rules import Rules
 from echo_cli.storyboard.series import ENDING
 from echo_cli.storyboard.timeline import timeline
+from echo_cli.video.sound import CODECS as SOUNDS
 from echo_cli.video.subtitles import Subtitles
-from echo_cli.video.target import Stdout
+from echo_cli.video.target import Movie, Stdout
 
 SMALLEST_SIDE = 480  # pixels; smaller pictures are enlarged to it by default
 
@@ -58,6 +59,7 @@ class Prepared:
         film = timeline(board, self.spec.geometry)
         if not self.request.force:
             refuse_unseen(self.spec, size)
+        _check_sound(self.request, outputs)
         if not outputs.film.encoder:
             self.request.encoding(outputs.film).check_choices()
         try_settings(self.policy, board.memory, self.spec, film)
@@ -186,6 +188,13 @@ def _with_scenes(request: Request, storyboard: Storyboard, outputs: Outputs) -> 
     if path.suffix != ENDING:
         raise UsageError(f"--scenes {path}: the name does not end in {ENDING}", f"Try --scenes {path}{ENDING}.")
     return replace(outputs, scenes=path)
+
+
+def _check_sound(request: Request, outputs: Outputs) -> None:
+    if request.audio is None or (isinstance(outputs.film, Movie) and outputs.film.suffix in SOUNDS):
+        return
+    what = outputs.film.suffix if isinstance(outputs.film, Movie) else outputs.film.path
+    raise UsageError(f"--audio: {what} cannot have sound", f"Write a film that ends in {', '.join(SOUNDS)}.")
 
 
 def _subtitles(request: Request, storyboard: Storyboard, outputs: Outputs) -> Subtitles:

@@ -56,12 +56,12 @@ def _dtype(name: str) -> str:
     return name
 
 
-def _font_hash(font: str) -> str:
-    """The sha256 of a font's file: the same font in another place makes the same film."""
+def _hash_of(option: str, path: str, hint: str) -> str:
+    """The sha256 of a file that an option names: the same file in another place makes the same film."""
     try:
-        return sha256(Path(font))
+        return sha256(Path(path))
     except OSError as error:
-        raise UsageError(f"--font {font}: {error.strerror}", "Name a TrueType or OpenType file.") from None
+        raise UsageError(f"{option} {path}: {error.strerror}", hint) from None
 
 
 def assignments(settings: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
@@ -151,7 +151,12 @@ class FilmOptions(PictureOptions):
         panel=Panel.PICTURE, decides=Decides.FILM)] = None
     font: Annotated[str | os.PathLike[str] | None, Option(
         help="Draw burned-in subtitles with the font in this file.", panel=Panel.PICTURE, metavar="FILE",
-        read=absolute, beside=joined, decides=Decides.FILM_IF_CHANGED, identify=_font_hash)] = None
+        read=absolute, beside=joined, decides=Decides.FILM_IF_CHANGED, 
+        identify=lambda path: _hash_of("--font", path, "Name a TrueType or OpenType file."))] = None
+    audio: Annotated[str | os.PathLike[str] | None, Option(
+        help="Lay the sound of this file under the film, cut or padded with silence to its length.",
+        panel=Panel.PICTURE, metavar="FILE", read=absolute, beside=joined, decides=Decides.FILM_IF_CHANGED,
+        identify=lambda path: _hash_of("--audio", path, "Name a sound file, or a film that has sound."))] = None
     force: Annotated[bool, Option(
         help="Overwrite an existing film.", panel=Panel.OUTPUT)] = False
     crf: Annotated[float | None, Option(

@@ -9,6 +9,7 @@ from pathlib import Path
 from echo_cli.files import output_errors
 from echo_cli.video import ffmpeg
 from echo_cli.video.encoding import CONTAINERS, Encoding
+from echo_cli.video.sound import Sound
 from echo_cli.video.tags import Tags, stamp
 from echo_cli.video.target import Movie
 
@@ -16,25 +17,34 @@ _LIST, _CHAPTERS, _PALETTE = "segments.txt", "chapters.txt", "palette.png"
 _SEGMENTS = ("-f", "concat", "-i", _LIST)
 
 
-def join(film: Movie, folder: Path, names: Sequence[str], encoding: Encoding, tags: Tags, fps: float) -> None:
+def join(film: Movie, folder: Path, names: Sequence[str], encoding: Encoding, tags: Tags, fps: float,
+         sound: Sound | None = None) -> None:
     """Make the film where it grows, in the folder of its segments."""
     with output_errors(film.path):
         (folder / _LIST).write_text("ffconcat version 1.0\n" + "".join(f"file {name}\n" for name in names))
         (folder / _CHAPTERS).write_text(tags.chapter_file(fps), encoding="utf-8")
+    container = CONTAINERS[film.suffix]
+    end = [*container.flags, "-f", container.muxer, "-y"]
     if film.suffix == ".gif":
         # two passes over the segments, so that memory does not grow with the film
         _run(film, folder, [*_SEGMENTS, "-vf", "palettegen", "-y", _PALETTE])
-        steps = [*_SEGMENTS, "-i", _PALETTE, "-lavfi", "paletteuse", "-fps_mode", "passthrough"]
+        _run(film, folder, [*_SEGMENTS, "-i", _PALETTE, "-lavfi", "paletteuse", "-fps_mode", "passthrough",
+                            *end, film.grows.name])
     else:
-        steps = [*_SEGMENTS, "-f", "ffmetadata", "-i", _CHAPTERS, "-map", "0:v", "-map_chapters", "1", "-c", "copy",
-                 *encoding.tag, *tags.arguments]
-    container = CONTAINERS[film.suffix]
-    _run(film, folder, [*steps, *container.flags, "-f", container.muxer, "-y", film.grows.name])
+        as_it_is = ["-map", "0:v", "-map_chapters", "1", "-c:v", "copy", *encoding.tag, *tags.arguments]
+        chapters = ["-f", "ffmetadata", "-i", _CHAPTERS]
+        silent = f"silent{film.suffix}" if sound else film.grows.name
+        _run(film, folder, [*_SEGMENTS, *chapters, *as_it_is, *end, silent])
+        if sound:
+            heard = sound.arguments(2, film.suffix)
+            _run(film, folder, ["-i", silent, *chapters, *sound.input(), *as_it_is, *heard, *end, film.grows.name],
+                 strict=False)
     stamp(film.grows, tags)
 
 
-def _run(film: Movie, folder: Path, arguments: Sequence[str]) -> None:
-    """By bare names, in their folder: ffmpeg's rules never apply to a name that a user chose."""
+def _run(film: Movie, folder: Path, arguments: Sequence[str], strict: bool = True) -> None:
+    """By bare names, in their folder: ffmpeg's rules never apply to a name that a user chose. Unless `strict`, what it
+    reports and gets over, as noise in a sound file, is no failure."""
     done = ffmpeg.run(arguments, cwd=folder)
-    if done.returncode or done.stderr:  # it continues after a packet that does not fit, but reports it
+    if done.returncode or (strict and done.stderr):  # it continues after a packet that does not fit, but reports it
         raise ffmpeg.failure(done.returncode, done.stderr.decode(errors="replace"), film.path)

@@ -25,6 +25,7 @@ from echo_cli.errors import Damaged
 from echo_cli.files import flush, output_errors, sha256
 from echo_cli.video.encoding import Encoding
 from echo_cli.video.joining import join
+from echo_cli.video.sound import Sound
 from echo_cli.video.subtitles import Caption
 from echo_cli.video.tags import Tags
 from echo_cli.video.target import Images, Movie, Output
@@ -67,11 +68,12 @@ class SegmentedFilm:
         burn: Sequence[Caption] = (),
         font: Path | None = None,
         tags: Tags = Tags(),
+        sound: Sound | None = None,
         written: Written | None = None,
     ) -> None:
         self.target, self.pictures = target, 0
         self._folder, self._shape, self._fps, self._encoding = folder, (height, width, 3), fps, encoding
-        self._scale, self._burn, self._font, self._tags = scale, burn, font, tags
+        self._scale, self._burn, self._font, self._tags, self._sound = scale, burn, font, tags, sound
         self._token = secrets.token_hex(4)  # an encoder that outlives a killed run does not write where this one does
         self._whole, self._chain = 0, hashlib.sha256()  # segments
         self._current: _Segment | None = None
@@ -142,7 +144,8 @@ class SegmentedFilm:
             return self.target.finish(self.pictures)
         self._joined = Movie(self.target.path, self._folder / f"film-{self._token}{self.target.suffix}")
         names = [self._segment(number).path.name for number in range(self._whole)]
-        join(self._joined, self._folder, names, self._encoding, self._tags, self._fps)
+        join(self._joined, self._folder, names, self._encoding, self._tags, self._fps,
+             self._sound)
         return self._joined.finish(self.pictures)
 
     def publish(self) -> None:

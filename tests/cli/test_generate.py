@@ -21,7 +21,7 @@ from echo_cli.models.registry import MODELS
 from echo_cli.render.prepare import prepare
 from echo_cli.render.request import Request
 from echo_cli.trace.reader import read_trace
-from echo_cli.video import read
+from echo_cli.video import ffmpeg, read
 from tests.formats import files
 from tests.render import stage
 
@@ -633,3 +633,20 @@ def test_a_film_of_another_kind_is_made_skipped_resumed_and_refused(capsys: pyte
     assert "a .webm film cannot hold libx264" in capsys.readouterr().err
     assert run(["generate", "story.yaml", "--scale", "1", "-o", "frames/%03d.webp"]) == 0
     assert len(list(Path("frames").glob("*.webp"))) == 66
+
+
+def test_a_sound_track_is_part_of_the_film(capsys: pytest.CaptureFixture[str]) -> None:
+    ffmpeg.run(["-f", "lavfi", "-i", "sine=440:duration=2", "-y", "tone.wav"])
+    assert generate("--audio", "tone.wav", "-o", "film.mp4") == 0
+    heard = ffmpeg.run(["-i", "film.mp4", "-map", "0:a", "-f", "s16le", "-"]).stdout
+    assert len(heard) > 100_000 and sum(1 for _ in read.pictures(Path("film.mp4"))) == 66
+    assert generate("--audio", "tone.wav", "-o", "film.mp4") == 0 and "skipped" in capsys.readouterr().err
+    Path("tone.wav").rename("same.wav")
+    assert generate("--audio", "same.wav", "-o", "film.mp4") == 0, "the same sound under another name"
+    ffmpeg.run(["-f", "lavfi", "-i", "sine=880:duration=2", "-y", "tone.wav"])
+    assert generate("--audio", "tone.wav", "-o", "film.mp4") == 5
+    assert "audio was" in capsys.readouterr().err
+    for wrong, told in (("story.yaml", "no sound that ffmpeg can read"), ("none.wav", "No such file")):
+        assert generate("--audio", wrong, "-o", "a.mp4") == 2 and told in capsys.readouterr().err
+    for output in ("a.gif", "f/%d.png", "-"):
+        assert generate("--audio", "tone.wav", "-o", output) == 2 and "cannot have sound" in capsys.readouterr().err

@@ -4,12 +4,15 @@ import re
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from echo_cli.errors import UsageError
 from echo_cli.video import ffmpeg, read, segments
 from echo_cli.video.encoding import CONTAINERS, Encoding, codec_named
 from echo_cli.video.segments import SegmentedFilm, Written
+from echo_cli.video.sound import Sound
+from echo_cli.video.sound import check as check_sound
 from echo_cli.video.tags import Chapter, Tags
 from echo_cli.video.target import Movie
 
@@ -32,11 +35,12 @@ def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "LENGTH", 20)
 
 
-def opened(place: Path, suffix: str, codec: str, written: Written | None = None, fps: float = 16.0) -> SegmentedFilm:
+def opened(place: Path, suffix: str, codec: str, written: Written | None = None, fps: float = 16.0,
+           sound: Sound | None = None) -> SegmentedFilm:
     place.mkdir(exist_ok=True)
     encoding = Encoding(codec, preset=PRESETS.get(codec), suffix=suffix)
     return SegmentedFilm(Movie(place / f"film{suffix}"), place / "film.resume", WIDTH, HEIGHT, fps, encoding,
-                         tags=TAGS, written=written)
+                         tags=TAGS, written=written, sound=sound)
 
 
 def made(place: Path, suffix: str, codec: str, fps: float = 16.0) -> Path:
@@ -126,3 +130,39 @@ def test_an_encoder_that_a_kind_cannot_hold_is_found_out_before_anything_is_rend
 def test_codecs_have_short_names() -> None:
     assert [codec_named(name) for name in ("h264", "HEVC", "av1", "vp9", "prores", "libx264", "h264_nvenc")] == [
         "libx264", "libx265", "libsvtav1", "libvpx-vp9", "prores", "libx264", "h264_nvenc"]
+
+
+def tone(path: Path, seconds: float) -> Path:
+    ffmpeg.run(["-f", "lavfi", "-i", f"sine=440:duration={seconds}:sample_rate=44100", "-y", str(path.absolute())])
+    return path
+
+
+@pytest.mark.parametrize(("suffix", "seconds"), [(".mp4", 1), (".mp4", 9), (".webm", 1), (".mov", 9), (".mkv", 1)])
+def test_a_sound_track_is_cut_or_padded_to_the_films_length(suffix: str, seconds: float, tmp_path: Path) -> None:
+    sound = Sound(tone(tmp_path / "a tone.wav", seconds), COUNT / 16)
+    files = []
+    for place in (tmp_path / "a", tmp_path / "b"):
+        codec = CONTAINERS[suffix].codecs[0]
+        with opened(place, suffix, codec, sound=sound) as film:
+            film.write(pictures(0, COUNT))
+            film.finish()
+            film.publish()
+        files.append(place / f"film{suffix}")
+    assert files[0].read_bytes() == files[1].read_bytes()
+    said = described(files[0])
+    assert ("Audio: opus" if suffix == ".webm" else "Audio: aac") in said and said.count("Chapter #") == 2
+    assert read.facts(files[0]).seconds == pytest.approx(COUNT / 16, abs=0.03)
+    assert len(list(read.pictures(files[0]))) == COUNT
+    heard = ffmpeg.run(["-i", str(files[0]), "-map", "0:a", "-ac", "1", "-ar", "8000", "-f", "s16le", "-"]).stdout
+    wave = np.frombuffer(heard, np.int16).astype(float)
+    assert len(wave) / 8000 == pytest.approx(COUNT / 16, abs=0.05)
+    loud = np.abs(wave[8000 * 2:8000 * 3]).max()
+    assert loud > 1000 if seconds > 3 else loud < 50, "silence after the end of a short sound"
+
+
+def test_a_file_without_sound_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("la la la")
+    with pytest.raises(UsageError, match="--audio .*notes.txt: no sound that ffmpeg can read"):
+        check_sound(tmp_path / "notes.txt")
+    with pytest.raises(UsageError, match="no sound"):
+        check_sound(made(tmp_path, ".mp4", "libx264"))
