@@ -6,7 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from echo_cli.errors import UsageError
 from echo_cli.memory.entries import FRAMES, RECALL, SceneEntry
+from echo_cli.memory.policies.base import Policy
+from echo_cli.memory.policies.echo_forcing import EchoForcingPolicy
 from echo_cli.memory.recall import Keepsake
 from echo_cli.memory.recorder import Recorder
 from echo_cli.memory.table import POLICIES
@@ -128,3 +131,9 @@ def test_an_interrupted_film_needs_no_other_film_and_leaves_the_same(name: str) 
         for name_of, tensors in left.parts.items():
             assert all(torch.equal(*pair) for pair in zip(tensors, part.entries[scene].parts[name_of], strict=True))
         assert all(torch.equal(*pair) for pair in zip(left.calibration, part.entries[scene].calibration, strict=True))
+
+
+def test_a_policy_that_recalls_and_knows_no_other_films_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EchoForcingPolicy, "take_in", Policy.take_in)
+    with pytest.raises(UsageError, match="'echo-forcing' .*cannot recall scenes of other films"):
+        run("echo-forcing", second(), past={-1: left_by("window")[0]})

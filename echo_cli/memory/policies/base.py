@@ -164,9 +164,11 @@ class Policy(ABC):
     def close_scene(self, block: Block, store: KVStore) -> None:  # noqa: B027 (most policies have nothing to do here)
         """The scene's last block has been absorbed."""
 
-    def take_in(self, scene: int, entry: SceneEntry, store: KVStore) -> None:  # noqa: B027
+    def take_in(self, scene: int, entry: SceneEntry, store: KVStore) -> None:
         """Before the first block: what a scene of another film left, whose number is negative and which this film will
         recall. A policy that keeps no scenes has no use for it."""
+        if self.settings.recalling:
+            self.refuse("it cannot recall scenes of other films", "Use --memory echo, echo-forcing or scene-queries.")
 
     def leave(self, block: Block, store: KVStore) -> tuple[Mapping[str, Frames], Mapping[str, float]]:
         """After `close_scene`: the parts and numbers that the scene leaves for other films beside its first frames and
