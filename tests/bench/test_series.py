@@ -24,17 +24,17 @@ from echo_cli.storyboard.nouns import PastScene, Timeline, timeline_of
 from echo_cli.storyboard.series import Description, SavedScene, read_scenes
 
 WHOLE = SCENARIOS["recall-1"]  # P4 |A3 |B6 @A3
-PLACE, BETWEEN, BACK = 1, 2, 3
+OPENING, PLACE, BETWEEN, BACK = range(4)
 STORIES = range(7000, 7008)  # nobody chose by them
 
 
 def later(scenario: Scenario, prompts: list[str], backend: Backend) -> Timeline:
-    """The film of the last two scenes alone: B, and A recalled from the first film."""
+    """The film of the last two scenes alone: B, and A recalled from the first film, which is P and A."""
     whole = timeline_for(scenario, prompts, backend.spec.geometry)
     between, back = whole.scenes[BETWEEN:]
     scenes = [replace(between, transition=None), replace(back, recall="first/place")]
     return replace(timeline_of(scenes, scenario.counts[BETWEEN:], whole.geometry),
-                   past=(PastScene("first", "place", prompts[PLACE]),))
+                   past=(PastScene("first", "opening", prompts[OPENING]), PastScene("first", "place", prompts[PLACE])))
 
 
 @torch.inference_mode()
