@@ -47,8 +47,10 @@ def story(scenes: list[tuple[Kind | None, str | None, int]] = STORY, **memory: A
 
 def policy_for(name: str, timeline: Timeline, settings: Mapping[str, Any] | None = None, spec: ModelSpec = SPEC,
                queries: MemoryQueries | None = None) -> Policy:
-    recalls = plan_recalls(timeline.scenes, similarities(timeline.prompts), 64, timeline.past)
-    return make_policy(name, read_settings(name, settings or {}), spec, timeline, recalls, queries)
+    values = read_settings(name, settings or {})
+    least = values.recalling.least_similarity if values.recalling else 0.0
+    recalls = plan_recalls(timeline.scenes, similarities(timeline.prompts), 64, timeline.past, least)
+    return make_policy(name, values, spec, timeline, recalls, queries)
 
 
 def model(seed: int = 0, spec: ModelSpec = SPEC) -> Transformer:

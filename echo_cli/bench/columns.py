@@ -27,10 +27,21 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             True,
             1,
         ),
+        "shared recall": Metric(
+            "a returned place against one that is the same for every memory, PSNR of the background", "dB", True, 1),
         "recall SSIM": Metric("a returned place against the place itself, structure", "", True, 3),
         "recall distance": Metric("a returned place against the place itself, perceptual distance", "", False, 3),
+        "eye distance": Metric("a returned scene against the scene itself, as the eye sees both", "", False, 3),
+        "identity": Metric(
+            "returns that show the shape and colour of the scene itself, where both prompts name the same", "%", True, 0
+        ),
+        "held": Metric("a returned place against the place itself after half a minute, PSNR of the background", "dB",
+                       True, 1),
+        "sharpness kept": Metric("100 less the change of sharpness over that time, either way", "%", True, 1),
+        "motion kept": Metric("motion at the end of that time, of what the scene itself had", "%", None, 0),
         "left over": Metric("share of the old place that is left in the two blocks after a hard cut", "%", False, 1),
         "response": Metric("pictures until the new scene is there after a hard cut", "pictures", False, 1),
+        "unaided": Metric("cuts whose first pictures are those of the prompt alone", "%", None, 0),
         "seam": Metric("step across a smooth change against the usual step", "x", False, 2),
         "place kept": Metric(
             "the place after a smooth change against before it, PSNR of the background", "dB", True, 1

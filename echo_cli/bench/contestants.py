@@ -1,7 +1,8 @@
-"""What is measured: every memory policy, and each setting of `echo-forcing` beyond the release.
+"""What is measured: every memory policy, each setting of `echo-forcing` beyond the release, and rows to compare with.
 
-A setting that cannot act in a scenario gives the same film as `echo-forcing`, so it is not rendered again; `differs`
-says when. Host integers and settings; no tensor.
+`one-frame` is the plainest recall: one raw frame, which does not fade. `never-left` is the ceiling: the place that
+returns is not left at all. A setting that cannot act in a scenario gives the same film as `echo-forcing`, so it is not
+rendered again; `differs` says when. Host integers and settings; no tensor.
 """
 
 import itertools
@@ -27,6 +28,11 @@ class Contestant:
     policy: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     parts: tuple[str, ...] = ()
+    stays: bool = False  # its films never leave the place that returns
+
+    def takes_part(self, scenario: Scenario) -> bool:
+        """Whether the scenario says anything about it."""
+        return not self.stays or (scenario.returns and not scenario.shared)
 
     def differs(self, scenario: Scenario, spec: ModelSpec) -> bool:
         """Whether its film of the scenario can differ from that of the contestant it varies."""
@@ -46,6 +52,8 @@ BEYOND: Mapping[str, Mapping[str, Any]] = MappingProxyType({
     "no_duplicates": {"no_duplicates": True},
 })
 TOGETHER = "together"
+VARIED = "echo-forcing"  # whose settings go beyond the release
+COMPARED = ("one-frame", "never-left")
 
 
 def _rolls(scenario: Scenario, spec: ModelSpec) -> bool:
@@ -88,9 +96,7 @@ _ACTS: Mapping[str, Callable[[Scenario, ModelSpec], bool]] = {
 
 
 def _with(name: str, *parts: str) -> Contestant:
-    return Contestant(
-        name, DEFAULT_POLICY, {key: value for part in parts for key, value in BEYOND[part].items()}, parts
-    )
+    return Contestant(name, VARIED, {key: value for part in parts for key, value in BEYOND[part].items()}, parts)
 
 
 CONTESTANTS: Mapping[str, Contestant] = MappingProxyType(
@@ -100,6 +106,8 @@ CONTESTANTS: Mapping[str, Contestant] = MappingProxyType(
             *(Contestant(name, name) for name in POLICIES),
             *(_with(f"+{part}", part) for part in BEYOND),
             _with(f"+{TOGETHER}", *BEYOND),
+            Contestant("one-frame", VARIED, {"recall": {"source": "select", "strategy": "fixed"}}),
+            Contestant("never-left", DEFAULT_POLICY, stays=True),
         )
     }
 )

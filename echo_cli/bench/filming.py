@@ -1,12 +1,13 @@
 """Films of a scenario under a policy, many seeds at once; only the pictures that are judged are decoded.
 
-Each film is the one that `generate` would render from its story: its own noise, its own prompts, its own recalls. Does
-not know what the pictures are measured for.
+Each film is the one that `generate` would render from its story: its own noise, its own prompts, its own recalls; or it
+continues the beginning of a given one. Does not know what the pictures are measured for.
 """
 
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from echo_cli.memory.policies.base import Policy
 from echo_cli.memory.table import read_settings
 from echo_cli.models.backend import Backend
 from echo_cli.rollout.plan import plan_policy
-from echo_cli.rollout.rollout import rollout
+from echo_cli.rollout.rollout import Given, rollout
 from echo_cli.runtime import KeyedNoise
 from echo_cli.storyboard.nouns import Block, Scene, Timeline
 from echo_cli.world.draw import reduced
@@ -31,6 +32,7 @@ class Take:
     pictures: Mapping[int, Tensor]
     bytes: int  # the most that memory's tensors ever held
     seconds: float  # processor or device time of a block, without the decoder
+    latents: Tensor  # [frame, channel, y, x]
 
     def of(self, blocks: Sequence[int]) -> Tensor:
         """The pictures of some blocks in [0, 1]."""
@@ -49,8 +51,9 @@ class EachItsOwn:
 
 
 def takes(backend: Backend, scenario: Scenario, contestant: Contestant, stories: Mapping[int, Sequence[str]],
-          wanted: Collection[int]) -> dict[int, Take]:
-    """A take of the story of each seed, with the pictures of the `wanted` blocks."""
+          wanted: Collection[int], given: Mapping[int, Take] = MappingProxyType({})) -> dict[int, Take]:
+    """A take of the story of each seed, with the pictures of the `wanted` blocks. All scenes but the last are those of
+    a `given` take of the same story, if there is one."""
     alike: dict[tuple[int | None, ...], dict[int, tuple[Timeline, Policy]]] = {}
     settings = read_settings(contestant.policy, contestant.settings)
     for seed, prompts in stories.items():
@@ -61,19 +64,30 @@ def takes(backend: Backend, scenario: Scenario, contestant: Contestant, stories:
     made: dict[int, Take] = {}
     for policies in alike.values():
         timeline, policy = next(iter(policies.values()))
-        made |= _together(backend, timeline, policy, {seed: stories[seed] for seed in policies}, wanted)
+        made |= _together(backend, timeline, policy, {seed: stories[seed] for seed in policies}, wanted,
+                          [given[seed].latents for seed in policies if given])
     return {seed: made[seed] for seed in stories}
 
 
 @torch.inference_mode()
 def _together(backend: Backend, timeline: Timeline, policy: Policy, stories: Mapping[int, Sequence[str]],
-              wanted: Collection[int]) -> dict[int, Take]:
+              wanted: Collection[int], given: Sequence[Tensor]) -> dict[int, Take]:
     rows = [backend.text.encode(list(prompts)) for prompts in zip(*stories.values(), strict=True)]
     noise = EachItsOwn(tuple(stories), timeline.scenes)
     pictures: list[dict[int, Tensor]] = [{} for _ in stories]
+    latents: list[Tensor] = []
+
+    def opening(scene: int) -> Given | None:
+        if not given or scene == len(timeline.scenes) - 1:
+            return None
+        frames = timeline.frames_of(scene)
+        return Given(torch.stack([each[frames.start:frames.stop] for each in given]))
+
     held, spent, began = 0, [], time.process_time()
     state, before, cuda = None, None, backend.transformer.device.type == "cuda"
-    for result in rollout(timeline, backend.transformer, rows, policy, noise, backend.spec.grid(), len(stories)):
+    for result in rollout(timeline, backend.transformer, rows, policy, noise, backend.spec.grid(), len(stories),
+                          openings=opening):
+        latents.append(result.latents)
         spent.append(sum(result.times.read().values()) / 1000 if cuda else time.process_time() - began)
         held = max(held, result.bytes)
         index = result.block.index
@@ -88,4 +102,5 @@ def _together(backend: Backend, timeline: Timeline, policy: Policy, stories: Map
                 film[index] = made
         began = time.process_time()
     each = sorted(spent)[len(spent) // 2] / len(stories)
-    return {seed: Take(seed, film, held // len(stories), each) for seed, film in zip(stories, pictures, strict=True)}
+    films = zip(stories, pictures, torch.cat(latents, 1), strict=True)
+    return {seed: Take(seed, film, held // len(stories), each, whole) for seed, film, whole in films}

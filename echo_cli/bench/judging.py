@@ -24,6 +24,8 @@ _STILLS = 3  # every third picture is enough for the median of a place
 _SETTLED = 2  # blocks at the end of a scene that show its place to the next scene
 _LOOKED = 3  # blocks at the beginning of a scene that are judged
 _OPENING = 3  # blocks that a long scene is compared with
+_HELD = 12  # blocks at the end of a long return that say whether the place stayed: nine seconds
+_SAME = 1 / 255  # mean distance of pictures that differ by rounding alone
 _ENDING = 0.25  # share of a long scene, at its end, over which drift is averaged
 
 
@@ -96,9 +98,15 @@ def wanted(scenario: Scenario) -> set[int]:
             original = scenario.first_in(act.place)
             first = scenario.opens(original)
             blocks |= {*own[:_LOOKED], *before, *range(first, first + min(_LOOKED, scenario.counts[original]))}
+            blocks |= set(own[-_HELD:]) if _lasts(act.blocks) else set()
         elif act.continues or (act.cuts and scenario.cuts):
             blocks |= {*own[:_LOOKED], *before}
     return blocks
+
+
+def _lasts(blocks: int) -> bool:
+    """Whether a return is long enough to say that the place stayed."""
+    return blocks >= 2 * _HELD
 
 
 def judge(scenario: Scenario, prompts: Sequence[str], take: Take, twin: Take, geometry: Geometry,
@@ -106,6 +114,9 @@ def judge(scenario: Scenario, prompts: Sequence[str], take: Take, twin: Take, ge
     """Everything that the scenario measures in one film."""
     scenes, alone, findings = Scenes(scenario, take), Scenes(scenario, twin), Findings()
     size = geometry.frame_pictures
+    if scenario.shared:
+        _return_to_shared(scenes, findings)
+        return findings
     for scene, act in enumerate(scenario.acts):
         if not scenes.opens(scene):
             continue
@@ -114,6 +125,11 @@ def judge(scenario: Scenario, prompts: Sequence[str], take: Take, twin: Take, ge
             continue
         if act.returns:
             _return(scenes, alone, scene, findings)
+            if _lasts(act.blocks):
+                first, last = scenario.first_in(act.place), take.of(scenes.blocks(scene)[-_HELD:])
+                _hold(scenes.opening(first), last, geometry, findings)
+            if meaning is not None:
+                _recognise(scenes, scene, prompts, meaning, findings)
         elif act.cuts and scenario.cuts:
             _cut(scenes, alone, scene, geometry, findings)
         elif act.continues:
@@ -140,11 +156,67 @@ def _return(scenes: Scenes, alone: Scenes, scene: int, findings: Findings) -> No
     findings.add("recall distance", metrics.perceptual(back, place).item())
 
 
+def _return_to_shared(scenes: Scenes, findings: Findings) -> None:
+    """The last scene, which returns to a place that is not the memory's own work."""
+    last = len(scenes.scenario.acts) - 1
+    place, back = (_place(scenes.opening(scene))[None] for scene in (
+        scenes.scenario.first_in(scenes.scenario.acts[last].place), last))
+    findings.add("shared recall", metrics.decibels(back, place).item())
+
+
+def _hold(first: Tensor, last: Tensor, geometry: Geometry, findings: Findings) -> None:
+    """The end of a place that should have stayed, in pieces as long as the scene's opening, against that."""
+    place, size = _place(first)[None], geometry.frame_pictures
+    findings.add("held", fmean(metrics.decibels(_place(piece)[None], place).item()
+                               for piece in last.split(_LOOKED * geometry.block_pictures)))
+    change = metrics.drift(metrics.look(first), metrics.look(last)).sharpness
+    findings.add("sharpness kept", 100 - abs(change))
+    findings.add("motion kept", 100 * metrics.motion(last, size) / max(metrics.motion(first, size), 1e-6))
+
+
+def _recognise(scenes: Scenes, scene: int, prompts: Sequence[str], meaning: "Meaning", findings: Findings) -> None:
+    """Whether what returned looks like the scene itself, and whether its subject is the same."""
+    original = scenes.scenario.first_in(scenes.scenario.acts[scene].place)
+    if not all(meaning.knows(prompts[index]) for index in (original, scene)):
+        return
+    findings.add("eye distance", meaning.distance(scenes.opening(original), scenes.opening(scene)))
+    seen = [meaning.sights(scenes.opening(index), prompts[index]) for index in (original, scene)]
+    if meaning.same_subject(prompts[original], prompts[scene]):
+        findings.add("identity", 100.0 * all(seen[0][aspect] == seen[1][aspect] for aspect in ("shape", "colour")))
+
+
+def judge_stayed(scenario: Scenario, take: Take, geometry: Geometry) -> Findings:
+    """A film that never left the place: the ceiling of `recall` and of what a return holds."""
+    findings, act, first = Findings(), scenario.acts[-1], scenario.opens(len(scenario.acts) - 1)
+    opening = take.of(range(first, first + _LOOKED))
+    later = take.of(_again(scenario))
+    findings.add("recall", metrics.decibels(_place(later)[None], _place(opening)[None]).item())
+    if _lasts(act.blocks):
+        _hold(opening, take.of(range(first + act.blocks - _HELD, first + act.blocks)), geometry, findings)
+    findings.add("memory", take.bytes / 1e6)
+    findings.add("block", 1000 * take.seconds)
+    return findings
+
+
+def _again(scenario: Scenario) -> range:
+    """The blocks after the opening of a place that never was left: as many as are looked at when one returns."""
+    first = scenario.opens(len(scenario.acts) - 1)
+    return range(first + _LOOKED, min(first + 2 * _LOOKED, scenario.blocks))
+
+
+def wanted_stayed(scenario: Scenario) -> set[int]:
+    """The blocks that `judge_stayed` needs."""
+    first = scenario.opens(len(scenario.acts) - 1)
+    ending = range(scenario.blocks - _HELD, scenario.blocks) if _lasts(scenario.acts[-1].blocks) else ()
+    return {*range(first, first + _LOOKED), *_again(scenario), *ending}
+
+
 def _cut(scenes: Scenes, alone: Scenes, scene: int, geometry: Geometry, findings: Findings) -> None:
     old, new, seen = _place(scenes.ending(scene - 1)), _place(alone.opening(scene)), scenes.opening(scene)
     shares, block, size = 100 * metrics.left_of(old, new, seen), geometry.block_pictures, geometry.frame_pictures
     findings.add("left over", shares[:2 * block].mean().item())
     findings.add("response", metrics.response(old, new, seen, block))
+    findings.add("unaided", 100.0 * ((seen - alone.opening(scene)).abs().mean().item() < _SAME))
     means = shares[:len(shares) // size * size].unflatten(0, (-1, size)).mean(1).tolist()
     findings.draw("left over", [(size * (index + 0.5), value) for index, value in enumerate(means)])
 

@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 from echo_cli import __version__, machine
-from echo_cli.bench.contestants import BLANK, CONTESTANTS, Contestant
-from echo_cli.bench.filming import takes
-from echo_cli.bench.judging import judge, moments, wanted
+from echo_cli.bench.contestants import BLANK, CONTESTANTS, VARIED, Contestant
+from echo_cli.bench.filming import Take, takes
+from echo_cli.bench.judging import Findings, judge, judge_stayed, moments, wanted, wanted_stayed
 from echo_cli.bench.results import Report, Row, filled
-from echo_cli.bench.scenarios import Scenario, story
+from echo_cli.bench.scenarios import Scenario, never_left, story
 from echo_cli.errors import MissingError, OutOfMemory
 from echo_cli.memory.table import DEFAULT_POLICY
 from echo_cli.models.backend import Backend
@@ -95,12 +95,14 @@ class Bench:
 def takes_part(contestant: Contestant, order: Order, scenario: Scenario, spec: ModelSpec) -> bool:
     """Whether its film has to be rendered: it can differ from all others, or no other contestant renders it."""
     names = {each.name for each in order.contestants}
+    if not contestant.takes_part(scenario):
+        return False
     return contestant.differs(scenario, spec) or source_of(contestant) not in names
 
 
 def source_of(contestant: Contestant) -> str:
     """Whose film it shares if it cannot have one of its own."""
-    return DEFAULT_POLICY if contestant.parts else "sink"
+    return VARIED if contestant.parts else "sink"
 
 
 def measure(order: Order, spec: ModelSpec, say: Callable[[str], None]) -> Bench:
@@ -113,7 +115,7 @@ def measure(order: Order, spec: ModelSpec, say: Callable[[str], None]) -> Bench:
         order = replace(order, scenarios=tuple(each for each in order.scenarios if each.name in measured))
     lacking = {name: why for each in results for name, why in each.lacking.items()}
     same = {(scenario.name, each.name): source_of(each) for scenario in order.scenarios for each in order.contestants
-            if each.name not in lacking and not takes_part(each, order, scenario, spec)}
+            if each.name not in lacking and each.takes_part(scenario) and not takes_part(each, order, scenario, spec)}
     shown = {key: pictures for each in results for key, pictures in each.shown.items()}
     for (scenario, name), source in same.items():
         shown |= {
@@ -265,24 +267,39 @@ class Studio:
         blocks = wanted(scenario)
         blank = CONTESTANTS[BLANK]
         twins = takes(self.backend, scenario, blank, stories, blocks) if len(scenario.acts) > 1 else {}
+
+        def judged(contestant: Contestant) -> Iterator[tuple[Scenario, Take, Findings]]:
+            if contestant.stays:
+                yield from self._stayed(scenario, contestant, stories)
+                return
+            again = contestant == blank and twins
+            given = twins if scenario.shared else {}
+            made = twins if again else takes(self.backend, scenario, contestant, stories, blocks, given)
+            for seed, take in made.items():
+                twin = twins.get(seed, take)
+                yield scenario, take, judge(scenario, stories[seed], take, twin, spec.geometry, self.meaning)
+
         for contestant in self.order.contestants:
             if not takes_part(contestant, self.order, scenario, spec):
                 continue
             try:
-                made = (
-                    twins
-                    if contestant == blank and twins
-                    else takes(self.backend, scenario, contestant, stories, blocks)
-                )
+                films = list(judged(contestant))
             except MissingError as error:
                 results.lacking[contestant.name] = error.message
                 continue
-            for seed, take in made.items():
-                judged = judge(scenario, stories[seed], take, twins.get(seed, take), spec.geometry, self.meaning)
-                results.rows.append(Row(scenario.name, contestant.name, seed, judged.figures, judged.curves))
-                if seed in self.order.seeds[:self.order.sheets]:
-                    results.shown[scenario.name, contestant.name, seed] = moments(scenario, take)
+            for rendered, take, findings in films:
+                results.rows.append(Row(scenario.name, contestant.name, take.seed, findings.figures, findings.curves))
+                if take.seed in self.order.seeds[:self.order.sheets] and not contestant.stays:
+                    results.shown[scenario.name, contestant.name, take.seed] = moments(rendered, take)
         return results
+
+    def _stayed(self, scenario: Scenario, contestant: Contestant,
+                stories: Mapping[int, Sequence[str]]) -> Iterator[tuple[Scenario, Take, Findings]]:
+        """Films of the same stories that never leave the place that returns."""
+        stays = never_left(scenario)
+        begun = {seed: prompts[:len(stays.acts)] for seed, prompts in stories.items()}
+        for take in takes(self.backend, stays, contestant, begun, wanted_stayed(stays)).values():
+            yield stays, take, judge_stayed(stays, take, self.backend.spec.geometry)
 
 
 def strips(bench: Bench, geometry: Geometry) -> dict[tuple[str, str, int], list[tuple[str, np.ndarray]]]:

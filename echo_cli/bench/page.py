@@ -13,9 +13,8 @@ import numpy as np
 from PIL import Image
 
 from echo_cli.bench.columns import METRICS
-from echo_cli.bench.results import ALL, Report
-from echo_cli.bench.sentences import LEGEND, MARKS, number, plus_minus, sentences
-from echo_cli.bench.statistics import Verdict
+from echo_cli.bench.results import ALL, Cell, Report
+from echo_cli.bench.sentences import CONSTRUCTED_MARK, LEGEND, mark, number, plus_minus, sentences
 from echo_cli.text import plural, ticks
 from echo_cli.trace.html import POLICY
 from echo_cli.trace.look import SCENE_COLOURS
@@ -24,7 +23,7 @@ from echo_cli.trace.svg import svg
 Strip = Sequence[tuple[str, np.ndarray]]  # label, picture [y, x, 3]
 
 _WIDTH, _GAP = 132, 3  # pixels of a picture on the page, and between two
-_PLOTTED = ("recall", "return", "left over", "response", "seam", "drift", "alignment", "motion")
+_PLOTTED = ("recall", "return", "held", "left over", "response", "seam", "drift", "alignment", "motion")
 _TALL = 26  # height of a policy's line in a plot
 
 
@@ -93,7 +92,7 @@ def _whiskers(report: Report, metric: str) -> str:
                  f'<path d="M{middle - 0.6:.2f} {_TALL / 2 - 7}h1.2v14h-1.2z"/>')
         rows.append(f'<div class="whisker"><span>{escape(policy)}</span>'
                     f'{svg(100, _TALL, drawn, f"{policy}: {plus_minus(cell)}", _colour(report, policy))}'
-                    f"<b>{plus_minus(cell)}{_mark(cell.verdict)}</b></div>")
+                    f"<b>{plus_minus(cell)}{_mark(report, cell)}</b></div>")
     column = METRICS[metric]
     good = {True: "Higher is better.", False: "Lower is better.", None: ""}[column.more]
     unit = f", {column.unit}" if column.unit else ""
@@ -109,9 +108,11 @@ def _colour(report: Report, policy: str) -> str:
     return f"s{plain.index(policy) % len(SCENE_COLOURS)}" if policy in plain else "grey"
 
 
-def _mark(verdict: Verdict | None) -> str:
-    mark = MARKS[verdict].strip()
-    return f' <i class="{verdict.name.lower()}" title="{verdict.value}">{mark}</i>' if verdict and mark else ""
+def _mark(report: Report, cell: Cell) -> str:
+    shown, verdict = mark(report, cell).strip(), cell.verdict
+    if shown == CONSTRUCTED_MARK:
+        return f' <i class="same" title="by construction">{shown}</i>'
+    return f' <i class="{verdict.name.lower()}" title="{verdict.value}">{shown}</i>' if verdict and shown else ""
 
 
 def _table(report: Report, scenario: str, title: str) -> str:
@@ -137,7 +138,7 @@ def _figure(report: Report, policy: str, metric: str, scenario: str) -> str:
     if cell is None:
         return "<td>–</td>"
     low, high = (number(edge, metric) for edge in (cell.interval.low, cell.interval.high))
-    return f'<td title="{low} to {high}, {plural(cell.seeds, "seed")}">{plus_minus(cell)}{_mark(cell.verdict)}</td>'
+    return f'<td title="{low} to {high}, {plural(cell.seeds, "seed")}">{plus_minus(cell)}{_mark(report, cell)}</td>'
 
 
 # ---------------------------------------------------------------- scenario by scenario

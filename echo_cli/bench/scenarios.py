@@ -42,17 +42,23 @@ class Act:
 @dataclass(frozen=True)
 class Scenario:
     """`stride`: how often a long scene is sampled, in blocks. `cuts`: whether hard cuts are measured, or
-    only separate a place from its return."""
+    only separate a place from its return. `shared`: every memory is given the same film up to the last scene."""
 
     name: str
     words: str
     acts: tuple[Act, ...]
     stride: int = 1
     cuts: bool = True
+    shared: bool = False
 
     @property
     def blocks(self) -> int:
         return sum(act.blocks for act in self.acts)
+
+    @property
+    def returns(self) -> bool:
+        """Whether a place comes back."""
+        return any(act.returns for act in self.acts)
 
     @property
     def counts(self) -> list[int]:
@@ -89,6 +95,10 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario(
             "recall-5", "a place returns after five other scenes", _acts("P4 |A3 |B2 |C2 |D2 |E2 |F2 @A3"), cuts=False
         ),
+        Scenario("hold", "a place returns after one other scene and stays for half a minute",
+                 _acts("P4 |A3 |B6 @A40"), cuts=False),
+        Scenario("shared", "a place returns in the same film for every memory, made without one up to the return",
+                 _acts("P4 |A3 |B6 @A3"), cuts=False, shared=True),
         Scenario("to-and-fro", "two places in turn", _acts("A4 |B6 @A6 @B3")),
         Scenario("mixed", "smooth changes, cuts and returns in one story", _acts("A3 ~A2 |B3 ~B3 @A3")),
     )
@@ -99,6 +109,14 @@ def with_length(scenario: Scenario, blocks: int) -> Scenario:
     """The same with a first scene of that many blocks."""
     acts = (replace(scenario.acts[0], blocks=blocks), *scenario.acts[1:])
     return replace(scenario, acts=acts, stride=max(_STRIDE, blocks // _LOOKS))
+
+
+def never_left(scenario: Scenario) -> Scenario:
+    """The same without what lies between the first place that returns and its return: that place goes on instead."""
+    back = next(index for index, act in enumerate(scenario.acts) if act.returns)
+    first = scenario.first_in(scenario.acts[back].place)
+    stays = replace(scenario.acts[first], blocks=scenario.acts[first].blocks + scenario.acts[back].blocks)
+    return replace(scenario, acts=(*scenario.acts[:first], stays))
 
 
 def story(scenario: Scenario, seed: int) -> list[str]:

@@ -6,8 +6,12 @@ from echo_cli.bench.columns import METRICS
 from echo_cli.bench.results import ALL, Cell, Report
 from echo_cli.bench.statistics import Verdict, least_pairs
 
-HEADLINE = ("recall", "return", "left over", "response", "seam", "drift", "motion", "alignment", "memory", "block")
-CLAIMED = ("recall", "return", "left over", "response", "seam", "drift", "understood", "alignment")
+HEADLINE = ("recall", "return", "shared recall", "identity", "held", "sharpness kept", "left over", "response", "seam",
+            "drift", "motion", "alignment", "memory", "block")
+CLAIMED = ("recall", "return", "shared recall", "identity", "held", "sharpness kept", "left over", "response", "seam",
+           "drift", "understood", "alignment")
+CONSTRUCTED = ("left over", "response")  # compared with the prompt alone
+CONSTRUCTED_MARK = "="
 MARKS = {
     Verdict.BETTER: "▲",
     Verdict.WORSE: "▼",
@@ -16,7 +20,8 @@ MARKS = {
     Verdict.UNDECIDED: "?",
     None: " ",
 }
-LEGEND = "▲ better, ▼ worse than {against}, seed by seed; no mark: no difference could be shown."
+LEGEND = ("▲ better, ▼ worse than {against}, seed by seed; no mark: no difference could be shown; =: by construction, "
+          "as the film after a cut is that of the prompt alone.")
 _COLUMN = 13
 
 
@@ -30,6 +35,16 @@ def plus_minus(cell: Cell) -> str:
     return f"{number(cell.interval.mean, cell.metric)} ±{number(half, cell.metric)}"
 
 
+def mark(report: Report, cell: Cell | None) -> str:
+    """What is said of a cell; nothing is better or worse where a memory that starts empty is compared with itself."""
+    if cell is None:
+        return " "
+    unaided = report.cell(cell.policy, "unaided", cell.scenario)
+    if cell.metric in CONSTRUCTED and unaided and unaided.interval.low == 100:
+        return CONSTRUCTED_MARK
+    return MARKS[cell.verdict]
+
+
 def table(report: Report, scenario: str = ALL, metrics: Sequence[str] | None = None) -> list[str]:
     """A line for each policy."""
     shown = [metric for metric in metrics or HEADLINE if metric in report.measured(scenario)]
@@ -40,7 +55,7 @@ def table(report: Report, scenario: str = ALL, metrics: Sequence[str] | None = N
     for policy in report.policies:
         cells = [report.cell(policy, metric, scenario) for metric in shown]
         lines.append(f"{policy:<{wide}}" + "".join(
-            f"{plus_minus(cell) if cell else '–':>{_COLUMN}}{MARKS[cell.verdict if cell else None]}" for cell in cells))
+            f"{plus_minus(cell) if cell else '–':>{_COLUMN}}{mark(report, cell)}" for cell in cells))
     return [line.rstrip() for line in lines]
 
 

@@ -155,10 +155,11 @@ def _recalls(storyboard: Storyboard, film: Timeline, policy: str) -> dict[int, d
     if settings.match != "idf":
         return {index: {"match": settings.match} for index, scene in enumerate(scenes)
                 if scene.recalls}
-    plan = plan_recalls(scenes, similarities(film.prompts), settings.library, film.past)
+    plan = plan_recalls(scenes, similarities(film.prompts), settings.library, film.past, settings.least_similarity)
     return {
         index: {
             "match": settings.match, "scene": film.name_of(choice.scene), "score": round(choice.similarity, 6),
+            "refused": choice.refused, "least": settings.least_similarity,
             "runner_up": choice.runner_up and {"scene": film.name_of(choice.runner_up[0]),
                                               "score": round(choice.runner_up[1], 6)},
         }
@@ -265,6 +266,9 @@ def _rounding(film: dict[str, Any]) -> str:
 def _recall(recall: dict[str, Any]) -> str:
     if "scene" not in recall:
         return f"recalls a scene that is chosen by {recall['match']} when the film is rendered"
+    if recall["refused"]:
+        return (f"begins with a hard cut: the most similar scene, {recall['scene']}, scores {recall['score']:.3f}, "
+                f"below memory.least_similarity={recall['least']:g}; recall:{recall['scene']} recalls it anyway")
     runner, text = recall["runner_up"], f"recalls {recall['scene']} (similarity {recall['score']:.3f}"
     if not runner:
         return f"{text}; there is no other)"

@@ -58,6 +58,8 @@ class RecallSettings(WindowSettings):
     base_weight: float = 0.9
     match: Literal["idf", "embedding"] = "idf"
     library: int = 64  # scenes that can be recalled
+    # recall:auto begins with a hard cut if no earlier scene is at least this similar; 0: it always recalls
+    least_similarity: float = 0.0
 
     @property
     def recalling(self) -> "RecallSettings":
@@ -161,8 +163,9 @@ class EchoForcingSettings(RecallSettings):
 class EchoSettings(EchoForcingSettings):
     """Echo-Forcing inside a scene; a recalled scene resumes from its first frames."""
 
-    keyframes: int = 9  # frames that a scene is remembered by: its first ones
+    keyframes: int = 6  # frames that a scene is remembered by: its first ones
     rolling_cycle: int = 1
+    least_similarity: float = 0.3
     hard_cut: CutSettings = CutSettings(source="none", strategy="fixed", clear_after=0)
     recall: CutSettings = CutSettings(source="keyframes", strategy="fixed", clear_after=0)
 

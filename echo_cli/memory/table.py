@@ -62,7 +62,7 @@ POLICIES: Table[PolicyRow] = Table("echo_cli.policies", PolicyRow, {
     "scene-queries": PolicyRow("learned queries of each scene, which return when it is recalled",
                                SceneQueriesSettings, f"{_HOME}.scene_queries:SceneQueriesPolicy"),
 })
-DEFAULT_POLICY = "echo-forcing"
+DEFAULT_POLICY = "echo"
 
 
 def settings_type(policy: str) -> type[WindowSettings]:

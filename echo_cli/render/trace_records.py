@@ -12,8 +12,10 @@ from echo_cli.layout import Layout
 from echo_cli.memory.policies.base import Facts, Policy
 from echo_cli.rollout.rollout import BlockResult
 from echo_cli.spec import Grid
+from echo_cli.storyboard.matching import Recall
 from echo_cli.storyboard.nouns import AUTO, Geometry, Scene, Timeline
 from echo_cli.trace.records import (
+    KEYFRAMES,
     BlockRecord,
     Calibration,
     Candidate,
@@ -46,15 +48,17 @@ def scene_record(result: BlockResult, timeline: Timeline) -> SceneRecord:
         block.index,
         transition.kind,
         transition.source_scene,
-        _why(scene, transition.source),
+        _why(scene, transition.source, recall),
         tuple(Candidate(*score) for score in recall.scores) if recall else (),
         transition.position_jump,
         dict(transition.settings),
     )
 
 
-def _why(scene: Scene, source: str | None) -> str | None:
+def _why(scene: Scene, source: str | None, recall: Recall | None) -> str | None:
     """Who decided which scene comes back, and what stands for it."""
+    if recall is not None and recall.refused:
+        return f"no earlier scene is similar enough to be recalled: the best scores {recall.similarity:.3f}"
     if source is None:
         return None
     if scene.recalls:
@@ -78,6 +82,8 @@ def block_record(result: BlockResult, timeline: Timeline) -> BlockRecord:
 def recall_frame_record(result: BlockResult, policy: Policy) -> RecallFrameRecord | None:
     """How the scene that this block closes will be remembered, if it will be; call it a block later."""
     facts, recalling = result.facts, policy.settings.recalling
+    if facts.kept:
+        return RecallFrameRecord(result.block.scene, result.block.index, KEYFRAMES, facts.kept)
     if not facts.shares or recalling is None:
         return None
     return RecallFrameRecord(result.block.scene, result.block.index, recalling.fold, facts.folded,

@@ -4,7 +4,7 @@ Nothing in the loop waits for the device. Pictures, files and wall clocks are no
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from types import MappingProxyType
 from typing import Protocol
@@ -121,6 +121,8 @@ def rollout(timeline: Timeline, transformer: Network, prompts: Prompts, policy: 
                 opening = openings(block.scene)
             if block.opens:
                 transition = policy.open_scene(block, store)
+                if refused := policy.refused.get(block.scene):
+                    transition = replace(transition, recall=refused)
                 replay(transition, transformer, text, remembered, store)
             layout = policy.arrange(block, store)
             context = store.prepare(layout)

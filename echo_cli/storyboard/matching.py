@@ -28,11 +28,13 @@ Feature = dict[str, float]  # word → weight, of unit length; empty for a promp
 @dataclass(frozen=True, slots=True)
 class Recall:
     """The scene that is recalled, its similarity, and every candidate with its score, oldest first. Scenes of
-    other films have negative numbers: -1 is the last of them."""
+    other films have negative numbers: -1 is the last of them. If it is `refused`, that scene is not similar enough, and
+    the recalling scene begins with a hard cut instead."""
 
     scene: int
     similarity: float
     scores: tuple[tuple[int, float], ...]
+    refused: bool = False
 
     @property
     def runner_up(self) -> tuple[int, float] | None:
@@ -99,9 +101,10 @@ def similarities(prompts: Sequence[str]) -> Similarities:
 
 
 def plan_recalls(scenes: Sequence[Scene], similarities: Similarities, pool: int,
-                 past: Sequence[PastScene] = ()) -> dict[int, Recall]:
+                 past: Sequence[PastScene] = (), least: float = 0.0) -> dict[int, Recall]:
     """The partner of each recalling scene: the one it names, else the best of the last `pool` and of the `past` scenes
-    of other films, the first on ties. `similarities` are those of the past scenes and the film's, in this order."""
+    of other films, the first on ties, refused if it is less similar than `least`. `similarities` are those of the past
+    scenes and the film's, in this order."""
     places = {scene.id: index for index, scene in reversed(list(enumerate(scenes)))}
     before = len(past)
     places |= {scene.name: number - before for number, scene in enumerate(past)}
@@ -115,16 +118,16 @@ def plan_recalls(scenes: Sequence[Scene], similarities: Similarities, pool: int,
         row = similarities[index + before]
         candidates = (*range(-before, 0), *range(max(0, index - pool), index))
         scores = tuple((other, row[other + before]) for other in candidates)
-        if scene.recall is None or scene.recall == AUTO:
-            partner = max(scores, key=lambda entry: entry[1])[0]
-        else:
-            partner = places.get(scene.recall, len(scenes))
+        auto = scene.recall is None or scene.recall == AUTO
+        best = max(scores, key=lambda entry: entry[1])[0]
+        partner = best if auto else places.get(scene.recall or "", len(scenes))
         if partner >= index:
             earlier = [*(other.name for other in past), *(other.id for other in scenes[:index])]
             raise UsageError(f"scene '{scene.id}': recall of '{scene.recall}', but no earlier scene has that id"
                              f"{did_you_mean(scene.recall or '', tuple(earlier))}",
                              hint=f"Earlier scenes are: {', '.join(earlier)}.")
-        plan[index] = Recall(partner, row[partner + before], scores)
+        similarity = row[partner + before]
+        plan[index] = Recall(partner, similarity, scores, auto and similarity < least)
     return plan
 
 

@@ -10,7 +10,6 @@ import base64
 from collections.abc import Iterable
 from html import escape
 from importlib.resources import files
-from itertools import zip_longest
 from urllib.parse import quote
 
 from echo_cli.text import clock, number, plural, size, ticks
@@ -18,7 +17,7 @@ from echo_cli.trace import svg
 from echo_cli.trace.inspect import SceneAnswer, Summary, Survey, flat, summarise, survey
 from echo_cli.trace.look import ROLE_WORDS, SCENE_COLOURS
 from echo_cli.trace.reader import Trace
-from echo_cli.trace.records import DecayMap
+from echo_cli.trace.records import KEYFRAMES, DecayMap
 from echo_cli.trace.rows import to_row
 from echo_cli.trace.thumbnails import thumbnails
 
@@ -57,7 +56,24 @@ class Pictures:
         self.openings = {each.scene: min(each.start + 0.4, film.seconds - 0.1) for each in summary.scenes[:CARDS]}
         video = trace.path.parent / film.video if film.video else None
         self.video = video if video is not None and video.is_file() else None
-        self.uris = thumbnails(self.video, [*self.strip, *self.openings.values()]) if self.video else {}
+        self.kept = {each.scene: self._kept(trace, each) for each in summary.scenes[:CARDS]}
+        times = [*self.strip, *self.openings.values(), *(time for kept in self.kept.values() for time in kept)]
+        self.uris = thumbnails(self.video, times) if self.video else {}
+
+    @staticmethod
+    def _kept(trace: Trace, entry: SceneAnswer) -> list[float]:
+        """When some of the scene's keyframes are seen, if it is remembered by such."""
+        record, film = entry.recall_frame, trace.header.film
+        if record is None or record.method != KEYFRAMES:
+            return []
+        pictures = [film.geometry.pictures(frame) for frame in record.frames[::2]]
+        return [min(picture, film.pictures - 1) / film.fps for picture in pictures]
+
+    def keyframes(self, entry: SceneAnswer) -> str:
+        """What is remembered of a scene, as it looks."""
+        seen = [self.uris[time] for time in self.kept.get(entry.scene, []) if time in self.uris]
+        images = "".join(f'<img src="{uri}" alt="{escape(f"Keyframe of {entry.id}")}">' for uri in seen)
+        return f'<figure class="kept">{images}<figcaption>remembered</figcaption></figure>' if seen else ""
 
     def opening(self, scene: int, words: str) -> str:
         uri = self.uris.get(self.openings.get(scene, -1.0))
@@ -230,17 +246,17 @@ def _card(trace: Trace, entry: SceneAnswer, pictures: Pictures, remembered: Iter
     facts_list += [("lingering", f"{left.source}, {left.words}") for left in entry.lingering]
     if entry.jump is not None:
         facts_list.append(("jump", plural(entry.jump, "position")))
-    if kept := entry.recall_frame:
-        made = ", ".join(f"{frame} ({number(share)})" if share is not None else str(frame)
-                         for frame, share in zip_longest(kept.frames, kept.shares))
-        facts_list.append(("its recall frame", f"{kept.method.replace('_', ' ')} of frames {made}"))
+    if entry.refusal:
+        facts_list.append(("no recall", entry.refusal))
+    if entry.remembered_by:
+        facts_list.append(entry.remembered_by)
     details = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in facts_list)
     begins = "opens the film" if entry.begins == "start" else entry.begins
     blocks = "\n\n".join(remembered)
     unfolded = f"<details><summary>Block by block</summary><pre>{escape(blocks)}</pre></details>" if blocks else ""
     return (f'<article id="scene-{entry.scene}" class="card s{entry.scene % len(SCENE_COLOURS)}">'
             f'<div class="look">{pictures.opening(entry.scene, f"Opening of {entry.id}")}'
-            f"{_decay(trace, entry, source, pictures)}</div>"
+            f"{pictures.keyframes(entry)}{_decay(trace, entry, source, pictures)}</div>"
             f"<div><h3>{escape(entry.id)} <small>{escape(begins)} · {clock(entry.start)} · "
             f"{plural(entry.blocks, 'block')}</small></h3>"
             f'<p class="prompt">{escape(facts.prompt)}</p><dl>{details}</dl>'

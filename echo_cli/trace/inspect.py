@@ -7,14 +7,14 @@ Everything here is a function of a `Trace`; how answers look is the business of 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain, repeat
+from itertools import chain, repeat, zip_longest
 from typing import Any, NamedTuple
 
 from echo_cli.errors import UsageError, did_you_mean
 from echo_cli.layout import Role
-from echo_cli.text import clock, listed, plural
+from echo_cli.text import clock, listed, number, plural, ranges
 from echo_cli.trace.reader import Trace
-from echo_cli.trace.records import Candidate, RecallFrameRecord, SceneFacts, SceneRecord, Times
+from echo_cli.trace.records import KEYFRAMES, Candidate, RecallFrameRecord, SceneFacts, SceneRecord, Times
 from echo_cli.trace.rows import to_row
 
 QUERY_STEPS = 24  # in which the share of a scene in the queries is drawn
@@ -195,6 +195,23 @@ class SceneAnswer:
     jump: int | None = None
     lingering: tuple[Lingering, ...] = ()
     recall_frame: RecallFrameRecord | None = None
+
+    @property
+    def refusal(self) -> str | None:
+        """Why a recall brought nothing back."""
+        return None if self.recalled else self.chosen_by
+
+    @property
+    def remembered_by(self) -> tuple[str, str] | None:
+        """What the scene is remembered by, and which frames that is or was made of."""
+        kept = self.recall_frame
+        if kept is None:
+            return None
+        if kept.method == KEYFRAMES:
+            return "keyframes", f"frames {ranges(kept.frames)}, as they were"
+        made = ", ".join(str(frame) if share is None else f"{frame} ({number(share)})"
+                         for frame, share in zip_longest(kept.frames, kept.shares))
+        return "recall frame", f"{kept.method.replace('_', ' ')} of frames {made}"
 
 
 @dataclass(frozen=True)

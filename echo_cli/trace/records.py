@@ -172,9 +172,13 @@ class SceneRecord:
     settings: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
 
 
+KEYFRAMES = "keyframes"  # the method of a scene that is remembered by some of its frames as they were
+
+
 @dataclass(frozen=True, slots=True)
 class RecallFrameRecord:
-    """How a scene's recall frame was made, known when the scene closes. `shares` says how much of each frame is in it,
+    """How a scene's recall frame was made, or which frames it is remembered by, known when the scene closes. `shares`
+    says how much of each frame is in it,
     where that was measured."""
 
     scene: int

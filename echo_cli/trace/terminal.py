@@ -5,7 +5,7 @@ colours distinguish scenes, so that it can be read without colour too.
 """
 
 from collections.abc import Callable, Iterator
-from itertools import pairwise, zip_longest
+from itertools import pairwise
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -197,14 +197,14 @@ def scene_detail(trace: Trace, record: SceneRecord, first: BlockRecord | None) -
         Text(facts.prompt, style="italic"), "", _line("begins", entry.begins)]
     if entry.recalled:
         parts.append(_line("from", f"{entry.recalled}{_score(entry)}: {entry.chosen_by or 'chosen by the policy'}"))
+    if entry.refusal:
+        parts.append(_line("no recall", entry.refusal))
     if record.jump is not None:
         parts.append(_line("jump", plural(record.jump, "position")))
     for left in entry.lingering:
         parts.append(_line("lingering", f"{left.source}: {left.words}"))
-    if entry.recall_frame:
-        made = zip_longest(entry.recall_frame.frames, entry.recall_frame.shares)
-        parts.append(_line("its frame", f"{entry.recall_frame.method.replace('_', ' ')} of frames " + ", ".join(
-            f"{frame} ({number(share)})" if share is not None else str(frame) for frame, share in made)))
+    if entry.remembered_by:
+        parts.append(_line(*entry.remembered_by))
     if record.settings:
         parts.append(_line("settings", ", ".join(f"{name} {value}" for name, value in record.settings.items())))
     if record.candidates:

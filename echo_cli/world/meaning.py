@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from echo_cli.world.eye import ASPECTS, CONCEPTS, WEIGHTS, Eye, bag, check, clips_of, load_eye, said
 
@@ -58,10 +59,23 @@ class Meaning:
         best = {aspect: ASPECTS[aspect][each.argmax().item()] for aspect, each in zip(asked, fits, strict=True)}
         return {aspect: best.get(aspect) for aspect in ASPECTS}
 
+    def distance(self, pictures: Tensor, others: Tensor) -> float:
+        """How different two scenes look, subjects included: 0 is the same, 1 is nothing in common."""
+        seen, other = (self._see(each).mean(0) for each in (pictures, others))
+        return 1 - F.cosine_similarity(seen, other, dim=0).item()
+
+    def same_subject(self, prompt: str, other: str) -> bool:
+        """Whether both name one and the same shape and colour."""
+        one, two = ([said(each)[aspect] for aspect in ("shape", "colour")] for each in (prompt, other))
+        return one == two and all(len(names) == 1 for names in one)
+
+    @torch.inference_mode()
+    def _see(self, pictures: Tensor) -> Tensor:
+        return self.eye.see(clips_of(pictures).to(self.eye.sharpness.device)).cpu()
+
     @torch.inference_mode()
     def _cosines(self, pictures: Tensor, bags: Tensor) -> Tensor:
-        device = self.eye.sharpness.device
-        return (self.eye.see(clips_of(pictures).to(device)) @ self.eye.read(bags.to(device)).T).cpu()
+        return self._see(pictures) @ self.eye.read(bags.to(self.eye.sharpness.device)).T.cpu()
 
 
 def load_meaning(device: torch.device | str = "cpu", folder: Path = WEIGHTS) -> Meaning:

@@ -6,8 +6,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from echo_cli.bench.filming import Take
-from echo_cli.bench.judging import judge, moments, wanted
-from echo_cli.bench.scenarios import SCENARIOS, Scenario, with_length
+from echo_cli.bench.judging import judge, judge_stayed, moments, wanted, wanted_stayed
+from echo_cli.bench.scenarios import SCENARIOS, Scenario, never_left, with_length
 from echo_cli.storyboard.nouns import Geometry
 
 from .places import grain, layouts
@@ -24,7 +24,7 @@ def take(scenario: Scenario, scenes: list[Tensor], seed: int = 1) -> Take:
                 shown = grain(place.expand(12 if index else 9, -1, -1, -1), 0.01, seed + index)
                 pictures[index] = (shown * 255).round().byte()
             index += 1
-    return Take(seed, pictures, 1_000_000, 0.05)
+    return Take(seed, pictures, 1_000_000, 0.05, torch.zeros(0))
 
 
 def small(places: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ def test_a_long_scene_is_measured_by_how_it_ends():
         for block in wanted(scenario):
             shown = place.mean() + (1 - fade * block / 47) * (place - place.mean())
             pictures[block] = (grain(shown.expand(12, -1, -1, -1), 0.005, block) * 255).round().byte()
-        return Take(0, pictures, 1, 1.0)
+        return Take(0, pictures, 1, 1.0, torch.zeros(0))
 
     judgements = [judge(scenario, [""], film(fade), film(0), GEOMETRY, None) for fade in (0.0, 0.2, 0.5)]
     drifts, slopes = ([each.figures[name] for each in judgements] for name in ("drift", "slope"))
@@ -114,6 +114,9 @@ def test_every_scenario_is_judged_from_the_blocks_it_asked_for(name, world):
     judgement = judge(scenario, ["" for _ in scenario.acts], made, made, GEOMETRY, None)
     asked = {"long": "drift", "chain": "seam", "cuts": "left over"}.get(name, "return")
     figures = judgement.figures
+    if scenario.shared:
+        assert set(figures) == {"shared recall"} and figures["shared recall"] > 30
+        return
     assert asked in figures and figures["memory"] == 1 and figures["block"] == pytest.approx(50)
     assert max(wanted(scenario)) == scenario.blocks - 1
     shown = moments(scenario, made)
@@ -121,3 +124,38 @@ def test_every_scenario_is_judged_from_the_blocks_it_asked_for(name, world):
         scenario.acts
     ) - 1
     assert all(picture.dtype == torch.uint8 and picture.shape == (3, 64, 96) for *_, picture in shown)
+
+
+def test_a_place_that_stays_is_held_and_one_that_fades_or_is_sharpened_is_not(world):
+    scenario, place = SCENARIOS["hold"], world["A"]
+
+    def returned(last: Tensor) -> dict[str, float]:
+        made = take(scenario, [world["P"], place, world["B"], place])
+        for block in range(scenario.blocks - 12, scenario.blocks):
+            made.pictures[block] = (grain(last.expand(12, -1, -1, -1), 0.01, block) * 255).round().byte()
+        twin = take(scenario, [world["p"], world["a"], world["b"], world["a"]], 99)
+        return judge(scenario, [""] * 4, made, twin, GEOMETRY, None).figures
+
+    faded, sharp = (place.mean() + share * (place - place.mean()) for share in (0.7, 1.3))
+    stays, fades, sharpened, lost = map(returned, (place, faded, sharp.clamp(0, 1), world["a"]))
+    assert stays["held"] > 30 > fades["held"] > lost["held"]
+    assert stays["sharpness kept"] > 97 > 96 > max(fades["sharpness kept"], sharpened["sharpness kept"])
+    assert stays["recall"] == fades["recall"]  # only the end differs
+
+
+def test_a_film_that_never_left_is_the_ceiling(world):
+    scenario = never_left(SCENARIOS["hold"])
+    assert [(act.place, act.blocks) for act in scenario.acts] == [("P", 4), ("A", 43)]
+    assert never_left(SCENARIOS["to-and-fro"]).counts == [10]
+    pictures = {block: (grain(world["A"].expand(12, -1, -1, -1), 0.01, block) * 255).round().byte()
+                for block in wanted_stayed(scenario)}
+    found = judge_stayed(scenario, Take(1, pictures, 1, 1.0, torch.zeros(0)), GEOMETRY).figures
+    assert found["recall"] > 30 and found["held"] > 30 and found["sharpness kept"] > 97
+
+
+def test_a_cut_to_what_the_prompt_alone_shows_is_said_to_be_unaided(world):
+    film = [world["A"], world["B"], world["C"]]
+    scenario = SCENARIOS["cuts"]
+    made = take(scenario, film)
+    alone = judge(scenario, [""] * 3, made, made, GEOMETRY, None).figures
+    assert alone["unaided"] == 100 and figures("cuts", world, film, "ABC")["unaided"] == 0

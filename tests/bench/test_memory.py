@@ -41,6 +41,8 @@ RUN = (
     "sink",
     "--policy",
     "+suppress",
+    "--against",
+    "echo-forcing",
     "--seeds",
     "2",
     "--jobs",
@@ -243,3 +245,17 @@ def test_each_film_has_noise_of_its_own():
 def test_bad_input(arguments, said):
     done = subprocess.run([SCRIPT, "bench", "memory", *arguments], capture_output=True, text=True)
     assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_shared_beginning_is_the_same_film_for_every_memory():
+    backend, scenario, seeds = stage.backend(), SCENARIOS["shared"], (3, 4)
+    stories = {seed: story(scenario, seed) for seed in seeds}
+    blocks = {0, 12, 13}
+    twins = takes(backend, scenario, CONTESTANTS["none"], stories, blocks)
+    made = takes(backend, scenario, CONTESTANTS["echo"], stories, blocks, twins)
+    frames = 13 * backend.spec.block_frames
+    for seed in seeds:
+        assert torch.equal(made[seed].latents[:frames], twins[seed].latents[:frames])
+        assert torch.equal(made[seed].of([0, 12]), twins[seed].of([0, 12]))
+        assert (made[seed].of([13]) - twins[seed].of([13])).abs().max() > 0.05
+    assert not torch.equal(twins[3].latents, twins[4].latents)

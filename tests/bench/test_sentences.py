@@ -75,3 +75,12 @@ def test_intervals_that_overlap_are_told():
 def test_costs_are_told_and_not_judged():
     assert changes(report(), "window") == ([], ["recall", "left over"])
     assert won(report(), "+suppress") and not won(report(), "+true_places") and not won(report(), "window")
+
+
+def test_a_cell_that_is_so_by_construction_is_marked_and_not_judged():
+    rows = [Row("cuts", policy, seed, {"left over": left + seed % 3, "unaided": unaided}, {})
+            for policy, left, unaided in (("none", 0.0, 100.0), ("echo", 9.0, 0.0)) for seed in SEEDS]
+    made = Report({"seeds": list(SEEDS)}, {"cuts": {"words": "all"}},
+                  {"none": {"settings": {}}, "echo": {"settings": {}}}, "echo", tuple(rows))
+    plain, echo = table(made)[2:]
+    assert plain.endswith("=") and "▲" not in plain and not echo.endswith("=")

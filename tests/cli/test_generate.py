@@ -650,3 +650,21 @@ def test_a_sound_track_is_part_of_the_film(capsys: pytest.CaptureFixture[str]) -
         assert generate("--audio", wrong, "-o", "a.mp4") == 2 and told in capsys.readouterr().err
     for output in ("a.gif", "f/%d.png", "-"):
         assert generate("--audio", "tone.wav", "-o", output) == 2 and "cannot have sound" in capsys.readouterr().err
+
+
+def test_the_trace_shows_what_a_scene_is_remembered_by(capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate() == 0
+    assert run(["inspect-cache", "story.trace.json", "--scene", "meadow"]) == 0
+    assert "frames 0–5, as they were" in capsys.readouterr().out
+    assert run(["inspect-cache", "story.trace.json", "--html", "page.html"]) == 0
+    page = Path("page.html").read_text()
+    assert page.count('alt="Keyframe of meadow"') == 2 and "its first frames" in page
+
+
+def test_the_trace_says_why_nothing_was_recalled(capsys: pytest.CaptureFixture[str]) -> None:
+    board = stage.STORY.replace("recall:meadow", "recall:auto").replace("the red ball in the meadow at night", "a box")
+    Path("story.yaml").write_text(board)
+    assert generate() == 0
+    assert run(["inspect-cache", "story.trace.json", "--scene", "again"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "hard cut" in told and "no earlier scene is similar enough to be recalled: the best scores 0." in told

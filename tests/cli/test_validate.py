@@ -46,7 +46,7 @@ def test_the_table_says_what_becomes_of_every_scene(film: Path, capfd: pytest.Ca
     assert (code, errors) == (0, "")
     lines = told.splitlines()
     assert lines[0] == ("There and back  0:30.312 at 16 fps: 485 pictures, 123 latent frames, 41 blocks; model tiny, "
-                        "memory echo-forcing, seed 3")
+                        "memory echo, seed 3")
     assert lines[3].split() == [
         "city",
         "hard",
@@ -193,7 +193,7 @@ def test_settings_are_checked_one_by_one_against_the_policy(film: Path, capfd: p
     ]
     own = FILM.replace("transition: cut", "transition: cut, memory: {first_weight: 2, jump_value: 3}")
     film.write_text(own)
-    assert run(capfd, str(film))[2] == (f"{film}:5:89: scene 'city': a hard cut transition of 'echo-forcing': "
+    assert run(capfd, str(film))[2] == (f"{film}:5:89: scene 'city': a hard cut transition of 'echo': "
                                         "'first_weight' must be a number of at least 0 and at most 1, not 2\n")
     film.write_text("memory: window\n" + own)
     assert run(capfd, str(film))[2].count("memory policy 'window' has no settings for a single transition") == 2
@@ -320,3 +320,13 @@ def test_defaults_are_in_the_film_that_is_shown(film: Path, capfd: pytest.Captur
     monkeypatch.setenv("ECHO_MEMORY", "windo")
     code, _, errors = run(capfd, str(film))
     assert code == 2 and "ECHO_MEMORY: no memory policy is called 'windo' (did you mean 'window'?)" in errors
+
+
+def test_a_recall_of_nothing_that_has_been_seen_is_told(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    film.write_text("scenes:\n- {id: one, prompt: a red ball on a beach, duration: 2s}\n"
+                    "- {id: two, transition: 'recall:auto', prompt: a blue star in the city, duration: 2s}\n")
+    code, told, _ = run(capfd, str(film))
+    assert code == 0 and ("two begins with a hard cut: the most similar scene, one, scores 0.000, below "
+                          "memory.least_similarity=0.3; recall:one recalls it anyway") in told
+    film.write_text("memory: echo-forcing\n" + film.read_text())
+    assert "two recalls one" in run(capfd, str(film))[1]

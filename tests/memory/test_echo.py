@@ -35,18 +35,18 @@ def anchors(result: BlockResult) -> list[int | None]:
 
 def test_a_recalled_scene_begins_with_its_first_frames_in_order_and_at_full_weight() -> None:
     opened = run("echo", story(LEFT))[5]
-    assert opened.transition.source == "keyframes" and opened.transition.carried == 9
+    assert opened.transition.source == "keyframes" and opened.transition.carried == 6
     segment, block = opened.layout.segments
-    assert (segment.role, segment.scene, segment.frames) == (Role.ANCHOR, 0, tuple(range(9)))
-    assert segment.fades == (None,) * 9 and segment.expires is None and block.position == 9
+    assert (segment.role, segment.scene, segment.frames) == (Role.ANCHOR, 0, tuple(range(6)))
+    assert segment.fades == (None,) * 6 and segment.expires is None and block.position == 6
 
 
 def test_a_resumed_scene_goes_on_as_if_it_had_never_been_left() -> None:
     """With the prompt and the noise that the scene would have had, its blocks are the same to the last bit."""
-    stayed = film(story([(None, None, 12)]), lambda block: block.index, lambda scene: 0)
-    left = film(story(LEFT), lambda block: block.index - 2 if block.scene == 2 else block.index + 50 * block.scene,
+    stayed = film(story([(None, None, 11)]), lambda block: block.index, lambda scene: 0)
+    left = film(story(LEFT), lambda block: block.index - 3 if block.scene == 2 else block.index + 50 * block.scene,
                 lambda scene: 0 if scene == 2 else scene)
-    assert all(torch.equal(one, other) for one, other in zip(stayed[3:], left[5:], strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(stayed[2:], left[5:], strict=True))
 
 
 def test_a_hard_cut_carries_nothing() -> None:
@@ -55,14 +55,14 @@ def test_a_hard_cut_carries_nothing() -> None:
 
 
 def test_keyframes_are_kept_until_the_last_recall_and_can_be_handed_on() -> None:
-    timeline = story([(None, None, 2), (Kind.HARD_CUT, None, 4), (Kind.RECALL, "scene0", 2), (Kind.RECALL, "scene1", 2),
+    timeline = story([(None, None, 1), (Kind.HARD_CUT, None, 4), (Kind.RECALL, "scene0", 2), (Kind.RECALL, "scene1", 2),
                       (Kind.RECALL, "scene0", 1), (Kind.RECALL, "scene2", 1)])
     policy = policy_for("echo", timeline)
     opened = {result.block.scene: result for result in run("echo", timeline, policy=policy) if result.block.opens}
-    frames = list(range(6))
-    assert anchors(opened[2]) == frames  # a scene shorter than nine frames resumes from all it has
-    assert anchors(opened[3]) == list(range(6, 15)) and anchors(opened[4]) == frames
-    assert anchors(opened[5]) == [*frames, 18, 19, 20]  # its own first frames are those that it resumed from
+    frames = list(range(3))
+    assert anchors(opened[2]) == frames  # a scene shorter than its keyframes resumes from all it has
+    assert anchors(opened[3]) == list(range(3, 9)) and anchors(opened[4]) == frames
+    assert anchors(opened[5]) == [*frames, 15, 16, 17]  # its own first frames are those that it resumed from
     assert isinstance(policy, EchoPolicy) and not policy.kept and not policy.keyframes.state()["kept"]
 
 
@@ -75,7 +75,7 @@ def test_a_scene_may_recall_otherwise() -> None:
 def test_a_window_that_fills_unevenly_goes_on_too() -> None:
     made = run("echo", story([(None, None, 9), (Kind.SMOOTH, None, 9), (Kind.RECALL, "scene1", 9)]),
                {"smooth": {"clear_after": 0, "recent_frames": 1}})
-    assert anchors(made[18]) == list(range(27, 36)) and all(result.finite.read() for result in made)
+    assert anchors(made[18]) == list(range(27, 33)) and all(result.finite.read() for result in made)
 
 
 @pytest.mark.parametrize(("settings", "told"), [
@@ -100,3 +100,19 @@ def test_it_holds_little_more_than_echo_forcing() -> None:
     held = {name: next(rollout(timeline, model(), prompts_for(timeline), policy_for(name, timeline), noise, GRID)).bytes
             for name in ("echo", "echo-forcing")}
     assert held["echo"] < 4 / 3 * held["echo-forcing"] and SPEC.window == 21
+
+
+def test_a_recall_of_a_place_that_has_not_been_seen_begins_with_a_hard_cut() -> None:
+    scenes = [(None, None, 2), (Kind.HARD_CUT, None, 2), (Kind.RECALL, "auto", 2)]  # the third prompt is like the first
+    opened = run("echo", story(scenes), {"least_similarity": 0.99})[4]
+    assert opened.transition.kind is Kind.HARD_CUT and not opened.layout.past
+    assert opened.transition.recall.refused and opened.transition.recall.similarity < 0.99
+    told = run("echo", story(scenes), {"least_similarity": 0.0})[4].transition
+    assert told.kind is Kind.RECALL and not told.recall.refused and told.source == "keyframes"
+
+
+@pytest.mark.parametrize("name", ["echo-forcing", "scene-queries"])
+def test_others_refuse_when_they_are_asked_to(name: str) -> None:
+    scenes = [(None, None, 2), (Kind.HARD_CUT, None, 2), (Kind.RECALL, "auto", 2)]
+    assert run(name, story(scenes))[4].transition.kind is Kind.RECALL
+    assert run(name, story(scenes), {"least_similarity": 0.99})[4].transition.kind is Kind.HARD_CUT

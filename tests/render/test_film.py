@@ -171,7 +171,7 @@ def test_every_file_agrees_with_the_manifest(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "film.manifest.json", "film.mp4", "film.srt", "film.trace.json"]
     assert manifest["film"]["pictures"] == 66 and manifest["film"]["seconds"] == 66 / 16
-    assert manifest["identity"]["seed"] == 5 and manifest["identity"]["settings"]["memory"]["policy"] == "echo-forcing"
+    assert manifest["identity"]["seed"] == 5 and manifest["identity"]["settings"]["memory"]["policy"] == "echo"
     assert manifest["timings"]["denoise_seconds"] > 0
 
 
@@ -203,7 +203,7 @@ def test_the_trace_of_every_policy_fits_its_schema(tmp_path: Path, policy: str) 
 
 def test_the_trace_says_what_memory_did(tmp_path: Path) -> None:
     story = one_scene("9s").replace("]", ", {id: b, transition: 'recall:a', prompt: the red ball, duration: 3s}]")
-    made(job(tmp_path, story))
+    made(job(tmp_path, story, memory="echo-forcing"))
     trace = read_trace(tmp_path / "film.trace.json")
     blocks = [trace.block(number) for number in range(16)]
     assert [block.block for block in blocks] == list(range(16))
@@ -220,6 +220,17 @@ def test_the_trace_says_what_memory_did(tmp_path: Path) -> None:
     assert 0.55 <= blocks[13].measured.weights[0].mean <= 0.9  # what was carried has faded once
     assert opening.measured.times.denoise > 0 and opening.measured.times.decode > 0
     assert trace.recall_frames[0].frames == (0, 4, 8) and list(trace.recall_frames) == [0]
+
+
+def test_the_trace_says_which_frames_a_scene_resumes_from(tmp_path: Path) -> None:
+    story = one_scene("2s").replace("]", ", {id: b, transition: 'recall:a', prompt: the red ball, duration: 1s}]")
+    made(job(tmp_path, story))
+    trace = read_trace(tmp_path / "film.trace.json")
+    record, scene = trace.recall_frames[0], trace.scenes[1]
+    assert (record.method, record.frames, record.shares) == ("keyframes", tuple(range(6)), ())
+    assert scene.recalled == 0 and scene.chosen_by == "the storyboard names it; its first frames"
+    anchors = trace.block(record.block + 1).layout.segments[0]
+    assert (anchors.role, anchors.scene, anchors.frames) == (Role.ANCHOR, 0, tuple(range(6)))
 
 
 class Stopping(Progress):

@@ -28,11 +28,19 @@ def test_recorded_filtered_prompts(vector: dict) -> None:
     assert stripped(vector["scene_prompts"]) == vector["similar_filtered_prompts"]
 
 
-def plan(*prompts: str, recall: str = AUTO, pool: int = 64) -> Recall:
+def plan(*prompts: str, recall: str = AUTO, pool: int = 64, least: float = 0.0) -> Recall:
     """What the last of these scenes recalls."""
     scenes = [Scene(f"s{number}", prompt, 1.0) for number, prompt in enumerate(prompts)]
     scenes[-1] = replace(scenes[-1], transition=Kind.RECALL, recall=recall)
-    return plan_recalls(scenes, similarities(prompts), pool)[len(prompts) - 1]
+    return plan_recalls(scenes, similarities(prompts), pool, least=least)[len(prompts) - 1]
+
+
+def test_a_scene_that_is_like_no_earlier_one_is_refused_unless_it_is_named() -> None:
+    prompts = ("a rooftop garden", "a subway platform", "a rooftop far away")
+    found = plan(*prompts)
+    assert plan(*prompts, least=found.similarity + 0.01).refused
+    assert not plan(*prompts, least=found.similarity).refused and not found.refused
+    assert not plan(*prompts, recall="s1", least=1.0).refused
 
 
 def test_the_nearest_earlier_scene_is_chosen_and_the_runner_up_named() -> None:

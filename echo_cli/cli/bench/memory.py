@@ -31,7 +31,7 @@ _QUICK_SCENARIOS = ("long", "chain", "cuts", "recall-1")
 Scenarios = Annotated[list[str] | None, typer.Option(help="A scenario; may be repeated. Default: all.")]
 Policies = Annotated[list[str] | None, typer.Option(
     help="A memory, MEMORY:NAME=VALUE, or +SETTING for echo-forcing with a setting beyond the release, or +ONE+OTHER; "
-    "may be repeated. Default: all built-in ones.", autocompletion=complete.policies)]
+    "may be repeated. Default: every built-in memory, one-frame and never-left.", autocompletion=complete.policies)]
 Seeds = Annotated[int | None, typer.Option(
     min=1, show_default=str(SEEDS), help="The number of stories of each scenario.")]
 FirstSeed = Annotated[int, typer.Option(min=0, help="The first seed; other seeds are other stories.")]
@@ -39,7 +39,7 @@ Long = Annotated[float | None, typer.Option(
     min=6, metavar="SECONDS", help="Length of the long scene; 18 by default.")]
 Against = Annotated[str, typer.Option(help="The memory that all others are compared with.")]
 Quick = Annotated[bool, typer.Option(
-    "--quick", help="Four seeds of four scenarios, a shorter long scene, no single settings.")]
+    "--quick", help="Four seeds of four scenarios, a shorter long scene, memories alone.")]
 Out = Annotated[Path | None, typer.Option(
     "--out", "-o", metavar="NAME", help="Also write NAME.json, NAME.csv and NAME.html.")]
 Html = Annotated[Path | None, typer.Option(metavar="REPORT.html", help="Write only the page.")]
@@ -59,7 +59,7 @@ def memory(
     seeds: Seeds = None,
     first_seed: FirstSeed = 0,
     long: Long = None,
-    against: Against = "echo-forcing",
+    against: Against = "echo",
     quick: Quick = False,
     out: Out = None,
     html: Html = None,
@@ -111,12 +111,11 @@ def _scenarios(names: list[str] | None, quick: bool, long: float | None, spec: "
 
 
 def _contestants(policies: list[str] | None, quick: bool, against: str) -> "tuple[Contestant, ...]":
-    """Those that are named, or all, in the order of the table."""
-    from echo_cli.bench.contestants import CONTESTANTS, TOGETHER, contestant
+    """Those that are named, or every memory of ours and the rows to compare with, in the order of the table."""
+    from echo_cli.bench.contestants import COMPARED, CONTESTANTS, contestant
     from echo_cli.memory.table import POLICIES
 
-    ours = tuple(name for name in CONTESTANTS if name not in POLICIES or name in POLICIES.own)
-    chosen = policies or ((*POLICIES.own, f"+{TOGETHER}") if quick else ours)
+    chosen = policies or (*POLICIES.own, *(() if quick else COMPARED))
     places = {name: place for place, name in enumerate(CONTESTANTS)}
     return tuple(sorted(map(contestant, dict.fromkeys((*chosen, against))),
                         key=lambda each: places.get(each.name, len(places))))

@@ -7,7 +7,7 @@ moments of a block's life (`open_scene`, `arrange`, `absorb`, `close_scene`) and
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from types import MappingProxyType
 from typing import Any
@@ -78,7 +78,7 @@ class Facts:
     decay_map: Later | None = None  # [token]: mean rate, when a transition's rates were just decided
     folded: tuple[int, ...] = ()  # film frames that the scene's recall frame was made from, when it just was
     shares: Later | None = None  # [frame]: how much of each is in it
-    kept: tuple[int, ...] = ()  # film frames that were kept as keyframes of their scene
+    kept: tuple[int, ...] = ()  # film frames that the scene, which just closed, is remembered by as they were
     gates: Later | None = None  # [query frame]: how far the queries' gates opened for what left
     left: Later | None = None  # [query frame, scene]: how much of each scene was in the queries that the block saw
     left_scenes: tuple[int | None, ...] = ()  # which scenes; None stands for all earlier ones together
@@ -102,7 +102,11 @@ class Policy(ABC):
 
     def __init__(self, name: str, settings: WindowSettings, plan: Plan) -> None:
         self.name, self.settings, self.plan = name, settings, plan
-        self.spec, self.scenes, self.recalls = plan.spec, plan.timeline.scenes, plan.recalls
+        self.spec = plan.spec
+        self.refused = {index: recall for index, recall in plan.recalls.items() if recall.refused}
+        self.recalls = {index: recall for index, recall in plan.recalls.items() if not recall.refused}
+        self.scenes = tuple(replace(scene, transition=Kind.HARD_CUT, recall=None) if index in self.refused else scene
+                            for index, scene in enumerate(plan.timeline.scenes))
         spec = plan.spec
         self.window = spec.window if settings.window is None else settings.window
         self.block = spec.block_frames
@@ -231,7 +235,12 @@ def layout_of(past: Sequence[Held], roles: Sequence[Role], block: Block, current
 
 
 class SlidingPolicy(Policy):
-    """`window` and `sink`: the first `anchors` frames stay, the last ones fill the rest, positions from slot order."""
+    """`window` and `sink`: the first `anchors` frames stay, the last ones fill the rest, positions from slot order.
+
+    `window` is the rolling cache of Self-Forcing, whose positions are those of the film; from slot order it can run on
+    past the trained length. `sink` is StreamingLLM's attention sink as LongLive uses it for video: three frames there,
+    up to half the window in Deep Forcing (`anchor_frames`).
+    """
 
     def __init__(self, name: str, settings: WindowSettings, plan: Plan) -> None:
         super().__init__(name, settings, plan)

@@ -8,7 +8,7 @@ rolling anchors, history and calibration run as if the scene had never been left
 from dataclasses import replace
 
 from echo_cli.memory.entries import FRAMES, SceneEntry
-from echo_cli.memory.policies.base import Facts, Held, Plan, Transition, film_frames
+from echo_cli.memory.policies.base import Facts, Held, Plan, Transition
 from echo_cli.memory.policies.echo_forcing import EchoForcingPolicy
 from echo_cli.memory.recall import Keepsake, SceneLibrary, library_size
 from echo_cli.memory.settings import EchoSettings
@@ -81,13 +81,17 @@ class EchoPolicy(EchoForcingPolicy):
 
     def absorb(self, block: Block, clean: CleanPass, store: KVStore) -> Facts:
         facts = super().absorb(block, clean, store)
-        facts.kept = film_frames(self._keep(block.scene, self.current, store))
+        self._keep(block.scene, self.current, store)
         return facts
 
-    def _keep(self, scene: int, frames: list[Held], store: KVStore) -> list[Held]:
+    def close_scene(self, block: Block, store: KVStore) -> None:
+        super().close_scene(block, store)
+        self.facts.kept = tuple(frame for frame in self.kept.get(block.scene, ()) if frame is not None)
+
+    def _keep(self, scene: int, frames: list[Held], store: KVStore) -> None:
         """These frames are the scene's next: into the library, if they are wanted and it has too few."""
         if scene not in self.last_resumed:
-            return []
+            return
         kept = self.kept.setdefault(scene, [])
         new = frames[:self.settings.keyframes - len(kept)]
         for held in new:
@@ -95,7 +99,6 @@ class EchoPolicy(EchoForcingPolicy):
             kept.append(held.frame)
         if new:
             self.calibrations[scene] = self.history.calibration()
-        return new
 
     def _forget(self, scene: int) -> None:
         for index in range(len(self.kept.pop(scene))):

@@ -7,7 +7,11 @@ from echo_cli.storyboard.nouns import Block
 
 
 class FlushPolicy(SlidingPolicy):
-    """Keeps the first remembered frames and the last (Infinity-RoPE), or nothing; at a hard cut, positions jump."""
+    """Keeps the first remembered frames and the last, or nothing; at a hard cut, positions jump.
+
+    `flush` is Infinity-RoPE's cache flush, with the first cached frame and the last two, and its jump of positions at a
+    cut. `none` belongs to no paper: it is what the prompt alone shows.
+    """
 
     settings: FlushSettings
 

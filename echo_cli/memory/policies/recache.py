@@ -8,6 +8,9 @@ from echo_cli.storyboard.nouns import Block
 
 
 class RecachePolicy(SlidingPolicy):
+    """LongLive's KV recache, with its short window of twelve frames and its sink of three. LongLive's own model was
+    trained with it; others see old pictures under a new prompt for the first time here."""
+
     settings: RecacheSettings
 
     def __init__(self, name: str, settings: RecacheSettings, plan: Plan) -> None:

@@ -65,7 +65,7 @@ def test_a_film_from_the_folder(folder: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["pictures"] == 56 == sum(1 for _ in pictures(tmp_path / "film.mp4"))
     trace = json.loads((tmp_path / "film.trace.json").read_text())
-    assert trace["header"]["policy"]["name"] == "echo-forcing"
+    assert trace["header"]["policy"]["name"] == "echo"
     assert len([record for record in trace["records"] if record["kind"] == "block"]) == 5
 
 
