@@ -179,14 +179,19 @@ def _says(memory: Mapping[str, Any], assignment: str) -> bool:
 
 def _with_scenes(request: Request, storyboard: Storyboard, outputs: Outputs) -> Outputs:
     """With the file of scenes, if one is asked for by the request or by the storyboard."""
-    if request.scenes is None:
-        return outputs if outputs.base is None or not storyboard.kept else replace(
-            outputs, scenes=fitted(outputs.base, ENDING))
-    path = Path(request.scenes)
-    if outputs.base is None:
-        raise UsageError("a film on standard output keeps no scenes", "Write the film to a file with -o.")
-    if path.suffix != ENDING:
-        raise UsageError(f"--scenes {path}: the name does not end in {ENDING}", f"Try --scenes {path}{ENDING}.")
+    if request.scenes is not None:
+        path = Path(request.scenes)
+        if outputs.base is None:
+            raise UsageError("a film on standard output keeps no scenes", "Write the film to a file with -o.")
+        if path.suffix != ENDING:
+            raise UsageError(f"--scenes {path}: the name does not end in {ENDING}", f"Try --scenes {path}{ENDING}.")
+    elif storyboard.kept and outputs.base is not None:
+        path = fitted(outputs.base, ENDING)
+    else:
+        return outputs
+    if os.path.abspath(path) in [os.path.abspath(storyboard.file(series.path)) for series in storyboard.series]:
+        raise UsageError(f"{path}: the film would overwrite the series that it recalls scenes of",
+                         "Keep its own scenes in another file: --scenes FILE.scenes.")
     return replace(outputs, scenes=path)
 
 

@@ -179,6 +179,15 @@ def test_scenes_of_other_weights_or_of_another_size_are_refused(tmp_path: Path, 
         assert code == 2 and "weights random-smal" in told and "weights f00f00f00f00" in told
 
 
+def test_a_film_does_not_overwrite_its_own_series(capfd: pytest.CaptureFixture[str]) -> None:
+    first()
+    before = Path("first.scenes").read_bytes()
+    Path("second.yaml").write_text(SECOND + "keep_scenes: true\n")
+    code, told = error_of(["generate", "second.yaml", "-o", "first.mp4", "--force"], capfd)
+    assert code == 2 and "first.scenes: the film would overwrite the series" in told
+    assert Path("first.scenes").read_bytes() == before
+
+
 def test_a_plan_says_how_large_the_scenes_will_be(capfd: pytest.CaptureFixture[str]) -> None:
     Path("first.yaml").write_text(FIRST)
     assert app.run(["generate", "first.yaml", "--dry-run"]) == 0
