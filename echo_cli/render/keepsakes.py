@@ -31,7 +31,7 @@ def past_entries(job: Job, backend: Backend, policy: Policy) -> Mapping[int, Sce
     """What the recalled scenes of other films left, by their numbers. A UsageError if they are another model's, or are
     not what they were when the film was planned."""
     model = scene_model(backend.spec, job.size, backend.weights_hash)
-    wanted = {recall.scene for recall in policy.recalls.values()}
+    wanted = {recall.scene for recall in policy.recalls.values() if not recall.refused}
     entries, number = {}, -len(job.timeline.past)
     for read in job.inputs:
         if read.what == "series" and sha256(read.file) != read.sha256:
