@@ -114,7 +114,7 @@ def test_asking_needs_no_torch(models: Path) -> None:
     ("gen.pt", "gen.pt: this is one file of weights", "models convert wan2.1-t2v-1.3b --generator FILE"),
     ("./elsewhere/gen.safetensors", "this is one file of weights", "--model FOLDER/"),
     ("gdhe17/Self-Forcing", "is a repository; its weights are those of the model wan2.1-t2v-1.3b", "models get wan"),
-    ("Efficient-Large-Model/LongLive-1.3B", "comes the model wan2.1-t2v-1.3b-longlive", "--model wan2.1-t2v-1.3b-l"),
+    ("Efficient-Large-Model/LongLive-1.3B", "those of the model wan2.1-t2v-1.3b-longlive", "--model wan2.1-t2v-1.3b-l"),
     ("Someone/Wan2.1-Tuned", "repositories are not read by their ids", "download it into a folder"),
     ("no/where", "there is no such folder", "models list"),
 ])
