@@ -101,21 +101,44 @@ def flush(path: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write and publish a small file."""
+    """Write and publish a small file; a pipe or a device in its place is left alone."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OutputError(f"cannot write {path}: it is a device or a pipe", "Choose another name.")
     write_partial(path, text)
     publish(path)
 
 
+def check_replaceable(path: Path, ours: Callable[[bytes], bool]) -> None:
+    """An OutputError if a file is there already and its content is not `ours`."""
+    with output_errors(path):
+        data = read_small(path) if os.path.lexists(path) else b""
+    if data and not ours(data):
+        raise OutputError(f"{path} was not written by this command", "Choose another name, or move it away.")
+
+
+def is_page(data: bytes) -> bool:
+    """Whether it is a report page: every page of ours has PAGE near its beginning."""
+    return PAGE in data[:1000]
+
+
+def is_json_of(kind: str) -> Callable[[bytes], bool]:
+    """Whether data is a JSON object that says that it is of this kind."""
+
+    def ours(data: bytes) -> bool:
+        try:
+            value = parse_json(data)
+        except ValueError:
+            return False
+        return isinstance(value, dict) and value.get("kind") == kind
+
+    return ours
+
+
 def write_page(path: Path, text: str) -> None:
-    """Write a report page, overwriting nothing but another one: every page of ours has PAGE near its beginning."""
+    """Write a report page, overwriting nothing but another one."""
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        start = b""
-        if os.path.lexists(path):
-            with open_regular(path) as file:
-                start = file.read(1000)
-    if start and PAGE not in start:
-        raise OutputError(f"{path} is not a report of this program", "Choose another name, or move it away.")
+    check_replaceable(path, is_page)
     write_whole(path, text)
 
 

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from echo_cli import __version__
-from echo_cli.cli.grammar import LOOK, GrammarError, command_named
+from echo_cli.cli.grammar import LOOK, GrammarError, command_named, help_of
 from echo_cli.cli.guard import is_ours
 from echo_cli.cli.messages import as_asked, begin, failure, tell
 from echo_cli.commands import ASKED, COMMANDS, NOT_OURS
@@ -111,6 +111,10 @@ def run(arguments: list[str], before: float = 0.0) -> int:
 def _run(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     try:
+        if (text := help_of(command, arguments)) is not None:
+            print(text)
+            _flush()
+            return Exit.DONE
         result = command.main(args=arguments or ["--help"], prog_name=NAME, standalone_mode=False)
         _flush()
         return result if isinstance(result, int) else Exit.DONE

@@ -1,9 +1,11 @@
-"""The command line's grammar: a command by its name, and the error of a call that does not fit it."""
+"""The command line's grammar: a command by its name, its help, and the error of a call that does not fit it."""
 
 import importlib
+from collections.abc import Sequence
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from echo_cli.cli.plain_help import plain
 from echo_cli.commands import COMMANDS
@@ -22,3 +24,18 @@ def command_named(name: str) -> Any:
         single.command(name, context_settings=LOOK)(command)
         command = single
     return plain(typer.main.get_command(command))
+
+
+def help_of(root: Any, arguments: Sequence[str]) -> str | None:
+    """What a call prints that asks for the help of a command and for nothing else; None for any other call. typer
+    would first build what checks each option's value, which takes longer than everything else."""
+    *path, last = arguments or [""]
+    if last not in LOOK["help_option_names"]:
+        return None
+    command, context = root, root.context_class(root, info_name=root.name, **root.context_settings)
+    for depth, name in enumerate(path):
+        if not isinstance(command, TyperGroup) or name not in command.commands:
+            return None
+        command = command_named(name) if depth == 0 else command.commands[name]
+        context = command.context_class(command, info_name=name, parent=context, **command.context_settings)
+    return str(command.get_help(context))

@@ -14,13 +14,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from echo_cli import __version__
-from echo_cli.errors import EchoError, Exit
+from echo_cli.errors import EchoError, Exit, OutputError
 from echo_cli.faults import details
 from echo_cli.files import output_errors
 from echo_cli.machine import cores, memory
 from echo_cli.render.progress import Plain, Progress, Step
 from echo_cli.text import plural, size
 
+DATA = (".yaml", ".yml", ".json", ".srt", ".vtt", ".otio", ".edl", ".fcpxml", ".html", ".csv")
 PACKAGES = ("torch", "numpy", "safetensors", "imageio-ffmpeg")
 
 
@@ -31,6 +32,7 @@ class Log:
         self.path = path
         with output_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            _check_text(path)
             self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
 
     def __enter__(self) -> Self:
@@ -99,6 +101,16 @@ class NoLog:
 
     def hearing(self, teller: Progress) -> Progress:
         return teller
+
+
+def _check_text(path: Path) -> None:
+    """An OutputError for a file that no line should be appended to: a storyboard, a film, anything that is not text."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        start = file.read(1000)
+    if b"\0" in start or (start and path.suffix.lower() in DATA):
+        raise OutputError(f"{path} is not a log, and lines would be appended to it", "Name another file.")
 
 
 def open_log(path: str | os.PathLike[str] | None, arguments: list[str]) -> Log | NoLog:

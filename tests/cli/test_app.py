@@ -74,6 +74,19 @@ def _every_help(capfd: pytest.CaptureFixture[str]) -> dict[str, str]:
     return found
 
 
+def test_help_alone_is_the_help_that_typer_shows(capfd: pytest.CaptureFixture[str]) -> None:
+    root = typer.main.get_command(app.app)
+    for words, told in _every_help(capfd).items():
+        root.main(args=[*words.split(), "--help"], prog_name=app.NAME, standalone_mode=False)
+        assert capfd.readouterr().out == told, words
+
+
+def test_help_needs_no_pydantic() -> None:
+    program = ("import sys; from echo_cli.cli.app import run; run(['generate', '--help']); run(['bench', 'memory', '-h']);"
+               "sys.exit('pydantic' in sys.modules)")
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0
+
+
 def test_help_is_in_words_for_people(capfd: pytest.CaptureFixture[str]) -> None:
     found = _every_help(capfd)
     assert {"models get", "bench speed", "bench memory", "train"} <= set(found)

@@ -338,6 +338,16 @@ def test_half_a_download_is_no_model_and_is_gone_on_with(models: Path, publisher
     assert (models / WAN / "Wan2.1_VAE.pth").read_bytes() == published and not half.exists()
 
 
+def test_a_file_of_ones_own_is_not_replaced_by_a_download(models: Path, fetch: Callable[..., str]) -> None:
+    mine = models / WAN / "Wan2.1_VAE.pth"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("my own codec")
+    assert "Wan2.1_VAE.pth is not the file that Wan-AI/Wan2.1-T2V-1.3B publishes" in fetch(code=5)
+    assert mine.read_text() == "my own codec"
+    mine.unlink()
+    fetch()
+
+
 def test_what_arrives_changed_is_thrown_away(models: Path, publisher: Hub, fetch: Callable[..., str]) -> None:
     publisher.changed = {"config.json"}  # a small file, whose hash is git's
     assert "config.json of Wan-AI/Wan2.1-T2V-1.3B: what arrived is not what was published" in fetch(code=3)

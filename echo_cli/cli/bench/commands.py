@@ -96,10 +96,12 @@ def card(
     part that fails does not end the run. On a CPU a small model is used, which shows the command but not the speed.
     """
     from echo_cli.bench import card as cards
-    from echo_cli.files import write_whole
+    from echo_cli.files import check_replaceable, is_json_of, write_whole
     from echo_cli.memory.table import POLICIES, settings_type
     from echo_cli.runtime import Runtime
 
+    if output:
+        check_replaceable(output, is_json_of(cards.CARD))
     names = tuple(policy or (name for name in POLICIES if name != "none"))
     for name in names:
         settings_type(name)

@@ -82,6 +82,7 @@ def memory(
     from echo_cli.models.registry import spec_named
 
     _check_outputs(as_json, as_csv, html)
+    _check_files(out, html)
     spec = spec_named(model)
     scenarios, contestants = _scenarios(scenario, quick, long, spec), _contestants(policy, quick, against)
     numbers = range(first_seed, first_seed + (seeds or (_QUICK_SEEDS if quick else SEEDS)))
@@ -100,6 +101,25 @@ def _check_outputs(as_json: bool, as_csv: bool, html: Path | None) -> None:
         raise UsageError("--json and --csv ask for different things", "Give one of them at a time.")
     if html is not None and html.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--html: '{html}' does not end in .html", f"Try --html {html.with_suffix('.html')}.")
+
+
+def _check_files(out: Path | None, html: Path | None) -> None:
+    """What lies where the results will go was written by an earlier run: known before the hours that they take."""
+    from echo_cli.bench.results import CSV_COLUMNS, MEMORY
+    from echo_cli.files import check_replaceable, is_json_of, is_page
+
+    head = ",".join(CSV_COLUMNS).encode()
+    if out is not None:
+        for path, ours in zip(_files(out), (is_json_of(MEMORY), lambda data: data.startswith(head), is_page),
+                              strict=True):
+            check_replaceable(path, ours)
+    if html is not None:
+        check_replaceable(html, is_page)
+
+
+def _files(out: Path) -> tuple[Path, Path, Path]:
+    """The three that --out writes."""
+    return out.with_name(out.name + ".json"), out.with_name(out.name + ".csv"), out.with_name(out.name + ".html")
 
 
 def _scenarios(names: list[str] | None, quick: bool, long: float | None, spec: "ModelSpec") -> "tuple[Scenario, ...]":
@@ -145,10 +165,10 @@ def _write(bench: "Bench", out: Path | None, html: Path | None, spec: "ModelSpec
     from echo_cli.files import write_page, write_whole
 
     if out is not None:
-        write_whole(out.with_name(out.name + ".json"),
-                    json_text.dumps(bench.report.as_dict(), ensure_ascii=False, indent=1) + "\n")
-        write_whole(out.with_name(out.name + ".csv"), _csv(bench.report))
-    for path in filter(None, (html, out and out.with_name(out.name + ".html"))):
+        figures, table, _ = _files(out)
+        write_whole(figures, json_text.dumps(bench.report.as_dict(), ensure_ascii=False, indent=1) + "\n")
+        write_whole(table, _csv(bench.report))
+    for path in filter(None, (html, out and _files(out)[2])):
         from echo_cli.bench.memory import strips
         from echo_cli.bench.page import page
 

@@ -185,6 +185,9 @@ def _fetch_all(wanted: list[Wanted], folder: Path, models: Path | None, reporter
         path = folder / one.name
         if path.is_file() and one.fits(path):
             reporter.file(one, "here")
+        elif path.exists() and one.name not in receipt(folder).get("files", {}):
+            raise OutputError(f"{path} is not the file that {one.repository} publishes, and was not downloaded here",
+                              "Move it away, or name another folder with --models-dir, then run the command again.")
         elif other := _elsewhere(one, folder, models):
             _link(other, path)
             reporter.file(one, "linked")

@@ -58,7 +58,7 @@ _BASE = Source(
 _SELF_FORCING = Source(
     "gdhe17/Self-Forcing",
     ("checkpoints/self_forcing_dmd.pt",),
-    "see the repository's page",
+    "cc-by-nc-sa-4.0",
     "2f8b779212da279d212c22a509b66ad6552f350e",
     MappingProxyType({
         "checkpoints/self_forcing_dmd.pt": Recorded(

@@ -1,0 +1,86 @@
+"""No command overwrites what it did not make: every place where one writes holds something of the user's first."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from echo_cli.cli.app import run
+from echo_cli.models.registry import MODELS
+from tests.render import stage
+
+MINE = "something of mine\n"
+STORY = "scenes: [{id: a, prompt: a red ball, duration: 0.5s, subtitle: hello}]\n"
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a storyboard and a film of it, and the small model under the name `tiny`."""
+    monkeypatch.setitem(MODELS.own, "tiny", stage.ROW)
+    monkeypatch.chdir(tmp_path)
+    Path("story.yaml").write_text(STORY)
+    return tmp_path
+
+
+# a command, and where it would write
+WRITERS = {
+    "generate": (["generate", "story.yaml", "--scale", "1"], "story.mp4"),
+    "generate, subtitles": (["generate", "story.yaml", "--scale", "1"], "story.srt"),
+    "generate, log": (["generate", "story.yaml", "--scale", "1", "--log-file", "notes.json"], "notes.json"),
+    "generate, storyboard as log": (["generate", "story.yaml", "--log-file", "other.yaml"], "other.yaml"),
+    "batch": (["batch", "story.yaml", "--scale", "1", "--out-dir", "films"], "films/story.mp4"),
+    "init": (["init", "mine"], "mine.yaml"),
+    "import": (["import", "cut.srt", "-o", "mine.yaml"], "mine.yaml"),
+    "import, many": (["import", "prompts.txt"], "prompts/prompts-1.yaml"),
+    "export": (["export", "story.yaml", "-o", "mine.vtt"], "mine.vtt"),
+    "export, second file": (["export", "story.yaml", "--to", "longlive", "-o", "mine.jsonl"], "mine.yaml"),
+    "bench memory, json": (["bench", "memory", "--quick", "--out", "results"], "results.json"),
+    "bench memory, csv": (["bench", "memory", "--quick", "--out", "results"], "results.csv"),
+    "bench memory, page": (["bench", "memory", "--quick", "--out", "results"], "results.html"),
+    "bench memory, html": (["bench", "memory", "--quick", "--html", "mine.html"], "mine.html"),
+    "bench card": (["bench", "card", "-o", "card.json"], "card.json"),
+    "bench rehearsal": (["bench", "rehearsal", "weights"], "weights/transformer.safetensors"),
+    "bench soak": (["bench", "soak", "--out", "soak", "--memory", "echo-forcing"], "soak/mine.txt"),
+    "train": (["train", "--out", "training"], "training/mine.txt"),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_what_was_there_before_is_there_after(name: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments, target = WRITERS[name]
+    Path("cut.srt").write_text("1\n00:00:00,000 --> 00:00:04,000\nA cat\n")
+    Path("prompts.txt").write_text("A cat sleeps[3s]\nA dog barks[2s]\n")
+    Path(target).parent.mkdir(exist_ok=True)
+    Path(target).write_text(MINE)
+    assert run(arguments) in (2, 5)
+    assert Path(target).name in capsys.readouterr().err
+    assert Path(target).read_text() == MINE
+
+
+@pytest.mark.parametrize("command", [["inspect-cache", "story.trace.json", "--html", "mine.html"], ["open", "mine"]])
+def test_a_page_of_somebody_else_stays(command: list[str], place: Path) -> None:
+    for name in ("story", "mine"):
+        assert run(["generate", "story.yaml", "-o", f"{name}.mp4", "--scale", "1", "--quiet"]) == 0
+    Path("mine.html").write_text(MINE)
+    assert run(command) == 5
+    assert Path("mine.html").read_text() == MINE
+
+
+@pytest.mark.parametrize("command", [["export", "story.yaml", "--to", "vtt", "-o", "pipe", "--force"],
+                                     ["init", "pipe.yaml", "--force"]])
+def test_force_overwrites_files_and_nothing_else(command: list[str], place: Path,
+                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("pipe", "pipe.yaml"):
+        os.mkfifo(name)
+    assert run(command) == 5
+    assert "is a device or a pipe" in capsys.readouterr().err
+    assert all(stat.S_ISFIFO(Path(name).stat().st_mode) for name in ("pipe", "pipe.yaml"))
+
+
+def test_a_log_goes_on_and_a_text_file_takes_one(place: Path) -> None:
+    Path("night.log").write_text("the farm began\n")
+    for _ in range(2):
+        assert run(["generate", "story.yaml", "--scale", "1", "--quiet", "--log-file", "night.log"]) == 0
+    assert Path("night.log").read_text().startswith("the farm began\n")
+    assert run(["generate", "story.yaml", "--scale", "1", "--log-file", "story.mp4"]) == 5
