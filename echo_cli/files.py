@@ -201,6 +201,23 @@ def parse_json(data: bytes, constant: Callable[[str], Any] | None = None) -> Any
         raise ValueError("it is nested too deeply") from None
 
 
+def why_unreadable(error: Exception) -> str:
+    """Why a file cannot be read, or not as JSON with certain keys: in words of ours, not in a library's."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"not valid JSON at line {error.lineno}, column {error.colno}"
+    if isinstance(error, UnicodeDecodeError):
+        return "not UTF-8"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, KeyError):
+        return f"it does not give '{error.args[0]}'"
+    if isinstance(error, TypeError | AttributeError | IndexError):
+        return "a value is of the wrong kind"
+    if type(error).__name__ == "SafetensorError":
+        return "its tensors are damaged or cut short"
+    return str(error)
+
+
 def sha256(*paths: Path) -> str:
     """Of the bytes of the files, one after the other."""
     digest = hashlib.sha256()

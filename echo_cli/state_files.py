@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from echo_cli.errors import Damaged
-from echo_cli.files import flush, output_errors
+from echo_cli.files import flush, output_errors, why_unreadable
 from echo_cli.state import Nest, pack, unpack
 
 DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
@@ -90,7 +90,7 @@ def read_state(path: Path, stored: Stored) -> Nest:
     except FileNotFoundError:
         raise Damaged(f"{path} is gone") from None
     except (OSError, SafetensorError, KeyError) as error:
-        raise Damaged(f"{path} cannot be read: {error}") from error
+        raise Damaged(f"{path} cannot be read: {why_unreadable(error)}") from error
 
 
 def _bytes(tensor: Tensor) -> memoryview:

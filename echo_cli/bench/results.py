@@ -13,7 +13,7 @@ from typing import Any
 from echo_cli.bench.columns import METRICS
 from echo_cli.bench.statistics import Interval, Verdict, interval, verdicts
 from echo_cli.errors import UsageError
-from echo_cli.files import parse_json
+from echo_cli.files import parse_json, why_unreadable
 
 FORMAT = 1
 MEMORY = "bench memory"
@@ -154,7 +154,7 @@ def read(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: no such file", "Name a file that a bench wrote with --json or --out.") from None
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"{path}: not the JSON of a bench ({error})", "Name a file that a bench wrote with --json or --out."
+            f"{path}: cannot be read: {why_unreadable(error)}", "Name a file that a bench wrote with --json or --out."
         ) from None
     if not isinstance(result, dict) or "kind" not in result:
         raise UsageError(

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from echo_cli import __version__
-from echo_cli.cli.grammar import LOOK, GrammarError, command_named, help_of
+from echo_cli.cli.grammar import LOOK, GrammarError, command_named, help_of, in_words
 from echo_cli.cli.guard import is_ours
 from echo_cli.cli.messages import as_asked, begin, failure, tell
 from echo_cli.commands import ASKED, COMMANDS, NOT_OURS
@@ -112,7 +112,8 @@ def _run(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     try:
         if (text := help_of(command, arguments)) is not None:
-            print(text)
+            with _our_codes():
+                print(text)
             _flush()
             return Exit.DONE
         result = command.main(args=arguments or ["--help"], prog_name=NAME, standalone_mode=False)
@@ -147,7 +148,7 @@ def _tell(error: BaseException, arguments: list[str]) -> int:
     if isinstance(error, GrammarError):
         context = getattr(error, "ctx", None)
         where = context.command_path if context else NAME
-        problem: EchoError | None = UsageError(f"{where}: {error.format_message().replace(': Value error, ', ': ')}",
+        problem: EchoError | None = UsageError(f"{where}: {in_words(error.format_message())}",
                                                hint=f"Run `{where} --help` to see its arguments.")
     else:
         problem = _known(error)

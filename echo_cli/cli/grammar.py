@@ -1,6 +1,7 @@
 """The command line's grammar: a command by its name, its help, and the error of a call that does not fit it."""
 
 import importlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,26 @@ from echo_cli.commands import COMMANDS
 LOOK = {"help_option_names": ["-h", "--help"]}
 # typer carries these errors under a name that depends on its version
 GrammarError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+
+_WORDS = (  # what typer and its libraries say of a call that does not fit, and what it means
+    (r"Input should be a valid integer.*", "must be a whole number"),
+    (r"Input should be a valid number.*", "must be a number"),
+    (r"Input should be greater than or equal to (\S+)", r"must be at least \1"),
+    (r"Input should be less than or equal to (\S+)", r"must be at most \1"),
+    (r"Invalid value for '([^']*)': must", r"\1 must"),
+    (r"Invalid value for '([^']*)': (?:Value error, )?", r"\1: "),
+    (r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)", r"too many arguments: \1"),
+    (r"Option '([^']*)' requires an argument\.", r"\1 needs a value"),
+    (r": Value error, ", ": "),
+)
+
+
+def in_words(message: str) -> str:
+    """A message of the libraries that read command lines, in plain words."""
+    for said, meant in _WORDS:
+        message = re.sub(said, meant, message)
+    return message
 
 
 def command_named(name: str) -> Any:

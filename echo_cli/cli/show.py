@@ -21,16 +21,20 @@ def write_report(trace_path: Path) -> Path:
 
 
 def trace_of(name: str) -> Path:
-    """The trace of a film that is named by its file, its trace, its manifest, or what these have in common."""
+    """The trace of a film that is named by its file, its trace, its manifest, its storyboard, or what these have in
+    common."""
     from echo_cli.render.outputs import outputs_of
 
     path = Path(name)
-    for ending in (".trace.json", ".manifest.json", ".html"):
+    for ending in (".trace.json", ".manifest.json", ".html", ".yaml", ".yml"):
         if name.endswith(ending):
             path = path.with_name(path.name.removesuffix(ending))
-    trace = outputs_of(str(path), "").trace
-    if trace is None or path.is_dir():
-        raise UsageError(f"{name} is not a film", "Name an MP4, or its trace.")
+    try:
+        trace = None if path.is_dir() else outputs_of(str(path), "").trace
+    except UsageError:
+        trace = None
+    if trace is None:
+        raise UsageError(f"{name} is not a film", "Name a film that `echo-cli generate` rendered, or its trace.")
     if not trace.exists():
         raise UsageError(f"{trace} does not exist", "Name a film that `echo-cli generate` rendered; its trace lies "
                                                     "beside it.")

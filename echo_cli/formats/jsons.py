@@ -60,6 +60,20 @@ class Value:
         return Fraction(repr(self.value))
 
 
+_WRONG = {  # what json says, and what it means to an author
+    "Expecting value": "a value is missing here",
+    "Expecting property name enclosed in double quotes": "a name in double quotes must follow",
+    "Expecting ':' delimiter": "a ':' is missing here",
+    "Expecting ',' delimiter": "a ',' or a closing bracket is missing here",
+    "Illegal trailing comma before end of object": "a ',' before the closing bracket; remove it",
+    "Illegal trailing comma before end of array": "a ',' before the closing bracket; remove it",
+    "Unterminated string starting at": "a text begins here and has no closing quote",
+    "Invalid control character at": "a line break or another control character inside a text",
+    "Invalid \\escape": "a backslash that means nothing; write \\\\ for one",
+    "Extra data": "something follows the end of the JSON",
+}
+
+
 def read_json(text: str, source: str) -> Value:
     """The one JSON value of a text."""
     if _depth(text) > DEEPEST:
@@ -67,9 +81,10 @@ def read_json(text: str, source: str) -> Value:
     try:
         return Value(json.loads(text), "", source)
     except json.JSONDecodeError as error:
-        raise refuse(source, f"not valid JSON: {error.msg}", error.lineno, error.colno) from None
-    except (RecursionError, ValueError) as error:
-        raise refuse(source, f"not valid JSON: {error}") from None
+        raise refuse(source, f"not valid JSON: {_WRONG.get(error.msg, 'something is missing or too much here')}",
+                     error.lineno, error.colno) from None
+    except (RecursionError, ValueError):
+        raise refuse(source, "not valid JSON: a number is too long, or brackets are nested too deeply") from None
 
 
 def _depth(text: str) -> int:

@@ -108,8 +108,8 @@ def _skip(text: str, place: int) -> int:
 def _unescaped(text: str, source: str) -> str:
     try:
         return str(json.loads(f'"{text}"', strict=False))
-    except ValueError as error:
-        raise refuse(source, f"not a quoted text: {text[:40]!r} ({error})") from None
+    except ValueError:
+        raise refuse(source, f"not a quoted text: {text[:40]!r}") from None
 
 
 def _positive(prompt: str, place: str, notes: list[Note]) -> str:

@@ -104,10 +104,15 @@ def checked(storyboard: Storyboard, rules: Rules) -> Storyboard:
     try:
         text = yaml.safe_dump(canonical(storyboard), allow_unicode=True, sort_keys=False)
     except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{storyboard.source}: cannot be written down as a storyboard: {reason}",
+        raise UsageError(f"{storyboard.source}: it holds a value that no storyboard can say{_value(error)}",
                          "Use text, numbers, lists and mappings.") from None
     return parse(text, storyboard.source, rules)
+
+
+def _value(error: Exception) -> str:
+    """The value that YAML could not represent, where it names it."""
+    value = error.args[1] if isinstance(error, yaml.representer.RepresenterError) and len(error.args) > 1 else None
+    return "" if value is None else f": {value!r:.60}"
 
 
 def prepared(request: Request, written: Storyboard, spec: ModelSpec) -> Prepared:

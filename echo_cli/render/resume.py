@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from echo_cli.errors import Damaged, UsageError
-from echo_cli.files import fitted, output_error, output_errors, parse_json, read_small, write_whole
+from echo_cli.files import fitted, output_error, output_errors, parse_json, read_small, why_unreadable, write_whole
 from echo_cli.render.manifest import Identity, differences
 from echo_cli.render.outputs import Outputs
 from echo_cli.trace import writer as trace
@@ -84,7 +84,7 @@ class Work:
             return Checkpoint(**{**note, "pictures": segments.Written(**note["pictures"]), "trace": known,
                                  "times": Times(*note["times"])})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise Damaged(f"{self.note} is damaged ({error})") from error
+            raise Damaged(f"{self.note} is damaged: {why_unreadable(error)}") from error
 
     def write(self, checkpoint: Checkpoint) -> int:
         """Write the note, and remove the states that only earlier notes named; returns the size of the note."""

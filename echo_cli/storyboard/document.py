@@ -107,6 +107,26 @@ def _mark_at(text: str, index: int) -> Mark:
     return Mark(line + 1, index - text.rfind("\n", 0, index))
 
 
+_CHECK = "Check indentation, quotes and brackets here and on the line before."
+_SYNTAX: tuple[tuple[str, str, str | None], ...] = (  # what PyYAML says, what it means, and what to do about it
+    (r"expected (',' or .*?), but got (.*)", r"\1 is missing before \2", None),
+    (r"expected the node content, but found (.*)", r"a value is missing before \1", None),
+    (r"found unexpected (?:end of stream|document separator)", "a quote was opened and not closed", None),
+    (r"found unknown escape character '(.*)'", r"'\\\1' means nothing in double quotes",
+     "Write \\\\ for a backslash, or use single quotes."),
+    (r"expected <block end>, but found '(?:-|<block sequence start>)'",
+     "a '-' that does not line up with the lines above", None),
+    (r"expected <block end>, but found", "this line does not line up with the lines above", None),
+    (r"found character '(.)' that cannot start any token", r"a text cannot begin with '\1'", "Put the text in quotes."),
+    (r"could not find expected ':'", "a ':' is missing after a name", None),
+    (r"sequence entries are not allowed here", "a '- ' is not allowed here", None),
+    (r"expected alphabetic or numeric character", "a name must follow & and *", "Put a text that begins with & or * in "
+     "quotes."),
+    (r"found incompatible YAML document", "written in a version of YAML that cannot be read", "Remove the line that "
+     "begins with %YAML."),
+)
+
+
 def _syntax(error: yaml.MarkedYAMLError, text: str, index: int) -> tuple[str, str | None]:
     """(message, hint) for a file that is not YAML."""
     if text[index : index + 1] == "\t":
@@ -124,8 +144,10 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, index: int) -> tuple[str, st
         )
     if problem.startswith(("tag ", "escape ")):
         return problem, None
-    context = f"{error.context}: " if error.context and error.context != "while scanning for the next token" else ""
-    return f"not valid YAML: {context}{problem}", "Check indentation, quotes and brackets here and on the line before."
+    for said, meant, hint in _SYNTAX:
+        if match := re.search(said, problem):
+            return f"not valid YAML: {match.expand(meant)}", hint or _CHECK
+    return f"not valid YAML: {problem}", _CHECK
 
 
 def _expanded(node: Node, known: dict[int, int], open_nodes: set[int]) -> int:

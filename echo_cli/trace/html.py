@@ -27,6 +27,8 @@ CARDS = 48  # scenes with a card of their own
 LISTED = 500  # lists of candidates and settings are cut at this length
 EMBEDDED = 24 << 20  # bytes of a film that the page carries itself; a larger one stays beside it
 
+PLAYED = {".mp4": "video/mp4", ".webm": "video/webm"}  # what browsers play
+
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data: 'self' file:"
 
 
@@ -98,11 +100,12 @@ def _head(trace: Trace, summary: Summary) -> str:
 def _player(trace: Trace, pictures: Pictures) -> str:
     """The film itself, in the page if it is small enough to be sent along."""
     video, film = pictures.video, trace.header.film
-    if video is None or video.suffix.lower() != ".mp4":
+    kind = PLAYED.get(video.suffix.lower()) if video else None
+    if video is None or kind is None:
         return ""
     source = quote(video.name)
     if video.stat().st_size <= EMBEDDED:
-        source = "data:video/mp4;base64," + base64.b64encode(video.read_bytes()).decode()
+        source = f"data:{kind};base64," + base64.b64encode(video.read_bytes()).decode()
     poster = pictures.uris.get(pictures.strip[0])
     shown = f' poster="{poster}"' if poster else ""
     return (f'<section class="player"><video controls playsinline preload="metadata"{shown} src="{source}" '

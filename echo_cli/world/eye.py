@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from echo_cli.errors import MissingError
-from echo_cli.files import read_json, sha256, write_whole
+from echo_cli.files import read_json, sha256, why_unreadable, write_whole
 from echo_cli.models.files.loading import fill, read_safetensors
 from echo_cli.models.tiny.model import save_part
 from echo_cli.models.tiny.parts import part_path
@@ -124,7 +124,7 @@ def check(folder: Path = WEIGHTS) -> str:
         record = read_json(folder / INDEX)["sha256"][PART]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise MissingError(
-            f"{folder / INDEX}: the index of the eye is missing or damaged ({error!r})", hint=hint
+            f"{folder / INDEX}: the index of the eye is missing or damaged: {why_unreadable(error)}", hint=hint
         ) from error
     digest = sha256(path)
     if digest != record:

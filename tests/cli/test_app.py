@@ -82,8 +82,8 @@ def test_help_alone_is_the_help_that_typer_shows(capfd: pytest.CaptureFixture[st
 
 
 def test_help_needs_no_pydantic() -> None:
-    program = ("import sys; from echo_cli.cli.app import run; run(['generate', '--help']); run(['bench', 'memory', '-h']);"
-               "sys.exit('pydantic' in sys.modules)")
+    program = ("import sys; from echo_cli.cli.app import run; run(['generate', '--help']);"
+               "run(['bench', 'memory', '-h']); sys.exit('pydantic' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0
 
 
@@ -102,7 +102,7 @@ def test_help_is_in_words_for_people(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_commands_with_quiet_are_those_whose_tests_hold_it(capfd: pytest.CaptureFixture[str]) -> None:
     quiet = {command for command, told in _every_help(capfd).items() if "--quiet" in told}
-    assert quiet == {"generate", "batch", "import", "export"}
+    assert quiet == {"generate", "batch", "import", "export", "open"}
 
 
 def test_version(capfd: pytest.CaptureFixture[str]) -> None:
@@ -115,8 +115,13 @@ def test_version(capfd: pytest.CaptureFixture[str]) -> None:
     (["bench", "sped"], "echo-cli bench: No such command 'sped'. Did you mean 'speed'?"),
     (["xyz"], "echo-cli: No such command 'xyz'.\n"),
     (["doctor", "--jsn"], "echo-cli doctor: No such option: --jsn"),
-    (["shell-init", "tcsh"], "Invalid value for 'SHELL': 'tcsh' is not one of 'bash', 'zsh', 'fish'"),
-    (["doctor", "extra"], "unexpected extra argument"),
+    (["shell-init", "tcsh"], "SHELL: 'tcsh' is not one of 'bash', 'zsh', 'fish'"),
+    (["doctor", "extra"], "too many arguments: extra"),
+    (["generate", "a.yaml", "--seed", "x"], "--seed must be a whole number"),
+    (["generate", "a.yaml", "--crf", "high"], "--crf must be a number"),
+    (["generate", "a.yaml", "--wait", "-3"], "--wait must be at least 0"),
+    (["bench", "memory", "--seeds", "0"], "--seeds must be at least 1"),
+    (["generate", "--prompt"], "--prompt needs a value"),
 ])
 def test_wrong_arguments_are_told_without_usage_noise(arguments: list[str], message: str,
                                                       capfd: pytest.CaptureFixture[str]) -> None:

@@ -107,3 +107,21 @@ def test_export_names_what_is_wrong_with_a_json_file(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == "0:00 a\n"
     assert run(["export", "film.trace.json", "--to", "srt"]) == 2
     assert "film.trace.json does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "place", "told"), [
+    ('{"scenes": [}', "1:13", "a value is missing here"),
+    ('{"scenes": ', "1:12", "a value is missing here"),
+    ('{"scenes": [] "a"}', "1:15", "a ',' or a closing bracket is missing here"),
+    ('{"scenes": "a}', "1:12", "a text begins here and has no closing quote"),
+])
+def test_broken_json_is_not_called_yaml(text: str, place: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("broken.json").write_text(text)
+    assert run(["validate", "broken.json"]) == 2
+    assert capsys.readouterr().err.startswith(f"broken.json:{place}: not valid JSON: {told}\n")
+
+
+def test_a_broken_result_of_a_bench_is_named_in_plain_words(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("broken.json").write_text('{"kind": ')
+    assert run(["bench", "compare", "broken.json", "broken.json"]) == 2
+    assert "broken.json: cannot be read: not valid JSON at line 1, column 10\n" in capsys.readouterr().err

@@ -53,9 +53,11 @@ def test_without_a_desktop_the_paths_are_printed(capsys: pytest.CaptureFixture[s
     out, err = capsys.readouterr()
     assert out == "story.mp4\nstory.html\n" and "no desktop" in err
     assert "<video controls" in Path("story.html").read_text("utf-8")
+    assert run(["open", "story.mp4", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("name", ["story.mp4", "story.trace.json", "story.manifest.json", "story"])
+@pytest.mark.parametrize("name", ["story.mp4", "story.trace.json", "story.manifest.json", "story.yaml", "story"])
 def test_a_film_is_opened_by_any_of_its_names(name: str, desktop: Path, place: Path,
                                               capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["generate", "story.yaml", *QUICK]) == 0
@@ -80,6 +82,8 @@ def test_nothing_is_opened_that_is_no_film_and_nothing_overwritten(capsys: pytes
     assert run(["open", "story.mp4"]) == 2
     assert "story.trace.json does not exist" in capsys.readouterr().err
     assert run(["open", "."]) == 2
+    assert run(["open", "story.mxf"]) == 2
+    assert "story.mxf is not a film" in capsys.readouterr().err
     assert run(["generate", "story.yaml", "-o", "-", "--open", *QUICK]) == 2
     assert "cannot be opened" in capsys.readouterr().err
     assert run(["generate", "story.yaml", *QUICK]) == 0

@@ -41,7 +41,7 @@ WRITERS = {
     "bench memory, html": (["bench", "memory", "--quick", "--html", "mine.html"], "mine.html"),
     "bench card": (["bench", "card", "-o", "card.json"], "card.json"),
     "bench rehearsal": (["bench", "rehearsal", "weights"], "weights/transformer.safetensors"),
-    "bench soak": (["bench", "soak", "--out", "soak", "--memory", "echo-forcing"], "soak/mine.txt"),
+    "bench soak": (["bench", "soak", "--out", "soak", "--policy", "echo-forcing"], "soak/mine.txt"),
     "train": (["train", "--out", "training"], "training/mine.txt"),
 }
 

@@ -20,7 +20,7 @@ BROKEN = {
     "tab before a value": ("seed:\t7\n" + SCENES, "1:6", "a tab; YAML needs spaces"),
     "colon in a text": ("title: Recall: the film\n" + SCENES, "1:14", "a ': ' is not allowed here"),
     "open bracket": ("scenes: [\n", "2:1", "the end of the file"),
-    "open quote": ("title: 'x\n", "2:1", "unexpected end"),
+    "open quote": ("title: 'x\n", "2:1", "a quote was opened and not closed"),
     "unknown alias": ("title: *name\n" + SCENES, "1:8", "undefined alias 'name'"),
     "two documents": (SCENES + "---\n" + SCENES, "3:1", "a second document begins here"),
     "python object": ("title: !!python/object:os.system x\n" + SCENES, "1:8", "tag 'tag:yaml.org,2002:python/obj"),
@@ -33,6 +33,28 @@ BROKEN = {
     "half a character as a key": ('"\\uDC00": x\n' + SCENES, "1:1", "escape \\uDC00 is half a character"),
     "number that is none": ("seed: !!int x\n" + SCENES, "1:1", "seed is a number that cannot be understood: 'x'"),
 }
+
+
+SYNTAX = {
+    "scenes:\n  - id: \"a\n    prompt: x\n": "a quote was opened and not closed",
+    "scenes: [{id: a}\n": "',' or ']' is missing before 'the end of the file'",
+    'scenes: [}\n': "a value is missing before '}'",
+    'scenes:\n  - id: "a\\q"\n': "'\\q' means nothing in double quotes",
+    "scenes:\n  - id: a\n   prompt: x\n": "this line does not line up with the lines above",
+    "scenes:\n   - id: a\n  - id: b\n": "a '-' that does not line up with the lines above",
+    "scenes:\n  - id: @a\n": "a text cannot begin with '@'",
+    "scenes:\n  - id: a\n    prompt\n    duration: 2s\n": "a ':' is missing after a name",
+    "title: x\nscenes\n": "a ':' is missing after a name",
+    "%YAML 3.0\n---\nscenes: 3\n": "written in a version of YAML that cannot be read",
+}
+
+
+@pytest.mark.parametrize("text", SYNTAX)
+def test_what_is_not_yaml_is_said_in_words_for_authors(text: str) -> None:
+    with pytest.raises(StoryboardError) as caught:
+        parse(text, "film.yaml")
+    assert SYNTAX[text] in caught.value.message
+    assert not any(word in caught.value.message for word in ("while ", "scalar", "token", "<block", "node", "flow"))
 
 
 @pytest.mark.parametrize("name", BROKEN)

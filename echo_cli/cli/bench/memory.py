@@ -81,8 +81,7 @@ def memory(
     """
     from echo_cli.models.registry import spec_named
 
-    _check_outputs(as_json, as_csv, html)
-    _check_files(out, html)
+    _check_outputs(as_json, as_csv, out, html)
     spec = spec_named(model)
     scenarios, contestants = _scenarios(scenario, quick, long, spec), _contestants(policy, quick, against)
     numbers = range(first_seed, first_seed + (seeds or (_QUICK_SEEDS if quick else SEEDS)))
@@ -96,11 +95,12 @@ def memory(
     return _answer(bench, as_json, as_csv, detail)
 
 
-def _check_outputs(as_json: bool, as_csv: bool, html: Path | None) -> None:
+def _check_outputs(as_json: bool, as_csv: bool, out: Path | None, html: Path | None) -> None:
     if as_json and as_csv:
         raise UsageError("--json and --csv ask for different things", "Give one of them at a time.")
     if html is not None and html.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--html: '{html}' does not end in .html", f"Try --html {html.with_suffix('.html')}.")
+    _check_files(out, html)
 
 
 def _check_files(out: Path | None, html: Path | None) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from echo_cli.errors import MissingError
-from echo_cli.files import read_json
+from echo_cli.files import read_json, why_unreadable
 from echo_cli.spec import INDEX, TINY, WAN_1_3B, ModelSpec
 
 DESCRIPTION = "model.json"  # of a folder in our layout
@@ -187,7 +187,7 @@ def spec_in(folder: Path, layout: Layout) -> ModelSpec:
         try:
             sizes = description(folder)["parts"]["transformer"]["config"]
         except (KeyError, TypeError) as error:
-            raise damaged(path, f"no sizes: {error}") from None
+            raise damaged(path, f"no sizes: {why_unreadable(error)}") from None
         return _spec(sizes, path)
     path = folder / "transformer" / "config.json" if layout is Layout.DIFFUSERS else folder / "config.json"
     if not path.is_file():
@@ -201,7 +201,7 @@ def spec_in(folder: Path, layout: Layout) -> ModelSpec:
     try:
         return _spec(_from_diffusers(config) if layout is Layout.DIFFUSERS else _from_release(config), path)
     except KeyError as error:
-        raise damaged(path, f"it does not give {error}") from None
+        raise damaged(path, why_unreadable(error)) from None
 
 
 def description(folder: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from echo_cli.errors import EchoError
-from echo_cli.files import parse_json
+from echo_cli.files import parse_json, why_unreadable
 from echo_cli.models.files.download import halves, receipt
 from echo_cli.models.files.folders import Files, Layout, damaged, description, files_in
 from echo_cli.models.tiny.parts import check
@@ -74,7 +74,7 @@ def _look_at_safetensors(path: Path) -> None:
             table = parse_json(file.read(length))
         ends = [entry["data_offsets"][1] for name, entry in table.items() if name != "__metadata__"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise damaged(path, f"not a safetensors file: {error}") from None
+        raise damaged(path, f"not a safetensors file: {why_unreadable(error)}") from None
     if 8 + length + max(ends, default=0) != path.stat().st_size:
         raise damaged(path, "cut short")
 

@@ -80,7 +80,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         weights = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise MissingError(f"{path}: the weights file is damaged ({error})",
+        raise MissingError(f"{path}: the weights file is damaged or cut short",
                            hint="Download or convert it again.") from error
     numbers = Numbers(Given(weights, str(path)))
     return {name: numbers.read(name) for name in numbers.names()}

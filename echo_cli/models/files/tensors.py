@@ -71,9 +71,7 @@ class Safetensors:
             except FileNotFoundError:
                 raise MissingError(f"{path}: no such weights file", hint=_AGAIN) from None
             except (SafetensorError, OSError, ValueError) as error:
-                raise MissingError(
-                    f"{path}: the weights file is damaged or cut short ({error})", hint=_AGAIN
-                ) from error
+                raise MissingError(f"{path}: the weights file is damaged or cut short", hint=_AGAIN) from error
             if twice := self._slices.keys() & slices.keys():
                 raise MissingError(f"{path}: {min(twice)} is in another shard too", hint=_AGAIN)
             self._slices |= slices

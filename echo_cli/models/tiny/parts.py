@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from echo_cli.errors import MissingError
-from echo_cli.files import read_json, sha256
+from echo_cli.files import read_json, sha256, why_unreadable
 from echo_cli.spec import INDEX
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -46,6 +46,6 @@ def index(folder: Path = WEIGHTS) -> dict[str, Any]:
         record["sha256"].items()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise MissingError(
-            f"{path}: the index of model 'tiny' is damaged ({error})", hint="Install the package again."
+            f"{path}: the index of model 'tiny' is damaged: {why_unreadable(error)}", hint="Install the package again."
         ) from error
     return record
