@@ -658,7 +658,7 @@ def test_the_trace_shows_what_a_scene_is_remembered_by(capsys: pytest.CaptureFix
     assert "frames 0–5, as they were" in capsys.readouterr().out
     assert run(["inspect-cache", "story.trace.json", "--html", "page.html"]) == 0
     page = Path("page.html").read_text()
-    assert page.count('alt="Keyframe of meadow"') == 2 and "its first frames" in page
+    assert page.count('alt="Keyframe of meadow"') == 3 and "its first frames" in page
 
 
 def test_the_trace_says_why_nothing_was_recalled(capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,7 +61,7 @@ def test_scenes_are_written_beside_the_film_and_described(tmp_path: Path) -> Non
     outputs = first().outputs
     file = read_scenes(tmp_path / "first.scenes")
     assert [(scene.id, scene.film, scene.memory, scene.seconds) for scene in file.description.scenes] == [
-        ("meadow", "Episode 1", "echo-forcing", 2.8125), ("desert", "Episode 1", "echo-forcing", 1.1875)]
+        ("meadow", "Episode 1", "echo", 2.8125), ("desert", "Episode 1", "echo", 1.1875)]
     assert dict(file.description.scenes[0].parts) == {"frames": 9, "recall": 1}
     assert file.description.model.weights == WEIGHTS
     assert outputs["scenes"].bytes == file.size == Path("first.scenes").stat().st_size
