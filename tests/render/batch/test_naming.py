@@ -37,8 +37,8 @@ def test_fields_are_filled(name: str, path: str) -> None:
 def test_a_stem_that_ends_like_another_kind_of_film_is_only_a_name() -> None:
     assert film("{stem}", "cut.mov.yaml") == "out/cut.mov.mp4"
     assert film("{stem}", "v1.2.yaml") == "out/v1.2.mp4"
-    with pytest.raises(UsageError, match=".mov is not written here"):
-        film("{stem}.mov")
+    with pytest.raises(UsageError, match=".avi is not written here"):
+        film("{stem}.avi")
 
 
 def test_the_hash_tells_storyboards_apart() -> None:

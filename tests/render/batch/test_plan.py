@@ -56,6 +56,8 @@ EVERYTHING = {
     "wait": 60.0,
     "grace": 10.0,
     "progress": "deadline",
+    "scenes": "/out/a.scenes",
+    "audio": "/sounds/rain.wav",
 }
 
 
