@@ -8,6 +8,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "inspect-cache": ("echo_cli.cli.inspect_cache:inspect_cache", "Show what the memory held, block by block."),
     "open": ("echo_cli.cli.open_:open_", "Show a film and its report in the browser."),
     "scenes": ("echo_cli.cli.scenes:scenes", "Show, merge and prune files of scenes."),
+    "verify": ("echo_cli.cli.verify:verify", "Check a film against its manifest and its signature."),
     "import": ("echo_cli.cli.import_:import_", "Convert files of other tools to storyboards."),
     "export": ("echo_cli.cli.export:export", "Write a film's timeline for other tools."),
     "models": ("echo_cli.cli.models:models", "List, describe, check, convert and download models."),

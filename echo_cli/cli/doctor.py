@@ -25,6 +25,7 @@ ROOM = 2 * 1024**3  # free bytes; below this a night's films will not fit
 EXTRAS = {
     "wan": ("diffusers", "transformers", "accelerate", "sentencepiece", "ftfy", "huggingface_hub"),
     "farm": ("ray",),
+    "sign": ("c2pa",),
     "hopper": ("fa3_fwd_interface",),
 }
 

@@ -21,6 +21,7 @@ from echo_cli.storyboard.canonical import storyboard_hash
 from echo_cli.storyboard.nouns import Storyboard, Timeline
 from echo_cli.text import listed
 from echo_cli.video.encoding import Encoding
+from echo_cli.video.signing import Credentials
 from echo_cli.video.sound import Sound
 from echo_cli.video.sound import check as check_sound
 from echo_cli.video.subtitles import Caption, Subtitles, check_burning
@@ -127,10 +128,18 @@ class Job:
         seconds = self.timeline.pictures / self.timeline.geometry.fps
         return Sound(Path(self.request.audio), seconds) if self.request.audio else None
 
+    @property
+    def credentials(self) -> Credentials | None:
+        """What the film is signed with."""
+        certificates, key = self.request.sign_cert, self.request.sign_key
+        return Credentials(Path(certificates), Path(key)) if certificates and key else None
+
     def check_tools(self, tell: Callable[[str], None]) -> None:
         """Whether ffmpeg can do what is asked: a moment now instead of a failure after the last block."""
         if not self.outputs.film.encoder:
             self.encoding.check(self.size[0] * self.scale, self.size[1] * self.scale)
+        if self.credentials:
+            self.credentials.check()
         if self.sound:
             check_sound(self.sound.path)
         burned = self.captions if self.subtitles is Subtitles.BURN else ()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +23,7 @@ from echo_cli.render.decide import begun
 from echo_cli.render.job import Job
 from echo_cli.render.lock import OneWriter
 from echo_cli.render.made import Kept
+from echo_cli.render.provenance import sign
 from echo_cli.render.resume import Cadence, Checkpoint, Work
 from echo_cli.render.signals import Interruption
 from echo_cli.rollout.rollout import Begun, BlockResult
@@ -189,8 +191,12 @@ class Keeper(Sitting):
         assert isinstance(target, Movie | Images), "what cannot be resumed has no keeper"
         self._film = SegmentedFilm(target, self.work.folder, *self._job.decoded,
                                    **film_options(self._job), sound=self._job.sound,
+                                   seal=self._sign if self._job.credentials else None,
                                    written=self._left.pictures if self._left else None)
         return self._film
+
+    def _sign(self, film: Path) -> None:
+        sign(self._job, self._identity, film)
 
     def trace(self, header: Header) -> Trace:
         path, written = self._job.outputs.trace, self._left.trace if self._left else None

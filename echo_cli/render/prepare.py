@@ -34,6 +34,7 @@ from echo_cli.storyboard.parse import parse
 from echo_cli.storyboard.rules import Rules
 from echo_cli.storyboard.series import ENDING
 from echo_cli.storyboard.timeline import timeline
+from echo_cli.video.signing import KINDS as SIGNED
 from echo_cli.video.sound import CODECS as SOUNDS
 from echo_cli.video.subtitles import Subtitles
 from echo_cli.video.target import Movie, Stdout
@@ -60,6 +61,7 @@ class Prepared:
         if not self.request.force:
             refuse_unseen(self.spec, size)
         _check_sound(self.request, outputs)
+        _check_signing(self.request, outputs)
         if not outputs.film.encoder:
             self.request.encoding(outputs.film).check_choices()
         try_settings(self.policy, board.memory, self.spec, film)
@@ -205,6 +207,17 @@ def _check_sound(request: Request, outputs: Outputs) -> None:
         return
     what = outputs.film.suffix if isinstance(outputs.film, Movie) else outputs.film.path
     raise UsageError(f"--audio: {what} cannot have sound", f"Write a film that ends in {', '.join(SOUNDS)}.")
+
+
+def _check_signing(request: Request, outputs: Outputs) -> None:
+    if request.sign_cert is None and request.sign_key is None:
+        return
+    if request.sign_cert is None or request.sign_key is None:
+        raise UsageError("--sign and --key need each other",
+                         "Name both files, or set ECHO_SIGN_CERT and ECHO_SIGN_KEY.")
+    if not isinstance(outputs.film, Movie) or outputs.film.suffix not in SIGNED:
+        raise UsageError(f"--sign: {outputs.film.path} cannot be signed",
+                         f"Write a film that ends in {', '.join(SIGNED)}.")
 
 
 def _subtitles(request: Request, storyboard: Storyboard, outputs: Outputs) -> Subtitles:

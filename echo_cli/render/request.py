@@ -169,6 +169,14 @@ class FilmOptions(PictureOptions):
     preset: Annotated[str | None, Option(
         help="The encoder's preset: a name, or a number where it has numbers.", panel=Panel.OUTPUT, metavar="NAME",
         unset="the codec's; veryfast for h264", decides=Decides.ENCODING)] = None
+    sign_cert: Annotated[str | os.PathLike[str] | None, Option(
+        help="Sign the film with this certificate and its chain (C2PA); needs --key and the extra `sign`.",
+        panel=Panel.OUTPUT, flags=("--sign",), metavar="FILE", read=absolute, beside=joined,
+        decides=Decides.FILM_IF_CHANGED,
+        identify=lambda path: _hash_of("--sign", path, "Name a certificate with its chain, in PEM."))] = None
+    sign_key: Annotated[str | os.PathLike[str] | None, Option(
+        help="The certificate's private key.", panel=Panel.OUTPUT, flags=("--key",), metavar="FILE", read=absolute,
+        beside=joined)] = None
     resume: Annotated[bool, Option(
         help="Resume an interrupted run if there is one, or discard what it left and start over.",
         panel=Panel.INTERRUPTION, flags=("--resume/--restart",))] = True

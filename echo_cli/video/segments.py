@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -53,7 +53,8 @@ class Written:
 class SegmentedFilm:
     """Takes pictures in order and makes one film, as a FilmWriter does. To make a place resumable, `mark` it, let any
     thread collect its state (`Mark.written`), and `rely` on it once that is saved; one mark at a time. `folder`
-    belongs to the film, and leaving the `with` keeps its contents."""
+    belongs to the film, and leaving the `with` keeps its contents. `seal` is called with the whole film, before it is
+    hashed."""
 
     def __init__(
         self,
@@ -69,11 +70,13 @@ class SegmentedFilm:
         font: Path | None = None,
         tags: Tags = Tags(),
         sound: Sound | None = None,
+        seal: Callable[[Path], None] | None = None,
         written: Written | None = None,
     ) -> None:
         self.target, self.pictures = target, 0
         self._folder, self._shape, self._fps, self._encoding = folder, (height, width, 3), fps, encoding
         self._scale, self._burn, self._font, self._tags, self._sound = scale, burn, font, tags, sound
+        self._seal = seal
         self._token = secrets.token_hex(4)  # an encoder that outlives a killed run does not write where this one does
         self._whole, self._chain = 0, hashlib.sha256()  # segments
         self._current: _Segment | None = None
@@ -146,6 +149,8 @@ class SegmentedFilm:
         names = [self._segment(number).path.name for number in range(self._whole)]
         join(self._joined, self._folder, names, self._encoding, self._tags, self._fps,
              self._sound)
+        if self._seal:
+            self._seal(self._joined.grows)
         return self._joined.finish(self.pictures)
 
     def publish(self) -> None:

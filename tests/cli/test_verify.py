@@ -1,0 +1,142 @@
+"""`verify` as people run it: films with and without a signature, changed films, and what signing refuses."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from echo_cli.cli.app import run
+from echo_cli.models.registry import MODELS
+from echo_cli.video import ffmpeg, read
+from tests.render import stage
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a storyboard in it, and the small model under the name `tiny`."""
+    monkeypatch.setitem(MODELS.own, "tiny", stage.ROW)
+    monkeypatch.chdir(tmp_path)
+    Path("story.yaml").write_text("seed: 5\nscenes: [{id: a, prompt: a red ball, duration: 0.5s}]")
+    return tmp_path
+
+
+@pytest.fixture
+def keys(place: Path) -> tuple[str, ...]:
+    """Options for a certificate of our own."""
+    pytest.importorskip("c2pa")
+    from tests.video.certificates import chain
+
+    cert, key = chain(place)
+    return "--sign", str(cert), "--key", str(key)
+
+
+def generate(*arguments: str) -> int:
+    return run(["generate", "story.yaml", "--scale", "1", *arguments])
+
+
+def verified(film: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict]:
+    capsys.readouterr()
+    code = run(["verify", film, "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_a_film_without_a_signature_is_compared_with_its_manifest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate("-o", "film.mp4") == 0
+    code, said = verified("film.mp4", capsys)
+    assert (code, said["status"], said["signature"], said["wrong"]) == (0, "verified", None, [])
+    assert said["facts"]["seed"] == 5
+    assert run(["verify", "film.mp4"]) == 0 and "signature: none" in capsys.readouterr().out
+    film = bytearray(Path("film.mp4").read_bytes())
+    film[len(film) // 2] ^= 1
+    Path("film.mp4").write_bytes(film)
+    code, said = verified("film.mp4", capsys)
+    assert code == 2 and "its sha256 differs" in said["wrong"][0]
+    Path("film.manifest.json").unlink()
+    code, said = verified("film.mp4", capsys)
+    assert code == 2 and "neither a manifest beside the film nor a signature" in said["wrong"][0]
+    assert run(["verify", "none.mp4"]) == 2 and "there is no such film" in capsys.readouterr().err
+
+
+def test_a_sequence_of_pictures_is_compared_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate("-o", "f/%03d.png") == 0
+    assert verified("f/%03d.png", capsys)[0] == 0
+    Path("f/003.png").write_bytes(Path("f/000.png").read_bytes())
+    assert verified("f/%03d.png", capsys)[0] == 2
+
+
+@pytest.mark.parametrize("film", ["film.mp4", "film.mov", "film.gif"])
+def test_a_signed_film_says_who_made_it_and_how(film: str, keys: tuple[str, ...],
+                                                capsys: pytest.CaptureFixture[str]) -> None:
+    import c2pa
+
+    assert generate("-o", film, *keys) == 0
+    assert sum(1 for _ in read.pictures(Path(film))) == 8
+    code, said = verified(film, capsys)
+    assert (code, said["wrong"], said["signature"]["state"]) == (0, [], "valid")
+    assert said["signature"]["signer"] == "A signer, Tests"
+    with c2pa.Reader(film) as reader:  # the library's own validator
+        assert reader.get_validation_state() == "Valid"
+        found = json.loads(reader.json())
+    claim = found["manifests"][found["active_manifest"]]
+    (action,) = next(each for each in claim["assertions"] if each["label"] == "c2pa.actions.v2")["data"]["actions"]
+    assert action["action"] == "c2pa.created" and action["softwareAgent"]["name"] == "echo-cli"
+    assert action["digitalSourceType"].endswith("/trainedAlgorithmicMedia")
+    ours = next(each for each in claim["assertions"] if each["label"] == "org.echo-cli.film")["data"]
+    identity = json.loads(Path("film.manifest.json").read_text())["identity"]
+    assert (ours["storyboard"], ours["seed"], ours["model"]) == (identity["storyboard"], 5, "tiny")
+    Path("film.manifest.json").unlink()
+    assert verified(film, capsys)[1]["facts"]["seed"] == 5, "the signature speaks for itself"
+
+
+def test_a_signed_film_that_was_changed_is_noticed(keys: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate("-o", "film.mp4", *keys) == 0
+    film = bytearray(Path("film.mp4").read_bytes())
+    film[film.index(b"mdat") + 40] ^= 1
+    Path("film.mp4").write_bytes(film)
+    code, said = verified("film.mp4", capsys)
+    assert code == 2 and said["signature"]["state"] == "invalid" and len(said["wrong"]) == 2
+    assert run(["verify", "film.mp4"]) == 2
+    assert "wrong: the signature does not fit the film: " in capsys.readouterr().err
+
+
+def test_what_came_in_is_an_ingredient(keys: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    ffmpeg.run(["-f", "lavfi", "-i", "sine=440:duration=1", "-y", "tone.wav"])
+    assert generate("-o", "film.mp4", "--audio", "tone.wav", *keys) == 0
+    code, said = verified("film.mp4", capsys)
+    assert (code, said["signature"]["ingredients"]) == (0, ["tone.wav"])
+
+
+def test_a_signature_is_part_of_what_was_asked_for(keys: tuple[str, ...], monkeypatch: pytest.MonkeyPatch,
+                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("ECHO_SIGN_CERT", keys[1])
+    monkeypatch.setenv("ECHO_SIGN_KEY", keys[3])
+    assert generate("-o", "film.mp4") == 0 and generate("-o", "film.mp4") == 0
+    assert "skipped" in capsys.readouterr().err and verified("film.mp4", capsys)[1]["signature"]
+    monkeypatch.delenv("ECHO_SIGN_KEY")
+    assert generate("-o", "film.mp4") == 2 and "--sign and --key need each other" in capsys.readouterr().err
+
+
+def test_what_cannot_sign_is_refused_before_anything_is_rendered(keys: tuple[str, ...],
+                                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, told in (
+        (("-o", "film.webm", *keys), "film.webm cannot be signed"),
+        (("-o", "a.mp4", *keys[:3], "none.pem"), "No such file"),
+        (("-o", "a.mp4", "--sign", "none.pem", *keys[2:]), "--sign"),
+        (("-o", "a.mp4", *keys[:3], keys[1]), "--key"),
+        (("-o", "a.mp4", "--sign", keys[3], *keys[2:]), "cannot sign with it"),
+    ):
+        assert generate(*arguments) == 2, arguments
+        assert told in capsys.readouterr().err
+    assert not list(Path().glob("a.*"))
+
+
+def test_without_the_extra_it_is_said_what_to_install(keys: tuple[str, ...], monkeypatch: pytest.MonkeyPatch,
+                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate("-o", "film.mp4", *keys) == 0
+    monkeypatch.setitem(sys.modules, "c2pa", None)
+    assert run(["verify", "film.mp4"]) == 3
+    assert "pip install 'echo-cli[sign]'" in capsys.readouterr().err
+    assert generate("-o", "other.mp4", *keys) == 3
+    Path("film.mp4").unlink()
+    assert generate("-o", "film.mp4") == 0 and run(["verify", "film.mp4"]) == 0, "nothing else needs it"
