@@ -35,12 +35,13 @@ def sign(job: "Job", identity: Identity, film: Path) -> None:
 
 def claim(job: "Job", identity: Identity) -> dict[str, Any]:
     """C2PA's manifest in plain values: made by this tool and model, from this storyboard and seed."""
+    model = Path(job.model).name
     facts = {"storyboard": identity.storyboard, "weights": identity.weights, "seed": identity.seed,
-             "model": Path(job.model).name, "memory": job.policy, "version": __version__}
+             "model": model, "memory": job.policy, "version": __version__}
     return {
         "title": job.storyboard.title or job.outputs.film.path.name,
         "claim_generator_info": [{"name": "echo-cli", "version": __version__}],
-        "assertions": [signing.created(facts["model"], {LABEL: facts}),
+        "assertions": [signing.created(model, {LABEL: facts}),
                        {"label": LABEL, "data": facts}],
     }
 
