@@ -18,6 +18,7 @@ from echo_cli.errors import EchoError, Exit, UsageError
 from echo_cli.render.defaults import NONE, Defaults, read
 from echo_cli.storyboard.nouns import Storyboard, Timeline
 from echo_cli.text import clock, plural
+from echo_cli.video.encoding import Encoding
 
 LEAST_WORTH = ("frames", "blocks", "asked", "moved", "pictures", "begins", "gets")  # dropped in this order
 PIPE = 132  # width of a table that is not shown on a terminal
@@ -34,11 +35,15 @@ Schema = Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of
 Here = Annotated[bool | None, typer.Option(
     "--here/--elsewhere", show_default=False,
     help="Fail on what this machine lacks, or ignore the machine; by default, warn.")]
+Codec = Annotated[str | None, typer.Option(help="Check that --crf and --preset fit this encoder.", show_default=False)]
+Crf = Annotated[float | None, typer.Option(metavar="N", help="An encoding quality to check.", show_default=False)]
+Preset = Annotated[str | None, typer.Option(help="An encoder's preset to check.", show_default=False)]
 Strict = Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")]
 
 
 def validate(storyboards: Storyboards = None, model: Model = None, json: JsonLines = False, schema: Schema = False,
-             here: Here = None, strict: Strict = False, debug: Debug = False) -> int:
+             here: Here = None, strict: Strict = False, codec: Codec = None, crf: Crf = None, preset: Preset = None,
+             debug: Debug = False) -> int:
     """Check storyboards and show their timeline, without loading a model.
 
     Prints every scene with the times asked for and the times it gets, its blocks, latent frames and pictures, and what
@@ -52,6 +57,7 @@ def validate(storyboards: Storyboards = None, model: Model = None, json: JsonLin
         raise UsageError("no storyboard named",
                          hint="Name a file, as in `echo-cli validate FILE.yaml`, or - for standard input.")
     defaults = read(film_options())
+    Encoding(codec or "libx264", crf, preset).check_choices()
     failed, lacking, doubtful = 0, 0, 0
     for path in storyboards:
         try:

@@ -324,7 +324,8 @@ def test_a_quality_that_the_encoder_does_not_have_is_refused_everywhere(
         codec: str, crf: str, bounds: str, capsys: pytest.CaptureFixture[str]) -> None:
     told = f"--crf {crf}: {codec} takes {bounds}"
     for command in (["generate", "story.yaml"], ["generate", "story.yaml", "--dry-run", "--elsewhere"],
-                    ["batch", "story.yaml"], ["batch", "story.yaml", "--plan", "--elsewhere"]):
+                    ["batch", "story.yaml"], ["batch", "story.yaml", "--plan", "--elsewhere"],
+                    ["validate", "story.yaml", "--elsewhere"]):
         assert run([*command, "--codec", codec, "--crf", crf]) == 2, command
         assert told in capsys.readouterr().err
     with pytest.raises(EchoError, match=f"^{re.escape(told)}"):
