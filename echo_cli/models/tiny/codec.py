@@ -146,6 +146,6 @@ def _sampled(picture: Tensor, flow: Tensor) -> list[Tensor]:
     height, width = picture.shape[-2:]
     across = torch.linspace(-1, 1, width, device=flow.device).expand(height, -1)
     down = torch.linspace(-1, 1, height, device=flow.device)[:, None].expand(-1, width)
-    dot = torch.tensor((2 / (width - 1), 2 / (height - 1)), device=flow.device)
+    dot = torch.linspace(2 / (width - 1), 2 / (height - 1), 2, device=flow.device)  # made there: nothing is waited for
     where = torch.addcmul(torch.stack((across, down), -1), flow, dot)
     return [F.grid_sample(picture, one, padding_mode="border", align_corners=True) for one in where.unbind(1)]

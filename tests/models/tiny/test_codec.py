@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch.nn import functional as F
 
-from echo_cli.models.tiny.codec import TinyCodec
+from echo_cli.models.tiny.codec import TinyCodec, _spread
 
 
 @pytest.fixture
@@ -49,3 +50,10 @@ def test_pictures_stay_within_range(codec):
 def test_pictures_that_do_not_fit_are_refused(codec, shape):
     with pytest.raises(ValueError, match="multiples of 16"):
         codec.encode(torch.rand(shape))
+
+
+def test_spreading_is_a_pixel_shuffle_that_keeps_the_values_of_a_dot_together():
+    said = torch.randn(2, 3 * 2 * 16, 5, 7)
+    shuffled = F.pixel_shuffle(said, 4)
+    assert torch.equal(_spread(said)[..., 0], shuffled)
+    assert torch.equal(_spread(said, 2), shuffled.unflatten(1, (3, 2)).movedim(2, -1))
