@@ -213,12 +213,12 @@ def _shown(field: Field, value: Any) -> str:
 def _print_plan(job: "Job", here: bool | None, as_json: bool) -> None:
     """What would be made, and what stands in its way; nothing is loaded and nothing written."""
     from echo_cli.models.registry import spec_named
-    from echo_cli.render.checks import Machine, kept_bytes, refuse_here, warnings
+    from echo_cli.render.checks import Machine, kept_bytes, refuse_here, warnings_of
     from echo_cli.render.resume import Work
 
     machine, spec = Machine(small=True), spec_named(job.model)
     doubts = [] if here is False else refuse_here(machine.problems(job), here)
-    doubts = [*warnings(job.storyboard, spec, job.policy), *doubts]
+    doubts = [*warnings_of(job), *doubts]
     there = [str(path) for path in job.outputs.existing()]
     left = Work(job.outputs).read() if job.outputs.base else None
     if as_json:
