@@ -60,6 +60,12 @@ def test_what_it_cannot_be_is_said_in_its_own_words(arguments: list[str], said: 
     assert names(place) == set()
 
 
+def test_a_dry_run_names_the_words_that_the_model_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["generate", "--prompt", "a dragon", "--dry-run", "--elsewhere", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["warnings"] == [
+        "tiny does not know these words and will not show them: dragon"]
+
+
 def test_a_batch_takes_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["batch", "--prompt", "a red ball"]) == 2
     assert "--prompt" in capsys.readouterr().err
