@@ -53,8 +53,8 @@ def generate(asked: Request, prompt: Prompt, rehearsal: Rehearsal, afterwards: A
              answer: Answer, given: Given) -> None:
     """Render the film of a storyboard: OUT.mp4, and beside it OUT.trace.json and OUT.manifest.json.
 
-    A film whose manifest matches the same storyboard, weights and settings is skipped. Any other film of that name is
-    never overwritten without --force. An interrupted film is resumed if the settings are the same.
+    A film whose manifest matches is skipped. An earlier version of it is replaced, and reused as far as both agree; any
+    other film is never overwritten without --force. An interrupted film is resumed if the settings are the same.
 
     Variables such as ECHO_DEVICE and a file echo.toml give options other defaults; --show-settings shows them.
     """
@@ -103,6 +103,7 @@ def _result(job: "Job", made: "Made | None") -> dict[str, Any]:
         "wall_seconds": round(made.wall_seconds, 3),
         "loading_seconds": round(made.loading_seconds, 3),
         "sittings": made.sittings,
+        "reused_blocks": made.reused,
         "checkpoints": {
             "count": made.kept.checkpoints,
             "bytes": made.kept.bytes,

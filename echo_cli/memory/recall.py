@@ -5,7 +5,7 @@ tensors allocated once. `scoring.fold` makes a scene's frame; the policy decides
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from echo_cli.memory.store import CleanPass, KVStore, Placement
 from echo_cli.runtime import Later
 from echo_cli.spec import ModelSpec
 from echo_cli.state import Nest
+from echo_cli.storyboard.nouns import Block
 
 
 class Keepsake(NamedTuple):
@@ -42,6 +43,26 @@ def library_size(last_wanted: Mapping[Keepsake, int], settings: RecallSettings, 
         policy.refuse(f"this storyboard needs {at_once} scenes in the library at once, but it holds {settings.library}",
                       f"Set library to {at_once} or more.")
     return at_once
+
+
+def by_last_scene(last_wanted: Mapping[Keepsake, int]) -> dict[int, list[Keepsake]]:
+    """The keepsakes that are forgotten when a scene opens, by the number of the scene."""
+    needed: dict[int, list[Keepsake]] = {}
+    for keepsake, last in last_wanted.items():
+        needed.setdefault(last, []).append(keepsake)
+    return needed
+
+
+def needed_after(block: Block, last_wanted: Mapping[Keepsake, int]) -> frozenset[str]:
+    """The keepsakes of finished scenes that later ones need, and those that the block's own scene is collecting."""
+    return frozenset(f"{kind} of scene {scene}" for (kind, scene), last in last_wanted.items()
+                     if scene <= block.scene < last)
+
+
+def still_wanted(policy: Policy, last_wanted: Mapping[Keepsake, int], start: int) -> set[Keepsake]:
+    """The keepsakes that scenes after the one which began at frame `start` of the film need."""
+    scene = policy.plan.timeline.blocks[start // policy.block].scene
+    return {keepsake for keepsake, last in last_wanted.items() if last > scene}
 
 
 class Folding:
@@ -140,13 +161,14 @@ class SceneLibrary:
         self._free.append(self._places.pop(keepsake))
 
     def state(self) -> Nest:
-        """Everything that is kept, and its place."""
+        """Everything that is kept."""
         places = list(self._places.values())
-        return {"kept": [list(keepsake) for keepsake in self._places], "places": places, "free": list(self._free),
-                "keys": self._keys[places], "values": self._values[places]}
+        return {"kept": [list(keepsake) for keepsake in self._places], "keys": self._keys[places],
+                "values": self._values[places]}
 
-    def restore(self, state: Nest) -> None:
-        places = state["places"]
-        self._keys[places], self._values[places] = (state[name].to(self._keys.device) for name in ("keys", "values"))
-        self._places = {Keepsake(*keepsake): place for keepsake, place in zip(state["kept"], places, strict=True)}
-        self._free = list(state["free"])
+    def restore(self, state: Nest, wanted: Container[Keepsake] | None = None) -> None:
+        """Take back what `state` said, without what is not `wanted` any more."""
+        kept = [Keepsake(*keepsake) for keepsake in state["kept"]]
+        for keepsake, keys, values in zip(kept, state["keys"], state["values"], strict=True):
+            if wanted is None or keepsake in wanted:
+                self.put(keepsake, keys, values)

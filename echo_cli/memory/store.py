@@ -117,14 +117,16 @@ class KVStore:
         }
 
     def restore(self, state: Nest) -> None:
-        """Restore what `state` returned, wherever its tensors are."""
+        """Restore what `state` returned, wherever its tensors are. That store may have had other numbers of slots and
+        of fading rows."""
         used = state["used"]
         for pool, frames in ((self.keys, state["keys"]), (self.values, state["values"])):
             for slot, frame in zip(used, frames, strict=True):
                 pool[:, :, slot].copy_(frame)
-        self.weights.copy_(state["weights"])
-        self.rates.copy_(state["rates"])
-        self._used, self._free = set(used), list(state["free"])
+        for mine, theirs in ((self.weights, state["weights"]), (self.rates, state["rates"])):
+            rows = min(mine.shape[2], theirs.shape[2])
+            mine[:, :, :rows].copy_(theirs[:, :, :rows])
+        self._used, self._free = set(used), _resized(state["free"], len(used) + len(state["free"]), self.keys.shape[2])
         self._standing = [there and Standing(*there) for there in state["standing"]] if self.in_place else (
             [None] * len(self._standing))
         for place, there in enumerate(self._standing):
@@ -297,6 +299,15 @@ class KVStore:
                 bias[:, :, place * self.grid.tokens:(place + 1) * self.grid.tokens] = \
                     self.weights[:, :, row].clamp(min=1e-9).log()
         return bias
+
+
+def _resized(free: Sequence[int], before: int, slots: int) -> list[int]:
+    """Free slots of a store of `before` slots as one of so many would have them: those that were never taken lie
+    undermost, in order."""
+    untouched = next((place for place, slot in enumerate(free) if slot != before - 1 - place), len(free))
+    touched = before - untouched
+    assert touched <= slots, f"{touched} slots were in use, but the store has {slots}"
+    return [*range(slots - 1, touched - 1, -1), *free[untouched:]]
 
 
 def _kernel_turn() -> Callable[..., Tensor]:

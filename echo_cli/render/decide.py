@@ -15,6 +15,7 @@ from echo_cli.render.lock import OneWriter, check_free
 from echo_cli.render.manifest import Identity, Standing
 from echo_cli.render.outputs import Outputs
 from echo_cli.render.resume import Checkpoint, Work
+from echo_cli.render.states import is_edit
 
 
 class Weights(Protocol):
@@ -32,8 +33,8 @@ class KnownWeights(NamedTuple):
 
 def needed(job: Job, weights: Weights, tell: Callable[[str], None] = lambda text: None) -> bool:
     """False when this very film is there and whole. Otherwise an error says why it cannot be made: another film has
-    its name, another process makes it, an interrupted run left something of another film, or nothing can be written
-    there."""
+    its name (and is no earlier version of it, of which states are kept), another process makes it, an interrupted run
+    left something of another film, or nothing can be written there."""
     identity, outputs, force = job.identity(weights.weights_hash), job.outputs, job.request.force
     if outputs.base is None:
         job.check_tools(tell)
@@ -45,7 +46,8 @@ def needed(job: Job, weights: Weights, tell: Callable[[str], None] = lambda text
     check_free(work.lock, work.film)
     left = begun(work, job, identity)
     known = left is not None or work.folder.exists()
-    if not force and manifest.standing(outputs, identity, begun=known) is Standing.TAKEN:
+    taken = not force and manifest.standing(outputs, identity, begun=known) is Standing.TAKEN
+    if taken and not is_edit(work.states, job, identity, manifest.untouched(outputs)):
         raise manifest.refuse(outputs, identity)
     outputs.check_writable()
     job.check_tools(tell)

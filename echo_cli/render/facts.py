@@ -62,6 +62,7 @@ def manifest_facts(job: Job, runtime: Runtime, made: Made, started: str) -> dict
         "timings": {
             "started": started,
             "sittings": made.sittings,
+            "reused_blocks": made.reused,
             "wall_seconds": round(made.wall_seconds, 3),
             "loading_seconds": round(made.loading_seconds, 3),
             **{f"{part}_seconds": round(spent / 1000, 3) for part, spent in made.times._asdict().items()},

@@ -26,6 +26,7 @@ from echo_cli.render.openings import Openings
 from echo_cli.render.progress import Progress, Step
 from echo_cli.render.resume import Work
 from echo_cli.render.signals import Interruption
+from echo_cli.render.states import open_ends
 from echo_cli.render.trace_records import block_record, measured, recall_frame_record, scene_record
 from echo_cli.rollout.plan import film as blocks_of_film
 from echo_cli.rollout.plan import plan_policy
@@ -50,8 +51,9 @@ def make(job: Job, backend: Backend, runtime: Runtime, progress: Progress, inter
     outputs = job.outputs
     with ExitStack() as stack:
         stack.enter_context(threads_for(backend, runtime))
-        policy = plan_policy(job.policy, job.settings, backend, job.timeline)
-        run = stack.enter_context(sitting(job, backend.weights_hash, runtime, progress.say, loading))
+        policy = plan_policy(job.policy, job.settings, backend, job.timeline,
+                             open_ends(job.timeline, job.request.keep_states))
+        run = stack.enter_context(sitting(job, backend, runtime, policy, progress.say, loading))
         stack.enter_context(memory_errors(job))
         if outputs.manifest and outputs.film.encoder:
             _remove(outputs.manifest)  # pictures of a sequence are replaced one by one: from here on it would lie
@@ -82,6 +84,9 @@ def _write_blocks(job: Job, backend: Backend, runtime: Runtime, policy: Policy, 
         for result in blocks_of_film(backend, timeline, policy, job.seed, job.size, begun=run.begun,
                                      openings=Openings(job, backend, runtime), past=past, recorder=recorder):
             writer.add(result, decode(result))
+            if run.keeps(result.block.index + 1):
+                writer.catch_up()
+                run.keep_state(result, decode.state)
             stopping = interruption.by is not None
             if stopping or run.due():
                 writer.catch_up()
@@ -156,7 +161,7 @@ def _finish(job: Job, writer: _Writer, tidy: ExitStack) -> Made:
     run.check()
     return Made({what: output for what, output in written.items() if output}, pictures,
                 pictures / job.timeline.geometry.fps, wall_seconds, run.loading, writer.times, run.sittings,
-                run.kept)
+                run.kept, run.reused)
 
 
 def _publish(job: Job, writer: _Writer, made: Made) -> None:

@@ -19,13 +19,19 @@ import torch
 
 from echo_cli.errors import Damaged, EchoError
 from echo_cli.files import output_errors, own, partial
+from echo_cli.memory.policies.base import Policy
+from echo_cli.models.backend import Backend
 from echo_cli.render.decide import begun
+from echo_cli.render.facts import header
 from echo_cli.render.job import Job
 from echo_cli.render.lock import OneWriter
 from echo_cli.render.made import Kept
 from echo_cli.render.provenance import sign
 from echo_cli.render.resume import Cadence, Checkpoint, Work
 from echo_cli.render.signals import Interruption
+from echo_cli.render.snapshots import Edit, Snapshots
+from echo_cli.render.states import origin
+from echo_cli.render.trace_records import candidates
 from echo_cli.rollout.rollout import Begun, BlockResult
 from echo_cli.runtime import Runtime
 from echo_cli.state import Nest, copied, moved, size_of
@@ -76,6 +82,11 @@ class Sitting:
         return Times(0.0, 0.0, 0.0, 0.0)
 
     @property
+    def reused(self) -> int:
+        """Blocks that came from an earlier version of the film."""
+        return 0
+
+    @property
     def wall_seconds(self) -> float:
         """Of all sittings so far."""
         return time.monotonic() - self._began
@@ -99,6 +110,13 @@ class Sitting:
         """Write a checkpoint: everything up to this block is made and written. Rendering continues meanwhile, unless it
         has to wait, or the state is too large to be held twice."""
 
+    def keeps(self, blocks: int) -> bool:
+        """Whether the state after so many blocks is kept for edits."""
+        return False
+
+    def keep_state(self, result: BlockResult, decoder: Nest) -> None:
+        """Keep the state after this block, whose pictures are all written, for edits."""
+
     def settle(self) -> None:
         """The last checkpoint is written, or an error says why not."""
 
@@ -111,8 +129,9 @@ class Sitting:
                                  "with -o.")
 
 
-def sitting(job: Job, weights: str, runtime: Runtime, tell: Callable[[str], None], loading: float) -> Sitting:
-    return Sitting(job, loading) if job.outputs.base is None else Keeper(job, weights, runtime, tell, loading)
+def sitting(job: Job, backend: Backend, runtime: Runtime, policy: Policy, tell: Callable[[str], None],
+            loading: float) -> Sitting:
+    return Sitting(job, loading) if job.outputs.base is None else Keeper(job, backend, runtime, policy, tell, loading)
 
 
 def film_options(job: Job) -> dict[str, Any]:
@@ -124,10 +143,14 @@ def film_options(job: Job) -> dict[str, Any]:
 class Keeper(Sitting):
     """While open, the only writer of the job's film. What an interrupted run of it has noted is resumed."""
 
-    def __init__(self, job: Job, weights: str, runtime: Runtime, tell: Callable[[str], None], loading: float) -> None:
+    def __init__(self, job: Job, backend: Backend, runtime: Runtime, policy: Policy, tell: Callable[[str], None],
+                 loading: float) -> None:
         super().__init__(job, loading)
         self.work = Work(job.outputs)
-        self._identity, self._runtime, self._tell = job.identity(weights), runtime, tell
+        self._identity, self._runtime, self._tell = job.identity(backend.weights_hash), runtime, tell
+        self._backend, self._policy = backend, policy
+        self._origin = origin(job, self._identity, _machine(job, runtime), policy)
+        self._snapshots = Snapshots(job, self.work, tell)
         self._cadence = Cadence(job.request.checkpoint_every)
         self._lock, self._stack = OneWriter(self.work.lock, self.work.film), ExitStack()
         self._left: Checkpoint | None = None
@@ -141,10 +164,11 @@ class Keeper(Sitting):
         with ExitStack() as stack:
             stack.enter_context(self._lock)
             self._left = begun(self.work, self._job, self._identity)
-            if self._left is None:
-                self.work.discard()  # what a killed run left before it noted anything, or what is not wanted any more
+            if self._left:
+                self._resume(self._left, stack, f"{self.work.film}: resuming after {self._left.progress}")
             else:
-                self._resume(self._left, stack)
+                self.work.discard()  # what a killed run left before it noted anything, or what is not wanted any more
+                self._reuse(stack)
             if self._job.outputs.trace:
                 own(partial(self._job.outputs.trace))  # its writer may not know yet that it counts as dead
             self._stack = stack.pop_all()
@@ -161,6 +185,8 @@ class Keeper(Sitting):
                 return
             with suppress(Damaged):  # what is noted counts, also if nobody has heard yet that it is
                 last = None if error is None else self.work.read()
+                if error is None:
+                    self._snapshots.publish(self._origin, self.work.states)
                 if last is None:
                     self.work.discard()
                 elif isinstance(error, EchoError):
@@ -181,6 +207,10 @@ class Keeper(Sitting):
     @property
     def times(self) -> Times:
         return self._left.times if self._left else super().times
+
+    @property
+    def reused(self) -> int:
+        return self._left.reused if self._left else 0
 
     @property
     def wall_seconds(self) -> float:
@@ -231,6 +261,7 @@ class Keeper(Sitting):
             self.wall_seconds,
             self.started,
             self.sittings,
+            self.reused,
         )
         if wait or size_ > TWICE:
             written: Future[int] = Future()
@@ -244,6 +275,17 @@ class Keeper(Sitting):
         self.kept = replace(self.kept, seconds=self.kept.seconds + spent)
         if self._pending.done():
             self.settle()
+
+    def keeps(self, blocks: int) -> bool:
+        return self._snapshots.due(blocks)
+
+    def keep_state(self, result: BlockResult, decoder: Nest) -> None:
+        assert self._film is not None
+        self.settle()
+        state = {"rollout": result.state(), "decoder": decoder}
+        self._snapshots.keep(result.block, self._policy.needs_after(result.block), state, self._film.mark(),
+                             self.wall_seconds)
+        self._film.unmark()
 
     def settle(self) -> None:
         if self._pending is None:
@@ -280,7 +322,18 @@ class Keeper(Sitting):
         kept = f"kept {size(self.kept.bytes)} in {self.work.folder} (never more than {size(self.kept.bound)})"
         interruption.check(f"{done}; {kept}")
 
-    def _resume(self, left: Checkpoint, stack: ExitStack) -> None:
+    def _reuse(self, stack: ExitStack) -> None:
+        """Begin with what an earlier version of the film has in common with this one, if its states are here."""
+        if self._job.request.force or self._job.outputs.scenes:  # scenes for other films are collected from the first
+            return
+        recalls = self._policy.recalls
+        edit = Edit(self._job, self.work, self._origin, self._policy, self._tell)
+        if found := edit.find():
+            self._left = edit.begin(found[0], self._identity.plain(), header(self._job, self._backend, self._runtime),
+                                    lambda scene: candidates(recalls.get(scene)))
+            self._resume(self._left, stack, edit.told(*found))
+
+    def _resume(self, left: Checkpoint, stack: ExitStack, message: str) -> None:
         self.started, self.sittings = left.started, left.sittings + 1
         here = _machine(self._job, self._runtime)
         self.work.check(left, self._identity, {name: here[name] for name in ("device", "dtype", "torch", "compiled")})
@@ -290,7 +343,6 @@ class Keeper(Sitting):
         if (threads := left.machine["threads"]) != here["threads"]:
             stack.callback(torch.set_num_threads, here["threads"])
             torch.set_num_threads(threads)
-        message = f"{self.work.film}: resuming after {left.progress}"
         if left.machine["processor"] != here["processor"]:
             message += (
                 f"; it was begun on {left.machine['processor']}, and this is {here['processor']}: from here on, "

@@ -31,3 +31,4 @@ class Made:
     times: Times
     sittings: int = 1
     kept: Kept = Kept()
+    reused: int = 0  # blocks that came from an earlier version of the film

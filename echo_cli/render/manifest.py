@@ -86,12 +86,31 @@ def standing(outputs: Outputs, identity: Identity, begun: bool = False) -> Stand
         return Standing.TAKEN
     if existing["identity"] != identity.plain():
         return Standing.TAKEN if any(outputs.precious()) else Standing.FREE
-    files = {what: outputs.film.existing() if what == "film" else [path.parent / output["name"]]
-             for what, output in existing["outputs"].items()}
+    files = _files(outputs, existing)
     if outputs.scenes and not any(each.absolute() == outputs.scenes.absolute() for each in files.get("scenes", ())):
         return Standing.FREE  # the film is there, but not the file of scenes that is asked for
-    whole = all(_bytes(files[what]) == output.get("bytes") for what, output in existing["outputs"].items())
-    return Standing.DONE if whole else Standing.FREE  # the rest of the same film may be overwritten
+    # the rest of the same film may be overwritten
+    return Standing.DONE if _is_whole(outputs, existing) else Standing.FREE
+
+
+def untouched(outputs: Outputs) -> Mapping[str, Any] | None:
+    """The identity of the film that is there, if all its files are as large as they were written."""
+    existing = read(outputs.manifest) if outputs.manifest else None
+    return existing["identity"] if existing and _is_whole(outputs, existing) else None
+
+
+def _files(outputs: Outputs, existing: Mapping[str, Any]) -> dict[str, list[Path]]:
+    """Every file that a manifest names, by what it is."""
+    assert outputs.manifest is not None
+    folder = outputs.manifest.parent
+    return {what: outputs.film.existing() if what == "film" else [folder / output["name"]]
+            for what, output in existing["outputs"].items()}
+
+
+def _is_whole(outputs: Outputs, existing: Mapping[str, Any]) -> bool:
+    """Whether each of these has its size."""
+    files = _files(outputs, existing)
+    return all(_bytes(files[what]) == output.get("bytes") for what, output in existing["outputs"].items())
 
 
 def _other_film(found: Mapping[str, Any], outputs: Outputs) -> Path | None:

@@ -56,6 +56,22 @@ def _dtype(name: str) -> str:
     return name
 
 
+def bytes_of(text: str) -> int:
+    """20GB, 500 MB or 1e9 in bytes; a ValueError for anything else."""
+    match = re.fullmatch(r"\s*([\d.]+(?:e\d+)?)\s*([kMGT]?)B?\s*", text, re.IGNORECASE)
+    if match is None:
+        raise ValueError(text)
+    return int(float(match[1]) * 1000 ** ("", "k", "m", "g", "t").index(match[2].lower()))
+
+
+def _room(room: Any) -> str:
+    try:
+        bytes_of(str(room))
+    except ValueError:
+        raise UsageError(f"--keep-room {room}: not a size", "Write a size such as 20GB or 500MB.") from None
+    return str(room)
+
+
 def _hash_of(option: str, path: str, hint: str) -> str:
     """The sha256 of a file that an option names: the same file in another place makes the same film."""
     try:
@@ -180,6 +196,12 @@ class FilmOptions(PictureOptions):
     resume: Annotated[bool, Option(
         help="Resume an interrupted run if there is one, or discard what it left and start over.",
         panel=Panel.INTERRUPTION, flags=("--resume/--restart",))] = True
+    keep_states: Annotated[Literal["none", "last", "all"], Option(
+        help="Keep the memory's state beside the finished film, so that an edited storyboard goes on from there: at "
+             "the last scene's beginning and end, at every scene's, or none.", panel=Panel.INTERRUPTION)] = "last"
+    keep_room: Annotated[str, Option(
+        help="How much disk these states may take.", panel=Panel.INTERRUPTION, metavar="SIZE",
+        read=_room)] = "20GB"
     checkpoint_every: Annotated[float | None, Option(
         help="Time between checkpoints of an unfinished film; 0: only when a signal stops it.",
         panel=Panel.INTERRUPTION, metavar="SECONDS", least=0, unset="60")] = None

@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from echo_cli.errors import Damaged, UsageError
@@ -47,6 +48,7 @@ class Checkpoint:
     wall_seconds: float
     started: str
     sittings: int
+    reused: int = 0  # blocks that an earlier version of the film had
 
     @property
     def progress(self) -> str:
@@ -60,6 +62,7 @@ class Work:
         assert outputs.base is not None, "a film on standard output leaves nothing to resume from"
         self.film = outputs.film.path
         self.folder = fitted(outputs.base, ".resume")
+        self.states = fitted(outputs.base, ".states")
         self.lock = fitted(outputs.base, ".lock")
         self.note = self.folder / NOTE
 
@@ -73,13 +76,8 @@ class Work:
             if error.errno == errno.ELOOP:  # not the note, but the way to it
                 raise output_error(error, self.film) from None
             raise Damaged(f"{self.note} cannot be read: {error.strerror}") from error
+        note = unsealed(FORMAT, text, self.note)
         try:
-            note = parse_json(text)
-            sealed = note.pop("sha256")
-            if (note.pop("format"), note.pop("version")) != (FORMAT, VERSION):
-                raise Damaged(f"{self.note} is of another version of echo")
-            if sealed != _seal(note):
-                raise ValueError("its hash differs")
             known = note["trace"] and trace.Written(**{**note["trace"], "times": Times(*note["trace"]["times"])})
             return Checkpoint(**{**note, "pictures": segments.Written(**note["pictures"]), "trace": known,
                                  "times": Times(*note["times"])})
@@ -91,7 +89,7 @@ class Work:
         assert checkpoint.pictures is not None, "a checkpoint is noted when its pictures are on the disk"
         note = {item.name: getattr(checkpoint, item.name) for item in fields(checkpoint)}
         note |= {"pictures": asdict(checkpoint.pictures), "trace": checkpoint.trace and asdict(checkpoint.trace)}
-        text = json.dumps({"format": FORMAT, "version": VERSION, "sha256": _seal(note), **note}, ensure_ascii=False)
+        text = sealed(FORMAT, note)
         write_whole(self.note, text)
         for path in self.folder.glob("state-*"):
             if path.name != checkpoint.state["file"]:
@@ -142,6 +140,25 @@ class Cadence:
 
     def saved(self, cost: float) -> None:
         self._last, self._cost = time.monotonic(), cost
+
+
+def sealed(kind: str, note: Mapping[str, Any]) -> str:
+    """A note of some kind, with its own hash."""
+    return json.dumps({"format": kind, "version": VERSION, "sha256": _seal(note), **note}, ensure_ascii=False)
+
+
+def unsealed(kind: str, text: bytes, path: Path) -> dict[str, Any]:
+    """What a note of this kind holds; Damaged where it is not what was written at `path`."""
+    try:
+        note = parse_json(text)
+        seal = note.pop("sha256")
+        if (note.pop("format"), note.pop("version")) != (kind, VERSION):
+            raise Damaged(f"{path} is of another version of echo")
+        if seal != _seal(note):
+            raise ValueError("its hash differs")
+        return note
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged(f"{path} is damaged ({error})") from error
 
 
 def _seal(note: Mapping[str, Any]) -> str:

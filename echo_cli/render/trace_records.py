@@ -49,10 +49,15 @@ def scene_record(result: BlockResult, timeline: Timeline) -> SceneRecord:
         transition.kind,
         transition.source_scene,
         _why(scene, transition.source, recall),
-        tuple(Candidate(*score) for score in recall.scores) if recall else (),
+        candidates(recall),
         transition.position_jump,
         dict(transition.settings),
     )
+
+
+def candidates(recall: Recall | None) -> tuple[Candidate, ...]:
+    """The scenes that could have been recalled."""
+    return tuple(Candidate(*score) for score in recall.scores) if recall else ()
 
 
 def _why(scene: Scene, source: str | None, recall: Recall | None) -> str | None:

@@ -21,8 +21,10 @@ from echo_cli.storyboard.matching import Similarities, plan_recalls, similaritie
 from echo_cli.storyboard.nouns import Timeline
 
 
-def plan_policy(name: str, settings: WindowSettings, backend: Backend, timeline: Timeline) -> Policy:
-    """The policy of one run, which knows the scenes that will be recalled and how similar their prompts are."""
+def plan_policy(name: str, settings: WindowSettings, backend: Backend, timeline: Timeline,
+                open_ends: frozenset[int] = frozenset()) -> Policy:
+    """The policy of one run, which knows the scenes that will be recalled and how similar their prompts are, and keeps
+    what an edit of the scenes in `open_ends` would need."""
     if settings.needs_queries and backend.queries is None:
         raise MissingError(
             f"memory policy '{name}' needs learned queries, but none have been trained for these weights of "
@@ -40,7 +42,7 @@ def plan_policy(name: str, settings: WindowSettings, backend: Backend, timeline:
     else:
         likeness = similarities(prompts)
     return make_policy(name, settings, backend.spec, timeline,
-                       plan_recalls(timeline.scenes, likeness, pool, timeline.past, least), backend.queries)
+                       plan_recalls(timeline.scenes, likeness, pool, timeline.past, least), backend.queries, open_ends)
 
 
 class Products:

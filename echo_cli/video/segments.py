@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -125,6 +125,10 @@ class SegmentedFilm:
         self._marked = raw.path if raw else None
         return Mark(self.target.path, self._folder, self.pictures, self._whole, self._chain.copy(), self._ending, raw)
 
+    def unmark(self) -> None:
+        """The marked place was copied, and nobody resumes from it."""
+        self._marked = self._relied
+
     def rely(self) -> None:
         """An interrupted film now resumes from the marked place: what only an earlier one needed is removed."""
         before, self._relied = self._relied, self._marked
@@ -167,11 +171,7 @@ class SegmentedFilm:
     # One segment after the other
 
     def _segment(self, number: int) -> Movie | Images:
-        name = self._folder / f"segment-{number:06d}"
-        if isinstance(self.target, Images):
-            return Images(self.target.path, number * LENGTH, name.with_name(f"{name.name}-{self._token}"))
-        suffix = self._encoding.segments
-        return Movie(name.with_suffix(suffix), name.with_name(f"{name.name}-{self._token}{suffix}"))
+        return _segment(self.target, self._folder, number, self._encoding.segments, self._token)
 
     def _begin(self) -> "_Segment":
         number = self._whole + (self._ending is not None)
@@ -195,7 +195,7 @@ class SegmentedFilm:
         )
 
     def _raw(self, number: int) -> Path:
-        return self._folder / f"pictures-{number:06d}.raw"
+        return raw_of(self._folder, number)
 
     def _turn(self) -> None:
         """The segment has all its pictures: its encoder ends while the next one begins."""
@@ -220,9 +220,8 @@ class SegmentedFilm:
     def _go_on(self, written: Written) -> None:
         """Verify everything that `written` lists, and give the segment in progress to a new encoder."""
         for number in range(written.segments):
-            self._chain.update(self._hash_of(number).encode())
-        if self._chain.hexdigest() != written.segments_sha256:
-            raise Damaged(f"{self._folder}: one of the {written.segments} segments is not what was written")
+            self._chain.update(_digest(self._segment(number)).encode())
+        _check_chain(self._chain, self._folder, written)
         self._whole, self.pictures = written.segments, written.segments * LENGTH
         rest = written.rest
         assert 0 <= rest < LENGTH, f"{written.pictures} pictures in {written.segments} whole segments"
@@ -247,19 +246,6 @@ class SegmentedFilm:
         for start in range(0, rest, PIECE):
             self._current.writer.write(raw.pictures(start, min(PIECE, rest - start), self._shape))
         self.pictures = written.pictures
-
-    def _hash_of(self, number: int) -> str:
-        """The hash of an existing segment."""
-        segment = self._segment(number)
-        paths = [segment.path]
-        if isinstance(segment, Images):
-            paths = [segment.picture(segment.first + index) for index in range(LENGTH)]
-        try:
-            return sha256(*paths)
-        except OSError as error:
-            raise Damaged(
-                f"{error.filename} is gone" if isinstance(error, FileNotFoundError) else str(error)
-            ) from error
 
 
 class _Segment:
@@ -350,6 +336,83 @@ class _RawMark:
                 raw.hashed += len(chunk)
         return raw.hash.hexdigest()
 
+    def copy(self, path: Path) -> None:
+        with path.open("wb") as copied:
+            copied.writelines(_first(self.path, self._size))
+        flush(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Segments of a film that are kept in a folder; `suffix` is that of their files."""
+
+    target: Movie | Images
+    folder: Path
+    suffix: str
+
+    def files(self, written: Written) -> list[Path]:
+        """Those of complete segments that lie in the folder: pictures of a sequence lie elsewhere."""
+        if isinstance(self.target, Images):
+            return []
+        return [_segment(self.target, self.folder, number, self.suffix).path for number in range(written.segments)]
+
+    def verify(self, written: Written, raw: Path, picture: int) -> None:
+        """Damaged if the complete segments, or the copied pictures of the one in progress, are not what was written. A
+        picture has so many bytes."""
+        chain, digest = hashlib.sha256(), hashlib.sha256()
+        for number in range(written.segments):
+            chain.update(_digest(_segment(self.target, self.folder, number, self.suffix)).encode())
+        _check_chain(chain, self.folder, written)
+        for piece in _first(raw, written.rest * picture):
+            digest.update(piece)
+        if digest.hexdigest() != written.raw_sha256:
+            raise Damaged(f"{raw} is not what was written")
+
+
+def restore(raw: Path, folder: Path, written: Written, picture: int) -> None:
+    """Put back the copied pictures of a segment in progress, so that a film can be resumed there."""
+    with raw_of(folder, written.segments).open("wb") as file:
+        file.writelines(_first(raw, written.rest * picture))
+
+
+def _first(path: Path, size: int) -> Iterator[bytes]:
+    """The first bytes of a file, in pieces."""
+    with path.open("rb") as file:
+        while size and (piece := file.read(min(1 << 20, size))):
+            size -= len(piece)
+            yield piece
+
+
+def _segment(target: Movie | Images, folder: Path, number: int, suffix: str, token: str = "") -> Movie | Images:
+    """A segment of a film; `token` tells it from that of another process while it grows."""
+    name = folder / f"segment-{number:06d}"
+    if isinstance(target, Images):
+        return Images(target.path, number * LENGTH, name.with_name(f"{name.name}-{token}"))
+    return Movie(name.with_suffix(suffix), name.with_name(f"{name.name}-{token}{suffix}"))
+
+
+def raw_of(folder: Path, number: int) -> Path:
+    """Where the pictures of a segment in progress lie as they came."""
+    return folder / f"pictures-{number:06d}.raw"
+
+
+def _digest(segment: Movie | Images) -> str:
+    """The hash of an existing segment."""
+    paths = [segment.path]
+    if isinstance(segment, Images):
+        paths = [segment.picture(segment.first + index) for index in range(LENGTH)]
+    try:
+        return sha256(*paths)
+    except OSError as error:
+        raise Damaged(
+            f"{error.filename} is gone" if isinstance(error, FileNotFoundError) else str(error)
+        ) from error
+
+
+def _check_chain(chain: "hashlib._Hash", folder: Path, written: Written) -> None:
+    if chain.hexdigest() != written.segments_sha256:
+        raise Damaged(f"{folder}: one of the {written.segments} segments is not what was written")
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -373,3 +436,12 @@ class Mark:
             raw = self.raw.digest() if self.raw else hashlib.sha256().hexdigest()
             flush(self.folder)
         return Written(self.pictures, segments, self.chain.hexdigest(), raw)
+
+    def copy(self, path: Path) -> None:
+        """The pictures of the segment in progress, in a new file."""
+        with output_errors(path):
+            path.unlink(missing_ok=True)  # it may have other names, under which it stays as it is
+            if self.raw:
+                self.raw.copy(path)
+            else:
+                path.write_bytes(b"")

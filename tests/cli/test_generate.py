@@ -55,7 +55,7 @@ def test_a_storyboard_becomes_three_files_and_its_subtitles(capsys: pytest.Captu
     assert out == "story.mp4\n"
     assert re.search(r"^Progress: 100\.0% \| block 6/6 \| scene 3/3 again \| picture 66/66 ", err, re.M)
     assert "story.mp4: 66 pictures, 4.125 s of film in" in err
-    assert names() == {"story.mp4", "story.trace.json", "story.manifest.json", "story.srt"}
+    assert names() == {"story.mp4", "story.trace.json", "story.manifest.json", "story.srt", "story.states"}
     assert sum(1 for _ in read.pictures(Path("story.mp4"))) == 66
 
 
@@ -399,7 +399,7 @@ def test_a_sequence_of_pictures(capsys: pytest.CaptureFixture[str]) -> None:
     assert generate("-o", "frames/%06d.png") == 0
     assert capsys.readouterr().out == "frames/%06d.png\n"
     assert names(Path("frames")) == {f"{number:06d}.png" for number in range(66)} | {
-        f"frames.{end}" for end in ("trace.json", "manifest.json", "srt")}
+        f"frames.{end}" for end in ("trace.json", "manifest.json", "srt", "states")}
     assert generate("-o", "frames/%06d.png") == 0 and "skipped" in capsys.readouterr().err
     Path("frames/000007.png").unlink()
     assert generate("-o", "frames/%06d.png") == 0 and Path("frames/000007.png").exists()
@@ -469,7 +469,7 @@ def test_a_stopped_sequence_is_made_when_it_is_asked_for_again(capsys: pytest.Ca
     assert 0 < len(names(Path("frames"))) < 961 and not Path("frames/frames.manifest.json").exists()
     assert generate("-o", "frames/%06d.png", "--seed", "8") == 2  # not what was begun there
     assert generate("-o", "frames/%06d.png") == 0
-    assert len(names(Path("frames"))) == 962
+    assert len(names(Path("frames"))) == 963
 
 
 def test_a_killed_encoder_is_a_failed_output(capsys: pytest.CaptureFixture[str]) -> None:

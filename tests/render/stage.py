@@ -46,7 +46,7 @@ def backend(runtime: Runtime = Runtime(torch.device("cpu"), torch.float32)) -> B
 
 def job(folder: Path, story: str = STORY, name: str = "film.mp4", **options) -> Job:
     output = name if name == "-" else str(folder / name)
-    request = Request("story.yaml", output, **{"scale": 1, "preset": "ultrafast", **options})
+    request = Request("story.yaml", output, **{"scale": 1, "preset": "ultrafast", "keep_states": "none", **options})
     return prepared(request, parse(story), SPEC).job(outputs_of(output, "film"))
 
 

@@ -155,7 +155,7 @@ def test_each_command_takes_what_its_class_says() -> None:
 def test_a_batchs_films_have_its_options() -> None:
     batch = BatchRequest(paths=["a.yaml"], seed=3, settings=["memory.window=21"], retries=2, log_file="x.log")
     assert batch.film("a.yaml", "a.mp4") == Request(
-        "a.yaml", "a.mp4", seed=3, settings=["memory.window=21"], log_file="x.log")
+        "a.yaml", "a.mp4", seed=3, settings=["memory.window=21"], log_file="x.log", keep_states="none")
 
 
 def test_a_literal_is_a_choice() -> None:

@@ -13,8 +13,10 @@ from echo_cli.storyboard.nouns import Timeline
 
 
 def make_policy(name: str, settings: WindowSettings, spec: ModelSpec, timeline: Timeline,
-                recalls: Mapping[int, Recall] = MappingProxyType({}), queries: MemoryQueries | None = None) -> Policy:
+                recalls: Mapping[int, Recall] = MappingProxyType({}), queries: MemoryQueries | None = None,
+                open_ends: frozenset[int] = frozenset()) -> Policy:
     """A policy for one run, or a UsageError that says which settings are impossible. `queries` are those learned for
-    the model; a policy that uses queries begins with untrained ones if there are none."""
+    the model; a policy that uses queries begins with untrained ones if there are none. `open_ends` are the scenes that
+    an edit may replace."""
     assert type(settings) is settings_type(name), f"settings of '{name}' are {settings_type(name).__name__}"
-    return POLICIES[name].load()(name, settings, Plan(spec, timeline, recalls, queries))
+    return POLICIES[name].load()(name, settings, Plan(spec, timeline, recalls, queries, open_ends))

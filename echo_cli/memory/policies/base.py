@@ -5,6 +5,7 @@ moments of a block's life (`open_scene`, `arrange`, `absorb`, `close_scene`) and
 (`look`). It touches tensors only through the store.
 """
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -88,12 +89,14 @@ class Facts:
 class Plan:
     """What is known of a film before its first block. `recalls` gives the earlier scene that each recalling scene was
     matched with, which is a scene of another film if its number is negative; `queries` are those learned for the model,
-    if there are any."""
+    if there are any. `open_ends` are the scenes that an edit may replace; one more than there are stands for another
+    scene at the end."""
 
     spec: ModelSpec
     timeline: Timeline
     recalls: Mapping[int, Recall] = field(default_factory=lambda: MappingProxyType({}))
     queries: MemoryQueries | None = None
+    open_ends: frozenset[int] = frozenset()
 
 
 class Policy(ABC):
@@ -179,6 +182,13 @@ class Policy(ABC):
         its recall frame, which every scene leaves."""
         return {}, {}
 
+    def needs_after(self, block: Block) -> frozenset[str]:
+        """What the scenes after this block, and its own if it goes on, need of the film up to here that not every film
+        keeps. A state kept here by another film that begins alike can be restored if that film needed no less. By
+        default, everything that follows counts; say less, and edited films can reuse more."""
+        later = [*self.plan.timeline.spans[block.scene:], block.closes, *sorted(self.recalls.items())]
+        return frozenset((hashlib.sha256(repr(later).encode()).hexdigest(),))
+
     @abstractmethod
     def state(self) -> Nest:
         """Between two blocks: all that later ones depend on, beside the store and what the timeline and the settings
@@ -186,7 +196,8 @@ class Policy(ABC):
 
     @abstractmethod
     def restore(self, state: Nest) -> None:
-        """Take back what `state` of an equal policy said, after `allocate`; its tensors are on the device."""
+        """Take back what `state` said, after `allocate`; its tensors are on the device. It is the state of an equal
+        policy, or of one for a film that begins alike and needed no less there (`needs_after`)."""
 
 
 def film_frames(frames: Iterable[Held]) -> tuple[int, ...]:
@@ -275,6 +286,10 @@ class SlidingPolicy(Policy):
     def keep_only(self, held: list[Held], store: KVStore) -> None:
         self.past = held
         store.keep(item.slot for item in held)
+
+    def needs_after(self, block: Block) -> frozenset[str]:
+        """A window that slides looks back alone."""
+        return frozenset()
 
     def state(self) -> Nest:
         return {"past": held_state(self.past)}

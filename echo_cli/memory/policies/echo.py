@@ -10,7 +10,7 @@ from dataclasses import replace
 from echo_cli.memory.entries import FRAMES, SceneEntry
 from echo_cli.memory.policies.base import Facts, Held, Plan, Transition
 from echo_cli.memory.policies.echo_forcing import EchoForcingPolicy
-from echo_cli.memory.recall import Keepsake, SceneLibrary, library_size
+from echo_cli.memory.recall import Keepsake, SceneLibrary, library_size, needed_after, still_wanted
 from echo_cli.memory.settings import EchoSettings
 from echo_cli.memory.store import CleanPass, KVStore, Placement
 from echo_cli.state import Nest
@@ -124,11 +124,20 @@ class EchoPolicy(EchoForcingPolicy):
                 "calibrations": {str(scene): each for scene, each in self.calibrations.items()},
                 "keyframes": self.keyframes.state()}
 
+    def needs_after(self, block: Block) -> frozenset[str]:
+        wanted = {Keepsake("keyframes", scene): last for scene, last in self.last_resumed.items()}
+        return super().needs_after(block) | needed_after(block, wanted)
+
     def restore(self, state: Nest) -> None:
         super().restore(state)
-        self.kept = {int(scene): list(frames) for scene, frames in state["kept"].items()}
-        self.calibrations = {int(scene): each for scene, each in state["calibrations"].items()}
-        self.keyframes.restore(state["keyframes"])
+        kept = {int(scene): list(frames) for scene, frames in state["kept"].items()}
+        last_wanted = {_keepsake(index, scene): self.last_resumed[scene]
+                       for scene, frames in kept.items() if scene in self.last_resumed for index in range(len(frames))}
+        wanted = still_wanted(self, last_wanted, self.scene_start)
+        self.kept = {scene: frames for scene, frames in kept.items() if _keepsake(0, scene) in wanted}
+        self.calibrations = {int(scene): each for scene, each in state["calibrations"].items()
+                             if int(scene) in self.kept}
+        self.keyframes.restore(state["keyframes"], wanted)
 
 
 def _keepsake(index: int, scene: int) -> Keepsake:

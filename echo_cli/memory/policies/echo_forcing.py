@@ -28,7 +28,16 @@ from echo_cli.memory.policies.base import (
     held_state,
     layout_of,
 )
-from echo_cli.memory.recall import Folding, Keepsake, SceneLibrary, library_size
+from echo_cli.memory.recall import (
+    Folding,
+    Keepsake,
+    SceneLibrary,
+    by_last_scene,
+    library_size,
+    most_at_once,
+    needed_after,
+    still_wanted,
+)
 from echo_cli.memory.settings import CutSettings, EchoForcingSettings, changed
 from echo_cli.memory.store import CleanPass, KVStore, Placement
 from echo_cli.state import Nest
@@ -69,6 +78,9 @@ class EchoForcingPolicy(Policy):
             chains.append(chains[-1] if scene.transition and scene.transition.continues else index)
         self.wanted = {index: keepsake for index in self.cuts if (keepsake := self._wanted(index, chains))}
         self.last_wanted = {keepsake: index for index, keepsake in self.wanted.items()}
+        self.recalled = frozenset(self.last_wanted)  # by the film as it is
+        self._keep_for_edits(chains)
+        self.last_needed = by_last_scene(self.last_wanted)
         self._library_size = library_size(self.last_wanted, settings, self)
         self.uncleared = any(self._misaligned(cut) for cut in self.cuts.values())
         self.jumps = {index: self._jump(index) for index in self.cuts}
@@ -102,8 +114,22 @@ class EchoForcingPolicy(Policy):
                         "Use source: keyframes with the memory echo, for a recall.")
         return cut
 
+    def _keep_for_edits(self, chains: Sequence[int]) -> None:
+        """Also want what a smooth transition or a hard cut would need where an edit may put another scene, unless the
+        library holds too few."""
+        wanted = dict(self.last_wanted)
+        for index in sorted(self.plan.open_ends):
+            for kind in (Kind.SMOOTH, Kind.HARD_CUT):
+                if keepsake := self._carried(kind, self.settings.cut(kind), index, chains):
+                    wanted[keepsake] = max(index, wanted.get(keepsake, 0))
+        if most_at_once(wanted) <= self.settings.library:
+            self.last_wanted = wanted
+
     def _wanted(self, index: int, chains: Sequence[int]) -> Keepsake | None:
-        cut, kind = self.cuts[index], self.scenes[index].transition or Kind.SMOOTH
+        return self._carried(self.scenes[index].transition or Kind.SMOOTH, self.cuts[index], index, chains)
+
+    def _carried(self, kind: Kind, cut: CutSettings, index: int, chains: Sequence[int]) -> Keepsake | None:
+        """What of an earlier scene comes along when the scene of this number begins so."""
         if cut.source in ("none", "resink", "keyframes"):
             return None
         if kind.targeted:
@@ -198,8 +224,8 @@ class EchoForcingPolicy(Policy):
         self.history.clear()
         self.scene_timing, self.tail = cut.scene_timing, cut.positions == "tail"
         self.jump = self.jumps[block.scene]
-        if wanted and self.last_wanted[wanted] == block.scene:
-            self.library.forget(wanted)
+        for keepsake in self.last_needed.get(block.scene, ()):
+            self.library.forget(keepsake)
         return Transition(self.scenes[block.scene].transition, self.carried,
                           cut.source if memory else None, memory[0].scene if memory else None,
                           self.recalls.get(block.scene), self.jump, clear_after or None, settings=asdict(cut))
@@ -339,7 +365,8 @@ class EchoForcingPolicy(Policy):
     def close_scene(self, block: Block, store: KVStore) -> None:
         keepsake = Keepsake("recall", block.scene)
         if keepsake in self.last_wanted:
-            self.library.put(keepsake, *self.folding.fold(store, self.facts))
+            facts = self.facts if keepsake in self.recalled else Facts()  # what is kept for an edit alone is not told
+            self.library.put(keepsake, *self.folding.fold(store, facts))
 
     def take_in(self, scene: int, entry: SceneEntry, store: KVStore) -> None:
         for part, keepsake in ((RECALL, Keepsake("recall", scene)), (FRAMES, Keepsake("select", scene))):
@@ -347,6 +374,9 @@ class EchoForcingPolicy(Policy):
                 self.library.put(keepsake, *entry.frame(part))
 
     # Between two blocks
+
+    def needs_after(self, block: Block) -> frozenset[str]:
+        return needed_after(block, self.last_wanted) | {"uncleared" if self.uncleared else "cleared"}
 
     def state(self) -> Nest:
         return {
@@ -368,4 +398,4 @@ class EchoForcingPolicy(Policy):
         self.fading.restore(state["fading"])
         self.folding.restore(state["folding"])
         self.history.restore(state["history"])
-        self.library.restore(state["library"])
+        self.library.restore(state["library"], still_wanted(self, self.last_wanted, self.scene_start))

@@ -15,7 +15,7 @@ from echo_cli.memory.entries import FRAMES, RECALL, Frames, SceneEntry
 from echo_cli.memory.fading import Fading
 from echo_cli.memory.policies.base import Facts, Held, Plan, Transition, held_from, held_state
 from echo_cli.memory.policies.echo_infinity import EchoInfinityPolicy
-from echo_cli.memory.recall import Folding, Keepsake, SceneLibrary, library_size
+from echo_cli.memory.recall import Folding, Keepsake, SceneLibrary, library_size, needed_after, still_wanted
 from echo_cli.memory.settings import SceneQueriesSettings
 from echo_cli.memory.store import CleanPass, KVStore, Placement
 from echo_cli.state import Nest
@@ -211,6 +211,9 @@ class SceneQueriesPolicy(EchoInfinityPolicy):
 
     # Between two blocks
 
+    def needs_after(self, block: Block) -> frozenset[str]:
+        return needed_after(block, {Keepsake("queries", scene): last for scene, last in self.last_wanted.items()})
+
     def state(self) -> Nest:
         return {
             **super().state(),
@@ -226,5 +229,9 @@ class SceneQueriesPolicy(EchoInfinityPolicy):
         self.recalled = held_from(state["recalled"])
         self.fading.restore(state["fading"])
         self.folding.restore(state["folding"])
-        self.shelf = {int(scene): kept for scene, kept in state["shelf"].items()}
-        self.library.restore(state["library"])
+        shelf = {int(scene): kept for scene, kept in state["shelf"].items()}
+        last_wanted = {keepsake: self.last_wanted[scene] for scene in shelf if scene in self.last_wanted
+                       for keepsake in (*self._keepsakes(scene), Keepsake("recall", scene))}
+        wanted = still_wanted(self, last_wanted, self.folding.start)
+        self.shelf = {scene: kept for scene, kept in shelf.items() if Keepsake("recall", scene) in wanted}
+        self.library.restore(state["library"], wanted)

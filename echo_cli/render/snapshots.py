@@ -1,0 +1,222 @@
+"""States of a film, kept as it is rendered and reused by an edit of it.
+
+They grow in the film's folder for work in progress, with everything else that a run keeps there; when the film is
+whole, what an edit needs of it becomes NAME.states. An edit begins as a resumed run does: with a checkpoint of the film
+as it will be, made out of a state of the film as it was. In what two films agree is decided by `states`.
+"""
+
+import datetime
+import math
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from echo_cli.errors import Damaged, EchoError
+from echo_cli.files import flush, output_errors, sha256
+from echo_cli.render import states
+from echo_cli.render.job import Job
+from echo_cli.render.manifest import differences
+from echo_cli.render.request import bytes_of
+from echo_cli.render.resume import Checkpoint, Work
+from echo_cli.render.states import Origin, Plan, Snapshot
+from echo_cli.state import Nest, size_of
+from echo_cli.state_files import write_state
+from echo_cli.storyboard.nouns import Block
+from echo_cli.text import plural, size
+from echo_cli.trace.reader import read_trace
+from echo_cli.trace.records import Candidate, Header
+from echo_cli.trace.writer import TraceWriter, Written
+from echo_cli.video import segments
+from echo_cli.video.segments import Mark
+from echo_cli.video.target import Images, Movie
+
+
+class Snapshots:
+    """The states that one run keeps, in the folder of its work. A disk that has no room for them costs no film."""
+
+    def __init__(self, job: Job, work: Work, tell: Callable[[str], None]) -> None:
+        self._folder, self._tell = work.folder, tell
+        self._moments = states.moments(job.timeline, job.request.keep_states)
+        self._room = bytes_of(job.request.keep_room)
+        target, trace = job.outputs.film, job.outputs.trace
+        assert isinstance(target, Movie | Images) and trace, "what cannot be resumed keeps no states"
+        self._trace = trace
+        self._segments = segments.Kept(target, work.folder, job.encoding.segments)
+
+    @property
+    def kept(self) -> list[Snapshot]:
+        return [snapshot for snapshot in states.snapshots(self._folder) if snapshot.blocks in self._moments]
+
+    def due(self, blocks: int) -> bool:
+        return blocks in self._moments and all(snapshot.blocks != blocks for snapshot in self.kept)
+
+    def keep(self, block: Block, needs: frozenset[str], state: Nest, mark: Mark, wall_seconds: float) -> None:
+        """The state after a block, and the pictures at its mark."""
+        blocks = block.index + 1
+        if (needed := size_of(state)) > self._room:
+            self._tell(f"no state is kept after block {blocks}: it takes {size(needed)}, more than --keep-room allows")
+            return
+        self._make_room(needed)
+        snapshot = Snapshot(blocks, block.closes, sorted(needs), {}, mark.written(), wall_seconds)
+        try:
+            stored = write_state(snapshot.tensors(self._folder), state)
+            mark.copy(snapshot.raw(self._folder))
+            replace(snapshot, state=asdict(stored)).write(self._folder)
+        except EchoError as error:
+            self._drop(snapshot)
+            self._tell(f"no state is kept after block {blocks}: {error.message}")
+
+    def publish(self, film: Origin, folder: Path) -> None:
+        """The film is whole: what an edit needs becomes its folder of states, in place of an older one's."""
+        try:
+            self._make_room(self._beside())
+            if kept := self.kept:
+                self._tidy(kept)
+                states.write(self._folder, film, self._trace)
+            states.remove(folder)
+            if kept:
+                with output_errors(folder):
+                    self._folder.rename(folder)
+                    flush(folder.parent)
+        except EchoError as error:
+            self._tell(f"no states are kept for an edit: {error.message}")
+
+    def _tidy(self, kept: Sequence[Snapshot]) -> None:
+        """Remove everything but the states and the segments before the last of them."""
+        stay = {*states.files(self._folder, kept),
+                *self._segments.files(kept[-1].pictures)}
+        with output_errors(self._folder):
+            for path in list(self._folder.iterdir()):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                elif path not in stay:
+                    path.unlink()
+
+    def _beside(self) -> int:
+        """Bytes that lie beside the states: complete segments and the trace."""
+        kept = self.kept
+        beside = self._segments.files(kept[-1].pictures) if kept else []
+        return _size((*beside, self._trace))
+
+    def _make_room(self, needed: int) -> None:
+        kept = self.kept
+        while kept and _size(states.files(self._folder, kept)) + needed > self._room:
+            given_up = states.superfluous(kept)
+            kept.remove(given_up)
+            self._drop(given_up)
+
+    def _drop(self, snapshot: Snapshot) -> None:
+        """Remove a snapshot, but for what others share with it."""
+        snapshot.note(self._folder).unlink(missing_ok=True)
+        for path in {*snapshot.files(self._folder)} - states.files(self._folder, self.kept):
+            path.unlink(missing_ok=True)
+
+
+def _size(paths: Iterable[Path]) -> int:
+    return sum(path.stat().st_size for path in paths)
+
+
+class Edit:
+    """A film that may begin as the one whose states are here."""
+
+    def __init__(self, job: Job, work: Work, film: Origin, plan: Plan, tell: Callable[[str], None]) -> None:
+        self._job, self._work, self._film, self._plan, self._tell = job, work, film, plan, tell
+        self._folder = work.states
+        target = job.outputs.film
+        assert isinstance(target, Movie | Images), "what cannot be resumed has no states"
+        self._segments = segments.Kept(target, self._folder, job.encoding.segments)
+        self._picture = 3 * math.prod(job.decoded)  # bytes
+
+    def find(self) -> tuple[Snapshot, int] | None:
+        """The state to go on from, verified, and how many blocks are the same; None where there is none, and the reason
+        is told if the films begin alike."""
+        found = states.read(self._folder)
+        if found is None or found[0].base != self._film.base:
+            return None
+        (film, trace), name = found, self._job.outputs.film.path
+        if not (same := min(film.common(self._film), len(self._job.timeline.blocks) - 1)):
+            return None
+        if other := differences(dict(film.machine), dict(self._film.machine)):
+            self._tell(f"{name}: its states were kept on another machine ({', '.join(other)}), so it is rendered from "
+                       "its beginning")
+            return None
+        for snapshot in reversed(states.snapshots(self._folder)):
+            if snapshot.blocks <= same and self._fits(snapshot):
+                try:
+                    self._verify(snapshot, trace)
+                    return snapshot, same
+                except Damaged as error:
+                    self._tell(f"{error.message}: that state is not used")
+        self._tell(f"{name}: the first {plural(same, 'block')} could be reused, but no state was kept there that fits "
+                   "(--keep-states all keeps one for each scene): it is rendered from its beginning")
+        return None
+
+    def _fits(self, snapshot: Snapshot) -> bool:
+        last = self._job.timeline.blocks[snapshot.blocks - 1]
+        return snapshot.closed == last.closes and self._plan.needs_after(last) <= frozenset(snapshot.needs)
+
+    def _verify(self, snapshot: Snapshot, trace: str) -> None:
+        try:
+            if sha256(self._folder / states.TRACE) != trace:
+                raise Damaged(f"{self._folder / states.TRACE} is not what was written")
+            if sha256(snapshot.tensors(self._folder)) != snapshot.state["sha256"]:
+                raise Damaged(f"{snapshot.tensors(self._folder)} is not what was written")
+            self._segments.verify(snapshot.pictures, snapshot.raw(self._folder), self._picture)
+        except OSError as error:
+            raise Damaged(f"{error.filename}: {error.strerror}") from error
+
+    def begin(self, snapshot: Snapshot, identity: Mapping[str, Any], header: Header,
+              candidates: Callable[[int], tuple[Candidate, ...]]) -> Checkpoint:
+        """The checkpoint of this film that the state amounts to, noted as if a run had been interrupted there."""
+        folder, kept = self._work.folder, self._folder
+        with output_errors(folder):
+            folder.mkdir(parents=True)
+            for path in self._segments.files(snapshot.pictures):
+                states.link(path, folder / path.name)
+            for older in states.snapshots(kept):
+                if older.blocks <= snapshot.blocks:
+                    for path in reversed(older.files(kept)):
+                        states.link(path, folder / path.name)
+            state = {**snapshot.state, "file": f"state-{snapshot.blocks:06d}-0.safetensors"}
+            states.link(snapshot.tensors(kept), folder / state["file"])
+            segments.restore(snapshot.raw(kept), folder, snapshot.pictures, self._picture)
+        trace = self._retrace(snapshot.blocks, header, candidates)
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        checkpoint = Checkpoint(identity, self._film.machine, self._work.film.name, snapshot.blocks,
+                                len(self._job.timeline.blocks), state, snapshot.pictures, trace,
+                                trace.times, snapshot.wall_seconds, now, 0, snapshot.blocks)
+        self._work.write(checkpoint)
+        return checkpoint
+
+    def _retrace(self, blocks: int, header: Header, candidates: Callable[[int], tuple[Candidate, ...]]) -> Written:
+        """The trace of the blocks that are reused, under the new film's header. How similar the prompts of candidates
+        are depends on all prompts, and is told anew."""
+        assert self._job.outputs.trace is not None, "what can be resumed has a trace"
+        before = read_trace(self._folder / states.TRACE)
+        opening = {record.block: record for record in before.scenes}
+        closing = {record.block: record for record in before.recall_frames.values()}
+        with TraceWriter(self._job.outputs.trace, header) as trace:
+            for index in range(blocks):
+                if scene := opening.get(index):
+                    trace.scene(replace(scene, candidates=candidates(scene.scene)) if scene.candidates else scene)
+                trace.block(before.block(index))
+                if frame := closing.get(index):
+                    trace.recall_frame(frame)
+            written = trace.written()
+            trace.flush()
+        return written
+
+    def told(self, snapshot: Snapshot, same: int) -> str:
+        """What is reused, and from where the film is rendered."""
+        timeline = self._job.timeline
+        begins = timeline.blocks[snapshot.blocks]
+        scene = timeline.scenes[begins.scene].id
+        where = f"the beginning of scene '{scene}'" if begins.opens else f"within scene '{scene}'"
+        seconds = snapshot.pictures.pictures / timeline.geometry.fps
+        more = same - snapshot.blocks
+        unused = (f" ({plural(more, 'more block')} are the same, but no state was kept there that fits; --keep-states "
+                  "all keeps one for each scene)") if more > 1 else ""
+        return (f"{self._job.outputs.film.path}: reusing {snapshot.blocks} of {len(timeline.blocks)} blocks "
+                f"({seconds:g} s); rendering from {where}{unused}")

@@ -1,0 +1,210 @@
+"""What a finished film leaves for an edit of it: a folder NAME.states, with the state of memory at some of its blocks.
+
+Beside each state lie the film's complete segments, the pictures of the one in progress there, and the trace. A film
+that begins alike goes on from the last of these states before the first change (`edit`). Whether it begins alike is
+decided here, in plain values: a hash for each scene, and what later scenes need of it. No torch.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from echo_cli.errors import Damaged
+from echo_cli.files import output_errors, read_small, sha256, write_whole
+from echo_cli.render.job import Job
+from echo_cli.render.manifest import Identity
+from echo_cli.render.resume import sealed, unsealed
+from echo_cli.storyboard.canonical import canonical
+from echo_cli.storyboard.matching import Recall
+from echo_cli.storyboard.nouns import Block, Timeline
+from echo_cli.video import segments
+from echo_cli.video.subtitles import Subtitles
+
+NOTE = "states.json"
+TRACE = "trace.json"
+FILM, SNAPSHOT = "echo-states", "echo-snapshot"  # formats of the two kinds of notes
+
+
+class Plan(Protocol):
+    """What is asked of a memory policy."""
+
+    @property
+    def recalls(self) -> Mapping[int, Recall]: ...
+
+    @property
+    def jumps(self) -> Mapping[int, int | None]: ...
+
+    def needs_after(self, block: Block) -> frozenset[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state of a film after some of its blocks, in three files: this note, the tensors, and the pictures that are
+    in no complete segment. Snapshots within one segment share the last file: a later one has more of it."""
+
+    blocks: int
+    closed: bool  # whether they end a scene
+    needs: Sequence[str]  # what it keeps for later scenes
+    state: Mapping[str, Any]  # as state_files.Stored has it
+    pictures: segments.Written
+    wall_seconds: float
+
+    @property
+    def name(self) -> str:
+        return f"snapshot-{self.blocks:06d}"
+
+    def note(self, folder: Path) -> Path:
+        return folder / f"{self.name}.json"
+
+    def tensors(self, folder: Path) -> Path:
+        return folder / f"{self.name}.safetensors"
+
+    def raw(self, folder: Path) -> Path:
+        return folder / f"rest-{self.pictures.segments:06d}.raw"
+
+    def files(self, folder: Path) -> tuple[Path, ...]:
+        return self.note(folder), self.tensors(folder), self.raw(folder)
+
+    def write(self, folder: Path) -> None:
+        write_whole(self.note(folder), sealed(SNAPSHOT, {**asdict(self), "needs": sorted(self.needs)}))
+
+
+def snapshots(folder: Path) -> list[Snapshot]:
+    """Those in a folder, in the order of the film; one whose note is damaged is left out."""
+    found = []
+    for path in sorted(folder.glob("snapshot-*.json")):
+        try:
+            told = unsealed(SNAPSHOT, read_small(path), path)
+            found.append(Snapshot(**{**told, "pictures": segments.Written(**told["pictures"])}))
+        except (Damaged, OSError, TypeError, KeyError):
+            continue
+    return found
+
+
+def files(folder: Path, kept: Iterable[Snapshot]) -> set[Path]:
+    """All that belongs to some snapshots in a folder."""
+    return {path for snapshot in kept for path in snapshot.files(folder)}
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The film that states are of: its base and machine, which must be equal throughout, and each scene as a hash with
+    its number of blocks."""
+
+    storyboard: str  # its hash
+    base: Mapping[str, Any]
+    machine: Mapping[str, Any]
+    scenes: Sequence[Sequence[Any]]
+
+    def common(self, other: "Origin") -> int:
+        """With how many equal blocks two films begin that agree in all else."""
+        same = 0
+        for (mine, count), (theirs, others) in zip(self.scenes, other.scenes, strict=False):
+            if mine != theirs:
+                break
+            same += min(count, others)
+            if count != others:
+                break
+        return same
+
+
+def origin(job: Job, identity: Identity, machine: Mapping[str, Any], plan: Plan) -> Origin:
+    counts = [len(span.blocks) for span in job.timeline.spans]
+    links = (_link(job, index, scene, plan) for index, scene in enumerate(_scenes(job)))
+    scenes = [[link, count] for link, count in zip(links, counts, strict=True)]
+    return Origin(identity.storyboard, _base(job, identity), machine, scenes)
+
+
+def is_edit(folder: Path, job: Job, identity: Identity, there: Mapping[str, Any] | None) -> bool:
+    """Whether the film whose identity is `there` opens with the same scene, and the states in a folder are its own."""
+    found = read(folder)
+    if found is None or there is None or found[0].storyboard != there["storyboard"]:
+        return False
+    first = _link(job, 0, _scenes(job)[0], None)
+    return found[0].base == _base(job, identity) and found[0].scenes[0][0] == first
+
+
+def read(folder: Path) -> tuple[Origin, str] | None:
+    """The film that the states in a folder are of, and its trace's hash; None where there are none to rely on."""
+    try:
+        told = unsealed(FILM, read_small(folder / NOTE), folder / NOTE)
+        trace = told.pop("trace")
+        return Origin(**told), trace
+    except (Damaged, OSError, TypeError, KeyError):
+        return None
+
+
+def write(folder: Path, film: Origin, trace: Path) -> None:
+    """The note over all snapshots in a folder, which rely on this trace."""
+    link(trace, folder / TRACE)
+    write_whole(folder / NOTE, sealed(FILM, {**asdict(film), "trace": sha256(folder / TRACE)}))
+
+
+def remove(folder: Path) -> None:
+    """The states of a film that is replaced, or that is not to keep any."""
+    with output_errors(folder):
+        if folder.is_symlink() or folder.is_file():
+            folder.unlink()
+        elif folder.exists():
+            shutil.rmtree(folder)
+
+
+def link(source: Path, target: Path) -> None:
+    """The same file under another name, or a copy where the file system knows no links."""
+    with output_errors(target):
+        target.unlink(missing_ok=True)
+        try:
+            target.hardlink_to(source)
+        except OSError:
+            shutil.copyfile(source, target)
+
+
+def moments(timeline: Timeline, keep: str) -> frozenset[int]:
+    """After how many blocks states are kept: where the last scene begins, or every one (`all`), and two blocks before
+    the film's end, since one more scene may round away one of them."""
+    if keep == "none":
+        return frozenset()
+    begins = [span.blocks.start for span in timeline.spans]
+    end = max(begins[-1], len(timeline.blocks) - 2)
+    return frozenset((*(begins if keep == "all" else begins[-1:]), end)) - {0}
+
+
+def open_ends(timeline: Timeline, keep: str) -> frozenset[int]:
+    """The scenes that an edit may replace without losing what is kept, and one more at the end."""
+    count = len(timeline.spans)
+    return frozenset({"none": (), "last": (count - 1, count), "all": range(count + 1)}[keep]) - {0}
+
+
+def superfluous(kept: Sequence[Snapshot]) -> Snapshot:
+    """Which of several snapshots to give up for room: the one that leaves the smallest gap, the last of all."""
+    edges = [0, *(snapshot.blocks for snapshot in kept)]
+    return kept[min(range(len(kept) - 1), key=lambda place: edges[place + 2] - edges[place], default=0)]
+
+
+def _base(job: Job, identity: Identity) -> dict[str, Any]:
+    """All that decides every picture. Subtitles do where they are drawn, and then scene by scene, as do files that come
+    into one scene."""
+    plain = identity.plain()
+    settings = {name: value for name, value in plain["settings"].items() if name not in ("subtitles", "inputs")}
+    return {"weights": plain["weights"], "seed": plain["seed"], "version": plain["version"], "settings": settings,
+            "drawn": job.subtitles is Subtitles.BURN, "fps": job.timeline.geometry.fps,
+            "film": job.outputs.film.path.name, "segment": segments.LENGTH,
+            "inputs": {each.path: each.sha256 for each in job.inputs if each.scene is None}}
+
+
+def _scenes(job: Job) -> list[dict[str, Any]]:
+    return canonical(job.storyboard)["scenes"]
+
+
+def _link(job: Job, index: int, scene: Mapping[str, Any], plan: Plan | None) -> str:
+    """A hash of what a scene adds to the film: its length apart, which is compared in blocks."""
+    dropped = ("duration",) if job.subtitles is Subtitles.BURN else ("duration", "subtitle")
+    told = {name: value for name, value in scene.items() if name not in dropped}
+    recall = plan.recalls.get(index) if plan else None
+    told["inputs"] = [each.sha256 for each in job.inputs if each.scene == scene["id"]]
+    told |= {"recalled": recall and [recall.scene, recall.refused], "jump": plan.jumps.get(index) if plan else None}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
