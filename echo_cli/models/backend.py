@@ -35,8 +35,9 @@ class Codec(Protocol):
         to pass with the next piece of the stream; a stream begins with state None."""
         ...
 
-    def encode(self, pictures: Tensor, /) -> Tensor:
-        """Pictures [batch, 1 + 4 (n - 1), 3, y, x] in [0, 1] → the n latent frames of a stream."""
+    def encode_piece(self, pictures: Tensor, state: Any, /) -> tuple[Tensor, Any]:
+        """The other way. A stream begins with state None and 1 + 4 (n - 1) pictures for n latent frames; every later
+        piece has 4 for each."""
         ...
 
 

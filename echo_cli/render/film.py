@@ -80,9 +80,10 @@ def _write_blocks(job: Job, backend: Backend, runtime: Runtime, policy: Policy, 
     run, timeline = writer.run, job.timeline
     past = {} if run.begun else past_entries(job, backend, policy)
     recorder = writer.kept.recorder if writer.kept else None
+    openings = Openings(job, backend, runtime, policy.window - policy.block)
     with Decoder(backend.codec, runtime.decoding, run.decoder) as decode:
         for result in blocks_of_film(backend, timeline, policy, job.seed, job.size, begun=run.begun,
-                                     openings=Openings(job, backend, runtime), past=past, recorder=recorder):
+                                     openings=openings, past=past, recorder=recorder):
             writer.add(result, decode(result))
             if run.keeps(result.block.index + 1):
                 writer.catch_up()

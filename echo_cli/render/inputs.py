@@ -10,7 +10,10 @@ from pathlib import Path
 
 from echo_cli.errors import UsageError
 from echo_cli.files import sha256
-from echo_cli.storyboard.nouns import Storyboard
+from echo_cli.models.files.hashes import known_sha256
+from echo_cli.storyboard.nouns import CLIP, Storyboard
+
+LARGE = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +33,12 @@ class Input:
         return f"{self.what} '{self.path}'" + (f" of scene '{self.scene}'" if self.scene else "")
 
 
-def file_problem(what: str, path: Path) -> str | None:
-    """Why a file cannot be the `what` of a film; None when it can. All of it is read."""
-    from echo_cli.video import still
+def file_problem(what: str, path: Path, begins: float | None = None) -> str | None:
+    """Why a file cannot be the `what` of a film, a clip from second `begins` on; None when it can."""
+    from echo_cli.video import clip, still
 
     try:
-        still.check(path)
+        clip.check(path, begins) if what == CLIP else still.check(path)
     except still.Unusable as error:
         return f"{path} {error}"
     return None
@@ -48,12 +51,17 @@ def inputs_of(storyboard: Storyboard) -> tuple[Input, ...]:
     for what, path, scene in _named(storyboard):
         file = storyboard.file(path)
         try:
-            hashes[file] = hashes.get(file) or sha256(file)
+            hashes[file] = hashes.get(file) or hash_of(file)
         except OSError as error:
             raise UsageError(f"{storyboard.source}: {what} {file} cannot be read: {error.strerror}",
                              "Leave the files that come into a film where they are until it is made.") from None
         inputs.append(Input(what, path, scene, file, hashes[file]))
     return tuple(inputs)
+
+
+def hash_of(file: Path) -> str:
+    """The sha256 of a file; a large one is read again only when it has changed."""
+    return known_sha256(file) if file.stat().st_size > LARGE else sha256(file)
 
 
 def identity_of(inputs: tuple[Input, ...]) -> Mapping[str, str]:

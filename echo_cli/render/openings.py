@@ -4,60 +4,89 @@ Knows pictures and a codec. When a scene asks for them, and what the transformer
 """
 
 import hashlib
-from collections.abc import Callable
+from itertools import pairwise
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy import ndarray
 
 from echo_cli.errors import UsageError
 from echo_cli.models.backend import Backend
-from echo_cli.render.inputs import Input
+from echo_cli.render.inputs import Input, hash_of
 from echo_cli.render.job import Job
 from echo_cli.rollout.rollout import Given
 from echo_cli.runtime import Runtime
-from echo_cli.storyboard.nouns import Opening
-from echo_cli.video import still
+from echo_cli.storyboard.nouns import CLIP, Opening
+from echo_cli.video import clip, still
+
+AT_ONCE = 4  # latent frames that are encoded together
 
 
 class Openings:
-    """What each scene of a job begins with, made when the scene asks for it."""
+    """What each scene of a job begins with, made when the scene asks for it. `window` is how many latent frames memory
+    holds beside a block."""
 
-    def __init__(self, job: Job, backend: Backend, runtime: Runtime) -> None:
-        self._job, self._backend, self._runtime = job, backend, runtime
+    def __init__(self, job: Job, backend: Backend, runtime: Runtime, window: int) -> None:
+        self._job, self._backend, self._runtime, self._window = job, backend, runtime, window
         self._inputs = {(each.scene, each.what): each for each in job.inputs}
 
     def __call__(self, scene: int) -> Given | None:
         asked = self._job.timeline.scenes[scene]
         if asked.opening is None:
             return None
-        return self._given(self._picture(asked.opening, self._inputs[asked.id, asked.opening.what]), scene)
+        given = self._inputs[asked.id, asked.opening.what]
+        try:
+            if asked.opening.what == CLIP:
+                return self._encoded(self._clip(asked.opening, given, scene), scene)
+            return self._encoded(self._picture(asked.opening, given, scene), scene)
+        except still.Unusable as error:
+            raise UsageError(f"{given.where}: {given.file} {error}",
+                             "Leave it as it is until the film is made, or give another one.") from None
 
-    def _picture(self, opening: Opening, given: Input) -> Tensor:
-        """[1, 3, height, width] in [0, 1]."""
-        data = _unchanged(given, lambda: still.read(given.file))
+    def _picture(self, opening: Opening, given: Input, scene: int) -> ndarray:
+        """[picture, height, width, 3]: the first of the film, or those that one latent frame stands for and one that
+        leads to them."""
+        data = still.read(given.file)
+        _check(given, hashlib.sha256(data).hexdigest())
         pixels = still.still(data, self._job.size, opening.fit, opening.focus)
-        return torch.tensor(pixels).permute(2, 0, 1)[None].float() / 255
+        return np.stack([pixels] * (1 + self._job.timeline.geometry.frame_pictures if scene else 1))
 
-    def _given(self, pictures: Tensor, scene: int) -> Given:
-        """The latents of a scene's first pictures [picture, 3, height, width]. A codec codes the first picture of a
-        stream alone. At the film's beginning that is the first of these; later on it is one more, from which the
-        decoder's stream restarts and which is not shown, so that the scene has as many pictures as it should."""
-        if scene:
-            lasting = self._job.timeline.geometry.frame_pictures
-            pictures = torch.cat((pictures[:1], pictures.repeat_interleave(lasting, 0)))
-        encoded = self._backend.codec.encode(pictures[None].to(self._runtime.decoding))
-        encoded = encoded.to(self._runtime.device, self._runtime.dtype)
+    def _clip(self, opening: Opening, given: Input, scene: int) -> ndarray:
+        """The pictures of a clip that whole latent frames stand for. Something of the scene is left to be generated."""
+        _check(given, hash_of(given.file))
+        timeline, geometry = self._job.timeline, self._job.timeline.geometry
+        frames, block = len(timeline.frames_of(scene)), geometry.block_frames
+        most = max(frames - block, min(frames, block) - 1, 1)
+        if opening.seconds is None:
+            most = min(most, self._window)
+        count = 1 + most * geometry.frame_pictures if scene else geometry.pictures(most)
+        if opening.seconds is not None:
+            count = min(count, round(opening.seconds * geometry.fps) + (1 if scene else 0))
+        made = clip.excerpt(given.file, count, geometry.fps, self._job.size, opening.begins, opening.fit, opening.focus)
+        if scene and opening.begins is not None:
+            made = np.concatenate((made[:1], made[:count - 1]))  # the first is shown, and leads to itself
+        whole = (len(made) - 1) // geometry.frame_pictures * geometry.frame_pictures + 1
+        if scene and whole == 1:
+            raise still.Unusable(f"has {len(made)} pictures there at {geometry.fps:g} a second, and a scene that begins "
+                                 f"with a clip needs at least {1 + geometry.frame_pictures}")
+        return made[:whole] if opening.begins is not None else made[len(made) - whole:]
+
+    def _encoded(self, pictures: ndarray, scene: int) -> Given:
+        """The latents of a scene's first pictures, encoded a few at a time. A codec codes the first picture of a stream
+        alone. At the film's beginning that is the first that is shown; later on it only leads the decoder's stream,
+        which begins anew, so that the scene has as many pictures as it should."""
+        codec, frame, state, latents = self._backend.codec, self._job.timeline.geometry.frame_pictures, None, []
+        edges = [0, *range(1, len(pictures), AT_ONCE * frame), len(pictures)]
+        for start, stop in pairwise(edges):
+            piece = torch.from_numpy(pictures[start:stop].copy()).to(self._runtime.decoding)
+            made, state = codec.encode_piece(piece.permute(0, 3, 1, 2)[None].float() / 255, state)
+            latents.append(made.to(self._runtime.device, self._runtime.dtype))
+        encoded = torch.cat(latents, 1)
         return Given(encoded[:, 1:], encoded[:, :1]) if scene else Given(encoded)
 
 
-def _unchanged(given: Input, read: Callable[[], bytes]) -> bytes:
-    """The bytes of a file, which must be those that the film's identity was made from."""
-    try:
-        data = read()
-    except still.Unusable as error:
-        raise UsageError(f"{given.where}: {given.file} {error}",
-                         "Leave it where it is until the film is made.") from None
-    if hashlib.sha256(data).hexdigest() != given.sha256:
+def _check(given: Input, sha256: str) -> None:
+    """A file must still be the one that the film's identity was made from."""
+    if sha256 != given.sha256:
         raise UsageError(f"{given.where}: {given.file} has changed since the film was begun",
                          "Run the same command again to make the film of the file as it is now.")
-    return data

@@ -48,6 +48,6 @@ def _generated(job: Job, backend: Backend, runtime: Runtime) -> Iterator[tuple[B
     policy = plan_policy(job.policy, job.settings, backend, job.timeline)
     past = past_entries(job, backend, policy)
     with Decoder(backend.codec, runtime.decoding) as decode:
-        openings = Openings(job, backend, runtime)
+        openings = Openings(job, backend, runtime, policy.window - policy.block)
         for result in film(backend, job.timeline, policy, job.seed, job.size, openings=openings, past=past):
             yield result, decode(result)

@@ -59,7 +59,8 @@ def _opening(opening: Opening | None) -> dict[str, Any]:
     if opening is None:
         return {}
     focus = None if opening.focus == CENTRE else list(opening.focus)
-    return {opening.what: opening.path, "fit": None if opening.fit is Fit.COVER else str(opening.fit), "focus": focus}
+    return {opening.what: opening.path, "fit": None if opening.fit is Fit.COVER else str(opening.fit), "focus": focus,
+            "from": opening.begins, "for": opening.seconds}
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

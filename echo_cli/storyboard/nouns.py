@@ -86,21 +86,20 @@ class Fit(StrEnum):
 
 
 CENTRE = (0.5, 0.5)
+PICTURE, CLIP = "picture", "clip"
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What a scene begins with, beside its prompt: the picture in a file. `focus` is the point, in shares of its width
-    and height, that stays in view when a picture is cut to cover the film's shape."""
+    """What a scene begins with, beside its prompt: a picture, or `seconds` of a clip that start at `begins`. `focus` is
+    the point, in shares of width and height, that stays in view when a picture is cut to cover the film's shape."""
 
     path: str  # as it is written: relative to the storyboard's folder
     fit: Fit = Fit.COVER
     focus: tuple[float, float] = CENTRE
-
-    @property
-    def what(self) -> str:
-        """The key that names its file."""
-        return "picture"
+    what: str = PICTURE  # the key that names its file
+    begins: float | None = None  # seconds; None for the end of a clip
+    seconds: float | None = None  # None for as much as the model's window takes
 
 
 @dataclass(frozen=True, slots=True)

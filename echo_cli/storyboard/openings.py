@@ -1,4 +1,4 @@
-"""What a scene begins with, beside its prompt: its keys read, and its file looked at.
+"""What a scene begins with, beside its prompt: its keys are read, and its file is looked at.
 
 Knows keys and places in the storyboard. The rules say what is in a file; nothing is decoded here.
 """
@@ -9,39 +9,60 @@ from pathlib import Path
 from yaml.nodes import SequenceNode
 
 from echo_cli.storyboard.document import scalar, short
+from echo_cli.storyboard.durations import describe
 from echo_cli.storyboard.fields import Fields
-from echo_cli.storyboard.nouns import CENTRE, Fit, Opening
+from echo_cli.storyboard.nouns import CENTRE, CLIP, PICTURE, Fit, Opening
 from echo_cli.storyboard.rules import Rules
 
-OPENING_KEYS = ("picture", "fit", "focus")
+OPENING_KEYS = (PICTURE, CLIP, "fit", "focus", "from", "for")
+LONGEST = 60  # seconds of a clip
 
 _SHARES = re.compile(r"(0?\.\d+|1\.0+|0|1)\s*,\s*(0?\.\d+|1\.0+|0|1)", re.ASCII)
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
-def read_opening(fields: Fields, folder: Path, rules: Rules) -> Opening | None:
-    """The scene's opening; None when it has none, or one that cannot be used, which has been noted."""
+def read_opening(fields: Fields, seconds: float, folder: Path, rules: Rules) -> Opening | None:
+    """The opening of a scene that lasts `seconds` (0: nobody knows); None when it has none, or one that cannot be used,
+    which has been noted."""
+    what = next((key for key in (CLIP, PICTURE) if key in fields), None)
+    begins, lasts = _read_times(fields, what, seconds)
     fit = Fit(fields.choice("fit", tuple(Fit)) or Fit.COVER)
     focus = _read_focus(fields)
-    if "picture" not in fields:
-        for key in OPENING_KEYS[1:]:
+    if what is None:
+        for key in ("fit", "focus"):
             if key in fields:
                 fields.note(key, f"has '{key}', but no picture that it could be for; add 'picture: FILE'")
         return None
+    if PICTURE in fields and CLIP in fields:
+        fields.note(PICTURE, "begins with a picture and with a clip; leave one of them out")
     if focus is not None and fit is not Fit.COVER:
         fields.note("focus", f"focus says what stays in view when a picture is cut, and with 'fit: {fit}' nothing is "
                     "cut; leave one of them out")
-    path = read_file(fields, "picture", folder, rules)
-    return None if path is None else Opening(path, fit, focus or CENTRE)
+    path = read_file(fields, what, folder, rules, begins)
+    return None if path is None else Opening(path, fit, focus or CENTRE, what, begins, lasts)
 
 
-def read_file(fields: Fields, key: str, folder: Path, rules: Rules) -> str | None:
+def _read_times(fields: Fields, what: str | None, seconds: float) -> tuple[float | None, float | None]:
+    """Where a clip begins, and how long it is shown."""
+    begins, lasts = fields.duration("from", zero=True), fields.duration("for")
+    for key in ("from", "for"):
+        if key in fields and what != CLIP:
+            fields.note(key, f"has '{key}', but no clip that it could be for; add 'clip: FILE'")
+    if lasts is not None and lasts > LONGEST:
+        fields.note("for", f"for {describe(lasts)} is too long; a scene begins with {LONGEST} seconds of a clip at most")
+    elif lasts is not None and 0 < seconds <= lasts:
+        fields.note("for", f"the clip takes {describe(lasts)}, and the scene lasts {describe(seconds)}; leave it some "
+                    "time to go on")
+    return None if begins is None else float(begins), None if lasts is None else float(lasts)
+
+
+def read_file(fields: Fields, key: str, folder: Path, rules: Rules, begins: float | None = None) -> str | None:
     """The path at `key`, as it is written, of a file that can be what the key says; None when it cannot."""
     path = fields.name(key)
     if path is None:
         return None
     problem = f"{short(path)} is an address; files are read from this machine, so download it first" if (
-        _ADDRESS.match(path)) else rules.file_problem(key, folder / path)
+        _ADDRESS.match(path)) else rules.file_problem(key, folder / path, begins)
     if problem:
         fields.note(key, f"{key} {problem}")
         return None

@@ -18,7 +18,9 @@ from echo_cli.storyboard.lasting import LASTING_KEYS, is_past, read_kept, read_s
 from echo_cli.storyboard.mistakes import Mark, Mistakes
 from echo_cli.storyboard.nouns import (
     AUTO,
+    CLIP,
     LONGEST_ID,
+    PICTURE,
     SCENE_ID,
     VERSION,
     Kind,
@@ -247,7 +249,7 @@ class _SceneReader:
             subtitle=fields.lines("subtitle") or None,
             seed=fields.whole("seed", *SEEDS),
             memory=self._read_memory(transition, rules, policy),
-            opening=read_opening(fields, folder, rules),
+            opening=read_opening(fields, float(seconds), folder, rules),
             line=fields.mark.line,
             column=fields.mark.column,
         )
@@ -274,8 +276,8 @@ class _SceneReader:
             if "transition" in fields:
                 fields.note("transition", "the first scene has no transition; leave it out")
             return None, None
-        if text is None:  # a picture that comes in is a cut to the eye, and memory of the scene before would fight it
-            return Kind.HARD_CUT if "picture" in fields else Kind.SMOOTH, None
+        if text is None:  # what comes in is a cut to the eye, and memory of the scene before would fight it
+            return Kind.HARD_CUT if PICTURE in fields or CLIP in fields else Kind.SMOOTH, None
         word, colon, target = text.partition(":")
         kind = kind_named(word)
         if kind is None or kind.targeted != bool(colon):

@@ -24,19 +24,20 @@ def any_setting(policy: str, kind: Kind | None, values: Mapping[str, Any]) -> li
     return []
 
 
-def any_file(what: str, path: Path) -> str | None:
+def any_file(what: str, path: Path, begins: float | None = None) -> str | None:
     return None
 
 
 @dataclass(frozen=True)
 class Rules:
     """`setting_problems(policy, kind, values)` lists what is wrong with a policy's settings or its `kind` of cut;
-    `file_problem(what, path)` says why a file cannot be the `what` (the key that names it) of a film."""
+    `file_problem(what, path, begins)` says why a file cannot be the `what` (the key that names it) of a film, a clip
+    from second `begins` on."""
 
     models: Mapping[str, Model] = field(default_factory=dict)
     policies: Sequence[str] = ()
     setting_problems: Callable[[str, Kind | None, Mapping[str, Any]], list[str]] = any_setting
-    file_problem: Callable[[str, Path], str | None] = any_file
+    file_problem: Callable[[str, Path, float | None], str | None] = any_file
     default_model: str = ""
     default_policy: str = ""
     model: str | None = None  # the model that will be used, whatever the storyboard says

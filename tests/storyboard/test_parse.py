@@ -118,6 +118,8 @@ def test_a_picture_comes_in_after_a_cut_unless_somebody_says_otherwise() -> None
                   "id: c, prompt: x, duration: 5, picture: three.webp, transition: smooth, focus: '0.25, 1'")
     one, two, three = parsed(text).scenes
     assert [scene.transition for scene in (one, two, three)] == [None, Kind.HARD_CUT, Kind.SMOOTH]
+    four, = parsed(scenes(f"{A}, clip: a.mp4, from: 3s, for: 2.5s")).scenes
+    assert four.opening == Opening("a.mp4", what="clip", begins=3.0, seconds=2.5)
     assert (one.opening, two.opening) == (Opening("one.png"), Opening("two.jpg", Fit.STRETCH))
     assert three.opening == Opening("three.webp", Fit.COVER, (0.25, 1.0))
     assert parsed(text).file("one.png") == Path("one.png")
@@ -125,10 +127,10 @@ def test_a_picture_comes_in_after_a_cut_unless_somebody_says_otherwise() -> None
 
 def test_every_file_is_looked_at_where_the_storyboard_is() -> None:
     seen = []
-    rules = replace(RULES, file_problem=lambda what, path: seen.append((what, path)) or f"{path} is no good")
+    rules = replace(RULES, file_problem=lambda *seen_: seen.append(seen_) or f"{seen_[1]} is no good")
     with pytest.raises(StoryboardError, match=r"films/film.yaml:2:37: scene 'a': picture films/../x.png is no good"):
         parse(scenes(f"{A}, picture: ../x.png"), "films/film.yaml", rules)
-    assert seen == [("picture", Path("films/../x.png"))]
+    assert seen == [("picture", Path("films/../x.png"), None)]
 
 
 def test_a_bare_number_is_a_fine_id() -> None:
@@ -210,6 +212,16 @@ WRONG = {
         "2:67",
         "with 'fit: contain' nothing is cut",
     ),
+    "a picture and a clip": (
+        scenes(f"{A}, picture: x.png, clip: y.mp4"), "2:37", "begins with a picture and with a clip"),
+    "from without a clip": (scenes(f"{A}, picture: x.png, from: 1s"), "2:53", "has 'from', but no clip that it could"),
+    "for without a clip": (scenes(f"{A}, for: 1s"), "2:37", "scene 'a': has 'for', but no clip that it could be for"),
+    "from before the beginning": (scenes(f"{A}, clip: x.mp4, from: -1s"), "2:50", "from '-1s' is negative"),
+    "for nothing": (scenes(f"{A}, clip: x.mp4, for: 0"), "2:50", "for is zero"),
+    "for longer than the scene": (
+        scenes(f"{A}, clip: x.mp4, for: 5s"), "2:50", "the clip takes 5s, and the scene lasts 5s; leave it some time"),
+    "for too long": (
+        scenes("id: a, prompt: x, duration: 5m, clip: x.mp4, for: 2m"), "2:51", "for 2m is too long"),
     "picture without a name": (scenes(f"{A}, picture: ' '"), "2:37", "scene 'a': picture is empty"),
     "picture that is a number": (scenes(f"{A}, picture: 7"), "2:37", "scene 'a': picture is a number, not text"),
     "picture on another machine": (

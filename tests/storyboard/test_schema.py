@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from echo_cli.storyboard.durations import read_duration
 from echo_cli.storyboard.mistakes import StoryboardError
 from echo_cli.storyboard.nouns import Kind
+from echo_cli.storyboard.openings import LONGEST
 from echo_cli.storyboard.parse import SCENE_KEYS, TOP_KEYS, parse
 from tests.storyboard.test_parse import GOOD, WRONG
 
@@ -52,6 +53,8 @@ MEANINGS = {
     "setting that is a date",
     "not a number",
     "focus where nothing is cut",
+    "for longer than the scene",
+    "for too long",
 }
 
 
@@ -172,6 +175,10 @@ def test_schema_and_parser_agree_on_every_value_of_a_scene(key: str, value: Any)
         return  # a mistake of meaning
     if key in ("fit", "focus"):
         second["picture"] = "x.png"
+    if key in ("from", "for"):
+        second |= {"clip": "x.mp4", "duration": "100h"}
+    if key == "for" and by_schema({"scenes": [second | {key: value, "at": 5}]}) and read_duration(value) > LONGEST:
+        return  # a mistake of meaning
     second[key] = value
     first = {"id": "a", "prompt": "x"} if key == "at" else {"id": "a", "prompt": "x", "duration": 5}
     document = {"scenes": [first, second]} | ({"length": "100h"} if key == "at" else {})

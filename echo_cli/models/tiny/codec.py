@@ -94,13 +94,19 @@ class TinyCodec(nn.Module):
 
     def encode(self, pictures: Tensor) -> Tensor:
         """Pictures [b, 1 + 4 (n - 1), 3, y, x] in [0, 1] to latents [b, n, c, y / 16, x / 16]."""
+        return self.encode_piece(pictures)[0]
+
+    def encode_piece(self, pictures: Tensor, state: bool | None = None) -> tuple[Tensor, bool]:
+        """As `encode`, of a piece of a stream, with the state for the next; all but the first have 4n pictures."""
         count, _, height, width = pictures.shape[1:]
-        if count % _TIME != 1 or height % _SPACE or width % _SPACE:
+        lead = 0 if state else 1
+        if count % _TIME != lead or height % _SPACE or width % _SPACE:
             raise ValueError(
-                f"{count} pictures of {width}x{height}: need 1 + {_TIME}n pictures of multiples of {_SPACE}"
+                f"{count} pictures of {width}x{height}: need {lead} + {_TIME}n pictures of multiples of {_SPACE}"
             )
-        latents = torch.stack([self.raw_latents(frame) for frame in self.frames(pictures).unbind(1)], 1)
-        return (latents - self.mean[:, None, None]) / self.std[:, None, None]
+        frames = self.frames(pictures, started=bool(state)).unbind(1)
+        latents = torch.stack([self.raw_latents(frame) for frame in frames], 1)
+        return (latents - self.mean[:, None, None]) / self.std[:, None, None], True
 
     @staticmethod
     def frames(pictures: Tensor, started: bool = False) -> Tensor:

@@ -41,6 +41,8 @@ class WanCodec(nn.Module):
             self.register_buffer(name, tensor if name == "mean" else 1.0 / tensor, persistent=False)
         # Counted as the release does: the 1x1 shortcut has a slot that it never uses.
         self.places = sum(type(module) is type(self.vae.post_quant_conv) for module in self.vae.decoder.modules())
+        self.encoder_places = sum(
+            type(module) is type(self.vae.quant_conv) for module in self.vae.encoder.modules())
         self._blockwise: BlockDecoder | None = None  # where decoding several latents together is faster
 
     @torch.no_grad()
@@ -72,8 +74,21 @@ class WanCodec(nn.Module):
     @torch.no_grad()
     def encode(self, pictures: Tensor) -> Tensor:
         """Pictures [batch, 1 + 4 (n - 1), 3, y, x] → n latent frames; surplus pictures at the end are dropped."""
-        moments = self.vae.encode((pictures * 2 - 1).transpose(1, 2).to(self.vae.dtype)).latent_dist
-        return (moments.mode().transpose(1, 2).float() - self.mean) * self.scale
+        return self.encode_piece(pictures)[0]
+
+    @torch.no_grad()
+    def encode_piece(self, pictures: Tensor, state: list[Tensor | None] | None = None) -> tuple[Tensor, Any]:
+        """As `encode`, of a piece of a stream, with the state for the next. A stream (state None) begins with a picture
+        alone; from then on four make a latent. The given state is not changed."""
+        caches = list(state or [None] * self.encoder_places)
+        film, latents = (pictures * 2 - 1).transpose(1, 2).to(self.vae.dtype), []
+        starts = [*([] if state else [0]), *range(0 if state else 1, film.shape[2] - 3, 4)]
+        for start in starts:
+            alone = not state and start == 0
+            piece = film[:, :, start:start + (1 if alone else 4)]
+            latents.append(self.vae.encoder(piece, feat_cache=caches, feat_idx=[0]))
+        moments = self.vae.quant_conv(torch.cat(latents, 2)).chunk(2, 1)[0]
+        return (moments.transpose(1, 2).float() - self.mean) * self.scale, caches
 
 
 def latent_scales(config: Mapping[str, Any]) -> tuple[Sequence[float], Sequence[float]]:

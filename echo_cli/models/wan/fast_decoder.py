@@ -5,6 +5,7 @@ stream. It cannot encode. Knows nothing of files.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -114,8 +115,10 @@ class FastCodec:
     def __init__(self, decoder: FastDecoder, load: Callable[[], Codec]) -> None:
         self.decode, self._load = decoder.decode, load
 
-    def encode(self, pictures: Tensor) -> Tensor:
-        return self._load().encode(pictures)
+    def encode_piece(self, pictures: Tensor, state: tuple[Codec, Any] | None = None) -> tuple[Tensor, Any]:
+        codec, before = state or (self._load(), None)
+        latents, after = codec.encode_piece(pictures, before)
+        return latents, (codec, after)
 
 
 def decoder_alone(weights: Tensors) -> Tensors:

@@ -1,0 +1,147 @@
+"""The pictures of a clip from a file, as a film can use them: at its rate, in its shape, as many as are asked for.
+
+What comes from outside is not trusted: only containers of films are opened, never lists that name other files or
+addresses; sizes and times are limited. Knows ffmpeg, no model and no storyboard.
+"""
+
+import re
+import subprocess
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from echo_cli.files import open_regular
+from echo_cli.storyboard.nouns import CENTRE, Fit
+from echo_cli.video import ffmpeg
+from echo_cli.video.still import LEAST_SIDE, MOST_PIXELS, MOST_SHAPE, Unusable
+
+CONTAINERS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,gif,ogg,flv,asf,mxf,h264,hevc"
+PATIENCE = 10  # seconds for a look at a file
+LONG = 60  # seconds for its pictures, and a second more for each that is wanted
+EARLY = 1.0  # seconds before the wanted pictures at which reading begins: where ffmpeg lands is not exact
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a clip's header says; `seconds` None if it does not say how long it lasts."""
+
+    width: int
+    height: int
+    seconds: float | None
+
+
+def look(path: Path) -> Look:
+    """The facts of a clip; Unusable if it is none that can be used."""
+    _check_file(path)
+    try:
+        # without an output ffmpeg prints what it finds and fails, which is enough here
+        said = subprocess.run([ffmpeg.executable(), "-hide_banner", "-nostdin", *_source(path)], capture_output=True,
+                              stdin=subprocess.DEVNULL, timeout=PATIENCE).stderr.decode(errors="replace")
+    except subprocess.TimeoutExpired:
+        raise Unusable(f"cannot be read within {PATIENCE} seconds") from None
+    stream = re.search(r"Video: .*?[ ,](\d+)x(\d+)[ ,\n]", said)
+    if not stream:
+        raise Unusable("is not a clip that ffmpeg can read")
+    length = re.search(r"Duration: (\d+):(\d+):([\d.]+)", said)
+    seconds = int(length[1]) * 3600 + int(length[2]) * 60 + float(length[3]) if length else None
+    return Look(int(stream[1]), int(stream[2]), seconds)
+
+
+def check(path: Path, begins: float | None = None) -> None:
+    """An Unusable if the file is not a clip that can be used from `begins` on (None: its end); one picture is
+    decoded."""
+    seen = look(path)
+    if seen.width * seen.height > MOST_PIXELS:
+        raise Unusable(f"has pictures of {seen.width}x{seen.height}, more than {MOST_PIXELS // 10**6} million pixels")
+    if min(seen.width, seen.height) < LEAST_SIDE:
+        raise Unusable(f"has pictures of {seen.width}x{seen.height}; sides must have at least {LEAST_SIDE} pixels")
+    if max(seen.width, seen.height) > MOST_SHAPE * min(seen.width, seen.height):
+        raise Unusable(f"has pictures of {seen.width}x{seen.height}, more than {MOST_SHAPE} times as long as their "
+                       "shorter side")
+    if begins is not None and seen.seconds is not None and begins >= seen.seconds:
+        raise Unusable(f"lasts {seen.seconds:g} seconds, so nothing of it begins at {begins:g}")
+    start = begins if begins is not None else max(0.0, (seen.seconds or 0.0) - EARLY)
+    pixels, complaint = _run(path, start, ["-frames:v", "1", "-vf", f"scale={LEAST_SIDE}:{LEAST_SIDE}"], PATIENCE)
+    if not pixels:
+        raise Unusable(f"is damaged: {ffmpeg.cause(complaint)}" if complaint else "has no picture there")
+
+
+def excerpt(path: Path, count: int, fps: float, size: tuple[int, int], begins: float | None = None,
+            fit: Fit = Fit.COVER, focus: tuple[float, float] = CENTRE) -> np.ndarray:
+    """At most `count` pictures [picture, height, width, 3] uint8 at `fps`, from `begins` on, or the last ones."""
+    seconds = look(path).seconds if begins is None else None
+    start = begins if begins is not None else max(0.0, (seconds or 0.0) - count / fps - EARLY)
+    limit = ["-frames:v", str(count)] if begins is not None else []
+    pixels, complaint = _run(path, start, ["-vf", f"fps={fps!r},{_fitting(size, fit, focus)}", *limit],
+                             LONG + count, keep=count * 3 * size[0] * size[1])
+    whole = len(pixels) // (3 * size[0] * size[1])
+    if not whole:
+        raise Unusable(f"has no picture there: {ffmpeg.cause(complaint)}" if complaint else "has no picture there")
+    made = np.frombuffer(pixels, np.uint8)[:whole * 3 * size[0] * size[1]]
+    return made.reshape(whole, size[1], size[0], 3)
+
+
+def _check_file(path: Path) -> None:
+    try:
+        open_regular(path).close()
+    except FileNotFoundError:
+        raise Unusable("is not there") from None
+    except IsADirectoryError:
+        raise Unusable("is a folder") from None
+    except (OSError, ValueError) as error:
+        raise Unusable(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _source(path: Path) -> Sequence[str]:
+    return ("-protocol_whitelist", "file", "-format_whitelist", CONTAINERS, "-i", str(path.absolute()))
+
+
+def _fitting(size: tuple[int, int], fit: Fit, focus: tuple[float, float]) -> str:
+    """The filter that brings pictures into a shape. Pixels that are not square become so."""
+    width, height = size
+    square = "scale='trunc(iw*max(sar,1/20))':ih,setsar=1"
+    if fit is Fit.CONTAIN:
+        return (f"{square},scale={width}:{height}:force_original_aspect_ratio=decrease:flags=lanczos,"
+                f"pad={width}:{height}:(ow-iw)/2:(oh-ih)/2:black")
+    if fit is Fit.STRETCH:
+        return f"scale={width}:{height}:flags=lanczos,setsar=1"
+    x, y = (f"clip({at}*i{side}-o{side}/2,0,i{side}-o{side})" for at, side in zip(focus, "wh", strict=True))
+    return (f"{square},crop='min(iw,ih*{width}/{height})':'min(ih,iw*{height}/{width})':'{x}':'{y}':exact=1,"
+            f"scale={width}:{height}:flags=lanczos,setsar=1")
+
+
+def _run(path: Path, start: float, output: Sequence[str], patience: float,
+         keep: int | None = None) -> tuple[bytes, str]:
+    """The last `keep` bytes of raw pictures that ffmpeg makes of a clip (None: all), and what it complained of."""
+    command = [ffmpeg.executable(), *ffmpeg.QUIET, "-threads", "2", *(("-ss", f"{start:.6f}") if start else ()),
+               *_source(path), "-map", "0:v:0", *output, "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
+    with tempfile.TemporaryFile() as complaint:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaint)
+        late = threading.Timer(patience, process.kill)
+        late.start()
+        try:
+            assert process.stdout is not None
+            pixels = _tail(process.stdout, keep)
+            if process.wait() < 0:
+                raise Unusable("takes too long to decode; make it smaller or shorter")
+        finally:
+            late.cancel()
+            process.kill()
+            process.wait()
+        complaint.seek(0)
+        return pixels, complaint.read(1 << 16).decode(errors="replace")
+
+
+def _tail(stream: IO[bytes], keep: int | None) -> bytes:
+    """What a stream ends with; no more than twice that is held."""
+    held = bytearray()
+    while chunk := stream.read(1 << 20):
+        held += chunk
+        if keep is not None and len(held) > 2 * keep + (1 << 20):
+            del held[:len(held) - keep]
+    return bytes(held if keep is None else held[-keep:])
