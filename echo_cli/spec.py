@@ -127,6 +127,20 @@ class ModelSpec:
         width, height = self._nearest(size, steps)
         return f"No size of this shape ({shape[0]}:{shape[1]}) is possible; the nearest is {width}x{height}."
 
+    def sized(self, aspect: tuple[int, int]) -> tuple[int, int]:
+        """The size of a shape (width, height): the model's own, also turned, if that is nearly it; otherwise about as
+        many pixels, within the sizes that look right."""
+        wanted = math.log(aspect[0] / aspect[1])
+        for size in (self.size, self.size[::-1]):
+            if abs(math.log(size[0] / size[1]) - wanted) < _NEARLY and self.was_seen(size):
+                return size
+        steps, most = (self.strides[2] * self.patch[2], self.strides[1] * self.patch[1]), 2 * max(self.size)
+        across, down = (range(bounds[0], bounds[1] + 1, step) if bounds else range(step, most + 1, step)
+                        for step, bounds in zip(steps, (self.widths, self.heights), strict=True))
+        area = math.log(self.size[0] * self.size[1])
+        return min(((width, height) for width in across for height in down), key=lambda size: (
+            3 * abs(math.log(size[0] / size[1]) - wanted) + abs(math.log(size[0] * size[1]) - area)))
+
     def _nearest(self, size: tuple[int, int], steps: tuple[int, int]) -> tuple[int, int]:
         """A nearby size, closer in shape than in area."""
 
@@ -143,6 +157,8 @@ class ModelSpec:
     def grid_of_latents(self, height: int, width: int) -> Grid:
         return Grid(height, width, height // self.patch[1], width // self.patch[2])
 
+
+_NEARLY = 0.03  # how much wider, in proportion, a size may be than the shape that was asked for
 
 WAN_1_3B = ModelSpec(name="wan2.1-t2v-1.3b", depth=30, width=1536, heads=12, ffn=8960)
 

@@ -7,7 +7,7 @@ import torch
 
 from echo_cli.errors import UsageError
 from echo_cli.models.transformer import Transformer
-from echo_cli.spec import WAN_1_3B
+from echo_cli.spec import TINY, WAN_1_3B
 from tests.small import SPEC
 
 
@@ -43,3 +43,19 @@ def test_the_released_names_and_shapes() -> None:
               for layer in (range(WAN_1_3B.depth) if ".N." in name else (0,))}
     assert len(ours) == recorded["n_keys"] == 825
     assert ours == theirs
+
+
+@pytest.mark.parametrize(("aspect", "size"), [
+    ((16, 9), (832, 480)), ((9, 16), (480, 832)), ((1, 1), (624, 624)), ((4, 3), (720, 544)), ((3, 4), (544, 720))])
+def test_a_shape_is_the_models_own_size_turned_or_as_many_pixels(
+    aspect: tuple[int, int], size: tuple[int, int]
+) -> None:
+    assert WAN_1_3B.sized(aspect) == size
+    WAN_1_3B.grid(size)
+
+
+@pytest.mark.parametrize("aspect", [(9, 16), (1, 1), (3, 2), (21, 9), (1, 4)])
+def test_a_shape_stays_within_the_sizes_that_look_right(aspect: tuple[int, int]) -> None:
+    size = TINY.sized(aspect)
+    TINY.grid(size)
+    assert TINY.was_seen(size)

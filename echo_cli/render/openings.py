@@ -67,8 +67,8 @@ class Openings:
             made = np.concatenate((made[:1], made[:count - 1]))  # the first is shown, and leads to itself
         whole = (len(made) - 1) // geometry.frame_pictures * geometry.frame_pictures + 1
         if scene and whole == 1:
-            raise still.Unusable(f"has {len(made)} pictures there at {geometry.fps:g} a second, and a scene that begins "
-                                 f"with a clip needs at least {1 + geometry.frame_pictures}")
+            raise still.Unusable(f"has {len(made)} pictures there at {geometry.fps:g} a second, and a scene needs at "
+                                 f"least {1 + geometry.frame_pictures} to begin with")
         return made[:whole] if opening.begins is not None else made[len(made) - whole:]
 
     def _encoded(self, pictures: ndarray, scene: int) -> Given:

@@ -49,7 +49,7 @@ def _read_times(fields: Fields, what: str | None, seconds: float) -> tuple[float
         if key in fields and what != CLIP:
             fields.note(key, f"has '{key}', but no clip that it could be for; add 'clip: FILE'")
     if lasts is not None and lasts > LONGEST:
-        fields.note("for", f"for {describe(lasts)} is too long; a scene begins with {LONGEST} seconds of a clip at most")
+        fields.note("for", f"for {describe(lasts)} is too long; at most {LONGEST} seconds of a clip can be shown")
     elif lasts is not None and 0 < seconds <= lasts:
         fields.note("for", f"the clip takes {describe(lasts)}, and the scene lasts {describe(seconds)}; leave it some "
                     "time to go on")

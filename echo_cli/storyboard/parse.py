@@ -32,11 +32,11 @@ from echo_cli.storyboard.nouns import (
 )
 from echo_cli.storyboard.openings import OPENING_KEYS, read_opening
 from echo_cli.storyboard.rules import Rules
-from echo_cli.storyboard.sizes import read_size
+from echo_cli.storyboard.sizes import read_aspect, read_size
 from echo_cli.storyboard.timeline import edges, too_long, too_short
 from echo_cli.storyboard.timing import Asked, Given, resolve
 
-TOP_KEYS = ("version", "title", "seed", "model", "memory", "size", "fps", "style", "timing", "length",
+TOP_KEYS = ("version", "title", "seed", "model", "memory", "size", "aspect", "fps", "style", "timing", "length",
             *LASTING_KEYS, "scenes")
 SCENE_KEYS = ("id", "prompt", "duration", "at", "transition", "subtitle", "seed", "memory", *OPENING_KEYS)
 SEEDS = (0, 2**63 - 1)
@@ -58,7 +58,7 @@ def parse(text: str, source: str = "storyboard", rules: Rules = Rules()) -> Stor
     style = top.text("style")
     model = top.name("model")
     policy, memory = _read_memory(top, rules)
-    size = _read_size(top)
+    size = _read_size(top, model, rules)
     fps = top.number("fps", *RATES)
     timing = Timing(top.choice("timing", tuple(Timing)) or Timing.CUMULATIVE)
     length = Given(top.duration("length"), top.mark_of("length")) if "length" in top else None
@@ -116,10 +116,26 @@ def _check_lengths(storyboard: Storyboard, scenes: list["_SceneReader"], rules: 
             scenes[index].fields.note(key, message)
 
 
-def _read_size(top: Fields) -> tuple[int, int] | None:
+def _read_size(top: Fields, model: str | None, rules: Rules) -> tuple[int, int] | None:
+    """The size that is written, or the one that the model gives to the `aspect`."""
+    if "aspect" in top:
+        return _size_of_aspect(top, model, rules)
     if "size" not in top:
         return None
     return top.value("size", lambda value: read_size(str(value)))
+
+
+def _size_of_aspect(top: Fields, model: str | None, rules: Rules) -> tuple[int, int] | None:
+    node = top.node("aspect")
+    if "size" in top:
+        top.note("aspect", f"there is a size, on line {top.mark_of('size').line}; leave one of them out")
+    try:  # the text as it is: YAML takes 9:16 for minutes and seconds
+        aspect = read_aspect(node.value if isinstance(node, ScalarNode) else "")
+    except ValueError as error:
+        top.note("aspect", f"aspect {error}")
+        return None
+    used = rules.model_for(model)
+    return used.sized(aspect) if used else None
 
 
 def _read_memory(top: Fields, rules: Rules) -> tuple[str | None, dict[str, Any]]:

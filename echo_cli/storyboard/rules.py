@@ -12,12 +12,15 @@ from echo_cli.storyboard.nouns import Geometry, Kind
 
 
 class Model(Protocol):
-    """What a model tells the parser. `grid` raises an EchoError for sizes that it cannot render."""
+    """What a model tells the parser. `grid` raises an EchoError for sizes that it cannot render; `sized` is the size of
+    a shape."""
 
     @property
     def geometry(self) -> Geometry: ...
 
     def grid(self, size: tuple[int, int] | None = None) -> object: ...
+
+    def sized(self, aspect: tuple[int, int]) -> tuple[int, int]: ...
 
 
 def any_setting(policy: str, kind: Kind | None, values: Mapping[str, Any]) -> list[str]:

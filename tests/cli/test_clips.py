@@ -47,7 +47,7 @@ def same(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def given() -> list[int]:
-    trace = read_trace(Path("frames.trace.json"))
+    trace = read_trace(Path("frames/frames.trace.json"))
     return [trace.block(index).given for index in range(len(trace))]
 
 
@@ -58,20 +58,20 @@ BEFORE = "  - {id: b, prompt: a blue box, duration: 1.5s}\n"
 def test_a_film_begins_with_the_end_of_a_clip(place: Path) -> None:
     pictures = film(ALONE)
     assert same(pictures[:17], carried(place, 17, 0)), "1.1 seconds are 18 pictures, five whole latent frames 17"
-    assert given() == [3, 2, 0, 0] and not same(pictures[17:18], carried(place, 17, 0)[-1:])
+    assert given() == [3, 2, 0, 0, 0] and not same(pictures[17:18], carried(place, 17, 0)[-1:])
 
 
 def test_a_clip_in_the_middle_of_a_film_has_its_own_stream(place: Path) -> None:
     pictures = film(BEFORE + ALONE)
-    opens = read_trace(Path("frames.trace.json")).header.timeline[1].pictures[0]
+    opens = read_trace(Path("frames/frames.trace.json")).header.timeline[1].pictures[0]
     assert same(pictures[opens:opens + 16], carried(place, 16, 1)) and given()[2:5] == [3, 1, 0]
 
 
 def test_any_second_of_a_clip_may_come_first(place: Path) -> None:
     pictures = film(ALONE.replace("for: 1.1s", "from: 2s, for: 0.4s"))
-    assert same(pictures[:5], carried(place, 5, 0, 2.0)) and given() == [2, 0, 0, 0]
+    assert same(pictures[:5], carried(place, 5, 0, 2.0)) and given() == [2, 0, 0, 0, 0]
     pictures = film(BEFORE + ALONE.replace("for: 1.1s", "from: 2s, for: 0.6s"))
-    opens = read_trace(Path("frames.trace.json")).header.timeline[1].pictures[0]
+    opens = read_trace(Path("frames/frames.trace.json")).header.timeline[1].pictures[0]
     shown = excerpt(place, 8, 16, stage.SPEC.size, 2.0)
     with torch.inference_mode():
         still = torch.tensor(np.concatenate((shown[:1], shown))).permute(0, 3, 1, 2)[None].float() / 255
@@ -120,7 +120,7 @@ def test_clips_that_cannot_be_used_are_mistakes(place: Path, capsys: pytest.Capt
                                   "  - {id: c, prompt: x, duration: 3s, clip: clips/drone.mkv, from: 7s}\n")
     assert run(["generate", "story.yaml"]) == 2
     said = capsys.readouterr().err
-    assert "story.yaml:2:40: scene 'a': clip clips/text.mp4 is not a clip that ffmpeg can read" in said
+    assert "story.yaml:2:38: scene 'a': clip clips/text.mp4 is not a clip that ffmpeg can read" in said
     assert "none.mp4 is not there" in said and "lasts 6 seconds, so nothing of it begins at 7" in said
 
 

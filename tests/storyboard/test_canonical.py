@@ -32,7 +32,9 @@ def test_what_a_scene_begins_with_is_said_back() -> None:
     board = parse(text)
     assert all(scene.opening for scene in board.scenes)
     assert bare(parse(yaml.safe_dump(canonical(board)))) == bare(board)
-    others = [text.replace(*change) for change in (("a.png", "d.png"), ("contain", "stretch"), ("0,1", "0,0"), ("from: 1s", "from: 0s"), ("for: 2s", "for: 1s"))]
+    changes = [("a.png", "d.png"), ("contain", "stretch"), ("0,1", "0,0"), ("from: 1s", "from: 0s"),
+               ("for: 2s", "for: 1s")]
+    others = [text.replace(*change) for change in changes]
     assert len({storyboard_hash(parse(each)) for each in (text, *others)}) == 6
 
 

@@ -24,6 +24,9 @@ class Tiny:
             raise UsageError("model 'tiny' cannot make pictures of this size", hint="Try 192x128.")
         return object()
 
+    def sized(self, aspect: tuple[int, int]) -> tuple[int, int]:
+        return 32 * aspect[0], 32 * aspect[1]
+
 
 def problems(policy: str, kind: Kind | None, values: dict) -> list[str]:
     known = ("decay",) if kind else ("recent_frames", "cut")
@@ -133,6 +136,12 @@ def test_every_file_is_looked_at_where_the_storyboard_is() -> None:
     assert seen == [("picture", Path("films/../x.png"), None)]
 
 
+def test_an_aspect_is_the_models_size_of_that_shape() -> None:
+    """YAML reads 9:16 as nine minutes and sixteen seconds; the author does not."""
+    assert [parsed(f"aspect: {aspect}\n{scenes(A)}").size for aspect in ("9:16", "'3:2'", "1:1")] == [
+        (288, 512), (96, 64), (32, 32)]
+
+
 def test_a_bare_number_is_a_fine_id() -> None:
     board = parsed(scenes("id: 1, prompt: x, duration: 5", "id: 2, prompt: x, duration: 5, transition: recall:1"))
     assert [scene.id for scene in board.scenes] == ["1", "2"]
@@ -201,6 +210,11 @@ WRONG = {
         "2:37",
         "scene 'a': the first scene has no transition; leave it out",
     ),
+    "aspect that is none": ("aspect: wide\n" + scenes(A), "1:1", "aspect must be WIDTH:HEIGHT, such as 9:16 or 1:1"),
+    "aspect of nothing": ("aspect: '0:1'\n" + scenes(A), "1:1", "aspect must be WIDTH:HEIGHT"),
+    "aspect that is a ribbon": ("aspect: '100:1'\n" + scenes(A), "1:1", "at most 32:1"),
+    "aspect and size": (
+        "size: 192x128\naspect: '3:2'\n" + scenes(A), "2:1", "there is a size, on line 1; leave one of them out"),
     "fit without a picture": (scenes(f"{A}, fit: contain"), "2:37", "scene 'a': has 'fit', but no picture that it"),
     "focus without a picture": (scenes(f"{A}, focus: '0, 1'"), "2:37", "scene 'a': has 'focus', but no picture"),
     "unknown fit": (scenes(f"{A}, picture: x.png, fit: fill"), "2:53", "fit must be one of cover, contain, stretch"),

@@ -55,6 +55,7 @@ MEANINGS = {
     "focus where nothing is cut",
     "for longer than the scene",
     "for too long",
+    "aspect that is a ribbon",
 }
 
 

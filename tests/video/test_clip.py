@@ -79,7 +79,8 @@ def test_what_cannot_be_used_is_refused_with_its_reason(tmp_path: Path, film: Pa
     sound = tmp_path / "sound.mp4"
     wrong = {
         "text.mp4": b"no clip at all", "empty.mp4": b"", "cut.mkv": film.read_bytes()[:200],
-        "list.mp4": playlist(film), "hls.m3u8": f"#EXTM3U\n#EXTINF:3,\n{film}\n".encode(), "picture.png": picture.getvalue(),
+        "list.mp4": playlist(film), "hls.m3u8": f"#EXTM3U\n#EXTINF:3,\n{film}\n".encode(),
+        "picture.png": picture.getvalue(),
     }
     for name, data in wrong.items():
         (tmp_path / name).write_bytes(data)

@@ -250,4 +250,4 @@ def test_a_fast_decoder_lies_beside_the_model_or_is_missed(folder: Path, tmp_pat
     assert isinstance(codec, FastCodec) and codec.decode(torch.zeros(1, 2, 16, 2, 3))[0].shape == (1, 5, 3, 16, 24)
     pictures = torch.rand(1, 5, 3, 16, 24)
     full = wan.load(CPU, tmp_path / "model").codec
-    assert torch.equal(codec.encode_piece(pictures)[0], full.encode(pictures)), "what comes in is encoded by the full codec"
+    assert torch.equal(codec.encode_piece(pictures)[0], full.encode(pictures)), "the full codec encodes what comes in"
