@@ -19,6 +19,7 @@ from echo_cli.runtime import Runtime
 from echo_cli.storyboard.nouns import CLIP, Opening
 from echo_cli.video import clip, still
 
+SMALL = 192  # width of a thumbnail
 AT_ONCE = 4  # latent frames that are encoded together
 
 
@@ -83,6 +84,21 @@ class Openings:
             latents.append(made.to(self._runtime.device, self._runtime.dtype))
         encoded = torch.cat(latents, 1)
         return Given(encoded[:, 1:], encoded[:, :1]) if scene else Given(encoded)
+
+
+def thumbnail(job: Job, given: Input) -> str:
+    """A small picture of what a scene begins with, in the film's shape, as a data URI; empty if it cannot be made."""
+    opening = next(scene.opening for scene in job.timeline.scenes if scene.id == given.scene)
+    assert opening is not None
+    size = SMALL, max(1, SMALL * job.size[1] // job.size[0])
+    try:
+        if opening.what == CLIP:
+            pixels = clip.excerpt(given.file, 1, 1.0, size, opening.begins, opening.fit, opening.focus)[0]
+        else:
+            pixels = still.still(still.read(given.file), size, opening.fit, opening.focus)
+    except still.Unusable:  # the scene will say why, when it is its turn
+        return ""
+    return still.data_uri(pixels)
 
 
 def _check(given: Input, sha256: str) -> None:

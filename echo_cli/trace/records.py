@@ -87,11 +87,13 @@ class FilmFacts:
 
 @dataclass(frozen=True, slots=True)
 class OpeningFacts:
-    """The file that a scene begins with: the key that names it, its path as the storyboard has it, and its hash."""
+    """The file that a scene begins with: the key that names it, its path as the storyboard has it, its hash, and a
+    small picture of it as a data URI."""
 
     what: str
     path: str
     sha256: str
+    thumbnail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

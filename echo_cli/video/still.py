@@ -4,6 +4,7 @@ What comes from outside is not trusted: formats, sizes and shapes are limited, a
 that it cannot read becomes one `Unusable` with a reason for people. Knows no model and no storyboard.
 """
 
+import base64
 import io
 import warnings
 from collections.abc import Iterator
@@ -40,6 +41,13 @@ def still(data: bytes, size: tuple[int, int], fit: Fit = Fit.COVER, focus: tuple
             small.info.update(image.info)
             upright = ImageOps.exif_transpose(small)
         return np.asarray(_fitted(_in_srgb(upright, image.info.get("icc_profile")), size, fit, focus))
+
+
+def data_uri(pixels: np.ndarray) -> str:
+    """A small JPEG of [height, width, 3], for a page."""
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, "JPEG", quality=75, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()
 
 
 def read(path: Path) -> bytes:
