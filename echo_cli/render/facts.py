@@ -9,8 +9,8 @@ import torch
 from echo_cli import __version__
 from echo_cli.models.backend import Backend
 from echo_cli.render.job import Job
-from echo_cli.render.openings import thumbnail
 from echo_cli.render.made import Made
+from echo_cli.render.openings import thumbnail
 from echo_cli.render.outputs import readable_name
 from echo_cli.runtime import Runtime
 from echo_cli.storyboard.canonical import storyboard_hash
@@ -37,8 +37,9 @@ def header(job: Job, backend: Backend, runtime: Runtime) -> Header:
                   PolicyFacts(job.policy, asdict(job.settings)),
                   FilmFacts(width, height, geometry.fps, job.timeline.pictures, geometry.block_frames,
                             geometry.frame_pictures, None if job.outputs.film.encoder else job.outputs.film.path.name),
-                  scene_facts(job.timeline, {each.scene: OpeningFacts(each.what, each.path, each.sha256, thumbnail(job, each))
-                                             for each in job.inputs if each.scene}),
+                  scene_facts(job.timeline, {
+                      each.scene: OpeningFacts(each.what, each.path, each.sha256, thumbnail(job, each))
+                      for each in job.inputs if each.scene}),
                   tuple(PastFacts(scene.name, scene.prompt) for scene in job.timeline.past))
 
 

@@ -17,7 +17,7 @@ from echo_cli.trace import svg
 from echo_cli.trace.inspect import SceneAnswer, Summary, Survey, flat, summarise, survey
 from echo_cli.trace.look import ROLE_WORDS, SCENE_COLOURS
 from echo_cli.trace.reader import Trace
-from echo_cli.trace.records import KEYFRAMES, DecayMap
+from echo_cli.trace.records import KEYFRAMES, DecayMap, SceneFacts
 from echo_cli.trace.rows import to_row
 from echo_cli.trace.thumbnails import thumbnails
 
@@ -259,11 +259,21 @@ def _card(trace: Trace, entry: SceneAnswer, pictures: Pictures, remembered: Iter
     unfolded = f"<details><summary>Block by block</summary><pre>{escape(blocks)}</pre></details>" if blocks else ""
     return (f'<article id="scene-{entry.scene}" class="card s{entry.scene % len(SCENE_COLOURS)}">'
             f'<div class="look">{pictures.opening(entry.scene, f"Opening of {entry.id}")}'
-            f"{pictures.keyframes(entry)}{_decay(trace, entry, source, pictures)}</div>"
+            f"{_given(facts)}{pictures.keyframes(entry)}{_decay(trace, entry, source, pictures)}</div>"
             f"<div><h3>{escape(entry.id)} <small>{escape(begins)} · {clock(entry.start)} · "
             f"{plural(entry.blocks, 'block')}</small></h3>"
             f'<p class="prompt">{escape(facts.prompt)}</p><dl>{details}</dl>'
             f"{_candidates(entry)}{unfolded}</div></article>")
+
+
+def _given(scene: SceneFacts) -> str:
+    """The file that the scene begins with, beside its opening."""
+    opening = scene.opening
+    if opening is None:
+        return ""
+    words = f"It begins with the {opening.what} {opening.path}."
+    image = f'<img src="{escape(opening.thumbnail)}" alt="{escape(words)}">' if opening.thumbnail else ""
+    return f"<figure>{image}<figcaption>{escape(words)}</figcaption></figure>"
 
 
 def _decay(trace: Trace, entry: SceneAnswer, source: int | None, pictures: Pictures) -> str:

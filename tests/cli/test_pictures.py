@@ -147,6 +147,15 @@ def test_the_trace_says_which_frames_came_from_where() -> None:
     Draft202012Validator(SCHEMA).validate(json.loads(Path("story.trace.json").read_text()))
 
 
+def test_the_report_shows_what_a_scene_begins_with_beside_it() -> None:
+    assert generate() == 0
+    assert run(["inspect-cache", "story.trace.json", "--html", "report.html"]) == 0
+    page = Path("report.html").read_text()
+    thumbnails = [scene.opening.thumbnail for scene in read_trace(Path("story.trace.json")).header.timeline]
+    assert len(set(thumbnails)) == 3 and all(page.count(each) == 1 and len(each) < 20_000 for each in thumbnails)
+    assert "It begins with the picture pictures/desert.png." in page
+
+
 def test_validate_lists_what_comes_in(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = json.loads(_validated(place))
     assert [(each["what"], each["path"], each["scene"]) for each in report["inputs"]] == [
