@@ -129,6 +129,7 @@ def _size_of_aspect(top: Fields, model: str | None, rules: Rules) -> tuple[int, 
     node = top.node("aspect")
     if "size" in top:
         top.note("aspect", f"there is a size, on line {top.mark_of('size').line}; leave one of them out")
+        return None
     try:  # the text as it is: YAML takes 9:16 for minutes and seconds
         aspect = read_aspect(node.value if isinstance(node, ScalarNode) else "")
     except ValueError as error:

@@ -25,7 +25,7 @@ class Tiny:
         return object()
 
     def sized(self, aspect: tuple[int, int]) -> tuple[int, int]:
-        return 32 * aspect[0], 32 * aspect[1]
+        return 192, 64 * aspect[1]
 
 
 def problems(policy: str, kind: Kind | None, values: dict) -> list[str]:
@@ -138,8 +138,8 @@ def test_every_file_is_looked_at_where_the_storyboard_is() -> None:
 
 def test_an_aspect_is_the_models_size_of_that_shape() -> None:
     """YAML reads 9:16 as nine minutes and sixteen seconds; the author does not."""
-    assert [parsed(f"aspect: {aspect}\n{scenes(A)}").size for aspect in ("9:16", "'3:2'", "1:1")] == [
-        (288, 512), (96, 64), (32, 32)]
+    assert [parsed(f"aspect: {aspect}\n{scenes(A)}").size for aspect in ("3:2", "'3:2'")] == [(192, 128)] * 2
+    assert "cannot make pictures of this size" in mistakes("aspect: 9:16\n" + scenes(A))[0]
 
 
 def test_a_bare_number_is_a_fine_id() -> None:
