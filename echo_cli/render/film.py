@@ -52,7 +52,7 @@ def make(job: Job, backend: Backend, runtime: Runtime, progress: Progress, inter
     with ExitStack() as stack:
         stack.enter_context(threads_for(backend, runtime))
         policy = plan_policy(job.policy, job.settings, backend, job.timeline,
-                             open_ends(job.timeline, job.request.keep_states))
+                             open_ends(job.timeline, job.keep_states))
         run = stack.enter_context(sitting(job, backend, runtime, policy, progress.say, loading))
         stack.enter_context(memory_errors(job))
         if outputs.manifest and outputs.film.encoder:

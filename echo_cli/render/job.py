@@ -7,7 +7,7 @@ it is `film`, and whether it needs to be made is `decide`.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from echo_cli import __version__
 from echo_cli.memory.settings import WindowSettings
@@ -55,6 +55,11 @@ class Job:
         if self.outputs.scenes is None:
             return ()
         return self.storyboard.kept or tuple(scene.id for scene in self.storyboard.scenes)
+
+    @property
+    def keep_states(self) -> Literal["none", "last", "all"]:
+        """A film that keeps its scenes keeps no states for an edit: what its scenes left would be missing there."""
+        return "none" if self.outputs.scenes else self.request.keep_states
 
     @property
     def memory(self) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Snapshots:
 
     def __init__(self, job: Job, work: Work, tell: Callable[[str], None]) -> None:
         self._folder, self._tell = work.folder, tell
-        self._moments = states.moments(job.timeline, job.request.keep_states)
+        self._moments = states.moments(job.timeline, job.keep_states)
         self._room = bytes_of(job.request.keep_room)
         target, trace = job.outputs.film, job.outputs.trace
         assert isinstance(target, Movie | Images) and trace, "what cannot be resumed keeps no states"

@@ -193,7 +193,8 @@ def _base(job: Job, identity: Identity) -> dict[str, Any]:
     return {"weights": plain["weights"], "seed": plain["seed"], "version": plain["version"], "settings": settings,
             "drawn": job.subtitles is Subtitles.BURN, "fps": job.timeline.geometry.fps,
             "film": job.outputs.film.path.name, "segment": segments.LENGTH,
-            "inputs": {each.path: each.sha256 for each in job.inputs if each.scene is None}}
+            "inputs": {each.path: each.sha256 for each in job.inputs if each.scene is None},
+            "keeps_scenes": job.outputs.scenes is not None}
 
 
 def _scenes(job: Job) -> list[dict[str, Any]]:

@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from echo_cli.errors import OutputError
+from echo_cli.memory.scene_files import read_entry
 from echo_cli.memory.table import POLICIES
 from echo_cli.render import states
 from echo_cli.render.decide import KnownWeights, needed
 from echo_cli.render.job import Job
 from echo_cli.render.made import Made
+from echo_cli.storyboard.series import read_scenes
 from echo_cli.trace.reader import read_trace
 from echo_cli.video import read, segments
 
@@ -240,3 +242,15 @@ def test_what_is_reused_is_told(tmp_path: Path) -> None:
         "one for each scene): it is rendered from its beginning",
         f"{name}: reusing 7 of 12 blocks (5.0625 s); rendering from the beginning of scene 'again'",
     ]
+
+
+def test_a_film_that_keeps_its_scenes_is_rendered_whole(tmp_path: Path) -> None:
+    """A state would not have what the scenes before it left."""
+    made(film(tmp_path, SCENES))
+    assert (tmp_path / "film.states").exists()
+    for board in (SCENES, SCENES.replace("at night", "in the rain")):
+        done = made(film(tmp_path, board + "keep_scenes: true\n", force=True))
+        assert done.reused == 0 and not list((tmp_path / "film.states").glob("*.safetensors"))
+        file = read_scenes(tmp_path / "film.scenes")
+        assert [scene.id for scene in file.past] == ["meadow", "desert", "forest", "again"]
+        assert read_entry(file, 0).count("frames") == 9
