@@ -240,7 +240,7 @@ def _print_plan(job: "Job", here: bool | None, as_json: bool) -> None:
         print(f"interrupted after {left.progress}: will be resumed from there, if it is the same film")
     if there:
         print(f"already there: {', '.join(there[:3])}{' …' if len(there) > 3 else ''}; skipped if it is the same film, "
-              "else --force is needed")
+              "replaced if it is an earlier version whose states were kept, else --force is needed")
     teller = progress_of(Style(job.request.progress))
     for doubt in doubts:
         teller.say(f"warning: {doubt}")
