@@ -48,3 +48,17 @@ def test_what_is_written_is_what_is_read(home: torch.device | None) -> None:
     other.restore(kept)
     assert all(torch.equal(one, two) for one, two in zip(store.frames(slots), other.frames(slots), strict=True))
     assert store.frame_bytes == 2 * store.keys.numel() * 4 < store.bytes
+
+
+@pytest.mark.parametrize("slots", [3, 5, 12])
+def test_a_state_fits_a_store_of_another_size(slots: int) -> None:
+    """An edited film may need more slots, or fewer; it takes them in the order in which it would have taken its own."""
+    def used(count: int) -> KVStore:
+        store = KVStore(SPEC, Placement(GRID), count, 6, fades=count)
+        store.take(3)
+        store.keep([1])
+        return store
+
+    state, other = used(8).state(), KVStore(SPEC, Placement(GRID), slots, 6, fades=slots)
+    other.restore(state)
+    assert other.used == {1} and other.take(slots - 1) == used(slots).take(slots - 1)
