@@ -89,6 +89,6 @@ def _seen(film: Path, pictures: int) -> Tensor:
     return seen
 
 
-def _share(found: Sequence[Score], aspect: str) -> float:
+def _share(scores: Sequence[Score], aspect: str) -> float:
     """Of scenes whose prompt names the aspect."""
-    return fmean(float(right) for each in found if (right := each.right[aspect]) is not None)
+    return fmean(float(right) for each in scores if (right := each.right[aspect]) is not None)

@@ -113,9 +113,9 @@ def _is_whole(outputs: Outputs, existing: Mapping[str, Any]) -> bool:
     return all(_bytes(files[what]) == output.get("bytes") for what, output in existing["outputs"].items())
 
 
-def _other_film(found: Mapping[str, Any], outputs: Outputs) -> Path | None:
+def _other_film(content: Mapping[str, Any], outputs: Outputs) -> Path | None:
     """The film of another kind that the manifest belongs to, if it is there: film.mp4, where film.webm is wanted."""
-    name = found["outputs"].get("film", {}).get("name")
+    name = content["outputs"].get("film", {}).get("name")
     if outputs.manifest is None or name in (None, outputs.film.path.name):
         return None
     try:

@@ -65,12 +65,12 @@ def verify(film: Path) -> Verdict:
         raise UsageError(f"{film}: there is no such film", "Name a film that echo wrote.")
     verdict = Verdict(film, signed=None if outputs.film.encoder else signing.read(film))
     path = outputs.manifest
-    found = manifest.read(path) if path else None
-    if path and path.exists() and found is None:
+    content = manifest.read(path) if path else None
+    if path and path.exists() and content is None:
         verdict.wrong.append(f"{path} is damaged, or not a manifest of echo")
-    if found:
-        verdict.manifest, verdict.facts = path, found["identity"]
-        output = found["outputs"].get("film", {})
+    if content:
+        verdict.manifest, verdict.facts = path, content["identity"]
+        output = content["outputs"].get("film", {})
         if output.get("name") != film.name:
             verdict.wrong.append(f"{path} belongs to {output.get('name')}")
         elif output.get("sha256") != sha256(*files):

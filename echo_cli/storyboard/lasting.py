@@ -22,7 +22,7 @@ MOST_SERIES = 20
 
 def read_series(top: Fields, folder: Path) -> tuple[Series, ...]:
     """The series that the storyboard names; those that cannot be read are noted, and have no scenes."""
-    found: dict[str, Series] = {}
+    by_name: dict[str, Series] = {}
     for mark, path in _texts(top, "series", "the path of a file of scenes, or a list of such"):
         name = name_of(Path(path))
         scenes: tuple[PastScene, ...] = ()
@@ -30,15 +30,15 @@ def read_series(top: Fields, folder: Path) -> tuple[Series, ...]:
             scenes = read_scenes(folder / path).past
         except UsageError as error:
             top.mistakes.note(mark, f"series {error.message}")
-        if name in found:
+        if name in by_name:
             top.mistakes.note(mark, f"series '{name}' is named already; rename one of the files, because scenes are "
                               f"recalled as {name}/<scene-id>")
             continue
-        found[name] = Series(path, name, scenes)
-        if len(found) > MOST_SERIES:
+        by_name[name] = Series(path, name, scenes)
+        if len(by_name) > MOST_SERIES:
             top.mistakes.note(mark, f"there are more than {MOST_SERIES} series; join them with `echo-cli scenes merge`")
             break
-    return tuple(found.values())
+    return tuple(by_name.values())
 
 
 def read_kept(top: Fields, ids: tuple[str, ...]) -> tuple[str, ...]:

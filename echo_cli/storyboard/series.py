@@ -66,7 +66,7 @@ class SceneModel:
         return self.rows * self.cols, self.heads, self.head_dim
 
     @property
-    def told(self) -> str:
+    def described(self) -> str:
         return f"model {self.name}" + (f" with weights {self.weights[:12]}" if self.weights else "")
 
 
@@ -91,8 +91,8 @@ class Description:
 
     def metadata(self) -> dict[str, str]:
         """As it stands in the head of the file."""
-        told = {"model": asdict(self.model), "scenes": [_plain(scene) for scene in self.scenes]}
-        return {"format": FORMAT, "version": str(VERSION), "description": json.dumps(told, ensure_ascii=False)}
+        description = {"model": asdict(self.model), "scenes": [_plain(scene) for scene in self.scenes]}
+        return {"format": FORMAT, "version": str(VERSION), "description": json.dumps(description, ensure_ascii=False)}
 
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """The name and shape of every tensor that such a file has, in its order; those of thumbnails are of bytes."""
@@ -156,7 +156,7 @@ def check_model(file: ScenesFile, model: SceneModel) -> None:
     if theirs == model:
         return
     if (theirs.name, theirs.weights) != (model.name, model.weights):
-        what = f"{theirs.told}, but the film is made by {model.told}"
+        what = f"{theirs.described}, but the film is made by {model.described}"
     else:
         what = (f"a film of {theirs.cols}x{theirs.rows} tokens a frame, but this one has {model.cols}x{model.rows}; "
                 "its size is another")
@@ -217,7 +217,7 @@ def _table(table: Mapping[str, Any], description: Description, start: int, size:
     wanted = dict(description.tensors())
     if odd := sorted(wanted.keys() ^ table.keys()):
         raise ValueError(f"{len(odd)} tensors are missing or unexpected, such as {odd[0]!r:.60}")
-    found = {}
+    tensors = {}
     for name, shape in wanted.items():
         row = table[name]
         dtype, (begin, end) = row["dtype"], row["data_offsets"]
@@ -226,26 +226,26 @@ def _table(table: Mapping[str, Any], description: Description, start: int, size:
             raise ValueError(f"tensor {name} is {dtype!r:.20} {row['shape']!r:.60}, not {list(shape)}")
         if not (_whole(begin) and _whole(end)) or end - begin != math.prod(shape) * elements[dtype]:
             raise ValueError(f"tensor {name} lies where it cannot")
-        found[name] = Lying(dtype, shape, start + begin, start + end)
+        tensors[name] = Lying(dtype, shape, start + begin, start + end)
     at = start
-    for lying in sorted(found.values(), key=lambda lying: lying.begin):
+    for lying in sorted(tensors.values(), key=lambda lying: lying.begin):
         if lying.begin != at:
             raise ValueError("its tensors overlap, or leave gaps")
         at = lying.end
     if at != size:
         raise ValueError(f"it has {size} bytes, not {at}")
-    return found
+    return tensors
 
 
-def _description(told: Any) -> Description:
-    model = _exactly(SceneModel, told["model"], {
+def _description(content: Any) -> Description:
+    model = _exactly(SceneModel, content["model"], {
         "name": _text, "weights": _text, "layers": _count, "heads": _count, "head_dim": _count, "rows": _count,
         "cols": _count})
     scenes = tuple(_exactly(SavedScene, scene, {
         "id": _id, "prompt": _text, "seconds": _number, "film": _text, "memory": _text,
         "parts": lambda parts: _mapping(parts, _frames), "numbers": lambda numbers: _mapping(numbers, _number),
-        "thumbnail": _sides}) for scene in _list(told["scenes"], MOST_SCENES))
-    if len(told) != 2:
+        "thumbnail": _sides}) for scene in _list(content["scenes"], MOST_SCENES))
+    if len(content) != 2:
         raise ValueError("its description has other things than a model and scenes")
     ids = [scene.id for scene in scenes]
     if not ids or len(set(ids)) != len(ids):
@@ -254,14 +254,14 @@ def _description(told: Any) -> Description:
 
 
 def _plain(scene: SavedScene) -> dict[str, Any]:
-    told = {item.name: getattr(scene, item.name) for item in fields(scene)}
-    return {**told, "parts": dict(scene.parts), "numbers": dict(scene.numbers)}
+    values = {item.name: getattr(scene, item.name) for item in fields(scene)}
+    return {**values, "parts": dict(scene.parts), "numbers": dict(scene.numbers)}
 
 
-def _exactly(kind: type[T], told: Any, readers: Mapping[str, Callable[[Any], Any]]) -> T:
-    if not isinstance(told, dict) or told.keys() != readers.keys():
+def _exactly(kind: type[T], content: Any, readers: Mapping[str, Callable[[Any], Any]]) -> T:
+    if not isinstance(content, dict) or content.keys() != readers.keys():
         raise ValueError(f"a description should have {listed(list(readers))}")
-    return kind(**{name: read(told[name]) for name, read in readers.items()})
+    return kind(**{name: read(content[name]) for name, read in readers.items()})
 
 
 def _whole(value: Any) -> bool:

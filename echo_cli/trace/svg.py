@@ -103,10 +103,10 @@ def hover_columns(trace: Trace, surveyed: Survey) -> str:
 
 def words_by_scene(trace: Trace, surveyed: Survey) -> dict[int, list[str]]:
     """The same texts, by the scene that their blocks belong to."""
-    found: dict[int, list[str]] = {}
+    words: dict[int, list[str]] = {}
     for at in _sampled(surveyed):
-        found.setdefault(surveyed.scenes[at], []).append(_words_at(trace, surveyed, at))
-    return found
+        words.setdefault(surveyed.scenes[at], []).append(_words_at(trace, surveyed, at))
+    return words
 
 
 def _sampled(surveyed: Survey) -> range:

@@ -107,11 +107,11 @@ def read(film: Path) -> Signed | None:
     c2pa = library()
     try:
         with c2pa.Reader(film) as reader:
-            found, state = json.loads(reader.json()), str(reader.get_validation_state())
+            report, state = json.loads(reader.json()), str(reader.get_validation_state())
     except c2pa.C2paError as error:
         return Signed("invalid", (str(error),), "unknown", {})
-    claim = found["manifests"][found["active_manifest"]]
-    problems = tuple(each.get("explanation") or each["code"] for each in found.get("validation_status", ()))
+    claim = report["manifests"][report["active_manifest"]]
+    problems = tuple(each.get("explanation") or each["code"] for each in report.get("validation_status", ()))
     by = claim.get("signature_info", {})
     signer = ", ".join(part for part in (by.get("common_name"), by.get("issuer")) if part) or "unknown"
     return Signed(state.lower(), problems, signer, claim)

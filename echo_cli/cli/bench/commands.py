@@ -270,12 +270,12 @@ def preference(
     from echo_cli.world.meaning import load_meaning
 
     judge = load_meaning("cpu", eye or eyes.WEIGHTS)
-    found = prefer(judge, before, after)
+    result = prefer(judge, before, after)
     if json:
-        print(json_text.dumps({"eye": judge.weights_hash, **asdict(found)}))
+        print(json_text.dumps({"eye": judge.weights_hash, **asdict(result)}))
         return
-    print(f"{plural(found.scenes, 'scene')}: the eye prefers the second film in {found.preferred:.0%}; alignment "
-          f"{found.before:.3f} before, {found.after:.3f} after, {found.gain.mean:+.3f} [{found.gain.low:+.3f}, "
-          f"{found.gain.high:+.3f}], by chance {found.chance:.3f}")
-    for aspect, (old, new) in found.right.items():
+    print(f"{plural(result.scenes, 'scene')}: the eye prefers the second film in {result.preferred:.0%}; alignment "
+          f"{result.before:.3f} before, {result.after:.3f} after, {result.gain.mean:+.3f} [{result.gain.low:+.3f}, "
+          f"{result.gain.high:+.3f}], by chance {result.chance:.3f}")
+    for aspect, (old, new) in result.right.items():
         print(f"{aspect:<8}{old:>8.1%}{new:>8.1%}")
