@@ -57,10 +57,10 @@ def export(source: Source, to: To = None, output: Output = None, force: Force = 
 
 
 def _by_suffix(output: str | None) -> str:
-    from echo_cli.formats.table import FORMATS, names
+    from echo_cli.formats.table import exported_by, names
 
     suffix = Path(output or "").suffix.lower()
-    formats = [row.name for row in FORMATS.own.values() if row.write and row.suffix == suffix]
+    formats = exported_by(suffix)
     if len(formats) != 1:
         known = ", ".join(names(reads=False))
         raise UsageError(

@@ -4,11 +4,12 @@ Packages of others add rows through the entry points `echo_cli.formats`: each na
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from echo_cli.errors import UsageError, did_you_mean
+from echo_cli.errors import MissingError, UsageError, did_you_mean
 from echo_cli.formats import cues, echo_forcing, edl, fcpxml, longlive, otio, schedules, scope
 from echo_cli.formats.cut import Cut, Note, refuse
 from echo_cli.formats.jsons import Value, read_json
@@ -136,6 +137,20 @@ FORMATS: Table[Format] = Table("echo_cli.formats", Format, {row.name: row for ro
 def names(*, reads: bool) -> list[str]:
     """What can be imported (or exported); formats of other packages are listed unseen, so that none is loaded."""
     return [name for name in FORMATS if name not in FORMATS.own or _can(FORMATS.own[name], reads)]
+
+
+def exported_by(suffix: str) -> list[str]:
+    """The formats that can be exported to files that end so. Other packages are asked only where none of ours is, and
+    one that cannot be loaded has none."""
+    ours = [name for name, row in FORMATS.own.items() if row.write and row.suffix == suffix]
+    if ours or not suffix:
+        return ours
+    found = []
+    for name in (name for name in FORMATS if name not in FORMATS.own):
+        with suppress(MissingError):
+            row = FORMATS[name]
+            found += [name] if row.write and row.suffix == suffix else []
+    return found
 
 
 def _can(row: Format, reads: bool) -> bool:

@@ -1,14 +1,18 @@
 """What is written is read back: by ourselves, and by the libraries that editors use."""
 
 import json
+import sys
+import types
 from fractions import Fraction
+from importlib.metadata import EntryPoint
 
 import pytest
 
+from echo_cli import plugins
 from echo_cli.formats.cut import Cut
 from echo_cli.formats.longlive import switch_frames
 from echo_cli.formats.storyboard import cut_of, written
-from echo_cli.formats.table import FORMATS, Options, Source
+from echo_cli.formats.table import FORMATS, Format, Options, Source, exported_by
 from echo_cli.storyboard.canonical import canonical
 from echo_cli.storyboard.parse import parse
 
@@ -110,3 +114,12 @@ def test_the_librarys_adapters_read_our_edl_and_fcpxml() -> None:
     pytest.importorskip("otio_fcpx_xml_adapter")
     fcpx = otio.adapters.read_from_string(written_as("fcpxml"), "fcpx_xml")
     assert fcpx is not None
+
+
+def test_a_format_of_another_package_is_found_by_its_suffix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "elsewhere", types.SimpleNamespace(
+        ROW=Format("cards", "A format of another package", ".cards", write=lambda cut: ("cards", []))))
+    entries = [EntryPoint("cards", "elsewhere:ROW", "echo_cli.formats"),
+               EntryPoint("odd", "no_such_package:ROW", "echo_cli.formats")]
+    monkeypatch.setattr(plugins, "_offered", lambda group: {entry.name: (entry,) for entry in entries})
+    assert (exported_by(".cards"), exported_by(".otio"), exported_by(".odd")) == (["cards"], ["otio"], [])
