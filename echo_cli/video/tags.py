@@ -5,6 +5,7 @@ end of an MP4. A stream has no end to write it at, and says so in its comment al
 """
 
 import os
+import zlib
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -84,6 +85,35 @@ def stamp(path: Path, tags: Tags) -> None:
         with output_errors(path), path.open("r+b") as file:
             file.seek(-1, os.SEEK_END)  # the trailer
             file.write(_gif_extensions(tags))
+
+
+def stamp_picture(path: Path) -> None:
+    """Put the XMP into a picture of a sequence; its pixels stay as they are."""
+    with output_errors(path):
+        path.write_bytes(_WITH_XMP[path.suffix.lower()](path.read_bytes(), xmp(Tags())))
+
+
+def _png(picture: bytes, packet: bytes) -> bytes:
+    content = b"iTXtXML:com.adobe.xmp\0\0\0\0\0" + packet
+    chunk = (len(content) - 4).to_bytes(4, "big") + content + zlib.crc32(content).to_bytes(4, "big")
+    return picture[:33] + chunk + picture[33:]  # after the header
+
+
+def _jpeg(picture: bytes, packet: bytes) -> bytes:
+    content = b"http://ns.adobe.com/xap/1.0/\0" + packet
+    at = 4 + int.from_bytes(picture[4:6], "big") if picture[2:4] == b"\xff\xe0" else 2  # JFIF's own part stays first
+    return picture[:at] + b"\xff\xe1" + (len(content) + 2).to_bytes(2, "big") + content + picture[at:]
+
+
+def _webp(picture: bytes, packet: bytes) -> bytes:
+    """A picture with XMP needs the extended form, which repeats its size."""
+    sides = (int.from_bytes(picture[at:at + 2], "little") & 0x3FFF for at in (26, 28))
+    extended = b"VP8X\x0a\0\0\0\x04\0\0\0" + b"".join((side - 1).to_bytes(3, "little") for side in sides)
+    body = b"WEBP" + extended + picture[12:] + b"XMP " + len(packet).to_bytes(4, "little") + packet
+    return b"RIFF" + (len(body) + len(packet) % 2).to_bytes(4, "little") + body + b"\0" * (len(packet) % 2)
+
+
+_WITH_XMP = {".png": _png, ".jpg": _jpeg, ".jpeg": _jpeg, ".webp": _webp}
 
 
 def _gif_extensions(tags: Tags) -> bytes:

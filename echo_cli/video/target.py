@@ -14,6 +14,7 @@ from typing import Protocol
 
 from echo_cli.files import flush, output_errors, partial, publish, sha256
 from echo_cli.video.encoding import CONTAINERS
+from echo_cli.video.tags import stamp_picture
 
 JPEG = ["-c:v", "mjpeg", "-q:v", "2", "-pix_fmt", "yuvj444p"]
 SUFFIXES = {".png": ["-c:v", "png", "-pix_fmt", "rgb24"], ".jpg": JPEG, ".jpeg": JPEG,
@@ -144,6 +145,7 @@ class Images:
         """Give the pictures that are complete by now their final names."""
         with output_errors(self.path):
             for number, path in list(Images(self.grows / self.path.name).numbered()):
+                stamp_picture(path)
                 path.replace(self.picture(number))
 
     def finish(self, pictures: int) -> Output:

@@ -7,13 +7,15 @@ import subprocess
 import xml.etree.ElementTree as xml
 from pathlib import Path
 
+import imageio.v3
 import numpy as np
 import pytest
 
 from echo_cli.video import ffmpeg, read
+from echo_cli.video.encoding import CONTAINERS, Encoding
 from echo_cli.video.segments import SegmentedFilm
 from echo_cli.video.tags import SOURCE_TYPE, Chapter, Tags, xmp
-from echo_cli.video.target import Movie
+from echo_cli.video.target import Images, Movie
 
 TAGS = Tags("Day; 'night' = 1 & <2>", (Chapter("Roof = top; #1", 0, 5), Chapter("Subway\\", 5, 24)))
 
@@ -56,3 +58,21 @@ def test_exiftool_finds_the_digital_source_type(tmp_path: Path) -> None:
     (told,) = json.loads(done.stdout)
     assert told["XMP:DigitalSourceType"] == SOURCE_TYPE or "rained" in told["XMP:DigitalSourceType"]
     assert told["XMP:CreatorTool"].startswith("echo-cli") and told["XMP:Title"] == TAGS.title
+
+
+@pytest.mark.skipif(not shutil.which("exiftool"), reason="needs exiftool")
+@pytest.mark.parametrize("name", ["film.mov", "film.gif", "%d.png", "%d.jpg", "%d.webp"])
+def test_exiftool_finds_it_in_other_kinds_too_and_the_pictures_are_whole(name: str, tmp_path: Path) -> None:
+    suffix = Path(name).suffix
+    encoding = Encoding(CONTAINERS[suffix].codecs[0], suffix=suffix) if suffix in CONTAINERS else Encoding()
+    target = Movie(tmp_path / name) if suffix in CONTAINERS else Images(tmp_path / name)
+    with SegmentedFilm(target, tmp_path / "work", 33, 17, 12.0, encoding, scale=2, tags=TAGS) as made:
+        made.write(np.full((3, 17, 33, 3), 200, np.uint8))
+        made.finish()
+        made.publish()
+    path = tmp_path / (name.replace("%d", "1"))
+    done = subprocess.run(["exiftool", "-j", "-G", path], capture_output=True, text=True, check=True)
+    (told,) = json.loads(done.stdout)
+    assert "rained" in told["XMP:DigitalSourceType"] and "ExifTool:Warning" not in told
+    seen = next(read.pictures(path)) if isinstance(target, Movie) else imageio.v3.imread(path)
+    assert seen.shape == (34, 66, 3) and abs(int(seen.mean()) - 200) < 5
