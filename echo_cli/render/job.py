@@ -96,7 +96,7 @@ class Job:
         return Tags(self.storyboard.title, tuple(
             Chapter((span.scene.subtitle or span.scene.id).splitlines()[0], span.pictures.start, span.pictures.stop)
             for span in self.timeline.spans
-        ))
+        ), self.storyboard.language)
 
     @property
     def options(self) -> Iterator[tuple[str, Any]]:

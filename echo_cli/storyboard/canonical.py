@@ -16,6 +16,7 @@ def canonical(storyboard: Storyboard) -> dict[str, Any]:
     return _given({
         "version": VERSION,
         "title": storyboard.title,
+        "language": storyboard.language,
         "seed": storyboard.seed or 0,
         "model": storyboard.model,
         "memory": _given(memory) or None,

@@ -168,6 +168,7 @@ class Storyboard:
     timing: Timing = Timing.CUMULATIVE
     source: str = "storyboard"  # the file it came from, for messages and for the paths in it
     series: tuple[Series, ...] = ()
+    language: str | None = None  # of what is seen and heard, as ISO 639-2 has it
     kept: tuple[str, ...] = ()  # ids of the scenes that later films may recall
 
     @property

@@ -37,6 +37,7 @@ from echo_cli.storyboard.timeline import edges, too_long, too_short
 from echo_cli.storyboard.timing import Asked, Given, resolve
 
 TOP_KEYS = ("version", "title", "seed", "model", "memory", "size", "aspect", "fps", "style", "timing", "length",
+            "language",
             *LASTING_KEYS, "scenes")
 SCENE_KEYS = ("id", "prompt", "duration", "at", "transition", "subtitle", "seed", "memory", *OPENING_KEYS)
 SEEDS = (0, 2**63 - 1)
@@ -73,6 +74,7 @@ def parse(text: str, source: str = "storyboard", rules: Rules = Rules()) -> Stor
     storyboard = Storyboard(
         scenes=tuple(read), title=top.text("title") or None, seed=top.whole("seed", *SEEDS), model=model,
         policy=policy, memory=memory, size=size, fps=fps, timing=timing, series=series,
+        language=top.value("language", _read_language) if "language" in top else None,
         kept=read_kept(top, tuple(cast)), source=source,
     )
     if seconds:
@@ -114,6 +116,13 @@ def _check_lengths(storyboard: Storyboard, scenes: list["_SceneReader"], rules: 
         for index, message in too_short(edges(storyboard.scenes, geometry), storyboard.scenes, geometry):
             key = "duration" if "duration" in scenes[index].fields else "at"
             scenes[index].fields.note(key, message)
+
+
+def _read_language(value: object) -> str:
+    language = str(value)
+    if not (len(language) == 3 and language.isascii() and language.isalpha() and language.islower()):
+        raise ValueError(f"must be three letters of ISO 639-2, such as eng, deu or jpn, not {short(language)}")
+    return language
 
 
 def _read_size(top: Fields, model: str | None, rules: Rules) -> tuple[int, int] | None:

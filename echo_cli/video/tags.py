@@ -35,12 +35,14 @@ class Tags:
 
     title: str | None = None
     chapters: tuple[Chapter, ...] = ()
+    language: str | None = None  # ISO 639-2
 
     @property
     def arguments(self) -> list[str]:
         """ffmpeg's options for the title and the comment; nothing of the segments' own remains."""
         title = ["-metadata", f"title={self.title}"] if self.title else []
-        return ["-map_metadata:g", "-1", "-map_metadata:s", "-1", *title, "-metadata", f"comment={COMMENT}"]
+        language = ["-metadata:s", f"language={self.language}"] if self.language else []
+        return ["-map_metadata:g", "-1", "-map_metadata:s", "-1", *title, *language, "-metadata", f"comment={COMMENT}"]
 
     def chapter_file(self, fps: float) -> str:
         """The chapters in ffmpeg's own format."""

@@ -430,3 +430,9 @@ def test_very_many_settings_are_one_mistake() -> None:
         parse(many, "film.yaml", RULES)
     assert caught.value.message.splitlines() == [
         "film.yaml:2:3: memory has 2,000 settings, more than any policy knows; is this the right file?"]
+
+
+def test_a_language_has_three_letters() -> None:
+    assert parsed("language: deu\n" + scenes(A)).language == "deu" and parsed(scenes(A)).language is None
+    with pytest.raises(StoryboardError, match=r":1:\d+: language must be three letters of ISO 639-2, .* not 'de'"):
+        parse("language: de\n" + scenes(A))

@@ -19,7 +19,7 @@ from echo_cli.video.target import Movie
 from .pictures import HEIGHT, WIDTH, number_of, pictures
 
 COUNT = 50
-TAGS = Tags("Day & night", (Chapter("Day", 0, 20), Chapter("Night", 20, COUNT)))
+TAGS = Tags("Day & night", (Chapter("Day", 0, 20), Chapter("Night", 20, COUNT)), "deu")
 KINDS = {  # suffix and codec → what ffmpeg says of the stream
     (".mp4", "libx264"): ("h264", "yuv420p"), (".mp4", "libx265"): ("hevc", "yuv420p"),
     (".mp4", "libsvtav1"): ("av1", "yuv420p"), (".webm", "libvpx-vp9"): ("vp9", "yuv420p"),
@@ -87,6 +87,7 @@ def test_an_interrupted_film_of_every_kind_comes_out_the_same(suffix: str, codec
 def test_chapters_title_and_comment_are_in_every_kind_that_has_them(suffix: str, tmp_path: Path) -> None:
     said = described(made(tmp_path, suffix, CONTAINERS[suffix].codecs[0]))
     assert re.search(r"title +: Day & night", said, re.I) and "trainedAlgorithmicMedia" in said
+    assert suffix == ".mov" or re.search(r"Stream #0:0\S*\(deu\): Video", said), "MOV has codes of its own"
     assert re.findall(r"Chapter #\S+ start ([\d.]+), end ([\d.]+)", said) == [
         ("0.000000", "1.250000"), ("1.250000", "3.125000")]
 
