@@ -36,9 +36,8 @@ from echo_cli.storyboard.sizes import read_aspect, read_size
 from echo_cli.storyboard.timeline import edges, too_long, too_short
 from echo_cli.storyboard.timing import Asked, Given, resolve
 
-TOP_KEYS = ("version", "title", "seed", "model", "memory", "size", "aspect", "fps", "style", "timing", "length",
-            "language",
-            *LASTING_KEYS, "scenes")
+TOP_KEYS = ("version", "title", "language", "seed", "model", "memory", "size", "aspect", "fps", "style", "timing",
+            "length", *LASTING_KEYS, "scenes")
 SCENE_KEYS = ("id", "prompt", "duration", "at", "transition", "subtitle", "seed", "memory", *OPENING_KEYS)
 SEEDS = (0, 2**63 - 1)
 RATES = (1, 240)  # pictures a second
