@@ -12,7 +12,7 @@ from torch import Tensor
 
 from echo_cli.context import BlockContext, Observer
 from echo_cli.memory import scoring
-from echo_cli.memory.policies.base import Facts, Held, film_frames, held_from, held_state
+from echo_cli.memory.policies.base import Facts, Held, held_from, held_state
 from echo_cli.memory.settings import EchoForcingSettings
 from echo_cli.memory.store import CleanPass, KVStore
 from echo_cli.rope import rotate
@@ -136,7 +136,7 @@ class History:
     def choose(self, frames: Sequence[tuple[int, Held]], places: Places, store: KVStore, context: BlockContext,
                facts: Facts) -> Observer:
         """An observer of the block's first pass: in each layer, the best tokens of `frames` take their places."""
-        facts.history_frames = film_frames(held for _, held in frames)
+        facts.history_frames = tuple(held.frame for _, held in frames)
         few = len(frames) * store.grid.tokens <= 1 << 16
         if store.kernels and few and not (store.away or self.settings.true_places or torch.is_grad_enabled()):
             return self._choose_by_kernels(frames, places, store, context, facts)

@@ -152,7 +152,8 @@ def _layers(facts: Facts, tokens: int) -> tuple[LayerMeasured, ...]:
         index = np.asarray(chosen)
         counts = np.bincount(index[index >= 0] // tokens, minlength=len(facts.history_frames))
         layers.append(LayerMeasured(Drift(similarity, gate), tuple(
-            (frame, int(count)) for frame, count in zip(facts.history_frames, counts, strict=True) if count)))
+            (frame, int(count)) for frame, count in zip(facts.history_frames, counts, strict=True)
+            if count and frame is not None)))
     return tuple(layers)
 
 

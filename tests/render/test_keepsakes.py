@@ -85,6 +85,15 @@ def test_another_film_recalls_them(tmp_path: Path) -> None:
     assert Path("other.mp4").read_bytes() != film
 
 
+def test_a_long_recall_chooses_from_frames_of_another_film(tmp_path: Path) -> None:
+    """History that has them is traced: they have no numbers in this film."""
+    first()
+    made(stage.job(tmp_path, SECOND.replace("duration: 2s", "duration: 9s")))
+    trace = read_trace(tmp_path / "film.trace.json")
+    found = [trace.block(index).measured for index in range(len(trace))]
+    assert any(measured and measured.chosen for measured in found)
+
+
 def test_a_resumed_film_is_the_same_and_leaves_the_same(tmp_path: Path) -> None:
     first()
     whole = SECOND + "keep_scenes: [again, street]\n"

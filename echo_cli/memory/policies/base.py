@@ -72,7 +72,7 @@ class Facts:
     calibrated: bool = False
     similarity: Later | None = None  # [layer]
     gate: Later | None = None  # [layer]
-    history_frames: tuple[int, ...] = ()  # film frames that could be chosen from
+    history_frames: tuple[int | None, ...] = ()  # film frames that could be chosen from; None: of another film
     chosen: Later | None = None  # [layer, token]: index into history_frames x tokens, −1 where nothing was
     scores: Later | None = None  # [layer, 3]: least, mean and greatest score of the chosen
     weights: Later | None = None  # [row, 3]: least, mean, greatest weight of each fading frame during the block
