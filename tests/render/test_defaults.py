@@ -44,7 +44,8 @@ def mistakes(text: str) -> list[str]:
 @pytest.mark.parametrize("name", sorted(OPTIONS))
 def test_every_option_can_have_a_default_from_both_places(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     field = OPTIONS[name]
-    special = {"size": "96x64", "device": "cpu", "dtype": "float32", "settings": "memory.window=9", "scale": 3}
+    special = {"size": "96x64", "device": "cpu", "dtype": "float32", "settings": "memory.window=9", "scale": 3,
+               "keep_room": "4 GB"}
     value = special.get(name) or (field.choices[-1] if field.choices else None)
     if value is None:
         value = True if bool in field.kinds else 4 if {int, float} & set(field.kinds) else "some"
