@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from echo_cli.errors import UsageError
+from echo_cli.memory.table import DEFAULT_POLICY
 from echo_cli.render import defaults
 from echo_cli.render.batch.request import BatchRequest
 from echo_cli.render.defaults import Default
@@ -148,10 +149,10 @@ def test_settings_belong_to_the_memory_they_were_written_for() -> None:
     other, origins = settled(f"memory: window\n{OPEN}", **settings)
     assert other.policy == "window" and "settings" not in origins
     both, _ = settled(f"memory: {{policy: echo-forcing, history_capacity: 36}}\n{OPEN}",
-                      {"settings": ["memory.recent_frames=3"]}, **settings)
+                      {"settings": ["memory.recent_frames=3"]}, memory="echo-forcing", **settings)
     assert (both.settings.history_capacity, both.settings.anchor_frames) == (36, 9)
     alone, _ = settled(f"memory: {{history_capacity: 36}}\n{OPEN}", memory="window")
-    assert (alone.policy, alone.settings.history_capacity) == ("echo-forcing", 36), "settings alone: the default memory"
+    assert (alone.policy, alone.settings.history_capacity) == (DEFAULT_POLICY, 36), "settings alone: the default memory"
 
 
 @pytest.mark.parametrize(("below", "said"), [
