@@ -157,7 +157,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     for bad, said in (
         (written("speed.json", json.dumps(speed(1))), "one is 'bench memory', the other 'bench speed'"),
         (tmp_path / "no.json", "no such file"),
-        (written("half.json", '{"kind": '), "not the JSON of a bench"),
+        (written("half.json", '{"kind": '), "not valid JSON at line 1"),
         (written("list.json", "[]"), "not the result of a bench"),
         (written("newer.json", json.dumps(newer)), "newer version"),
         (written("other.json", '{"kind": "x"}'), "cannot be compared"),

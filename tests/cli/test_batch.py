@@ -304,7 +304,7 @@ def test_a_plan_tries_what_a_run_tries(capsys: pytest.CaptureFixture[str]) -> No
     write("a.yaml")
     assert run(["batch", "night", "--plan", "--preset", "quick"]) == 2
     out, err = capsys.readouterr()
-    assert out == "" and "ffmpeg cannot encode with" in err
+    assert out == "" and "--preset quick: not one of libx264's" in err
     for arguments, code, said in ((["--device", "cuda:7"], 3, "device 'cuda:7' is not here"),
                                   (["--out-dir", "night/a.yaml"], 5, "a part of its path is a file")):
         assert run(["batch", "night", "--plan", "--here", *arguments]) == code

@@ -97,7 +97,7 @@ def test_a_page_overwrites_nothing_but_a_page(trace: Path, tmp_path: Path) -> No
     report = tmp_path / "index.html"
     report.write_text("<!doctype html><title>My own site</title>")
     done = inspect_cache(trace, "--html", report)
-    assert (done.returncode, done.stdout) == (5, "") and "is not a report of this program" in done.stderr
+    assert (done.returncode, done.stdout) == (5, "") and "was not written by this command" in done.stderr
     assert "My own site" in report.read_text()
     report.write_text("")
     for _ in range(2):

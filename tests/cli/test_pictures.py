@@ -100,8 +100,8 @@ def test_another_photo_is_another_film(place: Path, capsys: pytest.CaptureFixtur
     assert generate() == 0 and "skipped" in capsys.readouterr().err
     identity = json.loads(Path("story.manifest.json").read_text())["identity"]["settings"]["inputs"]
     assert set(identity) == {"pictures/meadow.png", "pictures/desert.png", "star.jpg"}
-    paint(place / "star.jpg", 8)
-    assert generate() == 5 and "another star.jpg" in capsys.readouterr().err
+    paint(place / "pictures/meadow.png", 8)
+    assert generate() == 5 and "another pictures/meadow.png" in capsys.readouterr().err
 
 
 def test_an_interrupted_film_goes_on_to_the_same_pictures(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ def names(folder: Path) -> set[str]:
 
 def test_a_prompt_becomes_a_film_named_after_it(place: Path) -> None:
     assert run(["generate", "--prompt", "A red ball, in the city!", "--duration", "1.5s", *QUICK]) == 0
-    assert names(place) == {f"a-red-ball-in-the-city.{end}" for end in ("mp4", "trace.json", "manifest.json")}
+    assert names(place) == {f"a-red-ball-in-the-city.{end}" for end in ("mp4", "trace.json", "manifest.json", "states")}
     manifest = json.loads(Path("a-red-ball-in-the-city.manifest.json").read_text())
     assert manifest["film"]["seconds"] == 1.5
     assert run(["generate", "--prompt", "A red ball, in the city!", "--duration", "1500ms", *QUICK]) == 0  # skipped
