@@ -42,9 +42,10 @@ class Decoder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        """What was asked for is decoded, unless nobody will want it."""
         if self._worker is not None:
-            self._worker.shutdown(cancel_futures=True)
+            self._worker.shutdown(cancel_futures=error is not None)
 
     def __call__(self, result: BlockResult) -> Pictures:
         if self._worker is None:

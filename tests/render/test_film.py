@@ -156,6 +156,23 @@ def test_a_thread_of_its_own_decodes_the_same_bits_and_passes_errors_on() -> Non
     assert all(np.abs(one.astype(int) - two).max() <= 1 for one, two in zip(made[1], made[2], strict=True))
 
 
+def test_what_was_asked_for_is_decoded_even_if_the_generator_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last block is read when nothing is left to generate."""
+    codec, hold = backend().codec, threading.Event()
+    decode = codec.decode
+    monkeypatch.setattr(codec, "decode", lambda *given: (hold.wait(10), decode(*given))[1])
+    latents = torch.zeros(2, 1, 3, SPEC.channels, SPEC.grid().height, SPEC.grid().width)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with Decoder(codec, CPU.device) as ask:
+            coming = [ask(SimpleNamespace(latents=part, lead=None, times=Stopwatch(CPU.device))) for part in latents]
+            threading.Timer(0.1, hold.set).start()
+        assert [len(pictures.array()) for pictures in coming] == [9, 12]
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_the_seed_decides_and_encoding_does_not(tmp_path: Path) -> None:
     first, again, other = (lossless(tmp_path / name, seed=seed) for name, seed in (("a", 5), ("b", 5), ("c", 6)))
     assert (first == again).all() and (first != other).any()
