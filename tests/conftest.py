@@ -11,6 +11,8 @@ from echo_cli.render.defaults import OTHER_VARIABLES
 
 # Some virtual machines advertise matrix instructions that they refuse; a test in bfloat16 would end the whole suite.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
+if "PYTEST_XDIST_WORKER" in os.environ:  # beside other workers: more threads than cores wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +59,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if not os.environ.get("ECHO_NO_SKIPS"):
         return
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:  # a worker; the process that started it counts
+        return
     skipped = [report for report in reporter.stats.get("skipped", []) if "gpu" not in getattr(report, "keywords", ())]
     if skipped:
         reporter.write_line("\nskipped where nothing may be:", red=True)
