@@ -91,6 +91,13 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return x * (1 + scale) + shift
 
 
+def drawn(*shape: int, over: float = 1.0) -> Tensor:
+    """Random numbers, divided by `over`; none on the device without storage, where torch would import its compiler to
+    draw them: a second of every start."""
+    values = torch.empty(shape)
+    return values if values.is_meta else values.normal_() / over
+
+
 class TransformerBlock(nn.Module):
     """Attention to memory, attention to the prompt, FFN; six modulation vectors for each latent frame."""
 
@@ -102,7 +109,7 @@ class TransformerBlock(nn.Module):
         self.cross_attn = CrossAttention(width, heads, eps)
         self.norm2 = nn.LayerNorm(width, eps, elementwise_affine=False)
         self.ffn = nn.Sequential(nn.Linear(width, ffn), nn.GELU(approximate="tanh"), nn.Linear(ffn, width))
-        self.modulation = nn.Parameter(torch.randn(1, 6, width) / width**0.5)
+        self.modulation = nn.Parameter(drawn(1, 6, width, over=width**0.5))
 
     def read(self, text: Tensor) -> tuple[Tensor, Tensor]:
         return self.cross_attn.read(text)
@@ -132,7 +139,7 @@ class Head(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(width, eps, elementwise_affine=False)
         self.head = nn.Linear(width, outputs)
-        self.modulation = nn.Parameter(torch.randn(1, 2, width) / width**0.5)
+        self.modulation = nn.Parameter(drawn(1, 2, width, over=width**0.5))
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         # x [batch, frame, token, width]; time [batch, frame, width]

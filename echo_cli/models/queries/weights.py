@@ -37,7 +37,6 @@ def load_queries(folder: Path, spec: ModelSpec, device: torch.device | str = "cp
         raise MissingError(
             f"{path}: not a file of memory queries", hint="Train them: echo-cli train --memory echo-infinity."
         )
-    with torch.device("meta"):
-        queries = MemoryQueries(spec, weights["keys"].shape[1])
+    queries = MemoryQueries(spec, weights["keys"].shape[1])
     fill(queries, weights, str(path), device)
     return queries

@@ -11,7 +11,8 @@ class Residual(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.normal_(self.second.weight, std=1e-3)
+        if not self.second.weight.is_meta:  # see `drawn`
+            nn.init.normal_(self.second.weight, std=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.second(F.silu(self.first(F.silu(x))))

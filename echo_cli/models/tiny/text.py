@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from echo_cli.models.layers import drawn
 from echo_cli.models.tiny import words as tiny_words
 from echo_cli.models.tiny.words import ROWS, TEXT_LENGTH, rows_of
 
@@ -18,7 +19,7 @@ class WordTextEncoder(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
-        self.words = nn.Embedding(ROWS, dim)
+        self.words = nn.Embedding.from_pretrained(drawn(ROWS, dim), freeze=False)
         # Concepts of different kinds are distinguished by their own rows: order is a late refinement, so it starts at
         # zero.
         self.places = nn.Parameter(torch.zeros(TEXT_LENGTH, dim))

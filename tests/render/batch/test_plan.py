@@ -58,6 +58,10 @@ EVERYTHING = {
     "progress": "deadline",
     "scenes": "/out/a.scenes",
     "audio": "/sounds/rain.wav",
+    "keep_states": "all",
+    "keep_room": "5GB",
+    "sign_cert": "/keys/chain.pem",
+    "sign_key": "/keys/key.pem",
 }
 
 
