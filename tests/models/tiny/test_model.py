@@ -1,6 +1,8 @@
 """The embedded model comes whole or not at all."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -112,3 +114,10 @@ def test_weights_that_are_not_finite_are_refused(folder, part, capfd):
         tiny.load(Runtime.choose("cpu"), folder)
     assert run(["models", "check", f"{folder}/"]) == 3
     assert f"{part}.safetensors: " in capfd.readouterr().err
+
+
+def test_loading_imports_no_compiler() -> None:
+    """It would take a second of every start."""
+    script = ("import sys, torch; from echo_cli.models.tiny.model import load; from echo_cli.runtime import Runtime; "
+              "load(Runtime(torch.device('cpu'), torch.float32)); sys.exit('torch._dynamo' in sys.modules)")
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
