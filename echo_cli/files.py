@@ -193,12 +193,16 @@ def read_json(path: Path) -> Any:
     return parse_json(read_small(path))
 
 
-def parse_json(data: bytes, constant: Callable[[str], Any] | None = None) -> Any:
-    """A value of JSON; a ValueError also if it is nested too deeply. `constant` gets NaN and the infinities."""
+def parse_json(data: bytes | str, strict: bool = False) -> Any:
+    """A value of JSON; a ValueError also if it is nested too deeply and, if `strict`, for NaN and infinities."""
     try:
-        return json.loads(data, parse_constant=constant)
+        return json.loads(data, parse_constant=_refuse if strict else None)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def why_unreadable(error: Exception) -> str:

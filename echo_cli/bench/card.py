@@ -19,7 +19,7 @@ from torch import Tensor
 from echo_cli import __version__, machine
 from echo_cli.bench import stages
 from echo_cli.bench.kernels import by_kind, kernels_of
-from echo_cli.bench.speed import Filling, filling_blocks
+from echo_cli.bench.speed import Filling, filling_blocks, full_window
 from echo_cli.memory.table import POLICIES
 from echo_cli.models.backend import Backend, Codec
 from echo_cli.models.files.loading import random_transformer
@@ -164,11 +164,7 @@ class _Bench:
         """Medians over blocks with a full window: of the device's time, of the host's, and of each stage."""
         transformer = transformer or self.transformer
         self._way(transformer, graphs)
-        filling = Filling(transformer, self.grid)
-        loop, full = filling_blocks(filling, name, self.grid, 2, self.plan.blocks)
-        for _ in range(full):
-            next(loop)
-        filling.filling = False
+        loop = full_window(Filling(transformer, self.grid), name, self.grid, 2, self.plan.blocks)
         next(loop)
         next(loop)
         self._settle()
@@ -218,11 +214,7 @@ class _Bench:
 
     def _kernels(self, name: str) -> dict[str, Any]:
         self._way(self.transformer, False)
-        filling = Filling(self.transformer, self.grid)
-        loop, full = filling_blocks(filling, name, self.grid, 1, 1)
-        for _ in range(full):
-            next(loop)
-        filling.filling = False
+        loop = full_window(Filling(self.transformer, self.grid), name, self.grid, 1, 1)
         next(loop)
         torch.cuda.synchronize()
         return self._profile(lambda: next(loop))

@@ -3,8 +3,6 @@
 One file, no script, no network; light and dark. It looks like the page of a trace and shares its style.
 """
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -19,6 +17,7 @@ from echo_cli.text import plural, ticks
 from echo_cli.trace.html import POLICY
 from echo_cli.trace.look import SCENE_COLOURS
 from echo_cli.trace.svg import svg
+from echo_cli.video.still import data_uri
 
 Strip = Sequence[tuple[str, np.ndarray]]  # label, picture [y, x, 3]
 
@@ -180,9 +179,7 @@ def _uri(strip: Strip) -> str:
         whole.paste(
             Image.fromarray(picture).resize((_WIDTH, tall), Image.Resampling.LANCZOS), (place * (_WIDTH + _GAP), 0)
         )
-    held = io.BytesIO()
-    whole.save(held, "JPEG", quality=72, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(held.getvalue()).decode()
+    return data_uri(np.asarray(whole))
 
 
 def _curve(report: Report, scenario: str, name: str) -> str:

@@ -243,6 +243,16 @@ def filling_blocks(model: Filling, name: str, grid: Grid, warmup: int,
     return rollout(timeline, model, rows, policy, KeyedNoise(0, timeline.scenes), grid), full
 
 
+def full_window(model: Filling, name: str, grid: Grid, warmup: int, blocks: int) -> Iterator[BlockResult]:
+    """The blocks after those that fill the window."""
+    model.filling = True
+    loop, full = filling_blocks(model, name, grid, warmup, blocks)
+    for _ in range(full):
+        next(loop)
+    model.filling = False
+    return loop
+
+
 @torch.inference_mode()
 def _policy(model: Filling, name: str, grid: Grid, runtime: Runtime, wish: Wish, peak: float,
             codec: Codec | None) -> PolicySpeed:
@@ -292,32 +302,19 @@ def _slope(times: Sequence[float]) -> tuple[float, float]:
 
 def _kernels(model: Filling, name: str, grid: Grid, device: torch.device) -> tuple[Kernel, ...]:
     """Those of one block with a full window."""
-    model.filling = True
-    loop, full = filling_blocks(model, name, grid, 1, 1)
-    for _ in range(full):
-        next(loop)
-    model.filling = False
+    loop = full_window(model, name, grid, 1, 1)
     next(loop)
     return kernels_of(lambda: next(loop), device)
 
 
 def _warm(model: Filling, name: str, grid: Grid) -> None:
-    model.filling = True
-    loop, full = filling_blocks(model, name, grid, 0, 1)
-    for _ in range(full):
-        next(loop)
-    model.filling = False
-    next(loop)
+    next(full_window(model, name, grid, 0, 1))
 
 
 def _whole(model: Filling, name: str, grid: Grid, runtime: Runtime, wish: Wish, codec: Codec) -> float:
     """Pictures a second by the wall clock, each block decoded and fetched while the next one is generated."""
-    model.filling = True
-    loop, full = filling_blocks(model, name, grid, 1, wish.blocks)
+    loop = full_window(model, name, grid, 1, wish.blocks)
     behind: Pictures | None = None
-    for _ in range(full):
-        next(loop)
-    model.filling = False
     with Decoder(codec, runtime.decoding) as decode:
         decode(next(loop)).array()
         began = time.perf_counter()

@@ -178,7 +178,7 @@ class Keeper(Sitting):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._stack:
-            with suppress(EchoError, OSError):  # whatever ended the run has been told
+            with suppress(EchoError, OSError):  # whatever ended the run has been reported
                 self.settle()
             self._writer.shutdown()
             if self._lock.lost:  # what lies there is another process's by now
@@ -328,10 +328,10 @@ class Keeper(Sitting):
             return
         recalls = self._policy.recalls
         edit = Edit(self._job, self.work, self._origin, self._policy, self._tell)
-        if found := edit.find():
-            self._left = edit.begin(found[0], self._identity.plain(), header(self._job, self._backend, self._runtime),
+        if state := edit.find():
+            self._left = edit.begin(state[0], self._identity.plain(), header(self._job, self._backend, self._runtime),
                                     lambda scene: candidates(recalls.get(scene)))
-            self._resume(self._left, stack, edit.told(*found))
+            self._resume(self._left, stack, edit.report(*state))
 
     def _resume(self, left: Checkpoint, stack: ExitStack, message: str) -> None:
         self.started, self.sittings = left.started, left.sittings + 1

@@ -75,7 +75,7 @@ class Openings:
     def _encoded(self, pictures: ndarray, scene: int) -> Given:
         """The latents of a scene's first pictures, encoded a few at a time. A codec codes the first picture of a stream
         alone. At the film's beginning that is the first that is shown; later on it only leads the decoder's stream,
-        which begins anew, so that the scene has as many pictures as it should."""
+        which restarts there, so that the scene has as many pictures as it should."""
         codec, frame, state, latents = self._backend.codec, self._job.timeline.geometry.frame_pictures, None, []
         edges = [0, *range(1, len(pictures), AT_ONCE * frame), len(pictures)]
         for start, stop in pairwise(edges):

@@ -167,7 +167,7 @@ class FilmOptions(PictureOptions):
         panel=Panel.PICTURE, decides=Decides.FILM)] = None
     font: Annotated[str | os.PathLike[str] | None, Option(
         help="Draw burned-in subtitles with the font in this file.", panel=Panel.PICTURE, metavar="FILE",
-        read=absolute, beside=joined, decides=Decides.FILM_IF_CHANGED, 
+        read=absolute, beside=joined, decides=Decides.FILM_IF_CHANGED,
         identify=lambda path: _hash_of("--font", path, "Name a TrueType or OpenType file."))] = None
     audio: Annotated[str | os.PathLike[str] | None, Option(
         help="Lay the sound of this file under the film, cut or padded with silence to its length.",

@@ -131,11 +131,11 @@ class Edit:
 
     def find(self) -> tuple[Snapshot, int] | None:
         """The state to go on from, verified, and how many blocks are the same; None where there is none, and the reason
-        is told if the films begin alike."""
-        found = states.read(self._folder)
-        if found is None or found[0].base != self._film.base:
+        is reported if the films begin alike."""
+        there = states.read(self._folder)
+        if there is None or there[0].base != self._film.base:
             return None
-        (film, trace), name = found, self._job.outputs.film.path
+        (film, trace), name = there, self._job.outputs.film.path
         if not (same := min(film.common(self._film), len(self._job.timeline.blocks) - 1)):
             return None
         if other := differences(dict(film.machine), dict(self._film.machine)):
@@ -192,7 +192,7 @@ class Edit:
 
     def _retrace(self, blocks: int, header: Header, candidates: Callable[[int], tuple[Candidate, ...]]) -> Written:
         """The trace of the blocks that are reused, under the new film's header. How similar the prompts of candidates
-        are depends on all prompts, and is told anew."""
+        are depends on all prompts, and is written again."""
         assert self._job.outputs.trace is not None, "what can be resumed has a trace"
         before = read_trace(self._folder / states.TRACE)
         opening = {record.block: record for record in before.scenes}
@@ -208,7 +208,7 @@ class Edit:
             trace.flush()
         return written
 
-    def told(self, snapshot: Snapshot, same: int) -> str:
+    def report(self, snapshot: Snapshot, same: int) -> str:
         """What is reused, and from where the film is rendered."""
         timeline = self._job.timeline
         begins = timeline.blocks[snapshot.blocks]

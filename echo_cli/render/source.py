@@ -37,7 +37,7 @@ def read_board(path: str, rules: Rules) -> tuple[Storyboard, tuple[str, ...]]:
 
 
 def _parsed(text: str, name: str, rules: Rules) -> Storyboard:
-    """The storyboard of a text; where JSON is broken, a file that calls itself JSON is told so."""
+    """The storyboard in a text. If its name says that it is JSON and it is not, the error is one about JSON."""
     from echo_cli.formats.jsons import read_json
 
     try:

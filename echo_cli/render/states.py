@@ -75,14 +75,14 @@ class Snapshot:
 
 def snapshots(folder: Path) -> list[Snapshot]:
     """Those in a folder, in the order of the film; one whose note is damaged is left out."""
-    found = []
+    kept = []
     for path in sorted(folder.glob("snapshot-*.json")):
         try:
-            told = unsealed(SNAPSHOT, read_small(path), path)
-            found.append(Snapshot(**{**told, "pictures": segments.Written(**told["pictures"])}))
+            note = unsealed(SNAPSHOT, read_small(path), path)
+            kept.append(Snapshot(**{**note, "pictures": segments.Written(**note["pictures"])}))
         except (Damaged, OSError, TypeError, KeyError):
             continue
-    return found
+    return kept
 
 
 def files(folder: Path, kept: Iterable[Snapshot]) -> set[Path]:
@@ -121,19 +121,19 @@ def origin(job: Job, identity: Identity, machine: Mapping[str, Any], plan: Plan)
 
 def is_edit(folder: Path, job: Job, identity: Identity, there: Mapping[str, Any] | None) -> bool:
     """Whether the film whose identity is `there` opens with the same scene, and the states in a folder are its own."""
-    found = read(folder)
-    if found is None or there is None or found[0].storyboard != there["storyboard"]:
+    states = read(folder)
+    if states is None or there is None or states[0].storyboard != there["storyboard"]:
         return False
     first = _link(job, 0, _scenes(job)[0], None)
-    return found[0].base == _base(job, identity) and found[0].scenes[0][0] == first
+    return states[0].base == _base(job, identity) and states[0].scenes[0][0] == first
 
 
 def read(folder: Path) -> tuple[Origin, str] | None:
     """The film that the states in a folder are of, and its trace's hash; None where there are none to rely on."""
     try:
-        told = unsealed(FILM, read_small(folder / NOTE), folder / NOTE)
-        trace = told.pop("trace")
-        return Origin(**told), trace
+        note = unsealed(FILM, read_small(folder / NOTE), folder / NOTE)
+        trace = note.pop("trace")
+        return Origin(**note), trace
     except (Damaged, OSError, TypeError, KeyError):
         return None
 
@@ -204,8 +204,8 @@ def _scenes(job: Job) -> list[dict[str, Any]]:
 def _link(job: Job, index: int, scene: Mapping[str, Any], plan: Plan | None) -> str:
     """A hash of what a scene adds to the film: its length apart, which is compared in blocks."""
     dropped = ("duration",) if job.subtitles is Subtitles.BURN else ("duration", "subtitle")
-    told = {name: value for name, value in scene.items() if name not in dropped}
+    added = {name: value for name, value in scene.items() if name not in dropped}
     recall = plan.recalls.get(index) if plan else None
-    told["inputs"] = [each.sha256 for each in job.inputs if each.scene == scene["id"]]
-    told |= {"recalled": recall and [recall.scene, recall.refused], "jump": plan.jumps.get(index) if plan else None}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    added["inputs"] = [each.sha256 for each in job.inputs if each.scene == scene["id"]]
+    added |= {"recalled": recall and [recall.scene, recall.refused], "jump": plan.jumps.get(index) if plan else None}
+    return hashlib.sha256(json.dumps(added, sort_keys=True).encode()).hexdigest()

@@ -192,7 +192,7 @@ def _read(path: Path, file: BinaryIO, size: int) -> ScenesFile:
     if not 2 <= length <= min(MOST_HEAD, size - 8):
         raise damaged(path, "it does not begin as safetensors do")
     try:
-        head = parse_json(file.read(length), _refuse)
+        head = parse_json(file.read(length), strict=True)
         table = {name: value for name, value in head.items() if name != "__metadata__"}
         meta = head["__metadata__"]
         if meta["format"] != FORMAT:
@@ -200,16 +200,12 @@ def _read(path: Path, file: BinaryIO, size: int) -> ScenesFile:
         if meta["version"] != str(VERSION):
             raise UsageError(f"{path}: is a file of scenes of version {meta['version']!r:.20}, and this echo reads "
                              f"{VERSION}", "Update echo, or write the file again.")
-        description = _description(parse_json(meta["description"], _refuse))
+        description = _description(parse_json(meta["description"], strict=True))
         tensors = _table(table, description, 8 + length, size)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise damaged(path, why) from None
     return ScenesFile(path, description, size, tensors)
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
 
 
 def _table(table: Mapping[str, Any], description: Description, start: int, size: int) -> dict[str, Lying]:

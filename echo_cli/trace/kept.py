@@ -3,18 +3,16 @@
 Reads the head and the thumbnails; what the scenes remember stays unread.
 """
 
-import base64
-import io
 from html import escape
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from echo_cli.storyboard.series import THUMBNAIL, SavedScene, ScenesFile
 from echo_cli.text import clock, plural, size
 from echo_cli.trace.html import POLICY
+from echo_cli.video.still import data_uri
 
 COLUMNS = ("scene", "lasts", "film", "memory", "frames", "size", "prompt")
 
@@ -77,7 +75,4 @@ def _picture(file: ScenesFile, index: int) -> str:
     if scene.thumbnail is None:
         return ""
     pixels = np.frombuffer(file.read(name), np.uint8).reshape(*scene.thumbnail, 3)
-    jpeg = io.BytesIO()
-    Image.fromarray(pixels).save(jpeg, "JPEG", quality=85)
-    uri = base64.b64encode(jpeg.getvalue()).decode()
-    return f'<img src="data:image/jpeg;base64,{uri}" alt="{escape(scene.id)}">'
+    return f'<img src="{data_uri(pixels)}" alt="{escape(scene.id)}">'

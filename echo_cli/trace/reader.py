@@ -248,11 +248,7 @@ def _decode(path: Path, data: Data, line: Line) -> dict[str, Any]:
 
 def _parsed(data: bytes) -> Any:
     """JSON to the letter, without NaN and infinities."""
-    return parse_json(data, _refuse)
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
+    return parse_json(data, strict=True)
 
 
 def _typed(cls: type[T], path: Path, data: Data, line: Line) -> T:

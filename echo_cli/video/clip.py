@@ -18,7 +18,7 @@ import numpy as np
 from echo_cli.files import open_regular
 from echo_cli.storyboard.nouns import CENTRE, Fit
 from echo_cli.video import ffmpeg
-from echo_cli.video.still import LEAST_SIDE, MOST_PIXELS, MOST_SHAPE, Unusable
+from echo_cli.video.still import LEAST_SIDE, MOST_PIXELS, MOST_SHAPE, Unusable, readable
 
 CONTAINERS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,gif,ogg,flv,asf,mxf,h264,hevc"
 PATIENCE = 10  # seconds for a look at a file
@@ -37,7 +37,8 @@ class Look:
 
 def look(path: Path) -> Look:
     """The facts of a clip; Unusable if it is none that can be used."""
-    _check_file(path)
+    with readable():
+        open_regular(path).close()
     try:
         # without an output ffmpeg prints what it finds and fails, which is enough here
         said = subprocess.run([ffmpeg.executable(), "-hide_banner", "-nostdin", *_source(path)], capture_output=True,
@@ -84,17 +85,6 @@ def excerpt(path: Path, count: int, fps: float, size: tuple[int, int], begins: f
         raise Unusable(f"has no picture there: {ffmpeg.cause(complaint)}" if complaint else "has no picture there")
     made = np.frombuffer(pixels, np.uint8)[:whole * 3 * size[0] * size[1]]
     return made.reshape(whole, size[1], size[0], 3)
-
-
-def _check_file(path: Path) -> None:
-    try:
-        open_regular(path).close()
-    except FileNotFoundError:
-        raise Unusable("is not there") from None
-    except IsADirectoryError:
-        raise Unusable("is a folder") from None
-    except (OSError, ValueError) as error:
-        raise Unusable(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _source(path: Path) -> Sequence[str]:

@@ -52,8 +52,15 @@ def data_uri(pixels: np.ndarray) -> str:
 
 def read(path: Path) -> bytes:
     """The bytes of a picture's file; Unusable says why they cannot be had."""
-    try:
+    with readable():
         return read_small(path, MOST_BYTES)
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """An Unusable in place of the system's errors."""
+    try:
+        yield
     except FileNotFoundError:
         raise Unusable("is not there") from None
     except IsADirectoryError:

@@ -11,7 +11,6 @@ import pytest
 import echo_cli
 from echo_cli.cli.app import run
 from echo_cli.files import sha256
-from echo_cli.models.registry import MODELS
 from tests.cli.test_generate import gone, start
 from tests.render import stage
 
@@ -22,11 +21,7 @@ MORE = "  - {id: city, transition: hard cut, prompt: a blue star in the city, du
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder with a storyboard in it, and the small model under the name `tiny`."""
-    monkeypatch.setitem(MODELS.own, "tiny", stage.ROW)
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    Path("story.yaml").write_text(stage.STORY)
+    stage.settle(tmp_path / "here", monkeypatch)
 
 
 def generate(*arguments: str) -> int:

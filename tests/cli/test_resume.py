@@ -13,7 +13,6 @@ import pytest
 from echo_cli.cli.app import run
 from echo_cli.files import sha256
 from echo_cli.models import loaders
-from echo_cli.models.registry import MODELS
 from echo_cli.render.keeper import Keeper
 from echo_cli.video import read
 from tests.cli.test_generate import LONG, encoders, gone, names, start
@@ -24,11 +23,7 @@ OPTIONS = ("--scale", "1", "--preset", "ultrafast")
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder with a storyboard in it, and the small model under the name `tiny`."""
-    monkeypatch.setitem(MODELS.own, "tiny", stage.ROW)
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    Path("story.yaml").write_text(stage.STORY)
+    stage.settle(tmp_path / "here", monkeypatch)
 
 
 def generate(*arguments: str, story: str = "story.yaml") -> int:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import pytest
 import torch
 
 from echo_cli.models.backend import Backend
@@ -48,6 +49,14 @@ def job(folder: Path, story: str = STORY, name: str = "film.mp4", **options) -> 
     output = name if name == "-" else str(folder / name)
     request = Request("story.yaml", output, **{"scale": 1, "preset": "ultrafast", "keep_states": "none", **options})
     return prepared(request, parse(story), SPEC).job(outputs_of(output, "film"))
+
+
+def settle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test works in a folder with a storyboard in it, and the small model has the name `tiny`."""
+    monkeypatch.setitem(MODELS.own, "tiny", ROW)
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    Path("story.yaml").write_text(STORY)
 
 
 def install() -> None:

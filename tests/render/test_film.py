@@ -136,7 +136,7 @@ def test_a_thread_of_its_own_decodes_the_same_bits_and_passes_errors_on() -> Non
     latents = torch.randn(2, 1, 3, SPEC.channels, SPEC.grid().height, SPEC.grid().width)
     results = [SimpleNamespace(latents=part, lead=None, times=Stopwatch(CPU.device)) for part in latents]
     before, running = torch.get_num_threads(), threading.active_count()
-    made = {}
+    made, inline, state = {}, [], None
     try:
         for threads in (2, 1):
             torch.set_num_threads(threads)
@@ -149,9 +149,14 @@ def test_a_thread_of_its_own_decodes_the_same_bits_and_passes_errors_on() -> Non
             coming = decode(SimpleNamespace(latents=latents[0, :, :, :2], lead=None, times=Stopwatch(CPU.device)))
             with pytest.raises(RuntimeError, match="size of tensor"):
                 coming.array()
+        for part in latents:
+            with torch.inference_mode():
+                pictures, state = backend().codec.decode(part, state)
+            inline.append((pictures[0] * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
     finally:
         torch.set_num_threads(before)
     assert [len(pictures) for pictures in made[1]] == [9, 12]
+    assert all((one == other).all() for one, other in zip(made[1], inline, strict=True))
     # on two threads the order of sums may be another
     assert all(np.abs(one.astype(int) - two).max() <= 1 for one, two in zip(made[1], made[2], strict=True))
 
