@@ -49,6 +49,7 @@ class Backend:
     codec: Codec
     weights_hash: str
     queries: MemoryQueries | None = None  # trained with this transformer, if there are any
+    decoder_hash: str | None = None  # of a decoder that stands in for the codec
     home: torch.device | None = None  # where remembered frames are kept, if not on the device
 
 

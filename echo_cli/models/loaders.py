@@ -14,7 +14,7 @@ from echo_cli.models.registry import Family, Found, find, models_folder
 from echo_cli.models.running import Pictures, Running
 from echo_cli.models.tiny.parts import check, index, part_path
 from echo_cli.models.tiny.words import unknown_words
-from echo_cli.models.wan.hashes import PARTS, folder_digest
+from echo_cli.models.wan.hashes import PARTS, decoder_digest, folder_digest
 from echo_cli.spec import Grid
 
 if TYPE_CHECKING:
@@ -70,6 +70,9 @@ class Wan(Family):
 
     def digest(self, model: Found) -> str | None:
         return folder_digest(model.folder)
+
+    def decoder_digest(self, model: Found, pictures: Pictures) -> str | None:
+        return decoder_digest(model.folder, pictures) if model.folder else None
 
     def check(self, model: Found) -> Mapping[str, str]:
         from echo_cli.models.wan.weights import open_weights
@@ -146,3 +149,10 @@ def known_digest(model: str) -> str | None:
     damaged."""
     located = find(model)
     return family_of(located).digest(located)
+
+
+def known_decoder(model: str, pictures: Pictures) -> str | None:
+    """The hash of the decoder that stands in for the model's codec; None for the codec itself. A MissingError if its
+    weights are not here."""
+    located = find(model)
+    return family_of(located).decoder_digest(located, pictures)

@@ -46,6 +46,11 @@ class Family(ABC):
         MissingError if the weights are damaged."""
         return None
 
+    def decoder_digest(self, model: "Found", pictures: Pictures) -> str | None:
+        """The hash of a decoder that stands in for the codec (`Backend.decoder_hash`); None where `digest` has it all.
+        A MissingError if its weights are not here."""
+        return None
+
     def check(self, model: "Found") -> Mapping[str, str]:
         """The hash of each part after reading all of it; a MissingError if something is wrong with it."""
         return {"all": self.digest(model) or ""}

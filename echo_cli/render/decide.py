@@ -19,23 +19,27 @@ from echo_cli.render.states import is_edit
 
 
 class Weights(Protocol):
-    """Anything that knows the hash of a model's weights: the loaded model, or `KnownWeights`."""
+    """Anything that knows the hashes of a model's weights: the loaded model, or `KnownWeights`."""
 
     @property
     def weights_hash(self) -> str: ...
 
+    @property
+    def decoder_hash(self) -> str | None: ...
+
 
 class KnownWeights(NamedTuple):
-    """The hash of weights that are not loaded."""
+    """The hashes of weights that are not loaded."""
 
     weights_hash: str
+    decoder_hash: str | None = None  # of a decoder that stands in for the codec
 
 
 def needed(job: Job, weights: Weights, tell: Callable[[str], None] = lambda text: None) -> bool:
     """False when this very film is there and whole. Otherwise an error says why it cannot be made: another film has
     its name (and is no earlier version of it, of which states are kept), another process makes it, an interrupted run
     left something of another film, or nothing can be written there."""
-    identity, outputs, force = job.identity(weights.weights_hash), job.outputs, job.request.force
+    identity, outputs, force = job.identity(weights.weights_hash, weights.decoder_hash), job.outputs, job.request.force
     if outputs.base is None:
         job.check_tools(tell)
         return True

@@ -105,8 +105,8 @@ class Job:
             if option.name not in ("storyboard", "output", "settings"):
                 yield option.name, getattr(self, option.name, asked)
 
-    def identity(self, weights: str) -> Identity:
-        """`weights` is their sha256."""
+    def identity(self, weights: str, decoder: str | None = None) -> Identity:
+        """`weights` is their sha256, `decoder` that of a decoder that stands in for the codec."""
         decided, settings = dict(self.options), {}
         for option, asked in self.request.values():
             decides = option.option.decides
@@ -114,6 +114,8 @@ class Job:
                 settings[option.name] = option.option.identify(decided[option.name])
             elif decides is Decides.ENCODING and not self.outputs.film.encoder:
                 settings["encoding"] = self.encoding.arguments()
+        if decoder:
+            settings["decoder"] = {"name": self.request.decoder, "weights": decoder}
         if self.inputs:
             settings["inputs"] = identity_of(self.inputs)
         return Identity(storyboard_hash(self.storyboard), weights, self.seed, settings, __version__)

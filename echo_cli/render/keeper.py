@@ -147,7 +147,8 @@ class Keeper(Sitting):
                  loading: float) -> None:
         super().__init__(job, loading)
         self.work = Work(job.outputs)
-        self._identity, self._runtime, self._tell = job.identity(backend.weights_hash), runtime, tell
+        self._identity = job.identity(backend.weights_hash, backend.decoder_hash)
+        self._runtime, self._tell = runtime, tell
         self._backend, self._policy = backend, policy
         self._origin = origin(job, self._identity, _machine(job, runtime), policy)
         self._snapshots = Snapshots(job, self.work, tell)

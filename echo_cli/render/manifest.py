@@ -21,6 +21,7 @@ from echo_cli.video.target import Output
 FORMAT = "echo-manifest"
 VERSION = 1
 INPUTS = "settings.inputs."  # how differences name the files that come into a film
+DECODER = "settings.decoder.weights"  # and the weights of a decoder other than the codec
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +186,8 @@ def differences(before: Any, after: Any, name: str = "") -> list[str]:
                 for line in differences(before.get(key), after.get(key), f"{name}.{key}" if name else key)]
     if name in ("storyboard", "weights"):
         return [f"another {name}" if name == "storyboard" else f"other {name}"]
+    if name == DECODER:
+        return ["other weights of the decoder"]
     if name.startswith(INPUTS):
         return [f"another {name.removeprefix(INPUTS)}"]
     return [f"{name.removeprefix('settings.')} was {_shown(before)}, now {_shown(after)}"]

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from echo_cli.errors import EchoError, Held
-from echo_cli.models.loaders import known_digest, load_backend
+from echo_cli.models.loaders import known_decoder, known_digest, load_backend
 from echo_cli.models.registry import spec_named
-from echo_cli.models.running import Running
+from echo_cli.models.running import Pictures, Running
 from echo_cli.render.decide import KnownWeights, needed
 from echo_cli.render.job import Job
 from echo_cli.render.lock import check_free
@@ -60,31 +60,32 @@ class Session:
     def __init__(self, patience: float = 0.0, given: Loaded | None = None) -> None:
         self._patience, self._given = patience, given
         self._row: _Row | None = None
-        self._hashes: dict[str, str | None] = {}
+        self._hashes: dict[tuple[str, Pictures], KnownWeights | None] = {}
 
     def done(self, job: Job) -> bool:
         """Whether the film is there; False also where only loading the model can tell, or `make` will raise an error.
         No model is loaded."""
         try:
-            weights = self._weights(job.model)
+            weights = self._weights(job)
         except EchoError:  # raised when the model is loaded
             return False
         return (weights is not None and not job.request.force
-                and standing(job.outputs, job.identity(weights)) is Standing.DONE
-                and not needed(job, KnownWeights(weights)))
+                and standing(job.outputs, job.identity(*weights)) is Standing.DONE
+                and not needed(job, weights))
 
     def make(self, job: Job, progress: Progress, interruption: Interruption,
              ready: Callable[[Loaded], None] = lambda loaded: None, began: float | None = None) -> Made | None:
         """The film, or None if it was there already. `ready` is called between loading and making, if it is made. Its
         seconds count from now, or from when the caller `began`, without waiting for another process."""
         began = time.monotonic() if began is None else began
-        weights = None if self._given else self._weights(job.model)
+        weights = None if self._given else self._weights(job)
         began += self._wait_for_writer(job, interruption)
-        if weights is not None and not needed(job, KnownWeights(weights), progress.say):
+        if weights is not None and not needed(job, weights, progress.say):
             return None
         interruption.check("before the first block")
         loaded = self.load(job, progress)
-        if loaded.backend.weights_hash != weights and not needed(job, loaded.backend, progress.say):
+        hashes = KnownWeights(loaded.backend.weights_hash, loaded.backend.decoder_hash)
+        if hashes != weights and not needed(job, hashes, progress.say):
             return None
         from echo_cli.render.film import make
 
@@ -113,11 +114,13 @@ class Session:
             raise self._row.outcome
         return self._row.outcome
 
-    def _weights(self, model: str) -> str | None:
-        """The hash of the model's weights; None where only loading can tell."""
-        if model not in self._hashes:
-            self._hashes[model] = known_digest(model)
-        return self._hashes[model]
+    def _weights(self, job: Job) -> KnownWeights | None:
+        """The hashes of the model's weights; None where only loading can tell."""
+        wanted = job.model, job.running.pictures
+        if wanted not in self._hashes:
+            weights = known_digest(job.model)
+            self._hashes[wanted] = KnownWeights(weights, known_decoder(*wanted)) if weights else None
+        return self._hashes[wanted]
 
     def _wait_for_writer(self, job: Job, interruption: Interruption) -> float:
         """Returns the seconds that it waited."""

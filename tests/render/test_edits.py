@@ -17,7 +17,7 @@ from echo_cli.storyboard.series import read_scenes
 from echo_cli.trace.reader import read_trace
 from echo_cli.video import read, segments
 
-from .stage import WEIGHTS, job
+from .stage import WEIGHTS, backend, job
 from .test_resume import Keeping, Stopping, made, stopped
 
 SCENES = """
@@ -123,6 +123,16 @@ def test_another_film_reuses_nothing_and_is_refused(tmp_path: Path, choices: dic
     with pytest.raises(OutputError, match="was made from something else"):
         needed(other, KnownWeights(WEIGHTS))
     assert made(replace(other, request=replace(other.request, force=True))).reused == 0
+
+
+def test_a_film_of_other_decoder_weights_reuses_nothing_and_is_refused(tmp_path: Path) -> None:
+    light, other = (replace(backend(), decoder_hash=letter * 64) for letter in "ab")
+    made(film(tmp_path, SCENES, decoder="light"), model=light)
+    task = film(tmp_path, SCENES + MORE, decoder="light")
+    with pytest.raises(OutputError, match="other weights of the decoder"):
+        needed(task, other)
+    assert made(replace(task, request=replace(task.request, force=True)), model=other).reused == 0
+    assert made(film(tmp_path, SCENES + MORE + MORE.replace("city", "town"), decoder="light"), model=other).reused > 0
 
 
 def test_a_film_that_opens_otherwise_is_refused(tmp_path: Path) -> None:

@@ -288,6 +288,20 @@ def test_another_film_is_refused_with_its_reason(tmp_path: Path, choices: dict, 
     assert made(other, Keeping(restart=True)).sittings == 1 and not (place / "film.resume").exists()
 
 
+def test_other_weights_of_the_decoder_are_refused(tmp_path: Path) -> None:
+    place, task = folder(tmp_path), job(folder(tmp_path), decoder="light")
+    with Interruption(lambda text: None) as interruption, pytest.raises(Interrupted):
+        stopping = Stopping(3, lambda: setattr(interruption, "by", "SIGTERM"))
+        make(NEVER.asked(task), replace(backend(), decoder_hash="a" * 64), CPU, stopping, interruption)
+    note = (place / "film.resume" / "checkpoint.json").read_bytes()
+    other = KnownWeights(WEIGHTS, "b" * 64)
+    for attempt in (lambda: needed(task, other), lambda: made(task, model=replace(backend(), decoder_hash="b" * 64))):
+        with pytest.raises(UsageError, match="other weights of the decoder"):
+            attempt()
+    assert (place / "film.resume" / "checkpoint.json").read_bytes() == note
+    assert made(task, model=replace(backend(), decoder_hash="a" * 64)).sittings == 2
+
+
 def test_other_weights_version_device_or_shape_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = folder(tmp_path)
     stopped(job(place), 3)

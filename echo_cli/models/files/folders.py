@@ -89,8 +89,7 @@ class Files:
 
 def files_in(folder: Path, layout: Layout, generator: Path | None = None, adapter: Path | None = None) -> Files:
     """The files of a folder's parts, as far as they exist; `generator` and `adapter` come from elsewhere."""
-    beside = tuple(next((path for name in names if (path := folder / name).is_file()), None)
-                   for names in (FAST_DECODERS, LIGHT_CODECS))
+    beside = decoders_in(folder)
     if layout is Layout.DIFFUSERS:
         own = () if generator else shards(folder / "transformer", RELEASED_BASE)
         files = Files(own, shards(folder / "vae", RELEASED_BASE), shards(folder / "text_encoder", "model"),
@@ -103,6 +102,13 @@ def files_in(folder: Path, layout: Layout, generator: Path | None = None, adapte
         own, codec, text = (_there(folder / f"{part}.safetensors") for part in ("transformer", "codec", "text"))
         files = Files(own, codec, text, folder / "tokenizer", None, *beside)
     return files if generator is None else replace(files, transformer=_checkpoint(generator), adapter=adapter)
+
+
+def decoders_in(folder: Path) -> tuple[Path | None, Path | None]:
+    """The weights beside a model's own that decode in place of its codec: the fast decoder and the light codec."""
+    fast, light = (next((path for name in names if (path := folder / name).is_file()), None)
+                   for names in (FAST_DECODERS, LIGHT_CODECS))
+    return fast, light
 
 
 def _checkpoint(path: Path) -> tuple[Path, ...]:

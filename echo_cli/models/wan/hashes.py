@@ -8,9 +8,20 @@ from pathlib import Path
 
 from echo_cli.errors import MissingError
 from echo_cli.models.files.download import check_receipt
-from echo_cli.models.files.folders import DESCRIPTION, Files, Layout, description, files_in, layout_of, tokenizer_files
+from echo_cli.models.files.folders import (
+    DESCRIPTION,
+    SCALED_DECODER,
+    Files,
+    Layout,
+    decoders_in,
+    description,
+    files_in,
+    layout_of,
+    tokenizer_files,
+)
 from echo_cli.models.files.hashes import known_sha256
 from echo_cli.models.queries.files import QUERIES, made_for, queries_path
+from echo_cli.models.running import Pictures
 
 PARTS = ("transformer", "codec", "text")
 
@@ -49,6 +60,21 @@ def folder_digest(folder: Path | None) -> str | None:
         return None
     files = files_in(folder, Layout.OURS)
     return None if files.lacking() else digest(part_hashes(folder, Layout.OURS, files))
+
+
+def decoder_digest(folder: Path, pictures: Pictures) -> str | None:
+    """The hash of the decoder that stands in for the codec; None for the codec itself. A MissingError if it is not in
+    the folder."""
+    if pictures is Pictures.FULL:
+        return None
+    fast, light = decoders_in(folder)
+    path, what, names = {Pictures.FAST: (fast, "fast decoder", "taew2_1 or lighttaew2_1"),
+                         Pictures.LIGHT: (light, "light codec", "lightvaew2_1")}[pictures]
+    if path is None:
+        raise MissingError(f"{folder}: there is no {what}",
+                           hint=f"Put {names} (.safetensors or .pth) into the folder, or use --decoder full.")
+    # A scaled decoder is recognised by its name, so the same bytes under another name make other pictures.
+    return _together(known_sha256(path), "scaled") if path.stem == SCALED_DECODER else known_sha256(path)
 
 
 def _together(*hashes: str) -> str:

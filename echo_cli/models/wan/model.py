@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from echo_cli.errors import MissingError
 from echo_cli.models.backend import Backend, Codec
 from echo_cli.models.files.folders import SCALED_DECODER
 from echo_cli.models.files.loading import stream_into
@@ -21,6 +20,7 @@ from echo_cli.models.transformer import Transformer
 from echo_cli.models.tuning import choose_attention, quicken
 from echo_cli.models.wan.codec import WanCodec, latent_scales
 from echo_cli.models.wan.fast_decoder import FastCodec, FastDecoder, decoder_alone
+from echo_cli.models.wan.hashes import decoder_digest
 from echo_cli.models.wan.text import WanText
 from echo_cli.models.wan.weights import Weights, codec_config, open_weights
 from echo_cli.runtime import Runtime
@@ -29,7 +29,7 @@ from echo_cli.runtime import Runtime
 def load(runtime: Runtime, folder: Path, running: Running = Running()) -> Backend:
     """Transformer and codec on the device; the text encoder stays in its file until there are prompts."""
     weights = open_weights(folder)
-    hashes = weights.hashes
+    hashes, decoder_hash = weights.hashes, decoder_digest(folder, running.pictures)
     text = WanText(lambda: open_weights(folder).text, weights.text_config, weights.tokenizer, runtime,
                    f"{hashes['text']} {hashes['tokenizer']}", cache_folder() / "text")
     queries = load_queries(folder, weights.spec, runtime.device) if QUERIES in hashes else None
@@ -40,6 +40,7 @@ def load(runtime: Runtime, folder: Path, running: Running = Running()) -> Backen
         _codec(weights, runtime, running.pictures),
         weights.digest,
         queries,
+        decoder_hash=decoder_hash,
         home=torch.device("cpu") if running.offload in (Offload.MEMORY, Offload.LAYERS) else None,
     )
 
@@ -69,11 +70,8 @@ def _move_all_but_layers(transformer: Transformer, device: torch.device) -> None
 
 def _codec(weights: Weights, runtime: Runtime, pictures: Pictures) -> Codec:
     if pictures is Pictures.FAST:
-        if weights.fast_decoder is None:
-            raise MissingError(f"{weights.folder}: there is no fast decoder",
-                               hint="Put taew2_1 or lighttaew2_1 (.safetensors or .pth) into the folder, or use "
-                                    "--decoder full.")
-        scaled = weights.files.fast_decoder is not None and weights.files.fast_decoder.stem == SCALED_DECODER
+        assert weights.fast_decoder and weights.files.fast_decoder, "its hash is taken first"
+        scaled = weights.files.fast_decoder.stem == SCALED_DECODER
         with torch.device("meta"):
             fast = FastDecoder(weights.spec.channels, scales=latent_scales(weights.codec_config) if scaled else None)
         stream_into(fast, decoder_alone(weights.fast_decoder), runtime.decoding, runtime.dtype)
@@ -81,9 +79,7 @@ def _codec(weights: Weights, runtime: Runtime, pictures: Pictures) -> Codec:
                          lambda: _full_codec(weights.codec_config, weights.codec, runtime))
     config, tensors = weights.codec_config, weights.codec
     if pictures is Pictures.LIGHT:
-        if weights.light_codec is None:
-            raise MissingError(f"{weights.folder}: there is no light codec",
-                               hint="Put lightvaew2_1 (.safetensors or .pth) into the folder, or use --decoder full.")
+        assert weights.light_codec, "its hash is taken first"
         config, tensors = codec_config(weights.light_codec), weights.light_codec
     return _full_codec(config, tensors, runtime)
 

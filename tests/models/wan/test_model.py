@@ -231,6 +231,51 @@ def test_a_light_codec_has_the_sizes_that_its_weights_have(folder: Path, tmp_pat
     assert films[0].shape == (1, 5, 3, 16, 24) and torch.equal(*films)
 
 
+def test_other_weights_of_a_light_codec_make_another_film(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                          capfd: pytest.CaptureFixture[str]) -> None:
+    import shutil
+
+    from safetensors.torch import save_file
+
+    from echo_cli.cli import app
+    from echo_cli.models.wan.codec import WanCodec
+
+    def put(seed: int) -> None:
+        torch.manual_seed(seed)
+        light = WanCodec({"base_dim": 4, "z_dim": 16, "num_res_blocks": 1}).vae
+        save_file({name: tensor.contiguous() for name, tensor in light.state_dict().items()},
+                  "model/lightvaew2_1.safetensors")
+
+    def generate(*more: str) -> int:
+        return app.run(["generate", "--prompt", "a rooftop", "--duration", "0.5s", "-o", "film.mp4", "--model",
+                        "model/", "--size", "64x32", "--scale", "1", "--memory", "window", "--decoder", "light", *more])
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder, "model")
+    assert generate() == 3 and "there is no light codec" in capfd.readouterr().err
+    put(0)
+    assert generate() == 0
+    decoder = json.loads(Path("film.manifest.json").read_text())["identity"]["settings"]["decoder"]
+    assert decoder == {"name": "light", "weights": sha256(Path("model/lightvaew2_1.safetensors"))}
+    capfd.readouterr()
+    before = sha256(Path("film.mp4"))
+    assert generate() == 0 and "skipped" in capfd.readouterr().err
+    put(1)
+    assert generate() == 5 and "other weights of the decoder" in capfd.readouterr().err
+    assert generate("--force") == 0 and sha256(Path("film.mp4")) != before
+
+
+def test_the_name_of_a_scaled_decoder_is_part_of_its_hash(tmp_path: Path) -> None:
+    from echo_cli.models.running import Pictures
+    from echo_cli.models.wan.hashes import decoder_digest
+
+    for name in ("plain/taew2_1.pth", "scaled/lighttaew2_1.pth"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"weights")
+    plain, scaled = (decoder_digest(tmp_path / name, Pictures.FAST) for name in ("plain", "scaled"))
+    assert plain and scaled and plain != scaled and decoder_digest(tmp_path, Pictures.FULL) is None
+
+
 def test_a_fast_decoder_lies_beside_the_model_or_is_missed(folder: Path, tmp_path: Path) -> None:
     import shutil
 
