@@ -15,7 +15,7 @@ from echo_cli.render.lock import OneWriter, check_free
 from echo_cli.render.manifest import Identity, Standing
 from echo_cli.render.outputs import Outputs
 from echo_cli.render.resume import Checkpoint, Work
-from echo_cli.render.states import is_edit
+from echo_cli.render.states import is_edit, settle
 
 
 class Weights(Protocol):
@@ -45,7 +45,7 @@ def needed(job: Job, weights: Weights, tell: Callable[[str], None] = lambda text
         return True
     work = Work(outputs)
     if _finish(work, outputs, identity) or (not force and manifest.standing(outputs, identity) is Standing.DONE):
-        _clear(work, identity)
+        _clear(work, job, identity)
         return False
     check_free(work.lock, work.film)
     left = begun(work, job, identity)
@@ -75,11 +75,13 @@ def _finish(work: Work, outputs: Outputs, identity: Identity) -> bool:
         return manifest.finish_naming(outputs, identity)
 
 
-def _clear(work: Work, identity: Identity) -> None:
-    """The film is whole: remove what a run that was killed at its end, or that started over, left behind."""
+def _clear(work: Work, job: Job, identity: Identity) -> None:
+    """The film is whole: what a run that was killed at its end left for an edit becomes its states, and the rest, or
+    what a run left that started over, is removed."""
     if not work.folder.exists() and not work.lock.exists():
         return
     with suppress(EchoError), OneWriter(work.lock, work.film):
         left = work.read()
         if left is None or left.identity == identity.plain():
+            settle(job, manifest.trace_of(job.outputs))
             work.discard()

@@ -151,7 +151,8 @@ def _finish(job: Job, writer: _Writer, tidy: ExitStack) -> Made:
     wall_seconds = run.wall_seconds
     writer.trace.finish(wall_seconds)
     if outputs.trace:
-        written["trace"] = _output(outputs.trace)
+        written["trace"] = trace = _output(outputs.trace)
+        run.note_states(trace.sha256)
     if outputs.subtitles and job.subtitles is Subtitles.SRT:
         tidy.callback(partial(outputs.subtitles).unlink, missing_ok=True)
         write_partial(outputs.subtitles, srt(job.captions))

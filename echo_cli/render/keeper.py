@@ -30,7 +30,7 @@ from echo_cli.render.provenance import sign
 from echo_cli.render.resume import Cadence, Checkpoint, Work
 from echo_cli.render.signals import Interruption
 from echo_cli.render.snapshots import Edit, Snapshots
-from echo_cli.render.states import origin
+from echo_cli.render.states import origin, settle
 from echo_cli.render.trace_records import candidates
 from echo_cli.rollout.rollout import Begun, BlockResult
 from echo_cli.runtime import Runtime
@@ -120,6 +120,9 @@ class Sitting:
     def settle(self) -> None:
         """The last checkpoint is written, or an error says why not."""
 
+    def note_states(self, trace: str) -> None:
+        """The film is whole but for its name, and its trace has this hash: so states that were kept are its own."""
+
     def forget(self) -> None:
         """The film is whole: from here on nobody resumes it."""
 
@@ -157,7 +160,7 @@ class Keeper(Sitting):
         self._left: Checkpoint | None = None
         self._state: dict[str, Nest] | None = None
         self._film: SegmentedFilm | None = None
-        self._bound = 0
+        self._bound, self._trace = 0, ""
         self._writer = ThreadPoolExecutor(1, "echo-keeper")
         self._pending: Future[int] | None = None
 
@@ -187,7 +190,7 @@ class Keeper(Sitting):
             with suppress(Damaged):  # what is noted counts, also if nobody has heard yet that it is
                 last = None if error is None else self.work.read()
                 if error is None:
-                    self._snapshots.publish(self._origin, self.work.states)
+                    self._settle_states()
                 if last is None:
                     self.work.discard()
                 elif isinstance(error, EchoError):
@@ -315,6 +318,10 @@ class Keeper(Sitting):
         noted = self.work.write(checkpoint)
         return stored.bytes + noted + pictures.rest * 3 * math.prod(self._job.decoded)
 
+    def note_states(self, trace: str) -> None:
+        self._trace = trace
+        self._snapshots.note(self._origin, trace)
+
     def forget(self) -> None:
         with output_errors(self.work.film):
             self.work.note.unlink(missing_ok=True)
@@ -322,6 +329,12 @@ class Keeper(Sitting):
     def stopped(self, interruption: Interruption, done: str) -> None:
         kept = f"kept {size(self.kept.bytes)} in {self.work.folder} (never more than {size(self.kept.bound)})"
         interruption.check(f"{done}; {kept}")
+
+    def _settle_states(self) -> None:
+        try:
+            settle(self._job, self._trace)
+        except EchoError as error:
+            self._tell(f"no states are kept for an edit: {error.message}")
 
     def _reuse(self, stack: ExitStack) -> None:
         """Begin with what an earlier version of the film has in common with this one, if its states are here."""

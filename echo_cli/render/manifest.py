@@ -100,6 +100,12 @@ def untouched(outputs: Outputs) -> Mapping[str, Any] | None:
     return existing["identity"] if existing and _is_whole(outputs, existing) else None
 
 
+def trace_of(outputs: Outputs) -> str:
+    """The hash of the trace that belongs to a film; empty where none does."""
+    existing = read(outputs.manifest) if outputs.manifest else None
+    return str(existing["outputs"].get("trace", {}).get("sha256", "")) if existing else ""
+
+
 def _files(outputs: Outputs, existing: Mapping[str, Any]) -> dict[str, list[Path]]:
     """Every file that a manifest names, by what it is."""
     assert outputs.manifest is not None

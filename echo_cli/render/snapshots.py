@@ -1,20 +1,19 @@
 """States of a film, kept as it is rendered and reused by an edit of it.
 
 They grow in the film's folder for work in progress, with everything else that a run keeps there; when the film is
-whole, what an edit needs of it becomes NAME.states. An edit begins as a resumed run does: with a checkpoint of the film
+whole, that folder becomes NAME.states (`states`). An edit begins as a resumed run does: with a checkpoint of the film
 as it will be, made out of a state of the film as it was. In what two films agree is decided by `states`.
 """
 
 import datetime
 import math
-import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from echo_cli.errors import Damaged, EchoError
-from echo_cli.files import flush, output_errors, sha256
+from echo_cli.files import output_errors, partial, sha256
 from echo_cli.render import states
 from echo_cli.render.job import Job
 from echo_cli.render.manifest import differences
@@ -30,7 +29,6 @@ from echo_cli.trace.records import Candidate, Header
 from echo_cli.trace.writer import TraceWriter, Written
 from echo_cli.video import segments
 from echo_cli.video.segments import Mark
-from echo_cli.video.target import Images, Movie
 
 
 class Snapshots:
@@ -40,10 +38,9 @@ class Snapshots:
         self._folder, self._tell = work.folder, tell
         self._moments = states.moments(job.timeline, job.keep_states)
         self._room = bytes_of(job.request.keep_room)
-        target, trace = job.outputs.film, job.outputs.trace
-        assert isinstance(target, Movie | Images) and trace, "what cannot be resumed keeps no states"
-        self._trace = trace
-        self._segments = segments.Kept(target, work.folder, job.encoding.segments)
+        self._segments = states.segments_of(job, work.folder)
+        assert job.outputs.trace, "what can be resumed has a trace"
+        self._trace = job.outputs.trace
 
     @property
     def kept(self) -> list[Snapshot]:
@@ -68,37 +65,23 @@ class Snapshots:
             self._drop(snapshot)
             self._tell(f"no state is kept after block {blocks}: {error.message}")
 
-    def publish(self, film: Origin, folder: Path) -> None:
-        """The film is whole: what an edit needs becomes its folder of states, in place of an older one's."""
+    def note(self, film: Origin, trace: str) -> None:
+        """The film is whole but for its name: what its states are of, with the hash of its trace."""
         try:
+            for snapshot in states.snapshots(self._folder):
+                if snapshot.blocks not in self._moments:
+                    self._drop(snapshot)
             self._make_room(self._beside())
-            if kept := self.kept:
-                self._tidy(kept)
-                states.write(self._folder, film, self._trace)
-            states.remove(folder)
-            if kept:
-                with output_errors(folder):
-                    self._folder.rename(folder)
-                    flush(folder.parent)
+            if self.kept:
+                states.write(self._folder, film, partial(self._trace), trace)
         except EchoError as error:
             self._tell(f"no states are kept for an edit: {error.message}")
-
-    def _tidy(self, kept: Sequence[Snapshot]) -> None:
-        """Remove everything but the states and the segments before the last of them."""
-        stay = {*states.files(self._folder, kept),
-                *self._segments.files(kept[-1].pictures)}
-        with output_errors(self._folder):
-            for path in list(self._folder.iterdir()):
-                if path.is_dir():
-                    shutil.rmtree(path)
-                elif path not in stay:
-                    path.unlink()
 
     def _beside(self) -> int:
         """Bytes that lie beside the states: complete segments and the trace."""
         kept = self.kept
         beside = self._segments.files(kept[-1].pictures) if kept else []
-        return _size((*beside, self._trace))
+        return _size((*beside, partial(self._trace)))
 
     def _make_room(self, needed: int) -> None:
         kept = self.kept
@@ -124,9 +107,7 @@ class Edit:
     def __init__(self, job: Job, work: Work, film: Origin, plan: Plan, tell: Callable[[str], None]) -> None:
         self._job, self._work, self._film, self._plan, self._tell = job, work, film, plan, tell
         self._folder = work.states
-        target = job.outputs.film
-        assert isinstance(target, Movie | Images), "what cannot be resumed has no states"
-        self._segments = segments.Kept(target, self._folder, job.encoding.segments)
+        self._segments = states.segments_of(job, self._folder)
         self._picture = 3 * math.prod(job.decoded)  # bytes
 
     def find(self) -> tuple[Snapshot, int] | None:

@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from echo_cli.errors import Damaged
-from echo_cli.files import output_errors, read_small, sha256, write_whole
+from echo_cli.files import flush, output_errors, read_small, write_whole
 from echo_cli.render.job import Job
 from echo_cli.render.manifest import Identity
-from echo_cli.render.resume import sealed, unsealed
+from echo_cli.render.resume import Work, sealed, unsealed
 from echo_cli.storyboard.canonical import canonical
 from echo_cli.storyboard.matching import Recall
 from echo_cli.storyboard.nouns import Block, Timeline
 from echo_cli.video import segments
 from echo_cli.video.subtitles import Subtitles
+from echo_cli.video.target import Images, Movie
 
 NOTE = "states.json"
 TRACE = "trace.json"
@@ -138,10 +139,44 @@ def read(folder: Path) -> tuple[Origin, str] | None:
         return None
 
 
-def write(folder: Path, film: Origin, trace: Path) -> None:
-    """The note over all snapshots in a folder, which rely on this trace."""
+def write(folder: Path, film: Origin, trace: Path, digest: str) -> None:
+    """The note over all snapshots in a folder, which rely on this trace and its hash."""
     link(trace, folder / TRACE)
-    write_whole(folder / NOTE, sealed(FILM, {**asdict(film), "trace": sha256(folder / TRACE)}))
+    write_whole(folder / NOTE, sealed(FILM, {**asdict(film), "trace": digest}))
+
+
+def settle(job: Job, trace: str) -> None:
+    """The film with a trace of this hash is whole: the states in its work's folder become its own, and those of an
+    earlier film are removed. As a run ends, or later if it was killed before this."""
+    work = Work(job.outputs)
+    if (noted := read(work.folder)) and noted[1] == trace:
+        _tidy(job, work.folder)
+        remove(work.states)
+        with output_errors(work.states):
+            work.folder.rename(work.states)
+            flush(work.states.parent)
+    elif work.states.exists() and ((there := read(work.states)) is None or there[1] != trace):
+        remove(work.states)
+
+
+def segments_of(job: Job, folder: Path) -> segments.Kept:
+    """The segments of a film that are kept in a folder."""
+    target = job.outputs.film
+    assert isinstance(target, Movie | Images), "what cannot be resumed keeps no states"
+    return segments.Kept(target, folder, job.encoding.segments)
+
+
+def _tidy(job: Job, folder: Path) -> None:
+    """Remove everything but the states, what they rely on, and the segments before the last of them."""
+    kept = snapshots(folder)
+    stay = {folder / NOTE, folder / TRACE, *files(folder, kept),
+            *segments_of(job, folder).files(kept[-1].pictures)}
+    with output_errors(folder):
+        for path in list(folder.iterdir()):
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path not in stay:
+                path.unlink()
 
 
 def remove(folder: Path) -> None:

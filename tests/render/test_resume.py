@@ -439,24 +439,28 @@ def test_a_film_that_is_made_anew_stays_until_the_new_one_is_whole(tmp_path: Pat
     assert files(place) == set(before) and not needed(job(place), KnownWeights(WEIGHTS))
 
 
+NAMING = [
+    "echo_cli.video.segments.SegmentedFilm.publish",
+    "echo_cli.trace.writer.TraceWriter.publish",
+    "echo_cli.render.film.publish",
+    "echo_cli.render.keeper.settle",
+    "echo_cli.render.resume.Work.discard",
+    "echo_cli.render.lock._is",
+]
+
+
 @pytest.mark.parametrize("name", ["film.mp4", "%d.png"])
-@pytest.mark.parametrize(
-    "moment",
-    [
-        "echo_cli.video.segments.SegmentedFilm.publish",
-        "echo_cli.trace.writer.TraceWriter.publish",
-        "echo_cli.render.film.publish",
-        "echo_cli.render.resume.Work.discard",
-        "echo_cli.render.lock._is",
-    ],
-)
-@pytest.mark.parametrize("keeping", [NEVER, Keeping(every=1e-9)], ids=["nothing kept", "kept"])
+@pytest.mark.parametrize(("keeping", "moment"), [
+    *((NEVER, moment) for moment in NAMING),
+    *((Keeping(every=1e-9), moment) for moment in (*NAMING, "echo_cli.render.states.remove")),
+], ids=lambda value: value.removeprefix("echo_cli.") if isinstance(value, str) else f"every {value.every}")
 def test_a_run_killed_as_it_ended_is_finished_when_it_is_asked_for_again(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, moment: str, keeping: Keeping) -> None:
-    """Before the film's name, before the trace's, before the subtitles', before the tidying up, and before the lock's
-    end."""
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, keeping: Keeping, moment: str) -> None:
+    """Before the film's name, before the trace's, before the subtitles', before and amid the naming of states for an
+    edit, before the tidying up, and before the lock's end."""
     whole, place = tmp_path / "whole" / "film", folder(tmp_path)
-    made(job(whole, name=name))
+    options = {"name": name, "keep_states": "none" if keeping is NEVER else "all"}
+    made(job(whole, **options))
 
     class Killed(BaseException):
         pass
@@ -475,11 +479,11 @@ def test_a_run_killed_as_it_ended_is_finished_when_it_is_asked_for_again(
 
         patch.setattr("echo_cli.render.keeper.Keeper.settle", also(Keeper.settle, later))
         with pytest.raises(Killed):
-            made(job(place, name=name), keeping)
+            made(job(place, **options), keeping)
     (place / "film.lock").write_text(json.dumps({**json.loads((place / "film.lock").read_text()), "born": "1"}))
-    if needed(job(place, name=name, force=True), KnownWeights(WEIGHTS)):
-        made(job(place, name=name))
-    assert not needed(job(place, name=name), KnownWeights(WEIGHTS))
+    if needed(job(place, **options, force=True), KnownWeights(WEIGHTS)):
+        made(job(place, **options))
+    assert not needed(job(place, **options), KnownWeights(WEIGHTS))
     assert files(place) == files(whole)
     assert all(
         sha256(place / each) == sha256(whole / each) for each in files(whole) if each.endswith((".png", ".mp4", ".srt"))
