@@ -48,8 +48,8 @@ def story(scenes: list[tuple[Kind | None, str | None, int]] = STORY, **memory: A
 def policy_for(name: str, timeline: Timeline, settings: Mapping[str, Any] | None = None, spec: ModelSpec = SPEC,
                queries: MemoryQueries | None = None) -> Policy:
     values = read_settings(name, settings or {})
-    least = values.recalling.least_similarity if values.recalling else 0.0
-    recalls = plan_recalls(timeline.scenes, similarities(timeline.prompts), 64, timeline.past, least)
+    match, least = (values.recalling.match, values.recalling.least) if values.recalling else ("idf", 0.0)
+    recalls = plan_recalls(timeline.scenes, similarities(timeline.prompts, match), 64, timeline.past, least)
     return make_policy(name, values, spec, timeline, recalls, queries)
 
 

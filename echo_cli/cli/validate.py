@@ -158,14 +158,15 @@ def _recalls(storyboard: Storyboard, film: Timeline, policy: str) -> dict[int, d
     if settings is None:
         return {}
     scenes = film.scenes
-    if settings.match != "idf":
+    if settings.match == "embedding":
         return {index: {"match": settings.match} for index, scene in enumerate(scenes)
                 if scene.recalls}
-    plan = plan_recalls(scenes, similarities(film.prompts), settings.library, film.past, settings.least_similarity)
+    likeness = similarities(film.prompts, settings.match)
+    plan = plan_recalls(scenes, likeness, settings.library, film.past, settings.least)
     return {
         index: {
             "match": settings.match, "scene": film.name_of(choice.scene), "score": round(choice.similarity, 6),
-            "refused": choice.refused, "least": settings.least_similarity,
+            "refused": choice.refused, "least": settings.least,
             "runner_up": choice.runner_up and {"scene": film.name_of(choice.runner_up[0]),
                                               "score": round(choice.runner_up[1], 6)},
         }

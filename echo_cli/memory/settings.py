@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from echo_cli.errors import did_you_mean
+from echo_cli.storyboard.matching import Match
 from echo_cli.storyboard.nouns import Kind
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 Instance = TypeVar("Instance", bound="DataclassInstance")
 Source = Literal["recall", "select", "resink", "keyframes", "none"]
 Target = Literal["old_memory", "old_recall", "old_recent"]
+# Between the places that had been seen and those that had not, in stories of our own.
+LEAST_SIMILARITY: Mapping[Match, float] = types.MappingProxyType({"idf": 0.3, "places": 0.3, "embedding": 0.55})
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,11 @@ class RecallSettings(WindowSettings):
     candidate_stride: int = 4
     fold: Literal["score_weighted", "token_select"] = "score_weighted"
     base_weight: float = 0.9
-    match: Literal["idf", "embedding"] = "idf"
+    match: Match = "idf"
     library: int = 64  # scenes that can be recalled
-    # recall:auto begins with a hard cut if no earlier scene is at least this similar; 0: it always recalls
-    least_similarity: float = 0.0
+    # recall:auto begins with a hard cut if no earlier scene is at least this similar; 0: it always recalls; None: as
+    # suits `match`
+    least_similarity: float | None = 0.0
 
     @property
     def recalling(self) -> "RecallSettings":
@@ -69,6 +73,11 @@ class RecallSettings(WindowSettings):
     def candidates(self) -> int:
         """Frames that a recall frame is folded from."""
         return -(-self.candidate_frames // self.candidate_stride)
+
+    @property
+    def least(self) -> float:
+        """How similar a scene must be to be recalled by `recall:auto`."""
+        return LEAST_SIMILARITY[self.match] if self.least_similarity is None else self.least_similarity
 
 
 @dataclass(frozen=True)
@@ -165,7 +174,8 @@ class EchoSettings(EchoForcingSettings):
 
     keyframes: int = 6  # frames that a scene is remembered by: its first ones
     rolling_cycle: int = 1
-    least_similarity: float = 0.3
+    match: Match = "places"
+    least_similarity: float | None = None
     hard_cut: CutSettings = CutSettings(source="none", strategy="fixed", clear_after=0)
     recall: CutSettings = CutSettings(source="keyframes", strategy="fixed", clear_after=0)
 

@@ -35,12 +35,12 @@ def plan_policy(name: str, settings: WindowSettings, backend: Backend, timeline:
     prompts = timeline.prompts
     recalling = settings.recalling
     pool = recalling.library if recalling else 1  # a policy that keeps no scenes looks at no candidates
-    least = recalling.least_similarity if recalling else 0.0
+    least = recalling.least if recalling else 0.0
     by_embedding = recalling is not None and recalling.match == "embedding"
     if by_embedding and any(scene.recalls for scene in timeline.scenes):
         likeness: Similarities = Products(text_features(backend.text, stripped(prompts)), pool)
     else:
-        likeness = similarities(prompts)
+        likeness = similarities(prompts, recalling.match if recalling else "idf")
     return make_policy(name, settings, backend.spec, timeline,
                        plan_recalls(timeline.scenes, likeness, pool, timeline.past, least), backend.queries, open_ends)
 

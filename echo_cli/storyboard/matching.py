@@ -1,18 +1,22 @@
 """Which earlier scene a prompt resembles: word weights of prompts, their similarity, and the choice of a partner.
 
-Pure text, no model and no tensor. Matching by `embedding` needs a text encoder, which lives elsewhere; its part
-here is `stripped`, the prompts reduced to the words that distinguish the scenes.
+Pure text, no model and no tensor. By `idf`, all words are equal but for how rare they are, as in the release; by
+`places`, words that say where and when a scene is count most, whichever synonym is used. Matching by `embedding` needs
+a text encoder, which lives elsewhere; its part here is `stripped`, the prompts reduced to the words that distinguish
+the scenes.
 """
 
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from types import MappingProxyType
+from typing import Literal, Protocol
 
 from echo_cli.errors import UsageError, did_you_mean
 from echo_cli.storyboard.nouns import AUTO, PastScene, Scene
+from echo_cli.storyboard.whereabouts import stem, whereabouts
 
 _WORD = re.compile(r"[a-z][a-z']+")
 _STOP = frozenset(
@@ -22,7 +26,11 @@ _STOP = frozenset(
     """.split()  # noqa: SIM905 (words read better as text)
 )
 
-Feature = dict[str, float]  # word → weight, of unit length; empty for a prompt of stop words
+_STOP_STEMS = frozenset(map(stem, _STOP))
+_WORTH: Mapping[str, float] = MappingProxyType({"place": 4.0, "hour": 2.0, "word": 1.0})
+
+Match = Literal["idf", "places", "embedding"]
+Feature = dict[Hashable, float]  # what a prompt names → weight, of unit length; empty for a prompt of stop words
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +56,30 @@ def words(prompt: str) -> list[str]:
     return [word for word in _WORD.findall(prompt.lower()) if len(word) > 2 and word not in _STOP]
 
 
-def features(prompts: Sequence[str]) -> list[Feature]:
-    """(1 + ln tf) · (ln((1 + n) / (1 + df)) + 1) for each word of each prompt, normalised to unit length."""
-    counts = [Counter(words(prompt)) for prompt in prompts]
+def features(prompts: Sequence[str], match: Match = "idf") -> list[Feature]:
+    """(1 + ln tf) · (ln((1 + n) / (1 + df)) + 1) for each word of each prompt, normalised to unit length; by places,
+    times what its kind is worth."""
+    counts: list[Counter[Hashable]] = [Counter(_named(prompt) if match == "places" else words(prompt))
+                                       for prompt in prompts]
     spread = Counter(word for count in counts for word in count)
     rows = []
     for count in counts:
         row = {
-            word: (1 + math.log(times)) * (math.log((1 + len(prompts)) / (1 + spread[word])) + 1)
+            word: (1 + math.log(times)) * (math.log((1 + len(prompts)) / (1 + spread[word])) + 1) * _worth(word)
             for word, times in count.items()
         }
         length = math.sqrt(sum(weight * weight for weight in row.values()))
         rows.append({word: weight / length for word, weight in row.items()})
     return rows
+
+
+def _named(prompt: str) -> list[tuple[str, str]]:
+    return [(kind, word) for kind, word in whereabouts(prompt)
+            if kind != "word" or (len(word) > 2 and word not in _STOP_STEMS)]
+
+
+def _worth(named: Hashable) -> float:
+    return _WORTH[named[0]] if isinstance(named, tuple) else 1.0
 
 
 def likeness(one: Feature, other: Feature) -> float:
@@ -94,9 +113,9 @@ class _Row:
         return likeness(self.one, self.others[scene])
 
 
-def similarities(prompts: Sequence[str]) -> Similarities:
-    """Every prompt against every other, itself included."""
-    rows = features(prompts)
+def similarities(prompts: Sequence[str], match: Match = "idf") -> Similarities:
+    """Every prompt against every other, itself included, by `idf` or by `places`."""
+    rows = features(prompts, match)
     return [_Row(row, rows) for row in rows]
 
 

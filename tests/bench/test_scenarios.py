@@ -1,12 +1,16 @@
 """Scenarios: told by the seed, and fair to the plainest memory."""
 
+from itertools import product
+from statistics import fmean
+
 import pytest
 
 from echo_cli.bench.scenarios import SCENARIOS, story, timeline_for, with_length
+from echo_cli.memory.settings import LEAST_SIMILARITY
 from echo_cli.memory.table import POLICIES
 from echo_cli.models.tiny.words import concepts_of, unknown_words
 from echo_cli.spec import TINY
-from echo_cli.storyboard.matching import plan_recalls, similarities
+from echo_cli.storyboard.matching import Match, plan_recalls, similarities
 from echo_cli.storyboard.nouns import Kind
 
 SEEDS = range(30)
@@ -71,6 +75,38 @@ def test_recalls_name_the_place_s_first_scene():
         assert {scene: recall.scene for scene, recall in plan.items()} == {
             scene: scenario.first_in(act.place) for scene, act in enumerate(scenario.acts) if act.begins is Kind.RECALL}
         assert len(timeline.blocks) == scenario.blocks
+
+
+def scores(match: Match, seeds: range) -> tuple[list[bool], list[float], list[float]]:
+    """Of every return: whether the right place is the most similar one, and the best score; and that of the same
+    stories without the place."""
+    right, seen, unseen = [], [], []
+    for name, seed in product(("recall-1", "recall-2", "recall-5", "to-and-fro", "mixed"), seeds):
+        scenario, prompts = SCENARIOS[name], story(SCENARIOS[name], seed)
+        for scene, act in enumerate(scenario.acts):
+            if not act.returns:
+                continue
+            row = similarities(prompts, match)[scene]
+            best = max(range(scene), key=lambda other: row[other])
+            right.append(scenario.acts[best].place == act.place)
+            seen.append(row[best])
+            others = [prompts[other] for other in range(scene) if scenario.acts[other].place != act.place]
+            row = similarities([*others, *prompts[scene:]], match)[len(others)]
+            unseen.append(max((row[other] for other in range(len(others))), default=0.0))
+    return right, seen, unseen
+
+
+@pytest.mark.parametrize(("match", "found", "kept", "refused"), [("places", 99, 99, 99), ("idf", 70, 35, 90)])
+@pytest.mark.parametrize("first", [0, 200_000])
+def test_a_return_is_told_from_a_place_that_has_not_been_seen(match: Match, found: float, kept: float, refused: float,
+                                                             first: int) -> None:
+    """`pytest -s` prints the percentages."""
+    right, seen, unseen = scores(match, range(first, first + 20))
+    least = LEAST_SIMILARITY[match]
+    shares = [100 * fmean(each) for each in (right, [score >= least for score in seen],
+                                             [score < least for score in unseen])]
+    print(match, first, len(seen), *(f"{share:.1f}" for share in shares))
+    assert all(share >= wanted for share, wanted in zip(shares, (found, kept, refused), strict=True))
 
 
 def test_a_long_scene_can_be_made_longer_and_is_looked_at_as_often():
