@@ -178,11 +178,12 @@ def _plan(job: "Job") -> str:
     made, times = "x".join(map(str, job.decoded)), job.enlarged
     enlarged = f" (made at {made}, enlarged {times:g} times)" if times > 1 else ""
     geometry = job.timeline.geometry
+    generator = f" with the generator {job.generator_file.name}" if job.generator_file else ""
     return (
         f"{job.outputs.film.path}: {plural(job.timeline.pictures, 'picture')} of {width}x{height}{enlarged} at "
         f"{geometry.fps:g} fps, {job.timeline.pictures / geometry.fps:g} s in "
         f"{plural(len(job.timeline.spans), 'scene')} and {plural(len(job.timeline.blocks), 'block')}; "
-        f"model {job.model}, memory {job.policy}, seed {job.seed}, subtitles {job.subtitles}"
+        f"model {job.model}{generator}, memory {job.policy}, seed {job.seed}, subtitles {job.subtitles}"
     )
 
 

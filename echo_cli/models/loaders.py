@@ -5,21 +5,25 @@ torch is imported only when a model is loaded.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from echo_cli.errors import MissingError, UsageError
 from echo_cli.models.files.download import halves
+from echo_cli.models.files.folders import adapter_beside
 from echo_cli.models.files.hashes import forget
 from echo_cli.models.registry import Family, Found, find, models_folder
 from echo_cli.models.running import Pictures, Running
 from echo_cli.models.tiny.parts import check, index, part_path
 from echo_cli.models.tiny.words import unknown_words
 from echo_cli.models.wan.hashes import PARTS, decoder_digest, folder_digest
-from echo_cli.spec import Grid
+from echo_cli.spec import WAN_1_3B, Grid
 
 if TYPE_CHECKING:
     from echo_cli.models.backend import Backend
     from echo_cli.models.files.tensors import Tensors
+    from echo_cli.models.wan.weights import Choice
     from echo_cli.runtime import Runtime
 
 
@@ -55,6 +59,7 @@ class Wan(Family):
     """Wan 2.1 text to video and its variants, in any of the layouts that `files.folders` reads."""
 
     convertible = True
+    takes_generator = True
 
     def load(self, model: Found, runtime: "Runtime", running: Running) -> "Backend":
         from echo_cli.models.wan.model import load
@@ -63,13 +68,13 @@ class Wan(Family):
             raise MissingError(
                 f"the weights of {model.name} are not here: nothing is in {models_folder() / model.name}",
                 hint=f"Download them with `echo-cli models get {model.name}`, or use your own with --model FOLDER/.")
-        return load(runtime, model.folder, running)
+        return load(runtime, model.folder, running, _choice(model))
 
     def is_here(self, model: Found) -> bool:
         return model.folder is not None
 
     def digest(self, model: Found) -> str | None:
-        return folder_digest(model.folder)
+        return folder_digest(model.folder, model.generator)
 
     def decoder_digest(self, model: Found, pictures: Pictures) -> str | None:
         return decoder_digest(model.folder, pictures) if model.folder else None
@@ -99,7 +104,7 @@ class Wan(Family):
             return 0, 0
         if pictures is Pictures.FAST:
             return fast_decoder(model.spec.channels, grid.height, grid.width, itemsize)
-        weights = open_weights(model.folder)
+        weights = open_weights(model.folder, _choice(model))
         light = weights.light_codec if pictures is Pictures.LIGHT else None
         return full_codec(codec_config(light) if light else weights.codec_config, grid.height, grid.width, itemsize)
 
@@ -122,6 +127,8 @@ class RandomSmall(Tiny):
         return {"all": self.DIGEST}
 
 
+GENERATORS = (".pt", ".pth", ".safetensors", ".safetensors.index.json")  # how the file of one ends
+
 FAMILIES: dict[str, Family] = {"tiny": Tiny(), "wan": Wan(), "random": RandomSmall()}
 
 
@@ -138,16 +145,31 @@ def _read_through(*parts: "Tensors") -> None:
             part.read(name)
 
 
-def load_backend(model: str, runtime: "Runtime", running: Running = Running()) -> "Backend":
-    """A model by its name, or by the folder of its weights, on the runtime's device."""
+def locate(model: str, generator: Path | None = None) -> Found:
+    """A model by its name, or by the folder of its weights; perhaps with a generator from another file."""
     located = find(model)
+    if generator is None:
+        return located
+    if not family_of(located).takes_generator:
+        raise UsageError(f"model '{model}' takes no generator, so --generator {generator} cannot be used with it",
+                         hint=f"Add --model {WAN_1_3B.name}, or leave --generator out.")
+    if not generator.name.lower().endswith(GENERATORS):
+        raise UsageError(f"--generator {generator}: not a generator's checkpoint",
+                         hint=f"Name a file that ends in {', '.join(GENERATORS)}.")
+    return replace(located, generator=generator)
+
+
+def load_backend(model: str, runtime: "Runtime", running: Running = Running(),
+                 generator: Path | None = None) -> "Backend":
+    """The model that `locate` finds, on the runtime's device."""
+    located = locate(model, generator)
     return family_of(located).load(located, runtime, running)
 
 
-def known_digest(model: str) -> str | None:
+def known_digest(model: str, generator: Path | None = None) -> str | None:
     """The hash that the loaded model would have; None if it is known only after loading. A MissingError if it is
     damaged."""
-    located = find(model)
+    located = locate(model, generator)
     return family_of(located).digest(located)
 
 
@@ -156,3 +178,10 @@ def known_decoder(model: str, pictures: Pictures) -> str | None:
     weights are not here."""
     located = find(model)
     return family_of(located).decoder_digest(located, pictures)
+
+
+def _choice(model: Found) -> "Choice":
+    """How the weights in the model's folder are read: with a generator from elsewhere, and the adapter beside it."""
+    from echo_cli.models.wan.weights import Choice
+
+    return Choice(model.generator, adapter_beside(model.generator)) if model.generator else Choice()

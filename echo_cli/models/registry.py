@@ -31,6 +31,7 @@ class Family(ABC):
     weights are always there. Methods other than `load` need no torch."""
 
     convertible = False  # whether `models convert` can put its weights into our own layout
+    takes_generator = False  # whether a generator from another file can replace its transformer
 
     @abstractmethod
     def load(self, model: "Found", runtime: "Runtime", running: Running) -> "Backend":
@@ -78,13 +79,15 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A model under the name it was requested by. It has no folder if its weights are not here, or it needs none."""
+    """A model under the name it was requested by. It has no folder if its weights are not here, or it needs none. A
+    `generator` from elsewhere takes the place of the transformer in its folder."""
 
     name: str
     spec: ModelSpec
     folder: Path | None
     layout: Layout | None
     family: str | Family
+    generator: Path | None = None
 
 
 # Another package adds a model under an entry point in this group, which gives its `Model`.
@@ -156,8 +159,7 @@ def check_not_a_file(model: str) -> None:
         raise UsageError(
             f"--model {model}: this is one file of weights, and a model is a folder of several",
             hint=f"A generator's checkpoint needs a codec and a text encoder: `echo-cli models get {WAN_1_3B.name}` "
-            f"downloads them, `echo-cli models convert {WAN_1_3B.name} --generator FILE -o FOLDER` puts the three "
-            "together, and --model FOLDER/ uses them.",
+            f"downloads them, and --model {WAN_1_3B.name} --generator FILE uses the checkpoint with them.",
         )
 
 

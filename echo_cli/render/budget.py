@@ -13,8 +13,7 @@ import torch
 from echo_cli.errors import OutOfMemory
 from echo_cli.memory.policies import make_policy
 from echo_cli.memory.store import Placement
-from echo_cli.models.loaders import family_of
-from echo_cli.models.registry import find
+from echo_cli.models.loaders import family_of, locate
 from echo_cli.models.running import Offload, Pictures, Running
 from echo_cli.models.transformer import Transformer
 from echo_cli.render.job import Job
@@ -76,7 +75,7 @@ def room_for(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> R
     prompt = 4 * spec.depth * spec.text_len * spec.width * size  # the old scene's keys and values, and the new one's
     block = spec.block_frames * grid.tokens * (3 * spec.ffn + 20 * spec.width) * size
     passing = prompt + max(block, policy.passing_bytes(place))
-    located = find(job.model)
+    located = locate(job.model, job.generator_file)
     codec, decoding = family_of(located).decoding_bytes(located, grid, size, running.pictures)
     return Room(
         layers,
@@ -94,7 +93,7 @@ def room_for(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> R
 def choose(job: Job, spec: ModelSpec, runtime: Runtime, running: Running,
            worth: int = WORTH_TELLING) -> tuple[Running, str | None]:
     """How to run so that the film fits, and a line about it if it needs `worth` bytes; an OutOfMemory if it cannot."""
-    located = find(job.model)
+    located = locate(job.model, job.generator_file)
     if not family_of(located).is_here(located):
         return running, None  # loading it will say that it is missing
     room, free = room_for(job, spec, runtime, running), free_bytes(runtime.device)

@@ -6,6 +6,7 @@ machine has.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from echo_cli.errors import EchoError, MissingError, UsageError
@@ -51,7 +52,7 @@ def scene_model(spec: ModelSpec, size: tuple[int, int] | None, weights: str) -> 
     return SceneModel(spec.name, weights, spec.depth, spec.heads, spec.head_dim, grid.rows, grid.cols)
 
 
-def check_series(board: Storyboard, model: str, spec: ModelSpec) -> None:
+def check_series(board: Storyboard, model: str, spec: ModelSpec, generator: Path | None = None) -> None:
     """A UsageError for a series whose scenes are the memory of another model. Weights that only loading the model
     tells are compared when it is loaded."""
     if not board.series:
@@ -59,7 +60,7 @@ def check_series(board: Storyboard, model: str, spec: ModelSpec) -> None:
     from echo_cli.models.loaders import known_digest
 
     try:
-        weights = known_digest(model)
+        weights = known_digest(model, generator)
     except MissingError:
         weights = None
     for series in board.series:
@@ -120,7 +121,7 @@ class Machine:
         """Why the film cannot be rendered here; a UsageError for an encoder that cannot do what is asked."""
         request, captions = job.request, job.captions if job.subtitles == "burn" else ()
         encoder = (job.encoding, job.outputs.film.encoder is None, job.size, job.scale, captions, job.font_file)
-        return [*self._once(("model", job.model), lambda: _check_model(job.model)),
+        return [*self._lacks_model(job),
                 *self._once(("device", request.device, request.dtype, _is_large(job)), lambda: _check_device(job)),
                 *self._once(("memory", *self._room(job)), lambda: self._count_memory(job)),
                 *_failing(job.outputs.check_folder),
@@ -131,12 +132,17 @@ class Machine:
         the device is not here."""
         return self._memory.get(self._room(job))
 
+    def _lacks_model(self, job: "Job") -> list[EchoError]:
+        return self._once(("model", job.model, job.generator_file),
+                          lambda: _check_model(job.model, job.generator_file))
+
     def _room(self, job: "Job") -> tuple[Hashable, ...]:
         """What decides how much memory a film needs."""
-        return (job.model, job.running, job.request.device, job.request.dtype, job.policy, repr(job.settings), job.size)
+        return (job.model, job.generator_file, job.running, job.request.device, job.request.dtype, job.policy,
+                repr(job.settings), job.size)
 
     def _count_memory(self, job: "Job") -> None:
-        if not self._small and not _is_large(job):
+        if (not self._small and not _is_large(job)) or self._lacks_model(job):
             return
         from echo_cli.models.registry import spec_named
         from echo_cli.render import budget
@@ -168,13 +174,15 @@ def refuse_here(problems: Sequence[EchoError], here: bool | None, where: str = "
     return messages
 
 
-def _check_model(model: str) -> None:
+def _check_model(model: str, generator: Path | None = None) -> None:
     from echo_cli.models.loaders import family_of
     from echo_cli.models.registry import find
 
     if not family_of(find(model)).is_here(find(model)):
         raise MissingError(f"model '{model}' is not on this machine",
                            f"Download it with `echo-cli models get {model}`; `echo-cli doctor` says what else is here.")
+    if generator and not generator.is_file():
+        raise MissingError(f"the generator {generator} is not on this machine", "Copy it there, or name another file.")
 
 
 def _is_large(job: "Job") -> bool:

@@ -50,6 +50,7 @@ def manifest_facts(job: Job, runtime: Runtime, made: Made, started: str) -> dict
     return {
         "title": job.storyboard.title,
         "source": readable_name(job.storyboard.source),
+        **({"generator": readable_name(job.generator_file.name)} if job.generator_file else {}),
         "film": {
             "pictures": made.pictures,
             "seconds": made.seconds,

@@ -125,6 +125,11 @@ class Job:
         return replace(self, request=replace(self.request, resume=True))
 
     @property
+    def generator_file(self) -> Path | None:
+        """The file of the generator that takes the place of the model's own."""
+        return Path(self.request.generator) if self.request.generator else None
+
+    @property
     def font_file(self) -> Path | None:
         """The file of the font that captions are drawn with; None leaves it to the machine."""
         return Path(self.request.font) if self.request.font else None

@@ -18,6 +18,7 @@ from echo_cli.errors import UsageError, did_you_mean
 from echo_cli.files import fitted
 from echo_cli.memory.settings import changed
 from echo_cli.memory.table import DEFAULT_POLICY, POLICIES, read_settings, setting_names, settings_type
+from echo_cli.models.loaders import locate
 from echo_cli.models.registry import check_not_a_file, is_folder, names, spec_named
 from echo_cli.render.checks import check_series, refuse_unseen, try_settings
 from echo_cli.render.defaults import NONE, Default, Defaults
@@ -65,7 +66,9 @@ class Prepared:
         if not outputs.film.encoder:
             self.request.encoding(outputs.film).check_choices()
         try_settings(self.policy, board.memory, self.spec, film)
-        check_series(board, self.model, self.spec)
+        generator = Path(self.request.generator) if self.request.generator else None
+        locate(self.model, generator)
+        check_series(board, self.model, self.spec, generator)
         scale = self.request.scale or max(1, min(MOST_ENLARGED, math.ceil(SMALLEST_SIDE / min(size))))
         return Job(self.request, board, film, self.model, board.seed or 0, self.policy,
                    read_settings(self.policy, board.memory), size, scale, _subtitles(self.request, board, outputs),

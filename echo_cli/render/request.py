@@ -109,6 +109,9 @@ class PictureOptions(Options):
         complete="models", decides=Decides.FILM, storyboard=True,
         beside=lambda model, folder: joined(model, folder) if os.path.isdir(joined(model, folder)) else model,
         write=lambda model: absolute(model) if os.path.isdir(model) else model)] = None
+    generator: Annotated[str | os.PathLike[str] | None, Option(
+        help="Use the generator in this file (.pt, .safetensors) instead of the model's own.", panel=Panel.STORYBOARD,
+        metavar="FILE", read=absolute, beside=joined)] = None
     memory: Annotated[str | None, Option(
         help=f"Memory policy, instead of the storyboard's: {', '.join(POLICIES)}.", panel=Panel.MEMORY,
         metavar="POLICY", complete="policies", decides=Decides.FILM, storyboard=True)] = None

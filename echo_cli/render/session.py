@@ -7,6 +7,7 @@ films, no order and no outcomes: an error is raised. torch is imported when ther
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from echo_cli.errors import EchoError, Held
@@ -48,7 +49,7 @@ class _Row:
     """The model that is loaded, or the error that loading it ended with: what cannot be loaded is not tried for every
     film. `pixels` are those of the largest pictures that it has room for."""
 
-    wanted: tuple[str, Running, str, str]
+    wanted: tuple[str, Path | None, Running, str, str]
     pixels: int
     outcome: Loaded | Exception
 
@@ -60,7 +61,7 @@ class Session:
     def __init__(self, patience: float = 0.0, given: Loaded | None = None) -> None:
         self._patience, self._given = patience, given
         self._row: _Row | None = None
-        self._hashes: dict[tuple[str, Pictures], KnownWeights | None] = {}
+        self._hashes: dict[tuple[str, Path | None, Pictures], KnownWeights | None] = {}
 
     def done(self, job: Job) -> bool:
         """Whether the film is there; False also where only loading the model can tell, or `make` will raise an error.
@@ -105,7 +106,7 @@ class Session:
         if self._given:
             return self._given
         request, pixels = job.request, job.size[0] * job.size[1]
-        wanted = (job.model, job.running, request.device, request.dtype)
+        wanted = (job.model, job.generator_file, job.running, request.device, request.dtype)
         if self._row is None or self._row.wanted != wanted or pixels > self._row.pixels:
             self._row = None
             release()
@@ -116,10 +117,10 @@ class Session:
 
     def _weights(self, job: Job) -> KnownWeights | None:
         """The hashes of the model's weights; None where only loading can tell."""
-        wanted = job.model, job.running.pictures
+        model, generator, pictures = wanted = job.model, job.generator_file, job.running.pictures
         if wanted not in self._hashes:
-            weights = known_digest(job.model)
-            self._hashes[wanted] = KnownWeights(weights, known_decoder(*wanted)) if weights else None
+            weights = known_digest(model, generator)
+            self._hashes[wanted] = KnownWeights(weights, known_decoder(model, pictures)) if weights else None
         return self._hashes[wanted]
 
     def _wait_for_writer(self, job: Job, interruption: Interruption) -> float:
@@ -147,7 +148,7 @@ def _load(job: Job, progress: Progress) -> Loaded | Exception:
     if need:
         progress.say(need)
     try:
-        return Loaded(load_backend(job.model, runtime, running), runtime)
+        return Loaded(load_backend(job.model, runtime, running, job.generator_file), runtime)
     except Exception as error:
         return error
 

@@ -111,8 +111,8 @@ def test_asking_needs_no_torch(models: Path) -> None:
 
 
 @pytest.mark.parametrize(("model", "said", "hint"), [
-    ("gen.pt", "gen.pt: this is one file of weights", "models convert wan2.1-t2v-1.3b --generator FILE"),
-    ("./elsewhere/gen.safetensors", "this is one file of weights", "--model FOLDER/"),
+    ("gen.pt", "gen.pt: this is one file of weights", "--model wan2.1-t2v-1.3b --generator FILE"),
+    ("./elsewhere/gen.safetensors", "this is one file of weights", "--generator FILE"),
     ("gdhe17/Self-Forcing", "is a repository; its weights are those of the model wan2.1-t2v-1.3b", "models get wan"),
     ("Efficient-Large-Model/LongLive-1.3B", "those of the model wan2.1-t2v-1.3b-longlive", "--model wan2.1-t2v-1.3b-l"),
     ("Someone/Wan2.1-Tuned", "repositories are not read by their ids", "download it into a folder"),

@@ -135,14 +135,14 @@ def run(films: list[Film], interruption: Interruption | None = None, **options) 
 def test_each_model_is_loaded_once_and_even_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[str] = []
 
-    def load(model: str, runtime: object, running: object) -> object:
+    def load(model: str, runtime: object, running: object, generator: Path | None) -> object:
         loaded.append(model)
         if model == "broken":
             raise MissingError("no weights")
         return stage.backend()
 
     monkeypatch.setattr(session, "load_backend", load)
-    monkeypatch.setattr(session, "known_digest", lambda model: None)
+    monkeypatch.setattr(session, "known_digest", lambda model, generator: None)
     monkeypatch.setattr(session, "spec_named", lambda model: stage.SPEC)
     monkeypatch.setattr(budget, "choose", lambda job, spec, runtime, running: (running, None))
     films = [film(tmp_path, number) for number in range(1, 7)]

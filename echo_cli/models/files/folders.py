@@ -113,6 +113,8 @@ def decoders_in(folder: Path) -> tuple[Path | None, Path | None]:
 
 def _checkpoint(path: Path) -> tuple[Path, ...]:
     """A generator's file, or the shards that an index names."""
+    if not path.is_file():
+        raise MissingError(f"{path}: no such weights file", hint="Name the file of a generator's checkpoint.")
     if path.name.endswith(".safetensors.index.json"):
         return shards(path.parent, path.name.removesuffix(".safetensors.index.json"))
     return (path,)
@@ -127,18 +129,23 @@ def generator_in(folder: Path) -> tuple[tuple[Path, ...], Path | None]:
     if len(matches) > 1:
         raise MissingError(
             f"{folder}: more than one generator is here: {', '.join(path.name for path in matches)}",
-            hint="Leave one of them in the folder, or name it: echo-cli models convert … --generator FILE.",
+            hint="Leave one of them in the folder, or name the one to use with --generator FILE.",
         )
     if not matches:
         return (), None
-    name = RELEASED_GENERATORS.get(matches[0].name)
-    adapter = matches[0].with_name(name) if name else None
+    return (matches[0],), adapter_beside(matches[0])
+
+
+def adapter_beside(generator: Path) -> Path | None:
+    """The adapter to merge into a generator that is known by its name; it lies beside it."""
+    name = RELEASED_GENERATORS.get(generator.name)
+    adapter = generator.with_name(name) if name else None
     if adapter and not adapter.is_file():
         raise MissingError(
-            f"{matches[0]}: the adapter that is merged into it is not beside it ({adapter.name})",
+            f"{generator}: the adapter that is merged into it is not beside it ({adapter.name})",
             hint=f"Put {adapter.name} there, or name it: echo-cli models convert … --generator FILE --lora FILE.",
         )
-    return (matches[0],), adapter
+    return adapter
 
 
 def _generators(folder: Path) -> list[Path]:

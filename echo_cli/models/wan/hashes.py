@@ -40,8 +40,9 @@ def part_hashes(folder: Path, layout: Layout, files: Files, branch: str = "", sc
     hashes = {part: _together(*map(known_sha256, paths_of(files, part))) for part in PARTS}
     if branch or files.adapter:
         hashes["transformer"] = _together(hashes["transformer"], branch, str(scale))
-    elif layout is Layout.OURS:
-        _compare(folder, hashes)
+    if layout is Layout.OURS:
+        own = {part for part in PARTS if paths_of(files, part) == (folder / f"{part}.safetensors",)}
+        _compare(folder, {part: sha for part, sha in hashes.items() if part in own})
     if made_for(queries_path(folder)) == hashes["transformer"]:
         hashes[QUERIES] = known_sha256(queries_path(folder))
     return {
@@ -54,11 +55,12 @@ def digest(hashes: Mapping[str, str]) -> str:
     return _together(*(f"{part} {sha}" for part, sha in sorted(hashes.items())))
 
 
-def folder_digest(folder: Path | None) -> str | None:
-    """The digest of a model in our layout; None for one whose weights must be opened to know how they are read."""
-    if folder is None or layout_of(folder) is not Layout.OURS:
+def folder_digest(folder: Path | None, generator: Path | None = None) -> str | None:
+    """The digest of a model in our layout, perhaps with another generator; None for one whose weights must be opened to
+    know how they are read."""
+    if folder is None or layout_of(folder) is not Layout.OURS or (generator and generator.suffix != ".safetensors"):
         return None
-    files = files_in(folder, Layout.OURS)
+    files = files_in(folder, Layout.OURS, generator)
     return None if files.lacking() else digest(part_hashes(folder, Layout.OURS, files))
 
 

@@ -22,15 +22,15 @@ from echo_cli.models.wan.codec import WanCodec, latent_scales
 from echo_cli.models.wan.fast_decoder import FastCodec, FastDecoder, decoder_alone
 from echo_cli.models.wan.hashes import decoder_digest
 from echo_cli.models.wan.text import WanText
-from echo_cli.models.wan.weights import Weights, codec_config, open_weights
+from echo_cli.models.wan.weights import Choice, Weights, codec_config, open_weights
 from echo_cli.runtime import Runtime
 
 
-def load(runtime: Runtime, folder: Path, running: Running = Running()) -> Backend:
+def load(runtime: Runtime, folder: Path, running: Running = Running(), choice: Choice = Choice()) -> Backend:
     """Transformer and codec on the device; the text encoder stays in its file until there are prompts."""
-    weights = open_weights(folder)
+    weights = open_weights(folder, choice)
     hashes, decoder_hash = weights.hashes, decoder_digest(folder, running.pictures)
-    text = WanText(lambda: open_weights(folder).text, weights.text_config, weights.tokenizer, runtime,
+    text = WanText(lambda: open_weights(folder, choice).text, weights.text_config, weights.tokenizer, runtime,
                    f"{hashes['text']} {hashes['tokenizer']}", cache_folder() / "text")
     queries = load_queries(folder, weights.spec, runtime.device) if QUERIES in hashes else None
     return Backend(

@@ -167,7 +167,7 @@ def _remedy(layout: Layout, files: Files) -> str:
     if layout is Layout.RELEASED and not files.transformer and files.codec and files.text:
         return (
             "Wan's own transformer needs fifty steps; put a few-step generator beside it, such as self_forcing_dmd.pt, "
-            "or name one with `echo-cli models convert … --generator FILE`."
+            "or name one with --generator FILE."
         )
     return "Download what is missing with `echo-cli models get`, or convert the model again."
 
