@@ -143,8 +143,10 @@ def test_mistakes_are_errors_with_a_hint(small: Path) -> None:
         with pytest.raises(echo_cli.EchoError) as caught:
             call()
         assert caught.value.exit_code == 2 and caught.value.message
-    with pytest.raises(TypeError, match="sede"):
+    with pytest.raises(TypeError, match=r"^generate\(\) got an unexpected keyword argument 'sede'$"):
         echo_cli.generate("story.yaml", sede=3)
+    with pytest.raises(TypeError, match=r"^blocks\(\) missing a required argument: 'storyboard'$"):
+        echo_cli.blocks()
     with pytest.raises(AttributeError, match="no attribute 'film'"):
         echo_cli.film  # noqa: B018
     Path("film.mp4").write_text("mine")

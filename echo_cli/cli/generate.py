@@ -126,7 +126,7 @@ def _announce(job: "Job", loaded: "Loaded", teller: Progress) -> None:
     if unknown := loaded.unknown_words(job):
         from echo_cli.models.tiny.words import TABLES
 
-        teller.say(f"warning: {job.model} has never met these words and will not show them: {listed(unknown)}; "
+        teller.say(f"warning: {job.model} does not know these words and will not show them: {listed(unknown)}; "
                    "it knows\n"
                    + "\n".join(f"         {what}: {', '.join(known)}" for what, known in TABLES.items())
                    + f"\n         and many words for each of these: echo-cli models info {job.model}")

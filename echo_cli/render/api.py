@@ -43,9 +43,9 @@ _session = Session()
 
 @dataclass(frozen=True, slots=True)
 class Film:
-    """A film that is whole. `path` is the MP4, or the pattern of an image sequence; `was_there` says that it had been
-    made before, from the same storyboard, weights and settings. `warnings` say what may disappoint: scenes that cannot
-    be recalled, words that the model does not know, a size that it was not trained for."""
+    """A complete film. `path` is the file, or the pattern of an image sequence; `was_there` says that it had been
+    rendered before, from the same storyboard, weights and settings. `warnings` say what may disappoint: scenes that
+    cannot be recalled, words that the model does not know, a size that it was not trained for."""
 
     path: Path
     trace: Path
@@ -99,14 +99,20 @@ def options_of(kind: Callable[P, Asked]) -> Callable[[Callable[[Asked], Answer]]
     fields = fields_of(cast(type[Options], kind))
     defaults = {field.name: field.option.in_python for field in fields if field.option.in_python is not None}
 
+    signature = _signature(kind, defaults)
+
     def door(function: Callable[[Asked], Answer]) -> Callable[P, Answer]:
         def call(*given: P.args, **options: P.kwargs) -> Answer:
+            try:
+                signature.bind(*given, **options)
+            except TypeError as error:
+                raise TypeError(f"{function.__name__}() {error}") from None
             with _for_people():
                 return function(kind(*given, **cast(Any, {**defaults, **options})))
 
         call.__name__ = call.__qualname__ = function.__name__
         call.__module__, call.__doc__ = function.__module__, (function.__doc__ or "") + _options_help(kind)
-        call.__signature__ = _signature(kind, defaults)  # type: ignore[attr-defined]  # what `help` shows
+        call.__signature__ = signature  # type: ignore[attr-defined]  # what `help` shows
         return call
 
     return door
@@ -126,9 +132,10 @@ def _options_help(kind: Callable[..., Any]) -> str:
 
 @options_of(Request)
 def generate(request: Request) -> Film:
-    """Make the film of a storyboard (a path, or a Storyboard), with its trace and manifest; the film, once it is whole.
+    """Render the film of a storyboard (a path or a Storyboard), with its trace and manifest, and return it when it is
+    complete.
 
-    A film that is there and matches is not made again, another one is not overwritten without force=True, and an
+    A film that exists and matches is not rendered again, a different one is not overwritten without force=True, and an
     interrupted one is resumed.
     """
     if isinstance(request.output, str | os.PathLike) and os.fspath(request.output) == "-":
@@ -149,7 +156,7 @@ def generate(request: Request) -> Film:
 
 @options_of(BlocksRequest)
 def blocks(request: BlocksRequest) -> Iterator[RenderedBlock]:
-    """Make the film of a storyboard (a path, or a Storyboard) block by block. Nothing is written.
+    """Render the film of a storyboard (a path or a Storyboard) block by block, without writing any file.
 
     Mistakes, and what this machine lacks, are reported at once; each block is computed when it is asked for.
     """
@@ -165,7 +172,7 @@ def load_storyboard(path: str | os.PathLike[str]) -> Storyboard:
 
 
 def read_trace(path: str | os.PathLike[str]) -> reader.Trace:
-    """The trace of a film, also of one that was interrupted."""
+    """The trace of a film, even of an interrupted one."""
     with _for_people():
         return reader.read_trace(Path(path))
 
@@ -183,7 +190,7 @@ def _film(job: Job, was_there: bool, warnings: tuple[str, ...]) -> Film:
     assert not isinstance(outputs.film, Stdout) and outputs.trace and outputs.manifest
     facts = manifest.read(outputs.manifest)
     if facts is None:
-        raise OutputError(f"{outputs.manifest} is gone", "Make the film again.")
+        raise OutputError(f"{outputs.manifest} is gone", "Render the film again.")
     film, subtitles = facts["film"], outputs.subtitles if "subtitles" in facts["outputs"] else None
     return Film(outputs.film.path, outputs.trace, outputs.manifest, subtitles, (film["width"], film["height"]),
                 film["fps"], film["seconds"], facts["outputs"]["film"]["sha256"], was_there,

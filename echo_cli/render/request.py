@@ -25,6 +25,10 @@ from echo_cli.video.target import Movie, Target
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 MOST_ENLARGED = 16
 
+KeptStates = Annotated[Literal["none", "last", "all"], Option(
+    help="Keep states of the memory beside a finished film, so that an edited film reuses what has not changed: those "
+         "at the last scene's beginning and end, at every scene's, or none.", panel=Panel.INTERRUPTION)]
+
 
 def picture_size(size: Any) -> tuple[int, int]:
     """Width and height in pixels, also from text such as 832x480."""
@@ -116,8 +120,8 @@ class PictureOptions(Options):
         help=f"Memory policy, instead of the storyboard's: {', '.join(POLICIES)}.", panel=Panel.MEMORY,
         metavar="POLICY", complete="policies", decides=Decides.FILM, storyboard=True)] = None
     settings: Annotated[Mapping[str, Any] | Sequence[str], Option(
-        help="A setting of the memory: --set memory.recent_frames=3.", panel=Panel.MEMORY, flags=("--set",),
-        metavar="NAME=VALUE", read=assignments, storyboard=True)] = ()
+        help="A setting of the memory, such as memory.recent_frames=3; may be repeated.", panel=Panel.MEMORY,
+        flags=("--set",), metavar="NAME=VALUE", read=assignments, storyboard=True)] = ()
     size: Annotated[tuple[int, int] | None, Option(
         help="Size of the model's pictures.", panel=Panel.PICTURE, metavar="WxH", read=picture_size, text=True,
         write=lambda size: "x".join(map(str, size)), decides=Decides.FILM, storyboard=True)] = None
@@ -189,7 +193,7 @@ class FilmOptions(PictureOptions):
         help="The encoder's preset: a name, or a number where it has numbers.", panel=Panel.OUTPUT, metavar="NAME",
         unset="the codec's; veryfast for h264", decides=Decides.ENCODING)] = None
     sign_cert: Annotated[str | os.PathLike[str] | None, Option(
-        help="Sign the film with this certificate and its chain (C2PA); needs --key and the extra `sign`.",
+        help="Sign the film with this certificate and its chain (C2PA); needs its private key and the extra `sign`.",
         panel=Panel.OUTPUT, flags=("--sign",), metavar="FILE", read=absolute, beside=joined,
         decides=Decides.FILM_IF_CHANGED,
         identify=lambda path: _hash_of("--sign", path, "Name a certificate with its chain, in PEM."))] = None
@@ -199,9 +203,7 @@ class FilmOptions(PictureOptions):
     resume: Annotated[bool, Option(
         help="Resume an interrupted run if there is one, or discard what it left and start over.",
         panel=Panel.INTERRUPTION, flags=("--resume/--restart",))] = True
-    keep_states: Annotated[Literal["none", "last", "all"], Option(
-        help="Keep the memory's state beside the finished film, so that an edited storyboard goes on from there: at "
-             "the last scene's beginning and end, at every scene's, or none.", panel=Panel.INTERRUPTION)] = "last"
+    keep_states: KeptStates = "last"
     keep_room: Annotated[str, Option(
         help="How much disk these states may take.", panel=Panel.INTERRUPTION, metavar="SIZE",
         read=_room)] = "20GB"

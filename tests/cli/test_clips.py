@@ -1,4 +1,4 @@
-"""Scenes that begin with the end of a clip, by the real command: the film shows it, and goes on from there."""
+"""Scenes that begin with the end of a clip, by the real command: the film shows it, and continues from there."""
 
 import json
 from pathlib import Path

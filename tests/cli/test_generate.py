@@ -130,7 +130,7 @@ def test_progress_json_leaves_nothing_but_objects_on_standard_error(
     assert {event["event"] for event in told} == {"progress", "message", "warning"}
     messages = [event["message"] for event in told if event["event"] != "progress"]
     assert "a library complains" in messages
-    assert any("never met these words" in text and "vermilion" in text for text in messages)
+    assert any("does not know these words" in text and "vermilion" in text for text in messages)
     assert any("keeps no scenes" in text for text in messages)
     assert sys.stderr is not None and not isinstance(sys.stderr, ObjectLines)
 
@@ -276,7 +276,7 @@ def test_storyboards_of_any_name(name: str, capsys: pytest.CaptureFixture[str]) 
 def test_words_the_model_never_met_are_told_unless_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     Path("story.yaml").write_text("scenes: [{id: a, prompt: a red trenchcoat and a zeppelin, duration: 0.5s}]")
     assert generate() == 0
-    assert "never met these words" in (err := capsys.readouterr().err) and "trenchcoat, zeppelin" in err
+    assert "does not know these words" in (err := capsys.readouterr().err) and "trenchcoat, zeppelin" in err
     assert "echo-cli models info tiny" in err
     assert generate("--force", "--quiet") == 0
     assert capsys.readouterr() == ("", "")

@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from echo_cli.render.options import Option, Panel, fields_of, joined
-from echo_cli.render.request import FilmOptions, Request
+from echo_cli.render.request import FilmOptions, KeptStates, Request
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchRequest(FilmOptions):
     """Many films with the same options."""
 
-    keep_states: Annotated[Literal["none", "last", "all"], Option(
-        help="Keep the memory's state beside each finished film, so that an edited storyboard goes on from there: at "
-             "the last scene's beginning and end, at every scene's, or none.", panel=Panel.INTERRUPTION)] = "none"
+    keep_states: KeptStates = "none"
     paths: Annotated[Sequence[str], Option(
         help="Storyboards, folders of them, globs; - reads a list from standard input.", panel=Panel.STORYBOARD,
         argument=True, metavar="PATHS", read=tuple)] = ()
