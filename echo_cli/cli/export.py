@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Source = Annotated[str, typer.Argument(
     metavar="FILE", show_default=False,
-    help="A storyboard or a file that `echo-cli import` knows, or a film's trace or manifest; - reads a storyboard.")]
+    help="A storyboard or a file that `echo-cli import` knows, or a film's trace or manifest; - reads standard input.")]
 To = Annotated[str | None, typer.Option(
     "--to", metavar="FORMAT", show_default=False,
     help="otio, edl, fcpxml, srt, vtt, chapters, echo-forcing, longlive or scope; by default, as the name after -o "

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from echo_cli.cli.options import Debug, Quiet
+from echo_cli.cli.options import Debug, Quiet, film_options
 from echo_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,21 +51,29 @@ def import_(
     express is listed on standard error and at the top of the storyboard.
     """
     from echo_cli.formats.table import Options, read_path
+    from echo_cli.render.defaults import read
+    from echo_cli.render.prepare import storyboard_rules
+    from echo_cli.render.source import fitting
     from echo_cli.storyboard.document import read_source
 
     if blend not in ("strongest", "join"):
         raise UsageError(f"--blend {blend}: unknown", "Use strongest or join.")
     options = Options(fps, frames, blend == "join", read_source(times)[0] if times else None)
+    rules = storyboard_rules(below=read(film_options()))
     films: list[tuple[str, str, Cut]] = []
     for path in files:
         name, cuts = read_path(path, options, source)
         films += [
-            (_stem(path, number, len(cuts)), f"Imported from {Path(path).name} ({name}).", cut.named())
+            (_stem(path, number, len(cuts)), f"Imported from {_shown(path)} ({name}).", fitting(cut.named(), rules))
             for number, cut in enumerate(cuts, start=1)
         ]
     if not quiet:
         _report(films)
     _write(films, output, Path(files[0]).stem if files[0] != "-" else "imported", force, quiet)
+
+
+def _shown(path: str) -> str:
+    return "standard input" if path == "-" else Path(path).name
 
 
 def _stem(path: str, number: int, count: int) -> str:

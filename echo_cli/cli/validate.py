@@ -27,7 +27,7 @@ GAP = 2  # spaces between columns
 
 Storyboards = Annotated[list[str] | None, typer.Argument(
     metavar="STORYBOARD", show_default=False,
-    help="YAML files, or ones that `echo-cli import` knows; - reads YAML from standard input.")]
+    help="YAML files, or ones that `echo-cli import` knows; - reads standard input.")]
 Model = Annotated[str | None, typer.Option(
     help="Check against this model instead of the storyboard's.", autocompletion=complete.models)]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object for each storyboard, a line each.")]

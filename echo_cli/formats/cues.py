@@ -7,7 +7,7 @@ import itertools
 import re
 from fractions import Fraction
 
-from echo_cli.formats.cut import MOST_SHOTS, Cut, Note, Shot, from_starts, refuse, starts_of
+from echo_cli.formats.cut import MOST_SHOTS, Cut, Note, Shot, from_starts, lines_of, refuse, starts_of
 from echo_cli.storyboard.durations import LONGEST
 from echo_cli.text import clock, timestamp
 
@@ -21,13 +21,13 @@ def is_vtt(text: str) -> bool:
 
 
 def is_srt(text: str) -> bool:
-    return not is_vtt(text) and any(_CUE.match(line) for line in text.splitlines()[:10])
+    return not is_vtt(text) and any(_CUE.match(line) for line in lines_of(text)[:10])
 
 
 def read(text: str, source: str) -> list[Cut]:
     """The one film of the cues."""
     cues, notes = [], []
-    lines = text.splitlines()
+    lines = lines_of(text)
     index = 0
     while index < len(lines):
         match = _CUE.match(lines[index])

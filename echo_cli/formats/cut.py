@@ -79,6 +79,11 @@ class Cut:
         return replace(self, ids=tuple(ids), shots=tuple(shots), notes=tuple(notes))
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines of a text as every tool counts them; other separators of Unicode are part of a prompt."""
+    return re.split(r"\r\n|\r|\n", text)
+
+
 def refuse(source: str, message: str, line: int = 1, column: int = 1, hint: str | None = None) -> StoryboardError:
     """The error of a file that cannot be imported, with its place."""
     return StoryboardError(source, [Mistake(Mark(line, column), message)], hint)
@@ -91,7 +96,7 @@ def ids_of(shots: Sequence[Shot]) -> list[str]:
     taken: set[str] = set()
     ids = []
     for shot, words in zip(shots, prompts, strict=True):
-        stem = _own(shot.name) or _telling(words, spread) or "scene"
+        stem = _own(shot.name) or _telling(words, spread, len(prompts)) or "scene"
         ids.append(_unique(stem, taken))
     return ids
 
@@ -103,8 +108,9 @@ def _own(name: str | None) -> str | None:
     return slug(name or "")
 
 
-def _telling(words: Sequence[str], spread: Counter[str]) -> str:
-    """The two rarest words of a prompt, in its order."""
+def _telling(words: Sequence[str], spread: Counter[str], prompts: int) -> str:
+    """The two rarest words of a prompt, in its order, without those that every prompt has."""
+    words = [word for word in words if spread[word] < prompts] or words
     rare = sorted(dict.fromkeys(words), key=lambda word: (spread[word], words.index(word)))[:2]
     return slug("-".join(word for word in dict.fromkeys(words) if word in rare))
 

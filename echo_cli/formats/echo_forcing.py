@@ -7,7 +7,7 @@
 import re
 from fractions import Fraction
 
-from echo_cli.formats.cut import Cut, Note, Shot, refuse
+from echo_cli.formats.cut import Cut, Note, Shot, lines_of, refuse
 from echo_cli.storyboard.durations import LONGEST
 from echo_cli.storyboard.nouns import AUTO, Geometry, Kind
 from echo_cli.storyboard.reference import UNTIMED_BLOCKS, parse_reference
@@ -19,12 +19,12 @@ _PLAIN = Geometry()
 
 def is_ours(text: str) -> bool:
     """Whether a text is such a file: its first lines have a time in brackets."""
-    return any(_TIMED.search(line) for line in text.splitlines()[:20])
+    return any(_TIMED.search(line) for line in lines_of(text)[:20])
 
 
 def read(text: str, source: str) -> list[Cut]:
     """One film a line that is not empty."""
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    lines = [(number, line) for number, line in enumerate(lines_of(text), start=1) if line.strip()]
     if not lines:
         raise refuse(source, "no prompt is in this file")
     return [_film(line, number, source) for number, line in lines]

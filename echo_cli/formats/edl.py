@@ -8,7 +8,7 @@ import textwrap
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from echo_cli.formats.cut import MOST_SHOTS, Cut, Note, Shot, refuse, starts_of
+from echo_cli.formats.cut import MOST_SHOTS, Cut, Note, Shot, lines_of, refuse, starts_of
 from echo_cli.storyboard.nouns import AUTO, Kind
 
 RATE = 24  # frames a second of timecodes when nobody says otherwise
@@ -19,6 +19,8 @@ _EVENT = re.compile(
 )
 _NAME = re.compile(r"^\*\s*(FROM|TO) CLIP NAME:\s*(.*)$", re.IGNORECASE)
 _OURS = re.compile(r"^\*\s*ECHO (PROMPT|SUBTITLE|RECALL):\s?(.*)$")
+_MARKER = "recall:"  # how the marker of a recall begins
+_KNOWN = re.compile(rf"FCM:|\* ECHO RATE:|\* LOC: \S+ +MAGENTA +{_MARKER}")  # what says nothing more
 _WIDTH = 70
 
 
@@ -34,10 +36,8 @@ class _Event:
 
 
 def is_ours(text: str) -> bool:
-    lines = text.splitlines()[:40]
-    return any(line.startswith(("TITLE:", "FCM:")) for line in lines) and any(
-        map(_EVENT.match, text.splitlines()[:200])
-    )
+    lines = lines_of(text)[:200]
+    return any(line.startswith(("TITLE:", "FCM:")) for line in lines[:40]) and any(map(_EVENT.match, lines))
 
 
 def read(text: str, source: str, fps: float | None = None) -> list[Cut]:
@@ -60,7 +60,7 @@ def _said_rate(text: str) -> float | None:
 
 def _events(text: str, source: str, rate: float, notes: list[Note]) -> tuple[str | None, list[_Event]]:
     title, events = None, []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(lines_of(text), start=1):
         if match := _EVENT.match(line):
             if not match[3].upper().startswith(("V", "B")):
                 notes.append(Note(f"line {number}", f"event {match[1]} on track {match[3]}"))
@@ -78,7 +78,7 @@ def _events(text: str, source: str, rate: float, notes: list[Note]) -> tuple[str
             said[match[1]] = f"{said[match[1]]} {match[2].strip()}" if match[1] in said else match[2].strip()
         elif re.match(r"^\s*\d+\s+\S+\s+\S+\s+[CDWK]", line):
             raise refuse(source, f"not an event: {line.strip()[:60]!r}", number)
-        elif line.strip() and not line.startswith(("FCM:", "* ECHO RATE:")):
+        elif line.strip() and not _KNOWN.match(line):
             notes.append(Note(f"line {number}", line.strip()[:80]))
     return title, events
 
@@ -148,7 +148,9 @@ def write(cut: Cut) -> tuple[str, list[Note]]:
         lines += [f"* ECHO RATE: {rate}"] if number == 1 else []
         lines += [f"* ECHO PROMPT: {part}" for part in _wrapped(shot.prompt)]
         lines += [f"* ECHO SUBTITLE: {part}" for part in _wrapped(shot.subtitle or "")]
-        lines += [f"* ECHO RECALL: {shot.recall or AUTO}"] if shot.recalls else []
+        if shot.recalls:
+            lines.append(f"* ECHO RECALL: {shot.recall or AUTO}")
+            lines.append(f"* LOC: {code(start + 3600 * rate, rate)} MAGENTA {_MARKER}{shot.recall or AUTO}")
     left = [
         Note("the film", what) for what, value in (("its seed", cut.seed is not None), ("its size", cut.size)) if value
     ]

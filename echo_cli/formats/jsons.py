@@ -23,9 +23,10 @@ class Value:
     value: Any
     place: str
     source: str
+    line: int = 1  # that it begins on, as far as that is known
 
     def fail(self, message: str) -> Exception:
-        return refuse(self.source, f"{self.place or 'the file'}: {message}")
+        return refuse(self.source, f"{self.place or 'the file'}: {message}", self.line)
 
     def has(self, key: str) -> bool:
         return isinstance(self.value, Mapping) and key in self.value
@@ -35,7 +36,8 @@ class Value:
             raise self.fail("should be an object")
         if key not in self.value:
             raise self.fail(f"has no '{key}'")
-        return Value(self.value[key], f"{self.place}.{key}" if self.place else key, self.source)
+        return Value(self.value[key], f"{self.place}.{key}" if self.place else key, self.source,
+                     self.line)
 
     def first(self, *keys: str) -> "Value":
         """The first of the keys that is there."""
@@ -45,7 +47,7 @@ class Value:
         if not isinstance(self.value, list):
             raise self.fail("should be a list")
         for index, value in enumerate(self.value):
-            yield Value(value, f"{self.place}[{index}]", self.source)
+            yield Value(value, f"{self.place}[{index}]", self.source, self.line)
 
     def text(self) -> str:
         if not isinstance(self.value, str):
@@ -74,17 +76,18 @@ _WRONG = {  # what json says, and what it means to an author
 }
 
 
-def read_json(text: str, source: str) -> Value:
-    """The one JSON value of a text."""
+def read_json(text: str, source: str, line: int = 1) -> Value:
+    """The one JSON value of a text that begins on that line of its file."""
     if _depth(text) > DEEPEST:
-        raise refuse(source, f"brackets are nested more than {DEEPEST} deep")
+        raise refuse(source, f"brackets are nested more than {DEEPEST} deep", line)
     try:
-        return Value(json.loads(text), "", source)
+        return Value(json.loads(text), "", source, line)
     except json.JSONDecodeError as error:
         raise refuse(source, f"not valid JSON: {_WRONG.get(error.msg, 'something is missing or too much here')}",
-                     error.lineno, error.colno) from None
+                     error.lineno + line - 1, error.colno) from None
     except (RecursionError, ValueError):
-        raise refuse(source, "not valid JSON: a number is too long, or brackets are nested too deeply") from None
+        raise refuse(source, "not valid JSON: a number is too long, or brackets are nested too deeply",
+                     line) from None
 
 
 def _depth(text: str) -> int:

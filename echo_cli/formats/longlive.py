@@ -9,7 +9,7 @@ import re
 from fractions import Fraction
 from pathlib import Path
 
-from echo_cli.formats.cut import Cut, Note, Shot, from_starts, refuse
+from echo_cli.formats.cut import Cut, Note, Shot, from_starts, lines_of, refuse
 from echo_cli.formats.jsons import read_json
 from echo_cli.storyboard.nouns import Geometry, Kind
 
@@ -17,14 +17,22 @@ OPENING = "The scene transitions. "
 _PLAIN = Geometry()
 _FRAME = Fraction(_PLAIN.frame_pictures) / Fraction(_PLAIN.fps)  # seconds of a latent frame
 _SHOT_BLOCKS = 7  # of a shot whose length nobody gives
+_PROMPTS = re.compile(r'"prompts"\s*:\s*\[')
 _TIMES = re.compile(r"^\s*switch_frame_indices\s*:\s*\[?([\d,\s]*?)\]?\s*$", re.MULTILINE)
 _LENGTH = re.compile(r"^\s*num_output_frames\s*:\s*(\d{1,9})\s*(#.*)?$", re.MULTILINE)
 
 
 def is_lines(text: str) -> bool:
     """Whether a text is JSON lines of prompts."""
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    return first.lstrip().startswith("{") and '"prompts"' in first and '"startTime"' not in first
+    first = next((line for line in lines_of(text) if line.strip()), "")
+    return first.lstrip().startswith("{") and bool(_PROMPTS.search(first)) and '"startTime"' not in first
+
+
+def times_beside(name: str) -> str | None:
+    """The text of the YAML file of that name that says when prompts change, if there is one."""
+    path = Path(name).with_suffix(".yaml")
+    text = path.read_text("utf-8", "replace") if path.is_file() else ""
+    return text if _TIMES.search(text) else None
 
 
 def read_lines(text: str, source: str, times: str | None = None) -> list[Cut]:
@@ -32,9 +40,9 @@ def read_lines(text: str, source: str, times: str | None = None) -> list[Cut]:
     film evenly, which is noted."""
     starts, end = _times(times, source) if times is not None else (None, None)
     films = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(lines_of(text), start=1):
         if line.strip():
-            prompts = [entry.text().strip() for entry in read_json(line, f"{source}:{number}")["prompts"].items()]
+            prompts = [entry.text().strip() for entry in read_json(line, source, number)["prompts"].items()]
             films.append(_film(prompts, starts, end, number, source))
     if not films:
         raise refuse(source, "no film is in this file")

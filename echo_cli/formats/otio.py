@@ -13,6 +13,7 @@ from echo_cli.formats.cut import MOST_SHOTS, Cut, Note, Shot
 from echo_cli.formats.jsons import Value
 from echo_cli.storyboard.durations import LONGEST
 from echo_cli.storyboard.nouns import Kind
+from echo_cli.storyboard.sizes import LARGEST
 
 RATE = 16  # frames a second of what we write, when the film has no rate of its own
 _PLAIN_NAME = re.compile(r"\.(mov|mp4|mxf|avi|mkv|png|jpe?g|exr|wav)$", re.IGNORECASE)
@@ -74,7 +75,7 @@ def _shot(item: Value, seconds: Fraction, kind: Kind, follows: bool, notes: list
     about = _ours(item)
     prompt, recall, subtitle = (about.get(key) for key in ("prompt", "recall", "subtitle"))
     if not isinstance(prompt, str) or not prompt.strip():
-        prompt = _PLAIN_NAME.sub("", name).strip()
+        prompt = name = _PLAIN_NAME.sub("", name).strip()
         if not prompt:
             raise item.fail("a clip with neither a name nor a prompt in metadata.echo")
         notes.append(Note(item.place, "no prompt in metadata.echo; the clip's name is the prompt"))
@@ -126,9 +127,8 @@ def _plain_whole(value: Any) -> int | None:
 
 
 def _plain_size(value: Any) -> tuple[int, int] | None:
-    return (
-        (value[0], value[1]) if isinstance(value, list) and len(value) == 2 and all(map(_plain_whole, value)) else None
-    )
+    sides = list(map(_plain_whole, value)) if isinstance(value, list) and len(value) == 2 else []
+    return (value[0], value[1]) if sides and all(side and side <= LARGEST for side in sides) else None
 
 
 def write(cut: Cut) -> tuple[str, list[Note]]:

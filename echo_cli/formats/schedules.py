@@ -1,8 +1,8 @@
 """Prompt schedules by frame: Deforum's JSON and its older form, and FizzNodes' BatchPromptSchedule.
 
 `{"0": "a bunny", "60": "a coconut --neg photo"}`, `0: a | 30: b`, `"0": "…", "max_f / 2": "…"`. Keys are frames of the
-finished film, and may be arithmetic with `max_f`; `--neg` begins a negative prompt; weights and curves stand in
-backticks. All changes are smooth.
+finished film, and may be arithmetic with `max_f`; `--neg` begins a negative prompt; weights are written `(words:1.2)`
+or in backticks, LoRAs `<lora:name:0.8>`. All changes are smooth.
 """
 
 import ast
@@ -18,6 +18,8 @@ from echo_cli.formats.jsons import DEEPEST
 _PAIR = re.compile(r'"((?:[^"\\]|\\.)*)"\s*:\s*"((?:[^"\\]|\\.)*)"\s*(,|$|(?=\}))', re.DOTALL)
 _OLD = re.compile(r"^\s*(\d+)\s*:\s*(.+)$", re.DOTALL)
 _CURVE = re.compile(r"`[^`]*`")
+_WEIGHTED = re.compile(r"\(([^()]*?):\s*(-?\d+(?:\.\d*)?|-?\.\d+|`[^`]*`)\s*\)")  # (words:1.2)
+_LORA = re.compile(r"<(?:lora|lyco|hypernet):([^<>]*)>", re.IGNORECASE)
 RATE = 15.0  # frames a second when nobody says otherwise: what Deforum takes
 _LONGEST_KEY, _MOST_FRAMES = 80, 240 * 7 * 24 * 3600
 _OPERATORS: dict[type[ast.AST], Callable[[Fraction, Fraction], Fraction]] = {
@@ -46,30 +48,41 @@ def _is_key(key: str) -> bool:
 def read(text: str, source: str, fps: float, frames: int | None = None) -> list[Cut]:
     """The one film of a schedule, of `frames` frames at `fps`; left out, the last prompt lasts as long as the one
     before it (or five seconds)."""
-    pairs = _pairs(text.strip(), source)
+    return [film(_pairs(text.strip(), source), source, fps, frames)]
+
+
+def film(pairs: list[tuple[str, str, int]], source: str, fps: float, frames: int | None = None) -> Cut:
+    """The film of (key, prompt, line) for every change of the prompt."""
     if frames is None and any("max_f" in key for key, _, _ in pairs):
-        raise refuse(
-            source,
-            "a key counts from max_f, the length of the film",
-            pairs[0][2],
-            hint="Give the length with --frames N.",
-        )
+        raise refuse(source, "a key counts from max_f, the length of the film", pairs[0][2],
+                     hint="Give the length with --frames N.")
     notes: list[Note] = []
-    starts: list[tuple[Fraction, str]] = []
-    for key, prompt, line in pairs:
-        frame = frame_of(key, frames or 0, source, line)
-        starts.append((frame / Fraction(repr(fps)), _positive(prompt, f"frame {key}", notes)))
-        if not starts[-1][1]:
-            raise refuse(source, f"the prompt at frame {key} is empty", line)
-    starts.sort(key=lambda pair: pair[0])
+    starts = _starts(pairs, source, frames, notes)
     if starts[0][0] > 0:
-        notes.append(Note(f"frame {pairs[0][0]}", f"{float(starts[0][0]):g} s before the first prompt"))
-    times = [Fraction(0), *(time for time, _ in starts[1:])]
+        notes.append(Note(f"frame {starts[0][0]}", f"{float(starts[0][0]) / fps:g} s before the first prompt"))
+    times = [Fraction(0), *(Fraction(frame) / Fraction(repr(fps)) for frame, _ in starts[1:])]
     gap = times[-1] - times[-2] if len(times) > 1 else Fraction(5)
     end = Fraction(frames) / Fraction(repr(fps)) if frames else times[-1] + gap
-    if any(later <= earlier for earlier, later in zip(times, [*times[1:], end], strict=True)):
-        raise refuse(source, "two prompts begin at the same frame, or one after the end of the film")
-    return [Cut(tuple(from_starts(times, end, [prompt for _, prompt in starts])), notes=tuple(notes))]
+    return Cut(tuple(from_starts(times, end, [prompt for _, prompt in starts])), notes=tuple(notes))
+
+
+def _starts(pairs: list[tuple[str, str, int]], source: str, frames: int | None,
+            notes: list[Note]) -> list[tuple[int, str]]:
+    """(frame, prompt) in order, without those that begin after the film's end."""
+    starts: dict[int, str] = {}
+    for key, prompt, line in pairs:
+        frame = frame_of(key, frames or 0, source, line)
+        if frames and frame >= frames:
+            notes.append(Note(f"frame {key}", f"the prompt after the last of {frames} frames: {prompt}"))
+            continue
+        if frame in starts:
+            raise refuse(source, f"two prompts begin at frame {frame}", line)
+        starts[frame] = _positive(prompt, f"frame {key}", notes)
+        if not starts[frame]:
+            raise refuse(source, f"the prompt at frame {key} is empty", line)
+    if not starts:
+        raise refuse(source, f"every prompt begins after the last of {frames} frames", pairs[0][2])
+    return sorted(starts.items())
 
 
 def _pairs(text: str, source: str) -> list[tuple[str, str, int]]:
@@ -113,18 +126,23 @@ def _unescaped(text: str, source: str) -> str:
 
 
 def _positive(prompt: str, place: str, notes: list[Note]) -> str:
-    """The prompt alone; its negative part and its curves are noted."""
+    """The prompt alone; its negative part, its weights and what it loads are noted."""
     prompt, _, negative = prompt.partition("--neg")
-    curves = _CURVE.findall(prompt)
-    notes += [Note(place, f"the weight {curve}") for curve in curves]
     if negative.strip():
-        notes.append(Note(place, f"the negative prompt: {negative.strip()}"))
-    if curves:  # (word:`curve`) is the word alone
-        prompt = re.sub(r":(?=[\s,)]|$)", "", _CURVE.sub("", prompt))
-    return " ".join(prompt.split())
+        notes.append(Note(place, f"the negative prompt: {' '.join(negative.split())}"))
+    plain = prompt
+    notes += [Note(place, f"the LoRA {match[1]}") for match in _LORA.finditer(plain)]
+    plain = _LORA.sub("", plain)
+    while match := _WEIGHTED.search(plain):
+        notes.append(Note(place, f"the weight {match[2]} of '{match[1].strip()}'"))
+        plain = plain[:match.start()] + match[1] + plain[match.end():]
+    notes += [Note(place, f"the weight {curve}") for curve in _CURVE.findall(plain)]
+    plain = re.sub(r":(?=[\s,)]|$)", "", _CURVE.sub("", plain)) if "`" in plain else plain
+    words = " ".join(plain.split())
+    return words if plain == prompt else re.sub(r"\s*,(\s*,)*", ",", words).strip(", ")
 
 
-def frame_of(key: str, frames: int, source: str, line: int = 1) -> Fraction:
+def frame_of(key: str, frames: int, source: str, line: int = 1) -> int:
     """The frame that a key names: sums, products, brackets, `max_f`; nothing is ever executed."""
     if len(key) > _LONGEST_KEY or key.count("(") > DEEPEST:
         raise refuse(source, f"not a frame: {key[:40]!r}…", line)
@@ -132,10 +150,9 @@ def frame_of(key: str, frames: int, source: str, line: int = 1) -> Fraction:
         value = _evaluate(ast.parse(key.strip(), mode="eval").body, Fraction(frames))
     except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
         raise refuse(source, f"not a frame: {key!r}", line, hint="Write numbers, + - * / % ( ) and max_f.") from None
-    value = Fraction(int(value))
-    if not 0 <= value <= _MOST_FRAMES:
+    if not 0 <= int(value) <= _MOST_FRAMES:
         raise refuse(source, f"frame {key} is {float(value):g}, which no film has", line)
-    return value
+    return int(value)
 
 
 def _evaluate(node: ast.AST, frames: Fraction) -> Fraction:

@@ -10,6 +10,7 @@ from fractions import Fraction
 from echo_cli.formats.cut import Cut, Note, Shot, starts_of
 from echo_cli.formats.jsons import Value
 from echo_cli.storyboard.nouns import Kind
+from echo_cli.storyboard.sizes import LARGEST
 
 _GAP = Fraction(1, 20)  # seconds between entries that a person did not mean
 
@@ -56,8 +57,8 @@ def _film(shots: Sequence[Shot], value: Value, notes: list[Note]) -> Cut:
     settings = value["settings"] if value.has("settings") else Value({}, "settings", value.source)
     size = None
     if settings.has("resolution"):
-        sides = [settings["resolution"][side].number() for side in ("width", "height")]
-        size = (int(sides[0]), int(sides[1]))
+        width, height = (_side(settings["resolution"][side]) for side in ("width", "height"))
+        size = (width, height)
     seed = settings.first("seed", "baseSeed").number() if settings.has("seed") or settings.has("baseSeed") else None
     known = {"resolution", "seed", "baseSeed"}
     if isinstance(settings.value, dict):
@@ -66,6 +67,13 @@ def _film(shots: Sequence[Shot], value: Value, notes: list[Note]) -> Cut:
         ]
     title = value["name"].text() if value.has("name") else None
     return Cut(tuple(shots), title=title, seed=None if seed is None else int(abs(seed)), size=size, notes=tuple(notes))
+
+
+def _side(value: Value) -> int:
+    pixels = value.number()
+    if not 1 <= pixels <= LARGEST:
+        raise value.fail(f"is {float(pixels):g}, which is no number of pixels")
+    return int(pixels)
 
 
 def _span(entry: Value) -> tuple[Fraction, Fraction, Value]:

@@ -13,14 +13,16 @@ from echo_cli.storyboard.durations import describe, exact
 from echo_cli.storyboard.nouns import AUTO, VERSION, Storyboard
 from echo_cli.trace.records import Header
 
+MOST_NOTES = 20  # that a storyboard lists of what was left out
+
 
 def written(cut: Cut, comments: Iterable[str] = ()) -> str:
     """The YAML of a cut; `comments` stand at its head, then what was left out."""
     cut = cut if cut.ids else cut.named()
-    lines = [f"# {line}" for comment in comments for line in comment.splitlines()]
-    lines += [f"# Left out: {note.place}: {note.what}".replace("\n", " ") for note in cut.notes[:20]]
-    if len(cut.notes) > 20:
-        lines.append(f"# Left out: {len(cut.notes) - 20} more")
+    lines = [_comment(comment) for comment in comments]
+    lines += [_comment(f"Left out: {note.place}: {note.what}") for note in cut.notes[:MOST_NOTES]]
+    if len(cut.notes) > MOST_NOTES:
+        lines.append(f"# Left out: {len(cut.notes) - MOST_NOTES} more")
     lines.append(f"version: {VERSION}")
     lines += [f"title: {scalar(cut.title)}"] if cut.title else []
     lines += [f"seed: {cut.seed}"] if cut.seed is not None else []
@@ -37,6 +39,11 @@ def written(cut: Cut, comments: Iterable[str] = ()) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _comment(text: str) -> str:
+    """A comment in one line, without the characters that YAML does not allow."""
+    return "# " + "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 def _transition(shot: Shot) -> str:
     return f"recall:{shot.recall or AUTO}" if shot.recalls else str(shot.kind)
 
@@ -49,10 +56,10 @@ def _duration(seconds: Fraction) -> str:
 
 
 def scalar(text: str) -> str:
-    """A text as YAML in one line, quoted where it must be."""
-    return (
-        yaml.safe_dump(text, allow_unicode=True, width=float("inf"), default_style=None).removesuffix("...\n").strip()
-    )
+    """A text as YAML in one line, quoted where it must be; with an apostrophe in it, in double quotes."""
+    plain = yaml.safe_dump(text, allow_unicode=True, width=float("inf")).removesuffix("...\n").strip()
+    double = "'" in text and plain.startswith("'") and text.isprintable() and not set(text) & {'"', "\\"}
+    return f'"{text}"' if double else plain
 
 
 def cut_of(board: Storyboard) -> Cut:

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from echo_cli.errors import MissingError, UsageError, did_you_mean
-from echo_cli.formats import cues, echo_forcing, edl, fcpxml, longlive, otio, schedules, scope
+from echo_cli.formats import cues, deforum, echo_forcing, edl, fcpxml, longlive, otio, schedules, scope
 from echo_cli.formats.cut import Cut, Note, refuse
 from echo_cli.formats.jsons import Value, read_json
 from echo_cli.plugins import Table
@@ -62,6 +62,12 @@ def _json(source: Source) -> Value:
     return read_json(source.text, source.name)
 
 
+def _schedule(source: Source, options: Options) -> list[Cut]:
+    if source.json is not None and deforum.is_ours(source.json):
+        return deforum.read(source.json, options.fps, options.frames)
+    return schedules.read(source.text, source.name, options.fps or schedules.RATE, options.frames)
+
+
 _ROWS = (
     Format(
         "fcpxml",
@@ -92,7 +98,7 @@ _ROWS = (
         "LongLive: JSON lines of prompts, or a folder of captions",
         ".jsonl",
         lambda s: longlive.is_lines(s.text),
-        lambda s, o: longlive.read_lines(s.text, s.name, o.times),
+        lambda s, o: longlive.read_lines(s.text, s.name, o.times or longlive.times_beside(s.name)),
         longlive.write_lines,
     ),
     Format("vtt", "WebVTT", ".vtt", lambda s: cues.is_vtt(s.text), lambda s, o: cues.read(s.text, s.name), cues.vtt),
@@ -114,10 +120,10 @@ _ROWS = (
     ),
     Format(
         "schedule",
-        "Deforum or FizzNodes prompt schedule",
+        "Deforum or FizzNodes prompt schedule, or a Deforum settings file",
         ".txt",
-        lambda s: schedules.is_ours(s.text),
-        lambda s, o: schedules.read(s.text, s.name, o.fps or schedules.RATE, o.frames),
+        lambda s: schedules.is_ours(s.text) or (s.json is not None and deforum.is_ours(s.json)),
+        lambda s, o: _schedule(s, o),
     ),
     Format(
         "echo-forcing",

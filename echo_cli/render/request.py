@@ -238,7 +238,7 @@ class Request(FilmOptions):
     """One film: its storyboard, where it goes, and its options."""
 
     storyboard: Annotated[str | os.PathLike[str] | Storyboard, Option(
-        help="A YAML file, or one that `echo-cli import` knows; - reads YAML from standard input.",
+        help="A YAML file, or one that `echo-cli import` knows; - reads standard input.",
         panel=Panel.STORYBOARD, argument=True, spare=True, metavar="STORYBOARD",
         write=absolute)]
     output: Annotated[str | os.PathLike[str] | None, Option(

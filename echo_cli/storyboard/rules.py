@@ -12,13 +12,18 @@ from echo_cli.storyboard.nouns import Geometry, Kind
 
 
 class Model(Protocol):
-    """What a model tells the parser. `grid` raises an EchoError for sizes that it cannot render; `sized` is the size of
-    a shape."""
+    """What a model tells the parser. `grid` raises an EchoError for sizes that it cannot render; `was_seen` says
+    whether pictures of a size look right; `sized` is the size of a shape."""
+
+    @property
+    def name(self) -> str: ...
 
     @property
     def geometry(self) -> Geometry: ...
 
     def grid(self, size: tuple[int, int] | None = None) -> object: ...
+
+    def was_seen(self, size: tuple[int, int]) -> bool: ...
 
     def sized(self, aspect: tuple[int, int]) -> tuple[int, int]: ...
 

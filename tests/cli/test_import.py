@@ -1,6 +1,10 @@
 """`import` and `export`: real commands, real files."""
 
+import io
 import json
+import random
+import re
+import types
 from pathlib import Path
 
 import pytest
@@ -51,6 +55,67 @@ def test_a_folder_of_captions(capsys: pytest.CaptureFixture[str]) -> None:
     assert "1 lengths for 2 shots" in capsys.readouterr().err
 
 
+def test_standard_input_may_be_any_format(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def piped(text: str, *command: str) -> tuple[int, str]:
+        monkeypatch.setattr("sys.stdin", types.SimpleNamespace(buffer=io.BytesIO(text.encode()), isatty=lambda: False))
+        return run(list(command)), capsys.readouterr().out
+
+    code, out = piped(files.OTIO, "import", "-")
+    assert code == 0 and out.startswith("# Imported from standard input (otio).\n")
+    assert "title: The cut" in out and "id: street\n" in out
+    code, out = piped(files.OTIO, "validate", "-", "--json", "--model", "wan2.1-t2v-1.3b", "--elsewhere")
+    assert code == 0 and json.loads(out)["storyboard"] == "<stdin>, imported"
+    code, out = piped(files.SRT, "export", "-", "--to", "chapters")
+    assert (code, out.splitlines()[0]) == (0, "0:00 cat-mat")
+    code, out = piped("{scenes: [{id: a, prompt: 'prompts: a cat', duration: 2s}]}", "export", "-", "--to", "chapters")
+    assert (code, out) == (0, "0:00 a\n")
+
+
+def test_a_size_that_the_model_does_not_render_is_left_out(capsys: pytest.CaptureFixture[str],
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("take.json").write_text(files.SCOPE)
+    assert run(["import", "take.json", "-o", "take.yaml"]) == 0
+    assert "its size 832x480, which tiny does not render; add 'size: 832x480'" in capsys.readouterr().err
+    assert load("take.yaml").size is None and run(["validate", "take.yaml"]) == 0
+    monkeypatch.setenv("ECHO_MODEL", "wan2.1-t2v-1.3b")
+    assert run(["import", "take.json", "-o", "wan.yaml"]) == 0
+    assert load("wan.yaml").size == (832, 480)
+
+
+def test_switch_frames_beside_the_prompts_are_found(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("lines.jsonl").write_text(files.LONGLIVE)
+    Path("lines.yaml").write_text("title: another file of the same name\n")
+    assert run(["import", "lines.jsonl", "-o", "a/"]) == 0
+    assert "each lasts 40 latent frames" in capsys.readouterr().err
+    Path("lines.yaml").write_text(files.LONGLIVE_TIMES.replace("80", "60"))
+    assert run(["import", "lines.jsonl", "-o", "b/"]) == 0
+    assert [scene.seconds for scene in load("b/lines-1.yaml").scenes] == [10, 5, 15]
+
+
+def test_a_storyboard_is_quoted_as_a_person_would(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("one.txt").write_text("It's late: she won't sleep[5s] | \"No\", it's early: [sic][5s]")
+    assert run(["import", "one.txt", "-o", "one.yaml"]) == 0
+    assert 'prompt: "It\'s late: she won\'t sleep"' in Path("one.yaml").read_text()
+    assert [scene.prompt for scene in load("one.yaml").scenes] == [
+        "It's late: she won't sleep", '"No", it\'s early: [sic]']
+
+
+@pytest.mark.slow
+def test_two_thousand_damaged_files_end_in_a_storyboard_or_in_an_error_with_a_place(
+        capsys: pytest.CaptureFixture[str]) -> None:
+    dice = random.Random(2000)
+    for number in range(2000):
+        text = dice.choice(list(files.EVERY.values()))
+        for _ in range(dice.randint(1, 4)):
+            place = dice.randrange(len(text) + 1)
+            junk = dice.choice(("", "0", "-1", "NaN", '"', "{", "]", "|", "\n", "\x00", "1e999", "9" * 20, "é", "<"))
+            text = text[:place] + junk + text[place + dice.choice((0, 1, 1, 3, 20, 200)):]
+        Path("file").write_bytes(text.encode("latin-1" if dice.random() < 0.1 else "utf-8"))
+        code = run(["import", "file", "--frames", "120", "-q", "-o", f"{number}/"])
+        said = capsys.readouterr().err
+        assert (code == 0 and Path(f"{number}").is_dir()) or (code == 2 and re.match(r"file:\d+:\d+: ", said)), said
+
+
 def test_errors_name_the_place(capsys: pytest.CaptureFixture[str]) -> None:
     Path("a.otio").write_text(files.OTIO[:300])
     assert run(["import", "a.otio"]) == 2
@@ -90,7 +155,7 @@ def test_validate_and_export_read_what_generate_reads(capsys: pytest.CaptureFixt
     assert run(["validate", "cut.otio", "take.json", "--json", "--model", "wan2.1-t2v-1.3b", "--elsewhere"]) == 0
     cut, take = map(json.loads, capsys.readouterr().out.splitlines())
     assert cut["storyboard"] == "cut.otio, imported"
-    assert [scene["id"] for scene in cut["scenes"]] == ["roof", "street.mov"]
+    assert [scene["id"] for scene in cut["scenes"]] == ["roof", "street"]
     assert "left out: prompts[0]: the prompt of weight 40: a hen" in take["warnings"]
     assert run(["export", "take.json", "--to", "srt"]) == 0
     out, err = capsys.readouterr()

@@ -26,6 +26,14 @@ DEFORUM = """{
 }"""
 DEFORUM_OLD = "0: a swamp | 30: a city of glass | 45: the sea"
 FIZZNODES = '"0" :"a cat",\n"24" :"a dog, running",\n"60" :"a horse"\n'
+DEFORUM_SETTINGS = """{
+  "W": 512, "H": 768, "seed": -1, "sampler": "Euler", "steps": 25, "strength_schedule": "0: (0.65)",
+  "prompts": {"0": "tiny (cute:1.3) bunny, <lora:fluff:0.8>, (vibrant)", "max_f/2": "a coconut --neg photo, realistic",
+              "200": "a late melon"},
+  "animation_prompts_positive": "oil painting,", "animation_prompts_negative": "nsfw", "max_frames": 120, "fps": 10,
+  "angle": "0: (0)", "zoom": "0: (1.0025+0.002*sin(1.25*3.14*t/30))", "translation_z": "0: (1.75)",
+  "transform_center_x": "0: (0.5)"
+}"""
 SRT = (
     "1\n00:00:00,000 --> 00:00:04,000\n<i>A cat</i>\non a mat\n\n"
     "2\n00:00:04,000 --> 00:00:08,500\nA dog at the door\n\n3\n00:00:10,000 --> 00:00:12,000\nNobody\n"
@@ -76,6 +84,7 @@ EVERY = {
     "scope": SCOPE,
     "scope workflow": SCOPE_WORKFLOW,
     "schedule": DEFORUM,
+    "schedule settings": DEFORUM_SETTINGS,
     "schedule old": DEFORUM_OLD,
     "schedule fizz": FIZZNODES,
     "srt": SRT,

@@ -1,7 +1,11 @@
 """Other tools' files become the storyboards that a person would expect, and damaged ones become clear errors."""
 
+import json
 import random
+import re
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint
+from typing import Any
 
 import pytest
 
@@ -27,7 +31,7 @@ def films(text: str, options: Options = PLAIN) -> tuple[str, list[Cut]]:
 
 def board(cut: Cut) -> Storyboard:
     """What our own parser makes of the YAML."""
-    return parse(written(cut))
+    return parse(written(cut), "file")
 
 
 def test_a_broken_format_of_another_package_disturbs_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +94,7 @@ def test_schedules_count_frames() -> None:
     (cut,) = films(files.DEFORUM, Options(fps=10, frames=120))[1]
     assert told(cut) == [
         ("tiny cute bunny, vibrant", 6, None, None),
-        ("a (coconut) on a beach", 3, "smooth", None),
+        ("a coconut on a beach", 3, "smooth", None),
         ('a "quoted" durian', 3, "smooth", None),
     ]
     assert "negative prompt: photo, realistic" in left_out(cut) and "0.5*sin(t)" in left_out(cut)
@@ -104,6 +108,38 @@ def test_schedules_count_frames() -> None:
     assert [seconds for _, seconds, _, _ in told(fizz)] == [2, 3, 3]
     with pytest.raises(EchoError, match="max_f"):
         films(files.DEFORUM)
+
+
+def test_a_settings_file_of_deforum_is_a_film_and_what_only_deforum_knows_is_listed() -> None:
+    (cut,) = films(files.DEFORUM_SETTINGS)[1]
+    assert told(cut) == [
+        ("oil painting, tiny cute bunny, (vibrant)", 6, None, None),
+        ("oil painting, a coconut", 6, "smooth", None),
+    ]
+    assert (cut.size, cut.seed) == ((512, 768), None)
+    assert left_out(cut).splitlines() == [
+        "frame 0: the LoRA fluff:0.8",
+        "frame 0: the weight 1.3 of 'cute'",
+        "frame max_f/2: the negative prompt: photo, realistic",
+        "frame 200: the prompt after the last of 120 frames: oil painting, a late melon",
+        "translation_z: the camera's curve 0: (1.75)",
+        "zoom: the camera's curve 0: (1.0025+0.002*sin(1.25*3.14*t/30))",
+        "animation_prompts_negative: the negative prompt: nsfw",
+        "the settings: 3 of the image generator: sampler, steps, strength_schedule",
+    ]
+    assert [seconds for _, seconds, _, _ in told(films(files.DEFORUM_SETTINGS, Options(fps=12, frames=60))[1][0])] == [
+        2.5, 2.5], "the command line outranks the file"
+
+
+def test_a_weight_stands_for_its_words() -> None:
+    (cut,) = films('"0": "a (red (fox:1.2):`sin(t)`), in snow", "10": "a (grey) fox"')[1]
+    assert [prompt for prompt, *_ in told(cut)] == ["a red fox, in snow", "a (grey) fox"]
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\x85", "\x0c"])
+def test_only_line_breaks_end_a_line(mark: str) -> None:
+    (cut,) = films(f"a cat{mark}on a mat[3s#] | a dog[2s]")[1]
+    assert [shot.prompt for shot in cut.shots] == [f"a cat{mark}on a mat", "a dog"]
 
 
 @pytest.mark.parametrize(
@@ -188,4 +224,30 @@ def test_damaged_files_end_in_a_film_or_in_an_error_with_a_place(name: str) -> N
                 board(cut)
         except EchoError as error:
             assert error.exit_code is Exit.USAGE, (text, error)
-            assert "file:" in error.message or "storyboard:" in error.message or error.hint, text
+            assert re.match(r"file:\d+:\d+: ", error.message), (text, error.message)
+
+
+@pytest.mark.parametrize("name", sorted({"scope", "scope workflow", "schedule", "schedule settings", "otio"}))
+def test_wrong_values_in_json_end_in_a_film_or_in_an_error_with_a_place(name: str) -> None:
+    dice = random.Random(name)
+    for _ in range(100):
+        whole = json.loads(files.EVERY[name])
+        holders = list(_holders(whole))
+        for _ in range(dice.randint(1, 2)):
+            holder = dice.choice(holders)
+            key = dice.choice(list(holder) if isinstance(holder, dict) else range(len(holder)))
+            holder[key] = dice.choice((None, True, -1, 0, 1.5, 1e300, 10**30, "", "0:(", "\0", [], {}, [None]))
+        text = json.dumps(whole)
+        try:
+            for cut in films(text, Options(frames=120))[1]:
+                board(cut)
+        except EchoError as error:
+            assert error.exit_code is Exit.USAGE and re.match(r"file:\d+:\d+: ", error.message), (text, error.message)
+
+
+def _holders(value: object) -> Iterator[Any]:
+    """Every object and list in a JSON value that is not empty."""
+    if isinstance(value, dict | list) and value:
+        yield value
+        for inside in value.values() if isinstance(value, dict) else value:
+            yield from _holders(inside)

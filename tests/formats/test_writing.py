@@ -111,6 +111,7 @@ def test_the_librarys_adapters_read_our_edl_and_fcpxml() -> None:
     pytest.importorskip("otio_cmx3600_adapter")
     edl = otio.adapters.read_from_string(written_as("edl"), "cmx_3600", rate=24)
     assert sum(Fraction(clip.duration().to_seconds()) for clip in edl.find_clips()) == Fraction(109, 4)
+    assert [marker.name for clip in edl.find_clips() for marker in clip.markers] == ["recall:rooftop", "recall:auto"]
     pytest.importorskip("otio_fcpx_xml_adapter")
     fcpx = otio.adapters.read_from_string(written_as("fcpxml"), "fcpx_xml")
     assert fcpx is not None
