@@ -33,8 +33,8 @@ class Stage(StrEnum):
 
 Out = Annotated[Path | None, typer.Option(
     "--out", "-o", metavar="FOLDER", show_default=False,
-    help="Run folder; an interrupted run is resumed. Without it, nothing is trained: the command only "
-    "says what it would do.")]
+    help="Run folder; an interrupted run is resumed. Without it, nothing is trained: the command says "
+    "what it would do, and exits with 2.")]
 Only = Annotated[Stage | None, typer.Option(
     help="Only this stage. Without it: all, in order, skipping what is done.")]
 Memory = Annotated[str | None, typer.Option(
@@ -76,12 +76,12 @@ def train(
 
     if report:
         return _report(device, out, stories)
-    if out is None:
-        return _say_what_it_would_do()
     runtime = Runtime.choose(device, dtype)
     chosen = _preset(preset, runtime)
     stages = (_stage_of(memory),) if memory is not None else STAGES if stage is None else (stage.value,)
     limits, known = _minutes(minutes or [], STAGES), None if start is None else _weights(start)
+    if out is None:
+        raise _not_begun(chosen, stages)
     _make_folder(out)
     with Interruption(_stopping, _GRACE) as asked:
         course = Course(out, chosen, seed, runtime, Watch(_Lines(), lambda: asked.by is not None), limits, known)
@@ -155,15 +155,19 @@ def _report(device: str, out: Path | None, stories: int) -> None:
     print(json.dumps(figures))
 
 
-def _say_what_it_would_do() -> None:
+_DURATIONS = {
+    "cpu": "With --dtype bfloat16, the whole run took 3 hours on one core",
+    "gpu": "The whole run is several times the work of the preset cpu, which took 3 hours on one core",
+    "mini": "The whole run takes about a minute, and its weights are useless",
+}
+
+
+def _not_begun(preset: str, stages: tuple[str, ...]) -> UsageError:
     """What would be done and how long it takes, when no folder is named."""
-    print(f"""\
-train would train the embedded model 'tiny' from nothing, a stage at a time:
-  {", ".join(Stage)}.
-With --preset cpu --dtype bfloat16 it took 3 hours on one core. --preset mini takes a minute and its weights are
-useless; --preset gpu is several times the work of cpu. The folder of the run grows to a few gigabytes.
-Nothing was done. To begin, name that folder:
-  echo-cli train --out tiny-training""", file=sys.stderr)
+    return UsageError(f"""\
+Nothing was done: training needs a folder to write to.
+train would train the embedded model 'tiny' with the preset {preset}, a stage at a time: {", ".join(stages)}
+{_DURATIONS[preset]}. Its folder grows to a few gigabytes.""", hint="Name that folder: echo-cli train --out FOLDER.")
 
 
 def _make_folder(out: Path) -> None:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from echo_cli.errors import MissingError, UsageError
 from echo_cli.models.files.download import halves
 from echo_cli.models.files.folders import adapter_beside
-from echo_cli.models.files.hashes import forget
+from echo_cli.models.files.hashes import forget, remember
 from echo_cli.models.registry import Family, Found, find, models_folder
 from echo_cli.models.running import Pictures, Running
 from echo_cli.models.tiny.parts import check, index, part_path
 from echo_cli.models.tiny.words import unknown_words
-from echo_cli.models.wan.hashes import PARTS, decoder_digest, folder_digest
+from echo_cli.models.wan.hashes import decoder_digest, folder_digest
 from echo_cli.spec import WAN_1_3B, Grid
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ class Wan(Family):
         return decoder_digest(model.folder, pictures) if model.folder else None
 
     def check(self, model: Found) -> Mapping[str, str]:
+        from echo_cli.models.files.tensors import read_through
         from echo_cli.models.wan.weights import open_weights
 
         if model.folder is None:
@@ -91,9 +92,9 @@ class Wan(Family):
         for path in model.folder.rglob("*"):
             forget(path)
         weights = open_weights(model.folder)
-        hashes = {"all": weights.digest, **weights.hashes}
-        _read_through(*map(weights.part, PARTS), *filter(None, [weights.fast_decoder, weights.light_codec]))
-        return hashes
+        for path, tensors in weights.files_of_tensors():
+            remember(path, read_through(path, tensors))
+        return {"all": weights.digest, **weights.hashes}
 
     def decoding_bytes(self, model: Found, grid: Grid, itemsize: int, pictures: Pictures) -> tuple[int, int]:
         from echo_cli.models.wan.codec import room as full_codec

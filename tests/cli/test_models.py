@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from echo_cli.cli.app import run
+from echo_cli.files import sha256
 from echo_cli.models.files import download
 from echo_cli.models.files.convert import convert
+from echo_cli.models.files.hashes import forget
 from echo_cli.models.files.releases import RELEASES
 from echo_cli.models.tiny.words import TABLES
 from echo_cli.models.wan.weights import open_weights
@@ -156,6 +158,22 @@ def test_a_check_reads_files_through(models: Path, capfd: pytest.CaptureFixture[
     assert [result["complete"] for result in results] == [True, False] and "unexpected: extra (1,)" in results[1]["why"]
     assert f"is not in {models}" in told(capfd, "check", WAN, code=3)[1]
     assert "no model is called 'mni'" in told(capfd, "check", "mni", code=2)[1]
+
+
+@pytest.mark.parametrize("layout", ["released", "diffusers", "ours"])
+def test_a_check_reads_weights_once(layout: str, models: Path, capfd: pytest.CaptureFixture[str],
+                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    wan_folders.released(models / "released")
+    wan_folders.diffusers(models / "diffusers")
+    convert(open_weights(models / "released"), models / "ours")
+    hashed: list[Path] = []
+    monkeypatch.setattr("echo_cli.models.files.hashes.sha256", lambda path: hashed.append(path) or sha256(path))
+    checked = json.loads(told(capfd, "check", layout, "--json")[0])["models"][0]["sha256"]
+    assert {path.suffix for path in hashed} <= {".model", ".json"}
+    for path in (models / layout).rglob("*"):
+        forget(path)
+    weights = open_weights(models / layout)
+    assert checked == {"all": weights.digest, **weights.hashes}
 
 
 def test_a_conversion_by_name_and_by_folder(models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -67,14 +67,20 @@ def test_a_file_in_place_of_the_folder_is_refused(typed: Typed, tmp_path: Path, 
     assert os.listdir(tmp_path) == ["run"] and "hint:" in done.err
 
 
-@pytest.mark.parametrize("arguments", [(), ("--preset", "cpu"), ("--stage", "codec")])
-def test_without_a_folder_it_says_what_it_would_do_and_does_nothing(
-    typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+@pytest.mark.parametrize(("arguments", "said"), [
+    ((), "a stage at a time: codec, pool, teacher, polish, distill, decoder, memory, eye"),
+    (("--preset", "cpu"), "3 hours on one core"), (("--preset", "mini"), "about a minute"),
+    (("--preset", "gpu"), "several times the work"), (("--stage", "codec"), "a stage at a time: codec\n"),
+    (("--preset", "huge"), "no preset is called 'huge'"), (("--minutes", "nap=5"), "not a stage and its minutes"),
+    (("--memory", "window"), "'window' has nothing to learn"), (("--from", "nowhere"), "there are no weights of tiny"),
+])
+def test_without_a_folder_it_says_what_it_would_do_and_is_no_success(
+    typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], said: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     done = typed("train", *arguments)
-    assert (done.code, done.out) == (0, "") and "Nothing was done" in done.err and "--out" in done.err
-    assert "3 hours" in done.err and os.listdir(tmp_path) == []
+    assert (done.code, done.out) == (2, "") and said in done.err and "hint:" in done.err
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize(("command", "name"), [

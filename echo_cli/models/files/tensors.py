@@ -4,6 +4,7 @@ A part of a model may be more than half of a machine's memory, so nothing here r
 classes that rename or merge wrap the result. Pickled files are opened as bare tensors and nothing else, ever.
 """
 
+import hashlib
 import pickle
 import re
 import warnings
@@ -19,6 +20,7 @@ from echo_cli.errors import MissingError
 from echo_cli.models.wan.names import adapter_of
 
 _AGAIN = "Download it again, or check the model with `echo-cli models check`."
+_CHUNK = 1 << 22  # bytes hashed at once
 _SHOWN = 20  # names of a list that are shown
 
 
@@ -293,6 +295,24 @@ def finite(name: str, tensor: Tensor, where: str) -> Tensor:
     if not torch.isfinite(values.sum(dtype=torch.float32)) and not torch.isfinite(values).all():
         raise MissingError(f"{where}: {name} holds values that are not finite (NaN or infinity)", hint=_AGAIN)
     return tensor
+
+
+def read_through(path: Path, tensors: Tensors) -> str:
+    """The sha256 of the file that all the tensors are in. Each is checked as soon as its bytes have been hashed, while
+    they are still in memory: the disk is read once."""
+    check_dtypes({name: tensors.dtype(name) for name in tensors.names()}, tensors.where)
+    mapped = sorted(((tensor.data_ptr(), tensor, name) for name in tensors.names()
+                     for tensor in [tensors.read(name).detach()]), key=lambda place: place[0])
+    digest, done = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        for start, tensor, name in mapped:
+            while done < start + tensor.nbytes - mapped[0][0] and (chunk := file.read(_CHUNK)):
+                digest.update(chunk)
+                done += len(chunk)
+            finite(name, tensor, tensors.where)
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 class Without(Renamed):

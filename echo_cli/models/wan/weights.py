@@ -5,7 +5,7 @@ Opening reads headers and compares names; weights are read when they are used, a
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -71,6 +71,18 @@ class Weights:
     text_config: Mapping[str, Any]
     branch: str  # of the generator's checkpoint; empty where it has none
     scale: float
+
+    def files_of_tensors(self) -> Iterator[tuple[Path, Tensors]]:
+        """Every file of weights, with its tensors under the names that they have there."""
+        for path in self.files.transformer:
+            yield path, (Safetensors([path]) if path.suffix == ".safetensors" else
+                         checkpoint(path, self.branch or None)[0])
+        if self.files.adapter:
+            yield self.files.adapter, adapter(self.files.adapter)
+        for path in (*self.files.codec, *self.files.text, *filter(None, [self.files.fast_decoder])):
+            yield path, opened([path])
+        if self.files.light_codec and (light := self.light_codec):
+            yield self.files.light_codec, light
 
     @property
     def tokenizer(self) -> Path:

@@ -21,10 +21,10 @@ from echo_cli.files import sha256
 from echo_cli.memory.policies import make_policy
 from echo_cli.memory.table import read_settings
 from echo_cli.models.files import convert as converting
-from echo_cli.models.files import hashes
+from echo_cli.models.files import hashes, tensors
 from echo_cli.models.files.convert import convert, write_safetensors
 from echo_cli.models.files.loading import shapes_of, stream_into
-from echo_cli.models.files.tensors import Given, finite, shapes, unpickled
+from echo_cli.models.files.tensors import Given, finite, opened, shapes, unpickled
 from echo_cli.models.loaders import family_of, known_digest
 from echo_cli.models.registry import find
 from echo_cli.models.transformer import Transformer
@@ -620,6 +620,23 @@ def loaded(folder: Path, weights: Weights, part: str) -> None:
         Stack(weights.text, weights.text_config, cpu.device, cpu.dtype)([torch.tensor([5, 9, 1])])
     else:
         wan.load(cpu, folder)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pt"])
+def test_a_file_is_hashed_and_its_numbers_checked_in_one_reading(kind: str, tmp_path: Path,
+                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensors, "_CHUNK", 4096)
+    path = tmp_path / f"weights.{kind}"
+    weights = {name: torch.randn(100, 200) for name in "dbca"}
+    save = save_file if kind == "safetensors" else torch.save
+    save(weights, path)
+    assert tensors.read_through(path, opened([path])) == sha256(path)
+    save({**weights, "c": torch.full((100, 200), math.nan)}, path)
+    with pytest.raises(MissingError, match="c holds values that are not finite"):
+        tensors.read_through(path, opened([path]))
+    save({**weights, "c": torch.ones(100, dtype=torch.int8)}, path)
+    with pytest.raises(MissingError, match="c is of int8"):
+        tensors.read_through(path, opened([path]))
 
 
 def test_a_sum_that_overflows_is_of_finite_numbers() -> None:
