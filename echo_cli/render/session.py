@@ -55,11 +55,10 @@ class _Row:
 
 
 class Session:
-    """Holds one model at a time. `patience` is how many seconds at least it waits for another process that makes the
-    same film, and may be dead. A model that is `given` is used for every film."""
+    """Holds one model at a time. A model that is `given` is used for every film."""
 
-    def __init__(self, patience: float = 0.0, given: Loaded | None = None) -> None:
-        self._patience, self._given = patience, given
+    def __init__(self, given: Loaded | None = None) -> None:
+        self._given = given
         self._row: _Row | None = None
         self._hashes: dict[tuple[str, Path | None, Pictures], KnownWeights | None] = {}
 
@@ -128,7 +127,7 @@ class Session:
         if job.outputs.base is None:
             return 0.0
         work, began = Work(job.outputs), time.monotonic()
-        until = began + max(self._patience, job.request.wait)
+        until = began + job.request.wait
         while time.monotonic() < until and interruption.by is None:
             try:
                 check_free(work.lock, work.film)

@@ -112,7 +112,7 @@ def test_a_writer_that_was_lost_with_its_machine_is_outwaited(tmp_path: Path, mo
     impatient = made(one)
     assert (impatient.status, impatient.exit_code) == (Status.HELD, 75) and "on gone" in impatient.message
     monkeypatch.setattr(lock, "STALE", 0.5)
-    assert make_film(Session(patience=30.0), one, 0, Progress(), Interruption()).status is Status.MADE
+    assert make_film(Session(), one.waited(30.0), 0, Progress(), Interruption()).status is Status.MADE
 
 
 def test_a_fault_of_ours_is_told_with_its_traceback(tmp_path: Path, failing: Callable) -> None:

@@ -23,6 +23,11 @@ def by_model(films: Sequence[Film]) -> list[Film]:
                                            -film.job.size[0] * film.job.size[1]))
 
 
+def postponed(film: Film, outcome: Outcome) -> str:
+    """What is said of a film that another process renders, when others are rendered first."""
+    return f"{film.source}: {outcome.message}; continuing with the next film, and back to this one at the end"
+
+
 def make_films(films: Sequence[Film], batch: BatchRequest, tally: Tally,
                interruption: Interruption) -> Iterator[Outcome]:
     """An outcome for every film, as it ends; after a signal, or a failure with --fail-fast, the rest are not tried. A
@@ -32,10 +37,9 @@ def make_films(films: Sequence[Film], batch: BatchRequest, tally: Tally,
         film = waiting.popleft()
         last = film.number in put_off or not waiting
         outcome = left(film) if stopped else make_film(
-            session, film if last else film.at_once(), batch.retries, tally.of(film.number), interruption)
+            session, film if last else film.waited(0.0), batch.retries, tally.of(film.number), interruption)
         if outcome.status is Status.HELD and not last:
-            tally.say(f"{film.source}: {outcome.message}; continuing with the next film, and back to this one at the "
-                      "end")
+            tally.say(postponed(film, outcome))
             put_off.add(film.number)
             waiting.append(film)
             continue

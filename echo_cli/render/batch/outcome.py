@@ -21,9 +21,9 @@ class Film:
     source: str
     job: Job
 
-    def at_once(self) -> "Film":
-        """The same, not waited for while another process renders it."""
-        return replace(self, job=replace(self.job, request=replace(self.job.request, wait=0.0)))
+    def waited(self, seconds: float) -> "Film":
+        """The same, waited for so long while another process renders it."""
+        return replace(self, job=replace(self.job, request=replace(self.job.request, wait=seconds)))
 
 
 class Status(StrEnum):

@@ -20,7 +20,7 @@ from echo_cli import __version__
 from echo_cli.errors import EchoError, Interrupted, MissingError, OutOfMemory, UsageError
 from echo_cli.machine import cores
 from echo_cli.render.batch.attempts import make_film
-from echo_cli.render.batch.local import by_model
+from echo_cli.render.batch.local import by_model, postponed
 from echo_cli.render.batch.outcome import Film, Outcome, Status, failed, left
 from echo_cli.render.batch.request import BatchRequest
 from echo_cli.render.batch.tally import Tally
@@ -49,7 +49,7 @@ class Hand:
         with suppress(OSError):  # a model's folder may be relative to it
             os.chdir(folder)
         torch.set_num_threads(threads)
-        self._session, self._retries = Session(PATIENCE), retries
+        self._session, self._retries = Session(), retries
         self._interruption = Interruption()
         self._progress = _Latest()
 
@@ -113,6 +113,10 @@ def _hand_out(crew: "_Crew", films: Sequence[Film], size: int, batch: BatchReque
         if not waiting or stopped:
             crew.release()
         for outcome in crew.ended(TICK, None if stopped else waiting):
+            if outcome.status is Status.HELD and not stopped and (film := crew.postpone(outcome.number)):
+                tally.say(postponed(film, outcome))
+                waiting.append(film)
+                continue
             tally.over(outcome)
             yield outcome
             stopped |= outcome.status is Status.INTERRUPTED or (batch.fail_fast and outcome.status is Status.FAILED)
@@ -141,17 +145,33 @@ class _Crew:
         self._models: dict[Any, str] = {}  # the model that an actor has loaded
         self._asked: dict[Any, Film] = {}
         self._lost: Counter[int] = Counter()  # how often a film's actor was lost
+        self._hasty: dict[int, Film] = {}  # films that are not waited for if another process renders them
+        self._postponed: set[int] = set()
 
     def hire(self, count: int) -> None:
         self.idle += [self._actor.remote(*self._given) for _ in range(count)]
 
     def give(self, waiting: deque[Film]) -> None:
-        """Give a free actor the next film, preferably one of the model it has loaded."""
+        """Give a free actor the next film, preferably one of the model it has loaded. The last films are waited for if
+        another process renders them, and those whose actor was lost: its lock may be all that is left of it."""
         actor = self.idle.pop()
-        film = next((film for film in waiting if film.job.model == self._models.get(actor)), waiting[0])
+        new = [film for film in waiting if film.number not in self._postponed] or waiting
+        film = next((film for film in new if film.job.model == self._models.get(actor)), new[0])
         waiting.remove(film)
         self._models[actor] = film.job.model
-        self.busy[actor.make.remote(film)] = actor, film
+        if waiting and film.number not in self._postponed and not self._lost[film.number]:
+            self._hasty[film.number], seconds = film, 0.0
+        else:
+            self._hasty.pop(film.number, None)
+            seconds = max(PATIENCE, film.job.request.wait)
+        self.busy[actor.make.remote(film.waited(seconds))] = actor, film
+
+    def postpone(self, number: int) -> Film | None:
+        """A film that was not waited for, to be given again at the end; None if it was."""
+        film = self._hasty.pop(number, None)
+        if film:
+            self._postponed.add(number)
+        return film
 
     def ended(self, seconds: float, waiting: deque[Film] | None) -> Iterator[Outcome]:
         """The outcomes since the last call. A film whose actor was lost goes back to the head of the queue, unless the

@@ -115,11 +115,12 @@ class Fault(Unanswered):
 
 
 def ray_that(answers: list[Outcome | Exception]) -> SimpleNamespace:
-    """A stand-in for Ray that gives one answer a film; `hired` and `killed` are its actors."""
+    """A stand-in for Ray that gives one answer a film; `hired` and `killed` are its actors, `given` the
+    films that these were given and how long each is waited for."""
 
     def hire(*given: object) -> Mock:
         actor = Mock()
-        actor.make.remote = lambda film: answers.pop(0)
+        actor.make.remote = lambda film: ray.given.append((film.number, film.job.request.wait)) or answers.pop(0)
         ray.hired.append(actor)
         return actor
 
@@ -129,6 +130,7 @@ def ray_that(answers: list[Outcome | Exception]) -> SimpleNamespace:
         return answer
 
     ray = SimpleNamespace(
+        given=[],
         hired=[],
         killed=[],
         get=get,
@@ -173,6 +175,24 @@ def test_an_error_of_its_own_is_not_repeated(tmp_path: Path) -> None:
     wanted = films(tmp_path / "films", 1)
     outcome, = handed_out(ray_that([Fault("a bug"), made(wanted[0])]), wanted)
     assert outcome.status is Status.FAILED and "its actor failed: a bug" in (outcome.message or "")
+
+
+def held(film: Film) -> Outcome:
+    return Outcome(film.number, film.source, Status.HELD, 75, message="another process renders it")
+
+
+def test_a_film_that_another_process_renders_is_put_off_to_the_end(tmp_path: Path) -> None:
+    wanted = films(tmp_path / "films", 3)
+    ray = ray_that([held(wanted[0]), made(wanted[1]), held(wanted[2]), made(wanted[0]), held(wanted[2])])
+    assert [(outcome.number, outcome.status) for outcome in handed_out(ray, wanted)] == [
+        (2, Status.MADE), (1, Status.MADE), (3, Status.HELD)]
+    assert ray.given == [(1, 0), (2, 0), (3, 0), (1, ray_engine.PATIENCE), (3, ray_engine.PATIENCE)]
+
+
+def test_a_film_is_waited_for_as_long_as_was_asked(tmp_path: Path) -> None:
+    wanted = [film.waited(3600) for film in films(tmp_path / "films", 1)]
+    ray = ray_that([held(wanted[0])])
+    assert [outcome.status for outcome in handed_out(ray, wanted)] == [Status.HELD] and ray.given == [(1, 3600)]
 
 
 def test_after_a_signal_no_film_is_begun_again(tmp_path: Path) -> None:
