@@ -3,6 +3,7 @@
 A command's module is imported when that command runs, and torch inside its function, so that help stays quick.
 """
 
+import gc
 import json
 import os
 import sys
@@ -23,6 +24,7 @@ from echo_cli.faults import details, known, write_log
 from echo_cli.machine import age
 
 NAME = "echo-cli"
+_GARBAGE = 50_000  # objects made before Python looks for unreachable ones; its default is 700
 
 
 class _Later(TyperCommand):
@@ -94,7 +96,10 @@ def main() -> NoReturn:
     """Runs the tool; when called by a shell's `echo`, only if the call is certainly meant for it."""
     if os.environ.pop(ASKED, None) and not is_ours(sys.argv[1:]):
         sys.exit(NOT_OURS)
-    sys.exit(run(sys.argv[1:], age()))
+    gc.set_threshold(_GARBAGE)  # an import makes hundreds of thousands of objects, all of which stay
+    code = run(sys.argv[1:], age())
+    gc.freeze()  # or Python would search all of them again before it exits
+    sys.exit(code)
 
 
 def run(arguments: list[str], before: float = 0.0) -> int:

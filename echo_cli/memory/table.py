@@ -87,9 +87,9 @@ def read_settings(policy: str, values: Mapping[str, Any] = types.MappingProxyTyp
 def setting_names(policy: str) -> tuple[str, ...]:
     """Dotted names of all settings: `recent_frames`, `smooth.clear_after`."""
     def names(cls: Any, prefix: str) -> list[str]:
-        out = []
+        out, hints = [], get_type_hints(cls)
         for item in fields(cls):
-            nested = get_type_hints(cls)[item.name]
+            nested = hints[item.name]
             deeper = isinstance(nested, type) and is_dataclass(nested)
             out += names(nested, f"{prefix}{item.name}.") if deeper else [prefix + item.name]
         return out

@@ -3,7 +3,6 @@
 Knows manifests, locks and what interrupted runs left; no torch.
 """
 
-from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple, Protocol
 
@@ -35,13 +34,12 @@ class KnownWeights(NamedTuple):
     decoder_hash: str | None = None  # of a decoder that stands in for the codec
 
 
-def needed(job: Job, weights: Weights, tell: Callable[[str], None] = lambda text: None) -> bool:
+def needed(job: Job, weights: Weights) -> bool:
     """False when this very film is there and whole. Otherwise an error says why it cannot be made: another film has
     its name (and is no earlier version of it, of which states are kept), another process makes it, an interrupted run
     left something of another film, or nothing can be written there."""
     identity, outputs, force = job.identity(weights.weights_hash, weights.decoder_hash), job.outputs, job.request.force
     if outputs.base is None:
-        job.check_tools(tell)
         return True
     work = Work(outputs)
     if _finish(work, outputs, identity) or (not force and manifest.standing(outputs, identity) is Standing.DONE):
@@ -54,7 +52,6 @@ def needed(job: Job, weights: Weights, tell: Callable[[str], None] = lambda text
     if taken and not is_edit(work.states, job, identity, manifest.untouched(outputs)):
         raise manifest.refuse(outputs, identity)
     outputs.check_writable()
-    job.check_tools(tell)
     return True
 
 

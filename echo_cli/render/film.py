@@ -32,7 +32,7 @@ from echo_cli.rollout.plan import film as blocks_of_film
 from echo_cli.rollout.plan import plan_policy
 from echo_cli.rollout.rollout import BlockResult
 from echo_cli.runtime import Runtime
-from echo_cli.spec import Grid
+from echo_cli.spec import Grid, ModelSpec
 from echo_cli.storyboard.nouns import Timeline
 from echo_cli.trace.records import Times
 from echo_cli.trace.writer import Trace
@@ -50,7 +50,7 @@ def make(job: Job, backend: Backend, runtime: Runtime, progress: Progress, inter
     many seconds it took to come here."""
     outputs = job.outputs
     with ExitStack() as stack:
-        stack.enter_context(threads_for(backend, runtime))
+        stack.enter_context(threads_for(backend.spec, runtime))
         policy = plan_policy(job.policy, job.settings, backend, job.timeline,
                              open_ends(job.timeline, job.keep_states))
         run = stack.enter_context(sitting(job, backend, runtime, policy, progress.say, loading))
@@ -183,11 +183,11 @@ def _publish(job: Job, writer: _Writer, made: Made) -> None:
 
 
 @contextmanager
-def threads_for(backend: Backend, runtime: Runtime) -> Iterator[None]:
+def threads_for(spec: ModelSpec, runtime: Runtime) -> Iterator[None]:
     """One thread for a small model on a CPU: more cost it more than they bring, and the order of its sums, on which the
     last bit depends, is then the same however many cores there are."""
     before = torch.get_num_threads()
-    if runtime.device.type == "cpu" and backend.spec.width <= _SMALL:
+    if runtime.device.type == "cpu" and spec.width <= _SMALL:
         torch.set_num_threads(1)
     try:
         yield

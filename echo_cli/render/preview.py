@@ -35,7 +35,7 @@ def _behind(job: Job, backend: Backend, runtime: Runtime) -> Iterator[tuple[Bloc
     had them."""
     steps, before = _generated(job, backend, runtime), None
     while True:
-        with torch.inference_mode(), threads_for(backend, runtime), memory_errors(job):
+        with torch.inference_mode(), threads_for(backend.spec, runtime), memory_errors(job):
             latest = next(steps, None)
         if before:
             yield before

@@ -6,7 +6,9 @@ films, no order and no outcomes: an error is raised. torch is imported when ther
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,13 +82,17 @@ class Session:
         began = time.monotonic() if began is None else began
         weights = None if self._given else self._weights(job)
         began += self._wait_for_writer(job, interruption)
-        if weights is not None and not needed(job, weights, progress.say):
-            return None
-        interruption.check("before the first block")
+        if weights is not None:
+            if not needed(job, weights):
+                return None
+            interruption.check("before the first block")
+            _check_tools(job, progress)
         loaded = self.load(job, progress)
         hashes = KnownWeights(loaded.backend.weights_hash, loaded.backend.decoder_hash)
-        if hashes != weights and not needed(job, hashes, progress.say):
-            return None
+        if hashes != weights:
+            if not needed(job, hashes):
+                return None
+            job.check_tools(progress.say)
         from echo_cli.render.film import make
 
         ready(loaded)
@@ -107,8 +113,9 @@ class Session:
         request, pixels = job.request, job.size[0] * job.size[1]
         wanted = (job.model, job.generator_file, job.running, request.device, request.dtype)
         if self._row is None or self._row.wanted != wanted or pixels > self._row.pixels:
-            self._row = None
-            release()
+            if self._row is not None:
+                self._row = None
+                release()
             self._row = _Row(wanted, pixels, _load(job, progress))
         if isinstance(self._row.outcome, Exception):
             raise self._row.outcome
@@ -137,17 +144,27 @@ class Session:
         return time.monotonic() - began
 
 
+def _check_tools(job: Job, progress: Progress) -> None:
+    """Have ffmpeg tried out while torch is imported: each takes a moment, on a core of its own."""
+    with ThreadPoolExecutor(1, "tools") as beside:
+        checked = beside.submit(job.check_tools, progress.say)
+        import_module("torch")
+    checked.result()
+
+
 def _load(job: Job, progress: Progress) -> Loaded | Exception:
     """A device that is not there, or a film that does not fit, is raised: another film may. So is an interruption."""
     from echo_cli.render import budget
+    from echo_cli.render.film import threads_for
     from echo_cli.runtime import Runtime
 
-    runtime = Runtime.choose(job.request.device, job.request.dtype)
-    running, need = budget.choose(job, spec_named(job.model), runtime, job.running)
+    runtime, spec = Runtime.choose(job.request.device, job.request.dtype), spec_named(job.model)
+    running, need = budget.choose(job, spec, runtime, job.running)
     if need:
         progress.say(need)
     try:
-        return Loaded(load_backend(job.model, runtime, running, job.generator_file), runtime)
+        with threads_for(spec, runtime):
+            return Loaded(load_backend(job.model, runtime, running, job.generator_file), runtime)
     except Exception as error:
         return error
 

@@ -47,6 +47,13 @@ def test_help_goes_to_standard_output_and_imports_no_torch(arguments: list[str])
     assert done.stdout.startswith("Usage: echo-cli")
 
 
+def test_nothing_that_stays_is_searched_for_garbage_before_the_tool_exits() -> None:
+    code = ("import atexit, gc; from echo_cli.cli.app import main; "
+            "atexit.register(lambda: print(gc.get_freeze_count() > 10_000)); main()")
+    done = subprocess.run([sys.executable, "-c", code, "--version"], capture_output=True, text=True)
+    assert done.stdout.splitlines() == [f"echo-cli {__version__}", "True"]
+
+
 def test_top_help_lists_every_command(capfd: pytest.CaptureFixture[str]) -> None:
     app.run(["--help"])
     told = capfd.readouterr().out

@@ -17,7 +17,6 @@ from PIL import Image
 from echo_cli.errors import EchoError, OutOfMemory, OutputError, UsageError
 from echo_cli.files import sha256
 from echo_cli.layout import Role
-from echo_cli.render.decide import KnownWeights, needed
 from echo_cli.render.decoder import Decoder
 from echo_cli.render.film import make
 from echo_cli.render.job import Job
@@ -363,7 +362,7 @@ def test_burned_subtitles_are_in_the_pictures_and_not_beside_them(tmp_path: Path
 def test_characters_that_cannot_be_drawn_are_a_warning(tmp_path: Path) -> None:
     board = STORY.replace("subtitle: Again", 'subtitle: "\u133f"')
     told: list[str] = []
-    assert needed(job(tmp_path, board, subtitles=Subtitles.BURN), KnownWeights(WEIGHTS), told.append)
+    job(tmp_path, board, subtitles=Subtitles.BURN).check_tools(told.append)
     assert told == ["warning: no font here has these characters of the subtitles, and boxes are drawn instead: "
                     "\u133f (U+133F)"]
 

@@ -72,6 +72,28 @@ def test_a_film_is_made_and_then_skipped(tmp_path: Path) -> None:
     assert made(film(tmp_path, force=True)).status is Status.MADE
 
 
+def test_ffmpeg_is_tried_out_before_a_model_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(session, "load_backend", never)
+    with pytest.raises(UsageError, match="ffmpeg cannot encode with"):
+        Session().make(stage.job(tmp_path, SHORT, codec="nope", preset=None), Progress(), Interruption())
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_small_model_is_loaded_with_one_thread(threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load, seen, before = session.load_backend, [], torch.get_num_threads()
+    monkeypatch.setattr(session, "load_backend",
+                        lambda *given: (seen.append(torch.get_num_threads()), load(*given))[1])
+    try:
+        torch.set_num_threads(threads)
+        assert made(film(tmp_path)).status is Status.MADE
+        assert (seen, torch.get_num_threads()) == ([1], threads)
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("error", [OutputError("full"), torch.OutOfMemoryError("small"), RuntimeError("odd")])
 def test_what_may_pass_is_tried_again(error: Exception, tmp_path: Path, failing: Callable) -> None:
     attempts = failing(error, error)
