@@ -124,36 +124,70 @@ class Folding:
 
 
 class SceneLibrary:
-    """Bounded pool of keepsakes, on the host: a frame of a large model is hundreds of megabytes."""
+    """Bounded pool of keepsakes, on the host: a frame of a large model is hundreds of megabytes, and half of that in
+    `eight` bits, each channel of a frame on a scale of its own."""
 
-    def __init__(self, capacity: int, frame_shape: Sequence[int], device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, capacity: int, frame_shape: Sequence[int], device: torch.device, dtype: torch.dtype,
+                 eight: bool = False) -> None:
         pin = device.type == "cuda" and capacity > 0
         # On the meta device, sizes are counted and nothing is kept.
         home = device if device.type == "meta" else torch.device("cpu")
-        self._device = device
-        self._keys, self._values = (
-            torch.zeros(capacity, *frame_shape, dtype=dtype, pin_memory=pin, device=home) for _ in range(2)
-        )
+        self._device, self._dtype, self._eight = device, dtype, eight
+
+        def pool(*shape: int, dtype: torch.dtype) -> Tensor:
+            return torch.zeros(capacity, *shape, dtype=dtype, pin_memory=pin, device=home)
+
+        depth, batch, _, *channels = frame_shape
+        kept = torch.int8 if eight else dtype
+        self._keys, self._values = (pool(*frame_shape, dtype=kept) for _ in range(2))
+        scales = (depth, batch, 1, *channels) if eight else (0,)
+        self._key_scales, self._value_scales = (pool(*scales, dtype=torch.float32) for _ in range(2))
         self._places: dict[Keepsake, int] = {}
         self._free = list(range(capacity - 1, -1, -1))
 
     @property
+    def _pools(self) -> tuple[Tensor, ...]:
+        return self._keys, self._values, self._key_scales, self._value_scales
+
+    @property
     def bytes(self) -> int:
-        return 2 * self._keys.numel() * self._keys.element_size()
+        return sum(pool.numel() * pool.element_size() for pool in self._pools)
 
     def put(self, keepsake: Keepsake, keys: Tensor, values: Tensor) -> None:
         """Store [layer, batch, token, head, dim]; copies run in stream order, and nothing waits for them."""
+        place = self._take(keepsake)
+        for frame, home, scales in ((keys, self._keys, self._key_scales), (values, self._values, self._value_scales)):
+            if not self._eight:
+                home[place].copy_(frame.detach(), non_blocking=True)
+                continue
+            for layer, each in enumerate(frame.detach()):
+                scale = each.float().abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
+                home[place, layer].copy_((each / scale).round().to(torch.int8), non_blocking=True)
+                scales[place, layer].copy_(scale, non_blocking=True)
+
+    def _take(self, keepsake: Keepsake) -> int:
         assert keepsake not in self._places, f"{keepsake} is in the library already"
         place = self._places[keepsake] = self._free.pop()
-        self._keys[place].copy_(keys.detach(), non_blocking=True)
-        self._values[place].copy_(values.detach(), non_blocking=True)
+        return place
 
     def get(self, keepsake: Keepsake) -> tuple[Tensor, Tensor]:
-        keys, values = self.kept(keepsake)
-        return keys.to(self._device, non_blocking=True), values.to(self._device, non_blocking=True)
+        place = self._places[keepsake]
+        keys, values, *scales = (pool[place].to(self._device, non_blocking=True) for pool in self._pools)
+        if not self._eight:
+            return keys, values
+        key_scales, value_scales = scales
+        return self._unpacked(keys, key_scales), self._unpacked(values, value_scales)
+
+    def _unpacked(self, codes: Tensor, scales: Tensor) -> Tensor:
+        """A frame in the model's numbers, layer by layer, since one layer in float32 is as large as it gets."""
+        frame = torch.empty(codes.shape, dtype=self._dtype, device=codes.device)
+        for layer, code, scale in zip(frame, codes, scales, strict=True):
+            layer.copy_(code * scale)
+        return frame
 
     def kept(self, keepsake: Keepsake) -> tuple[Tensor, Tensor]:
-        """Where it lies: it may still be on its way there."""
+        """Where it lies, if it is kept as it was: it may still be on its way there."""
+        assert not self._eight, "a frame in eight bits has to be unpacked"
         place = self._places[keepsake]
         return self._keys[place], self._values[place]
 
@@ -163,12 +197,12 @@ class SceneLibrary:
     def state(self) -> Nest:
         """Everything that is kept."""
         places = list(self._places.values())
-        return {"kept": [list(keepsake) for keepsake in self._places], "keys": self._keys[places],
-                "values": self._values[places]}
+        return {"kept": [list(keepsake) for keepsake in self._places], "pools": [pool[places] for pool in self._pools]}
 
     def restore(self, state: Nest, wanted: Container[Keepsake] | None = None) -> None:
         """Take back what `state` said, without what is not `wanted` any more."""
-        kept = [Keepsake(*keepsake) for keepsake in state["kept"]]
-        for keepsake, keys, values in zip(kept, state["keys"], state["values"], strict=True):
-            if wanted is None or keepsake in wanted:
-                self.put(keepsake, keys, values)
+        for index, named in enumerate(state["kept"]):
+            if wanted is None or Keepsake(*named) in wanted:
+                place = self._take(Keepsake(*named))
+                for pool, kept in zip(self._pools, state["pools"], strict=True):
+                    pool[place].copy_(kept[index])

@@ -51,6 +51,15 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(-1) / scale.clamp(min=1e-12)
 
 
+def disagreeing(new: Tensor, old: Sequence[Tensor], count: int) -> Tensor:
+    """The `count` tokens whose keys [layer, batch, token, head, dim] are least like those of the old frames, by the mean
+    over these and over layers: [1, batch, token, 1, 1], True for each."""
+    wanted = new.flatten(-2).float()
+    alike = torch.stack([cosine(wanted, frame.flatten(-2).float()).mean(0) for frame in old]).mean(0)
+    gone = torch.zeros_like(alike, dtype=torch.bool).scatter_(-1, alike.topk(count, largest=False).indices, True)
+    return gone[None, :, :, None, None]
+
+
 def drift_gate(query: Tensor, reference: Tensor, strength: float) -> tuple[Tensor, Tensor]:
     """Similarity of mean queries [..., head, dim] to the calibrated ones, and the gate e^{−λ(1 − similarity)}."""
     similarity = cosine(query.flatten(-2), reference.flatten(-2)).clamp(-1, 1)

@@ -173,6 +173,9 @@ class EchoSettings(EchoForcingSettings):
     """Echo-Forcing inside a scene; a recalled scene resumes from its first frames."""
 
     keyframes: int = 6  # frames that a scene is remembered by: its first ones
+    eight_bits: bool | None = None  # keyframes wait in eight bits by channel; None: if the model is large
+    # 1: all is as it was. Below, what disagrees with the new scene the most is replaced by it; at 0, half of the picture.
+    recall_strength: float = 1.0
     rolling_cycle: int = 1
     match: Match = "places"
     least_similarity: float | None = None
@@ -252,7 +255,7 @@ def _why_not(name: str, value: Any, hint: Any) -> str | None:
         return None if isinstance(value, str) else "must be text"
     if hint is float:
         good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
-        top = 1.0 if name.endswith("rate") or name.endswith("weight") else float("inf")
+        top = 1.0 if name.endswith(("rate", "weight", "strength")) else float("inf")
         return (
             None if good and value <= top else "must be a number of at least 0" + (" and at most 1" if top == 1 else "")
         )

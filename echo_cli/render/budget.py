@@ -19,7 +19,7 @@ from echo_cli.models.transformer import Transformer
 from echo_cli.render.job import Job
 from echo_cli.runtime import Runtime
 from echo_cli.spec import ModelSpec
-from echo_cli.storyboard.matching import plan_recalls, similarities
+from echo_cli.storyboard.matching import Recall, plan_recalls, similarities
 from echo_cli.text import size
 
 WORTH_TELLING = 10**9
@@ -37,6 +37,7 @@ class Room:
     codec: int  # its weights, and what it remembers of a stream
     passing: int  # what a block's computing needs for a moment
     decoding: int  # what a block's pictures need for a moment
+    library: int  # finished scenes that will be recalled; they always wait on the host
     apart: bool = False  # the codec is on a device of its own
 
     def on_device(self, offload: Offload) -> int:
@@ -55,6 +56,8 @@ class Room:
             "the window": self.window,
             "computing": self.passing if self.apart else self.passing + self.decoding,
         } | ({} if self.apart else {"the codec": self.codec})
+        if self.library:
+            parts["finished scenes on the host"] = self.library
         away = {Offload.MEMORY: "; remembered frames wait on the host",
                 Offload.LAYERS: "; remembered frames and the transformer's layers wait on the host"}.get(offload, "")
         return ", ".join(f"{size(count)} {what}" for what, count in parts.items()) + away
@@ -67,11 +70,11 @@ def room_for(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> R
     total, layers = (sum(weight.numel() for weight in part.parameters()) * size
                      for part in (transformer, transformer.blocks))
     timeline = job.timeline
-    policy = make_policy(job.policy, job.settings, spec, timeline,
-                         plan_recalls(timeline.scenes, similarities(timeline.prompts), 1, timeline.past))
+    policy = make_policy(job.policy, job.settings, spec, timeline, _recalls(job))
     place = Placement(grid, torch.device("meta"), runtime.dtype)
     store = policy.allocate(place)
     window = store.bytes - store.frame_bytes + policy.bytes - policy.host_bytes
+    library = policy.host_bytes
     prompt = 4 * spec.depth * spec.text_len * spec.width * size  # the old scene's keys and values, and the new one's
     block = spec.block_frames * grid.tokens * (3 * spec.ffn + 20 * spec.width) * size
     passing = prompt + max(block, policy.passing_bytes(place))
@@ -86,8 +89,18 @@ def room_for(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> R
         codec,
         passing,
         decoding,
+        library,
         runtime.second is not None,
     )
+
+
+def _recalls(job: Job) -> dict[int, Recall]:
+    """What the film will recall; if embeddings decide, by words, since no text encoder is loaded yet."""
+    timeline, recalling = job.timeline, job.settings.recalling
+    if recalling is None or recalling.match == "embedding":
+        return plan_recalls(timeline.scenes, similarities(timeline.prompts), 1, timeline.past)
+    likeness = similarities(timeline.prompts, recalling.match)
+    return plan_recalls(timeline.scenes, likeness, recalling.library, timeline.past, recalling.least)
 
 
 def choose(job: Job, spec: ModelSpec, runtime: Runtime, running: Running,
@@ -99,9 +112,11 @@ def choose(job: Job, spec: ModelSpec, runtime: Runtime, running: Running,
     room, free = room_for(job, spec, runtime, running), free_bytes(runtime.device)
     if runtime.second is not None:
         _check_second(room, runtime.second)
+    if runtime.device.type != "cpu":
+        _check_host(room)
     where = "this machine" if runtime.device.type == "cpu" else str(runtime.device)
     for offload in _tried(runtime, running.offload):
-        needed = room.on_device(offload)
+        needed = room.on_device(offload) + (room.library if runtime.device.type == "cpu" else 0)
         if free is None or needed <= free:
             known = f" of {size(free)} free" if free is not None else ""
             note = f"memory: needs about {size(needed)}{known} on {where} ({room.described(offload)})"
@@ -119,6 +134,14 @@ def _check_second(room: Room, device: torch.device) -> None:
     if free is not None and needed > free:
         raise OutOfMemory(f"decoding needs about {size(needed)} on {device}, which has {size(free)} free",
                           "Use a smaller --size, --decoder fast, or another GPU.")
+
+
+def _check_host(room: Room) -> None:
+    free = free_host()
+    if free is not None and room.library > free:
+        raise OutOfMemory(f"the scenes that this film recalls need about {size(room.library)} on the host, which has "
+                          f"{size(free)} free",
+                          "Recall fewer scenes at a time, or keep fewer frames of each (--set memory.keyframes=3).")
 
 
 def _tried(runtime: Runtime, wanted: Offload) -> Iterator[Offload]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from echo_cli.errors import UsageError
 from echo_cli.layout import Role
+from echo_cli.memory import scoring
 from echo_cli.memory.policies.echo import EchoPolicy
 from echo_cli.rollout.rollout import BlockResult, rollout
 from echo_cli.runtime import KeyedNoise
@@ -81,6 +82,7 @@ def test_a_window_that_fills_unevenly_goes_on_too() -> None:
 @pytest.mark.parametrize(("settings", "told"), [
     ({"keyframes": 4}, "4 keyframes are not whole blocks"), ({"keyframes": 21}, "21 keyframes"),
     ({"smooth": {"source": "keyframes"}}, "scene 'scene1' cannot begin with keyframes"),
+    ({"recall_strength": 1.5}, "must be a number of at least 0 and at most 1"),
     ({"library": 1}, "needs 2 scenes in the library at once")])
 def test_what_cannot_be_is_refused(settings: dict, told: str) -> None:
     timeline = story([(None, None, 2), (Kind.SMOOTH, None, 2), (Kind.RECALL, "scene0", 1), (Kind.RECALL, "scene1", 1)])
@@ -109,6 +111,35 @@ def test_a_recall_of_a_place_that_has_not_been_seen_begins_with_a_hard_cut() -> 
     assert opened.transition.recall.refused and opened.transition.recall.similarity < 0.99
     told = run("echo", story(scenes), {"least_similarity": 0.0})[4].transition
     assert told.kind is Kind.RECALL and not told.recall.refused and told.source == "keyframes"
+
+
+def test_keyframes_may_wait_in_eight_bits_and_the_scene_goes_on_nearly_as_it_would() -> None:
+    whole, eight = (torch.cat([result.latents for result in run("echo", story(LEFT), {"eight_bits": bits})[5:]])
+                    for bits in (False, True))
+    apart = (whole - eight).abs().mean() / whole.abs().mean()
+    assert 0 < apart < 0.02
+
+
+def replaced(strength: float) -> tuple[list[BlockResult], list[float]]:
+    made = run("echo", story(LEFT), {"recall_strength": strength})
+    told = made[5].facts.decay_map
+    return made, told.read() if told else []
+
+
+def test_a_weaker_recall_gives_the_cells_that_disagree_to_the_new_scene() -> None:
+    whole, half = replaced(1.0), replaced(0.0)
+    assert not whole[1] and sorted(half[1]) == [0.0] * 3 + [1.0] * 3, "of six cells in a frame, three are replaced"
+    assert torch.equal(whole[0][5].latents, half[0][5].latents), "they are compared when the first block is finished"
+    assert not torch.equal(whole[0][6].latents, half[0][6].latents)
+    assert anchors(half[0][6])[:6] == anchors(whole[0][6])[:6] == list(range(6))
+    assert len([rate for rate in replaced(0.66)[1] if not rate]) == 1
+
+
+def test_the_cells_that_disagree_the_most_are_found() -> None:
+    old = torch.randn(2, 1, 6, 2, 4)
+    new = old.clone()
+    new[:, :, 4] *= -1
+    assert scoring.disagreeing(new, [old, old], 1)[0, 0, :, 0, 0].tolist() == [False] * 4 + [True, False]
 
 
 @pytest.mark.parametrize("name", ["echo-forcing", "scene-queries"])

@@ -30,6 +30,22 @@ def test_the_library_gives_back_what_it_was_given_and_makes_room() -> None:
     assert torch.equal(library.get(keepsake(3))[0], -frame) and library.bytes == held
 
 
+def test_eight_bits_are_half_as_many_and_close_enough() -> None:
+    """Each channel is on a scale of its own, so that a loud one costs the others nothing."""
+    loud = torch.tensor([1.0, 1.0, 1.0, 300.0])
+    frame, shape = torch.randn(2, 1, 6, 2, 4) * loud, (2, 1, 6, 2, 4)
+    whole, eight = (SceneLibrary(1, shape, torch.device("cpu"), torch.bfloat16, eight) for eight in (False, True))
+    eight.put(keepsake(0), frame, -frame)
+    keys, values = eight.get(keepsake(0))
+    assert keys.dtype is torch.bfloat16 and torch.equal(keys, -values)
+    assert ((keys - frame).abs() <= 0.008 * frame.abs().amax(2, keepdim=True)).all()
+    scales = 2 * 4 * 2 * 2 * 4
+    assert eight.bytes == whole.bytes / 2 + scales
+    again = SceneLibrary(1, shape, torch.device("cpu"), torch.bfloat16, eight=True)
+    again.restore(eight.state())
+    assert torch.equal(again.get(keepsake(0))[0], keys)
+
+
 def test_a_day_of_scenes_is_planned_at_once() -> None:
     """Planning and running must not look through all scenes at every block."""
     from echo_cli.storyboard.nouns import Kind

@@ -15,6 +15,7 @@ from echo_cli.models.loaders import RandomSmall
 from echo_cli.models.registry import MODELS
 from echo_cli.models.running import Offload, Running
 from echo_cli.render import budget as room
+from echo_cli.render.job import Job
 from echo_cli.runtime import Runtime
 from echo_cli.spec import WAN_1_3B
 from tests.render import stage
@@ -69,6 +70,36 @@ def test_as_little_waits_on_the_host_as_fits(
     assert f"of {free / 1e9:.1f} GB free on cuda" in said and ("wait on the host" in said) == (
         chosen is not Offload.NONE
     )
+
+
+KEPT = 6 * 2 * 30 * 1560 * 1536  # keys and values of six frames, a byte each
+
+
+def recalling(tmp_path: Path, **settings: object) -> Job:
+    """A film of the real size that recalls one scene."""
+    return stage.job(tmp_path, memory="echo", size=(832, 480), settings=settings)
+
+
+def test_scenes_that_will_be_recalled_wait_on_the_host_in_eight_bits(tmp_path: Path) -> None:
+    eight = room.room_for(recalling(tmp_path), WAN_1_3B, GPU, Running())
+    assert KEPT < eight.library < 1.01 * KEPT and "finished scenes on the host" in eight.described(Offload.NONE)
+    sixteen = room.room_for(recalling(tmp_path, eight_bits=False), WAN_1_3B, GPU, Running())
+    assert sixteen.library == 2 * KEPT and sixteen.on_device(Offload.NONE) == eight.on_device(Offload.NONE)
+
+
+def test_a_host_without_room_for_them_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "free_bytes", lambda device: 80 * 10**9)
+    monkeypatch.setattr(room, "free_host", lambda: 10**9 // 2)
+    with pytest.raises(OutOfMemory, match=r"recalls need about 864.8 MB on the host, which has 500.0 MB free"):
+        room.choose(recalling(tmp_path), WAN_1_3B, GPU, Running())
+
+
+def test_on_a_processor_they_count_with_everything_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = recalling(tmp_path)
+    counted = room.room_for(job, WAN_1_3B, CPU, Running())
+    monkeypatch.setattr(room, "free_host", lambda: counted.on_device(Offload.NONE) + counted.library - 1)
+    with pytest.raises(OutOfMemory, match="this film needs about"):
+        room.choose(job, WAN_1_3B, CPU, Running())
 
 
 def test_a_second_gpu_has_the_codec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,18 +3,27 @@
 A scene that will be recalled leaves its keyframes in the library: its first frames, raw and in order. When it is
 recalled they are its anchors again, at full weight and for the whole scene, and its clock continues after them, so that
 rolling anchors, history and calibration run as if the scene had never been left. A hard cut carries nothing.
+
+With a `recall_strength` below 1, the cells in which the recalled scene's first frame disagrees with the keyframes the
+most become that frame's cells when its block is finished. Nothing is scaled.
 """
 
 from dataclasses import replace
 
+import torch
+
+from echo_cli.memory import scoring
 from echo_cli.memory.entries import FRAMES, SceneEntry
 from echo_cli.memory.policies.base import Facts, Held, Plan, Transition
 from echo_cli.memory.policies.echo_forcing import EchoForcingPolicy
 from echo_cli.memory.recall import Keepsake, SceneLibrary, library_size, needed_after, still_wanted
 from echo_cli.memory.settings import EchoSettings
 from echo_cli.memory.store import CleanPass, KVStore, Placement
+from echo_cli.runtime import Later
 from echo_cli.state import Nest
 from echo_cli.storyboard.nouns import Block
+
+LARGE = 10**6  # numbers in the keys of a frame from which on keyframes are kept in eight bits
 
 
 class EchoPolicy(EchoForcingPolicy):
@@ -39,7 +48,10 @@ class EchoPolicy(EchoForcingPolicy):
     def allocate(self, place: Placement) -> KVStore:
         store = super().allocate(place)
         frame = (self.spec.depth, place.batch, place.grid.tokens, self.spec.heads, self.spec.head_dim)
-        self.keyframes = SceneLibrary(self.at_once * self.settings.keyframes, frame, place.device, place.dtype)
+        eight = self.settings.eight_bits
+        if eight is None:
+            eight = self.frame_values(place) >= LARGE * place.batch
+        self.keyframes = SceneLibrary(self.at_once * self.settings.keyframes, frame, place.device, place.dtype, eight)
         return store
 
     @property
@@ -80,9 +92,22 @@ class EchoPolicy(EchoForcingPolicy):
     # A scene is remembered
 
     def absorb(self, block: Block, clean: CleanPass, store: KVStore) -> Facts:
+        if block.opens and block.scene in self.resumed and self.settings.recall_strength < 1:
+            self._replace(self.window_frames[:self.end - self.block], self.current[0], store)
         facts = super().absorb(block, clean, store)
         self._keep(block.scene, self.current, store)
         return facts
+
+    def _replace(self, keyframes: list[Held], new: Held, store: KVStore) -> None:
+        """The cells that disagree the most with the scene's new first frame become its own, up to half of them; in all
+        layers and keyframes the same ones."""
+        keys, values = store.frame(new.slot)
+        count = round((1 - self.settings.recall_strength) / 2 * store.grid.tokens)
+        old = [store.frame(held.slot) for held in keyframes]
+        gone = scoring.disagreeing(keys, [frame for frame, _ in old], count)
+        for held, (key, value) in zip(keyframes, old, strict=True):
+            store.write([held.slot], torch.where(gone, keys, key), torch.where(gone, values, value))
+        self.facts.decay_map = Later(1 - gone.float().mean((0, 1, 3, 4)))
 
     def close_scene(self, block: Block, store: KVStore) -> None:
         super().close_scene(block, store)
