@@ -1,7 +1,8 @@
 """What is measured: every memory policy, each setting of `echo-forcing` beyond the release, and rows to compare with.
 
-`one-frame` is the plainest recall: one raw frame, which does not fade. `never-left` is the ceiling: the place that
-returns is not left at all. A setting that cannot act in a scenario gives the same film as `echo-forcing`, so it is not
+`one-frame` is the plainest recall: one raw frame, which does not fade. `everything` is a window as long as the film:
+nothing is forgotten, though the model was trained for less. `never-left` is the ceiling: the place that returns is not
+left at all. A setting that cannot act in a scenario gives the same film as `echo-forcing`, so it is not
 rendered again; `differs` says when. Host integers and settings; no tensor.
 """
 
@@ -29,10 +30,16 @@ class Contestant:
     settings: Mapping[str, Any] = field(default_factory=dict)
     parts: tuple[str, ...] = ()
     stays: bool = False  # its films never leave the place that returns
+    whole: bool = False  # its window is as long as the film
 
-    def takes_part(self, scenario: Scenario) -> bool:
-        """Whether the scenario says anything about it."""
+    def takes_part(self, scenario: Scenario, spec: ModelSpec) -> bool:
+        """Whether the scenario says anything about it, and the model can."""
+        if self.whole:
+            return scenario.returns and spec.window < _frames(scenario, spec) <= spec.positions
         return not self.stays or (scenario.returns and not scenario.shared)
+
+    def settings_for(self, scenario: Scenario, spec: ModelSpec) -> Mapping[str, Any]:
+        return {**self.settings, "window": _frames(scenario, spec)} if self.whole else self.settings
 
     def differs(self, scenario: Scenario, spec: ModelSpec) -> bool:
         """Whether its film of the scenario can differ from that of the contestant it varies."""
@@ -53,7 +60,11 @@ BEYOND: Mapping[str, Mapping[str, Any]] = MappingProxyType({
 })
 TOGETHER = "together"
 VARIED = "echo-forcing"  # whose settings go beyond the release
-COMPARED = ("one-frame", "never-left")
+COMPARED = ("one-frame", "everything", "never-left")
+
+
+def _frames(scenario: Scenario, spec: ModelSpec) -> int:
+    return scenario.blocks * spec.block_frames
 
 
 def _rolls(scenario: Scenario, spec: ModelSpec) -> bool:
@@ -107,6 +118,7 @@ CONTESTANTS: Mapping[str, Contestant] = MappingProxyType(
             *(_with(f"+{part}", part) for part in BEYOND),
             _with(f"+{TOGETHER}", *BEYOND),
             Contestant("one-frame", VARIED, {"recall": {"source": "select", "strategy": "fixed"}}),
+            Contestant("everything", "window", whole=True),
             Contestant("never-left", DEFAULT_POLICY, stays=True),
         )
     }

@@ -55,7 +55,7 @@ def takes(backend: Backend, scenario: Scenario, contestant: Contestant, stories:
     """A take of the story of each seed, with the pictures of the `wanted` blocks. All scenes but the last are those of
     a `given` take of the same story, if there is one."""
     alike: dict[tuple[int | None, ...], dict[int, tuple[Timeline, Policy]]] = {}
-    settings = read_settings(contestant.policy, contestant.settings)
+    settings = read_settings(contestant.policy, contestant.settings_for(scenario, backend.spec))
     for seed, prompts in stories.items():
         timeline = timeline_for(scenario, prompts, backend.spec.geometry)
         policy = plan_policy(contestant.policy, settings, backend, timeline)

@@ -95,7 +95,7 @@ class Bench:
 def takes_part(contestant: Contestant, order: Order, scenario: Scenario, spec: ModelSpec) -> bool:
     """Whether its film has to be rendered: it can differ from all others, or no other contestant renders it."""
     names = {each.name for each in order.contestants}
-    if not contestant.takes_part(scenario):
+    if not contestant.takes_part(scenario, spec):
         return False
     return contestant.differs(scenario, spec) or source_of(contestant) not in names
 
@@ -114,8 +114,14 @@ def measure(order: Order, spec: ModelSpec, say: Callable[[str], None]) -> Bench:
         measured = {each.piece.scenario.name for each in results}
         order = replace(order, scenarios=tuple(each for each in order.scenarios if each.name in measured))
     lacking = {name: why for each in results for name, why in each.lacking.items()}
-    same = {(scenario.name, each.name): source_of(each) for scenario in order.scenarios for each in order.contestants
-            if each.name not in lacking and each.takes_part(scenario) and not takes_part(each, order, scenario, spec)}
+    same = {
+        (scenario.name, each.name): source_of(each)
+        for scenario in order.scenarios
+        for each in order.contestants
+        if each.name not in lacking
+        and each.takes_part(scenario, spec)
+        and not takes_part(each, order, scenario, spec)
+    }
     shown = {key: pictures for each in results for key, pictures in each.shown.items()}
     for (scenario, name), source in same.items():
         shown |= {

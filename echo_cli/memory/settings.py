@@ -174,7 +174,7 @@ class EchoSettings(EchoForcingSettings):
 
     keyframes: int = 6  # frames that a scene is remembered by: its first ones
     eight_bits: bool | None = None  # keyframes wait in eight bits by channel; None: if the model is large
-    # 1: all is as it was. Below, what disagrees with the new scene the most is replaced by it; at 0, half of the picture.
+    # 1: all is as it was. Below, what disagrees with the new scene the most is replaced; at 0, half of the picture
     recall_strength: float = 1.0
     rolling_cycle: int = 1
     match: Match = "places"

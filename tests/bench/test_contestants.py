@@ -51,6 +51,17 @@ def test_every_policy_and_every_setting_beyond_the_release_takes_part():
     assert any(CONTESTANTS[f"+{part}"].differs(scenario, SPEC) for part in BEYOND for scenario in SCENARIOS.values())
 
 
+def test_everything_forgets_nothing_and_takes_part_where_a_place_returns_and_the_model_has_room():
+    everything, scenario = CONTESTANTS["everything"], SCENARIOS["recall-1"]
+    timeline = timeline_for(scenario, story(scenario, 4), SPEC.geometry)
+    policy = small.policy_for(everything.policy, timeline, everything.settings_for(scenario, SPEC), SPEC)
+    made = list(rollout(timeline, TRANSFORMER, small.prompts_for(timeline, SPEC), policy,
+                        KeyedNoise(4, timeline.scenes), GRID))
+    assert not any(block.facts.evicted for block in made[:-1])
+    assert {name for name, scenario in SCENARIOS.items() if everything.takes_part(scenario, SPEC)} == {
+        "recall-1", "recall-2", "recall-5", "shared", "to-and-fro", "mixed"}
+
+
 def test_settings_can_be_joined():
     joined = contestant("+jump_by_gap+suppress")
     assert joined.settings == {"jump_by_gap": True, "forgetting": "suppress"} and joined.parts == (

@@ -31,7 +31,8 @@ _QUICK_SCENARIOS = ("long", "chain", "cuts", "recall-1")
 Scenarios = Annotated[list[str] | None, typer.Option(help="A scenario; may be repeated. Default: all.")]
 Policies = Annotated[list[str] | None, typer.Option(
     help="A memory, MEMORY:NAME=VALUE, or +SETTING for echo-forcing with a setting beyond the release, or +ONE+OTHER; "
-    "may be repeated. Default: every built-in memory, one-frame and never-left.", autocompletion=complete.policies)]
+    "may be repeated. Default: every built-in memory, one-frame, everything and never-left.",
+    autocompletion=complete.policies)]
 Seeds = Annotated[int | None, typer.Option(
     min=1, show_default=str(SEEDS), help="The number of stories of each scenario.")]
 FirstSeed = Annotated[int, typer.Option(min=0, help="The first seed; other seeds are other stories.")]
