@@ -52,8 +52,8 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
 
 
 def disagreeing(new: Tensor, old: Sequence[Tensor], count: int) -> Tensor:
-    """The `count` tokens whose keys [layer, batch, token, head, dim] are least like those of the old frames, in the mean
-    of these and of layers: [1, batch, token, 1, 1], True for each."""
+    """The `count` tokens whose keys [layer, batch, token, head, dim] are least like those of the old frames, on average
+    over these and over layers: [1, batch, token, 1, 1], True for each."""
     wanted = new.flatten(-2).float()
     alike = torch.stack([cosine(wanted, frame.flatten(-2).float()).mean(0) for frame in old]).mean(0)
     gone = torch.zeros_like(alike, dtype=torch.bool).scatter_(-1, alike.topk(count, largest=False).indices, True)

@@ -92,6 +92,14 @@ def test_no_setting_waits(settings: dict) -> None:
         assert sum(1 for _ in rollout(timeline, model(), prompts_for(timeline), policy, noise, GRID)) == 14
 
 
+def test_no_recall_waits() -> None:
+    timeline = story()
+    policy = policy_for("echo", timeline, {"eight_bits": True, "recall_strength": 0.5})
+    noise = KeyedNoise(1, timeline.scenes)
+    with nothing_waits():
+        assert sum(1 for _ in rollout(timeline, model(), prompts_for(timeline), policy, noise, GRID)) == 48
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("name", POLICIES)

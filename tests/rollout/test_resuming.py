@@ -81,6 +81,11 @@ def test_with_every_setting(settings: dict) -> None:
     same("echo-forcing", settings, [10])
 
 
+@pytest.mark.parametrize("settings", [{"eight_bits": True, "recall_strength": 0.5}], ids=str)
+def test_with_every_setting_of_a_recall(settings: dict) -> None:
+    same("echo", settings, STOPS)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", POLICIES)
 def test_between_any_two_blocks(name: str) -> None:
