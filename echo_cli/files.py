@@ -25,20 +25,20 @@ LONGEST = 255  # bytes of a file name on nearly every file system
 
 # errno → (what happened, what to try); for any other, the system's message
 REASONS = {
-    errno.ENOSPC: ("the disk is full", "free some space, or write to another disk with -o"),
-    errno.EDQUOT: ("your disk quota is used up", "free some space, or write to another disk with -o"),
-    errno.EFBIG: ("the file would be larger than this account may write", "raise `ulimit -f`, or make a shorter film"),
-    errno.EROFS: ("the file system is read-only", "choose a folder you may write to with -o"),
-    errno.EACCES: ("permission denied", "choose a folder you may write to with -o"),
-    errno.EPERM: ("permission denied", "choose a folder you may write to with -o"),
-    errno.ENAMETOOLONG: ("the name is too long for this file system", "choose a shorter name with -o"),
-    errno.ENOTDIR: ("a part of its path is a file, not a folder", "choose another name with -o"),
-    errno.EEXIST: ("a part of its path is a file, not a folder", "choose another name with -o"),  # from mkdir
-    errno.EISDIR: ("it is a folder", "choose another name with -o"),
-    errno.ENOENT: ("its folder does not exist any more", "make the folder again, or choose another with -o"),
+    errno.ENOSPC: ("the disk is full", "Free some space, or write to another disk with -o."),
+    errno.EDQUOT: ("your disk quota is used up", "Free some space, or write to another disk with -o."),
+    errno.EFBIG: ("the file would be larger than this account may write", "Raise `ulimit -f`, or make a shorter film."),
+    errno.EROFS: ("the file system is read-only", "Choose a folder you may write to with -o."),
+    errno.EACCES: ("permission denied", "Choose a folder you may write to with -o."),
+    errno.EPERM: ("permission denied", "Choose a folder you may write to with -o."),
+    errno.ENAMETOOLONG: ("the name is too long for this file system", "Choose a shorter name with -o."),
+    errno.ENOTDIR: ("a part of its path is a file, not a folder", "Choose another name with -o."),
+    errno.EEXIST: ("a part of its path is a file, not a folder", "Choose another name with -o."),  # from mkdir
+    errno.EISDIR: ("it is a folder", "Choose another name with -o."),
+    errno.ENOENT: ("its folder does not exist any more", "Make the folder again, or choose another with -o."),
     errno.ELOOP: ("its path leads through links that lead back to themselves", "Remove the links, or choose another "
                   "name with -o."),
-    errno.EIO: ("the disk reports an error", "check the disk, or write to another with -o"),
+    errno.EIO: ("the disk reports an error", "Check the disk, or write to another with -o."),
 }
 
 
@@ -58,7 +58,7 @@ def partial(path: Path) -> Path:
 
 def output_error(error: OSError, path: Path) -> OutputError:
     """The OutputError for a failed write."""
-    what, hint = REASONS.get(error.errno or 0, (error.strerror or str(error), "choose another place with -o"))
+    what, hint = REASONS.get(error.errno or 0, (error.strerror or str(error), "Choose another place with -o."))
     return OutputError(f"cannot write {path}: {what}", hint)
 
 

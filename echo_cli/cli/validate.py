@@ -6,7 +6,6 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterator
-from importlib.resources import files
 from typing import Annotated, Any
 
 import typer
@@ -51,7 +50,9 @@ def validate(storyboards: Storyboards = None, model: Model = None, json: JsonLin
     there was a warning; it is 3 if only a model is lacking.
     """
     if schema:
-        print(files("echo_cli.storyboard").joinpath("schema.json").read_text("utf-8"), end="")
+        from echo_cli.storyboard.schema import schema as described
+
+        print(json_text.dumps(described(), indent=2))
         return Exit.DONE
     if not storyboards:
         raise UsageError("no storyboard named",

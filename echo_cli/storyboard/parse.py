@@ -1,6 +1,6 @@
 """YAML → Storyboard: every mistake of the file in one run, each with its line and column.
 
-What a storyboard may say is here and in `schema.json`, and a test keeps the two together. Names of models, policies and
+What a storyboard may say is here and in `schema`, and a test compares the two. Names of models, policies and
 settings come in as `Rules`. How scenes follow one another in time is `timing`; how time becomes blocks is `timeline`.
 """
 

@@ -1,7 +1,6 @@
 """The JSON Schema that editors use, against the parser: what one refuses for its form, so does the other."""
 
 import json
-from importlib.resources import files
 from typing import Any
 
 import jsonschema
@@ -15,9 +14,10 @@ from echo_cli.storyboard.mistakes import StoryboardError
 from echo_cli.storyboard.nouns import Kind
 from echo_cli.storyboard.openings import LONGEST
 from echo_cli.storyboard.parse import SCENE_KEYS, TOP_KEYS, parse
+from echo_cli.storyboard.schema import schema
 from tests.storyboard.test_parse import GOOD, WRONG
 
-SCHEMA = json.loads(files("echo_cli.storyboard").joinpath("schema.json").read_text("utf-8"))
+SCHEMA = schema()
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 
 # Mistakes of meaning, not of form: a schema cannot see them.

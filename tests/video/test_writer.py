@@ -172,7 +172,7 @@ def test_a_full_disk_is_named(small_disk: Path, kind: str) -> None:
     target = Movie(small_disk / kind) if kind.endswith("mp4") else Images(small_disk / kind)
     with FilmWriter(target, WIDTH, HEIGHT, 16) as writer:
         error = broken(writer)
-    assert "the disk is full" in error.message and str(small_disk) in error.message and "free some space" in error.hint
+    assert "the disk is full" in error.message and str(small_disk) in error.message and "Free some space" in error.hint
     if kind == "film.mp4":
         assert list(small_disk.iterdir()) == []
     for path in small_disk.iterdir():  # pictures that have a name are whole
