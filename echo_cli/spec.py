@@ -97,7 +97,7 @@ class ModelSpec:
 
     @property
     def geometry(self) -> Geometry:
-        return Geometry(self.block_frames, self.strides[0], self.fps)
+        return Geometry(self.block_frames, self.strides[0], self.fps, past=self.window - self.block_frames)
 
     def grid(self, size: tuple[int, int] | None = None) -> Grid:
         """The grid for pictures of `size` (width, height) pixels; an error names the nearest size that fits."""

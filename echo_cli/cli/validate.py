@@ -142,6 +142,7 @@ def describe(storyboard: Storyboard, film: Timeline, model: str, policy: str) ->
         "seconds": film.pictures / geometry.fps, "pictures": film.pictures, "blocks": len(film.blocks),
         "frames": len(film.blocks) * geometry.block_frames, "block_seconds": geometry.block_pictures / geometry.fps,
         "trimmed": made - film.pictures, "unknown_words": unknown, "inputs": inputs, "scenes": scenes,
+        "continues": storyboard.continued and storyboard.continued.path,
         "canonical": canonical(storyboard), "warnings": words_warning(model, unknown),
     }
 
@@ -201,7 +202,9 @@ def _show(film: dict[str, Any]) -> None:
     recalls = [f"{scene['id']} {_recall(scene['recall'])}" for scene in film["scenes"] if scene["recall"]]
     begun = [f"{scene['id']} begins with the {what} {path}" for scene in film["scenes"] if scene["opening"]
              for what, path in scene["opening"].items()]
-    for text in (*recalls, *begun, _rounding(film), *(f"warning: {warning}" for warning in film["warnings"])):
+    continues = [f"continues the pictures of {film['continues']}"] if film["continues"] else []
+    warnings = (f"warning: {warning}" for warning in film["warnings"])
+    for text in (*continues, *recalls, *begun, _rounding(film), *warnings):
         print("\n".join(wrapped(text, width)))
 
 

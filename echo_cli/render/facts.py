@@ -1,6 +1,7 @@
 """The header of a trace, and what a manifest holds beside the film's identity. Decides nothing."""
 
 import platform
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +15,7 @@ from echo_cli.render.openings import thumbnail
 from echo_cli.render.outputs import readable_name
 from echo_cli.runtime import Runtime
 from echo_cli.storyboard.canonical import storyboard_hash
+from echo_cli.storyboard.nouns import CONTINUE
 from echo_cli.trace.records import (
     DeviceFacts,
     FilmFacts,
@@ -36,11 +38,18 @@ def header(job: Job, backend: Backend, runtime: Runtime) -> Header:
                   ModelFacts(backend.spec.name, backend.spec.depth, grid.rows, grid.cols), _device(runtime),
                   PolicyFacts(job.policy, asdict(job.settings)),
                   FilmFacts(width, height, geometry.fps, job.timeline.pictures, geometry.block_frames,
-                            geometry.frame_pictures, None if job.outputs.film.encoder else job.outputs.film.path.name),
-                  scene_facts(job.timeline, {
-                      each.scene: OpeningFacts(each.what, each.path, each.sha256, thumbnail(job, each))
-                      for each in job.inputs if each.scene}),
+                            geometry.frame_pictures, None if job.outputs.film.encoder else job.outputs.film.path.name,
+                            geometry.ahead),
+                  scene_facts(job.timeline, dict(_openings(job))),
                   tuple(PastFacts(scene.name, scene.prompt) for scene in job.timeline.past))
+
+
+def _openings(job: Job) -> Iterator[tuple[str, OpeningFacts]]:
+    """What scenes begin with, by their ids; the first one, perhaps, with the film that it continues."""
+    for each in job.inputs:
+        if each.scene or each.what == CONTINUE:
+            yield (each.scene or job.timeline.scenes[0].id,
+                   OpeningFacts(each.what, each.path, each.sha256, thumbnail(job, each)))
 
 
 def manifest_facts(job: Job, runtime: Runtime, made: Made, started: str) -> dict[str, Any]:

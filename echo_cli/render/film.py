@@ -125,7 +125,8 @@ class _Writer:
         result.check()
         self.run.check()
         before = self.film.pictures
-        new = pictures.array()[:self._timeline.pictures - before]
+        made = pictures.array()
+        new = made[len(made) - self._timeline.pictures_of(result.block):][:self._timeline.pictures - before]
         self.film.write(new)
         if self.kept:
             self.kept.look(result.block, new)

@@ -11,7 +11,7 @@ from pathlib import Path
 from echo_cli.errors import UsageError
 from echo_cli.files import sha256
 from echo_cli.models.files.hashes import known_sha256
-from echo_cli.storyboard.nouns import CLIP, Storyboard
+from echo_cli.storyboard.nouns import CLIP, CONTINUE, Continued, Storyboard
 
 LARGE = 64 << 20
 
@@ -44,6 +44,17 @@ def file_problem(what: str, path: Path, begins: float | None = None) -> str | No
     return None
 
 
+def continued_film(path: str, file: Path) -> Continued:
+    """The film in a file that another one continues; a UsageError if it is none that can be used."""
+    from echo_cli.video import clip, still
+
+    try:
+        clip.check(file)
+        return Continued(path, file.stem, clip.look(file).seconds)
+    except still.Unusable as error:
+        raise UsageError(f"{file} {error}", "Name a film, as in continue: ../yesterday.mp4.") from None
+
+
 def inputs_of(storyboard: Storyboard) -> tuple[Input, ...]:
     """Every file that comes into the film, in the storyboard's order."""
     hashes: dict[Path, str] = {}
@@ -73,6 +84,8 @@ def _named(storyboard: Storyboard) -> Iterator[tuple[str, str, str | None]]:
     """(key, path, scene) of each."""
     for series in storyboard.series:
         yield "series", series.path, None
+    if storyboard.continued:
+        yield CONTINUE, storyboard.continued.path, None
     for scene in storyboard.scenes:
         if scene.opening:
             yield scene.opening.what, scene.opening.path, scene.id

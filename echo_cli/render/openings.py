@@ -16,7 +16,7 @@ from echo_cli.render.inputs import Input, hash_of
 from echo_cli.render.job import Job
 from echo_cli.rollout.rollout import Given
 from echo_cli.runtime import Runtime
-from echo_cli.storyboard.nouns import CLIP, Opening
+from echo_cli.storyboard.nouns import CLIP, CONTINUE, Opening
 from echo_cli.video import clip, still
 
 SMALL = 192  # width of a thumbnail
@@ -33,6 +33,8 @@ class Openings:
 
     def __call__(self, scene: int) -> Given | None:
         asked = self._job.timeline.scenes[scene]
+        if scene == 0 and (film := self._inputs.get((None, CONTINUE))):
+            return self._continued(film)
         if asked.opening is None:
             return None
         given = self._inputs[asked.id, asked.opening.what]
@@ -43,6 +45,19 @@ class Openings:
         except still.Unusable as error:
             raise UsageError(f"{given.where}: {given.file} {error}",
                              "Leave it as it is until the film is made, or give another one.") from None
+
+    def _continued(self, given: Input) -> Given:
+        """The last pictures of the film that this one continues, as its own first frames, whose pictures are not shown
+        again. If there are too few, the first of them has stood there before."""
+        geometry = self._job.timeline.geometry
+        count = (geometry.shown_before - 1) * geometry.frame_pictures + 1
+        _check(given, hash_of(given.file))
+        try:
+            made = clip.excerpt(given.file, count, geometry.fps, self._job.size)
+        except still.Unusable as error:
+            raise UsageError(f"{given.where}: {given.file} {error}",
+                             "Leave it as it is until the film is made, or continue another one.") from None
+        return self._encoded(np.concatenate((made[:1].repeat(count - len(made), 0), made)), 0)
 
     def _picture(self, opening: Opening, given: Input, scene: int) -> ndarray:
         """[picture, height, width, 3]: the first of the film, or those that one latent frame stands for and one that
@@ -60,7 +75,7 @@ class Openings:
         most = max(frames - block, min(frames, block) - 1, 1)
         if opening.seconds is None:
             most = min(most, self._window)
-        count = 1 + most * geometry.frame_pictures if scene else geometry.pictures(most)
+        count = 1 + (most if scene else most - 1) * geometry.frame_pictures
         if opening.seconds is not None:
             count = min(count, round(opening.seconds * geometry.fps) + (1 if scene else 0))
         made = clip.excerpt(given.file, count, geometry.fps, self._job.size, opening.begins, opening.fit, opening.focus)
@@ -88,11 +103,11 @@ class Openings:
 
 def thumbnail(job: Job, given: Input) -> str:
     """A small picture of what a scene begins with, in the film's shape, as a data URI; empty if it cannot be made."""
-    opening = next(scene.opening for scene in job.timeline.scenes if scene.id == given.scene)
-    assert opening is not None
+    opening = next((scene.opening for scene in job.timeline.scenes if scene.id == given.scene and scene.opening),
+                   Opening(given.path, what=given.what))
     size = SMALL, max(1, SMALL * job.size[1] // job.size[0])
     try:
-        if opening.what == CLIP:
+        if opening.what in (CLIP, CONTINUE):
             pixels = clip.excerpt(given.file, 1, 1.0, size, opening.begins, opening.fit, opening.focus)[0]
         else:
             pixels = still.still(still.read(given.file), size, opening.fit, opening.focus)

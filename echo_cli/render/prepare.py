@@ -22,7 +22,7 @@ from echo_cli.models.loaders import locate
 from echo_cli.models.registry import check_not_a_file, is_folder, names, spec_named
 from echo_cli.render.checks import check_series, refuse_unseen, try_settings
 from echo_cli.render.defaults import NONE, Default, Defaults
-from echo_cli.render.inputs import file_problem, inputs_of
+from echo_cli.render.inputs import continued_film, file_problem, inputs_of
 from echo_cli.render.job import Job
 from echo_cli.render.outputs import Outputs, outputs_of
 from echo_cli.render.request import MOST_ENLARGED, Request
@@ -294,7 +294,8 @@ def storyboard_rules(model: str | None = None, below: Defaults = NONE) -> Rules:
     what is used where it says nothing."""
     default_model = below["model"].value if "model" in below else DEFAULT_MODEL
     return Rules(models=Models(), policies=tuple(POLICIES), setting_problems=_setting_problems,
-                 file_problem=file_problem, default_model=default_model, default_policy=DEFAULT_POLICY, model=model)
+                 file_problem=file_problem, continued=continued_film, default_model=default_model,
+                 default_policy=DEFAULT_POLICY, model=model)
 
 
 def _setting_problems(policy: str, kind: Kind | None, values: Mapping[str, Any]) -> list[str]:

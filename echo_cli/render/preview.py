@@ -25,7 +25,8 @@ def blocks(job: Job, backend: Backend, runtime: Runtime) -> Iterator[tuple[Block
     for result, later in _behind(job, backend, runtime):
         result.check()
         with memory_errors(job):
-            pictures = later.array()[:job.timeline.pictures - made]
+            pictures = later.array()
+            pictures = pictures[len(pictures) - job.timeline.pictures_of(result.block):][:job.timeline.pictures - made]
         made += len(pictures)
         yield result, pictures
 

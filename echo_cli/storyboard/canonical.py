@@ -25,6 +25,7 @@ def canonical(storyboard: Storyboard) -> dict[str, Any]:
         "timing": storyboard.timing.value,
         "series": [series.path for series in storyboard.series] or None,
         "keep_scenes": list(storyboard.kept) or None,
+        "continue": storyboard.continued and storyboard.continued.path,
         "scenes": [_scene(scene) for scene in storyboard.scenes],
     })
 

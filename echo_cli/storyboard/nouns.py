@@ -87,6 +87,7 @@ class Fit(StrEnum):
 
 CENTRE = (0.5, 0.5)
 PICTURE, CLIP = "picture", "clip"
+CONTINUE = "continue"  # the key that names the film which this one continues
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,16 @@ class Series:
     scenes: tuple[PastScene, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Continued:
+    """The film that this one continues: `path` is as the storyboard writes it, `name` as scenes of it are recalled. Its
+    last pictures become this film's past; it lasts `seconds` (None: nobody knows)."""
+
+    path: str
+    name: str
+    seconds: float | None = None
+
+
 class Timing(StrEnum):
     """How seconds become blocks: rounded from the film's beginning, or scene by scene as the reference does."""
 
@@ -170,6 +181,7 @@ class Storyboard:
     series: tuple[Series, ...] = ()
     language: str | None = None  # of what is seen and heard, as ISO 639-2 has it
     kept: tuple[str, ...] = ()  # ids of the scenes that later films may recall
+    continued: Continued | None = None
 
     @property
     def past(self) -> tuple[PastScene, ...]:
@@ -183,15 +195,30 @@ class Storyboard:
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """How a model divides time: latent frames in a block, pictures in a latent frame, pictures in a second."""
+    """How a model divides time: latent frames in a block, pictures in a latent frame, pictures in a second.
+
+    The pictures of frame n end `offset` pictures after n * frame_pictures. By default the first frame is one picture
+    alone; a film that continues another says otherwise by `ahead`: if negative, the pictures of its first frames are
+    those that the other film has shown. `past` is how many of these frames a memory takes."""
 
     block_frames: int = 3
     frame_pictures: int = 4
     fps: float = 16.0
+    ahead: int | None = None
+    past: int = 18
+
+    @property
+    def offset(self) -> int:
+        return 1 - self.frame_pictures if self.ahead is None else self.ahead
+
+    @property
+    def shown_before(self) -> int:
+        """Latent frames at the beginning of a film whose pictures belong to the film that it continues."""
+        return max(0, -self.offset // self.frame_pictures)
 
     def pictures(self, frames: int) -> int:
-        """Pictures that the first `frames` latent frames decode to: the first frame is one picture alone."""
-        return 0 if frames <= 0 else 1 + (frames - 1) * self.frame_pictures
+        """Pictures of the film that come before those of latent frame `frames`."""
+        return max(0, self.offset + frames * self.frame_pictures)
 
     @property
     def block_pictures(self) -> int:
@@ -271,6 +298,10 @@ class Timeline:
     def prompts(self) -> list[str]:
         """Those of the past scenes and of the film's own, in the order of their numbers."""
         return [*(scene.prompt for scene in self.past), *(scene.prompt for scene in self.scenes)]
+
+    def pictures_of(self, block: Block) -> int:
+        """How many of the pictures that a block decodes to, the last ones, belong to the film, but for its end."""
+        return self.geometry.pictures(block.frames.stop) - self.geometry.pictures(block.frames.start)
 
     def name_of(self, scene: int) -> str:
         """What a storyboard calls a scene of this film, or of another one."""

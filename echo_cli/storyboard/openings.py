@@ -18,7 +18,7 @@ OPENING_KEYS = (PICTURE, CLIP, "fit", "focus", "from", "for")
 LONGEST = 60  # seconds of a clip
 
 _SHARES = re.compile(r"(0?\.\d+|1\.0+|0|1)\s*,\s*(0?\.\d+|1\.0+|0|1)", re.ASCII)
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
 def read_opening(fields: Fields, seconds: float, folder: Path, rules: Rules) -> Opening | None:
@@ -62,7 +62,7 @@ def read_file(fields: Fields, key: str, folder: Path, rules: Rules, begins: floa
     if path is None:
         return None
     problem = f"{short(path)} is an address; files are read from this machine, so download it first" if (
-        _ADDRESS.match(path)) else rules.file_problem(key, folder / path, begins)
+        ADDRESS.match(path)) else rules.file_problem(key, folder / path, begins)
     if problem:
         fields.note(key, f"{key} {problem}")
         return None

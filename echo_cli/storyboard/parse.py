@@ -12,6 +12,7 @@ from typing import Any
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from echo_cli.errors import EchoError, did_you_mean
+from echo_cli.storyboard.continuing import check_first, read_continued
 from echo_cli.storyboard.document import kind_of, mark_of, read_source, read_tree, short
 from echo_cli.storyboard.fields import Fields, fields_of, plain
 from echo_cli.storyboard.lasting import LASTING_KEYS, is_past, read_kept, read_series, unknown_past
@@ -19,10 +20,12 @@ from echo_cli.storyboard.mistakes import Mark, Mistakes
 from echo_cli.storyboard.nouns import (
     AUTO,
     CLIP,
+    CONTINUE,
     LONGEST_ID,
     PICTURE,
     SCENE_ID,
     VERSION,
+    Continued,
     Kind,
     Scene,
     Series,
@@ -33,11 +36,11 @@ from echo_cli.storyboard.nouns import (
 from echo_cli.storyboard.openings import OPENING_KEYS, read_opening
 from echo_cli.storyboard.rules import Rules
 from echo_cli.storyboard.sizes import read_aspect, read_size
-from echo_cli.storyboard.timeline import edges, too_long, too_short
+from echo_cli.storyboard.timeline import beginning, edges, too_long, too_short
 from echo_cli.storyboard.timing import Asked, Given, resolve
 
 TOP_KEYS = ("version", "title", "language", "seed", "model", "memory", "size", "aspect", "fps", "style", "timing",
-            "length", *LASTING_KEYS, "scenes")
+            "length", *LASTING_KEYS, CONTINUE, "scenes")
 SCENE_KEYS = ("id", "prompt", "duration", "at", "transition", "subtitle", "seed", "memory", *OPENING_KEYS)
 SEEDS = (0, 2**63 - 1)
 RATES = (1, 240)  # pictures a second
@@ -66,15 +69,16 @@ def parse(text: str, source: str = "storyboard", rules: Rules = Rules()) -> Stor
 
     scenes = [_SceneReader(entry, number) for number, entry in enumerate(_scene_entries(top), start=1)]
     cast, series = _cast(scenes), read_series(top, Path(source).parent)
+    continued = read_continued(top, Path(source).parent, rules)
     seconds = resolve([scene.asked for scene in scenes], length, mistakes) if scenes else None
     read = [scene.read(seconds[index] if seconds else Fraction(0), style, index, cast, series, rules,
-                       policy or rules.default_policy, Path(source).parent)
+                       policy or rules.default_policy, Path(source).parent, continued)
              for index, scene in enumerate(scenes)]
     storyboard = Storyboard(
         scenes=tuple(read), title=top.text("title") or None, seed=top.whole("seed", *SEEDS), model=model,
         policy=policy, memory=memory, size=size, fps=fps, timing=timing, series=series,
         language=top.value("language", _read_language) if "language" in top else None,
-        kept=read_kept(top, tuple(cast)), source=source,
+        kept=read_kept(top, tuple(cast)), source=source, continued=continued,
     )
     if seconds:
         _check_lengths(storyboard, scenes, rules)
@@ -108,7 +112,7 @@ def _check_lengths(storyboard: Storyboard, scenes: list["_SceneReader"], rules: 
     model = rules.model_for(storyboard.model)
     if model is None:
         return
-    geometry = model.geometry.at(storyboard.fps)
+    geometry = beginning(storyboard, model.geometry.at(storyboard.fps))
     if problem := too_long(storyboard.scenes, geometry):
         scenes[0].fields.note("duration", problem)
     elif storyboard.timing is Timing.CUMULATIVE:
@@ -261,10 +265,10 @@ class _SceneReader:
         return text
 
     def read(self, seconds: Fraction, style: str | None, index: int, cast: Cast, series: tuple[Series, ...],
-             rules: Rules, policy: str, folder: Path) -> Scene:
+             rules: Rules, policy: str, folder: Path, continued: Continued | None) -> Scene:
         fields = self.fields
         prompt = self._read_prompt()
-        transition, recall = self._read_transition(index, cast, series)
+        transition, recall = self._read_transition(index, cast, series, continued)
         return Scene(
             id=self.id or "",
             prompt=f"{style} {prompt}" if style else prompt,
@@ -294,11 +298,14 @@ class _SceneReader:
         node = self.fields.node(key)
         return isinstance(node, ScalarNode) and node.tag.endswith(":null")
 
-    def _read_transition(self, index: int, cast: Cast, series: tuple[Series, ...]) -> tuple[Kind | None, str | None]:
+    def _read_transition(self, index: int, cast: Cast, series: tuple[Series, ...],
+                         continued: Continued | None) -> tuple[Kind | None, str | None]:
         fields = self.fields
         text = fields.text("transition")
         if index == 0:
-            if "transition" in fields:
+            if continued:
+                check_first(fields, text)
+            elif "transition" in fields:
                 fields.note("transition", "the first scene has no transition; leave it out")
             return None, None
         if text is None:  # what comes in is a cut to the eye, and memory of the scene before would fight it

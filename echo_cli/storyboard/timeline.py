@@ -21,7 +21,7 @@ MOST_BLOCKS = 1_000_000  # of a film; a week at 16 pictures a second has 806,401
 
 def timeline(storyboard: Storyboard, geometry: Geometry) -> Timeline:
     """The film, block by block; the storyboard's own fps, if it has one, replaces the model's."""
-    geometry = geometry.at(storyboard.fps)
+    geometry = beginning(storyboard, geometry.at(storyboard.fps))
     if problem := too_long(storyboard.scenes, geometry):
         place = Mark(storyboard.scenes[0].line, storyboard.scenes[0].column)
         raise StoryboardError(storyboard.source, [Mistake(place, problem)])
@@ -46,15 +46,30 @@ def timeline(storyboard: Storyboard, geometry: Geometry) -> Timeline:
     return Timeline(spans, blocks_of(counts, geometry.block_frames), pictures, geometry, storyboard.past)
 
 
+def beginning(storyboard: Storyboard, geometry: Geometry) -> Geometry:
+    """The geometry of a film that may continue another: then it begins with as many pictures of that one as memory
+    takes, in whole blocks if it has so many."""
+    continued = storyboard.continued
+    if continued is None:
+        return geometry
+    frames = geometry.past
+    if continued.seconds is not None:
+        there = (_pictures(exact(continued.seconds), geometry) - 1) // geometry.frame_pictures + 1
+        frames = max(1, min(frames, there))
+    if frames > geometry.block_frames:
+        frames -= frames % geometry.block_frames
+    return replace(geometry, ahead=-frames * geometry.frame_pictures)
+
+
 def edges(scenes: Sequence[Scene], geometry: Geometry) -> list[int]:
     """The block at which each scene begins, and the number of blocks in all: the nearest to what was asked.
 
-    Block b > 0 begins at picture b * block_pictures - lead, because the first latent frame is one picture alone.
+    Block b > 0 begins at picture b * block_pictures + offset.
     """
-    lead, size, rate = geometry.frame_pictures - 1, geometry.block_pictures, exact(geometry.fps)
+    offset, size, rate = geometry.offset, geometry.block_pictures, exact(geometry.fps)
     *inner, end = _ends(scenes)
-    starts = [math.floor((time * rate + lead) / size + _HALF) for time in inner]
-    return [0, *starts, -(-(_pictures(end, geometry) + lead) // size)]
+    starts = [math.floor((time * rate - offset) / size + _HALF) for time in inner]
+    return [0, *starts, -((offset - _pictures(end, geometry)) // size)]
 
 
 def too_long(scenes: Sequence[Scene], geometry: Geometry) -> str | None:
@@ -69,8 +84,9 @@ def too_long(scenes: Sequence[Scene], geometry: Geometry) -> str | None:
 def too_short(marks: Sequence[int], scenes: Sequence[Scene], geometry: Geometry) -> Iterator[tuple[int, str]]:
     """(scene, why) for each scene that would have no block or no picture of its own."""
     least = describe(geometry.block_pictures / geometry.fps)
+    past = geometry.shown_before // geometry.block_frames
     for index, (begin, end) in enumerate(pairwise(marks)):
-        if end <= begin:
+        if end <= max(begin, past):
             yield index, (f"{describe(scenes[index].seconds)} is too short to be shown here: the film is rendered in "
                           f"blocks of {least} and it would get none; give it at least {least}")
     if _pictures(_ends(scenes)[-1], geometry) < 1:
@@ -88,7 +104,9 @@ def _pictures(seconds: Fraction, geometry: Geometry) -> int:
 def _as_the_reference(scenes: Sequence[Scene], geometry: Geometry) -> Timeline:
     """Each scene rounded down on its own; the remainder of the length goes to the last; nothing is trimmed."""
     counts = [blocks_rounded_down(scene.seconds, geometry) for scene in scenes]
+    counts[0] += geometry.shown_before // geometry.block_frames
     total = latent_frames(math.fsum(scene.seconds for scene in scenes), geometry) // geometry.block_frames
+    total += geometry.shown_before // geometry.block_frames
     counts[-1] += max(0, total - sum(counts))
     made = timeline_of(list(scenes), counts, geometry)
     times = [0.0, *map(float, _ends(scenes))]

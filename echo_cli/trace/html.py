@@ -12,6 +12,7 @@ from html import escape
 from importlib.resources import files
 from urllib.parse import quote
 
+from echo_cli.storyboard.nouns import CONTINUE
 from echo_cli.text import clock, number, plural, size, ticks
 from echo_cli.trace import svg
 from echo_cli.trace.inspect import SceneAnswer, Summary, Survey, flat, summarise, survey
@@ -271,7 +272,8 @@ def _given(scene: SceneFacts) -> str:
     opening = scene.opening
     if opening is None:
         return ""
-    words = f"It begins with the {opening.what} {opening.path}."
+    words = (f"It continues {opening.path}." if opening.what == CONTINUE else
+             f"It begins with the {opening.what} {opening.path}.")
     image = f'<img src="{escape(opening.thumbnail)}" alt="{escape(words)}">' if opening.thumbnail else ""
     return f"<figure>{image}<figcaption>{escape(words)}</figcaption></figure>"
 

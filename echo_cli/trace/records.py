@@ -66,7 +66,8 @@ class PolicyFacts:
 
 @dataclass(frozen=True, slots=True)
 class FilmFacts:
-    """The film's counts, and the file name of the video when it lies beside the trace."""
+    """The film's counts, and the file name of the video when it lies beside the trace. `ahead` is as `Geometry` has it,
+    of a film that continues another."""
 
     width: int
     height: int
@@ -75,10 +76,11 @@ class FilmFacts:
     block_frames: int
     frame_pictures: int
     video: str | None = None
+    ahead: int | None = None
 
     @property
     def geometry(self) -> Geometry:
-        return Geometry(self.block_frames, self.frame_pictures, self.fps)
+        return Geometry(self.block_frames, self.frame_pictures, self.fps, self.ahead)
 
     @property
     def seconds(self) -> float:

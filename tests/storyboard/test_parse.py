@@ -226,6 +226,9 @@ WRONG = {
         "2:67",
         "with 'fit: contain' nothing is cut",
     ),
+    "no film to continue": (f"continue: ''\n{scenes(A)}", "1:1", "continue is empty; write a name, or leave the line"),
+    "an address to continue": (
+        f"continue: https://example.org/a.mp4\n{scenes(A)}", "1:1", "is an address; files are read from this machine"),
     "a picture and a clip": (
         scenes(f"{A}, picture: x.png, clip: y.mp4"), "2:37", "begins with a picture and with a clip"),
     "from without a clip": (scenes(f"{A}, picture: x.png, from: 1s"), "2:53", "has 'from', but no clip that it could"),

@@ -1,6 +1,7 @@
 """Exact length, boundaries near where they were put, and the reference's rounding."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from echo_cli.storyboard.mistakes import StoryboardError
-from echo_cli.storyboard.nouns import Geometry, Scene, Storyboard, Timeline, Timing
+from echo_cli.storyboard.nouns import Continued, Geometry, Scene, Storyboard, Timeline, Timing
 from echo_cli.storyboard.timeline import timeline
 
 VECTORS = json.loads((Path(__file__).parents[1] / "golden" / "parser_vectors.json").read_text())
@@ -123,3 +124,15 @@ def test_a_film_has_a_million_blocks_at_most(timing: Timing) -> None:
         film([7 * 24 * 3600.0], fps=240.0, timing=timing)
     assert caught.value.message == ("film.yaml:1:5: the film would have 12,096,000 blocks of 0.05s, "
                                     "and 1,000,000 is the most; make it shorter, or lower its fps")
+
+
+@pytest.mark.parametrize(("seconds", "frames"),
+                         [(None, 18), (60.0, 18), (4.0, 15), (1.0, 3), (0.5, 2), (0.1, 1), (0, 1)])
+def test_a_film_that_continues_pictures_begins_with_frames_that_are_not_shown(seconds: float | None,
+                                                                              frames: int) -> None:
+    made = film([2.0, 3.0, 1.3], continued=Continued("a.mp4", "a", seconds))
+    assert made.geometry.shown_before == frames and made.pictures == 101
+    edges = [0, *(span.pictures.stop for span in made.spans)]
+    assert [span.pictures for span in made.spans] == [range(*edge) for edge in pairwise(edges)] and edges[-1] == 101
+    assert all(abs(span.pictures.start / 16 - span.asked[0]) <= 0.375 for span in made.spans)
+    assert sum(map(made.pictures_of, made.blocks)) >= 101 > sum(map(made.pictures_of, made.blocks[:-1]))

@@ -1,0 +1,135 @@
+"""Films that continue others, by the real command."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from echo_cli.cli.app import run
+from echo_cli.models.registry import MODELS
+from echo_cli.render.keeper import Keeper
+from echo_cli.trace.reader import read_trace
+from tests.render import stage
+from tests.video.clips import write_clip
+
+WINDOW, BLOCK = stage.SPEC.window, stage.SPEC.block_frames
+PAST = WINDOW - BLOCK
+NEXT = "continue: clips/drone.mkv\nscenes:\n  - {id: a, prompt: a red ball, duration: 2s}\n"
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a film of somebody else in it, and the small model in place of `tiny`."""
+    monkeypatch.setitem(MODELS.own, "tiny", stage.ROW)
+    monkeypatch.chdir(tmp_path)
+    return write_clip(tmp_path / "clips/drone.mkv", 200, 24, (160, 96))
+
+
+def film(story: str, *arguments: str) -> np.ndarray:
+    Path("story.yaml").write_text(story)
+    assert run(["generate", "story.yaml", "--scale", "2", "-o", "frames/%04d.png", "--force", *arguments]) == 0
+    return np.stack([np.asarray(Image.open(path)) for path in sorted(Path("frames").glob("*.png"))])
+
+
+def shown_first(clip: Path, story: str) -> np.ndarray:
+    """The film that shows the end of a clip and goes on, as `clip` makes it."""
+    seconds = (PAST * 4 - 3) / 16
+    return film(story.replace("continue: clips/drone.mkv\n", "").replace(
+        "duration: 2s", f"duration: {2 + seconds}s, clip: {clip.relative_to(Path.cwd())}, for: {seconds}s"))
+
+
+def test_the_film_goes_on_as_after_a_clip_and_does_not_show_it(place: Path) -> None:
+    after = shown_first(place, NEXT)[PAST * 4 - 3:]
+    pictures = film(NEXT)
+    assert len(pictures) == 32 and np.array_equal(pictures, after)
+    trace = read_trace(Path("frames/frames.trace.json"))
+    records = [trace.block(index) for index in range(len(trace))]
+    assert [record.given for record in records] == [BLOCK] * (PAST // BLOCK) + [0] * 3
+    assert [record.pictures for record in records] == [(0, 0)] * (PAST // BLOCK) + [(0, 12), (12, 24), (24, 32)]
+    opening = trace.header.timeline[0].opening
+    assert opening and (opening.what, opening.path) == ("continue", "clips/drone.mkv") and opening.thumbnail
+    assert trace.header.timeline[0].pictures == (0, 32)
+    for view in ([], ["--json"], ["--csv"], ["--html", "report.html"], ["--at", "1s"], ["--block", "0"]):
+        assert run(["inspect-cache", "frames/frames.trace.json", *view]) == 0
+    assert "It continues clips/drone.mkv." in Path("report.html").read_text()
+
+
+@pytest.mark.parametrize("pictures", [1, 6, 14, 30])
+def test_a_short_film_can_be_continued(pictures: int, place: Path) -> None:
+    write_clip(place, pictures, 16, (160, 96))
+    assert len(film(NEXT)) == 32
+    trace = read_trace(Path("frames/frames.trace.json"))
+    given = sum(trace.block(index).given for index in range(len(trace)))
+    frames = 1 + -(-(pictures - 1) // 4) if pictures < 10 else (pictures + 3) // 12 * 3
+    assert 1 <= given <= frames
+
+
+def test_an_interrupted_continuation_resumes(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = film(NEXT)
+    write = Keeper._write
+
+    def cut_off(self: Keeper, checkpoint, *arguments):
+        written = write(self, checkpoint, *arguments)
+        if checkpoint.block == PAST // BLOCK + 1:
+            raise KeyboardInterrupt
+        return written
+
+    monkeypatch.setattr(Keeper, "_write", cut_off)
+    assert run(["generate", "story.yaml", "--scale", "2", "-o", "again/%04d.png", "--checkpoint-every", "0.001"]) == 75
+    monkeypatch.setattr(Keeper, "_write", write)
+    assert run(["generate", "story.yaml", "--scale", "2", "-o", "again/%04d.png"]) == 0
+    again = np.stack([np.asarray(Image.open(path)) for path in sorted(Path("again").glob("*.png"))])
+    assert np.array_equal(again, whole)
+
+
+def test_another_film_before_it_is_another_film(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("story.yaml").write_text(NEXT)
+    generate = ["generate", "story.yaml", "--scale", "1", "-o", "film.mp4"]
+    assert run(generate) == 0 and run(generate) == 0 and "skipped" in capsys.readouterr().err
+    settings = json.loads(Path("film.manifest.json").read_text())["identity"]["settings"]
+    assert list(settings["inputs"]) == ["clips/drone.mkv"]
+    write_clip(place, 180, 24, (160, 96))
+    assert run(generate) == 5 and "another clips/drone.mkv" in capsys.readouterr().err
+
+
+def test_validate_shows_what_is_continued(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("story.yaml").write_text(NEXT)
+    assert run(["validate", "story.yaml"]) == 0
+    assert "continues the pictures of clips/drone.mkv" in capsys.readouterr().out
+    assert run(["validate", "story.yaml", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["continues"] == told["canonical"]["continue"] == "clips/drone.mkv" and told["pictures"] == 32
+    assert [scene["moved"] for scene in told["scenes"]] == [0]
+
+
+@pytest.mark.parametrize(("story", "message"), [
+    (NEXT.replace("drone.mkv", "nowhere.mp4"), "story.yaml:1:1: continue clips/nowhere.mp4 is not there"),
+    (NEXT.replace("clips/drone.mkv", "story.yaml"), "story.yaml:1:1: continue story.yaml is not a clip that ffmpeg"),
+    (NEXT.replace("clips/", "https://example.org/"), "is an address; files are read from this machine"),
+    (NEXT.replace("duration: 2s", "duration: 2s, transition: hard cut"),
+     "story.yaml:3:47: scene 'a': the first scene continues the film that is named under 'continue'; leave its"),
+    (NEXT.replace("duration: 2s", "duration: 2s, clip: clips/drone.mkv"), "begins with a clip, but continues the film"),
+    (NEXT.replace("duration: 2s", "duration: 0.2s") + "  - {id: b, prompt: a box, duration: 2s}\n",
+     "scene 'a': 0.2s is too short to be shown here"),
+])
+def test_what_cannot_be_continued_is_a_mistake(story: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("story.yaml").write_text(story)
+    assert run(["validate", "story.yaml"]) == 2
+    out, err = capsys.readouterr()
+    assert message in err and len(err.splitlines()) <= 2 and not out
+
+
+def test_blocks_from_python_are_those_of_the_film(place: Path) -> None:
+    import echo_cli
+
+    pictures = film(NEXT)
+    shown = np.concatenate([block.pictures for block in echo_cli.blocks("story.yaml")])
+    assert np.array_equal(shown, pictures)
+
+
+@pytest.mark.parametrize("memory", ["window", "none", "recache", "echo-forcing"])
+def test_every_memory_continues_pictures(memory: str) -> None:
+    assert len(film(NEXT, "--memory", memory)) == 32
+
