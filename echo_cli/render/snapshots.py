@@ -6,7 +6,6 @@ as it will be, made out of a state of the film as it was. In what two films agre
 """
 
 import datetime
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -37,7 +36,7 @@ class Snapshots:
     def __init__(self, job: Job, work: Work, tell: Callable[[str], None]) -> None:
         self._folder, self._tell = work.folder, tell
         self._moments = states.moments(job.timeline, job.keep_states)
-        self._room = bytes_of(job.request.keep_room)
+        self._room, self._size = bytes_of(job.request.keep_room), job.decoded
         self._segments = states.segments_of(job, work.folder)
         assert job.outputs.trace, "what can be resumed has a trace"
         self._trace = job.outputs.trace
@@ -59,8 +58,9 @@ class Snapshots:
         snapshot = Snapshot(blocks, block.closes, sorted(needs), {}, mark.written(), wall_seconds)
         try:
             stored = write_state(snapshot.tensors(self._folder), state)
-            mark.copy(snapshot.raw(self._folder))
+            mark.compress(snapshot.rest(self._folder), self._size)
             replace(snapshot, state=asdict(stored)).write(self._folder)
+            self._make_room(0)
         except EchoError as error:
             self._drop(snapshot)
             self._tell(f"no state is kept after block {blocks}: {error.message}")
@@ -108,7 +108,6 @@ class Edit:
         self._job, self._work, self._film, self._plan, self._tell = job, work, film, plan, tell
         self._folder = work.states
         self._segments = states.segments_of(job, self._folder)
-        self._picture = 3 * math.prod(job.decoded)  # bytes
 
     def find(self) -> tuple[Snapshot, int] | None:
         """The state to go on from, verified, and how many blocks are the same; None where there is none, and the reason
@@ -144,7 +143,7 @@ class Edit:
                 raise Damaged(f"{self._folder / states.TRACE} is not what was written")
             if sha256(snapshot.tensors(self._folder)) != snapshot.state["sha256"]:
                 raise Damaged(f"{snapshot.tensors(self._folder)} is not what was written")
-            self._segments.verify(snapshot.pictures, snapshot.raw(self._folder), self._picture)
+            self._segments.verify(snapshot.pictures, snapshot.rest(self._folder), self._job.decoded)
         except OSError as error:
             raise Damaged(f"{error.filename}: {error.strerror}") from error
 
@@ -162,7 +161,7 @@ class Edit:
                         states.link(path, folder / path.name)
             state = {**snapshot.state, "file": f"state-{snapshot.blocks:06d}-0.safetensors"}
             states.link(snapshot.tensors(kept), folder / state["file"])
-            segments.restore(snapshot.raw(kept), folder, snapshot.pictures, self._picture)
+            segments.restore(snapshot.rest(kept), folder, snapshot.pictures, self._job.decoded)
         trace = self._retrace(snapshot.blocks, header, candidates)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         checkpoint = Checkpoint(identity, self._film.machine, self._work.film.name, snapshot.blocks,

@@ -64,11 +64,11 @@ class Snapshot:
     def tensors(self, folder: Path) -> Path:
         return folder / f"{self.name}.safetensors"
 
-    def raw(self, folder: Path) -> Path:
-        return folder / f"rest-{self.pictures.segments:06d}.raw"
+    def rest(self, folder: Path) -> Path:
+        return folder / f"rest-{self.pictures.segments:06d}.h264"
 
     def files(self, folder: Path) -> tuple[Path, ...]:
-        return self.note(folder), self.tensors(folder), self.raw(folder)
+        return self.note(folder), self.tensors(folder), self.rest(folder)
 
     def write(self, folder: Path) -> None:
         write_whole(self.note(folder), sealed(SNAPSHOT, {**asdict(self), "needs": sorted(self.needs)}))

@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -22,7 +22,8 @@ from typing import Self
 import numpy as np
 
 from echo_cli.errors import Damaged
-from echo_cli.files import flush, output_errors, sha256
+from echo_cli.files import flush, output_errors, sha256, write_whole
+from echo_cli.video import lossless
 from echo_cli.video.encoding import Encoding
 from echo_cli.video.joining import join
 from echo_cli.video.sound import Sound
@@ -336,10 +337,8 @@ class _RawMark:
                 raw.hashed += len(chunk)
         return raw.hash.hexdigest()
 
-    def copy(self, path: Path) -> None:
-        with path.open("wb") as copied:
-            copied.writelines(_first(self.path, self._size))
-        flush(path)
+    def compress(self, path: Path, width: int, height: int) -> None:
+        lossless.compress(self.path, self._size // (width * height * 3), width, height, path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,31 +355,23 @@ class Kept:
             return []
         return [_segment(self.target, self.folder, number, self.suffix).path for number in range(written.segments)]
 
-    def verify(self, written: Written, raw: Path, picture: int) -> None:
-        """Damaged if the complete segments, or the copied pictures of the one in progress, are not what was written. A
-        picture has so many bytes."""
+    def verify(self, written: Written, rest: Path, size: tuple[int, int]) -> None:
+        """Damaged if the complete segments, or the compressed pictures of the one in progress, are not what was
+        written."""
         chain, digest = hashlib.sha256(), hashlib.sha256()
         for number in range(written.segments):
             chain.update(_digest(_segment(self.target, self.folder, number, self.suffix)).encode())
         _check_chain(chain, self.folder, written)
-        for piece in _first(raw, written.rest * picture):
+        for piece in lossless.decompress(rest, written.rest, *size):
             digest.update(piece)
         if digest.hexdigest() != written.raw_sha256:
-            raise Damaged(f"{raw} is not what was written")
+            raise Damaged(f"{rest} is not what was written")
 
 
-def restore(raw: Path, folder: Path, written: Written, picture: int) -> None:
-    """Put back the copied pictures of a segment in progress, so that a film can be resumed there."""
+def restore(rest: Path, folder: Path, written: Written, size: tuple[int, int]) -> None:
+    """Put back the compressed pictures of a segment in progress, so that a film can be resumed there."""
     with raw_of(folder, written.segments).open("wb") as file:
-        file.writelines(_first(raw, written.rest * picture))
-
-
-def _first(path: Path, size: int) -> Iterator[bytes]:
-    """The first bytes of a file, in pieces."""
-    with path.open("rb") as file:
-        while size and (piece := file.read(min(1 << 20, size))):
-            size -= len(piece)
-            yield piece
+        file.writelines(lossless.decompress(rest, written.rest, *size))
 
 
 def _segment(target: Movie | Images, folder: Path, number: int, suffix: str, token: str = "") -> Movie | Images:
@@ -437,11 +428,9 @@ class Mark:
             flush(self.folder)
         return Written(self.pictures, segments, self.chain.hexdigest(), raw)
 
-    def copy(self, path: Path) -> None:
-        """The pictures of the segment in progress, in a new file."""
-        with output_errors(path):
-            path.unlink(missing_ok=True)  # it may have other names, under which it stays as it is
-            if self.raw:
-                self.raw.copy(path)
-            else:
-                path.write_bytes(b"")
+    def compress(self, path: Path, size: tuple[int, int]) -> None:
+        """The pictures of the segment in progress, without loss, in a new file."""
+        if self.raw:
+            self.raw.compress(path, *size)
+        else:
+            write_whole(path, "")

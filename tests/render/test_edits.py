@@ -214,7 +214,7 @@ def test_a_disk_without_room_costs_no_film(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(("name", "blocks"), [
-    ("snapshot-000008.safetensors", 7), ("rest-000001.raw", 7), ("snapshot-000008.json", 7),
+    ("snapshot-000008.safetensors", 7), ("rest-000001.h264", 7), ("snapshot-000008.json", 7),
     ("segment-000000.mp4", 3), ("trace.json", 0), ("states.json", 0),
 ])
 def test_what_was_changed_is_not_used(tmp_path: Path, name: str, blocks: int) -> None:
