@@ -5,7 +5,7 @@ of a given picture size has. Both refuse impossible values.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from echo_cli.errors import UsageError
@@ -161,6 +161,8 @@ class ModelSpec:
 _NEARLY = 0.03  # how much wider, in proportion, a size may be than the shape that was asked for
 
 WAN_1_3B = ModelSpec(name="wan2.1-t2v-1.3b", depth=30, width=1536, heads=12, ffn=8960)
+# The same sizes, trained frame by frame.
+WAN_1_3B_FRAMEWISE = replace(WAN_1_3B, name=f"{WAN_1_3B.name}-framewise", block_frames=1)
 
 # The embedded model: small enough to ship with the package and to render films on any CPU.
 TINY = ModelSpec(name="tiny", depth=6, width=256, heads=4, ffn=768, channels=24, text_dim=128, text_len=16,
@@ -171,6 +173,7 @@ TINY = ModelSpec(name="tiny", depth=6, width=256, heads=4, ffn=768, channels=24,
 RANDOM_SMALL = ModelSpec(name="random-small", depth=2, width=24, heads=2, ffn=24, channels=4, text_dim=16, text_len=16,
                          positions=96, strides=(4, 16, 16), size=(96, 64), detail=2, pooled_text=True,
                          steps=(1000, 500))
+RANDOM_FRAMEWISE = replace(RANDOM_SMALL, name=f"{RANDOM_SMALL.name}-framewise", block_frames=1)
 
 DEFAULT_MODEL = TINY.name
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from echo_cli.bench.scenarios import Scenario
+from echo_cli.bench.scenarios import Scenario, geometry_for
 from echo_cli.errors import UsageError, did_you_mean
 from echo_cli.memory.table import DEFAULT_POLICY, POLICIES, read_settings, settings_type
 from echo_cli.render.prepare import read_assignments
@@ -69,7 +69,7 @@ def _frames(scenario: Scenario, spec: ModelSpec) -> int:
 
 def _rolls(scenario: Scenario, spec: ModelSpec) -> bool:
     """Some scene outlasts the window, so that anchors roll and history is selected."""
-    return any(act.blocks * spec.block_frames > spec.window for act in scenario.acts)
+    return any(act.blocks * geometry_for(spec).block_frames > spec.window for act in scenario.acts)
 
 
 def _changes(scenario: Scenario, spec: ModelSpec) -> bool:
@@ -92,7 +92,7 @@ def _remembers_a_late_frame(scenario: Scenario, spec: ModelSpec) -> bool:
         if index:
             wanted.add(scenario.first_in(act.place) if act.returns else index - 1 if act.cuts else head)
         head = head if act.continues else index
-    return any(scenario.counts[scene] * spec.block_frames > 12 for scene in wanted)
+    return any(scenario.counts[scene] * geometry_for(spec).block_frames > 12 for scene in wanted)
 
 
 _ACTS: Mapping[str, Callable[[Scenario, ModelSpec], bool]] = {

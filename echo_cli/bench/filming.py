@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from echo_cli.bench.contestants import Contestant
-from echo_cli.bench.scenarios import Scenario, timeline_for
+from echo_cli.bench.scenarios import Scenario, geometry_for, timeline_for
 from echo_cli.memory.policies.base import Policy
 from echo_cli.memory.table import read_settings
 from echo_cli.models.backend import Backend
@@ -26,7 +26,8 @@ from echo_cli.world.draw import reduced
 
 @dataclass(frozen=True)
 class Take:
-    """The decoded part of one film: its pictures [picture, 3, y, x] in 0..255 by block, and what it cost."""
+    """The decoded part of one film: its pictures [picture, 3, y, x] in 0..255 by block of the scenario, and what it
+    cost."""
 
     seed: int
     pictures: Mapping[int, Tensor]
@@ -57,7 +58,7 @@ def takes(backend: Backend, scenario: Scenario, contestant: Contestant, stories:
     alike: dict[tuple[int | None, ...], dict[int, tuple[Timeline, Policy]]] = {}
     settings = read_settings(contestant.policy, contestant.settings_for(scenario, backend.spec))
     for seed, prompts in stories.items():
-        timeline = timeline_for(scenario, prompts, backend.spec.geometry)
+        timeline = timeline_for(scenario, prompts, backend.spec)
         policy = plan_policy(contestant.policy, settings, backend, timeline)
         # positions are decided once for a whole batch
         alike.setdefault(tuple(policy.jumps.values()), {})[seed] = timeline, policy
@@ -74,7 +75,8 @@ def _together(backend: Backend, timeline: Timeline, policy: Policy, stories: Map
               wanted: Collection[int], given: Sequence[Tensor]) -> dict[int, Take]:
     rows = [backend.text.encode(list(prompts)) for prompts in zip(*stories.values(), strict=True)]
     noise = EachItsOwn(tuple(stories), timeline.scenes)
-    pictures: list[dict[int, Tensor]] = [{} for _ in stories]
+    pictures: list[dict[int, list[Tensor]]] = [{} for _ in stories]
+    each_block = geometry_for(backend.spec).block_frames // backend.spec.block_frames  # of a scenario
     latents: list[Tensor] = []
 
     def opening(scene: int) -> Given | None:
@@ -90,7 +92,7 @@ def _together(backend: Backend, timeline: Timeline, policy: Policy, stories: Map
         latents.append(result.latents)
         spent.append(sum(result.times.read().values()) / 1000 if cuda else time.process_time() - began)
         held = max(held, result.bytes)
-        index = result.block.index
+        index = result.block.index // each_block
         if index not in wanted:
             state, before = None, result.latents
         else:
@@ -99,8 +101,9 @@ def _together(backend: Backend, timeline: Timeline, policy: Policy, stories: Map
             seen, state = backend.codec.decode(result.latents, state)
             seen = reduced(seen, backend.spec.detail)
             for film, made in zip(pictures, (seen * 255).round().byte().cpu(), strict=True):
-                film[index] = made
+                film.setdefault(index, []).append(made)
         began = time.process_time()
-    each = sorted(spent)[len(spent) // 2] / len(stories)
+    seconds = each_block * sorted(spent)[len(spent) // 2] / len(stories)
     films = zip(stories, pictures, torch.cat(latents, 1), strict=True)
-    return {seed: Take(seed, film, held // len(stories), each, whole) for seed, film, whole in films}
+    return {seed: Take(seed, {index: torch.cat(made) for index, made in film.items()}, held // len(stories), seconds,
+                       whole) for seed, film, whole in films}

@@ -25,7 +25,7 @@ from echo_cli.bench.contestants import BLANK, CONTESTANTS, VARIED, Contestant
 from echo_cli.bench.filming import Take, takes
 from echo_cli.bench.judging import Findings, judge, judge_stayed, moments, wanted, wanted_stayed
 from echo_cli.bench.results import Report, Row, filled
-from echo_cli.bench.scenarios import Scenario, never_left, story
+from echo_cli.bench.scenarios import Scenario, geometry_for, never_left, story
 from echo_cli.errors import MissingError, OutOfMemory
 from echo_cli.memory.table import DEFAULT_POLICY
 from echo_cli.models.backend import Backend
@@ -283,7 +283,7 @@ class Studio:
             made = twins if again else takes(self.backend, scenario, contestant, stories, blocks, given)
             for seed, take in made.items():
                 twin = twins.get(seed, take)
-                yield scenario, take, judge(scenario, stories[seed], take, twin, spec.geometry, self.meaning)
+                yield scenario, take, judge(scenario, stories[seed], take, twin, geometry_for(spec), self.meaning)
 
         for contestant in self.order.contestants:
             if not takes_part(contestant, self.order, scenario, spec):
@@ -305,7 +305,7 @@ class Studio:
         stays = never_left(scenario)
         begun = {seed: prompts[:len(stays.acts)] for seed, prompts in stories.items()}
         for take in takes(self.backend, stays, contestant, begun, wanted_stayed(stays)).values():
-            yield stays, take, judge_stayed(stays, take, self.backend.spec.geometry)
+            yield stays, take, judge_stayed(stays, take, geometry_for(self.backend.spec))
 
 
 def strips(bench: Bench, geometry: Geometry) -> dict[tuple[str, str, int], list[tuple[str, np.ndarray]]]:

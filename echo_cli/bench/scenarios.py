@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from echo_cli.models.tiny.words import COLOURS, MOTIONS, PLACES, SUBJECTS, TIMES
+from echo_cli.spec import ModelSpec
 from echo_cli.storyboard.nouns import Geometry, Kind, Scene, Timeline, timeline_of
 from echo_cli.world.grammar import Saying, say
 
@@ -19,8 +20,8 @@ _WALKS = 2  # motions, to the left and to the right
 
 @dataclass(frozen=True)
 class Act:
-    """One scene: the place it is in, how many blocks it lasts, how it begins. A recall returns to the place's first
-    scene."""
+    """One scene: the place it is in, how many blocks of three frames it lasts, how it begins. A recall returns to the
+    place's first scene."""
 
     place: str
     blocks: int
@@ -158,11 +159,20 @@ def _home(taken: dict[str, tuple[int, int]], returning: set[str], dice: Random) 
             return place, time
 
 
-def timeline_for(scenario: Scenario, prompts: Sequence[str], geometry: Geometry) -> Timeline:
-    """The scenario with these prompts. Scenes have the same names in every seed, so that noise is keyed alike."""
-    scenes = []
+def geometry_for(spec: ModelSpec) -> Geometry:
+    """How scenarios divide a model's time: in blocks of three frames, or the model's own if those do not fit in."""
+    own = spec.geometry
+    written = Geometry().block_frames
+    return own if written % own.block_frames else replace(own, block_frames=written)
+
+
+def timeline_for(scenario: Scenario, prompts: Sequence[str], spec: ModelSpec) -> Timeline:
+    """The scenario with these prompts, in the model's blocks. Scenes have the same names in every seed, so that noise is
+    keyed alike."""
+    scenes, geometry = [], geometry_for(spec)
     for index, (act, prompt) in enumerate(zip(scenario.acts, prompts, strict=True)):
         partner = f"scene-{scenario.first_in(act.place)}" if act.returns else None
         seconds = act.blocks * geometry.block_pictures / geometry.fps
         scenes.append(Scene(f"scene-{index}", prompt, seconds, act.begins, partner))
-    return timeline_of(scenes, scenario.counts, geometry)
+    each = geometry.block_frames // spec.block_frames
+    return timeline_of(scenes, [count * each for count in scenario.counts], spec.geometry)

@@ -9,6 +9,12 @@ def models(incomplete: str) -> list[str]:
     return [name for name in names() if name.startswith(incomplete)]
 
 
+def released(incomplete: str) -> list[str]:
+    from echo_cli.models.files.releases import RELEASES
+
+    return [name for name in RELEASES if name.startswith(incomplete)]
+
+
 def policies(incomplete: str) -> list[str]:
     from echo_cli.memory.table import POLICIES
 

@@ -38,6 +38,9 @@ Generator = Annotated[Path | None, typer.Option(
     help="The checkpoint of a few-step generator, instead of the one beside the model.")]
 Branch = Annotated[str | None, typer.Option(
     metavar="NAME", show_default="generator_ema, else generator", help="Which weights of the checkpoint to use.")]
+BlockFrames = Annotated[int | None, typer.Option(
+    metavar="N", min=1, max=8, show_default="1 for a checkpoint in a folder called framewise, else the model's own",
+    help="How many latent frames the generator makes at a time.")]
 Lora = Annotated[Path | None, typer.Option(
     metavar="FILE", show_default=False, help="An adapter to merge into the generator.")]
 LoraScale = Annotated[float, typer.Option(
@@ -139,6 +142,7 @@ def convert(
     out: Converted = None,
     generator: Generator = None,
     branch: Branch = None,
+    block_frames: BlockFrames = None,
     lora: Lora = None,
     lora_scale: LoraScale = 1.0,
     dtype: Stored = "keep",
@@ -163,7 +167,8 @@ def convert(
     folder = _convertible(source, models_dir, generator)
     target = out or models_folder(models_dir) / f"{folder.resolve().name}-echo"
     lines = Lines()
-    write(open_weights(folder, Choice(generator, lora, lora_scale, branch)), target, DTYPES.get(dtype), force,
+    choice = Choice(generator, lora, lora_scale, branch, block_frames)
+    write(open_weights(folder, choice), target, DTYPES.get(dtype), force,
           lambda part, done, whole: lines(f"{part}: {size(done)} of {size(whole)}", done == whole))
     if json:
         print(json_text.dumps({"folder": str(target)}))
@@ -195,8 +200,9 @@ def _convertible(source: str, models_dir: Path | None, generator: Path | None) -
 
 @models.command()
 def get(
-    name: Annotated[str, typer.Argument(metavar="MODEL", help="wan2.1-t2v-1.3b or wan2.1-t2v-1.3b-longlive.",
-                                        show_default=False)],
+    name: Annotated[str, typer.Argument(
+        metavar="MODEL", show_default=False, autocompletion=complete.released,
+        help="wan2.1-t2v-1.3b, or the same with -longlive, -causal-forcing or -causal-forcing-framewise after it.")],
     manifest: Annotated[bool, typer.Option(
         "--manifest", help="Download nothing: list address, path, size and sha256 of each file, for another machine.",
     )] = False,

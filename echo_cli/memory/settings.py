@@ -141,7 +141,7 @@ class EchoForcingSettings(RecallSettings):
     """Anchors that roll over the scene's beginning, history chosen by phase, a recent window, recall frames, decay."""
 
     anchor_frames: int = 12
-    history_frames: int = 3
+    history_frames: int | None = None  # None: what the others leave of the window, at least 3
     recent_frames: int = 3
     rolling_cycle: int = 4  # the anchors' triangle wave spans 3 * rolling_cycle frames of the scene
     history_capacity: int = 18  # frames; never less than the window in effect, as in the release

@@ -19,7 +19,7 @@ from echo_cli.models.files.releases import RELEASES
 from echo_cli.models.running import Pictures, Running
 from echo_cli.models.tiny.parts import WEIGHTS
 from echo_cli.plugins import Table
-from echo_cli.spec import RANDOM_SMALL, TINY, WAN_1_3B, Grid, ModelSpec
+from echo_cli.spec import RANDOM_FRAMEWISE, RANDOM_SMALL, TINY, WAN_1_3B, WAN_1_3B_FRAMEWISE, Grid, ModelSpec
 
 if TYPE_CHECKING:
     from echo_cli.models.backend import Backend
@@ -95,7 +95,10 @@ MODELS: Table[Model] = Table("echo_cli.models", Model, {
     TINY.name: Model(TINY, "tiny", WEIGHTS),
     WAN_1_3B.name: Model(WAN_1_3B, "wan"),
     f"{WAN_1_3B.name}-longlive": Model(WAN_1_3B, "wan"),
+    f"{WAN_1_3B.name}-causal-forcing": Model(WAN_1_3B, "wan"),
+    f"{WAN_1_3B.name}-causal-forcing-framewise": Model(WAN_1_3B_FRAMEWISE, "wan"),
     RANDOM_SMALL.name: Model(RANDOM_SMALL, "random", listed=False),
+    RANDOM_FRAMEWISE.name: Model(RANDOM_FRAMEWISE, "random", listed=False),
 })
 
 _WEIGHTS_FILES = (".pt", ".pth", ".ckpt", ".bin", ".gguf", ".safetensors")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from echo_cli.errors import EchoError, MissingError, UsageError
 from echo_cli.memory.table import POLICIES, read_settings
-from echo_cli.spec import RANDOM_SMALL, TINY, WAN_1_3B, ModelSpec
+from echo_cli.spec import RANDOM_FRAMEWISE, RANDOM_SMALL, TINY, WAN_1_3B, WAN_1_3B_FRAMEWISE, ModelSpec
 from echo_cli.storyboard.matching import plan_recalls, similarities
 from echo_cli.storyboard.nouns import Storyboard, Timeline
 from echo_cli.storyboard.series import KEYFRAMES, MOST_KEPT, SceneModel, check_model, read_scenes
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from echo_cli.render.job import Job
 
 SMALL = 512  # width of a transformer whose films fit everywhere
-FITTED = (TINY, WAN_1_3B, RANDOM_SMALL)  # models that every policy's default settings fit
+# models that every policy's default settings fit
+FITTED = (TINY, WAN_1_3B, WAN_1_3B_FRAMEWISE, RANDOM_SMALL, RANDOM_FRAMEWISE)
 
 
 def refuse_unseen(spec: ModelSpec, size: tuple[int, int]) -> None:

@@ -21,7 +21,7 @@ TRANSFORMER = small.model(spec=SPEC)
 
 def film(name: str, scenario: Scenario) -> Tensor:
     made = CONTESTANTS[name]
-    timeline = timeline_for(scenario, story(scenario, 4), SPEC.geometry)
+    timeline = timeline_for(scenario, story(scenario, 4), SPEC)
     policy = small.policy_for(made.policy, timeline, made.settings, SPEC)
     noise = KeyedNoise(4, timeline.scenes)
     blocks = rollout(timeline, TRANSFORMER, small.prompts_for(timeline, SPEC), policy, noise, GRID)

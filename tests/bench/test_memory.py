@@ -152,7 +152,7 @@ def test_a_film_is_what_generate_makes_whoever_is_filmed_beside_it():
     together = takes(backend, scenario, CONTESTANTS["echo-forcing"], stories, {0, 18})
     alone = takes(backend, scenario, CONTESTANTS["echo-forcing"], {4: stories[4]}, {0, 18})
     assert set(together) == set(seeds)
-    timeline = timeline_for(scenario, stories[4], backend.spec.geometry)
+    timeline = timeline_for(scenario, stories[4], backend.spec)
     policy = plan_policy("echo-forcing", read_settings("echo-forcing"), backend, timeline)
     latents = torch.cat([block.latents for block in film(backend, timeline, policy, 4)], 1)
     whole = reduced(backend.codec.decode(latents, None)[0], backend.spec.detail)
@@ -225,7 +225,7 @@ def test_the_default_has_seeds_enough_to_call_a_difference():
 
 
 def test_each_film_has_noise_of_its_own():
-    timeline = timeline_for(SCENARIOS["cuts"], story(SCENARIOS["cuts"], 0), stage.SPEC.geometry)
+    timeline = timeline_for(SCENARIOS["cuts"], story(SCENARIOS["cuts"], 0), stage.SPEC)
     block = timeline.blocks[4]
     noise = EachItsOwn((7, 8), timeline.scenes)(block, 1, (2, 3, 4))
     assert torch.equal(noise[1:], KeyedNoise(8, timeline.scenes)(block, 1, (1, 3, 4))) and not torch.equal(

@@ -70,7 +70,7 @@ def test_a_place_that_returns_is_neither_in_anchors_nor_what_left_first(name):
 
 def test_recalls_name_the_place_s_first_scene():
     for scenario in SCENARIOS.values():
-        timeline = timeline_for(scenario, story(scenario, 0), TINY.geometry)
+        timeline = timeline_for(scenario, story(scenario, 0), TINY)
         plan = plan_recalls(timeline.scenes, similarities([scene.prompt for scene in timeline.scenes]), 64)
         assert {scene: recall.scene for scene, recall in plan.items()} == {
             scene: scenario.first_in(act.place) for scene, act in enumerate(scenario.acts) if act.begins is Kind.RECALL}

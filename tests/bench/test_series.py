@@ -30,7 +30,7 @@ STORIES = range(7000, 7008)  # nobody chose by them
 
 def later(scenario: Scenario, prompts: list[str], backend: Backend) -> Timeline:
     """The film of the last two scenes alone: B, and A recalled from the first film, which is P and A."""
-    whole = timeline_for(scenario, prompts, backend.spec.geometry)
+    whole = timeline_for(scenario, prompts, backend.spec)
     between, back = whole.scenes[BETWEEN:]
     scenes = [replace(between, transition=None), replace(back, recall="first/place")]
     return replace(timeline_of(scenes, scenario.counts[BETWEEN:], whole.geometry),
@@ -64,7 +64,7 @@ def test_a_place_of_another_film_comes_back_as_well_as_one_of_this_film(policy: 
     inside, across = [], []
     for seed in STORIES:
         prompts, shelf = story(WHOLE, seed), Folder(tmp_path / str(seed), 1, [PLACE])
-        whole = latents(backend, timeline_for(WHOLE, prompts, backend.spec.geometry), policy, seed, shelf)
+        whole = latents(backend, timeline_for(WHOLE, prompts, backend.spec), policy, seed, shelf)
         path = tmp_path / f"{seed}.scenes"
         scene = SavedScene("place", prompts[PLACE], 2.25, "first", policy, shelf.parts(PLACE), shelf.numbers(PLACE))
         write_scenes(path, Description(model, (scene,)), shelf.dtype, [shelf.read(PLACE)], [])

@@ -13,7 +13,8 @@ from echo_cli.models.registry import cache_folder, find, models_folder, names
 from echo_cli.models.tiny.parts import WEIGHTS
 from echo_cli.spec import TINY, WAN_1_3B
 
-KNOWN = ("tiny", "wan2.1-t2v-1.3b", "wan2.1-t2v-1.3b-longlive")
+KNOWN = ("tiny", *(f"wan2.1-t2v-1.3b{which}" for which in (
+    "", "-longlive", "-causal-forcing", "-causal-forcing-framewise")))
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +73,7 @@ def test_a_name_is_a_folder_of_the_models_folder(models: Path) -> None:
     assert find(f"{models}/mine").spec == result.spec
     with pytest.raises(UsageError, match=r"no model is called 'mini' \(did you mean 'mine'\?\)") as caught:
         find("mini")
-    assert caught.value.hint == "The models are: tiny, wan2.1-t2v-1.3b, wan2.1-t2v-1.3b-longlive, mine."
+    assert caught.value.hint == f"The models are: {', '.join(KNOWN)}, mine."
 
 
 def test_tiny_is_the_one_in_the_package_or_in_its_own_folder(models: Path, tmp_path: Path) -> None:
@@ -114,6 +115,7 @@ def test_asking_needs_no_torch(models: Path) -> None:
     ("gen.pt", "gen.pt: this is one file of weights", "--model wan2.1-t2v-1.3b --generator FILE"),
     ("./elsewhere/gen.safetensors", "this is one file of weights", "--generator FILE"),
     ("gdhe17/Self-Forcing", "is a repository; its weights are those of the model wan2.1-t2v-1.3b", "models get wan"),
+    ("zhuhz22/Causal-Forcing", "those of the model wan2.1-t2v-1.3b-causal-forcing", "--model wan2.1-t2v-1.3b-c"),
     ("Efficient-Large-Model/LongLive-1.3B", "those of the model wan2.1-t2v-1.3b-longlive", "--model wan2.1-t2v-1.3b-l"),
     ("Someone/Wan2.1-Tuned", "repositories are not read by their ids", "download it into a folder"),
     ("no/where", "there is no such folder", "models list"),

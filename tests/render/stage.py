@@ -18,7 +18,7 @@ from echo_cli.render.outputs import outputs_of
 from echo_cli.render.prepare import prepared
 from echo_cli.render.request import Request
 from echo_cli.runtime import Runtime
-from echo_cli.spec import RANDOM_SMALL
+from echo_cli.spec import RANDOM_FRAMEWISE, RANDOM_SMALL
 from echo_cli.storyboard.parse import parse
 
 SPEC = RANDOM_SMALL
@@ -43,6 +43,11 @@ scenes:
 @cache
 def backend(runtime: Runtime = Runtime(torch.device("cpu"), torch.float32)) -> Backend:
     return load_backend(SPEC.name, runtime)
+
+
+def framewise() -> Backend:
+    """The same with blocks of one frame."""
+    return load_backend(RANDOM_FRAMEWISE.name, Runtime(torch.device("cpu"), torch.float32))
 
 
 def job(folder: Path, story: str = STORY, name: str = "film.mp4", **options) -> Job:

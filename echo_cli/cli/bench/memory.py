@@ -149,7 +149,7 @@ def _processes(device: str, dtype: str) -> int:
 
 
 def _scenario(name: str, short: int | None, long: float | None, spec: "ModelSpec") -> "Scenario":
-    from echo_cli.bench.scenarios import SCENARIOS, with_length
+    from echo_cli.bench.scenarios import SCENARIOS, geometry_for, with_length
     from echo_cli.errors import did_you_mean
 
     if name not in SCENARIOS:
@@ -158,7 +158,7 @@ def _scenario(name: str, short: int | None, long: float | None, spec: "ModelSpec
     scenario = SCENARIOS[name]
     if len(scenario.acts) > 1:
         return scenario
-    blocks = round(long * spec.fps / spec.geometry.block_pictures) if long is not None else short
+    blocks = round(long * spec.fps / geometry_for(spec).block_pictures) if long is not None else short
     return with_length(scenario, blocks) if blocks else scenario
 
 
@@ -172,8 +172,9 @@ def _write(bench: "Bench", out: Path | None, html: Path | None, spec: "ModelSpec
     for path in filter(None, (html, out and _files(out)[2])):
         from echo_cli.bench.memory import strips
         from echo_cli.bench.page import page
+        from echo_cli.bench.scenarios import geometry_for
 
-        write_page(path, page(bench.report, strips(bench, spec.geometry)))
+        write_page(path, page(bench.report, strips(bench, geometry_for(spec))))
         print(path, file=sys.stderr)
 
 

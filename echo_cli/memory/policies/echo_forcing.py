@@ -53,6 +53,8 @@ PLAIN = (
     "carried",
 )
 
+ROLL = 3  # frames for which one unit of the rolling cycle stands, and the least history unless the settings say less
+
 
 class EchoForcingPolicy(Policy):
     settings: EchoForcingSettings
@@ -60,18 +62,12 @@ class EchoForcingPolicy(Policy):
 
     def __init__(self, name: str, settings: EchoForcingSettings, plan: Plan) -> None:
         super().__init__(name, settings, plan)
-        parts = settings.anchor_frames + settings.history_frames + settings.recent_frames + self.block
-        if settings.compression and parts != self.window:
-            self.refuse(
-                f"{settings.anchor_frames} anchor, {settings.history_frames} history and "
-                f"{settings.recent_frames} recent frames and a block of {self.block} are {parts} frames, but the "
-                f"window has {self.window}",
-                f"Choose them so that they add up to {self.window}.",
-            )
-        self.wave = self.block * settings.rolling_cycle  # scene frames that the anchors roll over
+        self.history_frames = self._history_frames()
+        # scene frames that the anchors roll over, a block at a time
+        self.wave = max(1, ROLL * settings.rolling_cycle // self.block) * self.block
         if self.wave > self.window:
             self.refuse(f"a rolling cycle of {settings.rolling_cycle} needs {self.wave} frames, more than the window's "
-                        f"{self.window}", f"Use a rolling cycle of at most {self.window // self.block}.")
+                        f"{self.window}", f"Use a rolling cycle of at most {self.window // ROLL}.")
         self.cuts = {index: self._cut(index) for index in range(1, len(self.scenes))}
         chains = [0]  # for each scene, the one that opened its chain of smooth transitions
         for index, scene in enumerate(self.scenes[1:], start=1):
@@ -99,6 +95,19 @@ class EchoForcingPolicy(Policy):
         self.facts = Facts()
 
     # What the film will need, decided before it begins
+
+    def _history_frames(self) -> int:
+        """The window's places for chosen history: as many as the settings say, which must fit, or all that are left."""
+        settings = self.settings
+        others = settings.anchor_frames + settings.recent_frames + self.block
+        left = self.window - others
+        history = max(ROLL, left) if settings.history_frames is None else settings.history_frames
+        if settings.compression and history != left:
+            self.refuse(
+                f"{settings.anchor_frames} anchor, {history} history and {settings.recent_frames} recent frames and a "
+                f"block of {self.block} are {others + history} frames, but the window has {self.window}",
+                f"Choose them so that they add up to {self.window}.")
+        return history
 
     def _cut(self, index: int) -> CutSettings:
         scene = self.scenes[index]
@@ -164,7 +173,7 @@ class EchoForcingPolicy(Policy):
         carried = 1 + max((cut.recent_frames for cut in self.cuts.values()), default=0)
         capacity = max(settings.history_capacity, self.window)
         slots = (capacity + self.wave + self.block + carried  # history, and the scene's beginning
-                 + 2 * (settings.history_frames + self.block)  # chosen tokens and the block, old and new
+                 + 2 * (self.history_frames + self.block)  # chosen tokens and the block, old and new
                  + self.window * self.uncleared
                  + 2 * settings.candidate_frames // settings.candidate_stride + 3)
         if not settings.compression:
@@ -273,7 +282,7 @@ class EchoForcingPolicy(Policy):
         """Make room in a full window: anchors slide over the scene's beginning, history is chosen again, the last
         frames stay."""
         old, settings = list(self.window_frames), self.settings
-        anchors, chosen = settings.anchor_frames, settings.history_frames
+        anchors, chosen = settings.anchor_frames, self.history_frames
         if anchors > surplus:
             self.window_frames[:anchors - surplus] = old[surplus:anchors]
         groups = anchors // self.block

@@ -12,7 +12,7 @@ from typing import Any
 
 from echo_cli.errors import MissingError
 from echo_cli.files import read_json, why_unreadable
-from echo_cli.spec import INDEX, TINY, WAN_1_3B, ModelSpec
+from echo_cli.spec import INDEX, TINY, WAN_1_3B, WAN_1_3B_FRAMEWISE, ModelSpec
 
 DESCRIPTION = "model.json"  # of a folder in our layout
 FORMAT, VERSION = "echo-model", 1
@@ -24,8 +24,10 @@ RELEASED_TOKENIZER = "google/umt5-xxl"
 RELEASED_GENERATORS = {  # a checkpoint and, where it needs one, the adapter that is merged into it
     "self_forcing_dmd.pt": None,
     "longlive_base.pt": "lora.pt",
+    "causal_forcing.pt": None,
 }
-_PLACES = ("", "checkpoints", "models")  # where a generator may be in the folder
+FRAMEWISE = "framewise"  # the folder of a generator that was trained frame by frame
+_PLACES = ("", "checkpoints", "models", "chunkwise", FRAMEWISE)  # where a generator may be in the folder
 SCALED_DECODER = "lighttaew2_1"  # takes latents at the codec's own scale
 FAST_DECODERS = ("fast_decoder.safetensors", "taew2_1.safetensors", "taew2_1.pth", f"{SCALED_DECODER}.safetensors",
                  f"{SCALED_DECODER}.pth")
@@ -153,6 +155,12 @@ def _generators(folder: Path) -> list[Path]:
     return [path for place in _PLACES for path in sorted((folder / place).glob("*.pt")) if path.name not in adapters]
 
 
+def block_frames_of(generator: Path) -> int:
+    """Latent frames in a block of the model that a generator's file belongs to: its folder says so where it was
+    released."""
+    return (WAN_1_3B_FRAMEWISE if generator.parent.name == FRAMEWISE else WAN_1_3B).block_frames
+
+
 def tokenizer_files(folder: Path) -> list[Path]:
     return (
         sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
@@ -203,16 +211,18 @@ def spec_in(folder: Path, layout: Layout) -> ModelSpec:
             raise damaged(path, f"no sizes: {why_unreadable(error)}") from None
         return _spec(sizes, path)
     path = folder / "transformer" / "config.json" if layout is Layout.DIFFUSERS else folder / "config.json"
+    generators = _generators(folder) if layout is Layout.RELEASED else []
+    blocks = {"block_frames": block_frames_of(generators[0])} if generators else {}
     if not path.is_file():
         if layout is Layout.RELEASED:
-            return WAN_1_3B  # whose generator will be compared with it, name by name
+            return _spec(blocks, path)  # the generator will be compared with it, name by name
         raise MissingError(f"{path}: the transformer's sizes are missing", hint="Download it again.")
     config = read_object(path)
     if config.get("model_type", "t2v") != "t2v":
         raise MissingError(f"{path}: this is not a text-to-video model, but '{config['model_type']}'",
                            hint="Use the T2V model of Wan 2.1.")
     try:
-        return _spec(_from_diffusers(config) if layout is Layout.DIFFUSERS else _from_release(config), path)
+        return _spec(blocks | (_from_diffusers if layout is Layout.DIFFUSERS else _from_release)(config), path)
     except KeyError as error:
         raise damaged(path, why_unreadable(error)) from None
 
@@ -252,18 +262,28 @@ def damaged(path: Path, why: object) -> MissingError:
 
 def sizes_of(spec: ModelSpec) -> dict[str, Any]:
     """The sizes in a description; everything else is the same for all of Wan 2.1."""
-    return {name: getattr(spec, name) for name in _SIZES}
+    blocks = {} if spec.block_frames == WAN_1_3B.block_frames else {"block_frames": spec.block_frames}
+    return {name: getattr(spec, name) for name in _SIZES} | blocks
 
 
 _SIZES = ("depth", "width", "heads", "ffn", "channels", "text_dim", "text_len", "freq_dim", "eps")
 
 
 def _spec(sizes: Mapping[str, Any], path: Path) -> ModelSpec:
-    wrong = [name for name in sizes if name not in _SIZES or not isinstance(sizes[name], int | float)]
+    known = (*_SIZES, "block_frames")
+    wrong = [name for name in sizes if name not in known or not isinstance(sizes[name], int | float)]
     if wrong:
         raise damaged(path, f"{', '.join(wrong)}: not a size")
-    spec = replace(WAN_1_3B, **sizes)
-    return spec if spec == WAN_1_3B else replace(spec, name=f"wan2.1-t2v-{spec.width}x{spec.depth}")
+    return named(replace(WAN_1_3B, **sizes))
+
+
+def named(spec: ModelSpec) -> ModelSpec:
+    """The sizes of a model of Wan's family, with the name that says which model it is."""
+    for known in (WAN_1_3B, WAN_1_3B_FRAMEWISE):
+        if replace(spec, name=known.name) == known:
+            return known
+    blocks = "" if spec.block_frames == WAN_1_3B.block_frames else f"-by-{spec.block_frames}"
+    return replace(spec, name=f"wan2.1-t2v-{spec.width}x{spec.depth}{blocks}")
 
 
 def _from_release(config: Mapping[str, Any]) -> dict[str, Any]:

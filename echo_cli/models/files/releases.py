@@ -7,7 +7,7 @@ the files by hand.
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -76,9 +76,25 @@ _LONGLIVE = Source(
         "models/lora.pt": Recorded(2_800_056_690, "c4e43b87d62d4b0614b496773639f1ab170a7ee486dc23407901e9d3a5ebc07a"),
     }),
 )
+_CAUSAL_FORCING = Source(  # recorded as others have published them; no file was at hand
+    "zhuhz22/Causal-Forcing",
+    ("chunkwise/causal_forcing.pt",),
+    "apache-2.0",
+    "2f8eb8bb6eeb1238da9d13e5420d342a74d634a6",
+    MappingProxyType({
+        "chunkwise/causal_forcing.pt": Recorded(
+            5_676_282_643, "cf75ee5cc6f4e2e336c59c973f5544655d8f0aa481761efe6de1b9cb2eb0cd9d"),
+    }),
+)
+_FRAMEWISE = replace(_CAUSAL_FORCING, files=("framewise/causal_forcing.pt",), recorded=MappingProxyType({
+    "framewise/causal_forcing.pt": Recorded(
+        5_676_220_819, "70cae8c3b0b7191fa9840b4f6fe8655ba0cf5c6520c87ba85a46b861c3735cd3"),
+}))
 RELEASES: Mapping[str, tuple[Source, ...]] = MappingProxyType({
     WAN_1_3B.name: (_BASE, _SELF_FORCING),
     f"{WAN_1_3B.name}-longlive": (_BASE, _LONGLIVE),
+    f"{WAN_1_3B.name}-causal-forcing": (_BASE, _CAUSAL_FORCING),
+    f"{WAN_1_3B.name}-causal-forcing-framewise": (_BASE, _FRAMEWISE),
 })
 
 

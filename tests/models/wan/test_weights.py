@@ -8,6 +8,7 @@ import resource
 import weakref
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ from echo_cli.models.wan.weights import Choice, Weights, codec_config, open_weig
 from echo_cli.rollout.rollout import rollout
 from echo_cli.runtime import KeyedNoise, Runtime
 from echo_cli.storyboard.matching import plan_recalls
-from tests import small
+from echo_cli.storyboard.nouns import Scene, timeline_of
 from tests.models.wan import wan_folders
 
 SPEC = wan_folders.SPEC
@@ -139,7 +140,7 @@ def latents(weights: Weights) -> Tensor:
         transformer = Transformer(weights.spec)
     stream_into(transformer, weights.transformer)
     rows, = Stack(weights.text, weights.text_config, torch.device("cpu"), torch.float32)([torch.tensor([5, 9, 1])])
-    timeline = small.story([(None, None, 2)])
+    timeline = timeline_of([Scene("a", "a red ball", 1.0)], [2], weights.spec.geometry)
     policy = make_policy(
         "echo-forcing",
         read_settings("echo-forcing", {}),
@@ -159,6 +160,35 @@ def test_a_converted_model_makes_the_same_latents(layout: str, tmp_path: Path) -
     convert(opened, tmp_path / "to")
     result = latents(open_weights(tmp_path / "to"))
     assert result.std() > 0.1 and torch.equal(result, latents(opened))
+
+
+def in_folder(name: str, file: str) -> Callable[[Path], Path]:
+    """The checkpoint in a folder of the model's, as Causal-Forcing's repository has it."""
+    def make(folder: Path) -> Path:
+        wan_folders.released(folder, {"generator_ema": dict(PLAIN)}, file)
+        (folder / name).mkdir()
+        (folder / file).rename(folder / name / file)
+        return folder
+    return make
+
+
+@pytest.mark.parametrize(("place", "frames"), [("chunkwise", 3), ("framewise", 1)])
+def test_the_folder_of_a_generator_says_how_many_frames_it_makes_at_a_time(
+    place: str, frames: int, tmp_path: Path
+) -> None:
+    folder = in_folder(place, "causal_forcing.pt")(tmp_path / "from")
+    opened = open_weights(folder)
+    convert(opened, tmp_path / "to")
+    elsewhere = Choice(folder / place / "causal_forcing.pt")
+    for spec in (opened.spec, find(f"{folder}/").spec, find(f"{tmp_path}/to/").spec, open_weights(tmp_path / "to").spec,
+                 open_weights(wan_folders.released(tmp_path / "other"), elsewhere).spec):
+        assert spec.block_frames == frames and replace(spec, block_frames=3, name=SPEC.name) == SPEC
+        assert spec.name == SPEC.name + ("" if frames == 3 else "-by-1")
+    sizes = json.loads((tmp_path / "to" / "model.json").read_text())["parts"]["transformer"]["config"]
+    assert sizes.get("block_frames", 3) == frames
+    told = open_weights(folder, Choice(folder / place / "causal_forcing.pt", block_frames=2)).spec
+    assert told.block_frames == 2 and told.name == f"{SPEC.name}-by-2"
+    latents(open_weights(tmp_path / "to"))
 
 
 def test_a_generator_from_elsewhere_and_how_it_is_read(tmp_path: Path) -> None:
