@@ -167,8 +167,8 @@ def geometry_for(spec: ModelSpec) -> Geometry:
 
 
 def timeline_for(scenario: Scenario, prompts: Sequence[str], spec: ModelSpec) -> Timeline:
-    """The scenario with these prompts, in the model's blocks. Scenes have the same names in every seed, so that noise is
-    keyed alike."""
+    """The scenario with these prompts, in the model's blocks. Scenes have the same names in every seed, so that noise
+    is keyed alike."""
     scenes, geometry = [], geometry_for(spec)
     for index, (act, prompt) in enumerate(zip(scenario.acts, prompts, strict=True)):
         partner = f"scene-{scenario.first_in(act.place)}" if act.returns else None
