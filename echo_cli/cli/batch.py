@@ -49,7 +49,8 @@ def batch(request: BatchRequest, place: Place, answer: Answer, given: Given) -> 
         teller = log.hearing(progress_of(Style(request.progress), request.quiet))
         report = Report(teller, count, answer.as_json, request.quiet, request.verbose, log)
         for film in waiting:
-            report.expect(film, warnings(film.job.storyboard, spec_named(film.job.model), film.job.policy))
+            job = film.job
+            report.expect(film, warnings(job.storyboard, spec_named(job.model, job.generator_file), job.policy))
         if request.plan:
             waiting, failures = (waiting, []) if place.here is False else _tried(waiting, place.here, report)
             return _print_plan(waiting, [*bad, *failures], report)

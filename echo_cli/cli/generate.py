@@ -218,7 +218,7 @@ def _print_plan(job: "Job", here: bool | None, as_json: bool) -> None:
     from echo_cli.render.checks import Machine, kept_bytes, refuse_here, warnings_of
     from echo_cli.render.resume import Work
 
-    machine, spec = Machine(small=True), spec_named(job.model)
+    machine, spec = Machine(small=True), spec_named(job.model, job.generator_file)
     doubts = [] if here is False else refuse_here(machine.problems(job), here)
     doubts = [*warnings_of(job), *doubts]
     there = [str(path) for path in job.outputs.existing()]

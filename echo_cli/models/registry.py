@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from echo_cli.errors import MissingError, UsageError, did_you_mean
 from echo_cli.machine import platform_folder
-from echo_cli.models.files.folders import Layout, layout_of, spec_in
+from echo_cli.models.files.folders import Layout, block_frames_of, in_blocks, layout_of, spec_in
 from echo_cli.models.files.releases import RELEASES
 from echo_cli.models.running import Pictures, Running
 from echo_cli.models.tiny.parts import WEIGHTS
@@ -125,9 +125,10 @@ def is_folder(model: str) -> bool:
     return "/" in model or "\\" in model
 
 
-def spec_named(model: str) -> ModelSpec:
-    """The sizes of a model, given by its name, the end of it (wan-1.3b), or the folder of its weights."""
-    return find(model).spec
+def spec_named(model: str, generator: Path | None = None) -> ModelSpec:
+    """The sizes of a model, given by its name, the end of it (wan-1.3b), or the folder of its weights; perhaps with a
+    generator from elsewhere."""
+    return in_blocks(find(model).spec, block_frames_of(generator))
 
 
 def find(model: str, models: Path | None = None) -> Found:

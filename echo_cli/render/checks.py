@@ -85,7 +85,7 @@ def warnings_of(job: "Job") -> list[str]:
     know."""
     from echo_cli.models.registry import spec_named
 
-    return [*job.notes, *warnings(job.storyboard, spec_named(job.model), job.policy),
+    return [*job.notes, *warnings(job.storyboard, spec_named(job.model, job.generator_file), job.policy),
             *words_warning(job.model, unknown_words(job.storyboard, job.model))]
 
 
@@ -153,7 +153,8 @@ class Machine:
             runtime = Runtime.choose(job.request.device, job.request.dtype)
         except MissingError:
             return
-        _, self._memory[self._room(job)] = budget.choose(job, spec_named(job.model), runtime, job.running, worth=0)
+        spec = spec_named(job.model, job.generator_file)
+        _, self._memory[self._room(job)] = budget.choose(job, spec, runtime, job.running, worth=0)
 
     def _once(self, question: Hashable, ask: Callable[[], object]) -> list[EchoError]:
         if question not in self._problems:

@@ -101,7 +101,8 @@ def read_storyboard(request: Request, below: Defaults = NONE) -> Prepared:
         check_not_a_file(model)
         raise UsageError(f"no model is called '{model}'{did_you_mean(model, tuple(rules.models))}",
                          f"The models are: {', '.join(rules.models)}.")
-    return replace(prepared(request, written, spec_named(model)), notes=notes, origins=origins)
+    spec = spec_named(model, Path(request.generator) if request.generator else None)
+    return replace(prepared(request, written, spec), notes=notes, origins=origins)
 
 
 def checked(storyboard: Storyboard, rules: Rules) -> Storyboard:

@@ -158,7 +158,7 @@ def _load(job: Job, progress: Progress) -> Loaded | Exception:
     from echo_cli.render.film import threads_for
     from echo_cli.runtime import Runtime
 
-    runtime, spec = Runtime.choose(job.request.device, job.request.dtype), spec_named(job.model)
+    runtime, spec = Runtime.choose(job.request.device, job.request.dtype), spec_named(job.model, job.generator_file)
     running, need = budget.choose(job, spec, runtime, job.running)
     if need:
         progress.say(need)

@@ -26,8 +26,8 @@ RELEASED_GENERATORS = {  # a checkpoint and, where it needs one, the adapter tha
     "longlive_base.pt": "lora.pt",
     "causal_forcing.pt": None,
 }
-FRAMEWISE = "framewise"  # the folder of a generator that was trained frame by frame
-_PLACES = ("", "checkpoints", "models", "chunkwise", FRAMEWISE)  # where a generator may be in the folder
+_BLOCKS = {"chunkwise": WAN_1_3B.block_frames, "framewise": WAN_1_3B_FRAMEWISE.block_frames}
+_PLACES = ("", "checkpoints", "models", *_BLOCKS)  # where a generator may be in the folder
 SCALED_DECODER = "lighttaew2_1"  # takes latents at the codec's own scale
 FAST_DECODERS = ("fast_decoder.safetensors", "taew2_1.safetensors", "taew2_1.pth", f"{SCALED_DECODER}.safetensors",
                  f"{SCALED_DECODER}.pth")
@@ -155,10 +155,14 @@ def _generators(folder: Path) -> list[Path]:
     return [path for place in _PLACES for path in sorted((folder / place).glob("*.pt")) if path.name not in adapters]
 
 
-def block_frames_of(generator: Path) -> int:
-    """Latent frames in a block of the model that a generator's file belongs to: its folder says so where it was
-    released."""
-    return (WAN_1_3B_FRAMEWISE if generator.parent.name == FRAMEWISE else WAN_1_3B).block_frames
+def block_frames_of(generator: Path | None) -> int | None:
+    """Latent frames that a generator makes at a time, if the folder of its file says so."""
+    return _BLOCKS.get(generator.parent.name) if generator else None
+
+
+def in_blocks(spec: ModelSpec, frames: int | None) -> ModelSpec:
+    """The model with blocks of so many latent frames; None: its own."""
+    return spec if frames in (None, spec.block_frames) else named(replace(spec, block_frames=frames))
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
@@ -212,17 +216,18 @@ def spec_in(folder: Path, layout: Layout) -> ModelSpec:
         return _spec(sizes, path)
     path = folder / "transformer" / "config.json" if layout is Layout.DIFFUSERS else folder / "config.json"
     generators = _generators(folder) if layout is Layout.RELEASED else []
-    blocks = {"block_frames": block_frames_of(generators[0])} if generators else {}
+    blocks = block_frames_of(generators[0]) if generators else None
     if not path.is_file():
         if layout is Layout.RELEASED:
-            return _spec(blocks, path)  # the generator will be compared with it, name by name
+            return in_blocks(WAN_1_3B, blocks)  # the generator will be compared with it, name by name
         raise MissingError(f"{path}: the transformer's sizes are missing", hint="Download it again.")
     config = read_object(path)
     if config.get("model_type", "t2v") != "t2v":
         raise MissingError(f"{path}: this is not a text-to-video model, but '{config['model_type']}'",
                            hint="Use the T2V model of Wan 2.1.")
     try:
-        return _spec(blocks | (_from_diffusers if layout is Layout.DIFFUSERS else _from_release)(config), path)
+        sizes = _from_diffusers(config) if layout is Layout.DIFFUSERS else _from_release(config)
+        return in_blocks(_spec(sizes, path), blocks)
     except KeyError as error:
         raise damaged(path, why_unreadable(error)) from None
 

@@ -6,7 +6,7 @@ Opening reads headers and compares names; weights are read when they are used, a
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ from echo_cli.models.files.folders import (
     damaged,
     description,
     files_in,
+    in_blocks,
     layout_of,
-    named,
     read_object,
     spec_in,
 )
@@ -136,7 +136,7 @@ def open_weights(folder: Path, choice: Choice = Choice()) -> Weights:
         raise MissingError(
             f"{folder}: parts of the model are missing: {', '.join(lacking)}", hint=_remedy(layout, files)
         )
-    spec = _in_blocks(spec_in(folder, layout), choice)
+    spec = in_blocks(spec_in(folder, layout), choice.block_frames or block_frames_of(choice.generator))
     transformer, branch = _transformer(files, choice)
     text = opened(files.text)
     if {"shared.weight", "encoder.embed_tokens.weight"} <= set(text.names()):
@@ -156,12 +156,6 @@ def open_weights(folder: Path, choice: Choice = Choice()) -> Weights:
     return Weights(
         folder, layout, spec, files, transformer, codec, text, configs["codec"], configs["text"], branch, choice.scale
     )
-
-
-def _in_blocks(spec: ModelSpec, choice: Choice) -> ModelSpec:
-    """The sizes with the chosen generator's blocks."""
-    frames = choice.block_frames or (block_frames_of(choice.generator) if choice.generator else spec.block_frames)
-    return spec if frames == spec.block_frames else named(replace(spec, block_frames=frames))
 
 
 def _transformer(files: Files, choice: Choice) -> tuple[Tensors, str]:

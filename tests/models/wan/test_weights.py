@@ -27,7 +27,7 @@ from echo_cli.models.files.convert import convert, write_safetensors
 from echo_cli.models.files.loading import shapes_of, stream_into
 from echo_cli.models.files.tensors import Given, finite, opened, shapes, unpickled
 from echo_cli.models.loaders import family_of, known_digest
-from echo_cli.models.registry import find
+from echo_cli.models.registry import find, spec_named
 from echo_cli.models.transformer import Transformer
 from echo_cli.models.wan import model as wan
 from echo_cli.models.wan.codec import WanCodec
@@ -186,6 +186,7 @@ def test_the_folder_of_a_generator_says_how_many_frames_it_makes_at_a_time(
         assert spec.name == SPEC.name + ("" if frames == 3 else "-by-1")
     sizes = json.loads((tmp_path / "to" / "model.json").read_text())["parts"]["transformer"]["config"]
     assert sizes.get("block_frames", 3) == frames
+    assert spec_named(f"{tmp_path}/other/", elsewhere.generator) == opened.spec
     told = open_weights(folder, Choice(folder / place / "causal_forcing.pt", block_frames=2)).spec
     assert told.block_frames == 2 and told.name == f"{SPEC.name}-by-2"
     latents(open_weights(tmp_path / "to"))
