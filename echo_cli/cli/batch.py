@@ -31,7 +31,6 @@ def batch(request: BatchRequest, place: Place, answer: Answer, given: Given) -> 
     """
     from contextlib import ExitStack
 
-    from echo_cli.models.registry import spec_named
     from echo_cli.render.batch.outcome import left, skipped
     from echo_cli.render.batch.tally import Tally
     from echo_cli.render.checks import warnings
@@ -49,8 +48,7 @@ def batch(request: BatchRequest, place: Place, answer: Answer, given: Given) -> 
         teller = log.hearing(progress_of(Style(request.progress), request.quiet))
         report = Report(teller, count, answer.as_json, request.quiet, request.verbose, log)
         for film in waiting:
-            job = film.job
-            report.expect(film, warnings(job.storyboard, spec_named(job.model, job.generator_file), job.policy))
+            report.expect(film, warnings(film.job.storyboard, film.job.spec, film.job.policy))
         if request.plan:
             waiting, failures = (waiting, []) if place.here is False else _tried(waiting, place.here, report)
             return _print_plan(waiting, [*bad, *failures], report)

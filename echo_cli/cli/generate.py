@@ -214,11 +214,10 @@ def _shown(field: Field, value: Any) -> str:
 
 def _print_plan(job: "Job", here: bool | None, as_json: bool) -> None:
     """What would be made, and what stands in its way; nothing is loaded and nothing written."""
-    from echo_cli.models.registry import spec_named
     from echo_cli.render.checks import Machine, kept_bytes, refuse_here, warnings_of
     from echo_cli.render.resume import Work
 
-    machine, spec = Machine(small=True), spec_named(job.model, job.generator_file)
+    machine, spec = Machine(small=True), job.spec
     doubts = [] if here is False else refuse_here(machine.problems(job), here)
     doubts = [*warnings_of(job), *doubts]
     there = [str(path) for path in job.outputs.existing()]

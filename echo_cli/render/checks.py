@@ -83,9 +83,7 @@ def warnings(board: Storyboard, spec: ModelSpec, policy: str) -> list[str]:
 def warnings_of(job: "Job") -> list[str]:
     """The same of a film that is about to be rendered, with what was left out of its file and what its model does not
     know."""
-    from echo_cli.models.registry import spec_named
-
-    return [*job.notes, *warnings(job.storyboard, spec_named(job.model, job.generator_file), job.policy),
+    return [*job.notes, *warnings(job.storyboard, job.spec, job.policy),
             *words_warning(job.model, unknown_words(job.storyboard, job.model))]
 
 
@@ -145,7 +143,6 @@ class Machine:
     def _count_memory(self, job: "Job") -> None:
         if (not self._small and not _is_large(job)) or self._lacks_model(job):
             return
-        from echo_cli.models.registry import spec_named
         from echo_cli.render import budget
         from echo_cli.runtime import Runtime
 
@@ -153,8 +150,7 @@ class Machine:
             runtime = Runtime.choose(job.request.device, job.request.dtype)
         except MissingError:
             return
-        spec = spec_named(job.model, job.generator_file)
-        _, self._memory[self._room(job)] = budget.choose(job, spec, runtime, job.running, worth=0)
+        _, self._memory[self._room(job)] = budget.choose(job, job.spec, runtime, job.running, worth=0)
 
     def _once(self, question: Hashable, ask: Callable[[], object]) -> list[EchoError]:
         if question not in self._problems:
@@ -189,9 +185,7 @@ def _check_model(model: str, generator: Path | None = None) -> None:
 
 def _is_large(job: "Job") -> bool:
     """Whether torch is asked about device and memory: not for a small model on whatever is here."""
-    from echo_cli.models.registry import spec_named
-
-    return (job.request.device, job.request.dtype) != ("auto", "auto") or spec_named(job.model).width > SMALL
+    return (job.request.device, job.request.dtype) != ("auto", "auto") or job.spec.width > SMALL
 
 
 def _check_device(job: "Job") -> None:

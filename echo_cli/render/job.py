@@ -11,12 +11,14 @@ from typing import Any, Literal
 
 from echo_cli import __version__
 from echo_cli.memory.settings import WindowSettings
+from echo_cli.models.registry import spec_named
 from echo_cli.models.running import Running
 from echo_cli.render.inputs import Input, identity_of
 from echo_cli.render.manifest import Identity
 from echo_cli.render.options import Decides
 from echo_cli.render.outputs import Outputs
 from echo_cli.render.request import Request
+from echo_cli.spec import ModelSpec
 from echo_cli.storyboard.canonical import storyboard_hash
 from echo_cli.storyboard.nouns import Storyboard, Timeline
 from echo_cli.text import listed
@@ -123,6 +125,11 @@ class Job:
     def resuming(self) -> "Job":
         """The same, whatever was to become of older work: this process has begun it."""
         return replace(self, request=replace(self.request, resume=True))
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The sizes of its model."""
+        return spec_named(self.model, self.generator_file)
 
     @property
     def generator_file(self) -> Path | None:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from echo_cli.errors import EchoError, Held
 from echo_cli.models.loaders import known_decoder, known_digest, load_backend
-from echo_cli.models.registry import spec_named
 from echo_cli.models.running import Pictures, Running
 from echo_cli.render.decide import KnownWeights, needed
 from echo_cli.render.job import Job
@@ -158,7 +157,7 @@ def _load(job: Job, progress: Progress) -> Loaded | Exception:
     from echo_cli.render.film import threads_for
     from echo_cli.runtime import Runtime
 
-    runtime, spec = Runtime.choose(job.request.device, job.request.dtype), spec_named(job.model, job.generator_file)
+    runtime, spec = Runtime.choose(job.request.device, job.request.dtype), job.spec
     running, need = budget.choose(job, spec, runtime, job.running)
     if need:
         progress.say(need)
