@@ -77,7 +77,7 @@ def test_a_timeline_of_another_tool_is_read_as_a_storyboard(tmp_path: Path) -> N
     (tmp_path / "cut.otio").write_text(files.OTIO)
     board = echo_cli.load_storyboard(tmp_path / "cut.otio")
     assert [(scene.id, scene.prompt) for scene in board.scenes] == [
-        ("roof", "A rooftop at sunset"), ("street.mov", "street")]
+        ("roof", "A rooftop at sunset"), ("street", "street")]
 
 
 def test_a_sequence_is_read_back_too(small: Path) -> None:

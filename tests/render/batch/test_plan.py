@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import typer
@@ -11,6 +12,7 @@ import typer
 from echo_cli.cli.options import takes
 from echo_cli.errors import UsageError
 from echo_cli.render.batch.plan import command, line
+from echo_cli.render.options import Field, fields_of
 from echo_cli.render.request import Request
 
 NAMES = ["plain.yaml", "two words.yaml", "it's \"one\".yaml", "-n.yaml", "a\nb\r\t.yaml", "фильм 🎬.yaml",
@@ -32,7 +34,7 @@ def test_a_name_that_no_line_can_say_is_refused() -> None:
         line(["a\n"])
 
 
-EVERYTHING = {
+SOME = {
     "seed": 3,
     "model": "tiny",
     "memory": "sink",
@@ -65,6 +67,22 @@ EVERYTHING = {
 }
 
 
+def another(field: Field) -> Any:
+    """A value that is not the default, by the type of the option alone."""
+    types = [each for each in (get_args(field.type) or (field.type,)) if each is not type(None)]
+    if bool in types:
+        return not field.default
+    if get_origin(field.type) is Literal or isinstance(types[0], str):
+        return next(each for each in types if each != field.default)
+    number = next((each for each in (int, float) if each in types), None)
+    return number(7) if number else "another"
+
+
+# A new option takes part without an edit here, unless its values follow rules of their own.
+EVERYTHING = {field.name: another(field) for field in fields_of(Request)
+              if field.option.planned and not field.option.argument and field.name != "output"} | SOME
+
+
 def test_what_was_not_chosen_is_not_in_it() -> None:
     here = os.getcwd()
     assert command(Request("a.yaml", "out/a.mp4")) == [
@@ -74,7 +92,7 @@ def test_what_was_not_chosen_is_not_in_it() -> None:
 def test_everything_that_was_chosen_is_in_it_and_is_read_back() -> None:
     request = Request("/in/a.yaml", "/out/a.mp4", **EVERYTHING)
     planned = {field.name for field, _ in request.values() if field.option.planned}
-    assert planned == {*EVERYTHING, "storyboard", "output"}, "every option that a plan repeats is exercised"
+    assert planned == {*EVERYTHING, "storyboard", "output"} and set(SOME) <= planned
     assert all(value != field.default for field, value in request.values() if field.name in EVERYTHING)
     words = command(request)
     for said in ("--seed 3", "--set memory.anchor_frames=6 --set memory.window=21", "--size 96x64", "--no-compile",
