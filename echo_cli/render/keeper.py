@@ -115,10 +115,11 @@ class Sitting:
         return False
 
     def keep_state(self, result: BlockResult, decoder: Nest) -> None:
-        """Keep the state after this block, whose pictures are all written, for edits."""
+        """Keep the state after this block, whose pictures are all written, for edits. Rendering continues meanwhile,
+        unless the state is too large to be held twice."""
 
     def settle(self) -> None:
-        """The last checkpoint is written, or an error says why not."""
+        """What is being written is on the disk, or an error says why not."""
 
     def note_states(self, trace: str) -> None:
         """The film is whole but for its name, and its trace has this hash: so states that were kept are its own."""
@@ -162,7 +163,8 @@ class Keeper(Sitting):
         self._film: SegmentedFilm | None = None
         self._bound, self._trace = 0, ""
         self._writer = ThreadPoolExecutor(1, "echo-keeper")
-        self._pending: Future[int] | None = None
+        self._pending: Future[int] | None = None  # a checkpoint
+        self._copying: Future[None] | None = None  # a state for edits; never both at once
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -241,9 +243,9 @@ class Keeper(Sitting):
 
     def due(self) -> bool:
         self.check()
-        if self._pending and self._pending.done():
+        if any(writing and writing.done() for writing in (self._pending, self._copying)):
             self.settle()
-        return self._cadence.due and self._pending is None
+        return self._cadence.due and self._pending is None and self._copying is None
 
     def keep(self, result: BlockResult, decoder: Nest, trace: Trace, times: Times, wait: bool = False) -> None:
         assert self._film is not None
@@ -281,23 +283,35 @@ class Keeper(Sitting):
             self.settle()
 
     def keeps(self, blocks: int) -> bool:
+        if blocks not in self._snapshots.moments:
+            return False
+        self.settle()
         return self._snapshots.due(blocks)
 
     def keep_state(self, result: BlockResult, decoder: Nest) -> None:
         assert self._film is not None
         self.settle()
         state = {"rollout": result.state(), "decoder": decoder}
-        self._snapshots.keep(result.block, self._policy.needs_after(result.block), state, self._film.mark(),
-                             self.wall_seconds)
-        self._film.unmark()
+        block, needs, keep = result.block, self._policy.needs_after(result.block), self._snapshots.keep
+        if size_of(state) > TWICE:
+            keep(block, needs, state, self._film.mark(), self.wall_seconds)
+            self._film.unmark()
+        else:
+            self._copying = self._writer.submit(keep, block, needs, copied(state), self._film.mark(),
+                                                self.wall_seconds)
 
     def settle(self) -> None:
+        if self._copying is not None:
+            assert self._film is not None
+            copying, self._copying = self._copying, None
+            copying.result()
+            self._film.unmark()
         if self._pending is None:
             return
+        assert self._film is not None
         pending, self._pending = self._pending, None
         began = time.monotonic()
         written = pending.result()
-        assert self._film is not None
         self._film.rely()
         picture = 3 * math.prod(self._job.decoded)
         noted = self.work.note.stat().st_size

@@ -35,7 +35,7 @@ class Snapshots:
 
     def __init__(self, job: Job, work: Work, tell: Callable[[str], None]) -> None:
         self._folder, self._tell = work.folder, tell
-        self._moments = states.moments(job.timeline, job.keep_states)
+        self.moments = states.moments(job.timeline, job.keep_states)
         self._room, self._size = bytes_of(job.request.keep_room), job.decoded
         self._segments = states.segments_of(job, work.folder)
         assert job.outputs.trace, "what can be resumed has a trace"
@@ -43,10 +43,11 @@ class Snapshots:
 
     @property
     def kept(self) -> list[Snapshot]:
-        return [snapshot for snapshot in states.snapshots(self._folder) if snapshot.blocks in self._moments]
+        return [snapshot for snapshot in states.snapshots(self._folder) if snapshot.blocks in self.moments]
 
     def due(self, blocks: int) -> bool:
-        return blocks in self._moments and all(snapshot.blocks != blocks for snapshot in self.kept)
+        """Whether a state is to be kept after so many blocks, and is not there yet."""
+        return blocks in self.moments and all(snapshot.blocks != blocks for snapshot in self.kept)
 
     def keep(self, block: Block, needs: frozenset[str], state: Nest, mark: Mark, wall_seconds: float) -> None:
         """The state after a block, and the pictures at its mark."""
@@ -69,7 +70,7 @@ class Snapshots:
         """The film is whole but for its name: what its states are of, with the hash of its trace."""
         try:
             for snapshot in states.snapshots(self._folder):
-                if snapshot.blocks not in self._moments:
+                if snapshot.blocks not in self.moments:
                     self._drop(snapshot)
             self._make_room(self._beside())
             if self.kept:

@@ -1,5 +1,6 @@
 """An edited film is the film that is rendered from nothing, and what is the same is not rendered again."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,14 @@ import torch
 from echo_cli.errors import OutputError
 from echo_cli.memory.scene_files import read_entry
 from echo_cli.memory.table import POLICIES
-from echo_cli.render import states
+from echo_cli.render import snapshots, states
 from echo_cli.render.decide import KnownWeights, needed
 from echo_cli.render.job import Job
 from echo_cli.render.made import Made
+from echo_cli.render.progress import Progress, Step
+from echo_cli.render.resume import Work
+from echo_cli.state import Nest
+from echo_cli.state_files import Stored
 from echo_cli.storyboard.series import read_scenes
 from echo_cli.trace.reader import read_trace
 from echo_cli.video import read, segments
@@ -39,6 +44,30 @@ def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
 def film(folder: Path, scenes: str, keep: str = "all", **options) -> Job:
     folder.mkdir(exist_ok=True)
     return job(folder, f"title: A test\nseed: 5\nscenes:{scenes}", **{"keep_states": keep, **options})
+
+
+def test_rendering_continues_while_a_state_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = film(tmp_path, """
+  - {id: meadow, prompt: a red ball rolls left across a green meadow, duration: 1.5s}
+  - {id: desert, transition: hard cut, prompt: a blue star in the desert, duration: 6s}
+""", "last")
+    begins, later, waited = task.timeline.spans[1].blocks.start, threading.Event(), []
+    write = snapshots.write_state
+
+    def slow(path: Path, state: Nest) -> Stored:
+        waited.append(later.wait(30))
+        return write(path, state)
+
+    class Watch(Progress):
+        def step(self, step: Step) -> None:
+            if step.block == begins + 2:
+                later.set()
+
+    monkeypatch.setattr(snapshots, "write_state", slow)
+    made(task, progress=Watch())
+    assert waited == [True, True]
+    assert [kept.blocks for kept in states.snapshots(Work(task.outputs).states)] == sorted(
+        states.moments(task.timeline, "last"))
 
 
 def digests(task: Job, done: Made) -> tuple[str, int]:
