@@ -124,9 +124,8 @@ class TinyCodec(nn.Module):
         raw = latents * self.std[:, None, None] + self.mean[:, None, None]
         # A frame at a time: the bits of a convolution depend on how many pictures it gets at once; those of a stream
         # must not.
-        drawn = [picture for frame in raw.unbind(1) for picture in self._drawn(frame)[0]]
-        pictures = torch.stack(drawn, 1).clamp_(0, 1)
-        return (pictures if state else pictures[:, _TIME - 1 :]), True
+        drawn = [picture.clamp_(0, 1) for frame in raw.unbind(1) for picture in self._drawn(frame)[0]]
+        return torch.stack(drawn if state else drawn[_TIME - 1:], 1), True
 
 
 def _modes(device: torch.device) -> Tensor:
