@@ -131,6 +131,7 @@ def describe(storyboard: Storyboard, film: Timeline, model: str, policy: str) ->
             "asked": {"begins": span.asked[0], "ends": span.asked[1]}, "real": {"begins": begins, "ends": ends},
             "moved": begins - span.asked[0],
             "opening": span.scene.opening and {span.scene.opening.what: span.scene.opening.path},
+            "soundtrack": span.scene.soundtrack,
             "blocks": _edges(span.blocks), "frames": _edges(frames), "pictures": _edges(span.pictures),
         })
     unknown = unknown_words(storyboard, model)
@@ -202,6 +203,8 @@ def _show(film: dict[str, Any]) -> None:
     recalls = [f"{scene['id']} {_recall(scene['recall'])}" for scene in film["scenes"] if scene["recall"]]
     begun = [f"{scene['id']} begins with the {what} {path}" for scene in film["scenes"] if scene["opening"]
              for what, path in scene["opening"].items()]
+    begun += [f"{scene['id']} has the sound of {scene['soundtrack']}" for scene in film["scenes"]
+              if scene["soundtrack"]]
     continues = [f"continues the pictures of {film['continues']}"] if film["continues"] else []
     warnings = (f"warning: {warning}" for warning in film["warnings"])
     for text in (*continues, *recalls, *begun, _rounding(film), *warnings):

@@ -71,7 +71,12 @@ def cut_of(board: Storyboard) -> Cut:
     left = [
         Note(f"scene '{scene.id}'", f"its own {what}")
         for scene in board.scenes
-        for what, value in (("seed", scene.seed is not None), ("memory settings", bool(scene.memory)))
+        for what, value in (
+            ("seed", scene.seed is not None),
+            ("memory settings", scene.memory),
+            (scene.opening.what if scene.opening else "", scene.opening),
+            ("soundtrack", scene.soundtrack),
+        )
         if value
     ]
     left += [Note("storyboard", what) for what, value in (("model", board.model), ("memory", board.policy)) if value]

@@ -15,7 +15,7 @@ from echo_cli.render.openings import thumbnail
 from echo_cli.render.outputs import readable_name
 from echo_cli.runtime import Runtime
 from echo_cli.storyboard.canonical import storyboard_hash
-from echo_cli.storyboard.nouns import CONTINUE
+from echo_cli.storyboard.nouns import CONTINUE, SOUNDTRACK
 from echo_cli.trace.records import (
     DeviceFacts,
     FilmFacts,
@@ -47,7 +47,7 @@ def header(job: Job, backend: Backend, runtime: Runtime) -> Header:
 def _openings(job: Job) -> Iterator[tuple[str, OpeningFacts]]:
     """What scenes begin with, by their ids; the first one, perhaps, with the film that it continues."""
     for each in job.inputs:
-        if each.scene or each.what == CONTINUE:
+        if (each.scene and each.what != SOUNDTRACK) or each.what == CONTINUE:
             yield (each.scene or job.timeline.scenes[0].id,
                    OpeningFacts(each.what, each.path, each.sha256, thumbnail(job, each)))
 

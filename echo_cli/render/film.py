@@ -18,6 +18,7 @@ from echo_cli.models.backend import Backend
 from echo_cli.render import manifest
 from echo_cli.render.decoder import Decoder, Pictures
 from echo_cli.render.facts import header, manifest_facts
+from echo_cli.render.inputs import check_same
 from echo_cli.render.job import Job
 from echo_cli.render.keeper import Sitting, sitting
 from echo_cli.render.keepsakes import KeptScenes, past_entries
@@ -33,9 +34,10 @@ from echo_cli.rollout.plan import plan_policy
 from echo_cli.rollout.rollout import BlockResult
 from echo_cli.runtime import Runtime
 from echo_cli.spec import Grid, ModelSpec
-from echo_cli.storyboard.nouns import Timeline
+from echo_cli.storyboard.nouns import SOUNDTRACK, Timeline
 from echo_cli.trace.records import Times
 from echo_cli.trace.writer import Trace
+from echo_cli.video import mixing
 from echo_cli.video.subtitles import Subtitles, srt
 from echo_cli.video.target import Output
 from echo_cli.video.writer import PictureSink
@@ -148,6 +150,9 @@ def _finish(job: Job, writer: _Writer, tidy: ExitStack) -> Made:
     """Bring all bytes to the disk before anything gets its name: a disk that fills up now leaves no film half
     published. `tidy` removes what was written if something fails later."""
     run, outputs, pictures = writer.run, job.outputs, job.timeline.pictures
+    for each in job.inputs:
+        if each.what == SOUNDTRACK:
+            check_same(each)
     written = {"film": writer.film.finish()}
     wall_seconds = run.wall_seconds
     writer.trace.finish(wall_seconds)
@@ -158,6 +163,10 @@ def _finish(job: Job, writer: _Writer, tidy: ExitStack) -> Made:
         tidy.callback(partial(outputs.subtitles).unlink, missing_ok=True)
         write_partial(outputs.subtitles, srt(job.captions))
         written["subtitles"] = _output(outputs.subtitles)
+    if outputs.sound and job.sound:
+        tidy.callback(partial(outputs.sound).unlink, missing_ok=True)
+        mixing.write(job.sound, partial(outputs.sound))
+        written["sound"] = _output(outputs.sound)
     if outputs.scenes and writer.kept:
         tidy.callback(partial(outputs.scenes).unlink, missing_ok=True)
         written["scenes"] = writer.kept.write(outputs.scenes)
@@ -176,8 +185,9 @@ def _publish(job: Job, writer: _Writer, made: Made) -> None:
         publish(outputs.subtitles)
     elif outputs.subtitles:
         _remove(outputs.subtitles)  # an older film's, left beside this one, would be shown with it
-    if outputs.scenes:
-        publish(outputs.scenes)
+    for path in (outputs.sound, outputs.scenes):
+        if path:
+            publish(path)
     writer.run.forget()
     if outputs.manifest:
         publish(outputs.manifest)

@@ -11,7 +11,7 @@ from pathlib import Path
 from echo_cli.errors import UsageError
 from echo_cli.files import sha256
 from echo_cli.models.files.hashes import known_sha256
-from echo_cli.storyboard.nouns import CLIP, CONTINUE, Continued, Storyboard
+from echo_cli.storyboard.nouns import CLIP, CONTINUE, SOUNDTRACK, Continued, Storyboard
 
 LARGE = 64 << 20
 
@@ -35,10 +35,15 @@ class Input:
 
 def file_problem(what: str, path: Path, begins: float | None = None) -> str | None:
     """Why a file cannot be the `what` of a film, a clip from second `begins` on; None when it can."""
-    from echo_cli.video import clip, still
+    from echo_cli.video import clip, sound, still
 
     try:
-        clip.check(path, begins) if what == CLIP else still.check(path)
+        if what == SOUNDTRACK:
+            sound.look(path)
+        elif what == CLIP:
+            clip.check(path, begins)
+        else:
+            still.check(path)
     except still.Unusable as error:
         return f"{path} {error}"
     return None
@@ -70,6 +75,13 @@ def inputs_of(storyboard: Storyboard) -> tuple[Input, ...]:
     return tuple(inputs)
 
 
+def check_same(given: Input) -> None:
+    """A UsageError if a file is no longer the one that the film's identity was made from."""
+    if hash_of(given.file) != given.sha256:
+        raise UsageError(f"{given.where}: {given.file} has changed since the film was begun",
+                         "Put it back, or run the same command again to make the film of the file as it is now.")
+
+
 def hash_of(file: Path) -> str:
     """The sha256 of a file; a large one is read again only when it has changed."""
     return known_sha256(file) if file.stat().st_size > LARGE else sha256(file)
@@ -89,3 +101,5 @@ def _named(storyboard: Storyboard) -> Iterator[tuple[str, str, str | None]]:
     for scene in storyboard.scenes:
         if scene.opening:
             yield scene.opening.what, scene.opening.path, scene.id
+        if scene.soundtrack:
+            yield SOUNDTRACK, scene.soundtrack, scene.id

@@ -24,10 +24,11 @@ from echo_cli.storyboard.nouns import Storyboard, Timeline
 from echo_cli.text import listed
 from echo_cli.video.encoding import Encoding
 from echo_cli.video.signing import Credentials
-from echo_cli.video.sound import Sound
+from echo_cli.video.sound import CODECS, Part, Sound
 from echo_cli.video.sound import check as check_sound
 from echo_cli.video.subtitles import Caption, Subtitles, check_burning
 from echo_cli.video.tags import Chapter, Tags
+from echo_cli.video.target import Movie
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +144,15 @@ class Job:
 
     @property
     def sound(self) -> Sound | None:
-        """The track under the film."""
-        seconds = self.timeline.pictures / self.timeline.geometry.fps
-        return Sound(Path(self.request.audio), seconds) if self.request.audio else None
+        """What is heard: the track under the film, and those of its scenes; None in a film that cannot have sound."""
+        film, fps = self.outputs.film, self.timeline.geometry.fps
+        if isinstance(film, Movie) and film.suffix not in CODECS:
+            return None
+        seconds, files = self.timeline.pictures / fps, {each.path: each.file for each in self.inputs}
+        under = [Part(Path(self.request.audio), 0.0, seconds)] if self.request.audio else []
+        scenes = [Part(files[span.scene.soundtrack], span.pictures.start / fps, span.pictures.stop / fps)
+                  for span in self.timeline.spans if span.scene.soundtrack]
+        return Sound((*under, *scenes), seconds) if under or scenes else None
 
     @property
     def credentials(self) -> Credentials | None:
@@ -159,8 +166,8 @@ class Job:
             self.encoding.check(self.size[0] * self.scale, self.size[1] * self.scale)
         if self.credentials:
             self.credentials.check()
-        if self.sound:
-            check_sound(self.sound.path)
+        if self.request.audio:
+            check_sound(Path(self.request.audio))
         burned = self.captions if self.subtitles is Subtitles.BURN else ()
         if burned and (absent := check_burning(burned, self.font_file)):
             letters = listed([f"{letter} (U+{ord(letter):04X})" for letter in absent])

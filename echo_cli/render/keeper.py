@@ -93,7 +93,7 @@ class Sitting:
 
     def film(self) -> PictureSink:
         """Where the film's pictures go."""
-        return FilmWriter(self._job.outputs.film, *self._job.decoded, **film_options(self._job))
+        return FilmWriter(self._job.outputs.film, *self._job.decoded, **film_options(self._job), sound=self._job.sound)
 
     def trace(self, header: Header) -> Trace:
         return TraceWriter(self._job.outputs.trace, header) if self._job.outputs.trace else Trace()
@@ -226,7 +226,8 @@ class Keeper(Sitting):
         target = self._job.outputs.film
         assert isinstance(target, Movie | Images), "what cannot be resumed has no keeper"
         self._film = SegmentedFilm(target, self.work.folder, *self._job.decoded,
-                                   **film_options(self._job), sound=self._job.sound,
+                                   **film_options(self._job),
+                                   sound=None if target.encoder else self._job.sound,
                                    seal=self._sign if self._job.credentials else None,
                                    written=self._left.pictures if self._left else None)
         return self._film

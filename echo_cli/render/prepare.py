@@ -35,8 +35,11 @@ from echo_cli.storyboard.parse import parse
 from echo_cli.storyboard.rules import Rules
 from echo_cli.storyboard.series import ENDING
 from echo_cli.storyboard.timeline import timeline
+from echo_cli.text import listed
+from echo_cli.video.encoding import CONTAINERS
 from echo_cli.video.signing import KINDS as SIGNED
 from echo_cli.video.sound import CODECS as SOUNDS
+from echo_cli.video.sound import WAV
 from echo_cli.video.subtitles import Subtitles
 from echo_cli.video.target import Movie, Stdout
 
@@ -56,12 +59,11 @@ class Prepared:
     origins: Mapping[str, str] = field(default_factory=dict)  # who decided what the command line left to others
 
     def job(self, outputs: Outputs) -> Job:
-        outputs = _with_scenes(self.request, self.storyboard, outputs)
+        outputs = _with_sound(self.request, self.storyboard, _with_scenes(self.request, self.storyboard, outputs))
         board, size = self.storyboard, self.storyboard.size or self.spec.size
         film = timeline(board, self.spec.geometry)
         if not self.request.force:
             refuse_unseen(self.spec, size)
-        _check_sound(self.request, outputs)
         _check_signing(self.request, outputs)
         if not outputs.film.encoder:
             self.request.encoding(outputs.film).check_choices()
@@ -72,7 +74,7 @@ class Prepared:
         scale = self.request.scale or max(1, min(MOST_ENLARGED, math.ceil(SMALLEST_SIDE / min(size))))
         return Job(self.request, board, film, self.model, board.seed or 0, self.policy,
                    read_settings(self.policy, board.memory), size, scale, _subtitles(self.request, board, outputs),
-                   outputs, self.notes, self.spec.detail, self.origins, inputs_of(board))
+                   outputs, (*self.notes, *_unheard(board, outputs)), self.spec.detail, self.origins, inputs_of(board))
 
 
 def prepare(request: Request, below: Defaults = NONE) -> Job:
@@ -206,11 +208,29 @@ def _with_scenes(request: Request, storyboard: Storyboard, outputs: Outputs) -> 
     return replace(outputs, scenes=path)
 
 
-def _check_sound(request: Request, outputs: Outputs) -> None:
-    if request.audio is None or (isinstance(outputs.film, Movie) and outputs.film.suffix in SOUNDS):
-        return
-    what = outputs.film.suffix if isinstance(outputs.film, Movie) else outputs.film.path
-    raise UsageError(f"--audio: {what} cannot have sound", f"Write a film that ends in {', '.join(SOUNDS)}.")
+def _with_sound(request: Request, storyboard: Storyboard, outputs: Outputs) -> Outputs:
+    """With the file of sound that lies beside a sequence of pictures, if there is any sound."""
+    if isinstance(outputs.film, Movie) and outputs.film.suffix not in SOUNDS and request.audio:
+        films = [suffix for suffix in CONTAINERS if suffix in SOUNDS]
+        raise UsageError(f"--audio: a {outputs.film.suffix} film has no sound",
+                         f"Write a film that ends in {', '.join(films)}, or leave out --audio.")
+    heard = [storyboard.file(scene.soundtrack) for scene in storyboard.scenes if scene.soundtrack]
+    heard += [Path(request.audio)] if request.audio else []
+    if not heard or outputs.base is None or not outputs.film.encoder:
+        return outputs
+    path = fitted(outputs.base, WAV)
+    if os.path.abspath(path) in map(os.path.abspath, heard):
+        raise UsageError(f"{path}: the sound of the film would overwrite a sound that comes into it",
+                         "Move it to another folder, or give the pictures another name with -o.")
+    return replace(outputs, sound=path)
+
+
+def _unheard(storyboard: Storyboard, outputs: Outputs) -> list[str]:
+    """What is left out of a film without sound."""
+    scenes = [f"'{scene.id}'" for scene in storyboard.scenes if scene.soundtrack]
+    mute = isinstance(outputs.film, Movie) and outputs.film.suffix not in SOUNDS
+    return [f"left out: the soundtrack of {listed(scenes)}, since a {outputs.film.path.suffix} film has no sound"
+            ] if mute and scenes else []
 
 
 def _check_signing(request: Request, outputs: Outputs) -> None:

@@ -28,8 +28,8 @@ def sign(job: "Job", identity: Identity, film: Path) -> None:
     credentials = job.credentials
     assert credentials is not None, "asked to sign without credentials"
     inputs = [Ingredient(Path(each.path).name, each.file) for each in job.inputs]
-    if job.sound:
-        inputs.append(Ingredient(job.sound.path.name, job.sound.path))
+    if job.request.audio:
+        inputs.append(Ingredient(Path(job.request.audio).name, Path(job.request.audio)))
     credentials.sign(film, claim(job, identity), inputs)
 
 

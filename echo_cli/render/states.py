@@ -20,7 +20,7 @@ from echo_cli.render.manifest import Identity
 from echo_cli.render.resume import Work, sealed, unsealed
 from echo_cli.storyboard.canonical import canonical
 from echo_cli.storyboard.matching import Recall
-from echo_cli.storyboard.nouns import Block, Timeline
+from echo_cli.storyboard.nouns import SOUNDTRACK, Block, Timeline
 from echo_cli.video import segments
 from echo_cli.video.subtitles import Subtitles
 from echo_cli.video.target import Images, Movie
@@ -238,9 +238,10 @@ def _scenes(job: Job) -> list[dict[str, Any]]:
 
 def _link(job: Job, index: int, scene: Mapping[str, Any], plan: Plan | None) -> str:
     """A hash of what a scene adds to the film: its length apart, which is compared in blocks."""
-    dropped = ("duration",) if job.subtitles is Subtitles.BURN else ("duration", "subtitle")
+    dropped = ("duration", SOUNDTRACK) if job.subtitles is Subtitles.BURN else ("duration", SOUNDTRACK, "subtitle")
     added = {name: value for name, value in scene.items() if name not in dropped}
     recall = plan.recalls.get(index) if plan else None
-    added["inputs"] = [each.sha256 for each in job.inputs if each.scene == scene["id"]]
+    added["inputs"] = [each.sha256 for each in job.inputs
+                       if each.scene == scene["id"] and each.what != SOUNDTRACK]
     added |= {"recalled": recall and [recall.scene, recall.refused], "jump": plan.jumps.get(index) if plan else None}
     return hashlib.sha256(json.dumps(added, sort_keys=True).encode()).hexdigest()

@@ -7,7 +7,7 @@ import hashlib
 import json
 from typing import Any
 
-from echo_cli.storyboard.nouns import CENTRE, VERSION, Fit, Kind, Opening, Scene, Storyboard
+from echo_cli.storyboard.nouns import CENTRE, SOUNDTRACK, VERSION, Fit, Kind, Opening, Scene, Storyboard
 
 
 def canonical(storyboard: Storyboard) -> dict[str, Any]:
@@ -54,6 +54,7 @@ def _scene(scene: Scene) -> dict[str, Any]:
         "seed": scene.seed,
         "memory": dict(scene.memory) or None,
         **_opening(scene.opening),
+        SOUNDTRACK: scene.soundtrack,
     })
 
 

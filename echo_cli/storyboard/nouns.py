@@ -86,7 +86,7 @@ class Fit(StrEnum):
 
 
 CENTRE = (0.5, 0.5)
-PICTURE, CLIP = "picture", "clip"
+PICTURE, CLIP, SOUNDTRACK = "picture", "clip", "soundtrack"
 CONTINUE = "continue"  # the key that names the film which this one continues
 
 
@@ -116,6 +116,7 @@ class Scene:
     seed: int | None = None
     memory: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     opening: Opening | None = None
+    soundtrack: str | None = None  # the path of a file as it is written; its sound begins with the scene
     line: int = 0
     column: int = 0
 

@@ -24,6 +24,7 @@ from echo_cli.storyboard.nouns import (
     LONGEST_ID,
     PICTURE,
     SCENE_ID,
+    SOUNDTRACK,
     VERSION,
     Continued,
     Kind,
@@ -33,7 +34,7 @@ from echo_cli.storyboard.nouns import (
     Timing,
     kind_named,
 )
-from echo_cli.storyboard.openings import OPENING_KEYS, read_opening
+from echo_cli.storyboard.openings import OPENING_KEYS, read_file, read_opening
 from echo_cli.storyboard.rules import Rules
 from echo_cli.storyboard.sizes import read_aspect, read_size
 from echo_cli.storyboard.timeline import beginning, edges, too_long, too_short
@@ -41,7 +42,8 @@ from echo_cli.storyboard.timing import Asked, Given, resolve
 
 TOP_KEYS = ("version", "title", "language", "seed", "model", "memory", "size", "aspect", "fps", "style", "timing",
             "length", *LASTING_KEYS, CONTINUE, "scenes")
-SCENE_KEYS = ("id", "prompt", "duration", "at", "transition", "subtitle", "seed", "memory", *OPENING_KEYS)
+SCENE_KEYS = ("id", "prompt", "duration", "at", "transition", "subtitle", "seed", "memory", *OPENING_KEYS,
+              SOUNDTRACK)
 SEEDS = (0, 2**63 - 1)
 RATES = (1, 240)  # pictures a second
 MOST_SETTINGS = 1000
@@ -279,6 +281,7 @@ class _SceneReader:
             seed=fields.whole("seed", *SEEDS),
             memory=self._read_memory(transition, rules, policy),
             opening=read_opening(fields, float(seconds), folder, rules),
+            soundtrack=read_file(fields, SOUNDTRACK, folder, rules),
             line=fields.mark.line,
             column=fields.mark.column,
         )

@@ -31,9 +31,11 @@ def executable() -> str:
     return binary
 
 
-def run(arguments: Sequence[str], cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
-    """One short run with nothing on its standard input; the caller looks at the return code."""
-    return subprocess.run([executable(), *QUIET, *arguments], stdin=subprocess.DEVNULL, capture_output=True, cwd=cwd)
+def run(arguments: Sequence[str], cwd: Path | None = None,
+        inherited: Sequence[int] = ()) -> subprocess.CompletedProcess[bytes]:
+    """One run with nothing on its standard input and these file descriptors; the caller looks at the return code."""
+    return subprocess.run([executable(), *QUIET, *arguments], stdin=subprocess.DEVNULL, capture_output=True, cwd=cwd,
+                          pass_fds=inherited)
 
 
 def failure(returncode: int, complaint: str, path: Path) -> EchoError:

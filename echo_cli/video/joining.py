@@ -9,6 +9,7 @@ from pathlib import Path
 from echo_cli.files import output_errors
 from echo_cli.video import ffmpeg
 from echo_cli.video.encoding import CONTAINERS, Encoding
+from echo_cli.video.mixing import feed
 from echo_cli.video.sound import Sound
 from echo_cli.video.tags import Tags, stamp
 from echo_cli.video.target import Movie
@@ -37,14 +38,16 @@ def join(film: Movie, folder: Path, names: Sequence[str], encoding: Encoding, ta
         _run(film, folder, [*_SEGMENTS, *chapters, *as_it_is, *end, silent])
         if sound:
             heard = sound.arguments(2, film.suffix)
-            _run(film, folder, ["-i", silent, *chapters, *sound.input(), *as_it_is, *heard, *end, film.grows.name],
-                 strict=False)
+            with feed(sound) as (sounds, inherited):
+                _run(film, folder, ["-i", silent, *chapters, *sounds, *as_it_is, *heard, *end, film.grows.name],
+                     strict=False, inherited=inherited)
     stamp(film.grows, tags)
 
 
-def _run(film: Movie, folder: Path, arguments: Sequence[str], strict: bool = True) -> None:
+def _run(film: Movie, folder: Path, arguments: Sequence[str], strict: bool = True,
+         inherited: Sequence[int] = ()) -> None:
     """By bare names, in their folder: ffmpeg's rules never apply to a name that a user chose. Unless `strict`, what it
     reports and gets over, as noise in a sound file, is no failure."""
-    done = ffmpeg.run(arguments, cwd=folder)
+    done = ffmpeg.run(arguments, cwd=folder, inherited=inherited)
     if done.returncode or (strict and done.stderr):  # it continues after a packet that does not fit, but reports it
         raise ffmpeg.failure(done.returncode, done.stderr.decode(errors="replace"), film.path)

@@ -1,39 +1,86 @@
-"""A sound track under a film: any file that ffmpeg can read, cut or padded with silence to the film's length.
+"""The sound of a film: files that ffmpeg can read, each from its own moment on, cut or padded with silence.
 
-Knows a file and a length, not where the sound comes from or what it means.
+Knows files and times, not where sounds come from or what they mean. Several sounds become one in `mixing`.
 """
 
+import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from echo_cli.errors import UsageError
+from echo_cli.files import open_regular
 from echo_cli.video import ffmpeg
 
-# which codec a kind of film has, where players agree on one; a kind that is not here has no sound
-CODECS = {".mp4": "aac", ".mov": "aac", ".mkv": "aac", ".webm": "libopus"}
-RATE = "192k"  # bits a second
+WAV = ".wav"  # what lies beside a sequence of pictures
+# how a kind of film encodes sound, where players agree on a codec; a kind that is not here has no sound
+_RATE = ("-b:a", "192k")
+CODECS = {".mp4": ("aac", *_RATE), ".mov": ("aac", *_RATE), ".mkv": ("aac", *_RATE), ".webm": ("libopus", *_RATE),
+          WAV: ("pcm_s16le",)}
+SAMPLES = 48_000  # a second
+_FORMATS = "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,mxf,ogg,tta,w64,wav,wv"
+# two channels of any others; a single one is as loud in both as it is alone
+STEREO = "pan=stereo|FL<FL+0.7*FC+0.5*BL+0.5*SL|FR<FR+0.7*FC+0.5*BR+0.5*SR"
+RAW = ("-f", "f32le", "-ar", str(SAMPLES), "-ac", "2")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The first sound of a file, from one second of the film up to another."""
+
+    path: Path
+    begins: float
+    ends: float
 
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """The first sound of a file, for a film of so many seconds."""
+    """Everything that is heard in a film of so many seconds; `parts` in the order of their beginnings."""
 
-    path: Path
+    parts: tuple[Part, ...]
     seconds: float
 
-    def input(self) -> list[str]:
-        return ["-i", str(self.path.absolute())]
+    @property
+    def alone(self) -> Path | None:
+        """The one file that is heard all the time, if that is all."""
+        (first, *others) = self.parts
+        return first.path if not others and (first.begins, first.ends) == (0.0, self.seconds) else None
 
     def arguments(self, number: int, suffix: str) -> list[str]:
-        """ffmpeg's options for it, as the input of that number, in a film that ends in `suffix`."""
-        return ["-map", f"{number}:a:0", "-af", f"aresample=48000,apad,atrim=end={self.seconds:.6f}",
-                "-c:a", CODECS[suffix], "-b:a", RATE, "-flags:a", "+bitexact"]
+        """ffmpeg's options for it, as the input of that number, in a file that ends in `suffix`."""
+        codec, *options = CODECS[suffix]
+        return ["-map", f"{number}:a:0", "-af", f"aresample={SAMPLES},apad,atrim=end={self.seconds:.6f}",
+                "-c:a", codec, *options, "-flags:a", "+bitexact"]
+
+
+def source(path: Path) -> list[str]:
+    """Nothing but sounds in files of this machine is opened, never a list that names other files."""
+    return ["-protocol_whitelist", "file", "-format_whitelist", _FORMATS, "-i", str(path.absolute())]
+
+
+def look(path: Path) -> None:
+    """An Unusable for a file without a sound that ffmpeg can read."""
+    from echo_cli.video.still import Unusable, readable
+
+    with readable(), open_regular(path) as file:
+        facts = os.fstat(file.fileno())
+    if reason := _reason(path, facts.st_size, facts.st_mtime_ns):
+        raise Unusable(f"has no sound that ffmpeg can read: {reason}")
 
 
 def check(path: Path) -> None:
-    """A UsageError for a file without a sound that ffmpeg can read."""
-    trial = ffmpeg.run(["-i", str(path.absolute()), "-map", "0:a:0", "-t", "0.1", "-f", "null", "-"])
-    if trial.returncode:
-        reason = ffmpeg.cause(trial.stderr.decode(errors="replace"))
-        raise UsageError(f"--audio {path}: no sound that ffmpeg can read: {reason}",
-                         "Name a sound file, or a film that has sound.")
+    """The same as a UsageError, for the option."""
+    from echo_cli.video.still import Unusable
+
+    try:
+        look(path)
+    except Unusable as error:
+        raise UsageError(f"--audio {path}: {str(error).removeprefix('has ')}",
+                         "Name a sound file, or a film that has sound.") from None
+
+
+@lru_cache(maxsize=1024)
+def _reason(path: Path, size: int, modified: int) -> str | None:
+    """Why ffmpeg reads no sound from a file of this size and time."""
+    trial = ffmpeg.run([*source(path), "-map", "0:a:0", "-af", STEREO, "-t", "0.1", "-f", "null", "-"])
+    return ffmpeg.cause(trial.stderr.decode(errors="replace")) if trial.returncode else None

@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol, Self
@@ -20,7 +21,9 @@ import numpy as np
 from echo_cli.errors import EchoError
 from echo_cli.files import output_errors
 from echo_cli.video import ffmpeg
-from echo_cli.video.encoding import RGB, Encoding
+from echo_cli.video.encoding import MP4, RGB, Encoding
+from echo_cli.video.mixing import feed
+from echo_cli.video.sound import Sound
 from echo_cli.video.subtitles import Caption, burning
 from echo_cli.video.tags import Tags
 from echo_cli.video.target import Output, Stdout, Target
@@ -55,7 +58,7 @@ class FilmWriter:
 
     def __init__(self, target: Target, width: int, height: int, fps: float, encoding: Encoding = Encoding(), *,
                  scale: float = 1, burn: Sequence[Caption] = (), font: Path | None = None, tags: Tags = Tags(),
-                 first: int = 0, folder: Path | None = None) -> None:
+                 first: int = 0, folder: Path | None = None, sound: Sound | None = None) -> None:
         """`first` is the number of the first picture in the film, by which captions are timed. ffmpeg runs in a folder
         of its own inside `folder`, or in the system's temporary folder."""
         self.target, self.width, self.height, self.pictures = target, width, height, 0
@@ -64,8 +67,11 @@ class FilmWriter:
             self._folder = tempfile.TemporaryDirectory(prefix="echo-film-", dir=folder)
             captions = burning(Path(self._folder.name), burn, font) if burn else ""
             target.prepare()
+        self._stack = ExitStack()
+        sounds, inherited = self._stack.enter_context(feed(sound)) if sound else ([], ())
+        heard = ["-map", "0:v", *sound.arguments(1, MP4)] if sound else []
         command = [
-            ffmpeg.executable(), *ffmpeg.QUIET, *_raw(width, height, fps), "-i", "pipe:0",
+            ffmpeg.executable(), *ffmpeg.QUIET, *_raw(width, height, fps), "-i", "pipe:0", *sounds, *heard,
             "-vf", _filters(round(width * scale), round(height * scale), captions, first,
                             RGB if target.encoder else encoding.pixels),
             "-fps_mode", "passthrough", *tags.arguments, *(target.encoder or encoding.encoder()), *target.arguments(),
@@ -73,7 +79,7 @@ class FilmWriter:
         # a session of its own: a Ctrl-C in the terminal is meant for us, and we decide when the encoder stops
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE,
                                          stdout=None if isinstance(target, Stdout) else subprocess.DEVNULL,
-                                         cwd=self._folder.name, start_new_session=True)
+                                         cwd=self._folder.name, start_new_session=True, pass_fds=inherited)
         self.process = self._process.pid
         self._queue: queue.Queue[np.ndarray | None] = queue.Queue(WAITING)
         self._broken = threading.Event()
@@ -115,6 +121,7 @@ class FilmWriter:
             thread.join()
         if self._process.wait() or self._broken.is_set():
             raise self._failure()
+        self._stack.close()
         return self.target.finish(self.pictures)
 
     def publish(self) -> None:
@@ -129,6 +136,8 @@ class FilmWriter:
             self._queue.put_nowait(None)
         for thread in self._threads:
             thread.join()
+        with contextlib.suppress(EchoError):  # that a sound cannot be read matters only to a film that is finished
+            self._stack.close()
         self._folder.cleanup()
         self.target.discard()
 

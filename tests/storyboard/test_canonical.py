@@ -29,13 +29,15 @@ def test_what_a_scene_begins_with_is_said_back() -> None:
     text = GOOD.replace("subtitle: Rooftop", "picture: a.png").replace("seed: 3", "picture: b.png\n    fit: contain")
     text = text.replace("hard cut", "hard cut\n    picture: c.png\n    focus: 0,1")
     text = text.replace("picture: c.png", "clip: c.mp4\n    from: 1s\n    for: 2s")
+    text = text.replace("picture: a.png", "picture: a.png\n    soundtrack: a.wav")
     board = parse(text)
+    assert board.scenes[0].soundtrack == "a.wav"
     assert all(scene.opening for scene in board.scenes)
     assert bare(parse(yaml.safe_dump(canonical(board)))) == bare(board)
     changes = [("a.png", "d.png"), ("contain", "stretch"), ("0,1", "0,0"), ("from: 1s", "from: 0s"),
-               ("for: 2s", "for: 1s")]
+               ("for: 2s", "for: 1s"), ("a.wav", "b.wav")]
     others = [text.replace(*change) for change in changes]
-    assert len({storyboard_hash(parse(each)) for each in (text, *others)}) == 6
+    assert len({storyboard_hash(parse(each)) for each in (text, *others)}) == 7
 
 
 def test_spellings_and_comments_do_not_change_the_hash() -> None:

@@ -239,6 +239,9 @@ WRONG = {
         scenes(f"{A}, clip: x.mp4, for: 5s"), "2:50", "the clip takes 5s, and the scene lasts 5s; leave it some time"),
     "for too long": (
         scenes("id: a, prompt: x, duration: 5m, clip: x.mp4, for: 2m"), "2:51", "for 2m is too long"),
+    "soundtrack without a name": (scenes(f"{A}, soundtrack: ' '"), "2:37", "scene 'a': soundtrack is empty"),
+    "soundtrack that is an address": (
+        scenes(f"{A}, soundtrack: 'https://x/y.mp3'"), "2:37", "is an address; files are read from this machine"),
     "picture without a name": (scenes(f"{A}, picture: ' '"), "2:37", "scene 'a': picture is empty"),
     "picture that is a number": (scenes(f"{A}, picture: 7"), "2:37", "scene 'a': picture is a number, not text"),
     "picture on another machine": (

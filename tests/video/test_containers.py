@@ -11,10 +11,11 @@ from echo_cli.errors import UsageError
 from echo_cli.video import ffmpeg, read, segments
 from echo_cli.video.encoding import CONTAINERS, Encoding, codec_named
 from echo_cli.video.segments import SegmentedFilm, Written
-from echo_cli.video.sound import Sound
+from echo_cli.video.sound import Part, Sound
 from echo_cli.video.sound import check as check_sound
 from echo_cli.video.tags import Chapter, Tags
 from echo_cli.video.target import Movie
+from tests.video.sounds import tone
 
 from .pictures import HEIGHT, WIDTH, number_of, pictures
 
@@ -133,14 +134,9 @@ def test_codecs_have_short_names() -> None:
         "libx264", "libx265", "libsvtav1", "libvpx-vp9", "prores", "libx264", "h264_nvenc"]
 
 
-def tone(path: Path, seconds: float) -> Path:
-    ffmpeg.run(["-f", "lavfi", "-i", f"sine=440:duration={seconds}:sample_rate=44100", "-y", str(path.absolute())])
-    return path
-
-
 @pytest.mark.parametrize(("suffix", "seconds"), [(".mp4", 1), (".mp4", 9), (".webm", 1), (".mov", 9), (".mkv", 1)])
 def test_a_sound_track_is_cut_or_padded_to_the_films_length(suffix: str, seconds: float, tmp_path: Path) -> None:
-    sound = Sound(tone(tmp_path / "a tone.wav", seconds), COUNT / 16)
+    sound = Sound((Part(tone(tmp_path / "a tone.wav", 440, seconds), 0.0, COUNT / 16),), COUNT / 16)
     files = []
     for place in (tmp_path / "a", tmp_path / "b"):
         codec = CONTAINERS[suffix].codecs[0]
