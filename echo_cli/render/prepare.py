@@ -240,7 +240,8 @@ def _check_signing(request: Request, outputs: Outputs) -> None:
         raise UsageError("--sign and --key need each other",
                          "Name both files, or set ECHO_SIGN_CERT and ECHO_SIGN_KEY.")
     if not isinstance(outputs.film, Movie) or outputs.film.suffix not in SIGNED:
-        raise UsageError(f"--sign: {outputs.film.path} cannot be signed",
+        one = "" if isinstance(outputs.film, Movie) else ", since a signature belongs to one file that is complete"
+        raise UsageError(f"--sign: {outputs.film.path} cannot be signed{one}",
                          f"Write a film that ends in {', '.join(SIGNED)}.")
 
 

@@ -27,17 +27,23 @@ def sign(job: "Job", identity: Identity, film: Path) -> None:
     """Sign a film that is whole, before it has its name."""
     credentials = job.credentials
     assert credentials is not None, "asked to sign without credentials"
-    inputs = [Ingredient(Path(each.path).name, each.file) for each in job.inputs]
+    credentials.sign(film, claim(job, identity), [Ingredient(file.name, file) for file, _ in _inputs(job)])
+
+
+def _inputs(job: "Job") -> list[tuple[Path, str]]:
+    """Every file that came into the film, once, with its sha256."""
+    files = {each.file: each.sha256 for each in job.inputs}
     if job.request.audio:
-        inputs.append(Ingredient(Path(job.request.audio).name, Path(job.request.audio)))
-    credentials.sign(film, claim(job, identity), inputs)
+        files |= {Path(job.request.audio): sha256(Path(job.request.audio))}
+    return list(files.items())
 
 
 def claim(job: "Job", identity: Identity) -> dict[str, Any]:
     """C2PA's manifest in plain values: made by this tool and model, from this storyboard and seed."""
     model = Path(job.model).name
     facts = {"storyboard": identity.storyboard, "weights": identity.weights, "seed": identity.seed,
-             "model": model, "memory": job.policy, "version": __version__}
+             "model": model, "memory": job.policy, "version": __version__,
+             "inputs": [{"name": file.name, "sha256": digest} for file, digest in _inputs(job)]}
     return {
         "title": job.storyboard.title or job.outputs.film.path.name,
         "claim_generator_info": [{"name": "echo-cli", "version": __version__}],

@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -17,11 +18,16 @@ from echo_cli.errors import MissingError, UsageError
 from echo_cli.files import output_errors
 from echo_cli.video.tags import SOURCE_TYPE
 
-KINDS = (".mp4", ".mov", ".gif")  # films that c2pa-python can sign
+KINDS = {".mp4": "video/mp4", ".mov": "video/quicktime", ".gif": "image/gif"}  # films that c2pa-python can sign
 MARK = b"jumdc2pa"  # begins the credentials in every kind of file
-FORMATS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif",
-           ".mp4": "video/mp4", ".mov": "video/quicktime", ".wav": "audio/wav", ".mp3": "audio/mpeg",
-           ".m4a": "audio/mp4", ".flac": "audio/flac"}
+# how files begin: at which byte, with what
+_BEGIN = (
+    (0, b"\xff\xd8\xff", "image/jpeg"), (0, b"\x89PNG", "image/png"), (0, b"GIF8", "image/gif"),
+    (8, b"WEBP", "image/webp"), (8, b"WAVE", "audio/wav"), (8, b"AVI ", "video/avi"), (4, b"ftypqt", "video/quicktime"),
+    (4, b"ftypM4A", "audio/mp4"), (4, b"ftyp", "video/mp4"), (0, b"fLaC", "audio/flac"), (0, b"ID3", "audio/mpeg"),
+    (0, b"\xff\xfb", "audio/mpeg"), (0, b"OggS", "audio/ogg"), (0, b"\x1aE\xdf\xa3", "video/x-matroska"),
+)
+_ANY = "application/octet-stream"
 _CURVES = {256: "es256", 384: "es384", 521: "es512"}
 # the smallest picture that can be signed, for a trial
 _PIXEL = bytes.fromhex("89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154789c6360"
@@ -53,7 +59,7 @@ class Credentials:
         with output_errors(film):
             try:
                 with film.open("rb") as source, signed.open("w+b") as target:
-                    self._sign(claim, ingredients, source, FORMATS[film.suffix], target)
+                    self._sign(claim, ingredients, source, KINDS[film.suffix], target)
                 os.replace(signed, film)
             finally:
                 signed.unlink(missing_ok=True)
@@ -66,9 +72,7 @@ class Credentials:
             info = c2pa.C2paSignerInfo(_algorithm(key, self.key).encode(), certificates, key, None)
             with c2pa.Signer.from_info(info) as signer, c2pa.Builder(json.dumps(claim)) as builder:
                 for each in ingredients:
-                    if form := FORMATS.get(each.file.suffix.lower()):
-                        with each.file.open("rb") as file:
-                            builder.add_ingredient({"title": each.name, "relationship": "inputTo"}, form, file)
+                    _add(builder, each)
                 builder.sign(signer, kind, source, target)
         except c2pa.C2paError as error:
             raise UsageError(f"--sign {self.certificates}: cannot sign with it: {error}",
@@ -126,6 +130,19 @@ def library() -> ModuleType:
                            "Run `pip install 'echo-cli[sign]'`.") from None
     module: ModuleType = c2pa
     return module
+
+
+def _add(builder: Any, ingredient: Ingredient) -> None:
+    """An ingredient with its own credentials and a thumbnail, if its content is of a kind that has them; one that the
+    library cannot read is named and no more."""
+    with ingredient.file.open("rb") as file:
+        head = file.read(16)
+        kind = next((kind for at, words, kind in _BEGIN if head[at:].startswith(words)), _ANY)
+        for form in dict.fromkeys((kind, _ANY)):
+            file.seek(0)
+            with suppress(library().C2paError):
+                builder.add_ingredient({"title": ingredient.name, "relationship": "inputTo"}, form, file)
+                return
 
 
 def _has_credentials(film: Path) -> bool:

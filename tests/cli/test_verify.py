@@ -4,12 +4,17 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from echo_cli.cli.app import run
+from echo_cli.files import sha256
 from echo_cli.models.registry import MODELS
 from echo_cli.video import ffmpeg, read
 from tests.render import stage
+from tests.video.clips import write_clip
+from tests.video.sounds import tone
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +112,39 @@ def test_what_came_in_is_an_ingredient(keys: tuple[str, ...], capsys: pytest.Cap
     assert (code, said["signature"]["ingredients"]) == (0, ["tone.wav"])
 
 
+def test_pictures_and_clips_of_every_kind_are_ingredients(keys: tuple[str, ...],
+                                                          capsys: pytest.CaptureFixture[str]) -> None:
+    """Read with the library's own validator. A file's content counts, not its name, and what the library cannot read is
+    named too."""
+    import c2pa
+
+    write_clip(Path("in/drone.mkv"), 48, 16, (96, 64))
+    write_clip(Path("in/walk.mp4"), 48, 16, (96, 64))
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8))
+    photo.save("in/photo.jpg")
+    photo.save("in/really-a-jpeg.png", format="JPEG")
+    tone(Path("in/rain.ogg"), 440, 1)
+    Path("story.yaml").write_text("scenes:" + "".join(
+        f"\n  - {{id: s{number}, prompt: a red ball, duration: 1.5s, {given}}}" for number, given in enumerate((
+            "picture: in/photo.jpg, soundtrack: in/rain.ogg", "clip: in/drone.mkv", "clip: in/walk.mp4",
+            "picture: in/really-a-jpeg.png", "picture: in/photo.jpg"))))
+    assert generate("-o", "film.mp4", *keys) == 0
+    with c2pa.Reader("film.mp4") as reader:
+        assert reader.get_validation_state() == "Valid"
+        found = json.loads(reader.json())
+    claim = found["manifests"][found["active_manifest"]]
+    assert {each["title"]: (each["format"], each["relationship"]) for each in claim["ingredients"]} == {
+        "photo.jpg": ("image/jpeg", "inputTo"), "rain.ogg": ("audio/ogg", "inputTo"),
+        "drone.mkv": ("video/x-matroska", "inputTo"), "walk.mp4": ("video/mp4", "inputTo"),
+        "really-a-jpeg.png": ("image/jpeg", "inputTo")}
+    assert len(claim["ingredients"]) == 5, "a file that comes in twice is named once"
+    said = next(each for each in claim["assertions"] if each["label"] == "org.echo-cli.film")["data"]["inputs"]
+    assert said == [{"name": name, "sha256": sha256(Path("in", name))} for name in (
+        "photo.jpg", "rain.ogg", "drone.mkv", "walk.mp4", "really-a-jpeg.png")]
+    assert run(["verify", "film.mp4"]) == 0
+    assert "made from: photo.jpg, rain.ogg, drone.mkv, walk.mp4, really-a-jpeg.png\n" in capsys.readouterr().out
+
+
 def test_a_signature_is_part_of_what_was_asked_for(keys: tuple[str, ...], monkeypatch: pytest.MonkeyPatch,
                                                    capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("ECHO_SIGN_CERT", keys[1])
@@ -121,6 +159,8 @@ def test_what_cannot_sign_is_refused_before_anything_is_rendered(keys: tuple[str
                                                                  capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, told in (
         (("-o", "film.webm", *keys), "film.webm cannot be signed"),
+        (("-o", "a/%d.png", *keys), "a/%d.png cannot be signed, since a signature belongs to one file"),
+        (("-o", "-", *keys), "standard output cannot be signed, since a signature belongs to one file"),
         (("-o", "a.mp4", *keys[:3], "none.pem"), "No such file"),
         (("-o", "a.mp4", "--sign", "none.pem", *keys[2:]), "--sign"),
         (("-o", "a.mp4", *keys[:3], keys[1]), "--key"),
