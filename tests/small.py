@@ -1,6 +1,7 @@
 """A model small enough to run thousands of blocks, with random weights, and films for it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -16,12 +17,13 @@ from echo_cli.models.queries.model import MemoryQueries
 from echo_cli.models.transformer import Transformer
 from echo_cli.rollout.rollout import BlockResult, rollout
 from echo_cli.runtime import KeyedNoise
-from echo_cli.spec import ModelSpec
+from echo_cli.spec import RANDOM_SMALL, WAN_1_3B, ModelSpec
 from echo_cli.storyboard.matching import plan_recalls, similarities
 from echo_cli.storyboard.nouns import Kind, Scene, Timeline, timeline_of
 
-SPEC = ModelSpec(name="small", depth=2, width=48, heads=2, ffn=64, channels=4, text_dim=16, text_len=6, freq_dim=16,
-                 positions=96)
+# The registered small model, but conditioned as Wan is (four steps, no pooled text) and wide enough for every kernel.
+SPEC = replace(RANDOM_SMALL, name="small", width=48, ffn=64, text_len=6, freq_dim=16, steps=WAN_1_3B.steps,
+               pooled_text=False)
 GRID = SPEC.grid_of_latents(4, 6)
 
 # Every kind of transition, scenes longer and shorter than the window, two recalls.
