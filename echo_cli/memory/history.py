@@ -95,7 +95,7 @@ class History:
         self.loud[:, :, slots], self.uses[:, :, slots] = state["loud"], state["uses"]
 
     def absorb(self, current: Sequence[Held], position: int, clean: CleanPass, store: KVStore, facts: Facts) -> None:
-        """A block that ends at `position` on its scene's clock is finished: calibrate, then remember it."""
+        """A block that ends at `position` of its scene's clock is finished: calibrate, then remember it."""
         self.clean_query = clean.query_sum / clean.tokens
         calibrating = not self.ready and position <= self.window
         if calibrating:

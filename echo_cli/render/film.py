@@ -1,7 +1,7 @@
 """Rendering a film: blocks from `rollout` in, pictures, trace and manifest out.
 
-One block behind the generator: while a block is being generated, the pictures and the device values of the one before
-arrive and are written. So nothing waits, and nothing is held longer than that: a day of film takes the memory of ten
+Writing is one block behind generation: while a block is generated, the pictures and the device values of the one
+before arrive and are written. So nothing waits, and nothing is held longer: a day of film takes the memory of ten
 seconds. Between two blocks a run may write a checkpoint (`keeper`) or be stopped (`signals`).
 """
 
@@ -48,8 +48,8 @@ _SMALL = 512  # width of a transformer
 @torch.inference_mode()
 def make(job: Job, backend: Backend, runtime: Runtime, progress: Progress, interruption: Interruption,
          loading: float = 0.0) -> Made:
-    """Generate the job's film, or what is missing of it, and write all its files, the manifest last. `loading` is how
-    many seconds it took to come here."""
+    """Generate the job's film, or what is missing of it, and write all its files, the manifest last. `loading` is
+    how many seconds the run has taken so far."""
     outputs = job.outputs
     with ExitStack() as stack:
         stack.enter_context(threads_for(backend.spec, runtime))
@@ -58,7 +58,7 @@ def make(job: Job, backend: Backend, runtime: Runtime, progress: Progress, inter
         run = stack.enter_context(sitting(job, backend, runtime, policy, progress.say, loading))
         stack.enter_context(memory_errors(job))
         if outputs.manifest and outputs.film.encoder:
-            _remove(outputs.manifest)  # pictures of a sequence are replaced one by one: from here on it would lie
+            _remove(outputs.manifest)  # a sequence is replaced picture by picture, and its manifest would be wrong
         film = stack.enter_context(run.film())
         trace = stack.enter_context(run.trace(header(job, backend, runtime)))
         kept = KeptScenes(job, backend, policy, Work(outputs).folder) if outputs.scenes else None
@@ -103,8 +103,8 @@ def _write_blocks(job: Job, backend: Backend, runtime: Runtime, policy: Policy, 
 
 
 class _Writer:
-    """Blocks as they come into film and trace: what the host knows of one at once, its pictures when the next one is
-    there. `times` are the milliseconds that each part took in all."""
+    """Writes blocks to film and trace: what the host knows of a block at once, its pictures when the next block has
+    been generated. `times` are the milliseconds that each part took in total."""
 
     def __init__(self, timeline: Timeline, grid: Grid, policy: Policy, run: Sitting, film: PictureSink, trace: Trace,
                  progress: Progress, kept: KeptScenes | None) -> None:
@@ -120,7 +120,7 @@ class _Writer:
         self._behind = result, pictures
 
     def catch_up(self) -> None:
-        """Write the block that is behind, if one is."""
+        """Write the block that is waiting, if there is one."""
         if self._behind is None:
             return
         (result, pictures), self._behind = self._behind, None
@@ -147,8 +147,8 @@ class _Writer:
 
 
 def _finish(job: Job, writer: _Writer, tidy: ExitStack) -> Made:
-    """Bring all bytes to the disk before anything gets its name: a disk that fills up now leaves no film half
-    published. `tidy` removes what was written if something fails later."""
+    """Write all bytes to the disk before any file gets its name: if the disk fills up now, no film is half published.
+    `tidy` removes what was written if something fails later."""
     run, outputs, pictures = writer.run, job.outputs, job.timeline.pictures
     for each in job.inputs:
         if each.what == SOUNDTRACK:
@@ -184,7 +184,7 @@ def _publish(job: Job, writer: _Writer, made: Made) -> None:
     if outputs.subtitles and "subtitles" in made.outputs:
         publish(outputs.subtitles)
     elif outputs.subtitles:
-        _remove(outputs.subtitles)  # an older film's, left beside this one, would be shown with it
+        _remove(outputs.subtitles)  # players would show those of an older film
     for path in (outputs.sound, outputs.scenes):
         if path:
             publish(path)
@@ -219,7 +219,7 @@ def _output(path: Path) -> Output:
 
 @contextmanager
 def memory_errors(job: Job) -> Iterator[None]:
-    """Out of memory, on host or device, in words that say what to lower."""
+    """Turns running out of memory, on host or device, into an error that says what to lower."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch's own error of a device is a RuntimeError

@@ -1,7 +1,7 @@
-"""One run at a film, and what is kept of it: one writer, checkpoints when they are due, and the way back to them.
+"""One run of a film and its checkpoints: a single writer, checkpoints when they are due, and resuming from them.
 
-Between two blocks it gathers what the future depends on (the rollout's state, the decoder's, the place in film and
-trace) and notes it; what the state means is known to its owners. It reports what it does.
+Between two blocks it collects everything that later blocks depend on (the states of the rollout and of the decoder, the
+positions in film and trace) and writes it down; what a state means is known only to its owner. It reports what it does.
 """
 
 import datetime
@@ -45,12 +45,12 @@ from echo_cli.video.subtitles import Subtitles
 from echo_cli.video.target import Images, Movie
 from echo_cli.video.writer import FilmWriter, PictureSink
 
-TWICE = 2 << 30  # bytes of state that may be held twice, so that they are written while the film continues
+TWICE = 2 << 30  # bytes; a smaller state is copied, so that it is written while rendering continues
 
 
 class Sitting:
-    """One run at a film, from beginning to end, of which `loading` seconds are over. This one keeps nothing: a film on
-    standard output is made at once."""
+    """One run of a film, from beginning to end; `loading` seconds of it are over. This one keeps nothing: a film on
+    standard output cannot be resumed."""
 
     def __init__(self, job: Job, loading: float) -> None:
         self.kept, self.sittings = Kept(), 1
@@ -78,7 +78,7 @@ class Sitting:
 
     @property
     def times(self) -> Times:
-        """Milliseconds by part of a block, of earlier sittings."""
+        """Milliseconds that each part of the blocks took in earlier sittings."""
         return Times(0.0, 0.0, 0.0, 0.0)
 
     @property
@@ -88,7 +88,7 @@ class Sitting:
 
     @property
     def wall_seconds(self) -> float:
-        """Of all sittings so far."""
+        """The seconds of all sittings so far."""
         return time.monotonic() - self._began
 
     def film(self) -> PictureSink:
@@ -107,8 +107,8 @@ class Sitting:
         return False
 
     def keep(self, result: BlockResult, decoder: Nest, trace: Trace, times: Times, wait: bool = False) -> None:
-        """Write a checkpoint: everything up to this block is made and written. Rendering continues meanwhile, unless it
-        has to wait, or the state is too large to be held twice."""
+        """Write a checkpoint of everything up to this block. Rendering continues meanwhile, unless `wait` is set or the
+        state is too large to be copied."""
 
     def keeps(self, blocks: int) -> bool:
         """Whether the state after so many blocks is kept for edits."""
@@ -125,10 +125,10 @@ class Sitting:
         """The film is whole but for its name, and its trace has this hash: so states that were kept are its own."""
 
     def forget(self) -> None:
-        """The film is whole: from here on nobody resumes it."""
+        """The film is complete: nothing is left to resume."""
 
     def stopped(self, interruption: Interruption, done: str) -> None:
-        """The run ends here if it was asked to; `done` says how far it has come."""
+        """End the run here if it was asked to stop; `done` says how far it has come."""
         interruption.check(done, "A film on standard output cannot be resumed. Run it again, or write to a file "
                                  "with -o.")
 
@@ -139,13 +139,13 @@ def sitting(job: Job, backend: Backend, runtime: Runtime, policy: Policy, tell: 
 
 
 def film_options(job: Job) -> dict[str, Any]:
-    """What both writers of films want to know."""
+    """The arguments that both writers of films take."""
     return {"fps": job.timeline.geometry.fps, "encoding": job.encoding, "scale": job.enlarged,
             "burn": job.captions if job.subtitles is Subtitles.BURN else (), "font": job.font_file, "tags": job.tags}
 
 
 class Keeper(Sitting):
-    """While open, the only writer of the job's film. What an interrupted run of it has noted is resumed."""
+    """While it is open, the only writer of the job's film. It resumes from the checkpoint of an interrupted run."""
 
     def __init__(self, job: Job, backend: Backend, runtime: Runtime, policy: Policy, tell: Callable[[str], None],
                  loading: float) -> None:
@@ -173,10 +173,10 @@ class Keeper(Sitting):
             if self._left:
                 self._resume(self._left, stack, f"{self.work.film}: resuming after {self._left.progress}")
             else:
-                self.work.discard()  # what a killed run left before it noted anything, or what is not wanted any more
+                self.work.discard()  # files of a run without a checkpoint, or unwanted ones
                 self._reuse(stack)
             if self._job.outputs.trace:
-                own(partial(self._job.outputs.trace))  # its writer may not know yet that it counts as dead
+                own(partial(self._job.outputs.trace))  # its former writer may not know yet that it has lost the lock
             self._stack = stack.pop_all()
         return self
 
@@ -187,9 +187,9 @@ class Keeper(Sitting):
             with suppress(EchoError, OSError):  # whatever ended the run has been reported
                 self.settle()
             self._writer.shutdown()
-            if self._lock.lost:  # what lies there is another process's by now
+            if self._lock.lost:  # the files are another process's now
                 return
-            with suppress(Damaged):  # what is noted counts, also if nobody has heard yet that it is
+            with suppress(Damaged):  # a checkpoint on the disk counts even if the run has not confirmed it
                 last = None if error is None else self.work.read()
                 if error is None:
                     self._settle_states()
@@ -273,7 +273,7 @@ class Keeper(Sitting):
         if wait or size_ > TWICE:
             written: Future[int] = Future()
             written.set_result(self._write(checkpoint, state, mark, trace))
-            self._pending = written  # only now: one that failed here is never waited for
+            self._pending = written  # set only now, so that nothing waits for a write that failed
         else:
             self._pending = self._writer.submit(self._write, checkpoint, copied(state), mark, trace)
         self._bound = result.bytes + size_of(decoder)
@@ -316,13 +316,13 @@ class Keeper(Sitting):
         self._film.rely()
         picture = 3 * math.prod(self._job.decoded)
         noted = self.work.note.stat().st_size
-        # all that memory and the decoder hold, a segment's pictures, and the note with as much again for its numbers
+        # what memory and the decoder hold, the pictures of a segment, and the note twice, because its numbers grow
         bound = self._bound + segments.LENGTH * picture + 2 * noted
         self.kept = Kept(self.kept.checkpoints + 1, max(self.kept.bytes, written), max(self.kept.bound, bound),
                          self.kept.seconds + time.monotonic() - began)
 
     def _write(self, checkpoint: Checkpoint, state: Nest, mark: segments.Mark, trace: Trace) -> int:
-        """Everything on the disk, the note last; its bytes."""
+        """Write everything to the disk, the note last; returns the bytes."""
         self.check()
         stored = write_state(self.work.folder / checkpoint.state["file"], state)
         pictures = mark.written()
@@ -381,7 +381,7 @@ class Keeper(Sitting):
 
 
 def _machine(job: Job, runtime: Runtime) -> dict[str, Any]:
-    """What affects a film's bits beside its identity: the first four must match; the others can be adapted to."""
+    """What affects the bits of a film besides its identity: the first four must match, the others are adapted."""
     cuda = runtime.device.type == "cuda"
     return {
         "device": runtime.device.type,

@@ -1,5 +1,5 @@
-"""What a storyboard says of scenes that outlast a film: the `series` whose scenes it may recall, and those of its own
-that it keeps.
+"""Scenes that outlast a film: the `series` whose scenes a storyboard may recall, and the scenes of its own that it
+keeps.
 
 Knows keys and places in the storyboard; what a file of scenes looks like is `series`.
 """
@@ -31,7 +31,7 @@ def read_series(top: Fields, folder: Path) -> tuple[Series, ...]:
         except UsageError as error:
             top.mistakes.note(mark, f"series {error.message}")
         if name in by_name:
-            top.mistakes.note(mark, f"series '{name}' is named already; rename one of the files, because scenes are "
+            top.mistakes.note(mark, f"series '{name}' is already named; rename one of the files, because scenes are "
                               f"recalled as {name}/<scene-id>")
             continue
         by_name[name] = Series(path, name, scenes)

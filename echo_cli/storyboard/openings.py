@@ -1,4 +1,4 @@
-"""What a scene begins with, beside its prompt: its keys are read, and its file is looked at.
+"""What a scene begins with besides its prompt: reads the keys and looks at the file.
 
 Knows keys and places in the storyboard. The rules say what is in a file; nothing is decoded here.
 """
@@ -22,8 +22,8 @@ ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
 def read_opening(fields: Fields, seconds: float, folder: Path, rules: Rules) -> Opening | None:
-    """The opening of a scene that lasts `seconds` (0: nobody knows); None when it has none, or one that cannot be used,
-    which has been noted."""
+    """The opening of a scene that lasts `seconds` (0: unknown); None if it has none, or one that cannot be used, which
+    has been noted."""
     what = next((key for key in (CLIP, PICTURE) if key in fields), None)
     begins, lasts = _read_times(fields, what, seconds)
     fit = Fit(fields.choice("fit", tuple(Fit)) or Fit.COVER)

@@ -47,7 +47,7 @@ SCENE_KEYS = ("id", "prompt", "duration", "at", "transition", "subtitle", "seed"
 SEEDS = (0, 2**63 - 1)
 RATES = (1, 240)  # pictures a second
 MOST_SETTINGS = 1000
-NEAR = 500  # scenes among which an id that was meant is looked for
+NEAR = 500  # earlier scenes that are searched for the id that was meant
 
 
 def load(path: str, rules: Rules = Rules()) -> Storyboard:
@@ -144,7 +144,7 @@ def _size_of_aspect(top: Fields, model: str | None, rules: Rules) -> tuple[int, 
     if "size" in top:
         top.note("aspect", f"there is a size, on line {top.mark_of('size').line}; leave one of them out")
         return None
-    try:  # the text as it is: YAML takes 9:16 for minutes and seconds
+    try:  # the raw text, because YAML reads 9:16 as minutes and seconds
         aspect = read_aspect(node.value if isinstance(node, ScalarNode) else "")
     except ValueError as error:
         top.note("aspect", f"aspect {error}")
@@ -311,7 +311,7 @@ class _SceneReader:
             elif "transition" in fields:
                 fields.note("transition", "the first scene has no transition; leave it out")
             return None, None
-        if text is None:  # what comes in is a cut to the eye, and memory of the scene before would fight it
+        if text is None:  # a picture or a clip looks like a cut, and memory of the scene before would conflict with it
             return Kind.HARD_CUT if PICTURE in fields or CLIP in fields else Kind.SMOOTH, None
         word, colon, target = text.partition(":")
         kind = kind_named(word)
@@ -350,7 +350,7 @@ class _SceneReader:
         entries = fields_of(node, "memory", self.fields.where, None, self.fields.mistakes)
         if "policy" in entries:
             entries.note(
-                "policy", "a film has one policy; name it at the top, and here only settings of the transition"
+                "policy", "a film has one policy, named at the top; set only the transition's settings here"
             )
             entries.entries.pop("policy")
         return _read_settings(entries, policy, kind, rules)

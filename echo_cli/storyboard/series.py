@@ -109,7 +109,7 @@ class Description:
 
 @dataclass(frozen=True, slots=True)
 class ScenesFile:
-    """A file of scenes whose head has been read and found right. A storyboard calls it by `name`."""
+    """A file of scenes whose head has been read and checked. A storyboard calls it by `name`."""
 
     path: Path
     description: Description

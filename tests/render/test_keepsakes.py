@@ -158,7 +158,7 @@ scenes:
     code, told = error_of(["validate", "story.yaml"], capfd)
     assert code == 2
     for line in ("2:24: series text.scenes: is no file of scenes, or is damaged: it does not begin as safetensors do",
-                 "2:37: series none.scenes: there is no such file of scenes", "2:50: series 'first' is named already",
+                 "2:37: series none.scenes: there is no such file of scenes", "2:50: series 'first' is already named",
                  "2:66: series must be the path of a file of scenes, or a list of such, not a number",
                  "3:18: keep_scenes: no scene has the id 'd'",
                  "6:38: scene 'b': recall of 'first/medow', but that series has no such scene (did you mean 'meadow'?)",

@@ -146,7 +146,7 @@ class Policy(ABC):
         return 0
 
     def passing_bytes(self, place: Placement) -> int:
-        """What memory needs for a moment at the most, beside what is allocated: here, to turn a frame to its place."""
+        """Bytes that memory needs temporarily besides what is allocated: here, to rotate a frame to its place."""
         return (8 + 3 * place.dtype.itemsize) * self.frame_values(place)
 
     def frame_values(self, place: Placement) -> int:
@@ -166,14 +166,14 @@ class Policy(ABC):
 
     @abstractmethod
     def absorb(self, block: Block, clean: CleanPass, store: KVStore) -> Facts:
-        """The block is finished: what stays, what fades, what leaves."""
+        """The block is finished: decide what stays, what fades and what leaves."""
 
     def close_scene(self, block: Block, store: KVStore) -> None:  # noqa: B027 (most policies have nothing to do here)
         """The scene's last block has been absorbed."""
 
     def take_in(self, scene: int, entry: SceneEntry, store: KVStore) -> None:
-        """Before the first block: what a scene of another film left, whose number is negative and which this film will
-        recall. A policy that keeps no scenes has no use for it."""
+        """Before the first block: what a scene of another film left. Its number is negative, and this film will recall
+        it. A policy that keeps no scenes has no use for it."""
         if self.settings.recalling:
             self.refuse("it cannot recall scenes of other films", "Use --memory echo, echo-forcing or scene-queries.")
 
@@ -183,20 +183,20 @@ class Policy(ABC):
         return {}, {}
 
     def needs_after(self, block: Block) -> frozenset[str]:
-        """What the scenes after this block, and its own if it goes on, need of the film up to here that not every film
-        keeps. A state kept here by another film that begins alike can be restored if that film needed no less. By
-        default, everything that follows counts; say less, and edited films can reuse more."""
+        """What the scenes after this block, and its own if it continues, need of the film so far that not every film
+        keeps. The state of another film that begins alike can be restored here if that film needed no less. By
+        default, everything that follows counts; the less is named, the more an edited film can reuse."""
         later = [*self.plan.timeline.spans[block.scene:], block.closes, *sorted(self.recalls.items())]
         return frozenset((hashlib.sha256(repr(later).encode()).hexdigest(),))
 
     @abstractmethod
     def state(self) -> Nest:
-        """Between two blocks: all that later ones depend on, beside the store and what the timeline and the settings
-        say. Its tensors are copied before the next block begins."""
+        """Between two blocks: everything that later blocks depend on, besides the store, the timeline and the settings.
+        Its tensors are copied before the next block begins."""
 
     @abstractmethod
     def restore(self, state: Nest) -> None:
-        """Take back what `state` said, after `allocate`; its tensors are on the device. It is the state of an equal
+        """Restore what `state` returned, after `allocate`; its tensors are on the device. It is the state of an equal
         policy, or of one for a film that begins alike and needed no less there (`needs_after`)."""
 
 
@@ -288,7 +288,7 @@ class SlidingPolicy(Policy):
         store.keep(item.slot for item in held)
 
     def needs_after(self, block: Block) -> frozenset[str]:
-        """A window that slides looks back alone."""
+        """A sliding window only looks back."""
         return frozenset()
 
     def state(self) -> Nest:

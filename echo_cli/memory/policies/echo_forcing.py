@@ -1,8 +1,8 @@
 """`echo-forcing`: anchors that roll, history chosen by phase, a recent window, recall frames, decay (training-free).
 
-Faithful to the released method, slot for slot, oddities included; the settings at the end of `EchoForcingSettings` are
-the ways out. Window places are indices into `window`, a list as long as the window: the
-first `end` are in use, and what stands behind them is what was there before, as in a buffer that is never cleared.
+Follows the released method slot for slot, oddities included; the settings at the end of `EchoForcingSettings` turn
+them off. Places are indices into `window_frames`, a list as long as the window: the first `end` are in use, and the
+rest holds what was there before, as in a buffer that is never cleared.
 """
 
 from collections.abc import Sequence
@@ -74,7 +74,7 @@ class EchoForcingPolicy(Policy):
             chains.append(chains[-1] if scene.transition and scene.transition.continues else index)
         self.wanted = {index: keepsake for index in self.cuts if (keepsake := self._wanted(index, chains))}
         self.last_wanted = {keepsake: index for index, keepsake in self.wanted.items()}
-        self.recalled = frozenset(self.last_wanted)  # by the film as it is
+        self.recalled = frozenset(self.last_wanted)  # by the film itself
         self._keep_for_edits(chains)
         self.last_needed = by_last_scene(self.last_wanted)
         self._library_size = library_size(self.last_wanted, settings, self)
@@ -124,8 +124,8 @@ class EchoForcingPolicy(Policy):
         return cut
 
     def _keep_for_edits(self, chains: Sequence[int]) -> None:
-        """Also want what a smooth transition or a hard cut would need where an edit may put another scene, unless the
-        library holds too few."""
+        """Also keep what a smooth transition or a hard cut would need where an edit may insert a scene, unless the
+        library is too small."""
         wanted = dict(self.last_wanted)
         for index in sorted(self.plan.open_ends):
             for kind in (Kind.SMOOTH, Kind.HARD_CUT):
@@ -138,7 +138,7 @@ class EchoForcingPolicy(Policy):
         return self._carried(self.scenes[index].transition or Kind.SMOOTH, self.cuts[index], index, chains)
 
     def _carried(self, kind: Kind, cut: CutSettings, index: int, chains: Sequence[int]) -> Keepsake | None:
-        """What of an earlier scene comes along when the scene of this number begins so."""
+        """What an earlier scene contributes when the scene of this number begins with such a transition."""
         if cut.source in ("none", "resink", "keyframes"):
             return None
         if kind.targeted:
@@ -220,7 +220,7 @@ class EchoForcingPolicy(Policy):
         carried = memory + recent
         start, stop = {"old_memory": (0, len(carried)), "old_recall": (0, len(memory)),
                        "old_recent": (len(memory), len(carried))}[cut.target]
-        clear_after = cut.clear_after if carried else 0  # of nothing, nothing leaves
+        clear_after = cut.clear_after if carried else 0  # nothing was carried, so nothing will leave
         self.fading.begin(slice(start, stop), cut.first_weight, clear_after)
 
         self.carried = self.end = self.offset = len(carried)
@@ -350,7 +350,7 @@ class EchoForcingPolicy(Policy):
             self.fading.measure(slice(rows[0], rows[-1] + 1), self.facts)
 
     def _clear(self) -> None:
-        """What the transition carried leaves: by place, not by name, as in the release."""
+        """Remove what the transition carried: by its place in the window, not by its identity, as in the release."""
         count = min(self.carried, self.end)
         gone = self.window_frames[:count]
         self.window_frames[:self.end - count] = self.window_frames[count:self.end]
@@ -374,7 +374,7 @@ class EchoForcingPolicy(Policy):
     def close_scene(self, block: Block, store: KVStore) -> None:
         keepsake = Keepsake("recall", block.scene)
         if keepsake in self.last_wanted:
-            facts = self.facts if keepsake in self.recalled else Facts()  # what is kept for an edit alone is not told
+            facts = self.facts if keepsake in self.recalled else Facts()  # frames kept only for an edit are not traced
             self.library.put(keepsake, *self.folding.fold(store, facts))
 
     def take_in(self, scene: int, entry: SceneEntry, store: KVStore) -> None:

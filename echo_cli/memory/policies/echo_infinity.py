@@ -49,18 +49,18 @@ class Absorbing:
         self.begin()
 
     def begin(self) -> None:
-        """The learned state, in which nothing has been absorbed."""
+        """Begin with the learned state, in which nothing has been absorbed."""
         self.write(self.queries.start(self.batch, self.store.grid.tokens))
         self.shares.zero_()
         self.scenes, self.absorbed = [], 0
 
     @property
     def share(self) -> float:
-        """How much of the queries is of the film; the rest is what they had learned in training."""
+        """How much of the queries comes from the film; the rest is what they learned in training."""
         return float(self.shares.sum(-1).mean())
 
     def stand_for(self, scene: int, share: float) -> None:
-        """What is in the slots was absorbed in another film: so much of it is of a scene of that film."""
+        """The slots hold what was absorbed in another film; this share of it is from a scene of that film."""
         self.scenes, self.absorbed, self.scene = [scene], 1, scene
         self.shares[..., 0] = share
 
@@ -78,7 +78,7 @@ class Absorbing:
         return learned + self.shares.numel() * self.shares.element_size()
 
     def passing_bytes(self, place: Placement, leaving: int) -> int:
-        """What it takes for a moment to absorb so many frames at once; sums are taken in float32."""
+        """Bytes that absorbing so many frames at once needs temporarily; sums are float32."""
         spec, tokens, queries = self.store.spec, place.grid.tokens, len(self.slots)
         values = place.batch * (queries + leaving) * tokens * spec.width  # of a layer
         layers = layers_at_once(spec, values)
@@ -86,7 +86,7 @@ class Absorbing:
         return layers * 64 * values + 8 * scores
 
     def absorb(self, frames: Sequence[Held], facts: Facts) -> None:
-        """Frames leave, the oldest first: those of one scene together."""
+        """Absorb frames that leave the window, the oldest first, scene by scene."""
         for scene, run in groupby(frames, key=lambda held: held.scene):
             slots = [held.slot for held in run]
             first, self.scene = not self.absorbed, scene
@@ -127,7 +127,7 @@ class Absorbing:
             self.store.write([slot], state.keys[:, :, index], state.values[:, :, index], layers)
 
     def _share(self, scene: int, gate: Tensor) -> None:
-        """What a gate lets in is of `scene`; all else becomes that much less."""
+        """What a gate admits is from `scene`; the shares of all others shrink by as much."""
         if scene not in self.scenes:
             if len(self.scenes) == COLUMNS:  # the oldest joins those before it
                 self.shares[..., 0] += self.shares[..., 1]
@@ -138,13 +138,13 @@ class Absorbing:
         self.shares *= 1 - gate[..., None]
         self.shares[..., self.scenes.index(scene)] += gate
 
-    def tell(self, facts: Facts) -> None:
+    def report(self, facts: Facts) -> None:
         """How much of each scene the queries hold now; the rest is still the learned initial state."""
         facts.left_scenes = tuple(self.scenes)
         facts.left = Later(self.shares[..., :len(self.scenes)].mean((0, 1, 3)))
 
     def keep(self) -> Nest:
-        """What has to be kept beside the store: between two blocks, or in the library of scenes."""
+        """What is kept besides the store: between two blocks, or in the library of scenes."""
         return {
             "shares": self.shares.clone(),
             "scenes": list(self.scenes),
@@ -160,7 +160,7 @@ class Absorbing:
 
 def learned_or_not(queries: MemoryQueries | None, trained: bool, spec: ModelSpec, frames: int | None,
                    device: torch.device) -> MemoryQueries:
-    """The queries of a run: those learned for the model, or as they were before they learned anything."""
+    """The queries of a run: those learned for the model, or untrained ones."""
     if queries is None or not trained:
         queries = MemoryQueries(spec, frames or (queries.frames if queries else FRAMES)).requires_grad_(False)
     return queries.to(device)
@@ -205,7 +205,7 @@ class EchoInfinityPolicy(SlidingPolicy):
         return max(super().passing_bytes(place), self.absorbing_bytes(place))
 
     def absorbing_bytes(self, place: Placement) -> int:
-        """What the queries need for a moment to absorb the most frames that leave at once."""
+        """Bytes that the queries need temporarily to absorb the most frames that leave at once."""
         return self.memory.passing_bytes(place, self.block)
 
     def arrange(self, block: Block, store: KVStore) -> Layout:
@@ -231,7 +231,7 @@ class EchoInfinityPolicy(SlidingPolicy):
         self.facts = facts = Facts()
         before = self.past + self.current
         if self.memory.awake:
-            self.memory.tell(facts)
+            self.memory.report(facts)
         surplus = max(0, len(before) - self.room)
         leaving = before[self.anchors:self.anchors + surplus]
         self.past = before[:self.anchors] + before[self.anchors + surplus:]

@@ -67,7 +67,7 @@ class SceneQueriesPolicy(EchoInfinityPolicy):
         return max(super().passing_bytes(place), folding)
 
     def absorbing_bytes(self, place: Placement) -> int:
-        """All that the window holds is absorbed when a scene closes, beside a copy of the queries as they were."""
+        """When a scene closes, everything in the window is absorbed, besides a copy of the queries as they were."""
         before = 2 * len(self.memory.slots) * self.frame_values(place) * place.dtype.itemsize
         return before + self.memory.passing_bytes(place, self.window - len(self.memory.slots))
 
@@ -146,7 +146,7 @@ class SceneQueriesPolicy(EchoInfinityPolicy):
         return facts
 
     def _fade(self, block: Block, store: KVStore, facts: Facts) -> None:
-        """The recall frame loses weight, each token the faster the more it disagrees with the scene's first frame."""
+        """The recall frame loses weight: each token faster, the more it disagrees with the scene's first frame."""
         frame, = self.recalled
         if block.opens:
             self.fading.set_rates(
@@ -170,7 +170,7 @@ class SceneQueriesPolicy(EchoInfinityPolicy):
 
     @contextmanager
     def _closed(self) -> Iterator[None]:
-        """The queries as they are once what the window still holds was absorbed."""
+        """Inside, the queries have absorbed what the window still holds."""
         before, state = self.memory.keep(), self.memory.state
         self.memory.absorb(self.past, Facts())
         yield
@@ -178,7 +178,7 @@ class SceneQueriesPolicy(EchoInfinityPolicy):
         self.memory.take_back(before)
 
     def _shelve(self, scene: int, store: KVStore) -> None:
-        """The queries as they are go into the library as those of a scene."""
+        """Put the queries as they are into the library, as those of a scene."""
         self.shelf[scene] = self.memory.keep()
         for slot, keepsake in zip(self.memory.slots, self._keepsakes(scene), strict=True):
             self.library.put(keepsake, *store.frame(slot))
