@@ -83,8 +83,8 @@ def _cut(source: str) -> tuple["Cut", tuple[str, ...]]:
             raise UsageError(
                 f"{trace}: there is no such file; it has the film's timeline", "Export from the storyboard instead."
             )
-        return cut_of_trace(read_trace(trace).header), ()
+        return cut_of_trace(read_trace(trace).header, trace.parent), ()
     if source.endswith(".trace.json") or is_trace(Path(source)):
-        return cut_of_trace(read_trace(Path(source)).header), ()
+        return cut_of_trace(read_trace(Path(source)).header, Path(source).parent), ()
     board, notes = read_board(source, Rules())
     return cut_of(board), notes

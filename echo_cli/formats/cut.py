@@ -60,6 +60,7 @@ class Cut:
     seed: int | None = None
     size: tuple[int, int] | None = None
     notes: tuple[Note, ...] = ()
+    film: str | None = None  # the address of the film, if it is made: each shot is a part of it
     ids: tuple[str, ...] = field(default=())
 
     def named(self) -> "Cut":

@@ -7,6 +7,7 @@ import re
 import textwrap
 from dataclasses import dataclass, field
 from fractions import Fraction
+from urllib.parse import unquote
 
 from echo_cli.formats.cut import MOST_SHOTS, Cut, Note, Shot, lines_of, refuse, starts_of
 from echo_cli.storyboard.nouns import AUTO, Kind
@@ -141,11 +142,13 @@ def write(cut: Cut) -> tuple[str, list[Note]]:
         effect = f"D    {half:03}" if shot.continues else "C       "
         source, record = (
             " ".join(code(frame, rate) for frame in pair)
-            for pair in ((0, stop - start), (start + 3600 * rate, stop + 3600 * rate))
+            for pair in ((start, stop) if cut.film else (0, stop - start), (start + 3600 * rate, stop + 3600 * rate))
         )
         lines.append(f"{number:03}  AX       V     {effect} {source} {record}")
         lines.append(f"* {'TO' if shot.continues else 'FROM'} CLIP NAME: {name}")
-        lines += [f"* ECHO RATE: {rate}"] if number == 1 else []
+        if number == 1:
+            lines += [f"* SOURCE FILE: {unquote(cut.film.rpartition('/')[2])}"] if cut.film else []
+            lines.append(f"* ECHO RATE: {rate}")
         lines += [f"* ECHO PROMPT: {part}" for part in _wrapped(shot.prompt)]
         lines += [f"* ECHO SUBTITLE: {part}" for part in _wrapped(shot.subtitle or "")]
         if shot.recalls:

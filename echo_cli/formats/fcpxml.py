@@ -107,9 +107,11 @@ def write(cut: Cut) -> tuple[str, list[Note]]:
     offset, items = Fraction(0), list[str]()
     for name, shot in zip(cut.ids, cut.shots, strict=True):
         length = max(1, round(shot.seconds / frame)) * frame
-        items += _items(name, shot, offset, length, frame)
+        items += _items(name, shot, offset, length, frame, cut.film is not None)
         offset += length
-    text = _PROJECT.format(frame=_time(frame), width=width, height=height, title=quoteattr(_plain(cut.title or "film")),
+    asset = f"\n    {_asset(cut.film, cut.title or 'film', offset)}" if cut.film else ""
+    text = _PROJECT.format(frame=_time(frame), width=width, height=height, asset=asset,
+                           title=quoteattr(_plain(cut.title or "film")),
                            length=_time(offset), items="\n            ".join(items))
     return text, [Note("the film", "its seed")] if cut.seed is not None else []
 
@@ -118,7 +120,7 @@ _PROJECT = '''<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE fcpxml>
 <fcpxml version="1.9">
   <resources>
-    <format id="r1" frameDuration="{frame}" width="{width}" height="{height}"/>
+    <format id="r1" frameDuration="{frame}" width="{width}" height="{height}"/>{asset}
   </resources>
   <library>
     <event name={title}>
@@ -135,19 +137,28 @@ _PROJECT = '''<?xml version="1.0" encoding="UTF-8"?>
 '''
 
 
-def _items(name: str, shot: Shot, offset: Fraction, length: Fraction, frame: Fraction) -> Iterator[str]:
-    """A shot on the spine: its clip, after a dissolve if it begins smoothly."""
+def _asset(film: str, title: str, length: Fraction) -> str:
+    return (f'<asset id="r2" name={quoteattr(_plain(title))} start="0s" duration="{_time(length)}" hasVideo="1" '
+            f'format="r1"><media-rep kind="original-media" src={quoteattr(film)}/></asset>')
+
+
+def _items(name: str, shot: Shot, offset: Fraction, length: Fraction, frame: Fraction, made: bool) -> Iterator[str]:
+    """A shot on the spine: its clip, after a dissolve if it begins smoothly. If the film is `made` it is a part of
+    that."""
     if shot.continues:
         fade = 2 * max(1, round(Fraction(1, 4) / frame)) * frame
         yield f'<transition name="Cross Dissolve" offset="{_time(offset - fade / 2)}" duration="{_time(fade)}"/>'
+    start = _time(offset if made else Fraction(0))
     inside = f"<note>{_xml(shot.prompt)}</note>"
     if shot.subtitle:
-        inside += f'<chapter-marker start="0s" duration="{_time(frame)}" value={quoteattr(_plain(shot.subtitle))}/>'
+        value = quoteattr(_plain(shot.subtitle))
+        inside += f'<chapter-marker start="{start}" duration="{_time(frame)}" value={value}/>'
     if shot.recalls:
         value = quoteattr(f"{_RECALL}{shot.recall or AUTO}")
-        inside += f'<marker start="0s" duration="{_time(frame)}" value={value}/>'
-    yield (f'<clip name={quoteattr(_plain(name))} offset="{_time(offset)}" duration="{_time(length)}" '
-           f'format="r1" tcFormat="NDF">{inside}</clip>')
+        inside += f'<marker start="{start}" duration="{_time(frame)}" value={value}/>'
+    tag, media = ("asset-clip", f' ref="r2" start="{start}"') if made else ("clip", "")
+    yield (f'<{tag} name={quoteattr(_plain(name))}{media} offset="{_time(offset)}" duration="{_time(length)}" '
+           f'format="r1" tcFormat="NDF">{inside}</{tag}>')
 
 
 def _time(seconds: Fraction) -> str:

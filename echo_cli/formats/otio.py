@@ -9,7 +9,7 @@ import re
 from fractions import Fraction
 from typing import Any
 
-from echo_cli.formats.cut import MOST_SHOTS, Cut, Note, Shot
+from echo_cli.formats.cut import MOST_SHOTS, Cut, Note, Shot, starts_of
 from echo_cli.formats.jsons import Value
 from echo_cli.storyboard.durations import LONGEST
 from echo_cli.storyboard.nouns import Kind
@@ -135,12 +135,14 @@ def write(cut: Cut) -> tuple[str, list[Note]]:
     """A timeline with one video track."""
     rate = cut.fps or RATE
     children: list[dict[str, Any]] = []
-    for name, shot in zip(cut.ids, cut.shots, strict=True):
+    times = starts_of(cut.shots)
+    media = _media(cut.film, times[-1], rate)
+    for name, shot, begins in zip(cut.ids, cut.shots, times, strict=False):
         if shot.continues:
             edge = _time(Fraction(1, 4), rate)
             children.append({"OTIO_SCHEMA": "Transition.1", "name": "", "metadata": {},
                              "transition_type": "SMPTE_Dissolve", "in_offset": edge, "out_offset": edge})
-        children.append(_clip(name, shot, rate))
+        children.append(_clip(name, shot, begins if cut.film else Fraction(0), rate, media))
     track = {"OTIO_SCHEMA": "Track.1", "name": "film", "kind": "Video", **_composition(children)}
     timeline = {
         "OTIO_SCHEMA": "Timeline.1",
@@ -161,30 +163,37 @@ def _metadata(**facts: Any) -> dict[str, Any]:
     return {"echo": {key: value for key, value in facts.items() if value is not None}}
 
 
-def _clip(name: str, shot: Shot, rate: float) -> dict[str, Any]:
-    missing: dict[str, Any] = {"OTIO_SCHEMA": "MissingReference.1", "name": "", "metadata": {}, "available_range": None,
-                               "available_image_bounds": None}
+def _media(film: str | None, seconds: Fraction, rate: float) -> dict[str, Any]:
+    """The film as the media that clips are parts of, if it is made."""
+    if film is None:
+        return {"OTIO_SCHEMA": "MissingReference.1", "name": "", "metadata": {}, "available_range": None,
+                "available_image_bounds": None}
+    return {"OTIO_SCHEMA": "ExternalReference.1", "name": "", "metadata": {}, "target_url": film,
+            "available_range": _span(Fraction(0), seconds, rate), "available_image_bounds": None}
+
+
+def _clip(name: str, shot: Shot, begins: Fraction, rate: float, media: dict[str, Any]) -> dict[str, Any]:
     return {
         "OTIO_SCHEMA": "Clip.2",
         "name": name,
         "enabled": True,
-        "source_range": _span(shot.seconds, rate),
+        "source_range": _span(begins, shot.seconds, rate),
         "effects": [],
-        "markers": [_marker(shot.recall, rate)] if shot.recall else [],
+        "markers": [_marker(shot.recall, begins, rate)] if shot.recall else [],
         "metadata": _metadata(prompt=shot.prompt, transition=str(shot.kind) if shot.kind else None, recall=shot.recall,
                           subtitle=shot.subtitle),
-        "media_references": {"DEFAULT_MEDIA": missing},
+        "media_references": {"DEFAULT_MEDIA": media},
         "active_media_reference_key": "DEFAULT_MEDIA",
     }
 
 
-def _marker(recall: str, rate: float) -> dict[str, Any]:
+def _marker(recall: str, begins: Fraction, rate: float) -> dict[str, Any]:
     return {"OTIO_SCHEMA": "Marker.2", "name": f"recall:{recall}", "metadata": {}, "color": "PURPLE", "comment": "",
-            "marked_range": _span(Fraction(0), rate)}
+            "marked_range": _span(begins, Fraction(0), rate)}
 
 
-def _span(seconds: Fraction, rate: float) -> dict[str, Any]:
-    return {"OTIO_SCHEMA": "TimeRange.1", "start_time": _time(Fraction(0), rate), "duration": _time(seconds, rate)}
+def _span(begins: Fraction, seconds: Fraction, rate: float) -> dict[str, Any]:
+    return {"OTIO_SCHEMA": "TimeRange.1", "start_time": _time(begins, rate), "duration": _time(seconds, rate)}
 
 
 def _time(seconds: Fraction, rate: float) -> dict[str, Any]:

@@ -5,6 +5,7 @@ YAML is written by hand, so that keys stand in the order people read them; only 
 
 from collections.abc import Iterable
 from fractions import Fraction
+from pathlib import Path
 
 import yaml
 
@@ -79,20 +80,16 @@ def cut_of(board: Storyboard) -> Cut:
         )
         if value
     ]
-    left += [Note("storyboard", what) for what, value in (("model", board.model), ("memory", board.policy)) if value]
-    return Cut(
-        shots,
-        board.title,
-        board.fps,
-        board.seed or None,
-        board.size,
-        tuple(left),
-        tuple(scene.id for scene in board.scenes),
-    )
+    whole = (("model", board.model), ("memory", board.policy), ("language", board.language), ("series", board.series),
+             ("keep_scenes", board.kept), ("continue", board.continued))
+    left += [Note("storyboard", what) for what, value in whole if value]
+    return Cut(shots, board.title, board.fps, board.seed or None, board.size, tuple(left),
+               ids=tuple(scene.id for scene in board.scenes))
 
 
-def cut_of_trace(header: Header) -> Cut:
-    """The shots of a film as it was made: from its first picture to its last, scene by scene."""
+def cut_of_trace(header: Header, folder: Path) -> Cut:
+    """The shots of a film as it was made: from its first picture to its last, scene by scene. The film lies in `folder`
+    if it is still there."""
     rate = exact(header.film.fps)
     shots = tuple(
         Shot(
@@ -105,11 +102,13 @@ def cut_of_trace(header: Header) -> Cut:
         for scene in header.timeline
     )
     film = header.film
+    video = (folder / film.video).absolute() if film.video else None
     return Cut(
         shots,
         header.storyboard.title or None,
         film.fps,
         header.seed,
         (film.width, film.height),
+        film=video.as_uri() if video and video.is_file() else None,
         ids=tuple(shot.name or "" for shot in shots),
     )

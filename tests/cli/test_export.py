@@ -1,0 +1,63 @@
+"""`export` of a film that is made: its real times, and clips that are parts of it, as editors' libraries read them."""
+
+import itertools
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from echo_cli.cli.app import run
+from echo_cli.storyboard.parse import load
+from echo_cli.trace.reader import read_trace
+from tests.render import stage
+
+
+@pytest.fixture(autouse=True)
+def film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Fraction]:
+    """A film in a folder with a space in its name; the seconds at which its scenes begin, and its end."""
+    stage.settle(tmp_path / "a film", monkeypatch)
+    assert run(["generate", "story.yaml", "--scale", "1", "--preset", "ultrafast", "--quiet"]) == 0
+    header = read_trace(Path("story.trace.json")).header
+    return [Fraction(pictures, 16) for pictures in (*(scene.pictures[0] for scene in header.timeline),
+                                                    header.film.pictures)]
+
+
+def test_a_timeline_has_the_times_of_the_film_and_names_it(film: list[Fraction]) -> None:
+    otio = pytest.importorskip("opentimelineio")
+    spans = [(begins, ends - begins) for begins, ends in itertools.pairwise(film)]
+    for source in ("story.trace.json", "story.manifest.json"):
+        assert run(["export", source, "-o", "cut.otio", "--force"]) == 0
+        clips = list(otio.adapters.read_from_file("cut.otio").find_clips())
+        assert [clip.name for clip in clips] == ["meadow", "desert", "again"]
+        assert [(Fraction(clip.source_range.start_time.to_seconds()), Fraction(clip.duration().to_seconds()))
+                for clip in clips] == spans
+        assert {clip.media_reference.target_url for clip in clips} == {Path("story.mp4").absolute().as_uri()}
+        assert [marker.name for clip in clips for marker in clip.markers] == ["recall:meadow"]
+    pytest.importorskip("otio_fcpx_xml_adapter")
+    assert run(["export", "story.trace.json", "-o", "cut.fcpxml"]) == 0
+    clips = list(otio.adapters.read_from_string(Path("cut.fcpxml").read_text(), "fcpx_xml").find_clips())
+    assert [(Fraction(clip.source_range.start_time.to_seconds()), Fraction(clip.duration().to_seconds()))
+            for clip in clips] == spans
+    pytest.importorskip("otio_cmx3600_adapter")
+    assert run(["export", "story.trace.json", "-o", "cut.edl"]) == 0
+    clips = list(otio.adapters.read_from_file("cut.edl", rate=24).find_clips())
+    assert [clip.source_range.start_time.value for clip in clips] == [round(begins * 24) for begins in film[:-1]]
+    assert "* SOURCE FILE: story.mp4" in Path("cut.edl").read_text()
+
+
+def test_a_film_that_is_gone_leaves_its_times(film: list[Fraction]) -> None:
+    Path("story.mp4").unlink()
+    assert run(["export", "story.manifest.json", "-o", "cut.otio"]) == 0
+    assert "MissingReference" in Path("cut.otio").read_text()
+    assert run(["import", "cut.otio", "-o", "again.yaml"]) == 0
+    board = load("again.yaml")
+    assert [scene.seconds for scene in board.scenes] == [
+        float(ends - begins) for begins, ends in itertools.pairwise(film)]
+    assert [scene.prompt for scene in board.scenes] == [scene.prompt for scene in load("story.yaml").scenes]
+
+
+def test_what_only_a_storyboard_says_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("more.yaml").write_text(stage.STORY.replace("title: A test", "language: deu\nkeep_scenes: true\nmodel: tiny"))
+    assert run(["export", "more.yaml", "--to", "otio", "-o", "more.otio"]) == 0
+    left = capsys.readouterr().err
+    assert [f"left out: storyboard: {what}" in left for what in ("language", "keep_scenes", "model")] == [True] * 3
