@@ -21,9 +21,10 @@ from echo_cli.spec import RANDOM_SMALL, WAN_1_3B, ModelSpec
 from echo_cli.storyboard.matching import plan_recalls, similarities
 from echo_cli.storyboard.nouns import Kind, Scene, Timeline, timeline_of
 
-# The registered small model, but conditioned as Wan is (four steps, no pooled text) and wide enough for every kernel.
+# The registered small model, but conditioned and laid out as Wan is (four steps, no pooled text, its strides), and wide
+# enough for every kernel.
 SPEC = replace(RANDOM_SMALL, name="small", width=48, ffn=64, text_len=6, freq_dim=16, steps=WAN_1_3B.steps,
-               pooled_text=False)
+               strides=WAN_1_3B.strides, size=WAN_1_3B.size, detail=WAN_1_3B.detail, pooled_text=False)
 GRID = SPEC.grid_of_latents(4, 6)
 
 # Every kind of transition, scenes longer and shorter than the window, two recalls.
