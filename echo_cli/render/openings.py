@@ -41,7 +41,7 @@ class Openings:
         try:
             if asked.opening.what == CLIP:
                 return self._encoded(self._clip(asked.opening, given, scene), scene)
-            return self._encoded(self._picture(asked.opening, given, scene), scene)
+            return still_of(self._encoded(self._picture(asked.opening, given), scene), self._block)
         except still.Unusable as error:
             raise UsageError(f"{given.where}: {given.file} {error}",
                              "Leave it as it is until the film is made, or give another one.") from None
@@ -59,13 +59,16 @@ class Openings:
                              "Leave it as it is until the film is made, or continue another one.") from None
         return self._encoded(np.concatenate((made[:1].repeat(count - len(made), 0), made)), 0)
 
-    def _picture(self, opening: Opening, given: Input, scene: int) -> ndarray:
-        """[picture, height, width, 3]: the first of the film, or those that one latent frame stands for and one that
-        leads to them."""
+    @property
+    def _block(self) -> int:
+        return self._job.timeline.geometry.block_frames
+
+    def _picture(self, opening: Opening, given: Input) -> ndarray:
+        """[picture, height, width, 3], as often as a block stands for, and one that leads to it."""
         data = still.read(given.file)
         _check(given, hashlib.sha256(data).hexdigest())
         pixels = still.still(data, self._job.size, opening.fit, opening.focus)
-        return np.stack([pixels] * (1 + self._job.timeline.geometry.frame_pictures if scene else 1))
+        return np.stack([pixels] * (1 + self._block * self._job.timeline.geometry.frame_pictures))
 
     def _clip(self, opening: Opening, given: Input, scene: int) -> ndarray:
         """The pictures of a clip that whole latent frames stand for. Something of the scene is left to be generated."""
@@ -99,6 +102,16 @@ class Openings:
             latents.append(made.to(self._runtime.device, self._runtime.dtype))
         encoded = torch.cat(latents, 1)
         return Given(encoded[:, 1:], encoded[:, :1]) if scene else Given(encoded)
+
+
+def still_of(encoded: Given, block: int) -> Given:
+    """A picture, encoded for as long as a block, as what a scene begins with: its first frame, and before it the block
+    of stills. A model of single frames has been shown the whole picture when it has been shown the frame."""
+    if encoded.lead is None:  # the film's first picture is coded alone
+        first, stills = encoded.latents[:, :1], encoded.latents[:, 1:]
+    else:
+        first, stills = encoded.latents[:, :1], encoded.latents
+    return Given(first, encoded.lead, stills if block > 1 else None)
 
 
 def thumbnail(job: Job, given: Input) -> str:

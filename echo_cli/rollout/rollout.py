@@ -30,10 +30,12 @@ from echo_cli.storyboard.nouns import Block, Timeline
 @dataclass(frozen=True, slots=True)
 class Given:
     """The latents [1, frame, channel, height, width] that a scene begins with, in place of generated ones. `lead` is
-    the one before them, from which the decoder's stream restarts; None lets the stream continue, or start."""
+    the one before them, from which the decoder's stream restarts; None lets the stream continue, or start. `still` are
+    a block of latents of a still picture, the first of the scene, which memory is shown before the scene begins."""
 
     latents: Tensor
     lead: Tensor | None = None
+    still: Tensor | None = None
 
     def of(self, block: Block) -> Tensor | None:
         """Those of a block's first frames, if any are left for it."""
@@ -114,7 +116,7 @@ def rollout(timeline: Timeline, transformer: Network, prompts: Prompts, policy: 
         policy.restore(moved(begun.state["policy"], device))
         remembered.restore(moved(begun.state["latents"], device))
     for block in islice(timeline.blocks, begun.blocks if begun else 0, None):
-        watch, transition = Stopwatch(device), None
+        watch, transition, shown = Stopwatch(device), None, False
         with watch("memory"):
             if block.opens or text is None:
                 text = transformer.read(prompts[block.scene].to(device, non_blocking=True))
@@ -124,6 +126,8 @@ def rollout(timeline: Timeline, transformer: Network, prompts: Prompts, policy: 
                 if refused := policy.refused.get(block.scene):
                     transition = replace(transition, recall=refused)
                 replay(transition, transformer, text, remembered, store)
+                if opening and opening.still is not None and block.scene not in policy.recalls:
+                    shown = lead_in(opening.still, block, policy, transformer, text, store)
             layout = policy.arrange(block, store)
             context = store.prepare(layout)
             first = context.observed_by(policy.look(block, store, context))  # memory observes only the first pass
@@ -132,7 +136,7 @@ def rollout(timeline: Timeline, transformer: Network, prompts: Prompts, policy: 
             def drawn(step: int, block: Block = block) -> Tensor:
                 return upload(noise(block, step, shape), device).to(dtype)
 
-            for step, latents in enumerate(denoise(transformer, text, context, levels, drawn, first, given)):
+            for step, latents in enumerate(denoise(transformer, text, context, levels, drawn, first, given, shown)):
                 if guesses is not None:
                     guesses(block, step, latents)
         with watch("clean"):
@@ -184,3 +188,18 @@ def replay(
         clean = CleanPass(store, run.layout.current.slots)
         clean_pass(transformer, text, store.prepare(run.layout).observed_by(clean), remembered.of(run.frames))
         clean.finish()
+
+
+def lead_in(still: Tensor, block: Block, policy: Policy, transformer: Network, text: Text, store: KVStore) -> bool:
+    """A still picture enters memory as a block before the scene that it opens, by a clean pass under its prompt. A
+    single given frame is weak, since the model was trained on blocks that see whole blocks. Beside a recall the stills
+    would hide the place that comes back, so there the frame is all that is given. False if the policy has no place
+    for them."""
+    layout = policy.lead_in(block, store)
+    if layout is None:
+        return False
+    clean = CleanPass(store, layout.current.slots)
+    clean_pass(transformer, text, store.prepare(layout).observed_by(clean), still)
+    clean.finish()
+    policy.led_in(block, store)
+    return True

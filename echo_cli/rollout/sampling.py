@@ -35,17 +35,18 @@ def schedule(steps: tuple[int, ...], shift: float) -> Schedule:
 
 def denoise(transformer: Network, text: Text, context: Context, levels: Schedule,
             noise: Callable[[int], Tensor], first: Context | None = None,
-            given: Tensor | None = None) -> Iterator[Tensor]:
+            given: Tensor | None = None, remembered: bool = False) -> Iterator[Tensor]:
     """Successively cleaner guesses of a block's latents [batch, frame, channel, height, width]; the last is the block.
 
     `noise(step)` gives the ε of each step, on the device; step 0 is what the block starts from. The first step attends
-    through `first` instead of `context`. The `given` latents are those of the block's first frames: they stand at noise
-    level zero in every step, and the others are generated around them.
+    through `first` instead of `context`. The `given` latents are those of the block's first frames: the others are
+    generated around them. They stand at noise level zero in every step, which no block was trained on; if the context
+    has shown them already (`remembered`), they stand at the level of the others, as in training.
     """
     noisy, pinned = noise(0), 0 if given is None else given.shape[1]
     for step, (sigma, time) in enumerate(zip(levels.sigmas, levels.times, strict=True)):
         times = torch.full(noisy.shape[:2], time, device=noisy.device)
-        if given is not None:
+        if given is not None and not remembered:
             noisy[:, :pinned], times[:, :pinned] = given, 0.0
         velocity = transformer(noisy, times, text, context if step or first is None else first)
         # float64: x_t and σv nearly cancel at high noise, and their difference is what counts.

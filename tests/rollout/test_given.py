@@ -1,19 +1,21 @@
 """Scenes that begin with given latents: they are in the film as they are, and what follows depends on them."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 import torch
 
-from echo_cli.rollout.rollout import BlockResult, Given, rollout
+from echo_cli.rollout.rollout import Begun, BlockResult, Given, rollout
 from echo_cli.runtime import KeyedNoise
 from echo_cli.storyboard.nouns import Kind, Scene, timeline_of
+from tests.rollout.test_resuming import written
 from tests.small import GRID, PROMPTS, SPEC, model, policy_for
 
 FRAMEWISE = replace(SPEC, block_frames=1)
 POLICIES = {
     "window": {}, "sink": {}, "flush": {}, "recache": {}, "echo-forcing": {"history_frames": 5}, "echo-infinity": {},
-    "scene-queries": {}, "echo": {"history_frames": 5},
+    "scene-queries": {}, "echo": {},
 }
 
 
@@ -21,14 +23,22 @@ def latents(frames: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(1, frames, SPEC.channels, GRID.height, GRID.width, generator=torch.Generator().manual_seed(seed))
 
 
-def films(name: str, spec=SPEC, settings=None, given: Given | None = None, blocks: int = 8) -> list[BlockResult]:
-    kinds = ((None, None), (Kind.HARD_CUT, None), (Kind.RECALL, "s0"))
+CHANGES = ((None, None), (Kind.HARD_CUT, None), (Kind.RECALL, "s0"))
+
+
+def films(name: str, spec=SPEC, settings=None, given: Given | None = None, blocks: int = 8, begun: Begun | None = None,
+          kinds=CHANGES) -> list[BlockResult]:
+    return list(resumable(name, settings, given, begun, spec, blocks, kinds))
+
+
+def resumable(name: str, settings=None, given: Given | None = None, begun: Begun | None = None, spec=SPEC,
+              blocks: int = 8, kinds=CHANGES) -> Iterator[BlockResult]:
     scenes = [Scene(f"s{index}", PROMPTS[index], 1.0, *kind) for index, kind in enumerate(kinds)]
-    timeline = timeline_of(scenes, [blocks, blocks, 3], spec.geometry)
+    timeline = timeline_of(scenes, [blocks, blocks, 3][:len(scenes)], spec.geometry)
     rows = [torch.randn(1, spec.text_len, spec.text_dim, generator=torch.Generator().manual_seed(5)) for _ in scenes]
     policy = policy_for(name, timeline, settings, spec)
-    return list(rollout(timeline, model(spec=spec), rows, policy, KeyedNoise(1, timeline.scenes), GRID,
-                        openings=lambda scene: given))
+    return rollout(timeline, model(spec=spec), rows, policy, KeyedNoise(1, timeline.scenes), GRID, begun=begun,
+                   openings=lambda scene: given)
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -53,3 +63,45 @@ def test_given_frames_stand_and_the_rest_of_their_block_is_generated_around_them
     assert not torch.equal(first[:, frames:], torch.cat([free[0].latents, free[1].latents], 1)[:, frames:])
     leads = [result.lead is not None for result in made]
     assert leads == [result.block.opens for result in made], "the decoder's stream restarts once a scene"
+
+
+def with_still(seed: int = 0) -> Given:
+    return Given(latents(1, seed), latents(1, 9), latents(3, seed + 5))
+
+
+@pytest.mark.parametrize("name", ["none", *POLICIES])
+def test_a_still_stands_in_memory_before_the_scene_and_is_no_part_of_the_film(name: str) -> None:
+    settings = {"trained": False} if name in ("echo-infinity", "scene-queries") else {}
+    made = films(name, settings=settings, given=with_still())
+    assert [tuple(result.block.frames) for result in made] == [tuple(range(at, at + 3)) for at in range(0, 57, 3)]
+    for result in made:
+        taken = [segment.position + index for segment in result.layout.segments for index in range(len(segment.frames))]
+        assert len(set(taken)) == len(taken) and result.layout.tokens <= 21 * GRID.tokens
+        first = result.block.frames.start
+        stills = [frame for segment in result.layout.past for frame in segment.frames].count(first)
+        assert stills == (3 if result.block.opens and result.block.scene < 2 else 0), "a recall brings its own place"
+    assert torch.equal(made[0].latents[:, :1], latents(1)) and bool(made[-1].latents.isfinite().all())
+    alone, other = (films(name, settings=settings, given=each, blocks=2) for each in (
+        Given(latents(1), latents(1, 9)), Given(latents(1), latents(1, 9), latents(3, seed=6))))
+    brief = films(name, settings=settings, given=with_still(), blocks=2)
+    for one in (alone, other):
+        assert not torch.equal(brief[0].latents[:, 1:], one[0].latents[:, 1:]), "the block attends to the stills"
+
+
+@pytest.mark.parametrize("name", ["window", "recache", "echo", "scene-queries"])
+def test_a_film_that_stops_beside_a_still_resumes_to_the_last_bit(name: str) -> None:
+    settings = {"trained": False} if name == "scene-queries" else {}
+    whole, states = films(name, settings=settings, given=with_still()), []
+    for result in resumable(name, settings, with_still()):
+        states.append(written(result.state()))
+    for stop in (1, 8, 9, 16, 17):
+        rest = list(resumable(name, settings, with_still(), Begun(stop, states[stop - 1])))
+        assert all(torch.equal(one.latents, two.latents) for one, two in zip(whole[stop:], rest, strict=True)), stop
+
+
+def test_where_memory_has_no_place_for_a_still_the_scene_begins_without_it() -> None:
+    tight = {"smooth": {"recent_frames": 17}}
+    made = films("echo-forcing", settings=tight, given=with_still(), kinds=((None, None), (Kind.SMOOTH, None)))
+    opened = [result for result in made if result.block.opens]
+    assert [len([frame for segment in result.layout.past for frame in segment.frames
+                 if frame == result.block.frames.start]) for result in opened] == [3, 0]

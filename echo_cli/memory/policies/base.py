@@ -156,6 +156,14 @@ class Policy(ABC):
     def open_scene(self, block: Block, store: KVStore) -> Transition:
         return Transition(self.scenes[block.scene].transition)
 
+    def lead_in(self, block: Block, store: KVStore) -> Layout | None:
+        """After `open_scene`: where a block of stills of the scene's first frame stands, which enters memory before the
+        scene's first block and is no part of the film. None if the policy has no place for one."""
+        return None
+
+    def led_in(self, block: Block, store: KVStore) -> None:  # noqa: B027 (only for policies that have a place for it)
+        """The stills that `lead_in` asked for have been written to their slots."""
+
     @abstractmethod
     def arrange(self, block: Block, store: KVStore) -> Layout:
         """What the block will attend to, and where it stands."""
@@ -218,6 +226,11 @@ def held_block(block: Block, slots: Sequence[int]) -> list[Held]:
     return [Held(slot, block.scene, frame) for slot, frame in zip(slots, block.frames, strict=True)]
 
 
+def held_stills(block: Block, slots: Sequence[int]) -> list[Held]:
+    """Stills of a block's first frame."""
+    return [Held(slot, block.scene, block.frames.start) for slot in slots]
+
+
 def layout_of(past: Sequence[Held], roles: Sequence[Role], block: Block, current: Sequence[Held], tokens: int, *,
               first: int = 0, query: int | None = None, jump: int | None = None, expires: int | None = None) -> Layout:
     """A window in slot order from position `first`, and the block after it, leaping by `jump`. Queries stand where
@@ -268,6 +281,13 @@ class SlidingPolicy(Policy):
     def allocate(self, place: Placement) -> KVStore:
         return KVStore(self.spec, place, self.room + self.block, self.window)
 
+    def lead_in(self, block: Block, store: KVStore) -> Layout:
+        self.current = held_stills(block, store.take(self.block))
+        return self.layout(self.past, block, self.current, store.grid.tokens)
+
+    def led_in(self, block: Block, store: KVStore) -> None:
+        self.slide(store)
+
     def arrange(self, block: Block, store: KVStore) -> Layout:
         self.current = held_block(block, store.take(self.block))
         return self.layout(self.past, block, self.current, store.grid.tokens)
@@ -277,11 +297,16 @@ class SlidingPolicy(Policy):
         return layout_of(past, roles, block, current, tokens, jump=self.jump)
 
     def absorb(self, block: Block, clean: CleanPass, store: KVStore) -> Facts:
-        held, self.jump = self.past + self.current, None
+        self.jump = None
+        return Facts(evicted=film_frames(self.slide(store)))
+
+    def slide(self, store: KVStore) -> list[Held]:
+        """The current frames join the past; the frames that leave for them."""
+        held = self.past + self.current
         recent = held[self.anchors:]
         self.past = held[:self.anchors] + recent[max(0, len(held) - self.room):]
         store.keep(item.slot for item in self.past)
-        return Facts(evicted=film_frames(item for item in held if item not in self.past))
+        return [item for item in held if item not in self.past]
 
     def keep_only(self, held: list[Held], store: KVStore) -> None:
         self.past = held

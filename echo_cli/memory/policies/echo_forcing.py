@@ -26,6 +26,7 @@ from echo_cli.memory.policies.base import (
     held_block,
     held_from,
     held_state,
+    held_stills,
     layout_of,
 )
 from echo_cli.memory.recall import (
@@ -159,11 +160,13 @@ class EchoForcingPolicy(Policy):
 
     def _misaligned(self, cut: CutSettings) -> bool:
         """Whether the window may fill up with a remainder of a block. Rolling then moves frames that lie behind its
-        end, so that those of the old scene must not be dropped."""
+        end, so that those of the old scene must not be dropped. A picture may have taken a block of it."""
         most = 0 if cut.source in ("none", "keyframes") else 1
+        pictured = any(scene.opening is not None for scene in self.scenes)
         counts = {count for memory in (0, most) for count in range(memory, memory + cut.recent_frames + 1)}
         return any(
-            count % self.block and not 0 < cut.clear_after <= (self.window - count) // self.block for count in counts
+            count % self.block and not 0 < cut.clear_after <= (self.window - count) // self.block - pictured
+            for count in counts
         )
 
     # Tensors, allocated once
@@ -238,6 +241,22 @@ class EchoForcingPolicy(Policy):
         return Transition(self.scenes[block.scene].transition, self.carried,
                           cut.source if memory else None, memory[0].scene if memory else None,
                           self.recalls.get(block.scene), self.jump, clear_after or None, settings=asdict(cut))
+
+    def lead_in(self, block: Block, store: KVStore) -> Layout | None:
+        if self.end + 2 * self.block > self.window:
+            return None
+        store.keep(held.slot for held in self._alive())
+        self.current = held_stills(block, store.take(self.block))
+        return layout_of(self.window_frames[:self.end], [self._role(index) for index in range(self.end)], block,
+                         self.current, store.grid.tokens)
+
+    def led_in(self, block: Block, store: KVStore) -> None:
+        """The stills are the scene's first frames: its clock goes on after them, and its anchors roll over them."""
+        stop = self.end + self.block
+        self.window_frames[self.end:stop] = self.origins[self.end:stop] = self.current
+        self.end, self.offset = stop, self.offset + self.block
+        self.scene_timing = self.scene_timing or block.scene == 0
+        self.history.resume([*self.history.frames, *self.current], None)
 
     # A block takes its place
 

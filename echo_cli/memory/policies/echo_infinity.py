@@ -20,7 +20,6 @@ from echo_cli.memory.policies.base import (
     Plan,
     SlidingPolicy,
     film_frames,
-    held_block,
     held_state,
     layout_of,
 )
@@ -208,11 +207,14 @@ class EchoInfinityPolicy(SlidingPolicy):
         """Bytes that the queries need temporarily to absorb the most frames that leave at once."""
         return self.memory.passing_bytes(place, self.block)
 
-    def arrange(self, block: Block, store: KVStore) -> Layout:
-        self.current = held_block(block, store.take(self.block))
+    def layout(self, past: Sequence[Held], block: Block, current: Sequence[Held], tokens: int) -> Layout:
         past = self.standing()
-        return layout_of(past, [held.role or Role.RECENT for held in past], block, self.current, store.grid.tokens,
+        return layout_of(past, [held.role or Role.RECENT for held in past], block, current, tokens,
                          expires=self.expires(block))
+
+    def led_in(self, block: Block, store: KVStore) -> None:
+        self.facts = Facts()  # those of the block before have been handed on
+        super().led_in(block, store)
 
     def standing(self) -> list[Held]:
         """What the window shows before the block, in its order."""
@@ -229,16 +231,19 @@ class EchoInfinityPolicy(SlidingPolicy):
 
     def absorb(self, block: Block, clean: CleanPass, store: KVStore) -> Facts:
         self.facts = facts = Facts()
-        before = self.past + self.current
         if self.memory.awake:
             self.memory.report(facts)
+        facts.evicted = film_frames(self.slide(store))
+        return facts
+
+    def slide(self, store: KVStore) -> list[Held]:
+        before = self.past + self.current
         surplus = max(0, len(before) - self.room)
         leaving = before[self.anchors:self.anchors + surplus]
         self.past = before[:self.anchors] + before[self.anchors + surplus:]
-        self.memory.absorb(leaving, facts)
-        facts.evicted = film_frames(leaving)
+        self.memory.absorb(leaving, self.facts)
         store.keep(self.alive())
-        return facts
+        return leaving
 
     def state(self) -> Nest:
         return {"past": held_state(self.past), "memory": self.memory.keep(), "slots": list(self.memory.slots)}
