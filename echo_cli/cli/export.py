@@ -32,7 +32,7 @@ def export(source: Source, to: To = None, output: Output = None, force: Force = 
     A storyboard gives the times that it asks for; a trace or a manifest, those that the film really has. What the
     format cannot express is listed on standard error.
     """
-    from echo_cli.files import write_whole
+    from echo_cli.files import output_errors, write_whole
     from echo_cli.formats import longlive
     from echo_cli.formats.table import named
 
@@ -52,6 +52,8 @@ def export(source: Source, to: To = None, output: Output = None, force: Force = 
             files[path.with_suffix(".yaml")] = longlive.switch_frames(cut)
         if not force and (there := next((one for one in files if one.exists()), None)):
             raise UsageError(f"{there} exists", "Use --force to overwrite it, or choose another name with -o.")
+        with output_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         for one, content in files.items():
             write_whole(one, content)
 

@@ -10,7 +10,10 @@ from echo_cli.cli.options import Debug, Quiet, film_options
 from echo_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from echo_cli.formats.cut import Cut
+    from echo_cli.formats.table import Options
 
 
 Files = Annotated[list[str], typer.Argument(
@@ -50,34 +53,41 @@ def import_(
     Reads Echo-Forcing, LongLive, Scope, Deforum, FizzNodes, SRT, WebVTT, OTIO, EDL and FCPXML. What a storyboard cannot
     express is listed on standard error and at the top of the storyboard.
     """
-    from echo_cli.formats.table import Options, read_path
-    from echo_cli.render.defaults import read
-    from echo_cli.render.prepare import storyboard_rules
-    from echo_cli.render.source import fitting
+    from echo_cli.formats.table import Options
     from echo_cli.storyboard.document import read_source
 
     if blend not in ("strongest", "join"):
         raise UsageError(f"--blend {blend}: unknown", "Use strongest or join.")
     options = Options(fps, frames, blend == "join", read_source(times)[0] if times else None)
-    rules = storyboard_rules(below=read(film_options()))
-    films: list[tuple[str, str, Cut]] = []
-    for path in files:
-        name, cuts = read_path(path, options, source)
-        films += [
-            (_stem(path, number, len(cuts)), f"Imported from {_shown(path)} ({name}).", fitting(cut.named(), rules))
-            for number, cut in enumerate(cuts, start=1)
-        ]
+    films = list(_films(files, options, source))
     if not quiet:
         _report(films)
     _write(films, output, Path(files[0]).stem if files[0] != "-" else "imported", force, quiet)
+
+
+def _films(files: list[str], options: "Options", source: str | None) -> "Iterator[tuple[str, str, Cut]]":
+    """The name of a file, a comment and the film, for each film."""
+    from echo_cli.formats.table import read_path
+    from echo_cli.render.defaults import read
+    from echo_cli.render.prepare import storyboard_rules
+    from echo_cli.render.source import fitting
+
+    rules = storyboard_rules(below=read(film_options()))
+    for path in files:
+        name, cuts = read_path(path, options, source)
+        comment = f"Imported from {_shown(path)} ({name})."
+        for number, cut in enumerate(cuts, start=1):
+            yield _stem(path, cut, number, len(cuts)), comment, fitting(cut.named(), rules)
 
 
 def _shown(path: str) -> str:
     return "standard input" if path == "-" else Path(path).name
 
 
-def _stem(path: str, number: int, count: int) -> str:
+def _stem(path: str, cut: "Cut", number: int, count: int) -> str:
     stem = "imported" if path == "-" else Path(path).stem
+    if count > 1 and cut.title and Path(path).is_dir():
+        return cut.title  # the name of a folder inside of it
     return stem if count == 1 else f"{stem}-{number:0{len(str(count))}}"
 
 
@@ -89,7 +99,7 @@ def _report(films: "list[tuple[str, str, Cut]]") -> None:
 
 
 def _write(films: "list[tuple[str, str, Cut]]", output: str | None, name: str, force: bool, quiet: bool) -> None:
-    from echo_cli.files import write_whole
+    from echo_cli.files import output_errors, write_whole
     from echo_cli.formats.storyboard import written
 
     if len(films) == 1 and output in (None, "-"):
@@ -107,7 +117,7 @@ def _write(films: "list[tuple[str, str, Cut]]", output: str | None, name: str, f
     if not force and (there := next((path for path in paths if path.exists()), None)):
         raise UsageError(f"{there} exists", "Use --force to overwrite it, or choose another name with -o.")
     for path, (_, comment, cut) in zip(paths, films, strict=True):
-        if many:
+        with output_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, written(cut, [comment]))
     if not quiet:

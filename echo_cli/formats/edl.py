@@ -60,16 +60,20 @@ def _said_rate(text: str) -> float | None:
 
 
 def _events(text: str, source: str, rate: float, notes: list[Note]) -> tuple[str | None, list[_Event]]:
-    title, events = None, []
+    title, events, dropping = None, [], False
     for number, line in enumerate(lines_of(text), start=1):
         if match := _EVENT.match(line):
             if not match[3].upper().startswith(("V", "B")):
                 notes.append(Note(f"line {number}", f"event {match[1]} on track {match[3]}"))
                 continue
-            codes = [_frames(match.groups()[index : index + 4], rate, source, number) for index in (5, 9, 13, 17)]
+            dropping = dropping or ";" in line
+            codes = [_frames(match.groups()[index : index + 4], rate, dropping, source, number)
+                     for index in (5, 9, 13, 17)]
             events.append(_Event(number, match[1], match[4][0], codes[2], codes[3]))
             if len(events) > MOST_SHOTS:
                 raise refuse(source, f"more than {MOST_SHOTS:,} events", number)
+        elif line.startswith("FCM:"):
+            dropping = not line.upper().startswith("FCM: NON")
         elif line.startswith("TITLE:"):
             title = line.removeprefix("TITLE:").strip() or None
         elif events and (match := _NAME.match(line)):
@@ -119,7 +123,9 @@ def _shot(event: _Event, source: str, rate: float, first: bool) -> Shot:
                 event.ours.get("SUBTITLE"), name)
 
 
-def _frames(parts: tuple[str, ...], rate: float, source: str, line: int) -> int:
+def _frames(parts: tuple[str, ...], rate: float, dropping: bool, source: str, line: int) -> int:
+    """The frame that a timecode names. Timecodes count whole numbers of frames a second; at 29.97 they may drop two
+    numbers every minute but each tenth, and at 59.94 four, so that they stay with the clock."""
     hours, minutes, seconds, frames = map(int, parts)
     if minutes > 59 or seconds > 59 or frames >= rate:
         raise refuse(
@@ -128,7 +134,10 @@ def _frames(parts: tuple[str, ...], rate: float, source: str, line: int) -> int:
             line,
             hint="Say the rate of the file with --fps.",
         )
-    return round((hours * 3600 + minutes * 60 + seconds) * rate) + frames
+    minutes += hours * 60
+    whole = round(rate)
+    dropped = whole // 15 * (minutes - minutes // 10) if dropping and whole % 30 == 0 and whole != rate else 0
+    return (minutes * 60 + seconds) * whole + frames - dropped
 
 
 def write(cut: Cut) -> tuple[str, list[Note]]:

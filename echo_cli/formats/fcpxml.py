@@ -17,6 +17,7 @@ RATE = 16
 _CLIPS = ("clip", "asset-clip", "ref-clip", "sync-clip", "mc-clip", "video", "title", "audition")
 _TIME = re.compile(r"(-?\d{1,15})(?:/(\d{1,12}))?s")
 _RECALL = "recall:"
+_DISSOLVE = "Cross Dissolve"
 
 
 def is_ours(text: str) -> bool:
@@ -54,6 +55,8 @@ def _film(project: xml.Element, spine: xml.Element, source: str) -> Cut:
         place = f"spine item {number}"
         if item.tag == "transition":
             smooth = True
+            if (kind := item.get("name") or _DISSOLVE) != _DISSOLVE:
+                notes.append(Note(place, f"the transition '{kind}'; it is read as a dissolve"))
         elif item.tag == "gap":
             notes.append(Note(place, f"a gap of {float(_seconds(item, source, place)):g} s"))
         elif item.tag in _CLIPS:
@@ -77,6 +80,7 @@ def _shot(item: xml.Element, source: str, place: str, kind: Kind, follows: bool,
         notes.append(Note(place, "no note; the clip's name is the prompt"))
     marks = [marker.get("value", "") for marker in item.iter("marker")]
     recall = next((mark.removeprefix(_RECALL) for mark in marks if mark.startswith(_RECALL)), None)
+    notes += [Note(place, f"the marker '{mark}'") for mark in marks if not mark.startswith(_RECALL)]
     notes += [Note(place, f"<{child.tag}>") for child in item if child.tag not in ("note", "marker", "chapter-marker")]
     subtitle = next((marker.get("value") for marker in item.iter("chapter-marker")), None)
     return Shot(
@@ -147,7 +151,7 @@ def _items(name: str, shot: Shot, offset: Fraction, length: Fraction, frame: Fra
     that."""
     if shot.continues:
         fade = 2 * max(1, round(Fraction(1, 4) / frame)) * frame
-        yield f'<transition name="Cross Dissolve" offset="{_time(offset - fade / 2)}" duration="{_time(fade)}"/>'
+        yield f'<transition name="{_DISSOLVE}" offset="{_time(offset - fade / 2)}" duration="{_time(fade)}"/>'
     start = _time(offset if made else Fraction(0))
     inside = f"<note>{_xml(shot.prompt)}</note>"
     if shot.subtitle:

@@ -77,14 +77,19 @@ def _times(text: str, source: str) -> tuple[list[int] | None, int | None]:
 
 
 def read_folder(folder: Path) -> list[Cut]:
-    """A folder of captions, in the order of their names; a folder of such folders is many films."""
-    captions = sorted(folder.glob("*.json"))
+    """A folder of captions, in the order of their names and numbers; a folder of such folders is many films."""
+    captions = sorted(folder.glob("*.json"), key=_order)
     if captions:
         return [_captions(folder, captions)]
-    inside = [below for below in sorted(folder.iterdir()) if below.is_dir() and any(below.glob("*.json"))]
+    inside = [below for below in sorted(folder.iterdir(), key=_order) if below.is_dir() and any(below.glob("*.json"))]
     if not inside:
         raise refuse(str(folder), "no captions are in this folder", hint="Expected files *.json with a 'caption'.")
-    return [_captions(below, sorted(below.glob("*.json"))) for below in inside]
+    return [_captions(below, sorted(below.glob("*.json"), key=_order)) for below in inside]
+
+
+def _order(path: Path) -> list[tuple[int, str]]:
+    """Where a name stands: 2.json before 10.json."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]
 
 
 def _captions(folder: Path, files: list[Path]) -> Cut:

@@ -16,6 +16,8 @@ from echo_cli.storyboard.nouns import Kind
 from echo_cli.storyboard.sizes import LARGEST
 
 RATE = 16  # frames a second of what we write, when the film has no rate of its own
+_DISSOLVE = "SMPTE_Dissolve"
+_RECALL = "recall:"  # how the marker of a recall begins
 _PLAIN_NAME = re.compile(r"\.(mov|mp4|mxf|avi|mkv|png|jpe?g|exr|wav)$", re.IGNORECASE)
 
 
@@ -57,6 +59,8 @@ def _shots(track: Value, notes: list[Note]) -> list[Shot]:
         schema = item["OTIO_SCHEMA"].text().split(".")[0]
         if schema == "Transition":
             dissolve = True
+            if (kind := item.value.get("transition_type")) not in (_DISSOLVE, None):
+                notes.append(Note(item.place, f"the transition '{kind}'; it is read as a dissolve"))
             continue
         seconds = _seconds(item)
         if schema == "Gap":
@@ -83,6 +87,7 @@ def _shot(item: Value, seconds: Fraction, kind: Kind, follows: bool, notes: list
         kind = Kind.RECALL
     if item.has("effects") and item.value["effects"]:
         notes.append(Note(item.place, "effects"))
+    notes += [Note(marker.place, f"the marker '{marker.value.get('name', '')}'") for marker in _markers(item)]
     return Shot(
         prompt.strip(),
         seconds,
@@ -91,6 +96,13 @@ def _shot(item: Value, seconds: Fraction, kind: Kind, follows: bool, notes: list
         subtitle if isinstance(subtitle, str) else None,
         name or None,
     )
+
+
+def _markers(item: Value) -> list[Value]:
+    """Those that do not stand for a recall."""
+    markers = item.value.get("markers")
+    return [marker for marker in (item["markers"].items() if isinstance(markers, list) else ())
+            if isinstance(marker.value, dict) and not str(marker.value.get("name")).startswith(_RECALL)]
 
 
 def _ours(item: Value) -> dict[str, Any]:
@@ -141,7 +153,7 @@ def write(cut: Cut) -> tuple[str, list[Note]]:
         if shot.continues:
             edge = _time(Fraction(1, 4), rate)
             children.append({"OTIO_SCHEMA": "Transition.1", "name": "", "metadata": {},
-                             "transition_type": "SMPTE_Dissolve", "in_offset": edge, "out_offset": edge})
+                             "transition_type": _DISSOLVE, "in_offset": edge, "out_offset": edge})
         children.append(_clip(name, shot, begins if cut.film else Fraction(0), rate, media))
     track = {"OTIO_SCHEMA": "Track.1", "name": "film", "kind": "Video", **_composition(children)}
     timeline = {
@@ -188,7 +200,7 @@ def _clip(name: str, shot: Shot, begins: Fraction, rate: float, media: dict[str,
 
 
 def _marker(recall: str, begins: Fraction, rate: float) -> dict[str, Any]:
-    return {"OTIO_SCHEMA": "Marker.2", "name": f"recall:{recall}", "metadata": {}, "color": "PURPLE", "comment": "",
+    return {"OTIO_SCHEMA": "Marker.2", "name": f"{_RECALL}{recall}", "metadata": {}, "color": "PURPLE", "comment": "",
             "marked_range": _span(begins, Fraction(0), rate)}
 
 

@@ -116,6 +116,23 @@ def test_two_thousand_damaged_files_end_in_a_storyboard_or_in_an_error_with_a_pl
         assert (code == 0 and Path(f"{number}").is_dir()) or (code == 2 and re.match(r"file:\d+:\d+: ", said)), said
 
 
+def test_folders_of_captions_keep_their_names_and_the_order_of_their_numbers() -> None:
+    for name, count in (("heist", 11), ("picnic", 2)):
+        (Path("films") / name).mkdir(parents=True)
+        for number in range(1, count + 1):
+            (Path("films") / name / f"{number}.json").write_text(f'{{"caption": "shot {number}"}}')
+    assert run(["import", "films", "-q", "-o", "boards/new/"]) == 0
+    assert sorted(path.name for path in Path("boards/new").iterdir()) == ["heist.yaml", "picnic.yaml"]
+    assert [scene.prompt for scene in load("boards/new/heist.yaml").scenes] == [f"shot {n}" for n in range(1, 12)]
+
+
+def test_the_folder_of_an_output_is_made() -> None:
+    Path("cues.srt").write_text(files.SRT)
+    assert run(["import", "cues.srt", "-q", "-o", "new/boards/cues.yaml"]) == 0
+    assert run(["export", "new/boards/cues.yaml", "-q", "-o", "new/cuts/cues.otio"]) == 0
+    assert Path("new/cuts/cues.otio").exists()
+
+
 def test_errors_name_the_place(capsys: pytest.CaptureFixture[str]) -> None:
     Path("a.otio").write_text(files.OTIO[:300])
     assert run(["import", "a.otio"]) == 2

@@ -4,6 +4,7 @@ import json
 import random
 import re
 from collections.abc import Iterator
+from fractions import Fraction
 from importlib.metadata import EntryPoint
 from typing import Any
 
@@ -186,6 +187,29 @@ def test_timelines_of_editors() -> None:
     assert "gap of 2 s" in left_out(fcp)
     (otio,) = films(files.OTIO)[1]
     assert told(otio) == [("A rooftop at sunset", 10, None, None), ("street", 5, "smooth", None)]
+
+
+@pytest.mark.parametrize(("rate", "whole"), [(29.97, 30), (59.94, 60)])
+def test_timecodes_count_whole_frames_and_may_drop_some(rate: float, whole: int) -> None:
+    opentime = pytest.importorskip("opentimelineio").opentime
+    for mark, head in ((":", "FCM: NON-DROP FRAME"), (";", "FCM: DROP FRAME")):
+        codes = f"00:00:00{mark}00 01:02:03{mark}04"
+        event = f"001  AX  V  C  {codes} {codes}"
+        (cut,) = films(f"TITLE: t\n{head}\n{event}\n* FROM CLIP NAME: a\n", Options(fps=rate))[1]
+        counted = opentime.from_timecode(f"01:02:03{mark}04", whole * 1000 / 1001 if mark == ";" else whole).value
+        assert cut.shots[0].seconds * Fraction(str(rate)) == counted
+
+
+def test_markers_and_transitions_of_an_editor_are_listed() -> None:
+    marker = '{"OTIO_SCHEMA": "Marker.2", "name": "fix the sky"}'
+    text = files.OTIO.replace('"name": "street.mov",', f'"name": "street.mov", "markers": [{marker}],')
+    (cut,) = films(text.replace("SMPTE_Dissolve", "Custom_Transition"))[1]
+    assert "tracks.children[0].children[2].markers[0]: the marker 'fix the sky'" in left_out(cut)
+    assert "the transition 'Custom_Transition'; it is read as a dissolve" in left_out(cut)
+    text = files.FCPXML.replace('value="recall:roof"', 'value="fix the sky"').replace("Cross Dis", "Star Dis")
+    (fcp,) = films(text)[1]
+    assert "spine item 5: the marker 'fix the sky'" in left_out(fcp)
+    assert "spine item 2: the transition 'Star Dissolve'; it is read as a dissolve" in left_out(fcp)
 
 
 def test_a_recall_of_what_is_not_there_becomes_a_match() -> None:
