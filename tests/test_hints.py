@@ -27,15 +27,15 @@ def functions(tree: ast.Module) -> Iterator[ast.FunctionDef]:
 
 def places() -> dict[str, int]:
     """Which argument is the hint, by the name of what is called; a method's name begins with a dot."""
-    found = {name: 1 for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)}
-    found |= {".__init__": 1, "StoryboardError": 2, "Finding": 3}
+    result = {name: 1 for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)}
+    result |= {".__init__": 1, "StoryboardError": 2, "Finding": 3}
     for module in MODULES:
         for function in functions(ast.parse(module.read_text("utf-8"))):
             names = [each.arg for each in function.args.args]
             method = names[:1] == ["self"]
             if function.name != "__init__" and (named := [name for name in NAMES if name in names]):
-                found["." * method + function.name] = names.index(named[0]) - method
-    return found
+                result["." * method + function.name] = names.index(named[0]) - method
+    return result
 
 
 PLACES = places()
@@ -43,7 +43,7 @@ Meanings = dict[str, list[ast.expr]]  # what a name stands for, or what a functi
 
 
 def meanings(tree: ast.Module) -> Meanings:
-    found: Meanings = {}
+    result: Meanings = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign):
             for target in node.targets:
@@ -52,11 +52,11 @@ def meanings(tree: ast.Module) -> Meanings:
                     pairs = list(zip(target.elts, node.value.elts, strict=True))
                 for name, value in pairs:
                     if isinstance(name, ast.Name):
-                        found.setdefault(name.id, []).append(value)
+                        result.setdefault(name.id, []).append(value)
     for function in functions(tree):
-        found.setdefault(function.name, []).extend(
+        result.setdefault(function.name, []).extend(
             node.value for node in ast.walk(function) if isinstance(node, ast.Return) and node.value)
-    return found
+    return result
 
 
 def hints(module: Path) -> Iterator[tuple[int, str]]:

@@ -26,7 +26,7 @@ def same(one, other) -> bool:
     return len(one) == len(other) and all(map(same, one, other)) if isinstance(one, list) else one == other
 
 
-def told(stored: Stored) -> Stored:
+def noted(stored: Stored) -> Stored:
     """As it comes back from JSON."""
     return replace(stored, nest=json.loads(json.dumps(stored.nest)))
 
@@ -34,7 +34,7 @@ def told(stored: Stored) -> Stored:
 def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
     stored = write_state(path, NEST)
-    assert stored.bytes == path.stat().st_size and same(read_state(path, told(stored)), NEST)
+    assert stored.bytes == path.stat().st_size and same(read_state(path, noted(stored)), NEST)
     assert len(load_file(path)) == 7  # an ordinary safetensors file
 
 
@@ -45,7 +45,7 @@ def test_every_kind_of_number(tmp_path: Path, dtype: torch.dtype) -> None:
         torch.ones(1, dtype=torch.uint8),
         torch.ones(1, dtype=torch.float64),
     ]
-    assert same(read_state(tmp_path / "s", told(write_state(tmp_path / "s", nest))), nest)
+    assert same(read_state(tmp_path / "s", noted(write_state(tmp_path / "s", nest))), nest)
 
 
 def test_what_is_read_shares_nothing_with_the_file(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_what_is_read_shares_nothing_with_the_file(tmp_path: Path) -> None:
 
 def test_a_file_that_was_cut_or_changed_anywhere_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "s"
-    stored = told(write_state(path, [torch.randn(40, 50)]))
+    stored = noted(write_state(path, [torch.randn(40, 50)]))
     content = path.read_bytes()
     harmed = [content[:length] for length in range(0, len(content), 1000)] + [content + b"x"]
     harmed += [

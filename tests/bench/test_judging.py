@@ -149,8 +149,8 @@ def test_a_film_that_never_left_is_the_ceiling(world):
     assert never_left(SCENARIOS["to-and-fro"]).counts == [10]
     pictures = {block: (grain(world["A"].expand(12, -1, -1, -1), 0.01, block) * 255).round().byte()
                 for block in wanted_stayed(scenario)}
-    found = judge_stayed(scenario, Take(1, pictures, 1, 1.0, torch.zeros(0)), GEOMETRY).figures
-    assert found["recall"] > 30 and found["held"] > 30 and found["sharpness kept"] > 97
+    verdict = judge_stayed(scenario, Take(1, pictures, 1, 1.0, torch.zeros(0)), GEOMETRY).figures
+    assert verdict["recall"] > 30 and verdict["held"] > 30 and verdict["sharpness kept"] > 97
 
 
 def test_a_cut_to_what_the_prompt_alone_shows_is_said_to_be_unaided(world):

@@ -46,11 +46,11 @@ def test_the_film_that_shows_what_its_prompts_say_is_preferred(
     films: dict[str, str], capsys: pytest.CaptureFixture[str], before: str, after: str, preferred: float
 ) -> None:
     assert app.run(["bench", "preference", films[before], films[after], "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["scenes"] == SCENES and found["preferred"] == preferred
-    assert np.sign(found["gain"]["mean"]) == np.sign(preferred - 0.5)
-    assert found["before"] > 0.6 if before == "right" else found["before"] < 0.5
-    for name, shares in zip((before, after), zip(*found["right"].values(), strict=True), strict=True):
+    result = json.loads(capsys.readouterr().out)
+    assert result["scenes"] == SCENES and result["preferred"] == preferred
+    assert np.sign(result["gain"]["mean"]) == np.sign(preferred - 0.5)
+    assert result["before"] > 0.6 if before == "right" else result["before"] < 0.5
+    for name, shares in zip((before, after), zip(*result["right"].values(), strict=True), strict=True):
         assert (min(shares) == 1.0) is (name == "right")
 
 
@@ -74,4 +74,4 @@ def test_what_cannot_be_compared_is_refused(
                         (str(alone), "the film of this trace is missing"), (other, "different prompts"),
                         (changed, "has 141 pictures, and its trace 621")):
         assert app.run(["bench", "preference", films["right"], trace]) == 2
-        assert said in (told := capsys.readouterr()).err and "hint:" in told.err and not told.out
+        assert said in (printed := capsys.readouterr()).err and "hint:" in printed.err and not printed.out

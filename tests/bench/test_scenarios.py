@@ -96,9 +96,9 @@ def scores(match: Match, seeds: range) -> tuple[list[bool], list[float], list[fl
     return right, seen, unseen
 
 
-@pytest.mark.parametrize(("match", "found", "kept", "refused"), [("places", 99, 99, 99), ("idf", 70, 35, 90)])
+@pytest.mark.parametrize(("match", "known", "kept", "refused"), [("places", 99, 99, 99), ("idf", 70, 35, 90)])
 @pytest.mark.parametrize("first", [0, 200_000])
-def test_a_return_is_told_from_a_place_that_has_not_been_seen(match: Match, found: float, kept: float, refused: float,
+def test_a_return_is_told_from_a_place_that_has_not_been_seen(match: Match, known: float, kept: float, refused: float,
                                                              first: int) -> None:
     """`pytest -s` prints the percentages."""
     right, seen, unseen = scores(match, range(first, first + 20))
@@ -106,7 +106,7 @@ def test_a_return_is_told_from_a_place_that_has_not_been_seen(match: Match, foun
     shares = [100 * fmean(each) for each in (right, [score >= least for score in seen],
                                              [score < least for score in unseen])]
     print(match, first, len(seen), *(f"{share:.1f}" for share in shares))
-    assert all(share >= wanted for share, wanted in zip(shares, (found, kept, refused), strict=True))
+    assert all(share >= wanted for share, wanted in zip(shares, (known, kept, refused), strict=True))
 
 
 def test_a_long_scene_can_be_made_longer_and_is_looked_at_as_often():

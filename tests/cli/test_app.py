@@ -32,8 +32,8 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., object]]
 def test_every_command_is_where_the_table_says() -> None:
     for target, summary in COMMANDS.values():
         module, _, name = target.partition(":")
-        found = getattr(importlib.import_module(module), name)
-        assert callable(found) or isinstance(found, typer.Typer)
+        attribute = getattr(importlib.import_module(module), name)
+        assert callable(attribute) or isinstance(attribute, typer.Typer)
         assert summary.endswith(".")
 
 
@@ -56,9 +56,9 @@ def test_nothing_that_stays_is_searched_for_garbage_before_the_tool_exits() -> N
 
 def test_top_help_lists_every_command(capfd: pytest.CaptureFixture[str]) -> None:
     app.run(["--help"])
-    told = capfd.readouterr().out
+    shown = capfd.readouterr().out
     for name, (_, summary) in COMMANDS.items():
-        assert re.search(rf"^  {name} +{re.escape(summary)}$", told, re.MULTILINE)
+        assert re.search(rf"^  {name} +{re.escape(summary)}$", shown, re.MULTILINE)
 
 
 @pytest.mark.parametrize("group", ["models", "bench"])
@@ -71,21 +71,21 @@ def test_a_group_alone_shows_its_help_as_the_tool_does(group: str, capfd: pytest
 
 
 def _every_help(capfd: pytest.CaptureFixture[str]) -> dict[str, str]:
-    found = {}
+    attribute = {}
     for words in [[], *([name] for name in COMMANDS)]:
         app.run([*words, "--help"])
-        found[" ".join(words)] = told = capfd.readouterr().out
-        for name in re.findall(r"^  ([a-z]+) ", told.partition("\nCommands:\n")[2] if words else "", re.MULTILINE):
+        attribute[" ".join(words)] = shown = capfd.readouterr().out
+        for name in re.findall(r"^  ([a-z]+) ", shown.partition("\nCommands:\n")[2] if words else "", re.MULTILINE):
             app.run([*words, name, "--help"])
-            found[" ".join([*words, name])] = capfd.readouterr().out
-    return found
+            attribute[" ".join([*words, name])] = capfd.readouterr().out
+    return attribute
 
 
 def test_help_alone_is_the_help_that_typer_shows(capfd: pytest.CaptureFixture[str]) -> None:
     root = typer.main.get_command(app.app)
-    for words, told in _every_help(capfd).items():
+    for words, shown in _every_help(capfd).items():
         root.main(args=[*words.split(), "--help"], prog_name=app.NAME, standalone_mode=False)
-        assert capfd.readouterr().out == told, words
+        assert capfd.readouterr().out == shown, words
 
 
 def test_help_needs_no_pydantic() -> None:
@@ -95,20 +95,20 @@ def test_help_needs_no_pydantic() -> None:
 
 
 def test_help_is_in_words_for_people(capfd: pytest.CaptureFixture[str]) -> None:
-    found = _every_help(capfd)
-    assert {"models get", "bench speed", "bench memory", "train"} <= set(found)
-    for command, told in found.items():
-        assert not re.search(r"<(str|path|int|float|list)\b", told), command  # names of Python's types
-        assert not re.search(r"\{[A-Z]", told.partition("\n")[0]), command
+    attribute = _every_help(capfd)
+    assert {"models get", "bench speed", "bench memory", "train"} <= set(attribute)
+    for command, shown in attribute.items():
+        assert not re.search(r"<(str|path|int|float|list)\b", shown), command  # names of Python's types
+        assert not re.search(r"\{[A-Z]", shown.partition("\n")[0]), command
         # a summary cut short
-        assert not re.search(r"\.\.\.$", told.partition("\nCommands:\n")[2], re.MULTILINE), command
-        assert not re.search(r"\[default: \(|\bx[<>]=|=x\b", told), command
-    assert "[default: 20; at least 1]" in found["bench speed"]
-    assert "[default: 1; 0 to 65535]" in " ".join(found["train"].split())
+        assert not re.search(r"\.\.\.$", shown.partition("\nCommands:\n")[2], re.MULTILINE), command
+        assert not re.search(r"\[default: \(|\bx[<>]=|=x\b", shown), command
+    assert "[default: 20; at least 1]" in attribute["bench speed"]
+    assert "[default: 1; 0 to 65535]" in " ".join(attribute["train"].split())
 
 
 def test_commands_with_quiet_are_those_whose_tests_hold_it(capfd: pytest.CaptureFixture[str]) -> None:
-    quiet = {command for command, told in _every_help(capfd).items() if "--quiet" in told}
+    quiet = {command for command, shown in _every_help(capfd).items() if "--quiet" in shown}
     assert quiet == {"generate", "batch", "import", "export", "open"}
 
 
@@ -133,10 +133,10 @@ def test_version(capfd: pytest.CaptureFixture[str]) -> None:
 def test_wrong_arguments_are_told_without_usage_noise(arguments: list[str], message: str,
                                                       capfd: pytest.CaptureFixture[str]) -> None:
     assert app.run(arguments) == Exit.USAGE
-    out, told = capfd.readouterr()
+    out, shown = capfd.readouterr()
     assert out == ""
-    assert message in told
-    assert re.search(r"\nhint: Run `echo-cli.* --help` to see its arguments.\n$", told)
+    assert message in shown
+    assert re.search(r"\nhint: Run `echo-cli.* --help` to see its arguments.\n$", shown)
 
 
 @pytest.mark.parametrize(("error", "code"), [
@@ -159,8 +159,8 @@ def test_debug_shows_the_traceback(command: Callable, capfd: pytest.CaptureFixtu
 
     command(probe)
     assert app.run(["probe", "--debug"]) == 2
-    told = capfd.readouterr().err
-    assert "Traceback (most recent call last)" in told and told.endswith("m\nhint: h\n")
+    shown = capfd.readouterr().err
+    assert "Traceback (most recent call last)" in shown and shown.endswith("m\nhint: h\n")
 
 
 def test_a_fault_of_ours_leaves_a_log_and_no_traceback(command: Callable, tmp_path: Path,
@@ -173,10 +173,10 @@ def test_a_fault_of_ours_leaves_a_log_and_no_traceback(command: Callable, tmp_pa
     with monkeypatch.context() as patch:
         patch.setattr("tempfile.tempdir", str(tmp_path))
         assert app.run(["probe"]) == Exit.FAULT
-    told = capfd.readouterr().err
+    shown = capfd.readouterr().err
     (log,) = tmp_path.iterdir()
-    assert "echo-cli failed: ZeroDivisionError: division by zero\n" in told
-    assert str(log) in told and "Traceback" not in told
+    assert "echo-cli failed: ZeroDivisionError: division by zero\n" in shown
+    assert str(log) in shown and "Traceback" not in shown
     assert "in probe" in log.read_text() and __version__ in log.read_text()
 
     with monkeypatch.context() as patch:
@@ -195,8 +195,8 @@ def test_what_python_raises_is_known_too(error: BaseException, code: int, messag
 
     command(probe)
     assert app.run(["probe"]) == code
-    told = capfd.readouterr().err
-    assert told.startswith(message) and "Traceback" not in told
+    shown = capfd.readouterr().err
+    assert shown.startswith(message) and "Traceback" not in shown
 
 
 def test_a_commands_number_is_the_exit_code(command: Callable) -> None:

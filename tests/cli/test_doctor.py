@@ -13,7 +13,7 @@ from echo_cli.models.tiny import parts
 from echo_cli.video import ffmpeg
 
 
-def found(findings: Iterator[Finding]) -> Finding:
+def single(findings: Iterator[Finding]) -> Finding:
     (only,) = findings
     return only
 
@@ -49,11 +49,11 @@ def test_a_machine_without_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
         raise MissingError("there is no ffmpeg on this machine", "install it")
 
     monkeypatch.setattr(ffmpeg, "executable", none)
-    assert found(doctor._ffmpeg()) == Finding("ffmpeg", False, "there is no ffmpeg on this machine", "install it")
+    assert single(doctor._ffmpeg()) == Finding("ffmpeg", False, "there is no ffmpeg on this machine", "install it")
     monkeypatch.setattr(ffmpeg, "executable", lambda: "/bin/true")
-    assert found(doctor._ffmpeg()).text == "/bin/true has no libx264, which writes H.264"
+    assert single(doctor._ffmpeg()).text == "/bin/true has no libx264, which writes H.264"
     monkeypatch.setattr(ffmpeg, "executable", lambda: "/nowhere/ffmpeg")
-    assert "cannot be run" in found(doctor._ffmpeg()).text
+    assert "cannot be run" in single(doctor._ffmpeg()).text
 
 
 def test_weights_are_looked_at_not_only_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,9 +61,9 @@ def test_weights_are_looked_at_not_only_for(monkeypatch: pytest.MonkeyPatch) -> 
         raise MissingError("codec.safetensors: damaged", "install again")
 
     monkeypatch.setattr(parts, "check", damaged)
-    assert found(doctor._weights()) == Finding("weights", False, "codec.safetensors: damaged", "install again")
+    assert single(doctor._weights()) == Finding("weights", False, "codec.safetensors: damaged", "install again")
     monkeypatch.setattr(parts, "check", lambda: "0123456789abcdef")
-    assert found(doctor._weights()).text == "tiny, complete (sha256 0123456789ab…)"
+    assert single(doctor._weights()).text == "tiny, complete (sha256 0123456789ab…)"
 
 
 def test_an_extra_names_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +108,7 @@ def test_large_models_are_told_with_the_command_that_fetches_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("ECHO_MODELS", str(tmp_path))
-    lack = found(doctor._models())
+    lack = single(doctor._models())
     assert (lack.found, lack.needed, lack.text) == (False, False, "wan2.1-t2v-1.3b: not here")
     assert lack.remedy == "Download it with `echo-cli models get wan2.1-t2v-1.3b`."
     (tmp_path / "wan2.1-t2v-1.3b-longlive").mkdir()

@@ -84,8 +84,8 @@ def test_the_same_again_is_skipped_another_is_refused_and_force_makes_it(capsys:
     out, err = capsys.readouterr()
     assert json.loads(out) == {"status": "skipped", "film": "film.mp4"} and "skipped" in err
     assert generate("-o", "film.mp4", "--seed", "6") == 5
-    assert "film.mp4 was made from something else" in (told := capsys.readouterr().err) and "--force" in told
-    assert "seed was 5, now 6" in told
+    assert "film.mp4 was made from something else" in (reply := capsys.readouterr().err) and "--force" in reply
+    assert "seed was 5, now 6" in reply
     assert {path: path.stat().st_mtime_ns for path in Path(".").iterdir()} == before
 
     assert generate("-o", "film.mp4", "--seed", "6", "--force") == 0
@@ -106,8 +106,8 @@ def test_quiet_prints_nothing_but_what_json_or_a_stream_asks_for(capfdbinary: py
     assert out[4:8] == b"ftyp" and err == b""
 
 
-def events(told: str) -> list[dict]:
-    return [json.loads(line) for line in told.splitlines()]
+def events(reply: str) -> list[dict]:
+    return [json.loads(line) for line in reply.splitlines()]
 
 
 @pytest.mark.parametrize("spelled", [["--progress", "json"], ["--progress=json"]])
@@ -126,9 +126,9 @@ def test_progress_json_leaves_nothing_but_objects_on_standard_error(
     monkeypatch.setattr(Session, "make", warned)
     Path("story.yaml").write_text(stage.STORY.replace("red", "vermilion"))
     assert generate(*spelled, "--memory", "window", "--verbose") == 0
-    told = events(capsys.readouterr().err)
-    assert {event["event"] for event in told} == {"progress", "message", "warning"}
-    messages = [event["message"] for event in told if event["event"] != "progress"]
+    reply = events(capsys.readouterr().err)
+    assert {event["event"] for event in reply} == {"progress", "message", "warning"}
+    messages = [event["message"] for event in reply if event["event"] != "progress"]
     assert "a library complains" in messages
     assert any("does not know these words" in text and "vermilion" in text for text in messages)
     assert any("keeps no scenes" in text for text in messages)
@@ -206,7 +206,7 @@ def test_a_film_without_a_manifest_is_never_overwritten(capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "reply"),
     [
         (["--model", "tinny"], 2, "did you mean 'tiny'"),
         (["--memory", "echo-forcin"], 2, "echo-forcing"),
@@ -237,10 +237,10 @@ def test_a_film_without_a_manifest_is_never_overwritten(capsys: pytest.CaptureFi
     ],
 )
 def test_what_cannot_be_is_told_with_its_exit_code_and_leaves_nothing(
-        capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, told: str) -> None:
+        capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, reply: str) -> None:
     assert generate(*arguments) == code
     out, err = capsys.readouterr()
-    assert told in err and "hint:" in err and "Traceback" not in err and names() == set()
+    assert reply in err and "hint:" in err and "Traceback" not in err and names() == set()
     assert json.loads(out)["exit_code"] == code if "--json" in arguments else out == ""
 
 
@@ -298,20 +298,20 @@ def test_a_dry_run_makes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert "0.5 s in 1 scene and 1 block;" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("arguments", "code", "told"), [
+@pytest.mark.parametrize(("arguments", "code", "reply"), [
     (("--codec", "libx266"), 2, "ffmpeg cannot encode with"),
     (("--codec", "mpeg4", "--crf", "20"), 2, "--crf 20: the encoder mpeg4 has no such setting"),
     (("--device", "cuda:7"), 3, "device 'cuda:7' is not here"),
     (("-o", "story.yaml/a.mp4"), 5, "a part of its path is a file, not a folder"),
 ])
-def test_a_dry_run_tries_what_a_run_tries(arguments: tuple[str, ...], code: int, told: str,
+def test_a_dry_run_tries_what_a_run_tries(arguments: tuple[str, ...], code: int, reply: str,
                                           capsys: pytest.CaptureFixture[str]) -> None:
     assert generate("--dry-run", "--here", *arguments) == code
-    assert told in " ".join(capsys.readouterr().err.split())
+    assert reply in " ".join(capsys.readouterr().err.split())
     assert generate("--dry-run", *arguments) == (2 if code == 2 else 0)
-    assert told in " ".join(capsys.readouterr().err.split())
+    assert reply in " ".join(capsys.readouterr().err.split())
     assert generate("--dry-run", "--elsewhere", *arguments) == 0
-    assert told not in " ".join(capsys.readouterr().err.split())
+    assert reply not in " ".join(capsys.readouterr().err.split())
     assert names() == set()
 
 
@@ -322,13 +322,13 @@ def test_a_dry_run_tries_what_a_run_tries(arguments: tuple[str, ...], code: int,
 ])
 def test_a_quality_that_the_encoder_does_not_have_is_refused_everywhere(
         codec: str, crf: str, bounds: str, capsys: pytest.CaptureFixture[str]) -> None:
-    told = f"--crf {crf}: {codec} takes {bounds}"
+    reply = f"--crf {crf}: {codec} takes {bounds}"
     for command in (["generate", "story.yaml"], ["generate", "story.yaml", "--dry-run", "--elsewhere"],
                     ["batch", "story.yaml"], ["batch", "story.yaml", "--plan", "--elsewhere"],
                     ["validate", "story.yaml", "--elsewhere"]):
         assert run([*command, "--codec", codec, "--crf", crf]) == 2, command
-        assert told in capsys.readouterr().err
-    with pytest.raises(EchoError, match=f"^{re.escape(told)}"):
+        assert reply in capsys.readouterr().err
+    with pytest.raises(EchoError, match=f"^{re.escape(reply)}"):
         echo_cli.generate("story.yaml", codec=codec, crf=float(crf))
     assert names() == set()
 
@@ -351,10 +351,10 @@ def test_a_dry_run_shows_the_memory_that_is_needed(capsys: pytest.CaptureFixture
 
 
 def test_small_pictures_are_enlarged_until_they_are_pleasant(capsys: pytest.CaptureFixture[str]) -> None:
-    for size, told in (("96x64", "of 768x512 (made at 192x128, enlarged 4 times)"), ("832x480", "of 832x480 at"),
+    for size, reply in (("96x64", "of 768x512 (made at 192x128, enlarged 4 times)"), ("832x480", "of 832x480 at"),
                        ("64x256", "of 512x2048 (made at 128x512, enlarged 4 times)")):
         assert run(["generate", "story.yaml", "--dry-run", "--size", size]) == 0
-        assert told in capsys.readouterr().out
+        assert reply in capsys.readouterr().out
 
 
 def test_a_dry_run_for_another_machine_needs_no_torch() -> None:
@@ -547,8 +547,8 @@ def test_a_recall_that_cannot_be_is_a_warning_and_no_contradiction(capsys: pytes
     assert ("warning: memory policy 'window' keeps no scenes, so nothing is recalled in 'again'; "
             "echo, echo-forcing and scene-queries can recall\n") in capsys.readouterr().err
     assert run(["inspect-cache", "story.trace.json"]) == 0
-    told = capsys.readouterr().out
-    assert "nothing for again: memory window keeps no scenes" in told and "no scene recalled another" not in told
+    reply = capsys.readouterr().out
+    assert "nothing for again: memory window keeps no scenes" in reply and "no scene recalled another" not in reply
 
 
 def test_a_kill_leaves_a_trace_that_can_be_read_and_no_ffmpeg() -> None:
@@ -577,7 +577,7 @@ def test_a_file_of_another_tool_is_imported_first(capsys: pytest.CaptureFixture[
 
     Path("prompts.txt").write_text(files.ECHO_FORCING)
     assert run(["generate", "prompts.txt", *how]) == 2
-    assert "prompts.txt has 2 films" in (told := capsys.readouterr().err) and "echo-cli import prompts.txt" in told
+    assert "prompts.txt has 2 films" in (reply := capsys.readouterr().err) and "echo-cli import prompts.txt" in reply
 
 
 @pytest.mark.parametrize("name", ["story", "story.txt", "story.json", "story.srt"])
@@ -647,8 +647,8 @@ def test_a_sound_track_is_part_of_the_film(capsys: pytest.CaptureFixture[str]) -
     ffmpeg.run(["-f", "lavfi", "-i", "sine=880:duration=2", "-y", "tone.wav"])
     assert generate("--audio", "tone.wav", "-o", "film.mp4") == 5
     assert "audio was" in capsys.readouterr().err
-    for wrong, told in (("story.yaml", "no sound that ffmpeg can read"), ("none.wav", "No such file")):
-        assert generate("--audio", wrong, "-o", "a.mp4") == 2 and told in capsys.readouterr().err
+    for wrong, reply in (("story.yaml", "no sound that ffmpeg can read"), ("none.wav", "No such file")):
+        assert generate("--audio", wrong, "-o", "a.mp4") == 2 and reply in capsys.readouterr().err
     assert run(["generate", "story.yaml", "--scale", "1", "--audio", "tone.wav", "-o", "a.gif"]) == 2
     assert "--audio: a .gif film has no sound" in capsys.readouterr().err
 
@@ -667,5 +667,5 @@ def test_the_trace_says_why_nothing_was_recalled(capsys: pytest.CaptureFixture[s
     Path("story.yaml").write_text(board)
     assert generate() == 0
     assert run(["inspect-cache", "story.trace.json", "--scene", "again"]) == 0
-    told = " ".join(capsys.readouterr().out.split())
-    assert "hard cut" in told and "no earlier scene is similar enough to be recalled: the best scores 0." in told
+    reply = " ".join(capsys.readouterr().out.split())
+    assert "hard cut" in reply and "no earlier scene is similar enough to be recalled: the best scores 0." in reply

@@ -191,16 +191,16 @@ def test_export_names_what_is_wrong_with_a_json_file(capsys: pytest.CaptureFixtu
     assert "film.trace.json does not exist" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("text", "place", "told"), [
+@pytest.mark.parametrize(("text", "place", "why"), [
     ('{"scenes": [}', "1:13", "a value is missing here"),
     ('{"scenes": ', "1:12", "a value is missing here"),
     ('{"scenes": [] "a"}', "1:15", "a ',' or a closing bracket is missing here"),
     ('{"scenes": "a}', "1:12", "a text begins here and has no closing quote"),
 ])
-def test_broken_json_is_not_called_yaml(text: str, place: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_broken_json_is_not_called_yaml(text: str, place: str, why: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("broken.json").write_text(text)
     assert run(["validate", "broken.json"]) == 2
-    assert capsys.readouterr().err.startswith(f"broken.json:{place}: not valid JSON: {told}\n")
+    assert capsys.readouterr().err.startswith(f"broken.json:{place}: not valid JSON: {why}\n")
 
 
 def test_a_broken_result_of_a_bench_is_named_in_plain_words(capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,7 +39,7 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "models"
 
 
-def told(capfd: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> tuple[str, str]:
+def reply(capfd: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> tuple[str, str]:
     assert run(["models", *arguments]) == code
     out, err = capfd.readouterr()
     assert "Traceback" not in err
@@ -56,7 +56,7 @@ def flip(path: Path) -> None:
 
 
 def test_a_list_tells_what_is_here_and_what_it_lacks(models: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    out, err = told(capfd, "list")
+    out, err = reply(capfd, "list")
     assert [line.split()[:2] for line in out.splitlines()] == [
         ["model", "is"], ["tiny", "complete"], *([name, "not"] for name in RELEASES)]
     assert err == "".join(f"{name}: Download it with `echo-cli models get {name}`.\n" for name in RELEASES)
@@ -75,51 +75,52 @@ def test_a_list_tells_what_is_here_and_what_it_lacks(models: Path, capfd: pytest
     (models / "odd").mkdir()
     (models / "odd" / "model.json").write_text("{}")
     (models / "nothing").mkdir()
-    listed = json.loads(told(capfd, "list", "--json")[0])
-    found = {entry["name"]: entry for entry in listed["models"]}
+    listed = json.loads(reply(capfd, "list", "--json")[0])
+    states = {entry["name"]: entry for entry in listed["models"]}
     assert listed["folder"] == str(models)
-    assert {name: entry["state"] for name, entry in found.items()} == {
+    assert {name: entry["state"] for name, entry in states.items()} == {
         "tiny": "complete", **dict.fromkeys(RELEASES, "not here"), WAN: "complete",
         **dict.fromkeys(("lacking", "cut", "half", "shards", "odd"), "incomplete")}
-    assert (found[WAN]["layout"], found[WAN]["where"]) == ("original", str(models / WAN)) and found[WAN]["bytes"] > 1e6
+    assert (states[WAN]["layout"], states[WAN]["where"]) == ("original", str(models / WAN))
+    assert states[WAN]["bytes"] > 1e6
     for name, why in (("lacking", "lacks codec (no weights)"), ("cut", "damaged (cut short)"),
                       ("half", "half a file: Wan2.1_VAE.pth.1"),
                       ("shards", "damaged (cut short)"), ("odd", "its format is None")):
-        assert why in found[name]["why"]
-    out, err = told(capfd, "list", "--models-dir", str(models / "nothing"))
+        assert why in states[name]["why"]
+    out, err = reply(capfd, "list", "--models-dir", str(models / "nothing"))
     assert len(out.splitlines()) == 2 + len(RELEASES) and "not here" in out
 
 
 def test_what_can_be_fetched_is_listed_and_described_before_it_is_here(capfd: pytest.CaptureFixture[str]) -> None:
-    listed = {entry["name"]: entry for entry in json.loads(told(capfd, "list", "--json")[0])["models"]}
+    listed = {entry["name"]: entry for entry in json.loads(reply(capfd, "list", "--json")[0])["models"]}
     for name in RELEASES:
-        about = json.loads(told(capfd, "info", name, "--json")[0])
+        about = json.loads(reply(capfd, "info", name, "--json")[0])
         assert about["state"] == listed[name]["state"] == "not here" and about["sizes"]["width"] == 1536
         assert listed[name]["hint"] == f"Download it with `echo-cli models get {name}`."
         assert about["hint"].startswith(f"echo-cli models get {name} downloads them; with --manifest ")
-    assert json.loads(told(capfd, "info", "wan-1.3b-longlive", "--json")[0])["model"] == f"{WAN}-longlive"
+    assert json.loads(reply(capfd, "info", "wan-1.3b-longlive", "--json")[0])["model"] == f"{WAN}-longlive"
 
 
 def test_models_for_tests_are_listed_when_they_are_asked_for(capfd: pytest.CaptureFixture[str]) -> None:
-    assert "random-small" not in told(capfd, "list")[0]
-    assert "random-small" in (out := told(capfd, "list", "--all")[0]) and "complete" in out.splitlines()[-1]
-    assert json.loads(told(capfd, "info", "random-small", "--json")[0])["state"] == "complete"
-    assert told(capfd, "check", "random-small")[0].startswith("random-small: complete")
+    assert "random-small" not in reply(capfd, "list")[0]
+    assert "random-small" in (out := reply(capfd, "list", "--all")[0]) and "complete" in out.splitlines()[-1]
+    assert json.loads(reply(capfd, "info", "random-small", "--json")[0])["state"] == "complete"
+    assert reply(capfd, "check", "random-small")[0].startswith("random-small: complete")
 
 
 def test_what_can_be_fetched_is_named_where_one_looks(capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["models", "get", "--help"]) == 0
-    told = capfd.readouterr().out
-    assert len(RELEASES) == 4 and all(name.removeprefix(WAN) in told for name in RELEASES)
+    reply = capfd.readouterr().out
+    assert len(RELEASES) == 4 and all(name.removeprefix(WAN) in reply for name in RELEASES)
 
 
 def test_tiny_tells_all_that_it_knows_and_how_it_was_made(capfd: pytest.CaptureFixture[str]) -> None:
-    out, _ = told(capfd, "info", "tiny")
+    out, _ = reply(capfd, "info", "tiny")
     for table, concepts in TABLES.items():
         assert f"  {table}s:\n" in out
         for name, synonyms in concepts.items():
             assert f"    {name}: {', '.join(synonyms)}\n" in out
-    facts = json.loads(told(capfd, "info", "tiny", "--json")[0])
+    facts = json.loads(reply(capfd, "info", "tiny", "--json")[0])
     assert facts["training"]["preset"] and facts["measured"]["stories"] and facts["bytes"] < 40e6
     assert 0 < facts["memory"]["with memory"] < facts["memory"]["without memory"] and facts["memory"]["steps"]
     assert len(facts["sha256"]) == 64 and facts["files"]["transformer"]["sha256"] and facts["state"] == "complete"
@@ -127,36 +128,36 @@ def test_tiny_tells_all_that_it_knows_and_how_it_was_made(capfd: pytest.CaptureF
 
 
 def test_a_model_tells_its_files_and_whence_it_came(models: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert json.loads(told(capfd, "info", "wan-1.3b", "--json")[0])["state"] == "not here"
+    assert json.loads(reply(capfd, "info", "wan-1.3b", "--json")[0])["state"] == "not here"
     weights = open_weights(wan_folders.released(models / "from"))
     convert(weights, models / "mine")
-    facts = json.loads(told(capfd, "info", "from", "--json")[0])
+    facts = json.loads(reply(capfd, "info", "from", "--json")[0])
     assert facts["layout"] == "original" and len(facts["files"]["self_forcing_dmd.pt"]["sha256"]) == 64
     assert facts["files"]["Wan2.1_VAE.pth"]["sha256"] == weights.hashes["codec"]
-    facts = json.loads(told(capfd, "info", "mine", "--json")[0])
+    facts = json.loads(reply(capfd, "info", "mine", "--json")[0])
     assert facts["sizes"]["width"] == 24 and facts["files"]["codec"]["from"] == [
         {"file": "Wan2.1_VAE.pth", "sha256": weights.hashes["codec"]}]
-    assert "generator_ema" in told(capfd, "info", "mine")[0]
-    assert "did you mean 'mine'" in told(capfd, "info", "mne", code=2)[1]
-    assert "there is no such folder" in told(capfd, "info", "no/where", code=3)[1]
+    assert "generator_ema" in reply(capfd, "info", "mine")[0]
+    assert "did you mean 'mine'" in reply(capfd, "info", "mne", code=2)[1]
+    assert "there is no such folder" in reply(capfd, "info", "no/where", code=3)[1]
 
 
 def test_a_check_reads_files_through(models: Path, capfd: pytest.CaptureFixture[str]) -> None:
     weights = open_weights(wan_folders.released(models / "from"))
     convert(weights, models / "mine")
-    out, _ = told(capfd, "check")
+    out, _ = reply(capfd, "check")
     assert {"tiny: complete", "from: complete", "mine: complete"} <= set(out.splitlines())
     flip(models / "mine" / "text.safetensors")
     assert open_weights(models / "mine").digest  # a file that looks unchanged is not read again to be used
-    out, err = told(capfd, "check", code=3)
+    out, err = reply(capfd, "check", code=3)
     assert "from: complete" in out and "mine: incomplete" in out
     assert "text.safetensors: not the weights that model.json names" in err and "hint:" in err
     path = models / "from" / "self_forcing_dmd.pt"
     torch.save({"generator": {**wan_folders.transformer(), "extra": torch.ones(1)}}, path)
-    results = json.loads(told(capfd, "check", "tiny", "from", "--json", code=3)[0])["models"]
+    results = json.loads(reply(capfd, "check", "tiny", "from", "--json", code=3)[0])["models"]
     assert [result["complete"] for result in results] == [True, False] and "unexpected: extra (1,)" in results[1]["why"]
-    assert f"is not in {models}" in told(capfd, "check", WAN, code=3)[1]
-    assert "no model is called 'mni'" in told(capfd, "check", "mni", code=2)[1]
+    assert f"is not in {models}" in reply(capfd, "check", WAN, code=3)[1]
+    assert "no model is called 'mni'" in reply(capfd, "check", "mni", code=2)[1]
 
 
 @pytest.mark.parametrize("layout", ["released", "diffusers", "ours"])
@@ -167,7 +168,7 @@ def test_a_check_reads_weights_once(layout: str, models: Path, capfd: pytest.Cap
     convert(open_weights(models / "released"), models / "ours")
     hashed: list[Path] = []
     monkeypatch.setattr("echo_cli.models.files.hashes.sha256", lambda path: hashed.append(path) or sha256(path))
-    checked = json.loads(told(capfd, "check", layout, "--json")[0])["models"][0]["sha256"]
+    checked = json.loads(reply(capfd, "check", layout, "--json")[0])["models"][0]["sha256"]
     assert {path.suffix for path in hashed} <= {".model", ".json"}
     for path in (models / layout).rglob("*"):
         forget(path)
@@ -177,12 +178,12 @@ def test_a_check_reads_weights_once(layout: str, models: Path, capfd: pytest.Cap
 
 def test_a_conversion_by_name_and_by_folder(models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     wan_folders.released(models / "from", {"generator": dict(wan_folders.transformer())}, "mine.pt")
-    out, err = told(capfd, "convert", "from")
+    out, err = reply(capfd, "convert", "from")
     assert out == f"{models}/from-echo\n" and "--model from-echo" in err
     assert "transformer: " in err
     torch.save(wan_folders.adapter(), tmp_path / "lora.pt")
     generator = models / "from" / "mine.pt"
-    out, err = told(
+    out, err = reply(
         capfd,
         "convert",
         f"{models}/from",
@@ -205,7 +206,7 @@ def test_a_conversion_by_name_and_by_folder(models: Path, tmp_path: Path, capfd:
     for name, tensor in wan_folders.merged(0.5).items():
         torch.testing.assert_close(merged.read(name), tensor.bfloat16(), atol=0.01, rtol=0.01)
     wan_folders.diffusers(tmp_path / "pipeline")
-    assert "assumed to be a few-step generator's" in told(capfd, "convert", "pipeline", "-o", "third")[1]
+    assert "assumed to be a few-step generator's" in reply(capfd, "convert", "pipeline", "-o", "third")[1]
 
     for arguments, code, said in (
         (("from",), 5, "holds a model already"), (("tiny",), 2, "tiny is already in the layout of this tool"),
@@ -216,8 +217,8 @@ def test_a_conversion_by_name_and_by_folder(models: Path, tmp_path: Path, capfd:
         (("from", "-o", "x", "--generator", str(generator), "--branch", "ema"), 3, "no 'ema' is in this checkpoint"),
         (("no/where",), 3, "there is no such folder"), (("from", "-o", "/proc/none"), 5, "cannot write /proc/none"),
     ):
-        assert said in told(capfd, "convert", *arguments, code=code)[1]
-    told(capfd, "convert", "from", "--force")
+        assert said in reply(capfd, "convert", *arguments, code=code)[1]
+    reply(capfd, "convert", "from", "--force")
 
 
 STORY = """
@@ -232,7 +233,7 @@ def test_every_layout_makes_the_same_film(models: Path, tmp_path: Path, capfd: p
     wan_folders.spelling(wan_folders.released(models / "released",
                                               {"generator_ema": wan_folders.wrapped(wan_folders.transformer())}))
     wan_folders.spelling(wan_folders.diffusers(models / "pipeline"))
-    told(capfd, "convert", "released", "-o", str(models / "ours"))
+    reply(capfd, "convert", "released", "-o", str(models / "ours"))
     (tmp_path / "story.yaml").write_text(STORY)
     films = {}
     for model in ("released", "pipeline", "ours", f"{models}/ours/"):
@@ -262,7 +263,7 @@ def test_a_malicious_file_runs_nothing(command: tuple[str, ...], models: Path, t
                                        capfd: pytest.CaptureFixture[str]) -> None:
     wan_folders.released(models / "from", {"generator": Evil()})
     reads = command[0] in ("check", "convert")
-    err = told(capfd, *command, code=3 if reads else 0)[1]
+    err = reply(capfd, *command, code=3 if reads else 0)[1]
     assert not reads or "it wants to call posix.system: refused" in err
     assert not (tmp_path / "ran").exists()
 
@@ -278,8 +279,8 @@ def publisher(tmp_path: Path) -> Iterator[Hub]:
     torch.save({"generator_lora": wan_folders.adapter()}, longlive / "models" / "lora.pt")
     (base / "README.md").write_text("not wanted")
     with hub.serving({"Wan-AI/Wan2.1-T2V-1.3B": base, "gdhe17/Self-Forcing": forcing,
-                      "Efficient-Large-Model/LongLive-1.3B": longlive}) as found:
-        yield found
+                      "Efficient-Large-Model/LongLive-1.3B": longlive}) as states:
+        yield states
 
 
 @pytest.fixture
@@ -293,7 +294,7 @@ def fetch(publisher: Hub, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
 
     def fetch(name: str = WAN, code: int = 0) -> str:
         publisher.asked.clear()
-        return "".join(told(capfd, "get", name, code=code))
+        return "".join(reply(capfd, "get", name, code=code))
 
     return fetch
 
@@ -316,8 +317,8 @@ def test_a_released_model_is_fetched_whole_and_once(models: Path, publisher: Hub
     with monkeypatch.context() as patch:
         patch.setattr(constants, "HF_HUB_OFFLINE", True)
         assert fetch().startswith(str(models / WAN)) and not publisher.asked
-    assert f"{WAN}: complete" in told(capfd, "check", WAN)[0]
-    assert "test-licence" in told(capfd, "info", WAN)[0]
+    assert f"{WAN}: complete" in reply(capfd, "check", WAN)[0]
+    assert "test-licence" in reply(capfd, "info", WAN)[0]
 
     said = fetch(f"{WAN}-longlive")  # of which most is here
     assert sorted(fetched(publisher)) == ["config.json", "google/umt5-xxl/tokenizer.json", "models/longlive_base.pt",
@@ -332,7 +333,7 @@ def test_a_released_model_is_fetched_whole_and_once(models: Path, publisher: Hub
     flip(models / WAN / "google" / "umt5-xxl" / "tokenizer.json")
     with pytest.raises(download.MissingError, match="tokenizer.json: not the file that was downloaded"):
         assert open_weights(models / WAN).digest
-    assert "tokenizer.json: not the file that was downloaded" in told(capfd, "check", WAN, code=3)[1]
+    assert "tokenizer.json: not the file that was downloaded" in reply(capfd, "check", WAN, code=3)[1]
     fetch()
     assert fetched(publisher) == ["google/umt5-xxl/tokenizer.json"]
 
@@ -345,9 +346,9 @@ def test_half_a_download_is_no_model_and_is_gone_on_with(models: Path, publisher
     assert "it resumes the download" in said
     half, = models.rglob("*.partial")
     half.write_bytes(published[:700_001])
-    assert "half a file: Wan2.1_VAE.pth." in told(capfd, "list")[1]
-    assert "half a file, left by an interrupted download" in told(capfd, "check", WAN, code=3)[1]
-    assert "half a file" in told(capfd, "info", WAN)[0]
+    assert "half a file: Wan2.1_VAE.pth." in reply(capfd, "list")[1]
+    assert "half a file, left by an interrupted download" in reply(capfd, "check", WAN, code=3)[1]
+    assert "half a file" in reply(capfd, "info", WAN)[0]
 
     publisher.breaks.clear()
     assert "Wan2.1_VAE.pth: resuming" in fetch()
@@ -396,23 +397,23 @@ def test_a_machine_without_internet_is_told_what_to_bring(
     """The list is whole and of one mind: every name that `get` fetches, its size and hash, and where it goes."""
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     monkeypatch.setenv("HF_ENDPOINT", "http://mirror.example/")
-    out, err = told(capfd, "get", name, "--manifest")
+    out, err = reply(capfd, "get", name, "--manifest")
     rows = [line.split("\t") for line in out.splitlines()]
     for source in RELEASES[name]:
         for file in source.files:
-            found = [row for row in rows if row[1] == file or (file.endswith("/") and row[1].startswith(file))]
-            assert found and all(f"/{source.repository}/resolve/{source.commit}/{row[1]}" in row[0] for row in found)
+            states = [row for row in rows if row[1] == file or (file.endswith("/") and row[1].startswith(file))]
+            assert states and all(f"/{source.repository}/resolve/{source.commit}/{row[1]}" in row[0] for row in states)
     assert all(row[0].startswith("http://mirror.example/") and int(row[2]) > 0 and len(row[3]) == 64 for row in rows)
     assert f"{models / name}/" in err and "licence" in err and f"models check {name}" in err
-    listed = json.loads(told(capfd, "get", name, "--manifest", "--json")[0])
+    listed = json.loads(reply(capfd, "get", name, "--manifest", "--json")[0])
     assert [file["sha256"] for file in listed["files"]] == [row[3] for row in rows] and not models.exists()
 
-    described = json.loads(told(capfd, "info", name, "--json")[0])
+    described = json.loads(reply(capfd, "info", name, "--json")[0])
     assert described["state"] == "not here" and described["put them in"] == f"{models / name}/"
     assert {row[1]: (int(row[2]), row[3]) for row in rows} == {
         place: (file["bytes"], file["sha256"]) for place, file in described["files"].items()}
     assert described["licences"] == listed["licences"]
-    out = told(capfd, "info", name)[0]
+    out = reply(capfd, "info", name)[0]
     assert rows[1][3] in out and f"put them in: {models / name}/" in out
 
 
@@ -434,8 +435,8 @@ def test_the_environment_names_the_publisher_and_forbids_the_network(models: Pat
 
 def test_what_cannot_be_fetched_is_told_at_once(models: Path, capfd: pytest.CaptureFixture[str],
                                                 monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "'tiny' is in the package" in told(capfd, "get", "tiny", code=2)[1]
-    assert f"(did you mean '{WAN}-longlive'?)" in told(capfd, "get", "wan2.1-t2v-longlive", code=2)[1]
+    assert "'tiny' is in the package" in reply(capfd, "get", "tiny", code=2)[1]
+    assert f"(did you mean '{WAN}-longlive'?)" in reply(capfd, "get", "wan2.1-t2v-longlive", code=2)[1]
     monkeypatch.setattr(download.shutil, "disk_usage", lambda folder: SimpleNamespace(free=10**9))
     with pytest.raises(download.OutputError, match="11.5 GB are to be downloaded, but 1.0 GB are free"):
         download._check_room(models, 11_500_000_000)
@@ -445,11 +446,11 @@ def test_without_the_extra_its_name_is_told(models: Path, capfd: pytest.CaptureF
                                             monkeypatch: pytest.MonkeyPatch) -> None:
     wan_folders.released(models / "from")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    assert "pip install 'echo-cli[wan]'" in told(capfd, "get", WAN, code=3)[1]
+    assert "pip install 'echo-cli[wan]'" in reply(capfd, "get", WAN, code=3)[1]
     monkeypatch.setitem(sys.modules, "diffusers", None)
-    assert "pip install 'echo-cli[wan]'" in told(capfd, "check", "from", code=3)[1]
-    told(capfd, "list")
-    told(capfd, "info", "from")
+    assert "pip install 'echo-cli[wan]'" in reply(capfd, "check", "from", code=3)[1]
+    reply(capfd, "list")
+    reply(capfd, "info", "from")
 
 
 @pytest.mark.parametrize(

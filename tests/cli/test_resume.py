@@ -188,15 +188,15 @@ def test_a_log_begins_with_version_machine_and_settings(monkeypatch: pytest.Monk
     assert generate("-o", "film", "--log-file", "logs/film.log", "--verbose") == 0
     lines = Path("logs/film.log").read_text().splitlines()
     assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 ", line) for line in lines)
-    told = [line.partition(" ")[2] for line in lines]
-    assert re.match(r"echo-cli [\d.]+, Python [\d.]+, torch [\d.]+", told[0])
-    assert re.match(r"machine: .* cores, [\d.]+ GB", told[1])
-    assert told[2].startswith("command: [") and "film: film.mp4" in told and "seed: 5" in told
-    assert any(line.startswith("memory: {'policy': 'echo'") for line in told)
-    assert any(line.startswith("ended with exit code 75: stopped by SIGTERM") for line in told)
-    assert any(line.startswith("film.mp4: resuming after block") for line in told)
-    assert any(line.startswith("Progress: 100.0% | block 6/6") for line in told)
-    assert sum(line.startswith("echo-cli ") for line in told) == 2
+    messages = [line.partition(" ")[2] for line in lines]
+    assert re.match(r"echo-cli [\d.]+, Python [\d.]+, torch [\d.]+", messages[0])
+    assert re.match(r"machine: .* cores, [\d.]+ GB", messages[1])
+    assert messages[2].startswith("command: [") and "film: film.mp4" in messages and "seed: 5" in messages
+    assert any(line.startswith("memory: {'policy': 'echo'") for line in messages)
+    assert any(line.startswith("ended with exit code 75: stopped by SIGTERM") for line in messages)
+    assert any(line.startswith("film.mp4: resuming after block") for line in messages)
+    assert any(line.startswith("Progress: 100.0% | block 6/6") for line in messages)
+    assert sum(line.startswith("echo-cli ") for line in messages) == 2
     assert "Traceback" not in Path("logs/film.log").read_text()
 
 

@@ -67,8 +67,8 @@ def test_a_page_shows_a_picture_of_each_scene(capfd: pytest.CaptureFixture[str])
 
 
 def test_a_question_about_a_trace_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
-    code, _, told = ran(capfd, "inspect-cache", "first.scenes", "--block", "3")
-    assert code == 2 and "--block asks about a trace" in told
+    code, _, shown = ran(capfd, "inspect-cache", "first.scenes", "--block", "3")
+    assert code == 2 and "--block asks about a trace" in shown
 
 
 def test_files_are_merged_and_pruned(capfd: pytest.CaptureFixture[str]) -> None:
@@ -99,8 +99,8 @@ def test_files_are_merged_and_pruned(capfd: pytest.CaptureFixture[str]) -> None:
 ])
 def test_what_cannot_be_done_is_told(arguments: list[str], code: int, said: str,
                                      capfd: pytest.CaptureFixture[str]) -> None:
-    found, _, told = ran(capfd, "scenes", *arguments)
-    assert found == code and said in told and "hint: " in told
+    status, _, shown = ran(capfd, "scenes", *arguments)
+    assert status == code and said in shown and "hint: " in shown
     assert sorted(path.name for path in Path().iterdir()) == ["first.scenes"]
 
 
@@ -115,8 +115,8 @@ def test_hostile_files_get_one_clear_error_each(made: Path, capfd: pytest.Captur
         Path("first.scenes").write_bytes(data)
         command = [["validate", "story.yaml"], ["generate", "story.yaml"], ["scenes", "show", "first.scenes"],
                    ["scenes", "merge", "first.scenes", "-o", "x.scenes"]][number % 4]
-        code, _, told = ran(capfd, *command)
-        assert code == 2 and "first.scenes" in told and "Traceback" not in told and len(told) < 2000, (name, told)
+        code, _, shown = ran(capfd, *command)
+        assert code == 2 and "first.scenes" in shown and "Traceback" not in shown and len(shown) < 2000, (name, shown)
     assert not list(Path().glob("*.mp4")) and not Path("x.scenes").exists()
 
 

@@ -42,9 +42,9 @@ def film(tmp_path: Path) -> Path:
 
 
 def test_the_table_says_what_becomes_of_every_scene(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    code, told, errors = run(capfd, str(film))
+    code, reply, errors = run(capfd, str(film))
     assert (code, errors) == (0, "")
-    lines = told.splitlines()
+    lines = reply.splitlines()
     assert lines[0] == ("There and back  0:30.312 at 16 fps: 485 pictures, 123 latent frames, 41 blocks; model tiny, "
                         "memory echo, seed 3")
     assert lines[3].split() == [
@@ -82,16 +82,16 @@ def test_a_recall_by_name_may_be_of_a_place_that_is_less_like_it(film: Path, cap
 
 
 def test_the_object_says_the_same(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    code, told, _ = run(capfd, "--json", str(film))
-    found = json.loads(told)
-    assert (code, found["valid"], found["pictures"], found["blocks"], found["frames"]) == (0, True, 485, 41, 123)
-    city, back = found["scenes"][1:]
+    code, reply, _ = run(capfd, "--json", str(film))
+    result = json.loads(reply)
+    assert (code, result["valid"], result["pictures"], result["blocks"], result["frames"]) == (0, True, 485, 41, 123)
+    city, back = result["scenes"][1:]
     assert city["transition"] == "hard cut"
     assert (city["blocks"], city["frames"], city["pictures"]) == ([14, 27], [42, 81], [165, 321])
     assert city["asked"] == {"begins": 10.0, "ends": 20.0}
     assert city["real"] == {"begins": 10.3125, "ends": 20.0625} and city["moved"] == 0.3125
     assert back["recall"]["scene"] == "meadow" and back["recall"]["runner_up"] == {"scene": "city", "score": 0.0}
-    assert found["canonical"]["scenes"][2]["transition"] == "recall:auto"
+    assert result["canonical"]["scenes"][2]["transition"] == "recall:auto"
 
 
 def test_words_that_tiny_has_never_met_are_named(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -113,8 +113,8 @@ def test_many_files_one_line_each_and_the_bad_ones_do_not_hide_the_good(film: Pa
                                                                         capfd: pytest.CaptureFixture[str]) -> None:
     bad = tmp_path / "bad.yaml"
     bad.write_text("sede: 1\n" + scenes(A))
-    code, told, errors = run(capfd, "--json", str(bad), str(film), str(tmp_path / "none.yaml"))
-    first, second, third = map(json.loads, told.splitlines())
+    code, reply, errors = run(capfd, "--json", str(bad), str(film), str(tmp_path / "none.yaml"))
+    first, second, third = map(json.loads, reply.splitlines())
     assert code == 2
     assert first == {"storyboard": str(bad), "valid": False, "mistakes": [
         {"line": 1, "column": 1, "message": "the storyboard has no key 'sede' (did you mean 'seed'?)"}]}
@@ -141,8 +141,8 @@ def test_every_mistake_is_exit_code_2_and_nothing_on_standard_output(name: str, 
                                                                      capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "film.yaml"
     path.write_text((WRONG | BROKEN)[name][0], encoding="utf-8")
-    code, told, errors = run(capfd, str(path))
-    assert (code, told) == (2, "")
+    code, reply, errors = run(capfd, str(path))
+    assert (code, reply) == (2, "")
     assert errors.startswith(f"{path}:") and "Traceback" not in errors
 
 
@@ -209,10 +209,10 @@ def test_it_fits_the_columns_that_there_are_and_breaks_no_word(
         width: int, film: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(capfd, str(film))[1]
     monkeypatch.setenv("COLUMNS", str(width))
-    told = run(capfd, str(film))[1]
-    assert max(map(len, told.splitlines())) <= width
-    assert set(told.split()) <= set(whole.split())
-    heads = next(line for line in told.splitlines() if line.startswith("scene ")).split()
+    reply = run(capfd, str(film))[1]
+    assert max(map(len, reply.splitlines())) <= width
+    assert set(reply.split()) <= set(whole.split())
+    heads = next(line for line in reply.splitlines() if line.startswith("scene ")).split()
     assert heads == {40: ["scene", "begins", "gets"], 80: ["scene", "begins", "asked", "gets", "moved", "pictures"],
                      140: ["scene", "begins", "asked", "gets", "moved", "blocks", "frames", "pictures"]}[width]
 
@@ -221,31 +221,31 @@ def test_a_scene_whose_name_is_wider_than_the_screen_gives_way(
         film: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     film.write_text(FILM.replace("meadow,", "m" * 60 + ",", 1))
     monkeypatch.setenv("COLUMNS", "40")
-    told = run(capfd, str(film))[1].splitlines()
-    assert "m" * 39 + "…" in told
+    reply = run(capfd, str(film))[1].splitlines()
+    assert "m" * 39 + "…" in reply
 
 
 def test_a_dozen_unknown_words_are_listed(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
     words = " ".join(f"zeppelin{chr(97 + number)}" for number in range(20))
     film.write_text(FILM.replace("a blue box", words))
-    told = run(capfd, str(film))[1].splitlines()[-1]
-    assert told.startswith("warning: tiny does not know these words") and told.count("zeppelin") == 12
-    assert told.endswith(" and 8 more")
+    reply = run(capfd, str(film))[1].splitlines()[-1]
+    assert reply.startswith("warning: tiny does not know these words") and reply.count("zeppelin") == 12
+    assert reply.endswith(" and 8 more")
 
 
 def test_strict_fails_on_warnings(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(capfd, "--strict", str(film))[0] == 0
     film.write_text(FILM.replace("a blue box", "a blue zeppelin"))
     assert run(capfd, str(film))[0] == 0
-    code, told, errors = run(capfd, "--strict", "--json", str(film))
+    code, reply, errors = run(capfd, "--strict", "--json", str(film))
     assert (code, errors) == (2, "1 of 1 storyboard has warnings, which --strict does not allow\n")
-    assert json.loads(told)["warnings"] == ["tiny does not know these words and will not show them: zeppelin"]
+    assert json.loads(reply)["warnings"] == ["tiny does not know these words and will not show them: zeppelin"]
 
 
 def test_one_of_a_thing_is_no_plural(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
     film.write_text("scenes: [{id: a, prompt: a red ball, duration: 0.5s}]")
-    told = run(capfd, str(film))[1]
-    assert "8 pictures, 3 latent frames, 1 block; " in told and "1 picture of the last block is trimmed" in told
+    reply = run(capfd, str(film))[1]
+    assert "8 pictures, 3 latent frames, 1 block; " in reply and "1 picture of the last block is trimmed" in reply
 
 
 @pytest.mark.parametrize(("size", "why"), [
@@ -258,8 +258,8 @@ def test_a_size_that_cannot_be_says_why(size: str, why: str, film: Path, capfd: 
 
 def test_more_mistakes_than_are_shown_are_counted_in_the_object(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
     film.write_text("".join(f"key{number}: 1\n" for number in range(70)) + FILM)
-    found = json.loads(run(capfd, "--json", str(film))[1])
-    assert (len(found["mistakes"]), found["more"]) == (50, 20)
+    result = json.loads(run(capfd, "--json", str(film))[1])
+    assert (len(result["mistakes"]), result["more"]) == (50, 20)
 
 
 def test_the_second_storyboard_is_read_also_where_the_first_names_a_model_that_is_not_here(
@@ -285,8 +285,8 @@ def test_the_second_storyboard_is_read_also_where_the_first_names_a_model_that_i
     ("memory: {policy: sink, anchor_frames: 21}", "leave no room for recent ones")])
 def test_what_generate_refuses_is_a_mistake(top: str, why: str, film: Path, capfd: pytest.CaptureFixture[str]) -> None:
     film.write_text(f"{top}\n{FILM}")
-    code, told, errors = run(capfd, str(film))
-    assert (code, told) == (2, "") and errors.startswith(f"{film}: ") and why in errors
+    code, reply, errors = run(capfd, str(film))
+    assert (code, reply) == (2, "") and errors.startswith(f"{film}: ") and why in errors
     assert app.run(["generate", str(film), "--dry-run"]) == 2
     assert why in capfd.readouterr().err
 
@@ -304,18 +304,18 @@ def test_what_this_machine_lacks_is_a_warning_an_error_or_nothing(film: Path, tm
     monkeypatch.setenv("ECHO_MODELS", str(tmp_path))
     lack = "model 'wan2.1-t2v-1.3b' is not on this machine"
     arguments = (str(film), "--model", "wan2.1-t2v-1.3b")
-    code, told, _ = run(capfd, *arguments)
-    assert code == 0 and f"warning: {lack}" in told
+    code, reply, _ = run(capfd, *arguments)
+    assert code == 0 and f"warning: {lack}" in reply
     assert run(capfd, *arguments, "--elsewhere")[0] == 0 and lack not in run(capfd, *arguments, "--elsewhere")[1]
-    code, told, errors = run(capfd, *arguments, "--here")
-    assert (code, told) == (3, "") and lack in errors
+    code, reply, errors = run(capfd, *arguments, "--here")
+    assert (code, reply) == (3, "") and lack in errors
 
 
 def test_defaults_are_in_the_film_that_is_shown(film: Path, capfd: pytest.CaptureFixture[str],
                                                 monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ECHO_MEMORY", "window")
-    _, told, _ = run(capfd, str(film), "--json")
-    shown = json.loads(told)
+    _, reply, _ = run(capfd, str(film), "--json")
+    shown = json.loads(reply)
     assert shown["policy"] == "window" and any("keeps no scenes" in warning for warning in shown["warnings"])
     monkeypatch.setenv("ECHO_MEMORY", "windo")
     code, _, errors = run(capfd, str(film))
@@ -325,8 +325,8 @@ def test_defaults_are_in_the_film_that_is_shown(film: Path, capfd: pytest.Captur
 def test_a_recall_of_nothing_that_has_been_seen_is_told(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
     film.write_text("scenes:\n- {id: one, prompt: a red ball on a beach, duration: 2s}\n"
                     "- {id: two, transition: 'recall:auto', prompt: a blue star in the city, duration: 2s}\n")
-    code, told, _ = run(capfd, str(film))
+    code, reply, _ = run(capfd, str(film))
     assert code == 0 and ("two begins with a hard cut: the most similar scene, one, scores 0.000, below "
-                          "memory.least_similarity=0.3; recall:one recalls it anyway") in told
+                          "memory.least_similarity=0.3; recall:one recalls it anyway") in reply
     film.write_text("memory: echo-forcing\n" + film.read_text())
     assert "two recalls one" in run(capfd, str(film))[1]

@@ -82,8 +82,8 @@ def test_a_signed_film_says_who_made_it_and_how(film: str, keys: tuple[str, ...]
     assert said["signature"]["signer"] == "A signer, Tests"
     with c2pa.Reader(film) as reader:  # the library's own validator
         assert reader.get_validation_state() == "Valid"
-        found = json.loads(reader.json())
-    claim = found["manifests"][found["active_manifest"]]
+        result = json.loads(reader.json())
+    claim = result["manifests"][result["active_manifest"]]
     (action,) = next(each for each in claim["assertions"] if each["label"] == "c2pa.actions.v2")["data"]["actions"]
     assert action["action"] == "c2pa.created" and action["softwareAgent"]["name"] == "echo-cli"
     assert action["digitalSourceType"].endswith("/trainedAlgorithmicMedia")
@@ -131,8 +131,8 @@ def test_pictures_and_clips_of_every_kind_are_ingredients(keys: tuple[str, ...],
     assert generate("-o", "film.mp4", *keys) == 0
     with c2pa.Reader("film.mp4") as reader:
         assert reader.get_validation_state() == "Valid"
-        found = json.loads(reader.json())
-    claim = found["manifests"][found["active_manifest"]]
+        result = json.loads(reader.json())
+    claim = result["manifests"][result["active_manifest"]]
     assert {each["title"]: (each["format"], each["relationship"]) for each in claim["ingredients"]} == {
         "photo.jpg": ("image/jpeg", "inputTo"), "rain.ogg": ("audio/ogg", "inputTo"),
         "drone.mkv": ("video/x-matroska", "inputTo"), "walk.mp4": ("video/mp4", "inputTo"),
@@ -157,7 +157,7 @@ def test_a_signature_is_part_of_what_was_asked_for(keys: tuple[str, ...], monkey
 
 def test_what_cannot_sign_is_refused_before_anything_is_rendered(keys: tuple[str, ...],
                                                                  capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments, told in (
+    for arguments, message in (
         (("-o", "film.webm", *keys), "film.webm cannot be signed"),
         (("-o", "a/%d.png", *keys), "a/%d.png cannot be signed, since a signature belongs to one file"),
         (("-o", "-", *keys), "standard output cannot be signed, since a signature belongs to one file"),
@@ -167,7 +167,7 @@ def test_what_cannot_sign_is_refused_before_anything_is_rendered(keys: tuple[str
         (("-o", "a.mp4", "--sign", keys[3], *keys[2:]), "cannot sign with it"),
     ):
         assert generate(*arguments) == 2, arguments
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     assert not list(Path().glob("a.*"))
 
 

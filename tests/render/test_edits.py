@@ -90,10 +90,10 @@ def edited(tmp_path: Path, before: str, after: str, keep: str = "all", **options
 
 
 def same_trace(one: Path, other: Path) -> None:
-    found, wanted = (read_trace(folder / "film.trace.json") for folder in (one, other))
-    found.check()
-    assert found.header == wanted.header and found.scenes == wanted.scenes
-    for row, expected in zip(found.rows(), wanted.rows(), strict=True):
+    actual, wanted = (read_trace(folder / "film.trace.json") for folder in (one, other))
+    actual.check()
+    assert actual.header == wanted.header and actual.scenes == wanted.scenes
+    for row, expected in zip(actual.rows(), wanted.rows(), strict=True):
         for each in (row, expected):
             each["measured"].pop("times"), each.pop("bytes")
         assert row == expected
@@ -235,10 +235,10 @@ def test_a_disk_without_room_costs_no_film(tmp_path: Path, monkeypatch: pytest.M
         raise OutputError("cannot write it: the disk is full")
 
     monkeypatch.setattr("echo_cli.render.snapshots.write_state", full)
-    told: list[str] = []
-    done = made(film(tmp_path, SCENES), Keeping(tell=told.append))
+    messages: list[str] = []
+    done = made(film(tmp_path, SCENES), Keeping(tell=messages.append))
     assert done.pictures == 110 and not (tmp_path / "film.states").exists()
-    assert told == [f"no state is kept after block {block}: cannot write it: the disk is full"
+    assert messages == [f"no state is kept after block {block}: cannot write it: the disk is full"
                     for block in (3, 5, 7, 8)]
 
 
@@ -261,21 +261,21 @@ def test_states_of_another_machine_are_not_used(tmp_path: Path, monkeypatch: pyt
     """Its last bits may differ, and the film must be the one that is rendered here."""
     made(film(tmp_path, SCENES))
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX9")
-    told: list[str] = []
-    assert made(film(tmp_path, SCENES + MORE), Keeping(tell=told.append)).reused == 0
-    assert "kept on another machine (processor was" in told[0] and "from its beginning" in told[0]
+    messages: list[str] = []
+    assert made(film(tmp_path, SCENES + MORE), Keeping(tell=messages.append)).reused == 0
+    assert "kept on another machine (processor was" in messages[0] and "from its beginning" in messages[0]
 
 
 def test_what_is_reused_is_told(tmp_path: Path) -> None:
-    told: list[str] = []
+    messages: list[str] = []
     made(film(tmp_path, SCENES, "last"))
-    made(film(tmp_path, SCENES + MORE, "last"), Keeping(tell=told.append))
-    made(film(tmp_path, SCENES.replace("in the desert", "in the city") + MORE, "last"), Keeping(tell=told.append))
+    made(film(tmp_path, SCENES + MORE, "last"), Keeping(tell=messages.append))
+    made(film(tmp_path, SCENES.replace("in the desert", "in the city") + MORE, "last"), Keeping(tell=messages.append))
     made(film(tmp_path, SCENES.replace("in the desert", "in the city"), "all", force=True))
     made(film(tmp_path, SCENES.replace("in the desert", "in the city").replace("at night", "now") + MORE, "last"),
-         Keeping(tell=told.append))
+         Keeping(tell=messages.append))
     name = tmp_path / "film.mp4"
-    assert told == [
+    assert messages == [
         f"{name}: reusing 8 of 12 blocks (5.8125 s); rendering from within scene 'again'",
         f"{name}: the first 3 blocks could be reused, but no state was kept there that fits (--keep-states all keeps "
         "one for each scene): it is rendered from its beginning",

@@ -307,15 +307,15 @@ def fail(error: Exception):
     return then
 
 
-@pytest.mark.parametrize(("raised", "told"), [
+@pytest.mark.parametrize(("raised", "why"), [
     (MemoryError(), OutOfMemory), (torch.OutOfMemoryError("CUDA out of memory"), OutOfMemory),
     (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), OutOfMemory),
     (RuntimeError("a shape is wrong"), RuntimeError),
 ])
-def test_a_failed_run_leaves_a_readable_trace_and_nothing_that_looks_finished(tmp_path: Path, raised, told) -> None:
-    with pytest.raises(told) as caught:
+def test_a_failed_run_leaves_a_readable_trace_and_nothing_that_looks_finished(tmp_path: Path, raised, why) -> None:
+    with pytest.raises(why) as caught:
         made(job(tmp_path), Stopping(3, fail(raised)))
-    if told is OutOfMemory:
+    if why is OutOfMemory:
         assert "96x64" in caught.value.message and "--size" in caught.value.hint
     assert [path.name for path in tmp_path.iterdir()] == ["film.trace.json.partial"]
     left = read_trace(tmp_path / "film.trace.json.partial")
@@ -361,9 +361,9 @@ def test_burned_subtitles_are_in_the_pictures_and_not_beside_them(tmp_path: Path
 
 def test_characters_that_cannot_be_drawn_are_a_warning(tmp_path: Path) -> None:
     board = STORY.replace("subtitle: Again", 'subtitle: "\u133f"')
-    told: list[str] = []
-    job(tmp_path, board, subtitles=Subtitles.BURN).check_tools(told.append)
-    assert told == ["warning: no font here has these characters of the subtitles, and boxes are drawn instead: "
+    why: list[str] = []
+    job(tmp_path, board, subtitles=Subtitles.BURN).check_tools(why.append)
+    assert why == ["warning: no font here has these characters of the subtitles, and boxes are drawn instead: "
                     "\u133f (U+133F)"]
 
 

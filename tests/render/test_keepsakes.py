@@ -90,8 +90,8 @@ def test_a_long_recall_chooses_from_frames_of_another_film(tmp_path: Path) -> No
     first()
     made(stage.job(tmp_path, SECOND.replace("duration: 2s", "duration: 9s")))
     trace = read_trace(tmp_path / "film.trace.json")
-    found = [trace.block(index).measured for index in range(len(trace))]
-    assert any(measured and measured.chosen for measured in found)
+    measurements = [trace.block(index).measured for index in range(len(trace))]
+    assert any(measured and measured.chosen for measured in measurements)
 
 
 def test_a_resumed_film_is_the_same_and_leaves_the_same(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ scenes:
   - {id: b, prompt: x, duration: 1s, transition: "recall:first/medow"}
   - {id: c, prompt: x, duration: 1s, transition: "recall:frist/meadow"}
 """)
-    code, told = error_of(["validate", "story.yaml"], capfd)
+    code, printed = error_of(["validate", "story.yaml"], capfd)
     assert code == 2
     for line in ("2:24: series text.scenes: is no file of scenes, or is damaged: it does not begin as safetensors do",
                  "2:37: series none.scenes: there is no such file of scenes", "2:50: series 'first' is already named",
@@ -163,7 +163,7 @@ scenes:
                  "3:18: keep_scenes: no scene has the id 'd'",
                  "6:38: scene 'b': recall of 'first/medow', but that series has no such scene (did you mean 'meadow'?)",
                  "7:38: scene 'c': recall of 'frist/meadow', but no series is called 'frist' (did you mean 'first'?)"):
-        assert f"story.yaml:{line}" in told, told
+        assert f"story.yaml:{line}" in printed, printed
 
 
 def test_validate_shows_what_is_recalled_from_a_series(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -180,20 +180,20 @@ def test_scenes_of_other_weights_or_of_another_size_are_refused(tmp_path: Path, 
                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
     first()
     Path("second.yaml").write_text(SECOND)
-    code, told = error_of(["generate", "second.yaml", "--size", "128x96"], capfd)
-    assert code == 2 and all(words in told for words in ("first.scenes", "3x2 tokens", "4x3"))
+    code, printed = error_of(["generate", "second.yaml", "--size", "128x96"], capfd)
+    assert code == 2 and all(words in printed for words in ("first.scenes", "3x2 tokens", "4x3"))
     monkeypatch.setattr("echo_cli.models.loaders.RandomSmall.DIGEST", "f00f00f00f00f00")
     for command in ("generate", "validate"):
-        code, told = error_of([command, "second.yaml"], capfd)
-        assert code == 2 and "weights random-smal" in told and "weights f00f00f00f00" in told
+        code, printed = error_of([command, "second.yaml"], capfd)
+        assert code == 2 and "weights random-smal" in printed and "weights f00f00f00f00" in printed
 
 
 def test_a_film_does_not_overwrite_its_own_series(capfd: pytest.CaptureFixture[str]) -> None:
     first()
     before = Path("first.scenes").read_bytes()
     Path("second.yaml").write_text(SECOND + "keep_scenes: true\n")
-    code, told = error_of(["generate", "second.yaml", "-o", "first.mp4", "--force"], capfd)
-    assert code == 2 and "first.scenes: the film would overwrite the series" in told
+    code, printed = error_of(["generate", "second.yaml", "-o", "first.mp4", "--force"], capfd)
+    assert code == 2 and "first.scenes: the film would overwrite the series" in printed
     assert Path("first.scenes").read_bytes() == before
 
 
@@ -209,8 +209,8 @@ def test_a_plan_says_how_large_the_scenes_will_be(capfd: pytest.CaptureFixture[s
 @pytest.mark.parametrize("arguments", [["-o", "-"], ["--scenes", "x.json"]])
 def test_a_film_that_cannot_keep_scenes_says_so(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     Path("first.yaml").write_text(FIRST)
-    code, told = error_of(["generate", "first.yaml", "--scenes", "x.scenes", *arguments], capfd)
-    assert code == 2 and "scenes" in told and "hint" in told and not Path("first.mp4").exists()
+    code, printed = error_of(["generate", "first.yaml", "--scenes", "x.scenes", *arguments], capfd)
+    assert code == 2 and "scenes" in printed and "hint" in printed and not Path("first.mp4").exists()
 
 
 def test_a_film_keeps_the_last_of_very_many_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ def test_the_same_run_is_done(outputs: Outputs) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reason"),
     [
         ({"seed": 8}, "seed was 7, now 8"),
         ({"storyboard": "e" * 64}, "another storyboard"),
@@ -49,11 +49,11 @@ def test_the_same_run_is_done(outputs: Outputs) -> None:
         ),
     ],
 )
-def test_another_run_is_refused_and_told_why(outputs: Outputs, change: dict, told: str) -> None:
+def test_another_run_is_refused_and_told_why(outputs: Outputs, change: dict, reason: str) -> None:
     other = replace(IDENTITY, **change)
     assert standing(outputs, other) is Standing.TAKEN
     problem = refuse(outputs, other)
-    assert told in problem.message and "--force" in problem.hint and problem.exit_code == 5
+    assert reason in problem.message and "--force" in problem.hint and problem.exit_code == 5
 
 
 def test_a_film_that_lost_bytes_is_made_again_without_asking(outputs: Outputs) -> None:

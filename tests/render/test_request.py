@@ -45,19 +45,19 @@ def call(words: list[str]) -> tuple[WithGrain, str]:
     app.command()(takes(WithGrain, Answer)(make))
     typed = plain(typer.main.get_command(app))
     typed.main(words, standalone_mode=False)
-    told = io.StringIO()
-    with contextlib.redirect_stdout(told):
+    written = io.StringIO()
+    with contextlib.redirect_stdout(written):
         typed.main(["--help"], standalone_mode=False)
-    return read[0], told.getvalue()
+    return read[0], written.getvalue()
 
 
 def test_a_new_option_is_one_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    request, told = call(["a.yaml", "--grain", "3"])
+    request, written = call(["a.yaml", "--grain", "3"])
     monkeypatch.setenv("ECHO_GRAIN", "4")
     assert call(["a.yaml"])[0].grain == 4 and call(["a.yaml", "--grain", "3"])[0] == request
     monkeypatch.delenv("ECHO_GRAIN")
     assert request == WithGrain("a.yaml", grain=3)
-    picture = told.partition("\nPicture:\n")[2].partition("\n\n")[0]
+    picture = written.partition("\nPicture:\n")[2].partition("\n\n")[0]
     assert "--grain N" in picture and "Film grain, from 0 to 9. [default: 0; at least 0]" in " ".join(picture.split())
     assert command(request)[3:] == ["--grain", "3"] and command(WithGrain("a.yaml"))[3:] == []
 
@@ -119,7 +119,7 @@ def test_values_may_come_as_python_has_them() -> None:
         "a.yaml", size=(832, 480), settings=read.settings, crf=20, seed=4), "reading a value twice changes nothing"
 
 
-@pytest.mark.parametrize(("options", "told"), [
+@pytest.mark.parametrize(("options", "written"), [
     ({"seed": -1}, "--seed -1: must be a whole number of at least 0"),
     ({"seed": "x"}, "--seed 'x': must be a whole number of at least 0"),
     ({"seed": True}, "--seed True: must be a whole number"),
@@ -132,10 +132,10 @@ def test_values_may_come_as_python_has_them() -> None:
     ({"device": "abacus"}, "no device is called 'abacus'"),
     ({"dtype": "float8"}, "no dtype is called 'float8'"),
 ])
-def test_a_value_that_cannot_be_is_refused_at_once(options: dict, told: str) -> None:
+def test_a_value_that_cannot_be_is_refused_at_once(options: dict, written: str) -> None:
     with pytest.raises(UsageError) as caught:
         Request("a.yaml", **options)
-    assert told in caught.value.message and (caught.value.hint or "").endswith(".")
+    assert written in caught.value.message and (caught.value.hint or "").endswith(".")
 
 
 def test_each_command_takes_what_its_class_says() -> None:

@@ -123,9 +123,9 @@ def folder(tmp_path: Path) -> Path:
     {}, {"memory": "recache"}, {"memory": "scene-queries", "settings": {"trained": False}},
 ], ids=str)
 def test_a_film_that_was_stopped_three_times_is_the_film(tmp_path: Path, choices: dict) -> None:
-    whole, told = tmp_path / "whole", []
+    whole, messages = tmp_path / "whole", []
     whole.mkdir()
-    place, keeping = folder(tmp_path), Keeping(every=0, tell=told.append)
+    place, keeping = folder(tmp_path), Keeping(every=0, tell=messages.append)
     for block in (2, 4, 6):
         error = stopped(job(place, **choices), 1, keeping)
         assert re.search(
@@ -139,7 +139,7 @@ def test_a_film_that_was_stopped_three_times_is_the_film(tmp_path: Path, choices
     done = made(job(place, **choices), keeping)
     assert done.outputs["film"].sha256 == made(job(whole, **choices)).outputs["film"].sha256
     assert done.sittings == 4 and done.pictures == 66 and files(place) == files(whole)
-    assert told == [f"{place / 'film.mp4'}: resuming after block {block} of 6" for block in (2, 4, 6)]
+    assert messages == [f"{place / 'film.mp4'}: resuming after block {block} of 6" for block in (2, 4, 6)]
     trace, other = (read_trace(each / "film.trace.json") for each in (place, whole))
     trace.check()
     assert trace.totals.blocks == 6 and trace.totals.scenes == 3 and len(trace) == 6
@@ -164,8 +164,8 @@ def test_captions_that_are_drawn_go_on_too(tmp_path: Path) -> None:
 
     drawn = {"name": "%03d.png", "scale": 4, "subtitles": Subtitles.BURN}
     stopped(job(folder(tmp_path), **drawn), 3)
-    found, wanted = (made(job(place, **drawn)).outputs["film"] for place in (folder(tmp_path), tmp_path / "whole"))
-    assert found.sha256 == wanted.sha256
+    actual, wanted = (made(job(place, **drawn)).outputs["film"] for place in (folder(tmp_path), tmp_path / "whole"))
+    assert actual.sha256 == wanted.sha256
 
 
 def test_what_was_made_is_not_made_again(tmp_path: Path) -> None:
@@ -335,14 +335,14 @@ def rewrite(place: Path, change) -> None:
 
 
 def test_another_processor_is_told_and_its_threads_are_taken_over(tmp_path: Path, unstruck: str) -> None:
-    place, told, seen = folder(tmp_path), [], []
+    place, messages, seen = folder(tmp_path), [], []
     stopped(job(place), 2)
     here = torch.get_num_threads()
     rewrite(place, lambda note: note["machine"].update({"threads": here + 2, "processor": "AVX9"}))
     watch = Stopping(2, lambda: seen.append(torch.get_num_threads()))
-    made(job(place), Keeping(every=0, tell=told.append), watch)
+    made(job(place), Keeping(every=0, tell=messages.append), watch)
     assert seen == [here + 2] and torch.get_num_threads() == here
-    assert "begun on AVX9" in told[0] and "last bits" in told[0]
+    assert "begun on AVX9" in messages[0] and "last bits" in messages[0]
 
 
 # Not whole

@@ -12,7 +12,7 @@ from echo_cli.rollout.rollout import Begun, BlockResult, rollout
 from echo_cli.runtime import KeyedNoise
 from echo_cli.state import Nest
 from echo_cli.storyboard.nouns import Kind, Scene, timeline_of
-from tests.rollout.test_resuming import told, written
+from tests.rollout.test_resuming import described, written
 from tests.small import GRID, PROMPTS, SPEC, model, policy_for, prompts_for
 
 FRAMEWISE = replace(SPEC, block_frames=1)
@@ -58,7 +58,7 @@ def test_a_film_of_single_frames_resumes_to_the_last_bit(name: str) -> None:
         rest = film(name, Begun(stop, made[stop - 1][1]), blocks=6)
         for (before, _), (after, _) in zip(made[stop:], rest, strict=False):
             assert torch.equal(before.latents, after.latents), f"stopped after {stop}, block {after.block.index}"
-            assert repr(told(before)) == repr(told(after))
+            assert repr(described(before)) == repr(described(after))
 
 
 @pytest.mark.parametrize("name", ["echo-forcing", "echo"])

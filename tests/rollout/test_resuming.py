@@ -48,7 +48,7 @@ def run(name: str, settings: dict, begun: Begun | None = None, scenes: list = BR
     return [(result, written(result.state())) for result in loop]
 
 
-def told(result: BlockResult) -> list:
+def described(result: BlockResult) -> list:
     """What a block was and what the trace would say of it."""
     facts = {item.name: getattr(result.facts, item.name) for item in fields(result.facts)}
     results = {name: value.read() if isinstance(value, Later) else value for name, value in facts.items()}
@@ -62,7 +62,7 @@ def same(name: str, settings: dict, stops: list[int], scenes: list = BRIEF) -> N
         assert [result.block.index for result, _ in rest] == list(range(stop, len(whole)))
         for (before, _), (after, _) in zip(whole[stop:], rest, strict=True):
             assert torch.equal(before.latents, after.latents), f"stopped after {stop}, block {after.block.index}"
-            assert repr(told(before)) == repr(told(after)), f"stopped after {stop}, block {after.block.index}"
+            assert repr(described(before)) == repr(described(after)), f"stopped after {stop}, block {after.block.index}"
 
 
 # inside a scene whose window is full, at every kind of border, and after the last block

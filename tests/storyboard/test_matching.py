@@ -37,24 +37,24 @@ def plan(*prompts: str, recall: str = AUTO, pool: int = 64, least: float = 0.0) 
 
 def test_a_scene_that_is_like_no_earlier_one_is_refused_unless_it_is_named() -> None:
     prompts = ("a rooftop garden", "a subway platform", "a rooftop far away")
-    found = plan(*prompts)
-    assert plan(*prompts, least=found.similarity + 0.01).refused
-    assert not plan(*prompts, least=found.similarity).refused and not found.refused
+    planned = plan(*prompts)
+    assert plan(*prompts, least=planned.similarity + 0.01).refused
+    assert not plan(*prompts, least=planned.similarity).refused and not planned.refused
     assert not plan(*prompts, recall="s1", least=1.0).refused
 
 
 def test_the_nearest_earlier_scene_is_chosen_and_the_runner_up_named() -> None:
-    found = plan("a rooftop garden", "a subway platform", "a rooftop, a city", "the rooftop garden again")
-    assert found.scene == 0
-    assert found.similarity == dict(found.scores)[0] > 0.5
-    assert found.runner_up == (2, dict(found.scores)[2])
-    assert [scene for scene, _ in found.scores] == [0, 1, 2]
+    planned = plan("a rooftop garden", "a subway platform", "a rooftop, a city", "the rooftop garden again")
+    assert planned.scene == 0
+    assert planned.similarity == dict(planned.scores)[0] > 0.5
+    assert planned.runner_up == (2, dict(planned.scores)[2])
+    assert [scene for scene, _ in planned.scores] == [0, 1, 2]
 
 
 def test_a_named_scene_is_taken_whatever_its_score() -> None:
-    found = plan("a rooftop garden", "a subway platform", "the rooftop garden again", recall="s1")
-    assert (found.scene, found.similarity) == (1, 0.0)
-    assert found.runner_up is not None and found.runner_up[0] == 0
+    planned = plan("a rooftop garden", "a subway platform", "the rooftop garden again", recall="s1")
+    assert (planned.scene, planned.similarity) == (1, 0.0)
+    assert planned.runner_up is not None and planned.runner_up[0] == 0
 
 
 def test_a_tie_goes_to_the_oldest() -> None:
@@ -89,6 +89,6 @@ def test_only_the_scores_that_are_read_are_computed(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(matching, "likeness", lambda one, other: asked.append(one) or 0.5)
     scenes = [Scene(f"s{number}", "a red ball", 1.0, *((Kind.RECALL, ("s0", AUTO)[number % 2]) if number else ()))
               for number in range(300)]
-    found = plan_recalls(scenes, similarities([scene.prompt for scene in scenes]), 10)
+    planned = plan_recalls(scenes, similarities([scene.prompt for scene in scenes]), 10)
     assert len(asked) <= 299 * 11
-    assert all(len(recall.scores) <= 10 for recall in found.values()) and found[298].scene == 0
+    assert all(len(recall.scores) <= 10 for recall in planned.values()) and planned[298].scene == 0

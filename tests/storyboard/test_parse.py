@@ -379,17 +379,17 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_a_mistake_is_named_with_its_place(name: str) -> None:
     text, place, message = WRONG[name]
-    found = mistakes(text)
-    assert len(found) == 1, found
-    assert found[0].startswith(f"film.yaml:{place}: ")
-    assert message in found[0]
+    noted = mistakes(text)
+    assert len(noted) == 1, noted
+    assert noted[0].startswith(f"film.yaml:{place}: ")
+    assert message in noted[0]
 
 
 def test_all_mistakes_are_told_in_one_run_in_the_order_of_lines() -> None:
     texts = ["sede: 7", "size: big", "scenes:", "  - {id: a, prompt: '', duration: 5}",
              "  - {id: a, prompt: x, duration: -1, transition: recall:b}", "  - nothing", "seed: x"]
-    found = mistakes("\n".join(texts))
-    assert [line.split(":")[1] for line in found] == ["1", "2", "4", "5", "5", "5", "6", "7"]
+    noted = mistakes("\n".join(texts))
+    assert [line.split(":")[1] for line in noted] == ["1", "2", "4", "5", "5", "5", "6", "7"]
 
 
 def test_a_model_given_from_outside_decides_the_sizes() -> None:

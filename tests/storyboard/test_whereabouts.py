@@ -22,8 +22,8 @@ def nearest(prompt: str) -> tuple[int, float]:
     ("the chef is back in his kitchen, tasting a sauce", 0), ("Downtown again: a bicycle", 1),
     ("On the roof once more, in the morning", 2)])
 def test_a_place_is_found_by_other_words(prompt: str, scene: int) -> None:
-    found, similarity = nearest(prompt)
-    assert found == scene and similarity > LEAST_SIMILARITY["places"]
+    place, similarity = nearest(prompt)
+    assert place == scene and similarity > LEAST_SIMILARITY["places"]
 
 
 @pytest.mark.parametrize("prompt", ["The chef buys fish at the harbour market at dawn", "A tram in a dark forest",

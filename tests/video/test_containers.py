@@ -95,13 +95,13 @@ def test_chapters_title_and_comment_are_in_every_kind_that_has_them(suffix: str,
 
 def test_a_rate_that_milliseconds_cannot_say_does_not_drift(tmp_path: Path) -> None:
     path = made(tmp_path, ".mkv", "libx264", fps=24000 / 1001)
-    told = subprocess.run([ffmpeg.executable(), *ffmpeg.QUIET, "-i", path, "-c", "copy", "-f", "framecrc", "-"],
+    report = subprocess.run([ffmpeg.executable(), *ffmpeg.QUIET, "-i", path, "-c", "copy", "-f", "framecrc", "-"],
                           capture_output=True, text=True).stdout.splitlines()
-    times = sorted(int(line.split(",")[2]) for line in told if not line.startswith("#"))
+    times = sorted(int(line.split(",")[2]) for line in report if not line.startswith("#"))
     assert times == pytest.approx([number * 1001 / 24 for number in range(COUNT)], abs=0.51)
 
 
-@pytest.mark.parametrize(("encoding", "told"), [
+@pytest.mark.parametrize(("encoding", "report"), [
     (Encoding("libx264", suffix=".webm"), "a .webm film cannot hold libx264"),
     (Encoding("prores"), "a .mp4 film cannot hold prores"),
     (Encoding("libx264", suffix=".gif"), "a .gif film cannot hold libx264"),
@@ -111,10 +111,10 @@ def test_a_rate_that_milliseconds_cannot_say_does_not_drift(tmp_path: Path) -> N
     (Encoding("prores", crf=3, suffix=".mov"), "--crf 3: prores has no such setting"),
     (Encoding("gif", preset="fast", suffix=".gif"), "--preset fast: gif has no such setting"),
 ])
-def test_what_a_kind_or_a_codec_does_not_have_is_refused(encoding: Encoding, told: str) -> None:
+def test_what_a_kind_or_a_codec_does_not_have_is_refused(encoding: Encoding, report: str) -> None:
     with pytest.raises(UsageError) as caught:
         encoding.check_choices()
-    assert told in caught.value.message
+    assert report in caught.value.message
 
 
 @pytest.mark.parametrize("suffix", CONTAINERS)

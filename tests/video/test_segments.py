@@ -74,10 +74,10 @@ def interrupted(place: Path, stop: int, beyond: int = 0, **options) -> Written:
 
 def packets(path: Path) -> list[tuple[int, int, int]]:
     """Decoding time, time and duration of every packet, in pictures."""
-    told = subprocess.run([ffmpeg.executable(), *ffmpeg.QUIET, "-i", str(path), "-c", "copy", "-f", "framecrc", "-"],
+    table = subprocess.run([ffmpeg.executable(), *ffmpeg.QUIET, "-i", str(path), "-c", "copy", "-f", "framecrc", "-"],
                           capture_output=True, text=True).stdout.splitlines()
-    rate = next(int(line.split("/")[1]) for line in told if line.startswith("#tb"))
-    return [tuple(int(part) * 16 / rate for part in line.split(",")[1:4]) for line in told if not line.startswith("#")]
+    rate = next(int(line.split("/")[1]) for line in table if line.startswith("#tb"))
+    return [tuple(int(part) * 16 / rate for part in line.split(",")[1:4]) for line in table if not line.startswith("#")]
 
 
 @pytest.mark.parametrize(("codec", "preset"), [
@@ -85,11 +85,11 @@ def packets(path: Path) -> list[tuple[int, int, int]]:
     *(pytest.param(*other, marks=pytest.mark.slow) for other in (("libx265", "ultrafast"), ("libsvtav1", "12")))])
 def test_segments_join_without_a_gap(tmp_path: Path, codec: str, preset: str | None) -> None:
     encoding = Encoding(codec, preset=preset)
-    found = {whole(tmp_path / "a", encoding=encoding)}
+    made = {whole(tmp_path / "a", encoding=encoding)}
     written = interrupted(tmp_path / "b", 50, 35, encoding=encoding)
     with opened(tmp_path / "b", written, encoding=encoding) as film:
-        found.add(ended(film, 50))
-    assert len(found) == 1
+        made.add(ended(film, 50))
+    assert len(made) == 1
     path = tmp_path / "a" / "film.mp4"
     assert [number_of(seen) for seen in read.pictures(path)] == list(range(COUNT))
     decoding, times, durations = zip(*packets(path), strict=True)
@@ -116,8 +116,8 @@ def test_however_it_was_interrupted_it_comes_out_the_same(tmp_path: Path, stop: 
     assert written.pictures == stop and written.segments == stop // 20
     with opened(tmp_path / "a", written, images=images) as film:
         assert film.pictures == stop
-        found = ended(film, stop)
-    assert found == whole(tmp_path / "b", images=images)
+        made = ended(film, stop)
+    assert made == whole(tmp_path / "b", images=images)
 
 
 def test_interrupted_again_and_again(tmp_path: Path) -> None:
@@ -132,8 +132,8 @@ def test_interrupted_again_and_again(tmp_path: Path) -> None:
             written = film.mark().written()
             film.rely()
     with opened(tmp_path / "a", written) as film:
-        found = ended(film, 64)
-    assert found == whole(tmp_path / "b")
+        made = ended(film, 64)
+    assert made == whole(tmp_path / "b")
 
 
 @pytest.mark.parametrize("images", [False, True])
@@ -152,9 +152,9 @@ def test_an_encoder_that_outlives_its_killed_run_spoils_nothing(tmp_path: Path, 
             encoder.finish()
         for block in blocks(50, COUNT):
             film.write(block)
-        found = film.finish().sha256
+        made = film.finish().sha256
         film.publish()
-    assert found == whole(tmp_path / "b", images=images) == sha256(*film.target.existing())
+    assert made == whole(tmp_path / "b", images=images) == sha256(*film.target.existing())
     orphan.abort()
 
 
@@ -235,8 +235,8 @@ def test_a_folder_that_vanishes_is_an_output_error(tmp_path: Path) -> None:
 
 def test_any_name(tmp_path: Path) -> None:
     for name in ("it's \"one\"\n%d", "-фильм 🎬", "pipe:1", "x" * 255):
-        found = {whole(tmp_path / name), whole(tmp_path / "plain")}
-        assert len(found) == 1 and sha256(tmp_path / name / "film.mp4") in found
+        made = {whole(tmp_path / name), whole(tmp_path / "plain")}
+        assert len(made) == 1 and sha256(tmp_path / name / "film.mp4") in made
 
 
 SEEN = """

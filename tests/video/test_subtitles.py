@@ -26,10 +26,10 @@ def test_whole_milliseconds_are_not_lost_to_floating_point() -> None:
 
 
 def test_markup_is_text_in_an_srt() -> None:
-    told = srt([Caption(0, 1, "{\\an8}up <i>a</i> {x} 1 < 2")])
-    assert "{\\an8}" not in told and "<i>" not in told and "</i>" not in told
-    assert told.replace("\u2060", "").splitlines()[2] == "{\\an8}up <i>a</i> {x} 1 < 2"
-    assert "{x} 1 < 2" in told
+    written = srt([Caption(0, 1, "{\\an8}up <i>a</i> {x} 1 < 2")])
+    assert "{\\an8}" not in written and "<i>" not in written and "</i>" not in written
+    assert written.replace("\u2060", "").splitlines()[2] == "{\\an8}up <i>a</i> {x} 1 < 2"
+    assert "{x} 1 < 2" in written
 
 
 def drawn(folder: Path, text: str, font: Path | None = None) -> np.ndarray:

@@ -187,8 +187,8 @@ def test_the_folder_of_a_generator_says_how_many_frames_it_makes_at_a_time(
     sizes = json.loads((tmp_path / "to" / "model.json").read_text())["parts"]["transformer"]["config"]
     assert sizes.get("block_frames", 3) == frames
     assert spec_named(f"{tmp_path}/other/", elsewhere.generator) == opened.spec
-    told = open_weights(folder, Choice(folder / place / "causal_forcing.pt", block_frames=2)).spec
-    assert told.block_frames == 2 and told.name == f"{SPEC.name}-by-2"
+    read_spec = open_weights(folder, Choice(folder / place / "causal_forcing.pt", block_frames=2)).spec
+    assert read_spec.block_frames == 2 and read_spec.name == f"{SPEC.name}-by-2"
     latents(open_weights(tmp_path / "to"))
 
 
