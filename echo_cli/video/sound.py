@@ -13,9 +13,10 @@ from echo_cli.files import open_regular
 from echo_cli.video import ffmpeg
 
 WAV = ".wav"  # what lies beside a sequence of pictures
-# how a kind of film encodes sound, where players agree on a codec; a kind that is not here has no sound
+# how a kind of film has sound, where players agree on a codec: MOV is for editors, and not all of them read AAC; a
+# kind that is not here has no sound
 _RATE = ("-b:a", "192k")
-CODECS = {".mp4": ("aac", *_RATE), ".mov": ("aac", *_RATE), ".mkv": ("aac", *_RATE), ".webm": ("libopus", *_RATE),
+CODECS = {".mp4": ("aac", *_RATE), ".mov": ("pcm_s16le",), ".mkv": ("aac", *_RATE), ".webm": ("libopus", *_RATE),
           WAV: ("pcm_s16le",)}
 SAMPLES = 48_000  # a second
 _FORMATS = "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,mxf,ogg,tta,w64,wav,wv"
