@@ -113,7 +113,7 @@ def with_length(scenario: Scenario, blocks: int) -> Scenario:
 
 
 def never_left(scenario: Scenario) -> Scenario:
-    """The same without what lies between the first place that returns and its return: that place goes on instead."""
+    """The same without what lies between the first place that returns and its return: that place continues instead."""
     back = next(index for index, act in enumerate(scenario.acts) if act.returns)
     first = scenario.first_in(scenario.acts[back].place)
     stays = replace(scenario.acts[first], blocks=scenario.acts[first].blocks + scenario.acts[back].blocks)

@@ -32,7 +32,7 @@ class Keepsake(NamedTuple):
 def most_at_once(last_wanted: Mapping[Keepsake, int]) -> int:
     """How many keepsakes are kept at the same time, each from its own scene to the last one that needs it."""
     changes = Counter(keepsake.scene for keepsake in last_wanted)
-    changes.subtract(Counter(last_wanted.values()))  # a scene takes back before it puts in
+    changes.subtract(Counter(last_wanted.values()))  # a scene takes out before it puts in
     return max(accumulate(changes[scene] for scene in sorted(changes)), default=0)
 
 
@@ -200,7 +200,7 @@ class SceneLibrary:
         return {"kept": [list(keepsake) for keepsake in self._places], "pools": [pool[places] for pool in self._pools]}
 
     def restore(self, state: Nest, wanted: Container[Keepsake] | None = None) -> None:
-        """Take back what `state` said, without what is not `wanted` any more."""
+        """Restore what `state` returned, without what is no longer `wanted`."""
         for index, named in enumerate(state["kept"]):
             if wanted is None or Keepsake(*named) in wanted:
                 place = self._take(Keepsake(*named))

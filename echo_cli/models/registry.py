@@ -57,7 +57,7 @@ class Family(ABC):
         return {"all": self.digest(model) or ""}
 
     def decoding_bytes(self, model: "Found", grid: Grid, itemsize: int, pictures: Pictures) -> tuple[int, int]:
-        """Bytes that the codec keeps on the device, and bytes that decoding a block needs for a moment. Zero for one
+        """Bytes that the codec keeps on the device, and bytes that decoding a block needs temporarily. Zero for one
         that is too small to matter."""
         return 0, 0
 

@@ -35,8 +35,8 @@ class Room:
     frames: int  # remembered, as they were made
     window: int  # the same frames as attention sees them, and what memory keeps beside them
     codec: int  # its weights, and what it remembers of a stream
-    passing: int  # what a block's computing needs for a moment
-    decoding: int  # what a block's pictures need for a moment
+    passing: int  # what computing a block needs temporarily
+    decoding: int  # what decoding a block needs temporarily
     library: int  # finished scenes that will be recalled; they always wait on the host
     apart: bool = False  # the codec is on a device of its own
 

@@ -36,7 +36,7 @@ class Decoder:
         self._device = device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         if self._stream is not None:
-            for tensor in pack(state)[0].values():  # made on the generator's stream, read and let go on this one
+            for tensor in pack(state)[0].values():  # made on the generator's stream, read and released on this one
                 tensor.record_stream(self._stream)
 
     def __enter__(self) -> Self:

@@ -58,7 +58,7 @@ class Interruption:
         os.close(self._inlet)
 
     def check(self, where: str, hint: str | None = None) -> None:
-        """`where` says how far the run has come, `hint` how to go on."""
+        """`where` says how far the run has come, `hint` how to continue."""
         if self.by is not None:
             raise Interrupted(f"stopped by {self.by} {where}", hint)
 

@@ -111,7 +111,7 @@ class Edit:
         self._segments = states.segments_of(job, self._folder)
 
     def find(self) -> tuple[Snapshot, int] | None:
-        """The state to go on from, verified, and how many blocks are the same; None where there is none, and the reason
+        """The state to continue from, verified, and how many blocks are the same; None where there is none. The reason
         is reported if the films begin alike."""
         there = states.read(self._folder)
         if there is None or there[0].base != self._film.base:

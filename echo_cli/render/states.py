@@ -1,7 +1,7 @@
 """What a finished film leaves for an edit of it: a folder NAME.states, with the state of memory at some of its blocks.
 
 Beside each state lie the film's complete segments, the pictures of the one in progress there, and the trace. A film
-that begins alike goes on from the last of these states before the first change (`edit`). Whether it begins alike is
+that begins alike continues from the last of these states before the first change (`edit`). Whether it begins alike is
 decided here, in plain values: a hash for each scene, and what later scenes need of it. No torch.
 """
 

@@ -25,7 +25,7 @@ class Carries(Enum):
     """Which earlier scene comes along when a scene begins."""
 
     CHAIN = "the one that opened the chain of such transitions"
-    PREVIOUS = "the previous one, for a moment"
+    PREVIOUS = "the previous one, briefly"
     TARGET = "the one that is named after a colon, or matched"
 
 
@@ -151,7 +151,7 @@ class Series:
 @dataclass(frozen=True, slots=True)
 class Continued:
     """The film that this one continues: `path` is as the storyboard writes it, `name` as scenes of it are recalled. Its
-    last pictures become this film's past; it lasts `seconds` (None: nobody knows)."""
+    last pictures become this film's past; it lasts `seconds` (None: unknown)."""
 
     path: str
     name: str

@@ -52,7 +52,7 @@ def _read_times(fields: Fields, what: str | None, seconds: float) -> tuple[float
         fields.note("for", f"for {describe(lasts)} is too long; at most {LONGEST} seconds of a clip can be shown")
     elif lasts is not None and 0 < seconds <= lasts:
         fields.note("for", f"the clip takes {describe(lasts)}, and the scene lasts {describe(seconds)}; leave it some "
-                    "time to go on")
+                    "time to continue")
     return None if begins is None else float(begins), None if lasts is None else float(lasts)
 
 

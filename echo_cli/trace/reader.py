@@ -59,7 +59,7 @@ class Trace:
     notice: str | None
     data: Data
     lines: Sequence[Line]  # of the blocks
-    growing: bool = False  # its run is still going on
+    growing: bool = False  # its run has not finished
 
     def __len__(self) -> int:
         """How many blocks it holds."""

@@ -19,7 +19,7 @@ from echo_cli.world.stories import BLOCK
 TRUTHS = ("seen", "shape", "colour", "motion", "cover", "velocity", "depths")
 FOLDS = 4  # frames of a lesson that are made of others
 _MOST = 18  # frames that a block sees: a window without the block
-_FOLDED = 6  # frames in a fold, at the most
+_FOLDED = 6  # most frames in a fold
 _CHANGED = 0.4  # share of sequences drawn around a change of prompt, the rarest and hardest thing to follow
 _REREAD = 0.15  # share of sequences whose frames are all encoded under the last prompt
 _POSITIONS = 96  # over which lessons spread; the model's spec has as many

@@ -251,7 +251,7 @@ class EchoForcingPolicy(Policy):
                          self.current, store.grid.tokens)
 
     def led_in(self, block: Block, store: KVStore) -> None:
-        """The stills are the scene's first frames: its clock goes on after them, and its anchors roll over them."""
+        """The stills are the scene's first frames: its clock continues after them, and its anchors roll over them."""
         stop = self.end + self.block
         self.window_frames[self.end:stop] = self.origins[self.end:stop] = self.current
         self.end, self.offset = stop, self.offset + self.block

@@ -31,7 +31,8 @@ def load(runtime: Runtime, folder: Path = WEIGHTS) -> Backend:
     for part, module in zip(PARTS, (transformer, words, codec), strict=True):
         path, device = part_path(folder, part), runtime.decoding if module is codec else runtime.device
         fill(module, read_safetensors(path), str(path), device, runtime.dtype)
-    codec.decoder.to(memory_format=torch.channels_last)  # as it is read: or each frame would rearrange the weights
+    # as convolutions read them: otherwise each frame would rearrange the weights
+    codec.decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     queries = load_queries(folder, TINY, runtime.device) if QUERIES in index(folder)["sha256"] else None
     return Backend(TINY, transformer, words, codec, digest, queries)
 
