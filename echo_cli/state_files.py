@@ -27,6 +27,8 @@ from echo_cli.state import Nest, pack, unpack
 DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
           torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL"}
 
+SEAL = hashlib.sha256().digest_size  # bytes
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -48,25 +50,30 @@ def write_state(path: Path, nest: Nest) -> Stored:
 
 
 def write_tensors(path: Path, table: Sequence[tuple[str, torch.dtype, tuple[int, ...]]], tensors: Iterable[Tensor],
-                  metadata: Mapping[str, str] = MappingProxyType({})) -> tuple[int, str]:
+                  metadata: Mapping[str, str] = MappingProxyType({}), seals: str | None = None) -> tuple[int, str]:
     """A safetensors file of the tensors that `table` lists, in its order, one at a time; its bytes and sha256. It is on
-    the disk when this returns."""
+    the disk when this returns. `seals` names one more tensor at its end: the sha256 of its head, and of each tensor."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     offset = 0
-    for name, dtype, shape in table:
+    sealing = [(seals, torch.uint8, (1 + len(table), SEAL))] if seals else []
+    for name, dtype, shape in (*table, *sealing):
         end = offset + math.prod(shape) * dtype.itemsize
         header[name] = {"dtype": DTYPES[dtype], "shape": list(shape), "data_offsets": [offset, end]}
         offset = end
     head = json.dumps(header, separators=(",", ":")).encode()
     head += b" " * (-len(head) % 8)
-    parts: Iterator[bytes | memoryview] = chain((struct.pack("<Q", len(head)), head), map(_bytes, tensors))
-    digest, size = hashlib.sha256(), 0
+    parts: Iterator[bytes | memoryview] = chain((struct.pack("<Q", len(head)) + head,), map(_bytes, tensors))
+    digest, size, sealed = hashlib.sha256(), 0, []
     with output_errors(path):
         try:
             with path.open("wb") as file:
                 for part in parts:
                     digest.update(part)
                     size += file.write(part)
+                    if seals:
+                        sealed.append(hashlib.sha256(part).digest())
+                digest.update(last := b"".join(sealed))
+                size += file.write(last)
             flush(path)
         except OSError:
             path.unlink(missing_ok=True)

@@ -19,7 +19,16 @@ from echo_cli.memory.entries import Frames, SceneEntry
 from echo_cli.state import Nest
 from echo_cli.state_files import DTYPES, Stored, read_state, write_state, write_tensors
 from echo_cli.storyboard.nouns import LONGEST_ID
-from echo_cli.storyboard.series import CALIBRATION, MOST_SCENES, SIDES, THUMBNAIL, Description, ScenesFile, damaged
+from echo_cli.storyboard.series import (
+    CALIBRATION,
+    MOST_SCENES,
+    SEALS,
+    SIDES,
+    THUMBNAIL,
+    Description,
+    ScenesFile,
+    damaged,
+)
 
 _DTYPES = {name: dtype for dtype, name in DTYPES.items()}
 
@@ -97,7 +106,7 @@ def write_scenes(path: Path, description: Description, dtype: torch.dtype, entri
     table = [(name, torch.uint8 if name.endswith(THUMBNAIL) else dtype, shape) for name, shape in description.tensors()]
     frames = (side[:, 0].to(dtype) for entry, scene in zip(entries, description.scenes, strict=True)
               for side in (*(side for part in scene.parts for side in entry.parts[part]), *entry.calibration))
-    return write_tensors(path, table, chain(frames, thumbnails), description.metadata())
+    return write_tensors(path, table, chain(frames, thumbnails), description.metadata(), SEALS)
 
 
 def merge(path: Path, chosen: Sequence[tuple[ScenesFile, int]]) -> None:

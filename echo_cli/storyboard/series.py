@@ -3,9 +3,11 @@ loading a tensor.
 
 The file is one safetensors file, and its description stands in its head: the model and the hash of its weights, the
 film, every scene with its prompt. Nothing in the file is trusted: names, shapes, dtypes and offsets must be exactly
-those that the description asks for, and together fill the file. What the tensors mean, `memory` knows. No torch.
+those that the description asks for, and together fill the file; its last tensor has the hash of the head, which is
+compared at once, and of every other tensor, compared when it is read. What the tensors mean, `memory` knows. No torch.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -28,6 +30,8 @@ MOST_KEPT = 64  # scenes that one film keeps, the last ones
 KEYFRAMES = 9  # latent frames of its beginning that a scene leaves, beside the one that is folded from them
 MOST_HEAD = 1 << 24  # bytes
 THUMBNAIL = "thumbnail"
+SEALS = "sha256"  # the tensor of hashes
+_SEAL = hashlib.sha256().digest_size
 SIDES = ("keys", "values")  # of a remembered frame
 CALIBRATION = ("calibration.mean", "calibration.magnitude")  # of the queries of a scene
 DTYPES = {"F16": 2, "BF16": 2}  # of remembered frames, and the bytes of an element
@@ -115,6 +119,7 @@ class ScenesFile:
     description: Description
     size: int
     tensors: Mapping[str, Lying]
+    seals: Mapping[str, bytes]
 
     @property
     def name(self) -> str:
@@ -139,6 +144,8 @@ class ScenesFile:
             raise UsageError(f"{self.path}: cannot be read: {error.strerror}", _HINT) from None
         if len(data) != lying.end - lying.begin:
             raise damaged(self.path, "it is cut short")
+        if hashlib.sha256(data).digest() != self.seals[name]:
+            raise damaged(self.path, f"{name} is not what was written")
         return data
 
 
@@ -192,7 +199,8 @@ def _read(path: Path, file: BinaryIO, size: int) -> ScenesFile:
     if not 2 <= length <= min(MOST_HEAD, size - 8):
         raise damaged(path, "it does not begin as safetensors do")
     try:
-        head = parse_json(file.read(length), strict=True)
+        text = file.read(length)
+        head = parse_json(text, strict=True)
         table = {name: value for name, value in head.items() if name != "__metadata__"}
         meta = head["__metadata__"]
         if meta["format"] != FORMAT:
@@ -202,22 +210,33 @@ def _read(path: Path, file: BinaryIO, size: int) -> ScenesFile:
                              f"{VERSION}", "Update echo, or write the file again.")
         description = _description(parse_json(meta["description"], strict=True))
         tensors = _table(table, description, 8 + length, size)
+        seals = _seals(file, tensors.pop(SEALS))
+        if seals[0] != hashlib.sha256(start + text).digest():
+            raise ValueError("its head is not what was written")
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise damaged(path, why) from None
-    return ScenesFile(path, description, size, tensors)
+    return ScenesFile(path, description, size, tensors, dict(zip(tensors, seals[1:], strict=True)))
+
+
+def _seals(file: BinaryIO, lying: Lying) -> Sequence[bytes]:
+    """The hash of the head, and of each tensor in its order."""
+    file.seek(lying.begin)
+    data = file.read(lying.end - lying.begin)
+    return [data[at:at + _SEAL] for at in range(0, len(data), _SEAL)]
 
 
 def _table(table: Mapping[str, Any], description: Description, start: int, size: int) -> dict[str, Lying]:
     """Where every tensor lies; a ValueError if it is not exactly those that are described, side by side."""
     wanted = dict(description.tensors())
+    wanted[SEALS] = (1 + len(wanted), _SEAL)
     if odd := sorted(wanted.keys() ^ table.keys()):
         raise ValueError(f"{len(odd)} tensors are missing or unexpected, such as {odd[0]!r:.60}")
     tensors = {}
     for name, shape in wanted.items():
         row = table[name]
         dtype, (begin, end) = row["dtype"], row["data_offsets"]
-        elements = {"U8": 1} if name.endswith(f".{THUMBNAIL}") else DTYPES
+        elements = {"U8": 1} if name.endswith((f".{THUMBNAIL}", SEALS)) else DTYPES
         if dtype not in elements or row["shape"] != list(shape) or len(row) != 3:
             raise ValueError(f"tensor {name} is {dtype!r:.20} {row['shape']!r:.60}, not {list(shape)}")
         if not (_whole(begin) and _whole(end)) or end - begin != math.prod(shape) * elements[dtype]:
