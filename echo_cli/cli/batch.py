@@ -51,7 +51,7 @@ def batch(request: BatchRequest, place: Place, answer: Answer, given: Given) -> 
             report.expect(film, warnings(film.job.storyboard, film.job.spec, film.job.policy))
         if request.plan:
             waiting, failures = (waiting, []) if place.here is False else _tried(waiting, place.here, report)
-            return _print_plan(waiting, [*bad, *failures], report)
+            return _print_plan(waiting, [*bad, *failures], report, session)
         stack.enter_context(teller)
         interruption = stack.enter_context(Interruption(teller.say, request.grace))
         for outcome in (*bad, *map(skipped, done)):
@@ -157,16 +157,31 @@ def _tried(films: list["Film"], here: bool | None, report: Report) -> tuple[list
     return able, failures
 
 
-def _print_plan(films: list["Film"], bad: list["Outcome"], report: Report) -> Exit:
+def _reuse(film: "Film", session: "Session") -> str | None:
+    """What would be reused of an earlier version of a film that is there."""
+    if not any(film.job.outputs.precious()):
+        return None
+    from echo_cli.render.foresight import skipped_or_reused
+
+    try:
+        return skipped_or_reused(film.job, session.weights(film.job))
+    except EchoError:  # said when the film is rendered
+        return None
+
+
+def _print_plan(films: list["Film"], bad: list["Outcome"], report: Report, session: "Session") -> Exit:
     """Prints the command of each film; a storyboard that cannot become one is reported and affects the exit code."""
     from echo_cli.render.batch.outcome import exit_code
     from echo_cli.render.batch.plan import command, line
 
     commands = [(film, command(replace(film.job.request, output=film.job.outputs.film.path))) for film in films]
     for film, words in commands:  # only now: a name that a line cannot express is refused before the first line
+        if reuse := _reuse(film, session):
+            report.note(film, reuse)
         inputs = [str(each.file.absolute()) for each in film.job.inputs]
         row = {"job": film.number, "storyboard": film.source, "command": words,
-               **({"inputs": inputs} if inputs else {}), **report.warnings(film.number)}
+               **({"inputs": inputs} if inputs else {}),
+               **({"reuse": reuse} if reuse else {}), **report.warnings(film.number)}
         print(json.dumps(row, ensure_ascii=False) if report.as_json else line(words))
     for outcome in bad:
         report.tell(outcome)

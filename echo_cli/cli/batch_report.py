@@ -41,6 +41,10 @@ class Report:
             self._teller.say(f"warning: {film.source}: {warning}")
         self._warnings.setdefault(film.number, []).extend(warnings)
 
+    def note(self, film: "Film", text: str) -> None:
+        """Print something of a film for people."""
+        self._teller.say(f"{film.source}: {text}")
+
     def warnings(self, number: int) -> dict[str, list[str]]:
         """The warnings in a line of JSON; nothing if there were none."""
         said = self._warnings.get(number)

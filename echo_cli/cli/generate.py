@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from echo_cli.cli.messages import began
 from echo_cli.cli.options import Answer, Given, Place, takes
 from echo_cli.cli.prompt import Prompt
-from echo_cli.errors import UsageError
+from echo_cli.errors import EchoError, UsageError
 from echo_cli.render.options import Field, Option, Options, Panel
 from echo_cli.render.progress import Progress, Style, progress_of
 from echo_cli.render.request import Request, assignments
@@ -220,10 +220,12 @@ def _print_plan(job: "Job", here: bool | None, as_json: bool) -> None:
     machine, spec = Machine(small=True), job.spec
     doubts = [] if here is False else refuse_here(machine.problems(job), here)
     doubts = [*warnings_of(job), *doubts]
-    there = [str(path) for path in job.outputs.existing()]
+    there, reuse, refusal = [str(path) for path in job.outputs.existing()], None, None
+    if any(job.outputs.precious()):
+        reuse, refusal = _foreseen(job)
     left = Work(job.outputs).read() if job.outputs.base else None
     if as_json:
-        print(json.dumps({**_planned(job), "existing": there,
+        print(json.dumps({**_planned(job), "existing": there, "reuse": reuse,
                           "interrupted": left and {"block": left.block, "blocks": left.blocks},
                           "memory": machine.memory(job), "warnings": doubts}, ensure_ascii=False))
         return
@@ -238,12 +240,27 @@ def _print_plan(job: "Job", here: bool | None, as_json: bool) -> None:
         print(need)
     if left:
         print(f"interrupted after {left.progress}: will be resumed from there, if it is the same film")
-    if there:
+    if reuse or refusal:
+        print(reuse or f"already there: {refusal}")
+    elif there:
         print(f"already there: {', '.join(there[:3])}{' …' if len(there) > 3 else ''}; skipped if it is the same film, "
               "replaced if it is an earlier version whose states were kept, else --force is needed")
     teller = progress_of(Style(job.request.progress))
     for doubt in doubts:
         teller.say(f"warning: {doubt}")
+
+
+def _foreseen(job: "Job") -> tuple[str | None, str | None]:
+    """What would be reused of the film that is there, and else why it may not be replaced, as far as it is known."""
+    from echo_cli.render.foresight import refused, skipped_or_reused
+    from echo_cli.render.session import Session
+
+    try:
+        weights = Session().weights(job)
+    except EchoError:  # said of the model already
+        return None, None
+    reuse = skipped_or_reused(job, weights)
+    return reuse, None if reuse else refused(job, weights)
 
 
 def _planned(job: "Job") -> dict[str, Any]:

@@ -6,7 +6,8 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterator
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,9 +16,13 @@ from echo_cli.cli.messages import tell
 from echo_cli.cli.options import Debug, film_options
 from echo_cli.errors import EchoError, Exit, UsageError
 from echo_cli.render.defaults import NONE, Defaults, read
+from echo_cli.storyboard.document import STDIN
 from echo_cli.storyboard.nouns import Storyboard, Timeline
 from echo_cli.text import clock, plural
 from echo_cli.video.encoding import Encoding
+
+if TYPE_CHECKING:
+    from echo_cli.render.prepare import Prepared
 
 LEAST_WORTH = ("frames", "blocks", "asked", "moved", "pictures", "begins", "gets")  # dropped in this order
 PIPE = 132  # width of a table that is not shown on a terminal
@@ -109,7 +114,31 @@ def check(path: str, model: str | None, here: bool | None, below: Defaults = NON
         raise UsageError(f"{path}: {error.message}", error.hint) from None
     lacks = [] if here is False else refuse_here(missing(asked.model), here, f"{path}: ")
     facts = describe(storyboard, film, asked.model, asked.policy)
-    return {**facts, "warnings": [*notes, *warnings(asked.storyboard, spec, asked.policy), *facts["warnings"], *lacks]}
+    doubts = [*notes, *warnings(asked.storyboard, spec, asked.policy), *facts["warnings"], *lacks]
+    return {**facts, "reuse": _reuse(path, asked, below), "warnings": doubts}
+
+
+def _reuse(path: str, asked: "Prepared", below: Defaults) -> str | None:
+    """What `generate` would reuse of the film that is in this folder under the storyboard's name."""
+    from dataclasses import replace
+
+    from echo_cli.render.options import fields_of
+    from echo_cli.render.outputs import outputs_of
+    from echo_cli.render.request import Request
+    from echo_cli.render.session import Session
+
+    outputs = outputs_of(None, Path(path).stem)
+    if path == STDIN or not any(outputs.precious()):
+        return None
+    from echo_cli.render.foresight import skipped_or_reused
+
+    others = {field.name: below[field.name].value for field in fields_of(Request)
+              if field.name in below and not field.option.storyboard}
+    try:
+        job = replace(asked, request=replace(asked.request, **others)).job(outputs)
+        return skipped_or_reused(job, Session().weights(job))
+    except EchoError:  # said when the film is rendered
+        return None
 
 
 def describe(storyboard: Storyboard, film: Timeline, model: str, policy: str) -> dict[str, Any]:
@@ -206,8 +235,9 @@ def _show(film: dict[str, Any]) -> None:
     begun += [f"{scene['id']} has the sound of {scene['soundtrack']}" for scene in film["scenes"]
               if scene["soundtrack"]]
     continues = [f"continues the pictures of {film['continues']}"] if film["continues"] else []
+    reuse = [film["reuse"]] if film["reuse"] else []
     warnings = (f"warning: {warning}" for warning in film["warnings"])
-    for text in (*continues, *recalls, *begun, _rounding(film), *warnings):
+    for text in (*continues, *recalls, *begun, _rounding(film), *reuse, *warnings):
         print("\n".join(wrapped(text, width)))
 
 

@@ -82,6 +82,19 @@ def manifest_facts(job: Job, runtime: Runtime, made: Made, started: str) -> dict
     }
 
 
+def machine(job: Job, runtime: Runtime) -> dict[str, Any]:
+    """What affects the bits of a film besides its identity: the first four must match, the others are adapted."""
+    cuda = runtime.device.type == "cuda"
+    return {
+        "device": runtime.device.type,
+        "dtype": str(runtime.dtype).removeprefix("torch."),
+        "torch": torch.__version__,
+        "compiled": cuda if job.running.compiled is None else job.running.compiled,
+        "threads": torch.get_num_threads(),
+        "processor": torch.cuda.get_device_name(runtime.device) if cuda else torch.backends.cpu.get_cpu_capability(),
+    }
+
+
 def _device(runtime: Runtime) -> DeviceFacts:
     name = (
         torch.cuda.get_device_name(runtime.device) if runtime.device.type == "cuda" else f"cpu ({platform.machine()})"

@@ -22,7 +22,7 @@ from echo_cli.files import output_errors, own, partial
 from echo_cli.memory.policies.base import Policy
 from echo_cli.models.backend import Backend
 from echo_cli.render.decide import begun
-from echo_cli.render.facts import header
+from echo_cli.render.facts import header, machine
 from echo_cli.render.job import Job
 from echo_cli.render.lock import OneWriter
 from echo_cli.render.made import Kept
@@ -154,7 +154,7 @@ class Keeper(Sitting):
         self._identity = job.identity(backend.weights_hash, backend.decoder_hash)
         self._runtime, self._tell = runtime, tell
         self._backend, self._policy = backend, policy
-        self._origin = origin(job, self._identity, _machine(job, runtime), policy)
+        self._origin = origin(job, self._identity, machine(job, runtime), policy)
         self._snapshots = Snapshots(job, self.work, tell)
         self._cadence = Cadence(job.request.checkpoint_every)
         self._lock, self._stack = OneWriter(self.work.lock, self.work.film), ExitStack()
@@ -257,7 +257,7 @@ class Keeper(Sitting):
         mark = self._film.mark()
         checkpoint = Checkpoint(
             self._identity.plain(),
-            _machine(self._job, self._runtime),
+            machine(self._job, self._runtime),
             self.work.film.name,
             block,
             len(self._job.timeline.blocks),
@@ -364,7 +364,7 @@ class Keeper(Sitting):
 
     def _resume(self, left: Checkpoint, stack: ExitStack, message: str) -> None:
         self.started, self.sittings = left.started, left.sittings + 1
-        here = _machine(self._job, self._runtime)
+        here = machine(self._job, self._runtime)
         self.work.check(left, self._identity, {name: here[name] for name in ("device", "dtype", "torch", "compiled")})
         stored = Stored(left.state["bytes"], left.state["sha256"], left.state["nest"])
         self._state = read_state(self.work.folder / left.state["file"], stored)
@@ -378,16 +378,3 @@ class Keeper(Sitting):
                 "pictures may differ in their last bits"
             )
         self._tell(message)
-
-
-def _machine(job: Job, runtime: Runtime) -> dict[str, Any]:
-    """What affects the bits of a film besides its identity: the first four must match, the others are adapted."""
-    cuda = runtime.device.type == "cuda"
-    return {
-        "device": runtime.device.type,
-        "dtype": str(runtime.dtype).removeprefix("torch."),
-        "torch": torch.__version__,
-        "compiled": cuda if job.running.compiled is None else job.running.compiled,
-        "threads": torch.get_num_threads(),
-        "processor": torch.cuda.get_device_name(runtime.device) if cuda else torch.backends.cpu.get_cpu_capability(),
-    }

@@ -67,7 +67,7 @@ class Session:
         """Whether the film is there; False also where only loading the model can tell, or `make` will raise an error.
         No model is loaded."""
         try:
-            weights = self._weights(job)
+            weights = self.weights(job)
         except EchoError:  # raised when the model is loaded
             return False
         return (weights is not None and not job.request.force
@@ -79,7 +79,7 @@ class Session:
         """The film, or None if it was there already. `ready` is called between loading and making, if it is made. Its
         seconds count from now, or from when the caller `began`, without waiting for another process."""
         began = time.monotonic() if began is None else began
-        weights = None if self._given else self._weights(job)
+        weights = None if self._given else self.weights(job)
         began += self._wait_for_writer(job, interruption)
         if weights is not None:
             if not needed(job, weights):
@@ -120,7 +120,7 @@ class Session:
             raise self._row.outcome
         return self._row.outcome
 
-    def _weights(self, job: Job) -> KnownWeights | None:
+    def weights(self, job: Job) -> KnownWeights | None:
         """The hashes of the model's weights; None where only loading can tell."""
         model, generator, pictures = wanted = job.model, job.generator_file, job.running.pictures
         if wanted not in self._hashes:

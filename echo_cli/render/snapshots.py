@@ -110,7 +110,7 @@ class Edit:
         self._folder = work.states
         self._segments = states.segments_of(job, self._folder)
 
-    def find(self) -> tuple[Snapshot, int] | None:
+    def find(self, verified: bool = True) -> tuple[Snapshot, int] | None:
         """The state to continue from, verified, and how many blocks are the same; None where there is none. The reason
         is reported if the films begin alike."""
         there = states.read(self._folder)
@@ -126,7 +126,8 @@ class Edit:
         for snapshot in reversed(states.snapshots(self._folder)):
             if snapshot.blocks <= same and self._fits(snapshot):
                 try:
-                    self._verify(snapshot, trace)
+                    if verified:
+                        self._verify(snapshot, trace)
                     return snapshot, same
                 except Damaged as error:
                     self._tell(f"{error.message}: that state is not used")

@@ -17,7 +17,8 @@ from echo_cli.memory.settings import WindowSettings
 from echo_cli.models.backend import Backend, TextEncoder, text_features
 from echo_cli.rollout.rollout import Begun, BlockResult, Given, rollout
 from echo_cli.runtime import KeyedNoise, Noise
-from echo_cli.storyboard.matching import Similarities, plan_recalls, similarities, stripped
+from echo_cli.spec import ModelSpec
+from echo_cli.storyboard.matching import Recall, Similarities, plan_recalls, similarities, stripped
 from echo_cli.storyboard.nouns import Timeline
 
 
@@ -32,17 +33,39 @@ def plan_policy(name: str, settings: WindowSettings, backend: Backend, timeline:
             hint="Train them (echo-cli train --memory echo-infinity), or try untrained ones with "
             "--set memory.trained=false.",
         )
-    prompts = timeline.prompts
+    likeness = None
+    if _by_embedding(settings, timeline):
+        likeness = Products(text_features(backend.text, stripped(timeline.prompts)), _pool(settings))
+    recalls = _recalls(settings, timeline, likeness)
+    return make_policy(name, settings, backend.spec, timeline, recalls, backend.queries, open_ends)
+
+
+def plan_without_model(name: str, settings: WindowSettings, spec: ModelSpec, timeline: Timeline,
+                       open_ends: frozenset[int]) -> Policy | None:
+    """The policy that `plan_policy` returns, but without queries: it can be asked, not used. None if its recalls depend
+    on the model."""
+    if _by_embedding(settings, timeline):
+        return None
+    return make_policy(name, settings, spec, timeline, _recalls(settings, timeline), open_ends=open_ends)
+
+
+def _by_embedding(settings: WindowSettings, timeline: Timeline) -> bool:
     recalling = settings.recalling
-    pool = recalling.library if recalling else 1  # a policy that keeps no scenes looks at no candidates
+    return (recalling is not None and recalling.match == "embedding"
+            and any(scene.recalls for scene in timeline.scenes))
+
+
+def _pool(settings: WindowSettings) -> int:
+    """How many scenes are candidates: a policy that keeps none looks at none."""
+    return settings.recalling.library if settings.recalling else 1
+
+
+def _recalls(settings: WindowSettings, timeline: Timeline,
+             likeness: Similarities | None = None) -> Mapping[int, Recall]:
+    recalling = settings.recalling
+    likeness = likeness or similarities(timeline.prompts, recalling.match if recalling else "idf")
     least = recalling.least if recalling else 0.0
-    by_embedding = recalling is not None and recalling.match == "embedding"
-    if by_embedding and any(scene.recalls for scene in timeline.scenes):
-        likeness: Similarities = Products(text_features(backend.text, stripped(prompts)), pool)
-    else:
-        likeness = similarities(prompts, recalling.match if recalling else "idf")
-    return make_policy(name, settings, backend.spec, timeline,
-                       plan_recalls(timeline.scenes, likeness, pool, timeline.past, least), backend.queries, open_ends)
+    return plan_recalls(timeline.scenes, likeness, _pool(settings), timeline.past, least)
 
 
 class Products:

@@ -50,6 +50,35 @@ def test_the_same_command_renders_an_edit(capsys: pytest.CaptureFixture[str]) ->
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["reused_blocks"] == 0
 
 
+def test_what_an_edit_would_reuse_is_said_before_it_is_rendered(capsys: pytest.CaptureFixture[str]) -> None:
+    """By every command that looks ahead, in the words of the run itself."""
+    def said() -> tuple[str, ...]:
+        capsys.readouterr()
+        looking = (("generate", *OPTIONS, "--dry-run", "--json"), ("validate", "--json"),
+                   ("batch", *OPTIONS, "--keep-states", "last", "--plan", "--json"))
+        os.environ.update({"ECHO_SCALE": "1", "ECHO_PRESET": "ultrafast"})
+        try:
+            assert all(run([*words, "story.yaml"]) == 0 for words in looking)
+        finally:
+            del os.environ["ECHO_SCALE"], os.environ["ECHO_PRESET"]
+        return tuple(json.loads(line).get("reuse") for line in capsys.readouterr().out.splitlines())
+
+    assert said() == (None, None, None)
+    assert generate() == 0
+    assert "is there already" in said()[0] and said()[0] == said()[1] and len(said()) == 2
+    for story in (EDITED, EDITED.replace("title:", "title: New") + MORE % "1s"):
+        Path("story.yaml").write_text(story)
+        before = {path: path.stat().st_mtime_ns for path in Path(".").rglob("*")}
+        promised = said()
+        assert len(set(promised)) == 1 and "reusing" in str(promised[0])
+        assert {path: path.stat().st_mtime_ns for path in Path(".").rglob("*")} == before
+        assert generate() == 0 and promised[0] in capsys.readouterr().err
+    Path("story.yaml").write_text(EDITED)
+    assert generate("--dry-run", "--force") == 0 and "from its beginning (--force)" in capsys.readouterr().out
+    assert generate("--dry-run", "--seed", "99") == 0
+    assert "already there: story.mp4 was made from something else" in capsys.readouterr().out
+
+
 def test_a_wrong_room_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     assert generate("--keep-room", "much") == 2
     assert "--keep-room much: not a size" in capsys.readouterr().err

@@ -1,0 +1,63 @@
+"""What a run would make of the film that is there already, before a model is loaded and before anything is written.
+
+What only loading the model can tell, or the run itself, is left open.
+"""
+
+from echo_cli.errors import EchoError
+from echo_cli.models.registry import spec_named
+from echo_cli.render.decide import KnownWeights
+from echo_cli.render.facts import machine
+from echo_cli.render.film import threads_for
+from echo_cli.render.job import Job
+from echo_cli.render.manifest import Identity, Standing, refuse, standing, untouched
+from echo_cli.render.resume import Work
+from echo_cli.render.snapshots import Edit
+from echo_cli.render.states import is_edit, open_ends, origin
+from echo_cli.rollout.plan import plan_without_model
+from echo_cli.runtime import Runtime
+
+
+def skipped_or_reused(job: Job, weights: KnownWeights | None) -> str | None:
+    """That the film is there already, or what of an earlier version of it would be reused. None if there is no such
+    film, or nobody can tell."""
+    if job.outputs.base is None or weights is None or not any(job.outputs.precious()):
+        return None
+    film, identity = job.outputs.film.path, job.identity(weights.weights_hash, weights.decoder_hash)
+    if not job.request.force and standing(job.outputs, identity) is Standing.DONE:
+        return f"{film} is there already, made from the same storyboard, weights and settings: it is skipped"
+    if not is_edit(Work(job.outputs).states, job, identity, untouched(job.outputs)):
+        return None
+    if job.request.force or job.outputs.scenes:
+        why = "--force" if job.request.force else "a film that keeps its scenes reuses nothing"
+        return f"{film}: an earlier version is there; it is rendered from its beginning ({why})"
+    try:
+        return _reused(job, identity)
+    except EchoError:
+        return None
+
+
+def refused(job: Job, weights: KnownWeights | None) -> str | None:
+    """Why the film that is there may not be replaced, once nothing would be skipped or reused."""
+    if job.outputs.base is None or weights is None or job.request.force:
+        return None
+    identity = job.identity(weights.weights_hash, weights.decoder_hash)
+    begun = Work(job.outputs).folder.exists()
+    if standing(job.outputs, identity, begun) is not Standing.TAKEN:
+        return None
+    error = refuse(job.outputs, identity)
+    return f"{error.message}. {error.hint}"
+
+
+def _reused(job: Job, identity: Identity) -> str | None:
+    """What `generate` says of an edit when it begins. The states are not read through."""
+    runtime, spec, said = Runtime.choose(job.request.device, job.request.dtype), spec_named(job.model), list[str]()
+    with threads_for(spec, runtime):
+        policy = plan_without_model(job.policy, job.settings, spec, job.timeline,
+                                    open_ends(job.timeline, job.keep_states))
+        if policy is None:
+            return None
+        film = origin(job, identity, machine(job, runtime), policy)
+    edit = Edit(job, Work(job.outputs), film, policy, said.append)
+    if state := edit.find(verified=False):
+        return edit.report(*state)
+    return said[-1] if said else f"{job.outputs.film.path}: nothing is reused; it is rendered from its beginning"
