@@ -109,8 +109,12 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def check_replaceable(path: Path, ours: Callable[[bytes], bool]) -> None:
-    """An OutputError if a file is there already and its content is not `ours`."""
+    """An OutputError if a file is there already and its content is not `ours`, or if its folder, which is made, cannot
+    take it: known before whatever it takes to fill the file."""
     with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "")
         data = read_small(path) if os.path.lexists(path) else b""
     if data and not ours(data):
         raise OutputError(f"{path} was not written by this command", "Choose another name, or move it away.")
@@ -136,8 +140,6 @@ def is_json_of(kind: str) -> Callable[[bytes], bool]:
 
 def write_page(path: Path, text: str) -> None:
     """Write a report page, overwriting nothing but another one."""
-    with output_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
     check_replaceable(path, is_page)
     write_whole(path, text)
 

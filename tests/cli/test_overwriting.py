@@ -46,6 +46,14 @@ WRITERS = {
 }
 
 
+@pytest.mark.parametrize("words", [
+    ["bench", "memory", "--quick", "--out"], ["bench", "memory", "--quick", "--html"], ["bench", "card", "-o"],
+], ids=" ".join)
+def test_hours_are_not_spent_on_what_cannot_be_written(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*words, "story.yaml/report.html"]) == 5
+    assert "a part of its path is a file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", WRITERS)
 def test_what_was_there_before_is_there_after(name: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments, target = WRITERS[name]
