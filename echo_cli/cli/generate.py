@@ -197,6 +197,8 @@ def _print_settings(job: "Job", given: Given, as_json: bool) -> None:
         print(json.dumps({field.name: {"value": value, "source": source} for field, value, source in rows},
                          ensure_ascii=False))
         return
+    if job.request.quiet:
+        return
     printable = [(field.name, _shown(field, value), source) for field, value, source in rows]
     widths = [max(map(len, column)) for column in zip(*printable, strict=True)]
     for name, value, source in printable:

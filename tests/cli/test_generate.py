@@ -99,6 +99,7 @@ def test_quiet_prints_nothing_but_what_json_or_a_stream_asks_for(capfdbinary: py
     assert generate("--quiet", "--json") == 0
     out, err = capfdbinary.readouterr()
     assert json.loads(out)["status"] == "skipped" and err == b""
+    assert generate("--quiet", "--show-settings") == 0 and capfdbinary.readouterr() == (b"", b"")
     assert generate("--quiet", "--json", "--dry-run") == 0
     assert json.loads(capfdbinary.readouterr().out)["status"] == "planned"
     assert generate("--quiet", "-o", "-") == 0
