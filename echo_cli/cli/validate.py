@@ -127,14 +127,16 @@ def _reuse(path: str, asked: "Prepared", below: Defaults) -> str | None:
     from echo_cli.render.request import Request
     from echo_cli.render.session import Session
 
-    outputs = outputs_of(None, Path(path).stem)
-    if path == STDIN or not any(outputs.precious()):
+    if path == STDIN:
         return None
-    from echo_cli.render.foresight import skipped_or_reused
-
     others = {field.name: below[field.name].value for field in fields_of(Request)
               if field.name in below and not field.option.storyboard}
     try:
+        outputs = outputs_of(None, Path(path).stem)
+        if not any(outputs.precious()):
+            return None
+        from echo_cli.render.foresight import skipped_or_reused
+
         job = replace(asked, request=replace(asked.request, **others)).job(outputs)
         return skipped_or_reused(job, Session().weights(job))
     except EchoError:  # said when the film is rendered

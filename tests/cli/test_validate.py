@@ -1,6 +1,7 @@
 """`validate` as people run it: the table, the object, the schema, and every mistake with exit code 2."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -330,3 +331,12 @@ def test_a_recall_of_nothing_that_has_been_seen_is_told(film: Path, capfd: pytes
                           "memory.least_similarity=0.3; recall:one recalls it anyway") in reply
     film.write_text("memory: echo-forcing\n" + film.read_text())
     assert "two recalls one" in run(capfd, str(film))[1]
+
+
+def test_a_name_that_no_film_can_have_is_still_validated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                         capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(b"caf\xe9.yaml")
+    Path(name).write_text("scenes: [{id: a, prompt: a red ball, duration: 1s}]")
+    assert app.run(["validate", name, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["reuse"] is None
