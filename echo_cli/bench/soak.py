@@ -1,9 +1,11 @@
 """A day of film in one rollout: whether memory stays bounded, whether a block is as fast in the last hour as in the
 first, and what happens to the pictures.
 
-The film repeats six places, ten minutes each, so that every hour is comparable with the first. Only a few seconds at
-the end of each scene are decoded. A day takes hours, so it may be rendered in several sittings; each resumes from the
-state of the one before, to the last bit. A run is a folder: `soak.json` holds everything that was measured.
+The film repeats six places, ten minutes each, so that every hour is comparable with the first. A memory that keeps
+scenes recalls them; with others, every change is smooth, and `window` is the control, which knows no place after an
+hour. Only a few seconds at the end of each scene are decoded. A day takes hours, so it may be rendered in several
+sittings; each resumes from the state of the one before, to the last bit. A run is a folder: `soak.json` holds
+everything that was measured.
 """
 
 import json
@@ -21,6 +23,7 @@ from torch import Tensor
 
 from echo_cli import __version__
 from echo_cli.bench.footprint import resident
+from echo_cli.bench.metrics import background, decibels
 from echo_cli.bench.stages import charged
 from echo_cli.errors import Damaged, MissingError, UsageError
 from echo_cli.files import make_folder, output_errors, read_json, write_whole
@@ -43,9 +46,10 @@ DAY = 1_400_000  # pictures
 PLACES = 6
 ROUND = 3600.0  # seconds of film until the prompts repeat
 _SAMPLE = 5  # blocks at the end of a scene that are judged
+_STILLS = 3  # every third picture is enough for the median of a place
 _KEEP = 120.0  # seconds between two states on the disk
 REPORT = "soak.json"
-OWN = re.compile(r"soak\.(json|png)|scene-\d{4,}\.png|state-\d{7,}\.safetensors")  # names of a run's files
+OWN = re.compile(r"soak\.(json|png)|(scene|place)-\d{4,}\.png|state-\d{7,}\.safetensors")  # names of a run's files
 JUDGED = ("place", "time", "colour", "shape", "motion")
 
 
@@ -72,6 +76,7 @@ class Chapter:
     contrast: float
     sharpness: float
     moving: float  # mean change from picture to picture
+    same_place: float | None = None  # its background against that of the place's first scene, dB; None for that itself
 
 
 @dataclass
@@ -92,8 +97,9 @@ def sayings(scenes: int) -> list[Saying]:
     ]
 
 
-def film_of(pictures: int, backend: Backend, seconds: float) -> Timeline:
-    """At least that many pictures, in scenes of `seconds`; the last may be shorter."""
+def film_of(pictures: int, backend: Backend, seconds: float, recalls: bool = False) -> Timeline:
+    """At least that many pictures, in scenes of `seconds`; the last may be shorter. With `recalls`, a place that has
+    been seen is recalled."""
     geometry = backend.spec.geometry
     per_scene = max(_SAMPLE, round(seconds * geometry.fps / geometry.block_pictures))
     blocks = -(-(pictures + geometry.frame_pictures - 1) // geometry.block_pictures)
@@ -101,8 +107,14 @@ def film_of(pictures: int, backend: Backend, seconds: float) -> Timeline:
     if rest := blocks - sum(counts):
         counts = [*counts, rest] if rest >= _SAMPLE or not counts else [*counts[:-1], counts[-1] + rest]
     prompts = [say(saying, [0.5] * 8) for saying in sayings(len(counts))]
-    scenes = [Scene(f"scene {n + 1}", prompt, seconds, Kind.SMOOTH if n else None) for n, prompt in enumerate(prompts)]
+    scenes = [_scene(n, prompt, seconds, recalls) for n, prompt in enumerate(prompts)]
     return timeline_of(scenes, counts, geometry)
+
+
+def _scene(number: int, prompt: str, seconds: float, recalls: bool) -> Scene:
+    if recalls and number >= PLACES:
+        return Scene(f"scene {number + 1}", prompt, seconds, Kind.RECALL, f"scene {number % PLACES + 1}")
+    return Scene(f"scene {number + 1}", prompt, seconds, Kind.SMOOTH if number else None)
 
 
 def hour_of(span: SceneSpan, geometry: Geometry) -> int:
@@ -125,8 +137,9 @@ class Soak:
         scene_seconds: float,
     ) -> None:
         self.folder, self.backend, self.runtime = folder, backend, runtime
-        self.timeline = film_of(pictures, backend, scene_seconds)
-        self.policy: Policy = plan_policy(policy, read_settings(policy, settings), backend, self.timeline)
+        values = read_settings(policy, settings)
+        self.timeline = film_of(pictures, backend, scene_seconds, values.recalling is not None)
+        self.policy: Policy = plan_policy(policy, values, backend, self.timeline)
         self.about = {
             "version": __version__,
             "model": backend.spec.name,
@@ -251,7 +264,19 @@ class Soak:
             contrast=film.std().item(),
             sharpness=film.diff(dim=-1).abs().mean().item(),
             moving=film.diff(dim=0).abs().mean().item(),
+            same_place=self._same_place(scene, background(film[::_STILLS])),
         )
+
+    def _same_place(self, scene: int, place: Tensor) -> float | None:
+        """How similar a place is to what it was in its first scene, whose picture is kept."""
+        path = self.folder / f"place-{scene % PLACES + 1:04d}.png"
+        if scene < PLACES:
+            with output_errors(self.folder):
+                Image.fromarray(as_bytes(place)).save(path)
+            return None
+        with Image.open(path) as image:
+            first = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1) / 255
+        return decibels(place, first).item()
 
     def _keep(self, blocks: int, state: Any) -> None:
         """The state first, then the report that names it; then the previous state is removed."""
@@ -319,6 +344,8 @@ def hours(chapters: list[Chapter]) -> list[dict[str, Any]]:
             for name in JUDGED
         }
         pairs = [(chapter, first[chapter.prompt]) for chapter in these if chapter.prompt in first]
+        places = [chapter.same_place for chapter in these if chapter.same_place is not None]
+        row["same_place"] = sum(places) / len(places) if places else None
         for name in ("contrast", "sharpness", "moving"):
             row[f"{name}_kept"] = sum(getattr(a, name) / max(1e-6, getattr(b, name)) for a, b in pairs) / max(
                 1, len(pairs)

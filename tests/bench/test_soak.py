@@ -6,6 +6,7 @@ import sysconfig
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from echo_cli.models.backend import Backend
 from echo_cli.models.loaders import load_backend
 from echo_cli.runtime import Runtime
 from echo_cli.spec import RANDOM_SMALL, TINY
+from echo_cli.storyboard.nouns import Kind
 
 SCRIPT = Path(sysconfig.get_path("scripts")) / "echo-cli"
 SPEC = replace(RANDOM_SMALL, name=TINY.name, steps=(1000,))  # under this name the judges look at its pictures
@@ -92,6 +94,18 @@ def test_sittings_make_the_film_that_one_would(tmp_path: Path, backend: Backend)
 def test_any_policy_can_be_soaked(tmp_path: Path, backend: Backend) -> None:
     run = soaked(tmp_path, backend, 100, "window")
     assert run.sit(lambda: False, quietly) and run.chapters[0].update_share is None
+
+
+@pytest.mark.parametrize(("policy", "kind"), [("echo", Kind.RECALL), ("window", Kind.SMOOTH)])
+def test_a_place_that_has_been_seen_is_recalled_if_memory_can_and_compared_with_its_first_scene(
+        policy: str, kind: Kind, tmp_path: Path, backend: Backend) -> None:
+    run = Soak(tmp_path, backend, CPU, policy, {}, 0, 480, 4.0)
+    scene = run.timeline.scenes[6]
+    assert scene.transition is kind and (kind is Kind.SMOOTH or scene.recall == "scene 1")
+    assert run.sit(lambda: False, quietly)
+    places = [chapter.same_place for chapter in run.chapters]
+    assert len(places) > 6 and places[:6] == [None] * 6 and all(5 < place < 60 for place in places[6:])
+    assert hours(run.chapters)[0]["same_place"] == pytest.approx(fmean(places[6:]), abs=1e-3)
 
 
 def test_hours_are_laid_beside_the_first(tmp_path: Path, backend: Backend) -> None:

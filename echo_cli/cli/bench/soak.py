@@ -22,7 +22,7 @@ _KEPT = (("contrast", 10), ("sharpness", 11), ("moving", 8))  # and the share of
 
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Run folder; an existing run is resumed.")]
-Memory = Annotated[str, typer.Option(help="The memory.")]
+Memory = Annotated[str, typer.Option(help="The memory; window is the control.")]
 Pictures = Annotated[int, typer.Option(min=61, help="Length of the film.")]
 SceneSeconds = Annotated[float, typer.Option(min=4, metavar="SECONDS", help="Length of a scene; six scenes repeat.")]
 Minutes = Annotated[float | None, typer.Option(
@@ -99,7 +99,7 @@ def _print(run: "Soak", json: bool) -> None:
     print(f"{run.about['model']}, {run.about['policy']}, {made:,} of {run.timeline.pictures:,} pictures, "
           f"{plural(run.sittings, 'sitting')}")
     print(f"{'hour':>4}{'block':>10}{'processor':>11}{'update':>8}{'memory':>10}{'resident':>10}"
-          + "".join(f"{name:>{width}}" for name, width in (*_RIGHT, *_KEPT)) + f"{'tint':>7}")
+          + "".join(f"{name:>{width}}" for name, width in (*_RIGHT, *_KEPT)) + f"{'tint':>7}{'same place':>12}")
     for row in rows:
         update = or_dash(row["update_share"], ".1%")
         rights = "".join(f"{or_dash(row[f'{name}_right'], '.0%'):>{width}}" for name, width in _RIGHT)
@@ -107,4 +107,5 @@ def _print(run: "Soak", json: bool) -> None:
         print(
             f"{row['hour']:>4}{row['block_ms']:>7.1f} ms{row['processor_ms']:>8.1f} ms{update:>8}"
             f"{size(row['bytes']):>10}{size(row['resident']):>10}{rights}{kept}{row['colour_moved']:>7.3f}"
+            f"{or_dash(row['same_place'], '.1f'):>9} dB"
         )
