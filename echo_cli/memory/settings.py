@@ -179,6 +179,8 @@ class EchoSettings(EchoForcingSettings):
     rolling_cycle: int = 1
     match: Match = "places"
     least_similarity: float | None = None
+    # The chain's first frame and the last frames stay as they were until the new scene fills the window.
+    smooth: CutSettings = CutSettings(source="select", recent_frames=8, strategy="fixed", clear_after=4)
     hard_cut: CutSettings = CutSettings(source="none", strategy="fixed", clear_after=0)
     recall: CutSettings = CutSettings(source="keyframes", strategy="fixed", clear_after=0)
 
