@@ -64,7 +64,7 @@ COMPARED = ("one-frame", "everything", "never-left")
 
 
 def _frames(scenario: Scenario, spec: ModelSpec) -> int:
-    return scenario.blocks * spec.block_frames
+    return scenario.blocks * geometry_for(spec).block_frames
 
 
 def _rolls(scenario: Scenario, spec: ModelSpec) -> bool:

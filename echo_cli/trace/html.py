@@ -287,6 +287,8 @@ def _decay(trace: Trace, entry: SceneAnswer, source: int | None, pictures: Pictu
     said = (f"{entry.recalled}, remembered: bright cells keep {max(known):.2f} of their weight a block, veiled cells "
             f"{min(known):.2f}" if max(known) > min(known) else
             f"{entry.recalled}, remembered: every cell keeps {max(known):.2f} of its weight a block")
+    if decay.replaces:
+        said = f"{entry.recalled}, remembered: bright cells stay, veiled cells were replaced by the new scene's"
     return (f'<figure class="s{source % len(SCENE_COLOURS)}"><div class="decay" '
             f'style="aspect-ratio:{trace.header.film.width}/{trace.header.film.height}">{under}{svg.decay_cells(decay)}'
             f"</div><figcaption>{escape(said)}</figcaption></figure>")

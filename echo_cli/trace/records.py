@@ -222,7 +222,8 @@ class Times(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DecayMap:
-    """The rate at which each cell of a remembered frame fades in a block, row by row, mean over layers."""
+    """The rate at which each cell of a remembered frame fades in a block, row by row, mean over layers. A cell that was
+    replaced keeps nothing."""
 
     rows: int
     cols: int
@@ -231,6 +232,11 @@ class DecayMap:
     def __post_init__(self) -> None:
         if self.rows * self.cols != len(self.rates):
             raise ValueError(f"{len(self.rates)} rates do not fill {self.rows} rows of {self.cols}")
+
+    @property
+    def replaces(self) -> bool:
+        """Whether each cell stays as it was or was replaced, and none fades."""
+        return set(self.rates) == {0.0, 1.0}
 
 
 @dataclass(frozen=True, slots=True)

@@ -230,10 +230,12 @@ def decay_map(decay: DecayMap) -> tuple[Text, ...]:
         rates = decay.rates[row * decay.cols:(row + 1) * decay.cols]
         lines.append("".join(wide * SHADES[0 if rate is None else 1 + round(3 * (rate - low) / ((high - low) or 1))]
                              for rate in rates))
-    return (Text("how fast the remembered frame fades, cell by cell", style="dim"),
-            *(Text(f"  {line}") for line in lines),
-            Text(f"  {SHADES[1] * 2} keeps {low:.2f} of its weight a block   {SHADES[4] * 2} keeps {high:.2f}",
-                 style="dim"))
+    title, least, most = ("how fast the remembered frame fades, cell by cell",
+                          f"keeps {low:.2f} of its weight a block", f"keeps {high:.2f}")
+    if decay.replaces:
+        title, least, most = "what was replaced in the remembered frames, cell by cell", "replaced", "as it was"
+    return (Text(title, style="dim"), *(Text(f"  {line}") for line in lines),
+            Text(f"  {SHADES[1] * 2} {least}   {SHADES[4] * 2} {most}", style="dim"))
 
 
 def block_detail(trace: Trace, record: BlockRecord, layer: int | None = None) -> Group:

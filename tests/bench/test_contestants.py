@@ -53,7 +53,7 @@ def test_every_policy_and_every_setting_beyond_the_release_takes_part():
 
 def test_everything_forgets_nothing_and_takes_part_where_a_place_returns_and_the_model_has_room():
     everything, scenario = CONTESTANTS["everything"], SCENARIOS["recall-1"]
-    timeline = timeline_for(scenario, story(scenario, 4), SPEC.geometry)
+    timeline = timeline_for(scenario, story(scenario, 4), SPEC)
     policy = small.policy_for(everything.policy, timeline, everything.settings_for(scenario, SPEC), SPEC)
     made = list(rollout(timeline, TRANSFORMER, small.prompts_for(timeline, SPEC), policy,
                         KeyedNoise(4, timeline.scenes), GRID))

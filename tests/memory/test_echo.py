@@ -120,6 +120,16 @@ def test_keyframes_may_wait_in_eight_bits_and_the_scene_goes_on_nearly_as_it_wou
     assert 0 < apart < 0.02
 
 
+def test_a_smooth_change_keeps_the_first_frame_and_the_last_until_the_new_scene_fills_the_window() -> None:
+    made = run("echo", story([(None, None, 5), (Kind.SMOOTH, None, 6), (Kind.SMOOTH, None, 2)]))
+    carried = [list(block.layout.of(Role.TRANSITION)) for block in made]
+    counts = [sum(len(segment.frames) for segment in segments) for segments in carried]
+    assert counts == [0] * 5 + [9] * 4 + [0] * 2 + [9] * 2
+    frames = [frame for segment in carried[5] for frame in segment.frames]
+    assert frames == [None, *range(7, 15)] and all(fade is None or made[5].facts.weights.read()[fade] == [1.0] * 3
+                                                   for segment in carried[5] for fade in segment.fades)
+
+
 def replaced(strength: float) -> tuple[list[BlockResult], list[float]]:
     made = run("echo", story(LEFT), {"recall_strength": strength})
     told = made[5].facts.decay_map

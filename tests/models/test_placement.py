@@ -116,7 +116,7 @@ def test_a_film_never_takes_more_than_was_told(name: str, dtype: torch.dtype) ->
             device._count(weight.untyped_storage())
         film(device, model, policy, timeline)
     job = SimpleNamespace(size=LARGE.size, timeline=timeline, policy=name, settings=policy.settings,
-                          model="tiny")
+                          model="tiny", generator_file=None)
     said = room_for(job, LARGE, Runtime(META, dtype), Running()).on_device(Offload.NONE)
     assert device.most <= said < (1.5 if name != "echo-infinity" else 3) * device.most
 

@@ -19,6 +19,7 @@ from echo_cli.trace.inspect import survey
 from echo_cli.trace.reader import Trace, read_trace
 from echo_cli.trace.records import DecayMap
 from echo_cli.trace.svg import decay_cells
+from echo_cli.trace.terminal import decay_map
 from echo_cli.trace.thumbnails import thumbnails
 from echo_cli.video import ffmpeg
 from tests.trace.browser import Browser, find_browser
@@ -180,6 +181,12 @@ def test_the_fastest_fading_cell_has_the_thickest_veil(film: Path) -> None:
 def test_the_decay_of_a_large_model_is_few_elements() -> None:
     drawn = decay_cells(DecayMap(30, 52, tuple(0.5 + index / 4000 for index in range(1560))))
     assert drawn.count("M") == 1560 and drawn.count("<path") < 20
+
+
+def test_replaced_cells_are_not_told_as_fading() -> None:
+    whole, replaced, fading = DecayMap(1, 2, (1.0, 1.0)), DecayMap(1, 2, (0.0, 1.0)), DecayMap(1, 2, (0.5, 1.0))
+    assert [decay.replaces for decay in (whole, replaced, fading)] == [False, True, False]
+    assert "what was replaced" in decay_map(replaced)[0].plain and "fades" in decay_map(fading)[0].plain
 
 
 def middles(trace: Trace) -> list[float]:

@@ -2,8 +2,8 @@
 
 A scene that will be recalled leaves its keyframes in the library: its first frames, raw and in order. When it is
 recalled they are its anchors again, at full weight and for the whole scene, and its clock continues after them, so that
-rolling anchors, history and calibration run as if the scene had never been left. A hard cut carries nothing. At a smooth
-change the first frame of the place and the last frames stay, unfaded, until the new scene fills the window.
+rolling anchors, history and calibration run as if the scene had never been left. A hard cut carries nothing. At a
+smooth change the first frame of the place and the last frames stay, unfaded, until the new scene fills the window.
 
 With a `recall_strength` below 1, the cells in which the recalled scene's first frame disagrees with the keyframes the
 most become that frame's cells when its block is finished. Nothing is scaled.
