@@ -12,6 +12,7 @@ import torch
 
 from echo_cli.errors import OutOfMemory
 from echo_cli.memory.policies import make_policy
+from echo_cli.memory.policies.base import Policy
 from echo_cli.memory.store import Placement
 from echo_cli.models.loaders import family_of, locate
 from echo_cli.models.running import Offload, Pictures, Running
@@ -20,6 +21,7 @@ from echo_cli.render.job import Job
 from echo_cli.runtime import Runtime
 from echo_cli.spec import ModelSpec
 from echo_cli.storyboard.matching import Recall, plan_recalls, similarities
+from echo_cli.storyboard.series import KEYFRAMES, read_scenes
 from echo_cli.text import size
 
 WORTH_TELLING = 10**9
@@ -37,7 +39,7 @@ class Room:
     codec: int  # its weights, and what it remembers of a stream
     passing: int  # what computing a block needs temporarily
     decoding: int  # what decoding a block needs temporarily
-    library: int  # finished scenes that will be recalled; they always wait on the host
+    library: int  # finished scenes, of this film and of others; they always wait on the host
     apart: bool = False  # the codec is on a device of its own
 
     def on_device(self, offload: Offload) -> int:
@@ -74,7 +76,7 @@ def room_for(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> R
     place = Placement(grid, torch.device("meta"), runtime.dtype)
     store = policy.allocate(place)
     window = store.bytes - store.frame_bytes + policy.bytes - policy.host_bytes
-    library = policy.host_bytes
+    library = policy.host_bytes + _outlasting(job, policy, place)
     prompt = 4 * spec.depth * spec.text_len * spec.width * size  # the old scene's keys and values, and the new one's
     block = spec.block_frames * grid.tokens * (3 * spec.ffn + 20 * spec.width) * size
     passing = prompt + max(block, policy.passing_bytes(place))
@@ -92,6 +94,18 @@ def room_for(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> R
         library,
         runtime.second is not None,
     )
+
+
+def _outlasting(job: Job, policy: Policy, place: Placement) -> int:
+    """Bytes of the host for scenes that outlast their film: the frames that are collected for later films and, while a
+    scene closes, a copy of them; and the scenes of other films that come in, until the policy has taken them."""
+    frame = 2 * policy.frame_values(place) * place.dtype.itemsize
+    wanted = {recall.scene for recall in policy.recalls.values()}
+    numbers = range(-len(job.timeline.past), 0)
+    files = [read_scenes(job.storyboard.file(series.path)) for series in job.storyboard.series] if wanted else []
+    sizes = [file.size_of(index) for file in files for index in range(len(file.description.scenes))]
+    coming = sum(each for number, each in zip(numbers, sizes, strict=bool(files)) if number in wanted)
+    return coming + (2 * KEYFRAMES * frame if job.kept else 0)
 
 
 def _recalls(job: Job) -> dict[int, Recall]:

@@ -192,3 +192,27 @@ def test_a_python_storyboard_begins_with_a_picture(place: Path) -> None:
     board = Storyboard([Scene("a", "a red ball", 1.0, opening=Opening("star.jpg"))], source=str(place / "mine"))
     first = next(iter(echo_cli.blocks(board, model="tiny"))).pictures[0]
     assert abs(first.astype(int) - carried(place / "star.jpg", True)).max() <= 1
+
+
+def test_pictures_clips_and_series_come_into_films_of_a_batch_however_it_is_shared(
+    place: Path
+) -> None:
+    """The same bytes from one batch and from two shares of it."""
+    from tests.video.clips import write_clip
+
+    write_clip(place / "drone.mkv", 48, 24, (96, 64))
+    films = {"first": "keep_scenes: true\nscenes:\n  - {id: a, prompt: a red ball, duration: 1s, picture: star.jpg}\n",
+             "clip": "scenes:\n  - {id: a, prompt: a red ball, duration: 2s, clip: drone.mkv}\n"}
+    for name, text in films.items():
+        (place / f"{name}.yaml").write_text(text)
+    batch = ["batch", str(place), "--preset", "ultrafast"]
+    assert run([*batch, "--out-dir", "one"]) == 0
+    (place / "later.yaml").write_text("series: ../here/one/first.scenes\nscenes:\n"
+                                      "  - {id: a, prompt: a blue box, duration: 1s}\n"
+                                      "  - {id: b, prompt: the ball, duration: 1s, transition: 'recall:first/a'}\n")
+    assert run([*batch, "--out-dir", "one"]) == 0
+    for shard in ("1/2", "2/2"):
+        assert run([*batch, "--out-dir", "two", "--shard", shard]) == 0
+    made = sorted(path.name for path in Path("one").glob("*.mp4"))
+    assert made == ["clip.mp4", "first.mp4", "later.mp4", "story.mp4"]
+    assert all((Path("one") / name).read_bytes() == (Path("two") / name).read_bytes() for name in made)

@@ -218,3 +218,20 @@ def test_a_film_keeps_the_last_of_very_many_scenes(tmp_path: Path, monkeypatch: 
     first()
     file: ScenesFile = read_scenes(tmp_path / "first.scenes")
     assert [scene.id for scene in file.past] == ["desert"]
+
+
+def test_scenes_that_outlast_their_film_are_part_of_the_memory_that_it_needs() -> None:
+    from echo_cli.models.running import Running
+    from echo_cli.render.budget import room_for
+    from echo_cli.runtime import Runtime
+
+    def library(story: str) -> int:
+        runtime = Runtime(torch.device("cpu"), torch.float32)
+        return room_for(stage.job(Path(), story, "x.mp4"), stage.SPEC, runtime, Running()).library
+
+    frame = 2 * 4 * stage.SPEC.depth * stage.SPEC.grid().tokens * stage.SPEC.width
+    assert library(FIRST) - library(FIRST.replace("keep_scenes: true", "")) == 18 * frame
+    first()
+    both, alone = library(SECOND), library(SECOND.replace('"recall:auto"', "hard cut"))
+    sizes = [read_scenes(Path("first.scenes")).size_of(index) for index in range(2)]
+    assert both - alone >= sizes[1] and alone >= sizes[0]
