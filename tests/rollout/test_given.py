@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from echo_cli.rollout import sampling
 from echo_cli.rollout.rollout import Begun, BlockResult, Given, rollout
 from echo_cli.runtime import KeyedNoise
 from echo_cli.storyboard.nouns import Kind, Scene, timeline_of
@@ -102,3 +103,20 @@ def test_where_memory_has_no_place_for_a_still_the_scene_begins_without_it() -> 
     opened = [result for result in made if result.block.opens]
     assert [len([frame for segment in result.layout.past for frame in segment.frames
                  if frame == result.block.frames.start]) for result in opened] == [3, 0]
+
+
+def test_whole_given_blocks_enter_memory_as_the_initial_latents_of_self_forcing_do(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of them is generated: each is run once, clean, at time zero, and what follows sees what that left."""
+    given = Given(latents(6))
+    made = films("window", given=given, kinds=CHANGES[:1])
+    generate, blocks = sampling.denoise, iter(given.latents.split(3, 1))
+
+    def put_in(*arguments: object) -> Iterator[torch.Tensor]:
+        block = next(blocks, None)
+        return generate(*arguments) if block is None else iter([block])
+
+    monkeypatch.setattr("echo_cli.rollout.rollout.denoise", put_in)
+    for one, other in zip(made, films("window", kinds=CHANGES[:1]), strict=True):
+        assert torch.equal(one.latents, other.latents)

@@ -2,6 +2,7 @@
 
 import json
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,20 @@ def test_pieces_give_the_same_bits(case: str) -> None:
 def test_encoding_is_the_release(case: str) -> None:
     pictures = recorded(case)["video"].transpose(1, 2).add(1).div(2)
     torch.testing.assert_close(codec(case).encode(pictures), recorded(case)["encoded_mean"].transpose(1, 2), **CLOSE)
+
+
+@torch.inference_mode()
+def test_encoding_in_any_pieces_is_the_release() -> None:
+    """A stream begins with one picture and four for each further latent; later pieces have four for each."""
+    for case in CASES:
+        pictures = recorded(case)["video"].transpose(1, 2).add(1).div(2)
+        count, whole = pictures.shape[1], recorded(case)["encoded_mean"].transpose(1, 2)
+        for edges in ([1, 5, 9, count], [1, count], [9, 13, count], [5, 17, count]):
+            state, latents = None, []
+            for start, stop in pairwise([0, *sorted({min(edge, count) for edge in edges})]):
+                made, state = codec(case).encode_piece(pictures[:, start:stop], state)
+                latents.append(made)
+            torch.testing.assert_close(torch.cat(latents, 1), whole, **CLOSE)
 
 
 @torch.inference_mode()
