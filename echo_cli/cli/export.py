@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from echo_cli.cli.options import Debug, Quiet
-from echo_cli.errors import UsageError
+from echo_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from echo_cli.formats.cut import Cut
@@ -51,7 +51,7 @@ def export(source: Source, to: To = None, output: Output = None, force: Force = 
         if row.name == "longlive":
             files[path.with_suffix(".yaml")] = longlive.switch_frames(cut)
         if not force and (there := next((one for one in files if one.exists()), None)):
-            raise UsageError(f"{there} exists", "Use --force to overwrite it, or choose another name with -o.")
+            raise OutputError(f"{there} exists", "Use --force to overwrite it, or choose another name with -o.")
         with output_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         for one, content in files.items():

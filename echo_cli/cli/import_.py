@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from echo_cli.cli.options import Debug, Quiet, film_options
-from echo_cli.errors import UsageError
+from echo_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,7 +115,7 @@ def _write(films: "list[tuple[str, str, Cut]]", output: str | None, name: str, f
     if doubled := next((path for path in paths if paths.count(path) > 1), None):
         raise UsageError(f"two of the files would become {doubled}", "Import them one by one, each with its own -o.")
     if not force and (there := next((path for path in paths if path.exists()), None)):
-        raise UsageError(f"{there} exists", "Use --force to overwrite it, or choose another name with -o.")
+        raise OutputError(f"{there} exists", "Use --force to overwrite it, or choose another name with -o.")
     for path, (_, comment, cut) in zip(paths, films, strict=True):
         with output_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ import typer
 
 from echo_cli.cli import complete
 from echo_cli.cli.options import Debug
-from echo_cli.errors import UsageError
+from echo_cli.errors import OutputError
 
 MOST_SCENES = 99
 _HEAD = """\
@@ -46,7 +46,7 @@ def init(
     find(model)
     path = Path(name if name.lower().endswith((".yaml", ".yml")) else f"{name}.yaml")
     if path.exists() and not force:
-        raise UsageError(f"{path} exists", "Use --force to overwrite it, or choose another name.")
+        raise OutputError(f"{path} exists", "Use --force to overwrite it, or choose another name.")
     write_whole(path, storyboard(path, model, scenes))
     print(path)
 

@@ -34,7 +34,7 @@ def test_many_films_become_a_folder_that_validate_likes(capsys: pytest.CaptureFi
     assert run(["import", "prompts.txt"]) == 0
     assert sorted(path.name for path in Path("prompts").iterdir()) == ["prompts-1.yaml", "prompts-2.yaml"]
     assert run(["validate", "prompts/prompts-1.yaml", "prompts/prompts-2.yaml"]) == 0
-    assert run(["import", "prompts.txt"]) == 2
+    assert run(["import", "prompts.txt"]) == 5
     assert "exists" in capsys.readouterr().err
     assert run(["import", "prompts.txt", "--force"]) == 0
     assert run(["import", "prompts.txt", "-o", "one.yaml"]) == 2

@@ -35,7 +35,7 @@ def test_it_renders_with_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_file_that_exists_is_kept_unless_forced(capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.yml").write_text("precious")
-    assert run(["init", "mine.yml"]) == 2
+    assert run(["init", "mine.yml"]) == 5
     assert "mine.yml exists" in capsys.readouterr().err and Path("mine.yml").read_text() == "precious"
     assert run(["init", "mine.yml", "--force", "--model", "wan2.1-t2v-1.3b"]) == 0
     assert load("mine.yml").model == "wan2.1-t2v-1.3b"
