@@ -146,8 +146,9 @@ def _attention(runtime: "Runtime") -> str:
 
 def _report(job: "Job", made: "Made", teller: Progress) -> None:
     rate = made.pictures / made.wall_seconds
+    reused = f" (with those of {plural(made.reused, 'reused block')})" if made.reused else ""
     teller.say(f"{job.outputs.film.path}: {plural(made.pictures, 'picture')}, {made.seconds:g} s of film in "
-               f"{made.wall_seconds:.1f} s, {made.loading_seconds:.1f} s of it loading; {rate:.1f} pictures/s")
+               f"{made.wall_seconds:.1f} s{reused}, {made.loading_seconds:.1f} s of it loading; {rate:.1f} pictures/s")
     if not job.request.verbose:
         return
     kept = made.kept
