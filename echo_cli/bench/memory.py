@@ -170,7 +170,7 @@ def _progress(results: Sequence[Results], pieces: Sequence[Piece], spent: float)
     piece, films = results[-1].piece, plural(len(results[-1].rows), "film")
     done, share = (sum(each.blocks for each in group) for group in ([each.piece for each in results], pieces))
     return (f"{piece.scenario.name}, seeds {piece.seeds[0]} to {piece.seeds[-1]}: {films}; {done / share:.0%}, "
-            f"{spent:.0f} s gone, about {spent / done * (share - done):.0f} s left")
+            f"{spent:.0f} s elapsed, about {spent / done * (share - done):.0f} s left")
 
 
 @contextmanager
