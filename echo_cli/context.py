@@ -4,6 +4,7 @@ A transformer hands every layer's raw queries, keys and values to a `Context` an
 never learns what memory is; memory never learns what a layer is.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -14,6 +15,34 @@ from torch import Tensor
 from echo_cli.rope import Turn, rotate
 
 Observer = Callable[[int, Tensor, Tensor, Tensor], None]
+Pool = tuple[Tensor, Tensor, Tensor]  # keys and values of slots [batch, slot, token, head, dim], and a block's slots
+
+
+class Watch(ABC):
+    """An observer that launches the same work at the same addresses in every pass, so that passes which it watches can
+    be recorded. While a pass runs it changes nothing on the host: a recorded pass does not call it."""
+
+    @property
+    @abstractmethod
+    def fixed(self) -> tuple[object, ...] | None:
+        """All that the recorded work depends on beside the contents of tensors; None if it cannot be recorded."""
+
+    def pool(self, layer: int) -> Pool | None:
+        """Where a layer's raw keys and values are to be written, if anywhere."""
+        return None
+
+    @abstractmethod
+    def ask(self, layer: int, query: Tensor) -> None:
+        """A layer's raw queries [batch, token, head, dim], before it attends."""
+
+    @abstractmethod
+    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> None:
+        """The same, where keys and values have not been written to the pool."""
+
+
+def mark(*tensors: Tensor) -> tuple[object, ...]:
+    """Where tensors lie and how: equal for tensors that recorded work may read or write in each other's place."""
+    return tuple((tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype) for tensor in tensors)
 
 
 class Context(Protocol):
@@ -48,7 +77,8 @@ class BlockContext:
 
     `keys` and `values` [layer, batch, token, head, dim] hold `past` remembered tokens and space for the block's own.
     Every pass overwrites that space. Only an `observer` may change the past: it sees a layer's raw tokens before the
-    layer attends. Memory uses it to choose history by the queries and to collect the clean pass.
+    layer attends. Memory uses it to choose history by the queries and to collect the clean pass. A pass that is only
+    `collecting` ends when the observer has seen the last layer.
 
     The block comes after the past, unless `placing` assigns each of its frames and of the remembered ones a place in
     the window: attention is indifferent to order, and a frame that keeps its place need not be moved.
@@ -63,6 +93,7 @@ class BlockContext:
     observer: Observer | None = None
     turn: Turn = rotate
     placing: Placing | None = None
+    collecting: bool = False
 
     @property
     def shift(self) -> int:
@@ -74,20 +105,32 @@ class BlockContext:
         return self.placing.past[first:first + frames] if self.placing else tuple(range(first, first + frames))
 
     @property
-    def fixed(self) -> tuple[int, ...] | None:
+    def fixed(self) -> tuple[object, ...] | None:
         """Where a pass reads and writes memory, if the passes of later blocks do so at the same addresses: the window
-        is full, there is no observer, and no weight is a bias."""
-        if self.placing is None or self.placing.device is None or self.observer is not None or self.bias is not None:
+        is full, no weight is a bias, and an observer does the same in each."""
+        if self.placing is None or self.placing.device is None or self.bias is not None:
+            return None
+        watched = self.watch.fixed if self.watch else None
+        if self.observer is not None and watched is None:
             return None
         tokens = (len(self.placing.past) + len(self.placing.block)) * self.placing.frame_tokens
         if isinstance(self.keys, list) or isinstance(self.values, list) or tokens != self.keys.shape[2]:
             return None
-        kept = (self.keys, self.values, self.query_rotation, self.key_rotation, self.placing.device)
-        return tuple(tensor.data_ptr() for tensor in kept)
+        kept = mark(self.keys, self.values, self.query_rotation, self.key_rotation, self.placing.device)
+        return (*kept, *(watched or ()), self.collecting)
 
-    def observed_by(self, observer: Observer | None) -> "BlockContext":
+    @property
+    def watch(self) -> Watch | None:
+        """The observer, if passes that it watches can be recorded."""
+        return self.observer if isinstance(self.observer, Watch) and self.observer.fixed is not None else None
+
+    def observed_by(self, observer: Observer | None, collecting: bool = False) -> "BlockContext":
         """The same context, over the same tensors, for passes that `observer` observes."""
-        return replace(self, observer=observer)
+        return replace(self, observer=observer, collecting=collecting)
+
+    def ends(self, layer: int) -> bool:
+        """Whether nothing that comes after this layer's queries, keys and values is wanted."""
+        return self.collecting and layer + 1 == len(self.keys)
 
     def extend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor
@@ -115,11 +158,15 @@ class BlockContext:
         from echo_cli.kernels.rows import place
 
         assert self.placing is not None and self.placing.device is not None
-        keys, values, end = self.keys[layer], self.values[layer], self.past + key.shape[1]
+        keys, values, end, watch = self.keys[layer], self.values[layer], self.past + key.shape[1], self.watch
         query, raw_query, raw_key = place(query, key, value, self.query_rotation, self.key_rotation,
                                           self.placing.device, keys, values, self.placing.frame_tokens, gains, eps,
-                                          self.observer is not None)
-        if self.observer is not None:
+                                          keep_query=self.observer is not None,
+                                          keep_key=self.observer is not None and watch is None,
+                                          pool=watch.pool(layer) if watch else None)
+        if watch:
+            watch.ask(layer, raw_query)
+        elif self.observer is not None:
             self.observer(layer, raw_query, raw_key, value)
         bias = None if self.bias is None else self.bias[layer, :, None, None, :end]
         return query, keys[:, :end], values[:, :end], bias

@@ -39,15 +39,17 @@ def _answers(keys, wanted, slots, ages, out, frames, tokens, key_group, wanted_g
         tl.store(out + (group * frames + frame) * tokens + token, answer * SCALE, mask=token < tokens)
 
 
-def answers(pool: Tensor, slots: Tensor, wanted: Tensor, ages: Tensor, pairs: bool = False) -> Tensor:
+def answers(pool: Tensor, slots: Tensor, wanted: Tensor, ages: Tensor, pairs: bool = False,
+            out: Tensor | None = None) -> Tensor:
     """The score of each token of the frames in `slots` [frame]: pool [layer, batch, slot, token, head, dim] times
     `wanted` [layer, batch, age, head * dim] at the frame's age; with `pairs`, the lengths of its pairs times [layer,
-    batch, head * dim/2]. The mean over heads → [layer, batch, frame * token], float32."""
+    batch, head * dim/2]. The mean over heads → [layer, batch, frame * token], float32; into `out`, if given."""
     layers, batch, _, tokens, heads, dim = pool.shape
     width, rows = heads * dim, 8
     block, warps = block_of(width)
     wanted = wanted.flatten(0, 1).contiguous()
-    out = torch.empty(layers, batch, len(slots) * tokens, dtype=torch.float32, device=pool.device)
+    if out is None:
+        out = torch.empty(layers, batch, len(slots) * tokens, dtype=torch.float32, device=pool.device)
     _answers[(triton.cdiv(tokens, rows), len(slots), layers * batch)](
         pool, wanted, slots, ages, out, len(slots), tokens, pool.stride(1) if batch > 1 else pool.stride(0),
         wanted.stride(0), SCALE=1.0 / heads, WIDTH=width, PAIRS=pairs, BLOCK=block, ROWS=rows, num_warps=warps)
@@ -104,25 +106,23 @@ def _choose(base, loud, uses, asked, reference, slots, index, valid, gating, spr
 
 
 def choose(base: Tensor, loud: Tensor | None, gated: bool, uses: Tensor, most_used: int, asked: Tensor,
-           reference: Tensor, strength: float, slots: Tensor, count: int,
-           gating: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
-    """The `count` best candidates of a layer by number [batch, count], and how many of them are valid, as 1 and 0.
+           reference: Tensor, strength: float, slots: Tensor, index: Tensor, valid: Tensor,
+           gating: Tensor, spread: Tensor) -> None:
+    """The best candidates of a layer by number, in order, into index [batch, count] of int32, and into valid [batch,
+    count] of int8 which of them count: 1, or 0 where there were too few.
 
     Scores are base [batch, candidate] and, if there is one, loud [batch, slot, token], which the gate may damp: it
     compares `asked` with `reference` [batch, head * dim]. Tokens used `most_used` times are left out, the use of each
     chosen one is counted. `gating` [batch, 2] becomes similarity and gate; `spread` [batch, 4] the least score, their
     sum, their count and the greatest."""
     batch, candidates = base.shape
-    tokens, width = uses.shape[2], asked.shape[1]
-    index = torch.empty(batch, count, dtype=torch.int32, device=base.device)
-    valid = torch.empty(batch, count, dtype=torch.int8, device=base.device)
+    tokens, width, count = uses.shape[2], asked.shape[1], index.shape[1]
     block = triton.next_power_of_2(candidates)
     _choose[(batch,)](base, uses if loud is None else loud, uses, asked, reference, slots, index, valid, gating, spread,
                       candidates, tokens, uses.shape[1], most_used, strength, COUNT=count,
                       COUNT_BLOCK=triton.next_power_of_2(count), WIDTH=width, WIDE=triton.next_power_of_2(width),
                       LOUD=loud is not None, GATED=gated, BLOCK=block,
                       num_warps=max(4, min(32, block // 1024)), enable_fp_fusion=False)
-    return index, valid
 
 
 @triton.jit

@@ -134,9 +134,10 @@ def turned_row(values, token, rotation, pairs, HALF: tl.constexpr, BLOCK: tl.con
 
 
 @triton.jit
-def _place(q, k, v, gain_q, gain_k, turn_q, turn_k, places, query, keys, values, raw_query, raw_key, eps, in_row,
-           in_batch, window_batch, tokens, frame_tokens, WIDTH: tl.constexpr, HALF: tl.constexpr, KEEP: tl.constexpr,
-           NORM: tl.constexpr, BLOCK: tl.constexpr):
+def _place(q, k, v, gain_q, gain_k, turn_q, turn_k, places, query, keys, values, raw_query, raw_key, pool_keys,
+           pool_values, slots, eps, in_row, in_batch, window_batch, pool_batch, tokens, frame_tokens,
+           WIDTH: tl.constexpr, HALF: tl.constexpr, KEEP_QUERY: tl.constexpr, KEEP_KEY: tl.constexpr,
+           POOL: tl.constexpr, NORM: tl.constexpr, BLOCK: tl.constexpr):
     token, part, batch = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2).to(tl.int64)
     at, pairs = tl.arange(0, BLOCK), tl.arange(0, BLOCK // 2)
     inside = at < WIDTH
@@ -144,8 +145,15 @@ def _place(q, k, v, gain_q, gain_k, turn_q, turn_k, places, query, keys, values,
     here = (batch * tokens + token) * WIDTH
     place = tl.load(places + token // frame_tokens).to(tl.int64)
     there = batch * window_batch + (place * frame_tokens + token % frame_tokens) * WIDTH
+    home = there
+    if POOL:
+        slot = tl.load(slots + token // frame_tokens).to(tl.int64)
+        home = batch * pool_batch + (slot * frame_tokens + token % frame_tokens) * WIDTH
     if part == 2:
-        tl.store(values + there + at, tl.load(v + source + at, mask=inside), mask=inside)
+        value = tl.load(v + source + at, mask=inside)
+        tl.store(values + there + at, value, mask=inside)
+        if POOL:
+            tl.store(pool_values + home + at, value, mask=inside)
     elif part == 1:
         row = tl.load(k + source + at, mask=inside, other=0.0)
         if NORM:
@@ -153,8 +161,10 @@ def _place(q, k, v, gain_q, gain_k, turn_q, turn_k, places, query, keys, values,
             wide *= tl.rsqrt(tl.sum(wide * wide, 0) / WIDTH + eps)
             gain = tl.load(gain_k + at, mask=inside, other=0.0).to(tl.float32)
             row = (wide.to(keys.dtype.element_ty).to(tl.float32) * gain).to(keys.dtype.element_ty)
-        if KEEP:
+        if KEEP_KEY:
             tl.store(raw_key + here + at, row, mask=inside)
+        if POOL:
+            tl.store(pool_keys + home + at, row, mask=inside)
         turned = turned_row(row.to(tl.float32), token, turn_k, pairs, HALF, BLOCK)
         tl.store(keys + there + at, turned.to(keys.dtype.element_ty), mask=inside)
     else:
@@ -164,7 +174,7 @@ def _place(q, k, v, gain_q, gain_k, turn_q, turn_k, places, query, keys, values,
             wide *= tl.rsqrt(tl.sum(wide * wide, 0) / WIDTH + eps)
             gain = tl.load(gain_q + at, mask=inside, other=0.0).to(tl.float32)
             row = (wide.to(keys.dtype.element_ty).to(tl.float32) * gain).to(keys.dtype.element_ty)
-        if KEEP:
+        if KEEP_QUERY:
             tl.store(raw_query + here + at, row, mask=inside)
         turned = turned_row(row.to(tl.float32), token, turn_q, pairs, HALF, BLOCK)
         tl.store(query + here + at, turned.to(keys.dtype.element_ty), mask=inside)
@@ -172,9 +182,11 @@ def _place(q, k, v, gain_q, gain_k, turn_q, turn_k, places, query, keys, values,
 
 def place(query: Tensor, key: Tensor, value: Tensor, turn_query: Tensor, turn_key: Tensor, places: Tensor,
           keys: Tensor, values: Tensor, frame_tokens: int, gains: tuple[Tensor, Tensor] | None = None,
-          eps: float = 0.0, keep: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+          eps: float = 0.0, keep_query: bool = False, keep_key: bool = False,
+          pool: tuple[Tensor, Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Normalise (where there are `gains`) and rotate queries and keys, and put keys and values into their frames'
-    `places` in a layer's window; → rotated queries, and raw queries and keys if they are to be kept.
+    `places` in a layer's window; → rotated queries, and raw queries and keys if they are to be kept. With a `pool`, raw
+    keys and values are also put into its slots: keys and values [batch, slot, token, head, dim], a slot for each frame.
 
     query, key, value [batch, token, head, dim] may be parts of wider rows with the same strides; rotations [token,
     dim/2] are complex; the window's keys and values [batch, token, head, dim] are contiguous."""
@@ -182,13 +194,15 @@ def place(query: Tensor, key: Tensor, value: Tensor, turn_query: Tensor, turn_ke
     width = heads * dim
     block, warps = block_of(width)
     turned = torch.empty(query.shape, dtype=query.dtype, device=query.device)
-    raw_query, raw_key = (torch.empty_like(turned) if keep else turned for _ in range(2))
+    raw_query, raw_key = (torch.empty_like(turned) if keep else turned for keep in (keep_query, keep_key))
+    pool_keys, pool_values, slots = pool or (keys, values, places)
     gain_query, gain_key = gains or (turned, turned)
     _place[(tokens, 3, batch)](query, key, value, gain_query, gain_key, torch.view_as_real(turn_query),
-                               torch.view_as_real(turn_key), places, turned, keys, values, raw_query, raw_key, eps,
-                               query.stride(1), query.stride(0), keys.stride(0), tokens, frame_tokens, WIDTH=width,
-                               HALF=dim // 2, KEEP=keep, NORM=gains is not None, BLOCK=block, num_warps=warps,
-                               enable_fp_fusion=False)
+                               torch.view_as_real(turn_key), places, turned, keys, values, raw_query, raw_key,
+                               pool_keys, pool_values, slots, eps, query.stride(1), query.stride(0), keys.stride(0),
+                               pool_keys.stride(0), tokens, frame_tokens, WIDTH=width, HALF=dim // 2,
+                               KEEP_QUERY=keep_query, KEEP_KEY=keep_key, POOL=pool is not None,
+                               NORM=gains is not None, BLOCK=block, num_warps=warps, enable_fp_fusion=False)
     return turned, raw_query, raw_key
 
 
@@ -223,30 +237,33 @@ def _grouped(x: Tensor) -> Tensor:
 
 
 @triton.jit
-def _sums(x, total, amplitude, rows, WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr):
+def _sums(x, out, rows, WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, LENGTHS: tl.constexpr):
     part, batch = tl.program_id(0), tl.program_id(1).to(tl.int64)
     at, pairs = tl.arange(0, BLOCK), tl.arange(0, BLOCK // 2)
     inside = at < WIDTH
-    summed, loud = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK // 2], tl.float32)
+    summed, long = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK // 2], tl.float32)
     for index in range(ROWS):
         row = part * ROWS + index
         values = tl.load(x + (batch * rows + row) * WIDTH + at, mask=inside & (row < rows), other=0.0).to(tl.float32)
         summed += values
-        even, odd = tl.split(tl.reshape(values, [BLOCK // 2, 2]))
-        loud += tl.sqrt(even * even + odd * odd)
-    parts = tl.num_programs(0)
-    tl.store(total + (batch * parts + part) * WIDTH + at, summed, mask=inside)
-    tl.store(amplitude + (batch * parts + part) * (WIDTH // 2) + pairs, loud, mask=pairs < WIDTH // 2)
+        if LENGTHS:
+            even, odd = tl.split(tl.reshape(values, [BLOCK // 2, 2]))
+            long += tl.sqrt(even * even + odd * odd)
+    width = WIDTH + WIDTH // 2 if LENGTHS else WIDTH
+    into = out + (batch * tl.num_programs(0) + part) * width
+    tl.store(into + at, summed, mask=inside)
+    if LENGTHS:
+        tl.store(into + WIDTH + pairs, long, mask=pairs < WIDTH // 2)
 
 
-def sums(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Over the tokens of x [batch, token, head, dim]: the sum [batch, head, dim], and that of the lengths of its pairs
-    [batch, head, dim/2]; float32, always in the same order."""
+def sums(x: Tensor, lengths: bool = False, out: Tensor | None = None) -> Tensor:
+    """Over the tokens of x [batch, token, head, dim]: the sum [batch, head * dim] and, with `lengths`, then the sum
+    of the lengths of its pairs [batch, head * dim/2]; float32, always in the same order; into `out`, if given."""
     batch, tokens, heads, dim = x.shape
     width, rows = heads * dim, 16
     block, warps = block_of(width)
-    parts = triton.cdiv(tokens, rows)
-    total = torch.empty(batch, parts, width, dtype=torch.float32, device=x.device)
-    loud = torch.empty(batch, parts, width // 2, dtype=torch.float32, device=x.device)
-    _sums[(parts, batch)](x.contiguous(), total, loud, tokens, WIDTH=width, BLOCK=block, ROWS=rows, num_warps=warps)
-    return total.sum(1).view(batch, heads, dim), loud.sum(1).view(batch, heads, dim // 2)
+    parts = torch.empty(batch, triton.cdiv(tokens, rows), width + lengths * (width // 2), dtype=torch.float32,
+                        device=x.device)
+    _sums[(parts.shape[1], batch)](x.contiguous(), parts, tokens, WIDTH=width, BLOCK=block, ROWS=rows, LENGTHS=lengths,
+                                   num_warps=warps)
+    return torch.sum(parts, 1, out=out)

@@ -6,6 +6,7 @@ by how strongly such queries would attend to it at its age. Which places the cho
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,6 +20,9 @@ from echo_cli.rope import rotate
 from echo_cli.runtime import Later, upload
 from echo_cli.spec import ModelSpec
 from echo_cli.state import Nest
+
+if TYPE_CHECKING:
+    from echo_cli.memory.choice import Choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +53,14 @@ class History:
         self.phases = scoring.phase_table(spec, capacity, device)
         self.frames: list[Held] = []
         self.tokens, self.ready = 0, False
+        self._choice: Choice | None = None  # the last by kernels
+        self._untold = False  # whether it is this block's
 
     @property
     def bytes(self) -> int:
         tensors = (self.query_sum, self.query_abs, self.clean_query, self.loud, self.uses, self.phases)
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        choice = self._choice.bytes if self._choice else 0
+        return choice + sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     @property
     def query_mean(self) -> Tensor:
@@ -89,14 +96,16 @@ class History:
     def restore(self, state: Nest) -> None:
         self.frames, self.tokens, self.ready = held_from(state["frames"]), state["tokens"], state["ready"]
         slots = [held.slot for held in self.frames]
-        self.query_sum, self.query_abs, self.clean_query = (
-            state[name] for name in ("query_sum", "query_abs", "clean_query")
-        )
+        for name in ("query_sum", "query_abs", "clean_query"):
+            getattr(self, name).copy_(state[name])
         self.loud[:, :, slots], self.uses[:, :, slots] = state["loud"], state["uses"]
 
     def absorb(self, current: Sequence[Held], position: int, clean: CleanPass, store: KVStore, facts: Facts) -> None:
         """A block that ends at `position` of its scene's clock is finished: calibrate, then remember it."""
-        self.clean_query = clean.query_sum / clean.tokens
+        if self._choice and self._untold:
+            self._choice.tell(facts)
+            self._untold = False
+        torch.div(clean.query_sum, clean.tokens, out=self.clean_query)
         calibrating = not self.ready and position <= self.window
         if calibrating:
             self.query_sum += clean.query_sum
@@ -139,7 +148,7 @@ class History:
         facts.history_frames = tuple(held.frame for _, held in frames)
         few = len(frames) * store.grid.tokens <= 1 << 16
         if store.kernels and few and not (store.away or self.settings.true_places or torch.is_grad_enabled()):
-            return self._choose_by_kernels(frames, places, store, context, facts)
+            return self._choose_by_kernels(frames, places, store, context)
         settings, tokens = self.settings, store.grid.tokens
         slots = [held.slot for _, held in frames]
         base = self._expected(frames, store)
@@ -191,39 +200,20 @@ class History:
         return score
 
     def _choose_by_kernels(self, frames: Sequence[tuple[int, Held]], places: Places, store: KVStore,
-                           context: BlockContext, facts: Facts) -> Observer:
-        """As `choose`, in a few launches per layer."""
-        from echo_cli.kernels.choosing import answers, choose, move
-        from echo_cli.kernels.rows import sums
+                           context: BlockContext) -> Observer:
+        """As `choose`, in a few launches per layer; the facts follow when the block is absorbed."""
+        from echo_cli.memory.choice import Choice
 
-        settings, spec, device = self.settings, self.spec, store.device
-        slots, ages, into, before, order = (
-            upload(numbers, device, torch.int32)
-            for numbers in ([held.slot for _, held in frames], [age - 1 for age, _ in frames], places.slots,
-                            places.before, context.places_of(places.index, len(places.slots))))
-        base = answers(store.keys, slots, scoring.expectation(self.query_mean, self.phases), ages)
-        rotation = store.rope.frames(places.position + context.shift, len(places.slots))
-        count, batch = len(places.slots) * store.grid.tokens, base.shape[1]
-        gating, spread = (torch.empty(spec.depth, batch, size, device=device) for size in (2, 4))
-        chosen: list[Tensor] = []
-
-        def observe(layer: int, query: Tensor, key: Tensor, value: Tensor) -> None:
-            asked = self.clean_query[layer] if settings.gate_on_clean else sums(query)[0]
-            index, valid = choose(base[layer], self.loud[layer] if settings.amplitude_compensation else None,
-                                  settings.drift_gate, self.uses[layer], settings.max_reuse or 1 << 14,
-                                  asked.flatten(1), self.query_sum[layer].flatten(1), settings.drift_lambda, slots,
-                                  count, gating[layer], spread[layer])
-            move((store.keys[layer], store.values[layer]), (context.keys[layer], context.values[layer]), index, valid,
-                 slots, into, before, order, rotation)
-            chosen.append(torch.where(valid[0] != 0, index[0], -1))
-            if len(chosen) == spec.depth:
-                store.outdate(places.slots)
-                least, total, number, most = spread.unbind(-1)
-                facts.similarity, facts.gate, facts.chosen, facts.scores = map(Later, (
-                    gating[:, 0, 0], gating[:, 0, 1], torch.stack(chosen),
-                    torch.stack((least.amin(1), total.sum(1) / number.sum(1), most.amax(1)), -1)))
-
-        return observe
+        if self._choice is None or not self._choice.fits(len(frames), len(places.slots)):
+            self._choice = Choice(self.settings, store, len(frames), len(places.slots), loud=self.loud, uses=self.uses,
+                                  query_sum=self.query_sum, clean_query=self.clean_query)
+        self._untold = True
+        store.outdate(places.slots)
+        return self._choice.aim(
+            [held.slot for _, held in frames], [age - 1 for age, _ in frames], places.slots, places.before,
+            context.places_of(places.index, len(places.slots)),
+            store.rope.frames(places.position + context.shift, len(places.slots)),
+            scoring.expectation(self.query_mean, self.phases), context)
 
     def _turn_home(self, keys: Tensor, place: Tensor, store: KVStore) -> Tensor:
         """Rotate raw keys [batch, token, head, dim] so that rotation at their slot's row and column ends at their

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from echo_cli.context import BlockContext, Placing
+from echo_cli.context import BlockContext, Placing, Pool, Watch, mark
 from echo_cli.kernels import usable
 from echo_cli.layout import Layout
 from echo_cli.memory.places import Arrangement, Standing, Wanted, in_order, in_place
@@ -57,10 +57,13 @@ class KVStore:
         self.weights, self.rates = (torch.ones(spec.depth, batch, fades, grid.tokens, device=device) for _ in range(2))
         self._free = list(range(slots - 1, -1, -1))
         self._used: set[int] = set()
+        self._expected: frozenset[int] = frozenset()
         self._standing: list[Standing | None] = [None] * window  # by place of the window, one a frame
         self.kernels = usable(self.device)
         self.in_place = self.kernels  # frames keep their places, and the block's rotation is chosen to match
-        self._fixed: tuple[Tensor, Tensor, Tensor] | None = None  # a block's rotations and places, if kept on a device
+        # By the number of a block's frames, where kernels run: its rotations and places, and what a clean pass leaves.
+        self._fixed: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self._collected: dict[int, Collected] = {}
 
     @property
     def bytes(self) -> int:
@@ -85,6 +88,11 @@ class KVStore:
         slots = tuple(self._free.pop() for _ in range(count))
         self._used.update(slots)
         return slots
+
+    def expect(self, slots: Iterable[int]) -> None:
+        """An observer of the block's first pass will write these frames, into the window too: the next `prepare` leaves
+        their places as they are."""
+        self._expected = frozenset(slots)
 
     def keep(self, slots: Iterable[int]) -> None:
         """Everything not in `slots` becomes free; the order of freeing is fixed, so runs repeat exactly."""
@@ -220,13 +228,15 @@ class KVStore:
         standing = [None if there and there.slot in here else there for there in self._standing]
         for index, (position, slot, row) in enumerate(placed):
             place = arrangement.past[index]
-            if index not in arrangement.kept:
+            coming = slot in self._expected
+            if index not in arrangement.kept and not coming:
                 self._lay(place, slot, position + shift, row)
-            standing[place] = Standing(slot, position + shift) if row is None else None
+            standing[place] = Standing(slot, position + shift) if row is None and not coming else None
         for index, (place, slot) in enumerate(zip(arrangement.block, current.slots, strict=True)):
             # The clean pass will write it there; in window order each is rotated again.
             standing[place] = Standing(slot, current.position + shift + index) if free else None
         self._standing = [None] * len(standing) if torch.is_grad_enabled() else standing
+        self._expected = frozenset()
         query, key = (self.rope.frames(first + shift, len(current.frames))
                       for first in (layout.query_position, current.position))
         placing, turn = None, self.turn
@@ -252,11 +262,20 @@ class KVStore:
     def _settle(self, query: Tensor, key: Tensor, places: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """The block's rotations and places at addresses that stay the same from block to block."""
         given = (query, key, upload(places, self.device, torch.int32))
-        if self._fixed is None or any(mine.shape != new.shape for mine, new in zip(self._fixed, given, strict=True)):
-            self._fixed = given
-        for mine, new in zip(self._fixed, given, strict=True):
+        kept = self._fixed.setdefault(len(places), given)
+        for mine, new in zip(kept, given, strict=True):
             mine.copy_(new)
-        return self._fixed
+        return kept
+
+    def collected(self, slots: Sequence[int]) -> "Collected | None":
+        """Where kernels leave what a clean pass over a block in these slots collects; None where torch does."""
+        if not self.kernels or self.away or torch.is_grad_enabled():
+            return None
+        if len(slots) not in self._collected:
+            self._collected[len(slots)] = Collected.of(self, len(slots))
+        kept = self._collected[len(slots)]
+        kept.slots.copy_(upload(slots, self.device, torch.int32))
+        return kept
 
     def _prepare_for_gradients(self, layout: Layout, placed: Sequence[tuple[int, int, int | None]]) -> BlockContext:
         """A window of new tensors, one a layer, since autograd still needs the old ones."""
@@ -316,7 +335,21 @@ def _kernel_turn() -> Callable[..., Tensor]:
     return turn
 
 
-class CleanPass:
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """A block's slots, and its sums [layer, batch, head * dim * 3/2]: of its queries, then of the lengths of their
+    pairs."""
+
+    slots: Tensor
+    sums: Tensor
+
+    @classmethod
+    def of(cls, store: KVStore, frames: int) -> "Collected":
+        return cls(torch.zeros(frames, dtype=torch.int32, device=store.device),
+                   torch.zeros(store.spec.depth, store.keys.shape[1], store.spec.width * 3 // 2, device=store.device))
+
+
+class CleanPass(Watch):
     """Observes the pass over finished latents: raw keys and values into the block's slots, and sums of its queries.
 
     Under gradients the frames are held back until `finish`, so that no layer's write changes what another has read.
@@ -324,27 +357,46 @@ class CleanPass:
 
     def __init__(self, store: KVStore, slots: tuple[int, ...]) -> None:
         self._store, self._slots = store, slots
+        self._collected = store.collected(slots)
         spec, batch = store.spec, store.keys.shape[1]
         self.query_sum = torch.zeros(spec.depth, batch, spec.heads, spec.head_dim, device=store.device)
         self.query_abs = torch.zeros(spec.depth, batch, spec.heads, spec.head_dim // 2, device=store.device)
         self.tokens = len(slots) * store.grid.tokens
         self._held: list[tuple[Tensor, Tensor]] = []
 
-    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> None:
-        if self._store.kernels and not torch.is_grad_enabled():
+    @property
+    def fixed(self) -> tuple[object, ...] | None:
+        if self._collected is None:
+            return None
+        return mark(self._store.keys, self._store.values, self._collected.slots, self._collected.sums)
+
+    def pool(self, layer: int) -> Pool | None:
+        if self._collected is None:
+            return None
+        return self._store.keys[layer], self._store.values[layer], self._collected.slots
+
+    def ask(self, layer: int, query: Tensor) -> None:
+        if self._collected:
             from echo_cli.kernels.rows import sums
 
-            self.query_sum[layer], self.query_abs[layer] = sums(query)
+            sums(query, lengths=True, out=self._collected.sums[layer])
         else:
             raw = query.detach().float()  # [batch, token, head, dim]
             self.query_sum[layer] = raw.sum(1)
             self.query_abs[layer] = torch.view_as_complex(raw.unflatten(-1, (-1, 2))).abs().sum(1)
+
+    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> None:
+        self.ask(layer, query)
         if key.requires_grad and torch.is_grad_enabled():
             self._held.append((key, value))
             return
         self._store.fill(self._slots, key, value, layer)
 
     def finish(self) -> None:
+        if self._collected:
+            width = self._store.spec.width
+            self.query_sum.copy_(self._collected.sums[..., :width].unflatten(-1, self.query_sum.shape[-2:]))
+            self.query_abs.copy_(self._collected.sums[..., width:].unflatten(-1, self.query_abs.shape[-2:]))
         if self._held:
             keys, values = (torch.stack(part) for part in zip(*self._held, strict=True))
             self._store.fill(self._slots, keys, values)

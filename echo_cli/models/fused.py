@@ -4,8 +4,8 @@ For inference on a GPU. The weights are the transformer's own; queries, keys and
 (in eight bits) the scaling of rows happen inside the preceding kernel or product. Anything else, such as training or
 several prompts per film, uses the transformer's own layers. What memory is, is not known here.
 
-With graphs, a pass is recorded once the window is full, when all shapes and addresses of its inputs stay the same from
-block to block, and then launched as a whole.
+With graphs, passes are recorded once the window is full, when all shapes and addresses of their inputs stay the same
+from block to block, and then launched as a whole, those that memory watches too.
 """
 
 from collections.abc import Callable
@@ -22,6 +22,7 @@ from echo_cli.models.layers import TransformerBlock, sinusoid
 from echo_cli.models.transformer import Text, Transformer
 
 Linear = nn.Linear | EightBitLinear
+Seen = tuple[Tensor, Tensor, Tensor, Tensor | None]  # queries, keys, values and bias, as a context gives them
 
 
 @dataclass(slots=True)
@@ -104,9 +105,13 @@ class FusedPass:
         """All layers over rows x [row, width], in place; leaves the head's input in `_last`."""
         eps, first = self._transformer.spec.eps, modulations[0]
         rows = add_norm(x, eps, tokens, modulation=(first[:, 0], first[:, 1]), eight=self._layers[0].eight)
+        self._last: Rows = x, None
         for index, layer in enumerate(self._layers):
             block, mine = layer.block, modulations[index]
-            y = self._attend(layer, index, rows, batch, context)
+            seen = self._ask(layer, index, rows, batch, context)
+            if context.ends(index):
+                break
+            y = self._attend(layer, seen)
             rows = add_norm(x, eps, tokens, add=y, gate=mine[:, 2], affine=(block.norm3.weight, block.norm3.bias),
                             eight=layer.eight)
             y = self._read(layer, rows, text.layers[index])
@@ -119,15 +124,19 @@ class FusedPass:
                 head = self._transformer.head.modulation + time.unsqueeze(1)  # [frame, 2, width]
                 shift, stretch, eight = head[:, 0], head[:, 1], False
             rows = add_norm(x, eps, tokens, add=y, gate=mine[:, 5], modulation=(shift, stretch), eight=eight)
-        self._last = rows
+        else:
+            self._last = rows
 
-    def _attend(self, layer: Layer, index: int, rows: Rows, batch: int, context: BlockContext) -> Tensor:
+    def _ask(self, layer: Layer, index: int, rows: Rows, batch: int, context: BlockContext) -> Seen:
         attention, dtype = layer.block.self_attn, self._transformer.dtype
         qkv = product(layer.qkv, rows, dtype).unflatten(0, (batch, -1)).unflatten(-1, (3, attention.heads, -1))
         query, key, value = qkv.unbind(2)
-        asked, keys, values, bias = context.extend_projected(
+        return context.extend_projected(
             index, query, key, value, (attention.norm_q.weight, attention.norm_k.weight), attention.norm_q.eps)
-        attended = attention.attend(asked, keys, values, bias).flatten(0, 1)
+
+    def _attend(self, layer: Layer, seen: Seen) -> Tensor:
+        attention, dtype = layer.block.self_attn, self._transformer.dtype
+        attended = attention.attend(*seen).flatten(0, 1)
         return product(attention.o, eight_bits(attended) if layer.eight else (attended, None), dtype)
 
     def _read(self, layer: Layer, rows: Rows, text: tuple[Tensor, Tensor]) -> Tensor:
@@ -147,68 +156,104 @@ class FusedPass:
 
 
 @dataclass(slots=True)
-class Recording:
-    """A recorded pass, and the tensors that it reads and writes."""
+class Inputs:
+    """What every recorded pass reads, at addresses of its own; `prompt` says whose keys and values they are."""
 
-    graph: torch.cuda.CUDAGraph
     latents: Tensor
     times: Tensor
     text: Text
-    velocity: Tensor
+    prompt: Text
+
+    @classmethod
+    def of(cls, latents: Tensor, times: Tensor, text: Text) -> "Inputs":
+        layers = tuple((key.clone(), value.clone()) for key, value in text.layers)
+        pooled = None if text.pooled is None else text.pooled.clone()
+        return cls(latents.clone(), times.clone(), Text(layers, pooled), text)
+
+    def shapes(self) -> tuple[object, ...]:
+        return _shapes(self.latents, self.times, self.text)
+
+    def take(self, latents: Tensor, times: Tensor, text: Text) -> None:
+        self.latents.copy_(latents)
+        self.times.copy_(times)
+        if self.prompt is not text:
+            for mine, new in zip(self.text.layers, text.layers, strict=True):
+                mine[0].copy_(new[0])
+                mine[1].copy_(new[1])
+            if self.text.pooled is not None and text.pooled is not None:
+                self.text.pooled.copy_(text.pooled)
+            self.prompt = text
+
+
+def _shapes(latents: Tensor, times: Tensor, text: Text) -> tuple[object, ...]:
+    key, _ = text.layers[0]
+    return latents.shape, latents.dtype, times.shape, key.shape, key.dtype, text.pooled is None
+
+
+Replay = tuple[Callable[[], None], Tensor]  # launches recorded work again, and where its result lies then
+
+
+class Recorder:
+    """Records work as CUDA graphs that share their memory: each result is copied before the next is launched."""
+
+    def __init__(self) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, work: Callable[[], Tensor]) -> Replay:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            result = work()
+        return graph.replay, result
 
 
 class RecordedPass:
     """A fused pass, recorded the second time that its inputs have the same shapes and addresses, and replayed from then
-    on. If the device has no room for a recording, passes are launched as before."""
+    on. Passes that memory watches differ from the others by what their observer does, so each kind of observer has a
+    recording of its own. If the device has no room for one, passes are launched as before."""
 
-    def __init__(self, run: FusedPass) -> None:
-        self._run = run
-        self._met: tuple | None = None
-        self._recording: tuple[tuple, Recording] | None = None
-        self._read: Text | None = None  # whose keys and values the recording has
+    def __init__(self, run: FusedPass, record: Callable[[Callable[[], Tensor]], Replay] | None = None) -> None:
+        self._run, self._record = run, record
+        self._met: dict[type, tuple[object, ...]] = {}  # the last pass of each kind
+        self._recordings: dict[type, tuple[tuple[object, ...], Replay]] = {}
+        self._inputs: Inputs | None = None
         self.on = True
+
+    @property
+    def recorded(self) -> int:
+        """How many kinds of passes have a recording."""
+        return len(self._recordings)
 
     def __call__(self, latents: Tensor, times: Tensor, text: Text, context: Context) -> Tensor:
         where = context.fixed if self.on and isinstance(context, BlockContext) else None
         if where is None or not self._run.takes(context, text, latents):
             return self._run(latents, times, text, context)
-        key = (where, latents.shape, latents.dtype, text.pooled is None)
-        if self._recording is None or self._recording[0] != key:
-            if self._met != key:  # a launched pass compiles kernels and sets up libraries
-                self._met = key
+        assert isinstance(context, BlockContext)
+        kind, key = type(context.observer), (*_shapes(latents, times, text), *where)
+        met, self._met[kind] = self._met.get(kind), key
+        if kind not in self._recordings or self._recordings[kind][0] != key:
+            if met != key:  # a launched pass compiles kernels and sets up libraries
                 return self._run(latents, times, text, context)
-            self._recording = None  # its memory is freed before the next is recorded
+            self._recordings.pop(kind, None)  # its memory is freed before the next is recorded
             try:
-                self._recording = key, self._record(latents, times, text, context)
+                self._recordings[kind] = key, self._recording(latents, times, text, context)
             except torch.OutOfMemoryError:
                 self.on = False
+                self._recordings.clear()
                 return self._run(latents, times, text, context)
-        recording = self._recording[1]
-        if self._read is not text:
-            _copy_text(text, recording.text)
-            self._read = text
-        recording.latents.copy_(latents)
-        recording.times.copy_(times)
-        recording.graph.replay()
-        return recording.velocity.clone()
+        assert self._inputs is not None
+        self._inputs.take(latents, times, text)
+        replay, result = self._recordings[kind][1]
+        replay()
+        return result.clone()
 
-    def _record(self, latents: Tensor, times: Tensor, text: Text, context: Context) -> Recording:
-        layers = tuple((key.clone(), value.clone()) for key, value in text.layers)
-        mine = Text(layers, None if text.pooled is None else text.pooled.clone())
-        given, moments = latents.clone(), times.clone()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            velocity = self._run(given, moments, mine, context)
-        self._read = text
-        return Recording(graph, given, moments, mine, velocity)
-
-
-def _copy_text(new: Text, old: Text) -> None:
-    for (key, value), (old_key, old_value) in zip(new.layers, old.layers, strict=True):
-        old_key.copy_(key)
-        old_value.copy_(value)
-    if new.pooled is not None and old.pooled is not None:
-        old.pooled.copy_(new.pooled)
+    def _recording(self, latents: Tensor, times: Tensor, text: Text, context: BlockContext) -> Replay:
+        if self._inputs is None or self._inputs.shapes() != _shapes(latents, times, text):
+            self._recordings.clear()  # they read the old ones
+            self._inputs = Inputs.of(latents, times, text)
+        mine = self._inputs
+        if self._record is None:
+            self._record = Recorder()
+        return self._record(lambda: self._run(mine.latents, mine.times, mine.text, context))
 
 
 Forward = Callable[[Tensor, Tensor, Text, Context], Tensor]

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from echo_cli.context import Context
+from echo_cli.context import BlockContext, Context
 
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
@@ -116,8 +116,10 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor, layer: int, text: tuple[Tensor, Tensor], context: Context) -> Tensor:
         # x [batch, frame, token, width]; time [batch, frame, 6, width]
-        attended = self.self_attn.attend(*context.extend(layer, *self.ask(x, time)))
-        return self.answer(x, attended, time, text)
+        seen = context.extend(layer, *self.ask(x, time))
+        if isinstance(context, BlockContext) and context.ends(layer):
+            return x
+        return self.answer(x, self.self_attn.attend(*seen), time, text)
 
     # The parts before and after memory: two pieces with static shapes, the same for every layer, which can be compiled
     # whole.

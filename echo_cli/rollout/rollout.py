@@ -141,7 +141,7 @@ def rollout(timeline: Timeline, transformer: Network, prompts: Prompts, policy: 
                     guesses(block, step, latents)
         with watch("clean"):
             clean = CleanPass(store, layout.current.slots)
-            clean_pass(transformer, text, context.observed_by(clean), latents)
+            clean_pass(transformer, text, context, clean, latents)
             clean.finish()
         with watch("memory"):
             if recorder:
@@ -186,7 +186,7 @@ def replay(
     """Encode remembered frames again under the new prompt, run by run, each into its slots."""
     for run in transition.replay:
         clean = CleanPass(store, run.layout.current.slots)
-        clean_pass(transformer, text, store.prepare(run.layout).observed_by(clean), remembered.of(run.frames))
+        clean_pass(transformer, text, store.prepare(run.layout), clean, remembered.of(run.frames))
         clean.finish()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from echo_cli.context import Context
+from echo_cli.context import BlockContext, Context, Observer
 from echo_cli.models.transformer import Network, Text
 
 
@@ -63,6 +63,7 @@ def denoise(transformer: Network, text: Text, context: Context, levels: Schedule
             noisy = ((1 - following) * clean.float() + following * noise(step + 1).float()).to(clean.dtype)
 
 
-def clean_pass(transformer: Network, text: Text, context: Context, latents: Tensor) -> None:
-    """Run finished latents once more at time zero, for what the context's observer collects; the output is not used."""
-    transformer(latents, torch.zeros(latents.shape[:2], device=latents.device), text, context)
+def clean_pass(transformer: Network, text: Text, context: BlockContext, observer: Observer, latents: Tensor) -> None:
+    """Run finished latents once more at time zero, for what `observer` collects; the output is not used."""
+    times = torch.zeros(latents.shape[:2], device=latents.device)
+    transformer(latents, times, text, context.observed_by(observer, collecting=True))

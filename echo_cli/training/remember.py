@@ -214,7 +214,7 @@ class Remembering:
             else:
                 x0 = shaken[:, block.frames.start:block.frames.stop]
             clean = CleanPass(store, layout.current.slots)
-            clean_pass(net, text, context.observed_by(clean), x0)
+            clean_pass(net, text, context, clean, x0)
             clean.finish()
             made = store.frames(layout.current.slots)
             keys.append(made[0])

@@ -57,7 +57,8 @@ def test_the_choice_is_the_best_in_order_with_their_uses_counted(count: int, coa
     score = base + loud[:, some].flatten(1) * gate[:, None]
     score = score.masked_fill(uses[:, some].flatten(1) >= 2, -torch.inf)
     before, said, spread = uses.clone(), torch.zeros(BATCH, 2, device=DEVICE), torch.zeros(BATCH, 4, device=DEVICE)
-    index, valid = choosing.choose(base, loud, True, uses, 2, asked, reference, 3.0, slots, count, said, spread)
+    index, valid = (torch.empty(BATCH, count, dtype=dtype, device=DEVICE) for dtype in (torch.int32, torch.int8))
+    choosing.choose(base, loud, True, uses, 2, asked, reference, 3.0, slots, index, valid, said, spread)
     torch.testing.assert_close(said, torch.stack((similarity, gate), -1), **CLOSE)
     for film in range(BATCH):
         left = int((score[film] > -torch.inf).sum())

@@ -67,9 +67,11 @@ def test_queries_and_keys_are_normalised_rotated_and_put_into_their_places() -> 
     raw_query, raw_key = (norm(part.flatten(2)).view_as(part) for norm, part in ((norm_q, query), (norm_k, key)))
     turn_query, turn_key = rotation(3), rotation(5)
     keys, values = (torch.zeros(2, 4 * TOKENS, HEADS, DIM, device=DEVICE) for _ in range(2))
-    places = torch.tensor([3, 1], dtype=torch.int32, device=DEVICE)
+    pool_keys, pool_values = (torch.zeros(2, 3, TOKENS, HEADS, DIM, device=DEVICE) for _ in range(2))
+    places, slots = (torch.tensor(numbers, dtype=torch.int32, device=DEVICE) for numbers in ([3, 1], [2, 0]))
     turned, kept_query, kept_key = rows.place(query, key, value, turn_query, turn_key, places, keys, values, TOKENS,
-                                              (norm_q.weight, norm_k.weight), 1e-6, keep=True)
+                                              (norm_q.weight, norm_k.weight), 1e-6, keep_query=True, keep_key=True,
+                                              pool=(pool_keys, pool_values, slots))
     torch.testing.assert_close(turned, rotate(raw_query, turn_query), **CLOSE)
     torch.testing.assert_close(kept_query, raw_query, **CLOSE)
     torch.testing.assert_close(kept_key, raw_key, **CLOSE)
@@ -78,8 +80,11 @@ def test_queries_and_keys_are_normalised_rotated_and_put_into_their_places() -> 
         mine, at = slice(frame * TOKENS, (frame + 1) * TOKENS), slice(place * TOKENS, (place + 1) * TOKENS)
         torch.testing.assert_close(keys[:, at], there[:, mine], **CLOSE)
         assert torch.equal(values[:, at], value[:, mine])
+        torch.testing.assert_close(pool_keys[:, int(slots[frame])], raw_key[:, mine], **CLOSE)
+        assert torch.equal(pool_values[:, int(slots[frame])], value[:, mine])
     untouched = slice(0, TOKENS), slice(2 * TOKENS, 3 * TOKENS)
     assert not any(tensor[:, at].any() for tensor in (keys, values) for at in untouched)
+    assert not pool_keys[:, 1].any() and not pool_values[:, 1].any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -89,7 +94,7 @@ def test_a_frame_rotated_later_has_the_bits_of_one_rotated_at_once(dtype: torch.
     keys, values = (torch.zeros(1, FRAMES * TOKENS, HEADS, DIM, dtype=dtype, device=DEVICE) for _ in range(2))
     places = torch.tensor([0, 1], dtype=torch.int32, device=DEVICE)
     *_, raw = rows.place(*projected.unbind(2), rotation(3), rotation(3), places, keys, values, TOKENS, (gain, gain),
-                         1e-6, keep=True)
+                         1e-6, keep_key=True)
     later = torch.zeros_like(keys)
     rows.turn(raw, rotation(3), later)
     assert torch.equal(later, keys)
@@ -103,6 +108,8 @@ def test_turning_takes_any_leading_axes_and_a_part_of_something_wider() -> None:
 
 def test_sums_are_those_of_tokens_and_of_the_lengths_of_pairs() -> None:
     x = drawn(2, 19, HEADS, DIM)
-    total, loud = rows.sums(x)
-    torch.testing.assert_close(total, x.sum(1), **CLOSE)
-    torch.testing.assert_close(loud, torch.view_as_complex(x.unflatten(-1, (-1, 2))).abs().sum(1), **CLOSE)
+    total, lengths = x.sum(1).flatten(1), torch.view_as_complex(x.unflatten(-1, (-1, 2))).abs().sum(1).flatten(1)
+    torch.testing.assert_close(rows.sums(x), total, **CLOSE)
+    both = torch.zeros(2, WIDTH + WIDTH // 2, device=DEVICE)
+    rows.sums(x, lengths=True, out=both)
+    torch.testing.assert_close(both, torch.cat((total, lengths), -1), **CLOSE)

@@ -5,7 +5,7 @@ import torch
 
 from echo_cli.memory.store import KVStore, Placement
 from echo_cli.memory.table import POLICIES
-from tests.small import GRID, SHORT, SPEC, run, story
+from tests.small import GRID, SHORT, SPEC, policy_for, run, story
 
 CPU = torch.device("cpu")
 
@@ -62,3 +62,16 @@ def test_a_state_fits_a_store_of_another_size(slots: int) -> None:
     state, other = used(8).state(), KVStore(SPEC, Placement(GRID), slots, 6, fades=slots)
     other.restore(state)
     assert other.used == {1} and other.take(slots - 1) == used(slots).take(slots - 1)
+
+
+def test_frames_that_an_observer_will_write_are_not_laid_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a scene, only the anchors that roll are: three frames a block, beside what slides on a CPU."""
+    laid, lay = [], KVStore._lay
+    monkeypatch.setattr(KVStore, "_lay", lambda store, place, *rest: laid.append(place) or lay(store, place, *rest))
+    timeline = story([(None, None, 12)])
+    with torch.inference_mode():
+        run("echo-forcing", timeline)
+    policy = policy_for("echo-forcing", timeline)
+    history = set(range(policy.settings.anchor_frames, policy.settings.anchor_frames + policy.settings.history_frames))
+    per_block = policy.window - policy.block - len(history)
+    assert len(laid) >= per_block and not history & set(laid[-per_block:])

@@ -3,6 +3,7 @@
 import torch
 
 from echo_cli.rollout.sampling import denoise, schedule
+from tests.small import SPEC, model, run, story
 
 
 class Still:
@@ -21,3 +22,13 @@ def test_noise_is_added_in_float32_and_rounded_once() -> None:
     assert torch.equal(steps[1], wanted)
     rounded_thrice = (1 - level) * steps[0] + level * noise[1]
     assert not torch.equal(wanted, rounded_thrice)
+
+
+def test_the_clean_pass_ends_with_the_last_keys_and_values() -> None:
+    transformer, calls = model(), {"first": 0, "last": 0}
+    for name, block in (("first", transformer.blocks[0]), ("last", transformer.blocks[-1])):
+        block.ffn.register_forward_hook(lambda *_, name=name: calls.update({name: calls[name] + 1}))
+    with torch.inference_mode():
+        run("window", story([(None, None, 2)]), transformer=transformer)
+    steps = len(SPEC.steps)
+    assert calls == {"first": 2 * (steps + 1), "last": 2 * steps}

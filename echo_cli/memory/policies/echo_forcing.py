@@ -318,6 +318,7 @@ class EchoForcingPolicy(Policy):
             self.window_frames[anchors:tail] = [
                 Held(slot, eligible[-1][1].scene, None, Role.HISTORY) for slot in places.slots
             ]
+            store.expect(places.slots)
             self.choice = (eligible, places)
 
     def _wave_at(self, phase: int) -> list[int]:
