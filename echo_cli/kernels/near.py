@@ -1,156 +1,217 @@
-"""What memory queries do with frames that leave: read them, compare, and take a share; one launch each.
+"""What memory queries do with frames that leave: read them, compare, and take a share; a launch each, for many layers.
 
+Frames are read where they lie, in slots of a pool [layer, batch, slot, token, head, dim]; queries are changed there.
 Reading is attention from cells to cells that favours near ones. The kernel computes the distance from the cells'
-numbers, so it reads no table of distances, and it leaves out rows of cells that are too far away to matter: less than
-e^-16 of any sum.
+numbers, so it reads no table of distances. A program has the queries of a patch of cells, and leaves out cells that are
+too far away to matter: less than e^-16 of any sum.
 """
+
+from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+PATCH = 8  # rows and columns of cells whose queries a program has
+NEAR_ROWS, NEAR_COLUMNS = 4, 8  # of cells that it reads at a time
+
+
+class Slots(NamedTuple):
+    """Frames in some slots of a pool [layer, batch, slot, token, head, dim], whose last three axes are contiguous."""
+
+    pool: Tensor
+    slots: Tensor  # [frame], int32
+
+    @classmethod
+    def of(cls, frames: Tensor) -> "Slots":
+        """Frames that lie one after another: [layer, batch, frame, token, head, dim]."""
+        return cls(frames, torch.arange(frames.shape[2], dtype=torch.int32, device=frames.device))
+
+    @property
+    def strides(self) -> tuple[int, int, int]:
+        """Of a layer, a film of the batch and a slot."""
+        layer, batch, slot, *_ = self.pool.stride()
+        return layer, batch, slot
 
 @triton.jit
-def _near(q, k, v, lengths, longest, near, key_out, value_out, q_group, q_head, q_token, k_group, k_token, batch,
-          queries, frames, cells, columns, HEADS: tl.constexpr, DIM: tl.constexpr, BLOCK: tl.constexpr,
-          QUERIES: tl.constexpr, KEYS: tl.constexpr):
-    start = tl.program_id(0) * QUERIES
-    group, head = (tl.program_id(1) // HEADS).to(tl.int64), tl.program_id(1) % HEADS
-    row, at = start + tl.arange(0, QUERIES), tl.arange(0, BLOCK)
-    q += group * q_group + head * q_head
-    k += group * k_group + head * DIM
-    v += group * k_group + head * DIM
-    lengths += group * frames * cells * HEADS + head
-    asked = tl.load(q + row[:, None] * q_token + at[None, :], mask=(row < queries)[:, None] & (at < DIM)[None, :],
-                    other=0.0)
-    wide = asked.to(tl.float32)
-    strongest = tl.sqrt(tl.max(tl.sum(wide * wide, 1), 0)) * tl.load(longest + group * HEADS + head)
-    alpha = tl.abs(tl.load(near + (group // batch) * HEADS + head))
-    cell = row % cells
-    down, across = cell // columns, cell % columns
-    # The nearest cell's score is at least -strongest; beyond this many rows none comes within e^-16 of it.
+def _lengths(x, slots, out, layer_step, batch_step, slot_step, batch, frames, tokens, HEADS: tl.constexpr,
+             DIM: tl.constexpr, HEADS_BLOCK: tl.constexpr, DIM_BLOCK: tl.constexpr):
+    token, frame, group = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    head, dim = tl.arange(0, HEADS_BLOCK), tl.arange(0, DIM_BLOCK)
+    slot = tl.load(slots + frame).to(tl.int64)
+    at = group // batch * layer_step + group % batch * batch_step + slot * slot_step + token * HEADS * DIM
+    inside = (head < HEADS)[:, None] & (dim < DIM)[None, :]
+    row = tl.load(x + at + head[:, None] * DIM + dim[None, :], mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + ((group * frames + frame) * tokens + token) * HEADS + head, tl.sqrt(tl.sum(row * row, 1)),
+             mask=head < HEADS)
+
+
+def lengths_of(frames: Slots) -> Tensor:
+    """The length of each head's part of each token [layer * batch, frame * token, head], float32."""
+    layers, batch, _, tokens, heads, dim = frames.pool.shape
+    count = len(frames.slots)
+    out = torch.empty(layers * batch, count * tokens, heads, dtype=torch.float32, device=frames.pool.device)
+    _lengths[(tokens, count, layers * batch)](*frames, out, *frames.strides, batch, count, tokens, HEADS=heads, DIM=dim,
+                                              HEADS_BLOCK=triton.next_power_of_2(heads),
+                                              DIM_BLOCK=triton.next_power_of_2(dim), num_warps=2)
+    return out
+
+
+@triton.jit
+def _near(held, held_slots, ask, k, v, slots, lengths, longest, near, key_out, value_out, held_layer, held_batch,
+          held_slot, layer_step, batch_step, slot_step, batch, queries, frames, rows, columns, patches,
+          HEADS: tl.constexpr, DIM: tl.constexpr, BLOCK: tl.constexpr, PATCH: tl.constexpr, ROWS: tl.constexpr,
+          COLUMNS: tl.constexpr):
+    patch, query_frame = tl.program_id(0), tl.program_id(1)
+    group, head = (tl.program_id(2) // HEADS).to(tl.int64), tl.program_id(2) % HEADS
+    layer, film, cells, at = group // batch, group % batch, rows * columns, tl.arange(0, BLOCK)
+    number = tl.arange(0, PATCH * PATCH)
+    top, left = patch // patches * PATCH, patch % patches * PATCH
+    down, across = top + number // PATCH, left + number % PATCH
+    real, wide = (down < rows) & (across < columns), at < DIM
+    inside = real[:, None] & wide[None, :]
+    own = layer * held_layer + film * held_batch + tl.load(held_slots + query_frame).to(tl.int64) * held_slot
+    mine = (down * columns + across)[:, None] * HEADS * DIM + head * DIM + at[None, :]
+    asked = tl.load(held + own + mine, mask=inside, other=0.0)
+    turn = tl.load(ask + (layer * HEADS + head) * DIM * DIM + at[:, None] * DIM + at[None, :],
+                   mask=wide[:, None] & wide[None, :], other=0.0)
+    asked = tl.dot(asked, turn, input_precision="ieee").to(held.dtype.element_ty)
+    exact = asked.to(tl.float32)
+    strongest = tl.sqrt(tl.max(tl.sum(exact * exact, 1), 0)) * tl.load(longest + group * HEADS + head)
+    alpha = tl.abs(tl.load(near + layer * HEADS + head))
+    # The nearest cell's score is at least -strongest; farther than this, none comes within e^-16 of it.
     reach = tl.minimum(tl.sqrt((2 * strongest + 16.0) / tl.maximum(alpha, 1e-6)), 1e6).to(tl.int32) + 1
-    whole = start % cells + QUERIES > cells
-    first = tl.where(whole, 0, tl.maximum(start % cells // columns - reach, 0)) * columns
-    stop = tl.where(whole, cells, tl.minimum(((start + QUERIES - 1) % cells // columns + reach + 1) * columns, cells))
-    most = tl.full([QUERIES], -1e30, tl.float32)
-    total, length = tl.zeros([QUERIES], tl.float32), tl.zeros([QUERIES], tl.float32)
-    key_sum, value_sum = tl.zeros([QUERIES, BLOCK], tl.float32), tl.zeros([QUERIES, BLOCK], tl.float32)
-    for frame in range(0, frames):
-        for begin in range(first, stop, KEYS):
-            other = begin + tl.arange(0, KEYS)
-            there = other < stop
-            tile = (frame * cells + other)[:, None] * k_token + at[None, :]
-            inside = there[:, None] & (at < DIM)[None, :]
-            key = tl.load(k + tile, mask=inside, other=0.0)
-            rows_apart = down[:, None] - (other // columns)[None, :]
-            cols_apart = across[:, None] - (other % columns)[None, :]
-            score = tl.dot(asked, tl.trans(key))
-            score -= alpha * (rows_apart * rows_apart + cols_apart * cols_apart).to(tl.float32)
-            score = tl.where(there[None, :], score, -1e30)
-            now = tl.maximum(most, tl.max(score, 1))
-            share = tl.exp(score - now[:, None])
-            before = tl.exp(most - now)
-            most = now
-            total = total * before + tl.sum(share, 1)
-            long = tl.load(lengths + (frame * cells + other) * HEADS, mask=there, other=0.0)
-            length = length * before + tl.sum(share * long[None, :], 1)
-            value = tl.load(v + tile, mask=inside, other=0.0)
-            part = share.to(key.dtype)
-            key_sum = tl.dot(part, key, key_sum * before[:, None])
-            value_sum = tl.dot(part, value, value_sum * before[:, None])
-    into = ((group * queries + row.to(tl.int64)) * HEADS + head)[:, None] * DIM + at[None, :]
-    inside = (row < queries)[:, None] & (at < DIM)[None, :]
+    first_row, stop_row = tl.maximum(top - reach, 0), tl.minimum(top + PATCH + reach, rows)
+    first_column, stop_column = tl.maximum(left - reach, 0), tl.minimum(left + PATCH + reach, columns)
+    steps_across = tl.cdiv(stop_column - first_column, COLUMNS)
+    steps = tl.cdiv(stop_row - first_row, ROWS) * steps_across
+    beside = tl.arange(0, ROWS * COLUMNS)
+    most = tl.full([PATCH * PATCH], -1e30, tl.float32)
+    total, length = tl.zeros([PATCH * PATCH], tl.float32), tl.zeros([PATCH * PATCH], tl.float32)
+    key_sum, value_sum = tl.zeros([PATCH * PATCH, BLOCK], tl.float32), tl.zeros([PATCH * PATCH, BLOCK], tl.float32)
+    for step in range(0, frames * steps):
+        frame, tile = step // steps, step % steps
+        row = first_row + tile // steps_across * ROWS + beside // COLUMNS
+        column = first_column + tile % steps_across * COLUMNS + beside % COLUMNS
+        there = (row < stop_row) & (column < stop_column)
+        other = row * columns + column
+        source = layer * layer_step + film * batch_step + tl.load(slots + frame).to(tl.int64) * slot_step + head * DIM
+        place, some = source + other[:, None] * HEADS * DIM + at[None, :], there[:, None] & wide[None, :]
+        key = tl.load(k + place, mask=some, other=0.0)
+        score = tl.dot(asked, tl.trans(key), input_precision="ieee")
+        rows_apart, columns_apart = down[:, None] - row[None, :], across[:, None] - column[None, :]
+        score -= alpha * (rows_apart * rows_apart + columns_apart * columns_apart).to(tl.float32)
+        score = tl.where(there[None, :], score, -1e30)
+        now = tl.maximum(most, tl.max(score, 1))
+        share = tl.exp(score - now[:, None])
+        before = tl.exp(most - now)
+        most = now
+        total = total * before + tl.sum(share, 1)
+        long = tl.load(lengths + ((group * frames + frame) * cells + other) * HEADS + head, mask=there, other=0.0)
+        length = length * before + tl.sum(share * long[None, :], 1)
+        value = tl.load(v + place, mask=some, other=0.0)
+        part = share.to(key.dtype)
+        key_sum = tl.dot(part, key, key_sum * before[:, None], input_precision="ieee")
+        value_sum = tl.dot(part, value, value_sum * before[:, None], input_precision="ieee")
     key_sum /= total[:, None]
     value_sum /= total[:, None]
     # A mean of keys is shorter than the keys: scale it to their mean length.
     key_sum *= (length / total / tl.maximum(tl.sqrt(tl.sum(key_sum * key_sum, 1)), 1e-6))[:, None]
+    into = ((group * queries + query_frame) * cells) * HEADS * DIM + mine
     tl.store(key_out + into, key_sum.to(key_out.dtype.element_ty), mask=inside)
     tl.store(value_out + into, value_sum.to(value_out.dtype.element_ty), mask=inside)
 
 
-def near_read(asked: Tensor, keys: Tensor, values: Tensor, near: Tensor, columns: int) -> tuple[Tensor, Tensor]:
-    """asked [layer, batch, head, query, dim], already scaled, in frames of cells; keys and values [layer, batch, frame,
-    cell, head, dim]; near [layer, head], the penalty for each squared cell of distance. → what each query reads: the
-    mean of keys, at their mean length, and of values [layer, batch, query, head, dim]."""
-    layers, batch, heads, queries, dim = asked.shape
-    frames, cells = keys.shape[2:4]
-    keys, values = (part.flatten(0, 1).flatten(1, 2).contiguous() for part in (keys, values))
-    asked = asked.flatten(0, 1).to(keys.dtype)
-    asked = asked if asked.stride(-1) == 1 else asked.contiguous()
-    lengths = torch.linalg.vector_norm(keys, dim=-1, dtype=torch.float32)  # [group, token, head]
-    block = max(16, triton.next_power_of_2(dim))
-    made = [torch.empty(layers * batch, queries, heads, dim, dtype=keys.dtype, device=keys.device) for _ in range(2)]
-    _near[(triton.cdiv(queries, 64), layers * batch * heads)](
-        asked, keys, values, lengths, lengths.amax(1).contiguous(), near.float().contiguous(), *made, asked.stride(0),
-        asked.stride(1), asked.stride(2), keys.stride(0), keys.stride(1), batch, queries, frames, cells, columns,
-        HEADS=heads, DIM=dim, BLOCK=block, QUERIES=64, KEYS=32, num_warps=4, num_stages=3)
-    key, value = (part.unflatten(0, (layers, batch)) for part in made)
+def near_read(held: Slots, ask: Tensor, keys: Slots, values: Slots, near: Tensor, columns: int
+              ) -> tuple[Tensor, Tensor]:
+    """What the queries held [layer, batch, frame, cell, head, dim], turned by ask [layer, head, dim, dim], read in
+    frames of keys and values: the mean of keys, at their mean length, and of values [layer, batch, frame, cell, head,
+    dim]. near [layer, head] is the penalty for each squared cell of distance. Keys and values lie in the same slots."""
+    layers, batch, _, cells, heads, dim = held.pool.shape
+    queries, frames, rows = len(held.slots), len(keys.slots), cells // columns
+    assert keys.strides == values.strides, "keys and values are pools of one shape"
+    lengths = lengths_of(keys)
+    patches = triton.cdiv(columns, PATCH)
+    made = [torch.empty(layers, batch, queries, cells, heads, dim, dtype=keys.pool.dtype, device=keys.pool.device)
+            for _ in range(2)]
+    _near[(triton.cdiv(rows, PATCH) * patches, queries, layers * batch * heads)](
+        *held, ask, keys.pool, values.pool, keys.slots, lengths, lengths.amax(1), near.float().contiguous(), *made,
+        *held.strides, *keys.strides, batch, queries, frames, rows, columns, patches, HEADS=heads, DIM=dim,
+        BLOCK=max(16, triton.next_power_of_2(dim)), PATCH=PATCH, ROWS=NEAR_ROWS, COLUMNS=NEAR_COLUMNS, num_warps=4,
+        num_stages=3)
+    key, value = made
     return key, value
 
 
 @triton.jit
-def _compare(one, two, out, lengths, one_group, one_frame, two_group, two_frame, tokens, FRAMES: tl.constexpr,
-             WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+def _compare(one, one_slots, two, two_slots, out, lengths, one_layer, one_batch, one_slot, two_layer, two_batch,
+             two_slot, batch, tokens, FRAMES: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
+             PAIRED: tl.constexpr):
     token, group = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     at = tl.arange(0, BLOCK)
     inside = at < WIDTH
     place = group * tokens + token
+    one += group // batch * one_layer + group % batch * one_batch + token * WIDTH
+    two += group // batch * two_layer + group % batch * two_batch + token * WIDTH
     for first in range(FRAMES):
-        mine = tl.load(one + group * one_group + first * one_frame + token * WIDTH + at, mask=inside, other=0.0)
+        mine = tl.load(one + tl.load(one_slots + first).to(tl.int64) * one_slot + at, mask=inside, other=0.0)
         mine = mine.to(tl.float32)
         tl.store(lengths + place * 2 * FRAMES + first, tl.sqrt(tl.sum(mine * mine, 0)))
-        for second in range(FRAMES):
-            other = tl.load(two + group * two_group + second * two_frame + token * WIDTH + at, mask=inside, other=0.0)
+        for second in range(first if PAIRED else 0, first + 1 if PAIRED else FRAMES):
+            other = tl.load(two + tl.load(two_slots + second).to(tl.int64) * two_slot + at, mask=inside, other=0.0)
             other = other.to(tl.float32)
-            tl.store(out + (place * FRAMES + first) * FRAMES + second, tl.sum(mine * other, 0))
+            to = place * FRAMES + first if PAIRED else (place * FRAMES + first) * FRAMES + second
+            tl.store(out + to, tl.sum(mine * other, 0))
             if first == second:
                 tl.store(lengths + place * 2 * FRAMES + FRAMES + first, tl.sqrt(tl.sum(other * other, 0)))
 
 
-def compare(one: Tensor, two: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Products of every frame of one with every frame of two, token by token: both [layer, batch, frame, token, head,
-    dim] with tokens side by side. → [layer, batch, token, frame of one, frame of two], and the lengths of both [layer,
-    batch, token, frame]; float32."""
-    layers, batch, frames, tokens = one.shape[:4]
-    width = one.shape[4] * one.shape[5]
-    one, two = (part.flatten(0, 1) for part in (one, two))
-    products = torch.empty(layers * batch, tokens, frames, frames, dtype=torch.float32, device=one.device)
-    lengths = torch.empty(layers * batch, tokens, 2, frames, dtype=torch.float32, device=one.device)
-    _compare[(tokens, layers * batch)](one, two, products, lengths, one.stride(0), one.stride(1), two.stride(0),
-                                       two.stride(1), tokens, FRAMES=frames, WIDTH=width,
-                                       BLOCK=triton.next_power_of_2(width), num_warps=4)
-    dots, sizes = (part.unflatten(0, (layers, batch)) for part in (products, lengths))
-    return dots, *sizes.unbind(3)
+def compare(one: Slots, two: Slots, paired: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Products of every frame of one with every frame of two, token by token → [layer, batch, token, frame of one,
+    frame of two]; `paired`, with the same frame of two alone → [layer, batch, token, frame]. And the lengths of both
+    [layer, batch, token, frame]; float32."""
+    layers, batch, _, tokens, heads, dim = one.pool.shape
+    frames, width = len(one.slots), heads * dim
+    products = torch.empty(layers, batch, tokens, frames, *([] if paired else [frames]), dtype=torch.float32,
+                           device=one.pool.device)
+    lengths = torch.empty(layers, batch, tokens, 2, frames, dtype=torch.float32, device=one.pool.device)
+    _compare[(tokens, layers * batch)](*one, *two, products, lengths, *one.strides, *two.strides, batch, tokens,
+                                       FRAMES=frames, WIDTH=width, BLOCK=triton.next_power_of_2(width), PAIRED=paired,
+                                       num_warps=4)
+    mine, others = lengths.unbind(3)
+    return products, mine, others
 
 
 @triton.jit
-def _blend(held_key, read_key, held_value, read_value, gate, key_out, value_out, HEADS: tl.constexpr, DIM: tl.constexpr,
-           HEADS_BLOCK: tl.constexpr, DIM_BLOCK: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64)
+def _blend(held_key, held_value, slots, read_key, read_value, gate, layer_step, batch_step, slot_step, batch, frames,
+           tokens, HEADS: tl.constexpr, DIM: tl.constexpr, HEADS_BLOCK: tl.constexpr, DIM_BLOCK: tl.constexpr):
+    token, frame, group = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2).to(tl.int64)
     head, dim = tl.arange(0, HEADS_BLOCK), tl.arange(0, DIM_BLOCK)
     inside = (head < HEADS)[:, None] & (dim < DIM)[None, :]
-    at = row * HEADS * DIM + head[:, None] * DIM + dim[None, :]
+    row = (group * frames + frame) * tokens + token
+    slot = tl.load(slots + frame).to(tl.int64)
+    part = head[:, None] * DIM + dim[None, :]
+    at = group // batch * layer_step + group % batch * batch_step + slot * slot_step + token * HEADS * DIM + part
     share = tl.load(gate + row)
     held = tl.load(held_key + at, mask=inside, other=0.0).to(tl.float32)
-    read = tl.load(read_key + at, mask=inside, other=0.0).to(tl.float32)
+    read = tl.load(read_key + row * HEADS * DIM + part, mask=inside, other=0.0).to(tl.float32)
     key = held + share * (read - held)
     long = tl.sqrt(tl.sum(held * held, 1)) * (1 - share) + tl.sqrt(tl.sum(read * read, 1)) * share
     key *= (long / tl.maximum(tl.sqrt(tl.sum(key * key, 1)), 1e-6))[:, None]
-    tl.store(key_out + at, key.to(key_out.dtype.element_ty), mask=inside)
+    tl.store(held_key + at, key.to(held_key.dtype.element_ty), mask=inside)
     held = tl.load(held_value + at, mask=inside, other=0.0).to(tl.float32)
-    read = tl.load(read_value + at, mask=inside, other=0.0).to(tl.float32)
-    tl.store(value_out + at, (held + share * (read - held)).to(value_out.dtype.element_ty), mask=inside)
+    read = tl.load(read_value + row * HEADS * DIM + part, mask=inside, other=0.0).to(tl.float32)
+    tl.store(held_value + at, (held + share * (read - held)).to(held_value.dtype.element_ty), mask=inside)
 
 
-def blend(held: tuple[Tensor, Tensor], read: tuple[Tensor, Tensor], gate: Tensor) -> tuple[Tensor, Tensor]:
-    """Keys and values [layer, batch, frame, token, head, dim] held and read, mixed by gate [layer, batch, frame,
-    token]; keys keep the mixed length of each head."""
-    parts = [part.contiguous() for part in (held[0], read[0], held[1], read[1])]
-    heads, dim = parts[0].shape[-2:]
-    key, value = torch.empty_like(parts[0]), torch.empty_like(parts[2])
-    _blend[(gate.numel(),)](*parts, gate.float().contiguous(), key, value, HEADS=heads, DIM=dim,
-                            HEADS_BLOCK=triton.next_power_of_2(heads), DIM_BLOCK=triton.next_power_of_2(dim),
-                            num_warps=4)
-    return key, value
+def blend(keys: Slots, values: Slots, read: tuple[Tensor, Tensor], gate: Tensor) -> None:
+    """Change the keys and values of frames in place: mixed with what was read [layer, batch, frame, token, head, dim]
+    by gate [layer, batch, frame, token]; keys keep the mixed length of each head."""
+    layers, batch, _, tokens, heads, dim = keys.pool.shape
+    count = len(keys.slots)
+    assert keys.strides == values.strides, "keys and values are pools of one shape"
+    _blend[(tokens, count, layers * batch)](
+        keys.pool, values.pool, keys.slots, *read, gate.float().contiguous(), *keys.strides, batch, count, tokens,
+        HEADS=heads, DIM=dim, HEADS_BLOCK=triton.next_power_of_2(heads), DIM_BLOCK=triton.next_power_of_2(dim),
+        num_warps=4)

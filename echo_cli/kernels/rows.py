@@ -134,6 +134,13 @@ def turned_row(values, token, rotation, pairs, HALF: tl.constexpr, BLOCK: tl.con
 
 
 @triton.jit
+def _normalised(row, gain, at, inside, eps, WIDTH: tl.constexpr):
+    wide = row.to(tl.float32)
+    wide *= tl.rsqrt(tl.sum(wide * wide, 0) / WIDTH + eps)
+    return (wide.to(row.dtype).to(tl.float32) * tl.load(gain + at, mask=inside, other=0.0).to(tl.float32)).to(row.dtype)
+
+
+@triton.jit
 def _place(q, k, v, gain_q, gain_k, turn_q, turn_k, places, query, keys, values, raw_query, raw_key, pool_keys,
            pool_values, slots, eps, in_row, in_batch, window_batch, pool_batch, tokens, frame_tokens,
            WIDTH: tl.constexpr, HALF: tl.constexpr, KEEP_QUERY: tl.constexpr, KEEP_KEY: tl.constexpr,
@@ -157,10 +164,7 @@ def _place(q, k, v, gain_q, gain_k, turn_q, turn_k, places, query, keys, values,
     elif part == 1:
         row = tl.load(k + source + at, mask=inside, other=0.0)
         if NORM:
-            wide = row.to(tl.float32)
-            wide *= tl.rsqrt(tl.sum(wide * wide, 0) / WIDTH + eps)
-            gain = tl.load(gain_k + at, mask=inside, other=0.0).to(tl.float32)
-            row = (wide.to(keys.dtype.element_ty).to(tl.float32) * gain).to(keys.dtype.element_ty)
+            row = _normalised(row, gain_k, at, inside, eps, WIDTH)
         if KEEP_KEY:
             tl.store(raw_key + here + at, row, mask=inside)
         if POOL:
@@ -170,10 +174,7 @@ def _place(q, k, v, gain_q, gain_k, turn_q, turn_k, places, query, keys, values,
     else:
         row = tl.load(q + source + at, mask=inside, other=0.0)
         if NORM:
-            wide = row.to(tl.float32)
-            wide *= tl.rsqrt(tl.sum(wide * wide, 0) / WIDTH + eps)
-            gain = tl.load(gain_q + at, mask=inside, other=0.0).to(tl.float32)
-            row = (wide.to(keys.dtype.element_ty).to(tl.float32) * gain).to(keys.dtype.element_ty)
+            row = _normalised(row, gain_q, at, inside, eps, WIDTH)
         if KEEP_QUERY:
             tl.store(raw_query + here + at, row, mask=inside)
         turned = turned_row(row.to(tl.float32), token, turn_q, pairs, HALF, BLOCK)

@@ -100,6 +100,10 @@ class Absorbing:
         """Absorb what is in these slots; how far the gates were open. Some layers at a time, so that a large model's
         queries are never held twice."""
         store, gates = self.store, []
+        if store.kernels and not store.away and not torch.is_grad_enabled():
+            store.outdate(self.slots)
+            return self.queries.absorb_in_place(store.keys, store.values, self.slots, slots, store.grid, first,
+                                                self.update != "ungated")
         spare = (
             None
             if self.update == "ungated"

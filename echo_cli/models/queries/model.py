@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from echo_cli.kernels import usable
+from echo_cli.runtime import upload
 from echo_cli.spec import Grid, ModelSpec
 
 FRAMES = 6  # query frames, by default
@@ -35,6 +36,7 @@ _HIDDEN = 16  # of the gate
 _HINTS = 5  # plain numbers among the gate's inputs: see `_gate`
 AT_ONCE = 1 << 24  # values of keys processed at a time: a large model goes layer by layer
 SCORES_AT_ONCE = 1 << 27  # of attention: large pictures go some rows of queries at a time
+READ_AT_ONCE = 1 << 27  # values of queries processed at a time where kernels do it, which hold little beside them
 
 
 def layers_at_once(spec: ModelSpec, values: int) -> int:
@@ -118,27 +120,59 @@ class MemoryQueries(nn.Module):
 
     def _absorb_by_kernels(self, layers: slice, state: QueryState, keys: Tensor, values: Tensor, grid: Grid,
                            first: bool, spare: Tensor | None) -> tuple[QueryState, Tensor]:
-        """As `absorb_in`, in a few kernel launches; products in the frames' dtype."""
-        from echo_cli.kernels.near import blend, compare, near_read
+        """As `absorb_in`, by kernels, which change a copy of the state."""
+        held = QueryState(*(part.clone(memory_format=torch.contiguous_format) for part in state))
+        order = torch.arange(max(held.keys.shape[2], keys.shape[2]), dtype=torch.int32, device=keys.device)
+        slots = order[:held.keys.shape[2]], order[:keys.shape[2]]
+        gate = self._change(layers, held, (keys.contiguous(), values.contiguous()), slots, grid, first, spare)
+        return held, gate
 
-        shape, dim, dtype = state.keys.shape, state.keys.shape[-1], keys.dtype
-        held_key, held_value = state.keys.contiguous(), state.values.contiguous()
-        ask = (self.ask[layers] / dim**0.5).to(dtype)
-        asked = torch.einsum("lbfthd,lhde->lbhfte", held_key, ask).flatten(3, 4)
-        read_key, read_value = (part.view(shape) for part in near_read(asked, keys, values, self.near[layers],
-                                                                       grid.cols))
+    @torch.no_grad()
+    def absorb_in_place(self, keys: Tensor, values: Tensor, held: Sequence[int], leaving: Sequence[int], grid: Grid,
+                        first: bool, gated: bool = True) -> Tensor:
+        """As `absorb`, by kernels, for frames in slots of a pool [layer, batch, slot, token, head, dim]: the queries
+        are changed in their slots. How far the gates were open."""
+        from echo_cli.kernels.near import Slots, compare
+
+        mine, depth = (keys, values), self.spec.depth
+        if list(held) == list(range(held[0], held[0] + len(held))):  # side by side, they are read without a copy
+            mine, held = (keys[:, :, held[0]:held[-1] + 1], values[:, :, held[0]:held[-1] + 1]), range(len(held))
+        slots = tuple(upload(numbers, keys.device, torch.int32) for numbers in (list(held), leaving))
+        spare = None
+        if gated:
+            there = Slots(mine[1], slots[0])
+            spare = _least_spare(_overlap(*compare(there, there)[:2]).sum(0) / depth)
+        step = max(1, READ_AT_ONCE // (keys[0, :, 0].numel() * len(held)))
+        gates = []
+        for at in range(0, depth, step):
+            layers = slice(at, min(at + step, depth))
+            gates.append(self._change(layers, (mine[0][layers], mine[1][layers]), (keys[layers], values[layers]), slots,
+                                      grid, first, spare))
+        return _joined(gates)
+
+    def _change(self, layers: slice, held: tuple[Tensor, Tensor], leaving: tuple[Tensor, Tensor],
+                slots: tuple[Tensor, ...], grid: Grid, first: bool, spare: Tensor | None) -> Tensor:
+        """Change the queries in some slots of `held`, which read frames in some slots of `leaving`."""
+        from echo_cli.kernels.near import Slots, blend, compare, near_read
+
+        held_key, held_value = (Slots(pool, slots[0]) for pool in held)
+        keys, values = (Slots(pool, slots[1]) for pool in leaving)
+        ask = (self.ask[layers] / self.spec.head_dim**0.5).to(keys.pool.dtype).contiguous()
+        read = near_read(held_key, ask, keys, values, self.near[layers], grid.cols)
         if spare is None:
-            gate = torch.ones(shape[:4], device=keys.device)
+            gate = torch.ones(read[0].shape[:4], device=keys.pool.device)
         else:
-            products, key_lengths, read_lengths = compare(held_key, read_key)
-            keys_alike = products.diagonal(dim1=-2, dim2=-1) / (_least(key_lengths) * _least(read_lengths))
+            read_key, read_value = (Slots.of(part) for part in read)
+            products, key_lengths, read_lengths = compare(held_key, read_key, paired=True)
+            keys_alike = products / (_least(key_lengths) * _least(read_lengths))
             alike, value_lengths, held_lengths = compare(read_value, held_value)
             alike = alike / (_least(value_lengths)[..., :, None] * _least(held_lengths)[..., None, :])
             lengths = [_least(each).transpose(2, 3) for each in (key_lengths, read_lengths, held_lengths,
                                                                  value_lengths)]
-            gate = self._open(layers, [held_key, read_key, held_value, read_value], lengths,
-                              keys_alike.transpose(2, 3), alike, first, spare)
-        return QueryState(*blend((held_key, held_value), (read_key, read_value), gate)), gate
+            parts = [_frames(*held_key), read[0], _frames(*held_value), read[1]]
+            gate = self._open(layers, parts, lengths, keys_alike.transpose(2, 3), alike, first, spare)
+        blend(held_key, held_value, read, gate)
+        return gate
 
     def _read(self, layers: slice, held: Tensor, keys: Tensor, values: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
         """What each query reads in the frames that leave: the mean of their keys and of their values, by attention."""
@@ -171,25 +205,17 @@ class MemoryQueries(nn.Module):
         """How similar each query frame is to the most similar of those before it [batch, frame]: the cosine of their
         values [batch, frame, token, head, dim], one such tensor a layer, averaged over layers and cells; 0 for the
         first."""
-        alike = reduce(operator.add, map(self._alike, values))
-        before = torch.ones_like(alike[0], dtype=torch.bool).tril(-1)
-        return alike.masked_fill(~before, 0.0).amax(-1)
+        return _least_spare(reduce(operator.add, map(self._alike, values)))
 
     def _alike(self, layer: Tensor) -> Tensor:
         """A layer's part of `spare` [batch, frame, frame]."""
         if usable(layer.device):
-            return self._overlap(layer)
+            from echo_cli.kernels.near import Slots, compare
+
+            mine = Slots.of(layer.contiguous()[None])
+            return _overlap(*compare(mine, mine)[:2])[0] / self.spec.depth
         unit = F.normalize(layer.float().flatten(-2), dim=-1)  # [batch, frame, token, width]
         return torch.einsum("bfte,bgte->bfg", unit, unit) / (unit.shape[2] * self.spec.depth)
-
-    def _overlap(self, values: Tensor) -> Tensor:
-        """The same, by a kernel."""
-        from echo_cli.kernels.near import compare
-
-        products, lengths, _ = compare(values[None], values[None])
-        long = lengths.clamp(min=1e-12)
-        alike = products / (long[..., :, None] * long[..., None, :])
-        return alike[0].mean(1) / self.spec.depth
 
     def _gate(self, layers: slice, held_key: Tensor, read_key: Tensor, held_value: Tensor, read_value: Tensor,
               first: bool, spare: Tensor) -> Tensor:
@@ -231,6 +257,24 @@ class MemoryQueries(nn.Module):
             layers, None, :frames, None
         ]
         return torch.sigmoid(learned + plain)
+
+
+def _overlap(products: Tensor, lengths: Tensor) -> Tensor:
+    """The mean cosine over tokens [layer, batch, frame, frame] of products [layer, batch, token, frame, frame] and
+    lengths."""
+    long = lengths.clamp(min=1e-12)
+    return (products / (long[..., :, None] * long[..., None, :])).mean(2)
+
+
+def _least_spare(alike: Tensor) -> Tensor:
+    """The greatest similarity [batch, frame, frame] of each frame with one before it."""
+    before = torch.ones_like(alike[0], dtype=torch.bool).tril(-1)
+    return alike.masked_fill(~before, 0.0).amax(-1)
+
+
+def _frames(pool: Tensor, slots: Tensor) -> Tensor:
+    """Frames in slots of a pool, without a copy if they are all that it holds."""
+    return pool if len(slots) == pool.shape[2] else pool.index_select(2, slots)
 
 
 def _least(lengths: Tensor) -> Tensor:
