@@ -131,8 +131,9 @@ class _Bench:
         figures: dict[str, Any] = {"distance_from_cpu": far, "all_near": all(each < EXACT for each in far.values())}
         if self.cuda:
             half = Runtime(self.runtime.device, torch.bfloat16)
-            pairs = zip(self._small_film("window", half, False), self._small_film("window", half, True), strict=True)
-            figures["graphs_equal_launched"] = all(torch.equal(a, b) for a, b in pairs)
+            films = [[*self._small_film("window", half, graphs), *self._small_film("echo-forcing", half, graphs)]
+                     for graphs in (False, True)]
+            figures["graphs_equal_launched"] = all(torch.equal(a, b) for a, b in zip(*films, strict=True))
         return figures
 
     def _small_film(self, name: str, runtime: Runtime, graphs: bool | None) -> list[Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from echo_cli.memory.policies import make_policy
 from echo_cli.memory.table import read_settings
 from echo_cli.models.files.loading import random_transformer
-from echo_cli.models.fp8 import use_eight_bits
+from echo_cli.models.fp8 import attend_in_eight_bits, use_eight_bits
 from echo_cli.models.transformer import Transformer
 from echo_cli.models.tuning import choose_attention, quicken
 from echo_cli.rollout.rollout import rollout
@@ -25,13 +25,16 @@ from echo_cli.storyboard.nouns import Scene, timeline_of
 
 @dataclass(frozen=True)
 class Fastness:
-    """`moved`: block by block, the distance between the latents as a share of their length; `rounding` the same for the
+    """`moved`: block by block, the distance between the latents as a share of their length, with linear layers in eight
+    bits; `attention` the same for attention in eight bits, which --fast does not use, and `both`; `rounding` for the
     runtime's dtype against float32, if that is different."""
 
     spec: str
     layers: int
     dtype: str
     moved: tuple[float, ...]
+    attention: tuple[float, ...]
+    both: tuple[float, ...]
     rounding: tuple[float, ...] | None
     block_s: float  # exact, the last block
     fast_block_s: float
@@ -51,12 +54,15 @@ def measure(
     compiled: bool,
 ) -> Fastness:
     spec = replace(spec, depth=depth or spec.depth)
-    exact, exact_s = _film(
-        random_transformer(spec, 0, runtime.device, runtime.dtype), runtime, size, blocks, policy, compiled
-    )
-    quick = random_transformer(spec, 0, runtime.device, runtime.dtype)
-    use_eight_bits(quick, runtime.device)
-    moved, quick_s = _film(quick, runtime, size, blocks, policy, compiled)
+
+    def film(linear: bool, attention: bool) -> tuple[list[Tensor], float]:
+        transformer = random_transformer(spec, 0, runtime.device, runtime.dtype)
+        if linear:
+            use_eight_bits(transformer, runtime.device)
+        return _film(transformer, runtime, size, blocks, policy, compiled, attention)
+
+    (exact, exact_s), (moved, quick_s) = film(False, False), film(True, False)
+    (attention, _), (both, _) = film(False, True), film(True, True)
     rounding = None
     if runtime.dtype is not torch.float32:
         wide = Runtime(runtime.device, torch.float32)
@@ -67,6 +73,8 @@ def measure(
         spec.depth,
         str(runtime.dtype).removeprefix("torch."),
         _distances(exact, moved),
+        _distances(exact, attention),
+        _distances(exact, both),
         rounding,
         exact_s,
         quick_s,
@@ -75,10 +83,13 @@ def measure(
 
 @torch.inference_mode()
 def _film(transformer: Transformer, runtime: Runtime, size: tuple[int, int] | None, blocks: int, name: str,
-          compiled: bool) -> tuple[list[Tensor], float]:
+          compiled: bool, eight: bool = False) -> tuple[list[Tensor], float]:
     """The latents of a scene's blocks on the host, and the seconds that the last one took."""
     spec = transformer.spec
     choose_attention(transformer)
+    if eight:
+        for block in transformer.layers:
+            block.self_attn.attend = attend_in_eight_bits
     if compiled:
         quicken(transformer)
     timeline = timeline_of([Scene("scene", "", 1.0)], [blocks], spec.geometry)

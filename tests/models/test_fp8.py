@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from echo_cli.models.fp8 import EightBitLinear, quantised, use_eight_bits
+from echo_cli.models.fp8 import EightBitLinear, attend_in_eight_bits, quantised, use_eight_bits
+from echo_cli.models.layers import attend
 from echo_cli.models.offload import keep_layers_on_host
 from echo_cli.models.tuning import compile_passes
 from tests.small import SPEC, model, run, story
@@ -32,6 +33,15 @@ def test_a_layer_is_near_the_one_it_stands_for() -> None:
     assert near.shape == exact.shape and near.dtype is exact.dtype
     off = float((near - exact).norm() / exact.norm())
     assert 1e-3 < off < 0.06
+
+
+def test_attention_in_eight_bits_is_near_and_a_common_part_of_the_keys_costs_nothing() -> None:
+    torch.manual_seed(0)
+    query, keys, values = (torch.randn(1, count, 2, 24) for count in (30, 200, 200))
+    exact = attend(query, keys, values)
+    moved = [float((attend_in_eight_bits(query, keys + common, values) - exact).norm() / exact.norm())
+             for common in (0.0, 50.0)]
+    assert 1e-3 < moved[0] < 0.1 and moved[1] == pytest.approx(moved[0], rel=0.05)
 
 
 @torch.inference_mode()
@@ -70,6 +80,7 @@ def test_the_bench_says_how_far(capfd: pytest.CaptureFixture[str]) -> None:
         app.run(["bench", "fast", "--spec", "tiny", "--layers", "2", "--size", "32x32", "--blocks", "2", "--json"]) == 0
     )
     printed = json.loads(capfd.readouterr().out)
-    assert len(printed["moved"]) == 2 and all(0 < share < 0.2 for share in printed["moved"])
+    for part in ("moved", "attention", "both"):
+        assert len(printed[part]) == 2 and all(0 < share < 0.2 for share in printed[part])
     assert printed["rounding"] is None
     assert printed["block_s"] > 0 and printed["fast_block_s"] > 0

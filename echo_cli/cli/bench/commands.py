@@ -51,7 +51,8 @@ def fast(
     """Show how far --fast moves latents, and how much faster a block is.
 
     Distances are shares of the latents' length, block by block, between the same film with linear layers in eight bits
-    and without. For comparison, the distance of the dtype itself from float32 is shown too.
+    and without. For comparison, the distances of attention in eight bits, which --fast does not use, and of the dtype
+    itself from float32 are shown too.
     """
     from echo_cli.bench.fastness import measure
     from echo_cli.models.registry import spec_named
@@ -65,6 +66,8 @@ def fast(
         return
     print(f"{result.spec}, {plural(result.layers, 'layer')}, {result.dtype}, memory {policy}")
     print("fast moves the latents by " + ", ".join(f"{share:.2%}" for share in result.moved) + " of their length")
+    for what, shares in (("attention in eight bits", result.attention), ("both", result.both)):
+        print(f"{what} would move them by " + ", ".join(f"{share:.2%}" for share in shares))
     if result.rounding:
         print(f"{result.dtype} itself by " + ", ".join(f"{share:.2%}" for share in result.rounding))
     print(f"the last block took {result.block_s:.3f} s, and {result.fast_block_s:.3f} s with --fast")

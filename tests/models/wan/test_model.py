@@ -69,6 +69,47 @@ def test_a_film_from_the_folder(folder: Path, tmp_path: Path) -> None:
     assert len([record for record in trace["records"] if record["kind"] == "block"]) == 5
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[
+    pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")])])
+def test_a_rehearsal_film_interrupted_and_resumed_has_the_same_hash(folder: Path, tmp_path: Path, device: str) -> None:
+    """On a card the last blocks are recorded passes, before the interruption and after it."""
+    from echo_cli.errors import Interrupted
+    from echo_cli.render.film import make
+    from echo_cli.render.outputs import outputs_of
+    from echo_cli.render.prepare import prepared
+    from echo_cli.render.progress import Progress
+    from echo_cli.render.request import Request
+    from echo_cli.render.signals import Interruption
+    from echo_cli.storyboard.parse import parse
+
+    runtime = Runtime.choose(device)
+    backend = wan.load(runtime, folder)
+
+    class Stopping(Progress):
+        def step(self, step: object) -> None:
+            if stop:
+                interruption.by = "SIGTERM"
+
+    def made(name: str) -> str:
+        output = str(tmp_path / name)
+        request = Request("story.yaml", output, model=f"{folder}/", scale=1, memory="window", device=device,
+                          settings=("memory.window=6",), checkpoint_every=0, keep_states="none", preset="ultrafast")
+        story = "version: 1\nsize: 64x32\nscenes: [{id: one, prompt: A rooftop, duration: 4s}]"
+        job = prepared(request, parse(story), backend.spec).job(outputs_of(output, "film"))
+        return make(job, backend, runtime, Stopping(), interruption).outputs["film"].sha256
+
+    stop = False
+    with Interruption(lambda text: None) as interruption:
+        whole = made("whole.mp4")
+    stop = True
+    with Interruption(lambda text: None) as interruption, pytest.raises(Interrupted):
+        made("film.mp4")
+    assert (tmp_path / "film.resume" / "checkpoint.json").exists()
+    stop = False
+    with Interruption(lambda text: None) as interruption:
+        assert made("film.mp4") == whole
+
+
 def test_every_prompt_of_a_film_is_encoded_in_one_reading(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
