@@ -72,6 +72,6 @@ def test_frames_that_an_observer_will_write_are_not_laid_out(monkeypatch: pytest
     with torch.inference_mode():
         run("echo-forcing", timeline)
     policy = policy_for("echo-forcing", timeline)
-    history = set(range(policy.settings.anchor_frames, policy.settings.anchor_frames + policy.settings.history_frames))
+    history = set(range(policy.settings.anchor_frames, policy.settings.anchor_frames + policy.history_frames))
     per_block = policy.window - policy.block - len(history)
     assert len(laid) >= per_block and not history & set(laid[-per_block:])
