@@ -23,9 +23,14 @@ class Watch(ABC):
     be recorded. While a pass runs it changes nothing on the host: a recorded pass does not call it."""
 
     @property
+    def recordable(self) -> bool:
+        """Whether it does so for this block."""
+        return True
+
+    @property
     @abstractmethod
-    def fixed(self) -> tuple[object, ...] | None:
-        """All that the recorded work depends on beside the contents of tensors; None if it cannot be recorded."""
+    def fixed(self) -> tuple[object, ...]:
+        """All that the recorded work depends on beside the contents of tensors."""
 
     def pool(self, layer: int) -> Pool | None:
         """Where a layer's raw keys and values are to be written, if anywhere."""
@@ -110,19 +115,18 @@ class BlockContext:
         is full, no weight is a bias, and an observer does the same in each."""
         if self.placing is None or self.placing.device is None or self.bias is not None:
             return None
-        watched = self.watch.fixed if self.watch else None
-        if self.observer is not None and watched is None:
+        if self.observer is not None and self.watch is None:
             return None
         tokens = (len(self.placing.past) + len(self.placing.block)) * self.placing.frame_tokens
         if isinstance(self.keys, list) or isinstance(self.values, list) or tokens != self.keys.shape[2]:
             return None
         kept = mark(self.keys, self.values, self.query_rotation, self.key_rotation, self.placing.device)
-        return (*kept, *(watched or ()), self.collecting)
+        return (*kept, *(self.watch.fixed if self.watch else ()), self.collecting)
 
     @property
     def watch(self) -> Watch | None:
         """The observer, if passes that it watches can be recorded."""
-        return self.observer if isinstance(self.observer, Watch) and self.observer.fixed is not None else None
+        return self.observer if isinstance(self.observer, Watch) and self.observer.recordable else None
 
     def observed_by(self, observer: Observer | None, collecting: bool = False) -> "BlockContext":
         """The same context, over the same tensors, for passes that `observer` observes."""

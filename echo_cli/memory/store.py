@@ -365,9 +365,12 @@ class CleanPass(Watch):
         self._held: list[tuple[Tensor, Tensor]] = []
 
     @property
-    def fixed(self) -> tuple[object, ...] | None:
-        if self._collected is None:
-            return None
+    def recordable(self) -> bool:
+        return self._collected is not None
+
+    @property
+    def fixed(self) -> tuple[object, ...]:
+        assert self._collected is not None, "what is not recordable is not recorded"
         return mark(self._store.keys, self._store.values, self._collected.slots, self._collected.sums)
 
     def pool(self, layer: int) -> Pool | None:
