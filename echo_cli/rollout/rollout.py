@@ -199,7 +199,7 @@ def lead_in(still: Tensor, block: Block, policy: Policy, transformer: Network, t
     if layout is None:
         return False
     clean = CleanPass(store, layout.current.slots)
-    clean_pass(transformer, text, store.prepare(layout).observed_by(clean), still)
+    clean_pass(transformer, text, store.prepare(layout), clean, still)
     clean.finish()
     policy.led_in(block, store)
     return True
