@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from echo_cli.memory import scoring
+from echo_cli.memory.eight import packed, unpacked
 from echo_cli.memory.policies.base import Facts, Held, Policy, film_frames, held_from, held_state
 from echo_cli.memory.settings import RecallSettings
 from echo_cli.memory.store import CleanPass, KVStore, Placement
@@ -161,8 +162,8 @@ class SceneLibrary:
                 home[place].copy_(frame.detach(), non_blocking=True)
                 continue
             for layer, each in enumerate(frame.detach()):
-                scale = each.float().abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
-                home[place, layer].copy_((each / scale).round().to(torch.int8), non_blocking=True)
+                codes, scale = packed(each)
+                home[place, layer].copy_(codes, non_blocking=True)
                 scales[place, layer].copy_(scale, non_blocking=True)
 
     def _take(self, keepsake: Keepsake) -> int:
@@ -182,7 +183,7 @@ class SceneLibrary:
         """A frame in the model's numbers, layer by layer, since one layer in float32 is as large as it gets."""
         frame = torch.empty(codes.shape, dtype=self._dtype, device=codes.device)
         for layer, code, scale in zip(frame, codes, scales, strict=True):
-            layer.copy_(code * scale)
+            layer.copy_(unpacked(code, scale))
         return frame
 
     def kept(self, keepsake: Keepsake) -> tuple[Tensor, Tensor]:

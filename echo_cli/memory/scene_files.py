@@ -2,11 +2,11 @@
 read from there by later films.
 
 What a file says of itself, and whether it may be believed, is `storyboard.series`; here are its tensors. They are kept
-in sixteen bits.
+in sixteen bits, or in eight.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from echo_cli.files import output_errors, partial, publish
+from echo_cli.memory import eight
 from echo_cli.memory.entries import Frames, SceneEntry
 from echo_cli.state import Nest
 from echo_cli.state_files import DTYPES, Stored, read_state, write_state, write_tensors
@@ -22,10 +23,12 @@ from echo_cli.storyboard.nouns import LONGEST_ID
 from echo_cli.storyboard.series import (
     CALIBRATION,
     MOST_SCENES,
+    SCALES,
     SEALS,
     SIDES,
     THUMBNAIL,
     Description,
+    SavedScene,
     ScenesFile,
     damaged,
 )
@@ -103,10 +106,25 @@ def write_scenes(path: Path, description: Description, dtype: torch.dtype, entri
                  thumbnails: Iterable[Tensor]) -> tuple[int, str]:
     """A file of scenes, whole and on the disk, with one entry in memory at a time; its bytes and sha256. `thumbnails`
     [height, width, 3] are those of the scenes that have one."""
-    table = [(name, torch.uint8 if name.endswith(THUMBNAIL) else dtype, shape) for name, shape in description.tensors()]
-    frames = (side[:, 0].to(dtype) for entry, scene in zip(entries, description.scenes, strict=True)
-              for side in (*(side for part in scene.parts for side in entry.parts[part]), *entry.calibration))
+    table = [(name, _kind(name, dtype, description.bits), shape) for name, shape in description.tensors()]
+    frames = (tensor for entry, scene in zip(entries, description.scenes, strict=True)
+              for tensor in _tensors(entry, scene, dtype, description.bits))
     return write_tensors(path, table, chain(frames, thumbnails), description.metadata(), SEALS)
+
+
+def _kind(name: str, dtype: torch.dtype, bits: int) -> torch.dtype:
+    if name.endswith(THUMBNAIL):
+        return torch.uint8
+    if name.endswith(SCALES):
+        return torch.float32
+    return torch.int8 if bits == 8 and name.endswith(SIDES) else dtype
+
+
+def _tensors(entry: SceneEntry, scene: SavedScene, dtype: torch.dtype, bits: int) -> Iterator[Tensor]:
+    """Those of a scene, in the order of the description."""
+    for side in (side for part in scene.parts for side in entry.parts[part]):
+        yield from eight.packed(side[:, 0]) if bits == 8 else (side[:, 0].to(dtype),)
+    yield from (each[:, 0].to(dtype) for each in entry.calibration)
 
 
 def merge(path: Path, chosen: Sequence[tuple[ScenesFile, int]]) -> None:
@@ -119,11 +137,12 @@ def merge(path: Path, chosen: Sequence[tuple[ScenesFile, int]]) -> None:
         names = (scene.id, *(f"{scene.id[:LONGEST_ID - 5]}-{number}" for number in range(2, MOST_SCENES + 2)))
         scenes.append(replace(scene, id=next(name for name in names if name not in ids)))
         ids.add(scenes[-1].id)
+    bits = max(file.description.bits for file, _ in chosen)
     wide = any(lying.dtype == "BF16" for file, _ in chosen for lying in file.tensors.values())
     thumbnails = (picture for file, index in chosen if (picture := read_thumbnail(file, index)) is not None)
     growing = partial(path)
     try:
-        write_scenes(growing, Description(chosen[0][0].description.model, tuple(scenes)),
+        write_scenes(growing, Description(chosen[0][0].description.model, tuple(scenes), bits),
                      torch.bfloat16 if wide else torch.float16, (read_entry(*each) for each in chosen), thumbnails)
         publish(path)
     finally:
@@ -144,8 +163,13 @@ def read_thumbnail(file: ScenesFile, index: int) -> Tensor | None:
 
 
 def _part(file: ScenesFile, part: str) -> Frames:
-    keys, values = (_tensor(file, f"{part}.{side}").unsqueeze(1) for side in SIDES)
+    keys, values = (_side(file, f"{part}.{side}").unsqueeze(1) for side in SIDES)
     return keys, values
+
+
+def _side(file: ScenesFile, name: str) -> Tensor:
+    frames = _tensor(file, name)
+    return frames if file.description.bits == 16 else _halved(eight.unpacked(frames, _tensor(file, f"{name}.{SCALES}")))
 
 
 def _tensor(file: ScenesFile, name: str) -> Tensor:

@@ -53,6 +53,12 @@ def scene_model(spec: ModelSpec, size: tuple[int, int] | None, weights: str) -> 
     return SceneModel(spec.name, weights, spec.depth, spec.heads, spec.head_dim, grid.rows, grid.cols)
 
 
+def scene_bits(spec: ModelSpec) -> int:
+    """Those of the frames that a film's scenes leave: eight for a large model, whose frames are hundreds of megabytes.
+    On `tiny` that costs less than 0.1 dB."""
+    return 8 if spec.width > SMALL else 16
+
+
 def check_series(board: Storyboard, model: str, spec: ModelSpec, generator: Path | None = None) -> None:
     """A UsageError for a series whose scenes are the memory of another model. Weights that only loading the model
     tells are compared when it is loaded."""
@@ -70,7 +76,7 @@ def check_series(board: Storyboard, model: str, spec: ModelSpec, generator: Path
 
 def kept_bytes(job: "Job", spec: ModelSpec) -> int:
     """What the film's scenes take on the disk at least; a memory policy may add to it."""
-    frame = 4 * spec.depth * spec.grid(job.size).tokens * spec.width  # keys and values, in sixteen bits
+    frame = scene_bits(spec) // 4 * spec.depth * spec.grid(job.size).tokens * spec.width  # keys and values
     wanted = [index for index, scene in enumerate(job.timeline.scenes) if scene.id in job.kept][-MOST_KEPT:]
     return sum(1 + min(KEYFRAMES, len(job.timeline.frames_of(index))) for index in wanted) * frame
 

@@ -17,7 +17,7 @@ from echo_cli.memory.policies.base import Policy
 from echo_cli.memory.recorder import Recorder
 from echo_cli.memory.scene_files import Folder, read_entry, write_scenes
 from echo_cli.models.backend import Backend
-from echo_cli.render.checks import scene_model
+from echo_cli.render.checks import scene_bits, scene_model
 from echo_cli.render.job import Job
 from echo_cli.storyboard.nouns import Block
 from echo_cli.storyboard.series import MOST_KEPT, Description, SavedScene, check_model, read_scenes
@@ -53,6 +53,7 @@ class KeptScenes:
     def __init__(self, job: Job, backend: Backend, policy: Policy, folder: Path) -> None:
         scenes = job.timeline.scenes
         self._job, self._model = job, scene_model(backend.spec, job.size, backend.weights_hash)
+        self._bits = scene_bits(backend.spec)
         kept = job.kept
         self._folder = Folder(folder, MOST_KEPT, [index for index, scene in enumerate(scenes) if scene.id in kept])
         self.recorder = Recorder(self._folder, policy)
@@ -68,7 +69,7 @@ class KeptScenes:
     def write(self, path: Path) -> Output:
         """The file that will be `path`, while it is a `.partial`."""
         folder = self._folder
-        description = Description(self._model, tuple(map(self._described, folder.scenes)))
+        description = Description(self._model, tuple(map(self._described, folder.scenes)), self._bits)
         thumbnails = [thumbnail for scene in folder.scenes if (thumbnail := folder.thumbnail(scene)) is not None]
         size, sha = write_scenes(partial(path), description, folder.dtype, map(folder.read, folder.scenes), thumbnails)
         return Output(path, sha, size)

@@ -32,6 +32,7 @@ MOST_HEAD = 1 << 24  # bytes
 THUMBNAIL = "thumbnail"
 SEALS = "sha256"  # the tensor of hashes
 _SEAL = hashlib.sha256().digest_size
+SCALES = "scales"  # of the channels of frames in eight bits
 SIDES = ("keys", "values")  # of a remembered frame
 CALIBRATION = ("calibration.mean", "calibration.magnitude")  # of the queries of a scene
 DTYPES = {"F16": 2, "BF16": 2}  # of remembered frames, and the bytes of an element
@@ -90,12 +91,16 @@ class SavedScene:
 
 @dataclass(frozen=True, slots=True)
 class Description:
+    """`bits` are those of remembered frames, 8 or 16; in eight bits, each channel of a frame has a scale."""
+
     model: SceneModel
     scenes: tuple[SavedScene, ...]
+    bits: int = 16
 
     def metadata(self) -> dict[str, str]:
         """As it stands in the head of the file."""
-        description = {"model": asdict(self.model), "scenes": [_plain(scene) for scene in self.scenes]}
+        description = {"model": asdict(self.model), "bits": self.bits,
+                       "scenes": [_plain(scene) for scene in self.scenes]}
         return {"format": FORMAT, "version": str(VERSION), "description": json.dumps(description, ensure_ascii=False)}
 
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -104,6 +109,8 @@ class Description:
             for part, count in scene.parts.items():
                 for side in SIDES:
                     yield f"{index}.{part}.{side}", (self.model.layers, count, *self.model.frame)
+                    if self.bits == 8:
+                        yield f"{index}.{part}.{side}.{SCALES}", (self.model.layers, count, 1, *self.model.frame[1:])
             for name, dim in zip(CALIBRATION, (self.model.head_dim, self.model.head_dim // 2), strict=True):
                 yield f"{index}.{name}", (self.model.layers, self.model.heads, dim)
         for index, scene in enumerate(self.scenes):
@@ -236,7 +243,7 @@ def _table(table: Mapping[str, Any], description: Description, start: int, size:
     for name, shape in wanted.items():
         row = table[name]
         dtype, (begin, end) = row["dtype"], row["data_offsets"]
-        elements = {"U8": 1} if name.endswith((f".{THUMBNAIL}", SEALS)) else DTYPES
+        elements = _elements(name, description.bits)
         if dtype not in elements or row["shape"] != list(shape) or len(row) != 3:
             raise ValueError(f"tensor {name} is {dtype!r:.20} {row['shape']!r:.60}, not {list(shape)}")
         if not (_whole(begin) and _whole(end)) or end - begin != math.prod(shape) * elements[dtype]:
@@ -252,6 +259,15 @@ def _table(table: Mapping[str, Any], description: Description, start: int, size:
     return tensors
 
 
+def _elements(name: str, bits: int) -> Mapping[str, int]:
+    """The dtypes that a tensor may have, with the bytes of an element."""
+    if name.endswith((f".{THUMBNAIL}", SEALS)):
+        return {"U8": 1}
+    if name.endswith(f".{SCALES}"):
+        return {"F32": 4}
+    return {"I8": 1} if bits == 8 and name.endswith(SIDES) else DTYPES
+
+
 def _description(content: Any) -> Description:
     model = _exactly(SceneModel, content["model"], {
         "name": _text, "weights": _text, "layers": _count, "heads": _count, "head_dim": _count, "rows": _count,
@@ -260,12 +276,13 @@ def _description(content: Any) -> Description:
         "id": _id, "prompt": _text, "seconds": _number, "film": _text, "memory": _text,
         "parts": lambda parts: _mapping(parts, _frames), "numbers": lambda numbers: _mapping(numbers, _number),
         "thumbnail": _sides}) for scene in _list(content["scenes"], MOST_SCENES))
-    if len(content) != 2:
-        raise ValueError("its description has other things than a model and scenes")
+    bits = content["bits"]
+    if len(content) != 3 or isinstance(bits, bool) or bits not in (8, 16):
+        raise ValueError("its description has other things than a model, scenes and their bits")
     ids = [scene.id for scene in scenes]
     if not ids or len(set(ids)) != len(ids):
         raise ValueError("it has no scenes, or two with the same id")
-    return Description(model, scenes)
+    return Description(model, scenes, bits)
 
 
 def _plain(scene: SavedScene) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 
 from echo_cli.errors import UsageError
 from echo_cli.memory.entries import FRAMES, RECALL, SceneEntry
-from echo_cli.memory.scene_files import Folder, read_entry, read_thumbnail, write_scenes
+from echo_cli.memory.scene_files import Folder, merge, read_entry, read_thumbnail, write_scenes
 from echo_cli.render.checks import scene_model
 from echo_cli.storyboard.series import Description, SavedScene, ScenesFile, check_model, read_scenes
 from tests.small import GRID, SPEC
@@ -32,14 +32,14 @@ def entry(frames: int, seed: int, dtype: torch.dtype = torch.float32) -> SceneEn
     return SceneEntry({FRAMES: part(frames), RECALL: part(1)}, (mean, mean[..., ::2].abs()), {"share": 0.5})
 
 
-def written(folder: Path, dtype: torch.dtype = torch.float32) -> Path:
+def written(folder: Path, dtype: torch.dtype = torch.float32, bits: int = 16) -> Path:
     shelf, path = Folder(folder / "work", 2, range(3)), folder / "one.scenes"
     assert [shelf.wants(scene) for scene in range(3)] == [False, True, True]
     for scene in (1, 2):
         shelf.put(scene, entry(3, scene, dtype))
     scenes = tuple(SavedScene(f"scene-{scene}", "a red ball", 1.5, "film", "echo-forcing", shelf.parts(scene),
                               {"share": 0.5}, (2, 3) if scene == 2 else None) for scene in shelf.scenes)
-    write_scenes(path, Description(MODEL, scenes), shelf.dtype, map(shelf.read, shelf.scenes),
+    write_scenes(path, Description(MODEL, scenes, bits), shelf.dtype, map(shelf.read, shelf.scenes),
                  [torch.arange(18, dtype=torch.uint8).reshape(2, 3, 3)])
     return path
 
@@ -57,6 +57,18 @@ def test_what_is_written_is_read(tmp_path: Path, dtype: torch.dtype) -> None:
     thumbnail = read_thumbnail(file, 1)
     assert read_thumbnail(file, 0) is None and thumbnail is not None and thumbnail[1, 2].tolist() == [15, 16, 17]
     assert file.size_of(0) < file.size_of(1) < file.size
+
+
+def test_eight_bits_keep_every_channel_within_a_hundredth_of_its_greatest_value(tmp_path: Path) -> None:
+    wide, narrow = (read_scenes(written(tmp_path / name, bits=bits)) for name, bits in (("wide", 16), ("narrow", 8)))
+    assert narrow.size < wide.size  # frames are so small here that their scales are half of what is saved
+    for one, other in zip(read_entry(wide, 0).parts[FRAMES], read_entry(narrow, 0).parts[FRAMES], strict=True):
+        most = one.float().abs().amax(-3, keepdim=True)
+        assert one.shape == other.shape and bool(((one - other).float().abs() <= 0.01 * most).all())
+    merge(tmp_path / "both.scenes", [(narrow, 0), (narrow, 1)])
+    merged = read_scenes(tmp_path / "both.scenes")
+    assert merged.description.bits == 8
+    assert torch.equal(read_entry(merged, 1).parts[RECALL][0], read_entry(narrow, 1).parts[RECALL][0])
 
 
 def test_the_same_scenes_make_the_same_file(tmp_path: Path) -> None:
@@ -158,9 +170,9 @@ def hostile(data: bytes) -> dict[str, bytes]:
     return files
 
 
-def test_no_file_is_believed(tmp_path: Path) -> None:
-    data = written(tmp_path).read_bytes()
-    files, wrong = hostile(data), []
+@pytest.mark.parametrize("bits", [16, 8])
+def test_no_file_is_believed(bits: int, tmp_path: Path) -> None:
+    files, wrong = hostile(written(tmp_path, bits=bits).read_bytes()), []
     assert len(files) > 250
     for name, content in files.items():
         path = tmp_path / "hostile.scenes"
