@@ -148,7 +148,7 @@ def test_export_by_suffix_or_by_name(capsys: pytest.CaptureFixture[str]) -> None
     assert run(["export", "film.yaml", "-o", "film.fcpxml"]) == 0
     assert run(["import", "film.fcpxml", "-o", "again.yaml"]) == 0
     assert load("again.yaml").scenes[1].prompt == load("film.yaml").scenes[1].prompt == "A dog at the door"
-    assert run(["export", "film.yaml", "-o", "film.fcpxml"]) == 2
+    assert run(["export", "film.yaml", "-o", "film.fcpxml"]) == 5
     assert run(["export", "film.yaml"]) == 2
     assert "Name one with --to" in capsys.readouterr().err
     assert run(["export", "film.yaml", "--to", "longlive", "-o", "lines.jsonl"]) == 0
