@@ -62,7 +62,7 @@ def write_tensors(path: Path, table: Sequence[tuple[str, torch.dtype, tuple[int,
         offset = end
     head = json.dumps(header, separators=(",", ":")).encode()
     head += b" " * (-len(head) % 8)
-    parts: Iterator[bytes | memoryview] = chain((struct.pack("<Q", len(head)) + head,), map(_bytes, tensors))
+    parts: Iterator[bytes | memoryview] = chain((struct.pack("<Q", len(head)) + head,), map(bytes_of_tensor, tensors))
     digest, size, sealed = hashlib.sha256(), 0, []
     with output_errors(path):
         try:
@@ -100,5 +100,5 @@ def read_state(path: Path, stored: Stored) -> Nest:
         raise Damaged(f"{path} cannot be read: {why_unreadable(error)}") from error
 
 
-def _bytes(tensor: Tensor) -> memoryview:
+def bytes_of_tensor(tensor: Tensor) -> memoryview:
     return tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy().data

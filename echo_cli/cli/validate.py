@@ -91,11 +91,19 @@ def check(path: str, model: str | None, here: bool | None, below: Defaults = NON
     """The description of the storyboard at `path`; a UsageError if it cannot be rendered. `below` says what neither
     `model` nor the storyboard does."""
     from echo_cli.models.registry import check_not_a_file, spec_named
-    from echo_cli.render.checks import check_series, missing, refuse_here, refuse_unseen, try_settings, warnings
+    from echo_cli.render.checks import (
+        check_continued,
+        check_series,
+        missing,
+        refuse_here,
+        refuse_unseen,
+        try_settings,
+        warnings,
+    )
     from echo_cli.render.prepare import completed, prepared, storyboard_rules
     from echo_cli.render.request import Request
     from echo_cli.render.source import read_board
-    from echo_cli.storyboard.timeline import timeline
+    from echo_cli.storyboard.timeline import joined, timeline
 
     rules = storyboard_rules(model, below)
     if model is not None and model not in rules.models and "/" not in model:
@@ -108,8 +116,9 @@ def check(path: str, model: str | None, here: bool | None, below: Defaults = NON
     try:
         asked = prepared(request, storyboard, spec)
         refuse_unseen(spec, asked.storyboard.size or spec.size)
-        try_settings(asked.policy, asked.storyboard.memory, spec, film)
+        try_settings(asked.policy, asked.storyboard.memory, spec, joined(film, asked.storyboard))
         check_series(asked.storyboard, asked.model, spec)
+        check_continued(asked.storyboard, asked.model, spec, asked.policy)
     except UsageError as error:
         raise UsageError(f"{path}: {error.message}", error.hint) from None
     lacks = [] if here is False else refuse_here(missing(asked.model), here, f"{path}: ")
@@ -148,10 +157,11 @@ def describe(storyboard: Storyboard, film: Timeline, model: str, policy: str) ->
     from echo_cli.render.checks import unknown_words, words_warning
     from echo_cli.render.inputs import inputs_of
     from echo_cli.storyboard.canonical import canonical, storyboard_hash, transition_name
+    from echo_cli.storyboard.timeline import joined
 
     inputs = [{"what": each.what, "path": each.path, "scene": each.scene, "sha256": each.sha256}
               for each in inputs_of(storyboard)]
-    recalls, geometry = _recalls(storyboard, film, policy), film.geometry
+    recalls, geometry = _recalls(storyboard, joined(film, storyboard), policy), film.geometry
     scenes = []
     for index, span in enumerate(film.spans):
         frames = film.frames_of(index)
@@ -175,6 +185,8 @@ def describe(storyboard: Storyboard, film: Timeline, model: str, policy: str) ->
         "frames": len(film.blocks) * geometry.block_frames, "block_seconds": geometry.block_pictures / geometry.fps,
         "trimmed": made - film.pictures, "unknown_words": unknown, "inputs": inputs, "scenes": scenes,
         "continues": storyboard.continued and storyboard.continued.path,
+        "continues_from": storyboard.continued and ("its memory's state" if storyboard.continued.earlier else
+                                                    "its last pictures"),
         "canonical": canonical(storyboard), "warnings": words_warning(model, unknown),
     }
 
@@ -186,25 +198,23 @@ def _edges(span: range) -> list[int]:
 def _recalls(storyboard: Storyboard, film: Timeline, policy: str) -> dict[int, dict[str, Any]]:
     """What each recalling scene recalls, as the run will plan it; nothing for a policy without a scene library."""
     from echo_cli.memory.table import read_settings
-    from echo_cli.storyboard.matching import plan_recalls, similarities
+    from echo_cli.storyboard.matching import recalls_in, similarities
 
     settings = read_settings(policy, storyboard.memory).recalling
     if settings is None:
         return {}
-    scenes = film.scenes
     if settings.match == "embedding":
-        return {index: {"match": settings.match} for index, scene in enumerate(scenes)
+        return {index: {"match": settings.match} for index, scene in enumerate(film.scenes[film.first:])
                 if scene.recalls}
-    likeness = similarities(film.prompts, settings.match)
-    plan = plan_recalls(scenes, likeness, settings.library, film.past, settings.least)
+    plan = recalls_in(film, similarities(film.prompts, settings.match), settings.library, settings.least)
     return {
-        index: {
+        index - film.first: {
             "match": settings.match, "scene": film.name_of(choice.scene), "score": round(choice.similarity, 6),
             "refused": choice.refused, "least": settings.least,
             "runner_up": choice.runner_up and {"scene": film.name_of(choice.runner_up[0]),
                                               "score": round(choice.runner_up[1], 6)},
         }
-        for index, choice in plan.items()
+        for index, choice in plan.items() if index >= film.first
     }
 
 
@@ -236,7 +246,7 @@ def _show(film: dict[str, Any]) -> None:
              for what, path in scene["opening"].items()]
     begun += [f"{scene['id']} has the sound of {scene['soundtrack']}" for scene in film["scenes"]
               if scene["soundtrack"]]
-    continues = [f"continues the pictures of {film['continues']}"] if film["continues"] else []
+    continues = [f"continues {film['continues']} from {film['continues_from']}"] if film["continues"] else []
     reuse = [film["reuse"]] if film["reuse"] else []
     warnings = (f"warning: {warning}" for warning in film["warnings"])
     for text in (*continues, *recalls, *begun, _rounding(film), *reuse, *warnings):

@@ -5,7 +5,7 @@ tensors allocated once. `scoring.fold` makes a scene's frame; the policy decides
 """
 
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -46,6 +46,21 @@ def library_size(last_wanted: Mapping[Keepsake, int], settings: RecallSettings, 
     return at_once
 
 
+def lasting_wanted(policy: Policy, wanted: Mapping[Keepsake, int], of: Callable[[int], Iterable[Keepsake]],
+                   library: int) -> tuple[dict[Keepsake, int], frozenset[int]]:
+    """What is wanted, with the keepsakes `of` each scene that is to outlast the film, and which of these scenes there
+    is room for in the library: the last ones."""
+    after, kept = len(policy.scenes), []
+    wanted = dict(wanted)
+    for scene in sorted(policy.plan.lasting, reverse=True):
+        more = wanted | dict.fromkeys(of(scene), after)
+        if most_at_once(more) > library:
+            break
+        wanted = more
+        kept.append(scene)
+    return wanted, frozenset(kept)
+
+
 def by_last_scene(last_wanted: Mapping[Keepsake, int]) -> dict[int, list[Keepsake]]:
     """The keepsakes that are forgotten when a scene opens, by the number of the scene."""
     needed: dict[int, list[Keepsake]] = {}
@@ -55,9 +70,10 @@ def by_last_scene(last_wanted: Mapping[Keepsake, int]) -> dict[int, list[Keepsak
 
 
 def needed_after(block: Block, last_wanted: Mapping[Keepsake, int]) -> frozenset[str]:
-    """The keepsakes of finished scenes that later ones need, and those that the block's own scene is collecting."""
+    """The keepsakes of finished scenes that later ones need, and those that the block's own scene is collecting. What
+    scenes of other films left is taken in from their files."""
     return frozenset(f"{kind} of scene {scene}" for (kind, scene), last in last_wanted.items()
-                     if scene <= block.scene < last)
+                     if 0 <= scene <= block.scene < last)
 
 
 def still_wanted(policy: Policy, last_wanted: Mapping[Keepsake, int], start: int) -> set[Keepsake]:
@@ -201,9 +217,10 @@ class SceneLibrary:
         return {"kept": [list(keepsake) for keepsake in self._places], "pools": [pool[places] for pool in self._pools]}
 
     def restore(self, state: Nest, wanted: Container[Keepsake] | None = None) -> None:
-        """Restore what `state` returned, without what is no longer `wanted`."""
+        """Restore what `state` returned, beside what is here already, without what is no longer `wanted`."""
         for index, named in enumerate(state["kept"]):
-            if wanted is None or Keepsake(*named) in wanted:
-                place = self._take(Keepsake(*named))
+            keepsake = Keepsake(*named)
+            if keepsake not in self._places and (wanted is None or keepsake in wanted):
+                place = self._take(keepsake)
                 for pool, kept in zip(self._pools, state["pools"], strict=True):
                     pool[place].copy_(kept[index])

@@ -20,7 +20,7 @@ from echo_cli.models.transformer import Transformer
 from echo_cli.render.job import Job
 from echo_cli.runtime import Runtime
 from echo_cli.spec import ModelSpec
-from echo_cli.storyboard.matching import Recall, plan_recalls, similarities
+from echo_cli.storyboard.matching import Recall, recalls_in, similarities
 from echo_cli.storyboard.series import KEYFRAMES, read_scenes
 from echo_cli.text import size
 
@@ -71,8 +71,7 @@ def room_for(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> R
         transformer = Transformer(spec)
     total, layers = (sum(weight.numel() for weight in part.parameters()) * size
                      for part in (transformer, transformer.blocks))
-    timeline = job.timeline
-    policy = make_policy(job.policy, job.settings, spec, timeline, _recalls(job))
+    policy = make_policy(job.policy, job.settings, spec, job.whole, _recalls(job), lasting=job.lasting)
     place = Placement(grid, torch.device("meta"), runtime.dtype)
     store = policy.allocate(place)
     window = store.bytes - store.frame_bytes + policy.bytes - policy.host_bytes
@@ -101,20 +100,20 @@ def _outlasting(job: Job, policy: Policy, place: Placement) -> int:
     scene closes, a copy of them; and the scenes of other films that come in, until the policy has taken them."""
     frame = 2 * policy.frame_values(place) * place.dtype.itemsize
     wanted = {recall.scene for recall in policy.recalls.values()}
-    numbers = range(-len(job.timeline.past), 0)
+    past = job.whole.past
+    numbers = {scene.name: number for number, scene in enumerate(past, -len(past))}
     files = [read_scenes(job.storyboard.file(series.path)) for series in job.storyboard.series] if wanted else []
-    sizes = [file.size_of(index) for file in files for index in range(len(file.description.scenes))]
-    coming = sum(each for number, each in zip(numbers, sizes, strict=bool(files)) if number in wanted)
+    coming = sum(file.size_of(index) for file in files for index, scene in enumerate(file.past)
+                 if numbers[scene.name] in wanted)
     return coming + (2 * KEYFRAMES * frame if job.kept else 0)
 
 
 def _recalls(job: Job) -> dict[int, Recall]:
     """What the film will recall; if embeddings decide, by words, since no text encoder is loaded yet."""
-    timeline, recalling = job.timeline, job.settings.recalling
+    timeline, recalling = job.whole, job.settings.recalling
     if recalling is None or recalling.match == "embedding":
-        return plan_recalls(timeline.scenes, similarities(timeline.prompts), 1, timeline.past)
-    likeness = similarities(timeline.prompts, recalling.match)
-    return plan_recalls(timeline.scenes, likeness, recalling.library, timeline.past, recalling.least)
+        return recalls_in(timeline, similarities(timeline.prompts), 1)
+    return recalls_in(timeline, similarities(timeline.prompts, recalling.match), recalling.library, recalling.least)
 
 
 def choose(job: Job, spec: ModelSpec, runtime: Runtime, running: Running,

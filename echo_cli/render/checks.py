@@ -5,14 +5,19 @@ storyboard has memory settings of its own, which the policy tries on the model, 
 machine has.
 """
 
+import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from echo_cli import __version__
 from echo_cli.errors import EchoError, MissingError, UsageError
 from echo_cli.memory.table import POLICIES, read_settings
+from echo_cli.render.manifest import differences
 from echo_cli.spec import RANDOM_FRAMEWISE, RANDOM_SMALL, TINY, WAN_1_3B, WAN_1_3B_FRAMEWISE, ModelSpec
-from echo_cli.storyboard.matching import plan_recalls, similarities
+from echo_cli.storyboard.ends import End, read_end
+from echo_cli.storyboard.matching import recalls_in, similarities
 from echo_cli.storyboard.nouns import Storyboard, Timeline
 from echo_cli.storyboard.series import KEYFRAMES, MOST_KEPT, SceneModel, check_model, read_scenes
 from echo_cli.text import listed
@@ -43,7 +48,7 @@ def try_settings(policy: str, memory: Mapping[str, Any], spec: ModelSpec, timeli
     from echo_cli.memory.policies import make_policy
 
     settings = read_settings(policy, memory)
-    recalls = plan_recalls(timeline.scenes, similarities(timeline.prompts), 1, timeline.past)
+    recalls = recalls_in(timeline, similarities(timeline.prompts), 1)
     make_policy(policy, settings, spec, timeline, recalls)
 
 
@@ -64,14 +69,48 @@ def check_series(board: Storyboard, model: str, spec: ModelSpec, generator: Path
     tells are compared when it is loaded."""
     if not board.series:
         return
+    here = scene_model(spec, board.size, _weights(model, generator))
+    for series in board.series:
+        check_model(read_scenes(board.file(series.path)), here)
+
+
+def _weights(model: str, generator: Path | None) -> str:
+    """The hash of a model's weights; empty where only loading it tells."""
     from echo_cli.models.loaders import known_digest
 
     try:
-        weights = known_digest(model, generator)
+        return known_digest(model, generator) or ""
     except MissingError:
-        weights = None
-    for series in board.series:
-        check_model(read_scenes(board.file(series.path)), scene_model(spec, board.size, weights or ""))
+        return ""
+
+
+def check_continued(board: Storyboard, model: str, spec: ModelSpec, policy: str,
+                    generator: Path | None = None) -> None:
+    """A UsageError for the end of a film that was made otherwise than this one, which is to continue it. Weights that
+    only loading the model tells are compared when it is loaded."""
+    if board.continued is None or board.earlier is None:
+        return
+    end = read_end(board.file(board.continued.file))
+    earlier, here = end.earlier, scene_model(spec, board.size, _weights(model, generator))
+    theirs = end.facts.model if here.weights else replace(end.facts.model, weights="")
+    width, height = board.size or spec.size
+    other = differences(
+        {"version": end.facts.version, "the model": theirs.described, "memory": earlier.policy,
+         "size": "{}x{}".format(*earlier.size), "fps": earlier.fps},
+        {"version": __version__, "the model": here.described, "memory": policy, "size": f"{width}x{height}",
+         "fps": spec.geometry.at(board.fps).fps})
+    if policy == earlier.policy:
+        settings = json.loads(json.dumps(asdict(read_settings(policy, board.memory))))
+        other += differences(dict(end.facts.settings), settings, "memory")
+    if other:
+        raise unlike(end, other)
+
+
+def unlike(end: End, other: Sequence[str]) -> UsageError:
+    """The end of a film that was made otherwise than the one which is to continue it."""
+    return UsageError(f"{end.path} cannot be continued by this film: {', '.join(other)}",
+                      "Make both films with the same settings, or continue the pictures alone: "
+                      "continue: {film: …, state: false}.")
 
 
 def kept_bytes(job: "Job", spec: ModelSpec) -> int:

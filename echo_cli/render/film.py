@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from echo_cli.errors import OutOfMemory
@@ -17,12 +18,14 @@ from echo_cli.memory.policies.base import Policy
 from echo_cli.models.backend import Backend
 from echo_cli.render import manifest
 from echo_cli.render.decoder import Decoder, Pictures
+from echo_cli.render.ends import beginning, write_end
 from echo_cli.render.facts import header, manifest_facts
 from echo_cli.render.inputs import check_same
 from echo_cli.render.job import Job
 from echo_cli.render.keeper import Sitting, sitting
 from echo_cli.render.keepsakes import KeptScenes, past_entries
 from echo_cli.render.made import Made
+from echo_cli.render.numbering import Numbering
 from echo_cli.render.openings import Openings
 from echo_cli.render.progress import Progress, Step
 from echo_cli.render.resume import Work
@@ -53,8 +56,7 @@ def make(job: Job, backend: Backend, runtime: Runtime, progress: Progress, inter
     outputs = job.outputs
     with ExitStack() as stack:
         stack.enter_context(threads_for(backend.spec, runtime))
-        policy = plan_policy(job.policy, job.settings, backend, job.timeline,
-                             open_ends(job.timeline, job.keep_states))
+        policy = plan_policy(job.policy, job.settings, backend, job.whole, open_ends(job), job.lasting)
         run = stack.enter_context(sitting(job, backend, runtime, policy, progress.say, loading))
         stack.enter_context(memory_errors(job))
         if outputs.manifest and outputs.film.encoder:
@@ -63,7 +65,7 @@ def make(job: Job, backend: Backend, runtime: Runtime, progress: Progress, inter
         trace = stack.enter_context(run.trace(header(job, backend, runtime)))
         kept = KeptScenes(job, backend, policy, Work(outputs).folder) if outputs.scenes else None
         writer = _Writer(job.timeline, backend.spec.grid(job.size), policy, run, film, trace, progress, kept)
-        _write_blocks(job, backend, runtime, policy, writer, interruption)
+        _write_blocks(job, backend, runtime, policy, writer, progress, interruption)
         with ExitStack() as tidy:
             made = _finish(job, writer, tidy)
             if outputs.manifest:
@@ -77,19 +79,30 @@ def make(job: Job, backend: Backend, runtime: Runtime, progress: Progress, inter
 
 
 def _write_blocks(job: Job, backend: Backend, runtime: Runtime, policy: Policy, writer: "_Writer",
-                  interruption: Interruption) -> None:
+                  progress: Progress, interruption: Interruption) -> None:
     """The film, block by block."""
     run, timeline = writer.run, job.timeline
-    past = {} if run.begun else past_entries(job, backend, policy)
+    begun, state = run.begun, run.decoder
+    if begun is None and job.whole.first:
+        begun, state, before = beginning(job, backend, runtime, policy, progress.say)
+        writer.film.write(before)
+    resumed = run.begun is not None and not run.reused  # its own state has all that came in
+    past = {} if resumed else past_entries(job, backend, policy, begun.blocks if begun else 0)
     recorder = writer.kept.recorder if writer.kept else None
     openings = Openings(job, backend, runtime, policy.window - policy.block)
-    with Decoder(backend.codec, runtime.decoding, run.decoder) as decode:
-        for result in blocks_of_film(backend, timeline, policy, job.seed, job.size, begun=run.begun,
-                                     openings=openings, past=past, recorder=recorder):
+    numbers = Numbering.of(job.whole)
+    with Decoder(backend.codec, runtime.decoding, state) as decode:
+        for counted in blocks_of_film(backend, job.whole, policy, job.seed, job.size, begun=begun,
+                                      openings=openings, past=past, recorder=recorder):
+            result = numbers.result(counted)
             writer.add(result, decode(result))
             if run.keeps(result.block.index + 1):
                 writer.catch_up()
                 run.keep_state(result, decode.state)
+            if job.outputs.end and result.block.index + 1 == len(timeline.blocks):
+                writer.catch_up()
+                run.settle()
+                write_end(job, backend, runtime, policy, result, decode.state, writer.surplus)
             stopping = interruption.by is not None
             if stopping or run.due():
                 writer.catch_up()
@@ -111,6 +124,7 @@ class _Writer:
         self.run, self.film, self.trace, self.times, self.kept = run, film, trace, run.times, kept
         self._timeline, self._grid, self._policy, self._progress = timeline, grid, policy, progress
         self._behind: tuple[BlockResult, Pictures] | None = None
+        self.surplus = np.empty(0, np.uint8)  # pictures of the last block that the film does not show
 
     def add(self, result: BlockResult, pictures: Pictures) -> None:
         if result.block.opens:
@@ -128,7 +142,8 @@ class _Writer:
         self.run.check()
         before = self.film.pictures
         made = pictures.array()
-        new = made[len(made) - self._timeline.pictures_of(result.block):][:self._timeline.pictures - before]
+        made = made[len(made) - self._timeline.pictures_of(result.block):]
+        new, self.surplus = np.split(made, [self._timeline.pictures - before])
         self.film.write(new)
         if self.kept:
             self.kept.look(result.block, new)
@@ -170,6 +185,9 @@ def _finish(job: Job, writer: _Writer, tidy: ExitStack) -> Made:
     if outputs.scenes and writer.kept:
         tidy.callback(partial(outputs.scenes).unlink, missing_ok=True)
         written["scenes"] = writer.kept.write(outputs.scenes)
+    if outputs.end:
+        tidy.callback(partial(outputs.end).unlink, missing_ok=True)
+        written["end"] = _output(outputs.end)
     run.check()
     return Made({what: output for what, output in written.items() if output}, pictures,
                 pictures / job.timeline.geometry.fps, wall_seconds, run.loading, writer.times, run.sittings,
@@ -185,7 +203,7 @@ def _publish(job: Job, writer: _Writer, made: Made) -> None:
         publish(outputs.subtitles)
     elif outputs.subtitles:
         _remove(outputs.subtitles)  # players would show those of an older film
-    for path in (outputs.sound, outputs.scenes):
+    for path in (outputs.sound, outputs.scenes, outputs.end):
         if path:
             publish(path)
     writer.run.forget()

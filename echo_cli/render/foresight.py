@@ -52,8 +52,8 @@ def _reused(job: Job, identity: Identity) -> str | None:
     """What `generate` says of an edit when it begins. The states are not read through."""
     runtime, spec, said = Runtime.choose(job.request.device, job.request.dtype), spec_named(job.model), list[str]()
     with threads_for(spec, runtime):
-        policy = plan_without_model(job.policy, job.settings, spec, job.timeline,
-                                    open_ends(job.timeline, job.keep_states))
+        policy = plan_without_model(job.policy, job.settings, spec, job.whole, open_ends(job),
+                                    job.lasting)
         if policy is None:
             return None
         film = origin(job, identity, machine(job, runtime), policy)

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from echo_cli.errors import UsageError
-from echo_cli.files import sha256
+from echo_cli.files import fitted, sha256
 from echo_cli.models.files.hashes import known_sha256
-from echo_cli.storyboard.nouns import CLIP, CONTINUE, SOUNDTRACK, Continued, Storyboard
+from echo_cli.render import manifest
+from echo_cli.storyboard.ends import ENDING, read_end
+from echo_cli.storyboard.nouns import CLIP, CONTINUE, SOUNDTRACK, Continued, Earlier, Storyboard
 
 LARGE = 64 << 20
 
@@ -49,15 +51,30 @@ def file_problem(what: str, path: Path, begins: float | None = None) -> str | No
     return None
 
 
-def continued_film(path: str, file: Path) -> Continued:
-    """The film in a file that another one continues; a UsageError if it is none that can be used."""
+def continued_film(path: str, folder: Path, state: bool) -> Continued:
+    """The film at a path in a folder, which another one continues: with its memory if its end lies beside it and
+    `state` allows that, else from its pictures. A UsageError if it is none that can be used."""
     from echo_cli.video import clip, still
 
+    file, end = folder / path, str(Path(path).with_suffix(ENDING))
+    if state and ((folder / end).exists() or end == path):
+        return Continued(path, file.stem, end, earlier=_earlier(folder / end, file))
     try:
         clip.check(file)
-        return Continued(path, file.stem, clip.look(file).seconds)
+        return Continued(path, file.stem, path, clip.look(file).seconds, state=state)
     except still.Unusable as error:
         raise UsageError(f"{file} {error}", "Name a film, as in continue: ../yesterday.mp4.") from None
+
+
+def _earlier(end: Path, film: Path) -> Earlier:
+    """What an end says; a UsageError if it is not that of the film which lies there."""
+    found = read_end(end)
+    made = manifest.read(fitted(film.with_suffix(""), ".manifest.json"))
+    if made and film.name == found.facts.film and made["identity"] != found.facts.identity:
+        other = ", ".join(manifest.differences(dict(found.facts.identity), made["identity"]))
+        raise UsageError(f"{end}: is the end of another version of {film}: {other}",
+                         "Render that film again with --keep-end, or remove the file to continue its pictures.")
+    return found.earlier
 
 
 def inputs_of(storyboard: Storyboard) -> tuple[Input, ...]:
@@ -97,7 +114,7 @@ def _named(storyboard: Storyboard) -> Iterator[tuple[str, str, str | None]]:
     for series in storyboard.series:
         yield "series", series.path, None
     if storyboard.continued:
-        yield CONTINUE, storyboard.continued.path, None
+        yield CONTINUE, storyboard.continued.file, None
     for scene in storyboard.scenes:
         if scene.opening:
             yield scene.opening.what, scene.opening.path, scene.id

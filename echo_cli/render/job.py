@@ -20,7 +20,8 @@ from echo_cli.render.outputs import Outputs
 from echo_cli.render.request import Request
 from echo_cli.spec import ModelSpec
 from echo_cli.storyboard.canonical import storyboard_hash
-from echo_cli.storyboard.nouns import Storyboard, Timeline
+from echo_cli.storyboard.nouns import Block, Storyboard, Timeline
+from echo_cli.storyboard.timeline import joined
 from echo_cli.text import listed
 from echo_cli.video.encoding import Encoding
 from echo_cli.video.signing import Credentials
@@ -51,6 +52,25 @@ class Job:
     detail: int = 1  # how many times as large they are decoded
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)  # who decided what the request left open
     inputs: tuple[Input, ...] = ()  # the files that come into it
+
+    @property
+    def whole(self) -> Timeline:
+        """The film with the one before it, if it continues one with its memory: as memory counts both."""
+        return joined(self.timeline, self.storyboard)
+
+    def as_counted(self, block: Block) -> Block:
+        """A block of the film, as memory counts it."""
+        whole = self.whole
+        return whole.blocks[whole.spans[whole.first].blocks.start + block.index]
+
+    @property
+    def lasting(self) -> tuple[int, ...]:
+        """The scenes, as memory counts them, that a film which continues this one may recall."""
+        whole = self.whole
+        if self.outputs.end is None:
+            return ()
+        return tuple(index for index, scene in enumerate(whole.scenes) if index not in whole.gone and (
+            index < whole.first or not self.storyboard.kept or scene.id in self.storyboard.kept))
 
     @property
     def kept(self) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from echo_cli.render.facts import header, machine
 from echo_cli.render.job import Job
 from echo_cli.render.lock import OneWriter
 from echo_cli.render.made import Kept
+from echo_cli.render.numbering import Numbering
 from echo_cli.render.provenance import sign
 from echo_cli.render.resume import Cadence, Checkpoint, Work
 from echo_cli.render.signals import Interruption
@@ -68,7 +69,7 @@ class Sitting:
 
     @property
     def begun(self) -> Begun | None:
-        """Where an earlier sitting stopped, for the rollout."""
+        """Where an earlier sitting stopped, for the rollout, which counts as memory does."""
         return None
 
     @property
@@ -204,7 +205,10 @@ class Keeper(Sitting):
 
     @property
     def begun(self) -> Begun | None:
-        return Begun(self._left.block, self._state["rollout"]) if self._left and self._state else None
+        if not (self._left and self._state):
+            return None
+        earlier = len(self._job.whole.blocks) - len(self._job.timeline.blocks)
+        return Begun(earlier + self._left.block, self._state["rollout"])
 
     @property
     def decoder(self) -> Nest:
@@ -293,7 +297,8 @@ class Keeper(Sitting):
         assert self._film is not None
         self.settle()
         state = {"rollout": result.state(), "decoder": decoder}
-        block, needs, keep = result.block, self._policy.needs_after(result.block), self._snapshots.keep
+        block, keep = result.block, self._snapshots.keep
+        needs = self._policy.needs_after(self._job.as_counted(block))
         if size_of(state) > TWICE:
             keep(block, needs, state, self._film.mark(), self.wall_seconds)
             self._film.unmark()
@@ -355,11 +360,11 @@ class Keeper(Sitting):
         """Begin with what an earlier version of the film has in common with this one, if its states are here."""
         if self._job.request.force or self._job.outputs.scenes:  # scenes for other films are collected from the first
             return
-        recalls = self._policy.recalls
+        recalls, numbers = self._policy.recalls, Numbering.of(self._job.whole)
         edit = Edit(self._job, self.work, self._origin, self._policy, self._tell)
         if state := edit.find():
             self._left = edit.begin(state[0], self._identity.plain(), header(self._job, self._backend, self._runtime),
-                                    lambda scene: candidates(recalls.get(scene)))
+                                    lambda scene: candidates(numbers.recall(recalls.get(numbers.scenes + scene))))
             self._resume(self._left, stack, edit.report(*state))
 
     def _resume(self, left: Checkpoint, stack: ExitStack, message: str) -> None:

@@ -27,12 +27,15 @@ from echo_cli.video.target import Output
 THUMBNAIL_WIDTH = 160
 
 
-def past_entries(job: Job, backend: Backend, policy: Policy) -> Mapping[int, SceneEntry]:
-    """What the recalled scenes of other films left, by their numbers. A UsageError if they are another model's, or are
-    not what they were when the film was planned."""
+def past_entries(job: Job, backend: Backend, policy: Policy, done: int = 0) -> Mapping[int, SceneEntry]:
+    """What the scenes of other films left that are recalled after `done` blocks, by their numbers. A UsageError if they
+    are another model's, or are not what they were when the film was planned."""
     model = scene_model(backend.spec, job.size, backend.weights_hash)
-    wanted = {recall.scene for recall in policy.recalls.values() if not recall.refused}
-    entries, number = {}, -len(job.timeline.past)
+    film = job.whole
+    begun = film.blocks[done - 1].scene if done else -1
+    wanted = {recall.scene for scene, recall in policy.recalls.items() if scene > begun}
+    numbers = {scene.name: number for number, scene in enumerate(film.past, -len(film.past))}
+    entries = {}
     for read in job.inputs:
         if read.what == "series" and sha256(read.file) != read.sha256:
             raise UsageError(f"{read.file}: was written again since this film was planned",
@@ -40,10 +43,9 @@ def past_entries(job: Job, backend: Backend, policy: Policy) -> Mapping[int, Sce
     for series in job.storyboard.series:
         file = read_scenes(job.storyboard.file(series.path))
         check_model(file, model)
-        for index in range(len(series.scenes)):
-            if number in wanted:
+        for index, scene in enumerate(series.scenes):
+            if (number := numbers[scene.name]) in wanted:
                 entries[number] = read_entry(file, index)
-            number += 1
     return entries
 
 
@@ -51,11 +53,12 @@ class KeptScenes:
     """The scenes that a film leaves, while it is made: entries in files, thumbnails in memory."""
 
     def __init__(self, job: Job, backend: Backend, policy: Policy, folder: Path) -> None:
-        scenes = job.timeline.scenes
+        scenes, self._first = job.timeline.scenes, job.whole.first
         self._job, self._model = job, scene_model(backend.spec, job.size, backend.weights_hash)
         self._bits = scene_bits(backend.spec)
         kept = job.kept
-        self._folder = Folder(folder, MOST_KEPT, [index for index, scene in enumerate(scenes) if scene.id in kept])
+        self._folder = Folder(folder, MOST_KEPT, [index for index, scene in enumerate(scenes, self._first)
+                                                  if scene.id in kept])
         self.recorder = Recorder(self._folder, policy)
 
     def look(self, block: Block, pictures: np.ndarray) -> None:
@@ -64,7 +67,7 @@ class KeptScenes:
         middle = len(self._job.timeline.spans[block.scene].blocks) // 2
         if block.number == middle and len(pictures):
             picture = shrunk(pictures[len(pictures) // 2], THUMBNAIL_WIDTH)
-            self._folder.show(block.scene, torch.from_numpy(picture.copy()))
+            self._folder.show(self._first + block.scene, torch.from_numpy(picture.copy()))
 
     def write(self, path: Path) -> Output:
         """The file that will be `path`, while it is a `.partial`."""
@@ -75,7 +78,7 @@ class KeptScenes:
         return Output(path, sha, size)
 
     def _described(self, index: int) -> SavedScene:
-        span, thumbnail = self._job.timeline.spans[index], self._folder.thumbnail(index)
+        span, thumbnail = self._job.whole.spans[index], self._folder.thumbnail(index)
         fps = self._job.timeline.geometry.fps
         return SavedScene(span.scene.id, span.scene.prompt, round(len(span.pictures) / fps, 6), self._film,
                           self._job.policy, self._folder.parts(index), self._folder.numbers(index),

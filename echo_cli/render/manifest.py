@@ -90,6 +90,8 @@ def standing(outputs: Outputs, identity: Identity, begun: bool = False) -> Stand
     files = _files(outputs, existing)
     if outputs.scenes and not any(each.absolute() == outputs.scenes.absolute() for each in files.get("scenes", ())):
         return Standing.FREE  # the film is there, but not the file of scenes that is asked for
+    if outputs.end and not any(each.absolute() == outputs.end.absolute() for each in files.get("end", ())):
+        return Standing.FREE  # nor its end
     # the rest of the same film may be overwritten
     return Standing.DONE if _is_whole(outputs, existing) else Standing.FREE
 
@@ -117,7 +119,8 @@ def _files(outputs: Outputs, existing: Mapping[str, Any]) -> dict[str, list[Path
 def _is_whole(outputs: Outputs, existing: Mapping[str, Any]) -> bool:
     """Whether each of these has its size."""
     files = _files(outputs, existing)
-    return all(_bytes(files[what]) == output.get("bytes") for what, output in existing["outputs"].items())
+    return all(_bytes(files[what]) == output.get("bytes") for what, output in existing["outputs"].items()
+               if what != "end" or outputs.end)  # an end that nobody asks for any more may be gone
 
 
 def _other_film(content: Mapping[str, Any], outputs: Outputs) -> Path | None:

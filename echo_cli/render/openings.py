@@ -32,7 +32,8 @@ class Openings:
         self._inputs = {(each.scene, each.what): each for each in job.inputs}
 
     def __call__(self, scene: int) -> Given | None:
-        asked = self._job.timeline.scenes[scene]
+        """`scene` as memory counts it; the first one of all has no picture before it."""
+        asked = self._job.whole.scenes[scene]
         if scene == 0 and (film := self._inputs.get((None, CONTINUE))):
             return self._continued(film)
         if asked.opening is None:
@@ -73,7 +74,7 @@ class Openings:
     def _clip(self, opening: Opening, given: Input, scene: int) -> ndarray:
         """The pictures of a clip that whole latent frames stand for. Something of the scene is left to be generated."""
         _check(given, hash_of(given.file))
-        timeline, geometry = self._job.timeline, self._job.timeline.geometry
+        timeline, geometry = self._job.whole, self._job.timeline.geometry
         frames, block = len(timeline.frames_of(scene)), geometry.block_frames
         most = max(frames - block, min(frames, block) - 1, 1)
         if opening.seconds is None:

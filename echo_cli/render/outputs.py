@@ -23,8 +23,8 @@ _KIND = re.compile(r"\.[a-z][a-z0-9]{1,4}")  # a file's extension; `.2` in v1.2 
 @dataclass(frozen=True, slots=True)
 class Outputs:
     """`film` and its companions; a film on standard output has none. `subtitles` is where an SRT goes, if one is made,
-    `scenes` where its scenes go if later films may recall them, `sound` that of a sequence of pictures; `base` is what
-    the other names begin with."""
+    `scenes` where its scenes go if later films may recall them, `end` where its memory's state goes if a later film may
+    continue it, `sound` that of a sequence of pictures; `base` is what the other names begin with."""
 
     film: Target
     trace: Path | None = None
@@ -33,10 +33,12 @@ class Outputs:
     base: Path | None = None
     scenes: Path | None = None
     sound: Path | None = None
+    end: Path | None = None
 
     @property
     def companions(self) -> tuple[Path, ...]:
-        return tuple(path for path in (self.trace, self.subtitles, self.scenes, self.sound, self.manifest) if path)
+        files = (self.trace, self.subtitles, self.scenes, self.sound, self.end, self.manifest)
+        return tuple(path for path in files if path)
 
     def existing(self) -> Iterator[Path]:
         """What exists where this run would write, the film first."""

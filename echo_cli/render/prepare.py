@@ -20,7 +20,7 @@ from echo_cli.memory.settings import changed
 from echo_cli.memory.table import DEFAULT_POLICY, POLICIES, read_settings, setting_names, settings_type
 from echo_cli.models.loaders import locate
 from echo_cli.models.registry import check_not_a_file, is_folder, names, spec_named
-from echo_cli.render.checks import check_series, refuse_unseen, try_settings
+from echo_cli.render.checks import check_continued, check_series, refuse_unseen, try_settings
 from echo_cli.render.defaults import NONE, Default, Defaults
 from echo_cli.render.inputs import continued_film, file_problem, inputs_of
 from echo_cli.render.job import Job
@@ -30,11 +30,12 @@ from echo_cli.render.source import read_board
 from echo_cli.spec import DEFAULT_MODEL, ModelSpec
 from echo_cli.storyboard.canonical import canonical
 from echo_cli.storyboard.document import STDIN
+from echo_cli.storyboard.ends import ENDING as END
 from echo_cli.storyboard.nouns import Kind, Storyboard
 from echo_cli.storyboard.parse import parse
 from echo_cli.storyboard.rules import Rules
 from echo_cli.storyboard.series import ENDING
-from echo_cli.storyboard.timeline import timeline
+from echo_cli.storyboard.timeline import joined, timeline
 from echo_cli.text import listed
 from echo_cli.video.encoding import CONTAINERS
 from echo_cli.video.signing import KINDS as SIGNED
@@ -60,6 +61,7 @@ class Prepared:
 
     def job(self, outputs: Outputs) -> Job:
         outputs = _with_sound(self.request, self.storyboard, _with_scenes(self.request, self.storyboard, outputs))
+        outputs = _with_end(self.request, self.storyboard, outputs)
         board, size = self.storyboard, self.storyboard.size or self.spec.size
         film = timeline(board, self.spec.geometry)
         if not self.request.force:
@@ -67,10 +69,11 @@ class Prepared:
         _check_signing(self.request, outputs)
         if not outputs.film.encoder:
             self.request.encoding(outputs.film).check_choices()
-        try_settings(self.policy, board.memory, self.spec, film)
+        try_settings(self.policy, board.memory, self.spec, joined(film, board))
         generator = Path(self.request.generator) if self.request.generator else None
         locate(self.model, generator)
         check_series(board, self.model, self.spec, generator)
+        check_continued(board, self.model, self.spec, self.policy, generator)
         scale = self.request.scale or max(1, min(MOST_ENLARGED, math.ceil(SMALLEST_SIDE / min(size))))
         return Job(self.request, board, film, self.model, board.seed or 0, self.policy,
                    read_settings(self.policy, board.memory), size, scale, _subtitles(self.request, board, outputs),
@@ -206,6 +209,21 @@ def _with_scenes(request: Request, storyboard: Storyboard, outputs: Outputs) -> 
         raise UsageError(f"{path}: the film would overwrite the series that it recalls scenes of",
                          "Keep its own scenes in another file: --scenes FILE.scenes.")
     return replace(outputs, scenes=path)
+
+
+def _with_end(request: Request, storyboard: Storyboard, outputs: Outputs) -> Outputs:
+    """With the file of the film's end, if it is asked for. A film does not overwrite the one that it continues."""
+    continued = storyboard.continued
+    before = [] if continued is None else [storyboard.file(path) for path in (continued.path, continued.file)]
+    if request.keep_end:
+        if outputs.base is None:
+            raise UsageError("a film on standard output keeps no end", "Write the film to a file with -o.")
+        outputs = replace(outputs, end=fitted(outputs.base, END))
+    for path in filter(None, (outputs.film.path if outputs.base else None, outputs.end)):
+        if os.path.abspath(path) in map(os.path.abspath, before):
+            raise UsageError(f"{path}: the film would overwrite the one that it continues",
+                             "Choose another name with -o.")
+    return outputs
 
 
 def _with_sound(request: Request, storyboard: Storyboard, outputs: Outputs) -> Outputs:

@@ -204,6 +204,9 @@ class FilmOptions(PictureOptions):
         help="Resume an interrupted run if there is one, or discard what it left and start over.",
         panel=Panel.INTERRUPTION, flags=("--resume/--restart",))] = True
     keep_states: KeptStates = "last"
+    keep_end: Annotated[bool, Option(
+        help="Keep the memory's state at the end of the film in OUT.end, so that another film can continue it.",
+        panel=Panel.OUTPUT)] = False
     keep_room: Annotated[str, Option(
         help="How much disk these states may take.", panel=Panel.INTERRUPTION, metavar="SIZE",
         read=_room)] = "20GB"

@@ -103,7 +103,7 @@ class Session:
         from echo_cli.render.preview import blocks
 
         loaded = self.load(job, progress)
-        yield from blocks(job, loaded.backend, loaded.runtime)
+        yield from blocks(job, loaded.backend, loaded.runtime, progress.say)
 
     def load(self, job: Job, progress: Progress) -> Loaded:
         """The job's model, loaded again only for another model, or for larger pictures than it has room for."""

@@ -137,7 +137,8 @@ class Edit:
 
     def _fits(self, snapshot: Snapshot) -> bool:
         last = self._job.timeline.blocks[snapshot.blocks - 1]
-        return snapshot.closed == last.closes and self._plan.needs_after(last) <= frozenset(snapshot.needs)
+        needs = self._plan.needs_after(self._job.as_counted(last))
+        return snapshot.closed == last.closes and needs <= frozenset(snapshot.needs)
 
     def _verify(self, snapshot: Snapshot, trace: str) -> None:
         try:

@@ -121,12 +121,14 @@ def origin(job: Job, identity: Identity, machine: Mapping[str, Any], plan: Plan)
 
 
 def is_edit(folder: Path, job: Job, identity: Identity, there: Mapping[str, Any] | None) -> bool:
-    """Whether the film whose identity is `there` opens with the same scene, and the states in a folder are its own."""
+    """Whether the film whose identity is `there` opens with the same scene, or continues the same film, and the states
+    in a folder are its own."""
     states = read(folder)
     if states is None or there is None or states[0].storyboard != there["storyboard"]:
         return False
-    first = _link(job, 0, _scenes(job)[0], None)
-    return states[0].base == _base(job, identity) and states[0].scenes[0][0] == first
+    if states[0].base != _base(job, identity):
+        return False
+    return job.whole.first > 0 or states[0].scenes[0][0] == _link(job, 0, _scenes(job)[0], None)
 
 
 def read(folder: Path) -> tuple[Origin, str] | None:
@@ -208,10 +210,12 @@ def moments(timeline: Timeline, keep: str) -> frozenset[int]:
     return frozenset((*(begins if keep == "all" else begins[-1:]), end)) - {0}
 
 
-def open_ends(timeline: Timeline, keep: str) -> frozenset[int]:
-    """The scenes that an edit may replace without losing what is kept, and one more at the end."""
-    count = len(timeline.spans)
-    return frozenset({"none": (), "last": (count - 1, count), "all": range(count + 1)}[keep]) - {0}
+def open_ends(job: Job) -> frozenset[int]:
+    """The scenes, as memory counts them, that an edit may replace without losing what is kept, and one more at the end;
+    also for a film that continues this one."""
+    first, count = job.whole.first, len(job.whole.spans)
+    edits = {"none": (), "last": (count - 1, count), "all": range(first, count + 1)}[job.keep_states]
+    return frozenset((*edits, *((count,) if job.outputs.end else ()))) - {0}
 
 
 def superfluous(kept: Sequence[Snapshot]) -> Snapshot:
@@ -240,8 +244,9 @@ def _link(job: Job, index: int, scene: Mapping[str, Any], plan: Plan | None) -> 
     """A hash of what a scene adds to the film: its length apart, which is compared in blocks."""
     dropped = ("duration", SOUNDTRACK) if job.subtitles is Subtitles.BURN else ("duration", SOUNDTRACK, "subtitle")
     added = {name: value for name, value in scene.items() if name not in dropped}
-    recall = plan.recalls.get(index) if plan else None
+    counted = job.whole.first + index
+    recall = plan.recalls.get(counted) if plan else None
     added["inputs"] = [each.sha256 for each in job.inputs
                        if each.scene == scene["id"] and each.what != SOUNDTRACK]
-    added |= {"recalled": recall and [recall.scene, recall.refused], "jump": plan.jumps.get(index) if plan else None}
+    added |= {"recalled": recall and [recall.scene, recall.refused], "jump": plan.jumps.get(counted) if plan else None}
     return hashlib.sha256(json.dumps(added, sort_keys=True).encode()).hexdigest()

@@ -3,7 +3,7 @@
 Joins a timeline, a memory policy and a backend; `rollout` generates the film from them.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from torch import Tensor
@@ -18,14 +18,14 @@ from echo_cli.models.backend import Backend, TextEncoder, text_features
 from echo_cli.rollout.rollout import Begun, BlockResult, Given, rollout
 from echo_cli.runtime import KeyedNoise, Noise
 from echo_cli.spec import ModelSpec
-from echo_cli.storyboard.matching import Recall, Similarities, plan_recalls, similarities, stripped
+from echo_cli.storyboard.matching import Recall, Similarities, recalls_in, similarities, stripped
 from echo_cli.storyboard.nouns import Timeline
 
 
 def plan_policy(name: str, settings: WindowSettings, backend: Backend, timeline: Timeline,
-                open_ends: frozenset[int] = frozenset()) -> Policy:
+                open_ends: frozenset[int] = frozenset(), lasting: Collection[int] = ()) -> Policy:
     """The policy of one run, which knows the scenes that will be recalled and how similar their prompts are, and keeps
-    what an edit of the scenes in `open_ends` would need."""
+    what an edit of the scenes in `open_ends` would need, and the scenes in `lasting` for a film that continues it."""
     if settings.needs_queries and backend.queries is None:
         raise MissingError(
             f"memory policy '{name}' needs learned queries, but none have been trained for these weights of "
@@ -37,16 +37,17 @@ def plan_policy(name: str, settings: WindowSettings, backend: Backend, timeline:
     if _by_embedding(settings, timeline):
         likeness = Products(text_features(backend.text, stripped(timeline.prompts)), _pool(settings))
     recalls = _recalls(settings, timeline, likeness)
-    return make_policy(name, settings, backend.spec, timeline, recalls, backend.queries, open_ends)
+    return make_policy(name, settings, backend.spec, timeline, recalls, backend.queries, open_ends, lasting)
 
 
 def plan_without_model(name: str, settings: WindowSettings, spec: ModelSpec, timeline: Timeline,
-                       open_ends: frozenset[int]) -> Policy | None:
+                       open_ends: frozenset[int], lasting: Collection[int]) -> Policy | None:
     """The policy that `plan_policy` returns, but without queries: it can be asked, not used. None if its recalls depend
     on the model."""
     if _by_embedding(settings, timeline):
         return None
-    return make_policy(name, settings, spec, timeline, _recalls(settings, timeline), open_ends=open_ends)
+    return make_policy(name, settings, spec, timeline, _recalls(settings, timeline), open_ends=open_ends,
+                       lasting=lasting)
 
 
 def _by_embedding(settings: WindowSettings, timeline: Timeline) -> bool:
@@ -65,7 +66,7 @@ def _recalls(settings: WindowSettings, timeline: Timeline,
     recalling = settings.recalling
     likeness = likeness or similarities(timeline.prompts, recalling.match if recalling else "idf")
     least = recalling.least if recalling else 0.0
-    return plan_recalls(timeline.scenes, likeness, _pool(settings), timeline.past, least)
+    return recalls_in(timeline, likeness, _pool(settings), least)
 
 
 class Products:

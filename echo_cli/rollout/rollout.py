@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from echo_cli.errors import EchoError
+from echo_cli.errors import Damaged, EchoError
 from echo_cli.layout import Layout
 from echo_cli.memory.entries import SceneEntry
 from echo_cli.memory.policies.base import Facts, Policy, Transition
@@ -107,14 +107,11 @@ def rollout(timeline: Timeline, transformer: Network, prompts: Prompts, policy: 
         return {**said, "recorder": recorder.state()} if recorder else said
 
     if recorder:
-        recorder.begin(store, begun.state["recorder"] if begun else None)
-    if not begun:
-        for scene, entry in past.items():
-            policy.take_in(scene, entry, store)
-    else:
-        store.restore(begun.state["store"])
-        policy.restore(moved(begun.state["policy"], device))
-        remembered.restore(moved(begun.state["latents"], device))
+        recorder.begin(store, begun.state.get("recorder") if begun else None)
+    for scene, entry in past.items():
+        policy.take_in(scene, entry, store)
+    if begun:
+        _restore(begun, store, policy, remembered)
     for block in islice(timeline.blocks, begun.blocks if begun else 0, None):
         watch, transition, shown = Stopwatch(device), None, False
         with watch("memory"):
@@ -155,6 +152,18 @@ def rollout(timeline: Timeline, transformer: Network, prompts: Prompts, policy: 
         yield BlockResult(block, latents, layout, transition, facts, store.bytes + policy.bytes, watch,
                           Later(latents.isfinite().all()), state, 0 if given is None else given.shape[1],
                           opening.lead if opening and block.opens else None)
+
+
+def _restore(begun: Begun, store: KVStore, policy: Policy, remembered: "LatentMemory") -> None:
+    """Take back the state of memory; Damaged if it is not that of such a memory."""
+    try:
+        store.restore(begun.state["store"])
+        policy.restore(moved(begun.state["policy"], store.device))
+        remembered.restore(moved(begun.state["latents"], store.device))
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, KeyError, IndexError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        raise Damaged(f"the state of memory does not fit this film: {error}") from error
 
 
 class LatentMemory:

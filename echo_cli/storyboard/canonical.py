@@ -7,7 +7,7 @@ import hashlib
 import json
 from typing import Any
 
-from echo_cli.storyboard.nouns import CENTRE, SOUNDTRACK, VERSION, Fit, Kind, Opening, Scene, Storyboard
+from echo_cli.storyboard.nouns import CENTRE, SOUNDTRACK, VERSION, Continued, Fit, Kind, Opening, Scene, Storyboard
 
 
 def canonical(storyboard: Storyboard) -> dict[str, Any]:
@@ -25,8 +25,8 @@ def canonical(storyboard: Storyboard) -> dict[str, Any]:
         "timing": storyboard.timing.value,
         "series": [series.path for series in storyboard.series] or None,
         "keep_scenes": list(storyboard.kept) or None,
-        "continue": storyboard.continued and storyboard.continued.path,
-        "scenes": [_scene(scene) for scene in storyboard.scenes],
+        "continue": _continued(storyboard.continued),
+        "scenes": [scene_values(scene) for scene in storyboard.scenes],
     })
 
 
@@ -44,7 +44,8 @@ def storyboard_hash(storyboard: Storyboard) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _scene(scene: Scene) -> dict[str, Any]:
+def scene_values(scene: Scene) -> dict[str, Any]:
+    """A scene as plain JSON values."""
     return _given({
         "id": scene.id,
         "prompt": scene.prompt,
@@ -56,6 +57,12 @@ def _scene(scene: Scene) -> dict[str, Any]:
         **_opening(scene.opening),
         SOUNDTRACK: scene.soundtrack,
     })
+
+
+def _continued(continued: Continued | None) -> Any:
+    if continued is None or continued.state:
+        return continued and continued.path
+    return {"film": continued.path, "state": False}
 
 
 def _opening(opening: Opening | None) -> dict[str, Any]:

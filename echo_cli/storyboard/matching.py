@@ -9,13 +9,13 @@ the scenes.
 import math
 import re
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, Protocol
 
 from echo_cli.errors import UsageError, did_you_mean
-from echo_cli.storyboard.nouns import AUTO, PastScene, Scene
+from echo_cli.storyboard.nouns import AUTO, PastScene, Scene, Timeline
 from echo_cli.storyboard.whereabouts import stem, whereabouts
 
 _WORD = re.compile(r"[a-z][a-z']+")
@@ -120,10 +120,11 @@ def similarities(prompts: Sequence[str], match: Match = "idf") -> Similarities:
 
 
 def plan_recalls(scenes: Sequence[Scene], similarities: Similarities, pool: int,
-                 past: Sequence[PastScene] = (), least: float = 0.0) -> dict[int, Recall]:
+                 past: Sequence[PastScene] = (), least: float = 0.0, first: int = 0,
+                 gone: Container[int] = frozenset()) -> dict[int, Recall]:
     """The partner of each recalling scene: the one it names, else the best of the last `pool` and of the `past` scenes
     of other films, the first on ties, refused if it is less similar than `least`. `similarities` are those of the past
-    scenes and the film's, in this order."""
+    scenes and the film's, in this order. From scene `first` on, those that are `gone` cannot be recalled."""
     places = {scene.id: index for index, scene in reversed(list(enumerate(scenes)))}
     before = len(past)
     places |= {scene.name: number - before for number, scene in enumerate(past)}
@@ -135,11 +136,14 @@ def plan_recalls(scenes: Sequence[Scene], similarities: Similarities, pool: int,
             raise UsageError(f"scene '{scene.id}' opens the film and has nothing to recall",
                              hint="Leave out its transition.")
         row = similarities[index + before]
-        candidates = (*range(-before, 0), *range(max(0, index - pool), index))
+        candidates = [other for other in (*range(-before, 0), *range(max(0, index - pool), index))
+                      if index < first or other not in gone]
         scores = tuple((other, row[other + before]) for other in candidates)
         auto = scene.recall is None or scene.recall == AUTO
-        best = max(scores, key=lambda entry: entry[1])[0]
-        partner = best if auto else places.get(scene.recall or "", len(scenes))
+        if auto and not scores:
+            raise UsageError(f"scene '{scene.id}': there is no scene that it could recall",
+                             hint="Use another transition.")
+        partner = max(scores, key=lambda entry: entry[1])[0] if auto else places.get(scene.recall or "", len(scenes))
         if partner >= index:
             earlier = [*(other.name for other in past), *(other.id for other in scenes[:index])]
             raise UsageError(f"scene '{scene.id}': recall of '{scene.recall}', but no earlier scene has that id"
@@ -148,6 +152,11 @@ def plan_recalls(scenes: Sequence[Scene], similarities: Similarities, pool: int,
         similarity = row[partner + before]
         plan[index] = Recall(partner, similarity, scores, auto and similarity < least)
     return plan
+
+
+def recalls_in(film: Timeline, similarities: Similarities, pool: int, least: float = 0.0) -> dict[int, Recall]:
+    """The partners of all recalling scenes of a film."""
+    return plan_recalls(film.scenes, similarities, pool, film.past, least, film.first, film.gone)
 
 
 def stripped(prompts: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
+from fractions import Fraction
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -149,13 +150,42 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
+class Earlier:
+    """What is known of a film that another continues with its memory: its scenes with their numbers of blocks, the
+    scenes of yet other films that it could recall, and its choices. The scenes of the numbers in `kept` can be
+    recalled. `surplus` pictures of its last block were not shown, and `drift` seconds more were asked for than
+    shown."""
+
+    scenes: tuple[Scene, ...]
+    counts: tuple[int, ...]
+    past: tuple[PastScene, ...]
+    kept: frozenset[int]
+    surplus: int
+    drift: Fraction
+    model: str
+    policy: str
+    memory: Mapping[str, Any]
+    size: tuple[int, int]
+    fps: float
+    seed: int
+
+    def number(self, scene: str) -> int | None:
+        """The number of the scene with this id."""
+        return next((index for index, each in enumerate(self.scenes) if each.id == scene), None)
+
+
+@dataclass(frozen=True, slots=True)
 class Continued:
-    """The film that this one continues: `path` is as the storyboard writes it, `name` as scenes of it are recalled. Its
-    last pictures become this film's past; it lasts `seconds` (None: unknown)."""
+    """The film that this one continues: `path` is as the storyboard writes it, `name` as scenes of it are recalled, and
+    `file` is the path of what is read. Without `earlier`, its last pictures become this film's past; it lasts `seconds`
+    (None: unknown). `state` says whether its memory may be used."""
 
     path: str
     name: str
+    file: str
     seconds: float | None = None
+    earlier: Earlier | None = None
+    state: bool = True
 
 
 class Timing(StrEnum):
@@ -186,8 +216,19 @@ class Storyboard:
 
     @property
     def past(self) -> tuple[PastScene, ...]:
-        """The scenes of its series, one series after the other."""
-        return tuple(scene for series in self.series for scene in series.scenes)
+        """The scenes before its own: those of its series, one after the other, and those of a film that it continues
+        with its memory, after those that this film could recall."""
+        series = (scene for series in self.series for scene in series.scenes)
+        if self.continued is None or (earlier := self.earlier) is None:
+            return tuple(series)
+        known = {scene.name for scene in earlier.past}
+        own = (PastScene(self.continued.name, scene.id, scene.prompt) for scene in earlier.scenes)
+        return (*(scene for scene in series if scene.name not in known), *earlier.past, *own)
+
+    @property
+    def earlier(self) -> Earlier | None:
+        """The film that it continues with its memory."""
+        return self.continued.earlier if self.continued else None
 
     def file(self, path: str) -> Path:
         """The file that a path in the storyboard means."""
@@ -200,13 +241,15 @@ class Geometry:
 
     The pictures of frame n end `offset` pictures after n * frame_pictures. By default the first frame is one picture
     alone; a film that continues another says otherwise by `ahead`: if negative, the pictures of its first frames are
-    those that the other film has shown. `past` is how many of these frames a memory takes."""
+    those that the other film has shown. `past` is how many of these frames a memory takes, and
+    `drift` is how many seconds more than it has shown the other film was asked for."""
 
     block_frames: int = 3
     frame_pictures: int = 4
     fps: float = 16.0
     ahead: int | None = None
     past: int = 18
+    drift: Fraction = Fraction(0)
 
     @property
     def offset(self) -> int:
@@ -290,6 +333,8 @@ class Timeline:
     pictures: int
     geometry: Geometry
     past: tuple[PastScene, ...] = ()
+    first: int = 0  # scene that is not yet made: those before it are of a film that this one continues
+    gone: frozenset[int] = frozenset()  # numbers of scenes that cannot be recalled any more
 
     @cached_property
     def scenes(self) -> tuple[Scene, ...]:

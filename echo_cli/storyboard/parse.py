@@ -12,7 +12,15 @@ from typing import Any
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from echo_cli.errors import EchoError, did_you_mean
-from echo_cli.storyboard.continuing import check_first, read_continued
+from echo_cli.storyboard.continuing import (
+    check_first,
+    check_ids,
+    check_recalled,
+    inherited,
+    read_continued,
+    recalled,
+    with_its_scenes,
+)
 from echo_cli.storyboard.document import kind_of, mark_of, read_source, read_tree, short
 from echo_cli.storyboard.fields import Fields, fields_of, plain
 from echo_cli.storyboard.lasting import LASTING_KEYS, is_past, read_kept, read_series, unknown_past
@@ -72,16 +80,19 @@ def parse(text: str, source: str = "storyboard", rules: Rules = Rules()) -> Stor
     scenes = [_SceneReader(entry, number) for number, entry in enumerate(_scene_entries(top), start=1)]
     cast, series = _cast(scenes), read_series(top, Path(source).parent)
     continued = read_continued(top, Path(source).parent, rules)
+    series = with_its_scenes(series, continued, top, Path(source).parent)
+    check_ids({scene.id: scene.fields for scene in scenes if scene.id}, continued)
     seconds = resolve([scene.asked for scene in scenes], length, mistakes) if scenes else None
+    used = policy or (continued.earlier.policy if continued and continued.earlier and not memory else None)
     read = [scene.read(seconds[index] if seconds else Fraction(0), style, index, cast, series, rules,
-                       policy or rules.default_policy, Path(source).parent, continued)
+                       used or rules.default_policy, Path(source).parent, continued)
              for index, scene in enumerate(scenes)]
-    storyboard = Storyboard(
+    storyboard = inherited(Storyboard(
         scenes=tuple(read), title=top.text("title") or None, seed=top.whole("seed", *SEEDS), model=model,
         policy=policy, memory=memory, size=size, fps=fps, timing=timing, series=series,
         language=top.value("language", _read_language) if "language" in top else None,
         kept=read_kept(top, tuple(cast)), source=source, continued=continued,
-    )
+    ))
     if seconds:
         _check_lengths(storyboard, scenes, rules)
     mistakes.raise_if_any()
@@ -305,7 +316,7 @@ class _SceneReader:
                          continued: Continued | None) -> tuple[Kind | None, str | None]:
         fields = self.fields
         text = fields.text("transition")
-        if index == 0:
+        if index == 0 and not (continued and continued.earlier):
             if continued:
                 check_first(fields, text)
             elif "transition" in fields:
@@ -318,12 +329,17 @@ class _SceneReader:
         if kind is None or kind.targeted != bool(colon):
             fields.note("transition", partial(_unknown_transition, text, cast))
             return Kind.SMOOTH, None
-        return kind, self._read_recall(target.strip(), index, cast, series) if kind.targeted else None
+        return kind, self._read_recall(target.strip(), index, cast, series, continued) if kind.targeted else None
 
-    def _read_recall(self, target: str, index: int, cast: Cast, series: tuple[Series, ...]) -> str:
+    def _read_recall(self, target: str, index: int, cast: Cast, series: tuple[Series, ...],
+                     continued: Continued | None) -> str:
         note = self.fields.note
         if target.lower() == AUTO:
             return AUTO
+        if continued and (number := recalled(target, continued)) is not None:
+            if problem := check_recalled(target, number, continued):
+                note("transition", problem)
+            return target
         if "/" in target:
             if not is_past(target, series):
                 note("transition", partial(unknown_past, target, series))

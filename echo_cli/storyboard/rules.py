@@ -36,21 +36,22 @@ def any_file(what: str, path: Path, begins: float | None = None) -> str | None:
     return None
 
 
-def any_film(path: str, file: Path) -> Continued:
-    return Continued(path, file.stem)
+def any_film(path: str, folder: Path, state: bool) -> Continued:
+    return Continued(path, Path(path).stem, path, state=state)
 
 
 @dataclass(frozen=True)
 class Rules:
     """`setting_problems(policy, kind, values)` lists what is wrong with a policy's settings or its `kind` of cut;
     `file_problem(what, path, begins)` says why a file cannot be the `what` (the key that names it) of a film, a clip
-    from second `begins` on; `continued(path, file)` is the film in a file that is called `path`, or a UsageError."""
+    from second `begins` on; `continued(path, folder, state)` is the film at a path in a folder, with the memory beside
+    it or without, or a UsageError."""
 
     models: Mapping[str, Model] = field(default_factory=dict)
     policies: Sequence[str] = ()
     setting_problems: Callable[[str, Kind | None, Mapping[str, Any]], list[str]] = any_setting
     file_problem: Callable[[str, Path, float | None], str | None] = any_file
-    continued: Callable[[str, Path], Continued] = any_film
+    continued: Callable[[str, Path, bool], Continued] = any_film
     default_model: str = ""
     default_policy: str = ""
     model: str | None = None  # the model that will be used, whatever the storyboard says

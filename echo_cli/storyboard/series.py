@@ -10,16 +10,15 @@ compared at once, and of every other tensor, compared when it is read. What the 
 import hashlib
 import json
 import math
-import os
-import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from echo_cli.errors import UsageError
 from echo_cli.files import open_regular, parse_json
+from echo_cli.storyboard.heads import Head, Lying, check_filled, lying, read_head, whole
 from echo_cli.storyboard.nouns import SCENE_ID, PastScene
 from echo_cli.text import listed
 
@@ -28,29 +27,19 @@ ENDING = ".scenes"
 MOST_SCENES = 1000  # of one file
 MOST_KEPT = 64  # scenes that one film keeps, the last ones
 KEYFRAMES = 9  # latent frames of its beginning that a scene leaves, beside the one that is folded from them
-MOST_HEAD = 1 << 24  # bytes
 THUMBNAIL = "thumbnail"
 SEALS = "sha256"  # the tensor of hashes
 _SEAL = hashlib.sha256().digest_size
 SCALES = "scales"  # of the channels of frames in eight bits
 SIDES = ("keys", "values")  # of a remembered frame
 CALIBRATION = ("calibration.mean", "calibration.magnitude")  # of the queries of a scene
-DTYPES = {"F16": 2, "BF16": 2}  # of remembered frames, and the bytes of an element
+DTYPES = ("F16", "BF16")  # of remembered frames
 _HINT = "Write the file again with `echo-cli generate --scenes`, or copy it again."
 _MOST_COUNT = 1 << 12  # of layers, heads, rows, pixels of a side
 _MOST_FRAMES = 64  # of a part
 _LONGEST = 1 << 20  # letters of a prompt
 
 T = TypeVar("T")
-
-
-class Lying(NamedTuple):
-    """Where a tensor lies in a file."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int  # bytes from the start of the file
-    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,18 +127,18 @@ class ScenesFile:
 
     def size_of(self, index: int) -> int:
         """What one scene takes."""
-        return sum(lying.end - lying.begin for name, lying in self.tensors.items() if name.startswith(f"{index}."))
+        return sum(place.end - place.begin for name, place in self.tensors.items() if name.startswith(f"{index}."))
 
     def read(self, name: str) -> bytes:
         """A tensor as it lies there. The file may have changed since its head was read."""
-        lying = self.tensors[name]
+        place = self.tensors[name]
         try:
             with open_regular(self.path) as file:
-                file.seek(lying.begin)
-                data = file.read(lying.end - lying.begin)
+                file.seek(place.begin)
+                data = file.read(place.end - place.begin)
         except OSError as error:
             raise UsageError(f"{self.path}: cannot be read: {error.strerror}", _HINT) from None
-        if len(data) != lying.end - lying.begin:
+        if len(data) != place.end - place.begin:
             raise damaged(self.path, "it is cut short")
         if hashlib.sha256(data).digest() != self.seals[name]:
             raise damaged(self.path, f"{name} is not what was written")
@@ -187,9 +176,7 @@ def read_scenes(path: Path) -> ScenesFile:
     """The head of a file of scenes; a UsageError says what is wrong with it."""
     try:
         with open_regular(path) as file:
-            size = file.seek(0, 2)
-            file.seek(0)
-            return _read(path, file, size)
+            return _read(path, file)
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file of scenes",
                          "Write it with `echo-cli generate STORYBOARD --scenes FILE.scenes`.") from None
@@ -197,75 +184,51 @@ def read_scenes(path: Path) -> ScenesFile:
         raise UsageError(f"{path}: cannot be read: {error.strerror}", "Check the path and its permissions.") from None
 
 
-def _read(path: Path, file: BinaryIO, size: int) -> ScenesFile:
-    blocks = getattr(os.fstat(file.fileno()), "st_blocks", None)
-    if blocks is not None and size > 2 * 512 * blocks + MOST_HEAD:  # nothing that is remembered is mostly zeros
-        raise damaged(path, "most of it is empty")
-    start = file.read(8)
-    length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-    if not 2 <= length <= min(MOST_HEAD, size - 8):
-        raise damaged(path, "it does not begin as safetensors do")
+def _read(path: Path, file: BinaryIO) -> ScenesFile:
     try:
-        text = file.read(length)
-        head = parse_json(text, strict=True)
-        table = {name: value for name, value in head.items() if name != "__metadata__"}
-        meta = head["__metadata__"]
+        head = read_head(file)
+        meta = head.metadata
         if meta["format"] != FORMAT:
             raise ValueError(f"its format is {meta['format']!r:.40}")
         if meta["version"] != str(VERSION):
             raise UsageError(f"{path}: is a file of scenes of version {meta['version']!r:.20}, and this echo reads "
                              f"{VERSION}", "Update echo, or write the file again.")
         description = _description(parse_json(meta["description"], strict=True))
-        tensors = _table(table, description, 8 + length, size)
+        tensors = _table(head, description)
         seals = _seals(file, tensors.pop(SEALS))
-        if seals[0] != hashlib.sha256(start + text).digest():
+        if seals[0] != head.digest:
             raise ValueError("its head is not what was written")
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise damaged(path, why) from None
-    return ScenesFile(path, description, size, tensors, dict(zip(tensors, seals[1:], strict=True)))
+    return ScenesFile(path, description, head.size, tensors, dict(zip(tensors, seals[1:], strict=True)))
 
 
-def _seals(file: BinaryIO, lying: Lying) -> Sequence[bytes]:
+def _seals(file: BinaryIO, place: Lying) -> Sequence[bytes]:
     """The hash of the head, and of each tensor in its order."""
-    file.seek(lying.begin)
-    data = file.read(lying.end - lying.begin)
+    file.seek(place.begin)
+    data = file.read(place.end - place.begin)
     return [data[at:at + _SEAL] for at in range(0, len(data), _SEAL)]
 
 
-def _table(table: Mapping[str, Any], description: Description, start: int, size: int) -> dict[str, Lying]:
+def _table(head: Head, description: Description) -> dict[str, Lying]:
     """Where every tensor lies; a ValueError if it is not exactly those that are described, side by side."""
     wanted = dict(description.tensors())
     wanted[SEALS] = (1 + len(wanted), _SEAL)
-    if odd := sorted(wanted.keys() ^ table.keys()):
+    if odd := sorted(wanted.keys() ^ head.table.keys()):
         raise ValueError(f"{len(odd)} tensors are missing or unexpected, such as {odd[0]!r:.60}")
-    tensors = {}
-    for name, shape in wanted.items():
-        row = table[name]
-        dtype, (begin, end) = row["dtype"], row["data_offsets"]
-        elements = _elements(name, description.bits)
-        if dtype not in elements or row["shape"] != list(shape) or len(row) != 3:
-            raise ValueError(f"tensor {name} is {dtype!r:.20} {row['shape']!r:.60}, not {list(shape)}")
-        if not (_whole(begin) and _whole(end)) or end - begin != math.prod(shape) * elements[dtype]:
-            raise ValueError(f"tensor {name} lies where it cannot")
-        tensors[name] = Lying(dtype, shape, start + begin, start + end)
-    at = start
-    for lying in sorted(tensors.values(), key=lambda lying: lying.begin):
-        if lying.begin != at:
-            raise ValueError("its tensors overlap, or leave gaps")
-        at = lying.end
-    if at != size:
-        raise ValueError(f"it has {size} bytes, not {at}")
+    tensors = {name: lying(head, name, _elements(name, description.bits), shape) for name, shape in wanted.items()}
+    check_filled(head, tensors.values())
     return tensors
 
 
-def _elements(name: str, bits: int) -> Mapping[str, int]:
-    """The dtypes that a tensor may have, with the bytes of an element."""
+def _elements(name: str, bits: int) -> tuple[str, ...]:
+    """The dtypes that a tensor may have."""
     if name.endswith((f".{THUMBNAIL}", SEALS)):
-        return {"U8": 1}
+        return ("U8",)
     if name.endswith(f".{SCALES}"):
-        return {"F32": 4}
-    return {"I8": 1} if bits == 8 and name.endswith(SIDES) else DTYPES
+        return ("F32",)
+    return ("I8",) if bits == 8 and name.endswith(SIDES) else DTYPES
 
 
 def _description(content: Any) -> Description:
@@ -296,12 +259,8 @@ def _exactly(kind: type[T], content: Any, readers: Mapping[str, Callable[[Any], 
     return kind(**{name: read(content[name]) for name, read in readers.items()})
 
 
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
 def _count(value: Any, most: int = _MOST_COUNT) -> int:
-    if not _whole(value) or not 1 <= value <= most:
+    if not whole(value) or not 1 <= value <= most:
         raise ValueError(f"{value!r:.40} is no count")
     return int(value)
 

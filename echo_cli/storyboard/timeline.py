@@ -12,7 +12,16 @@ from itertools import accumulate, pairwise
 
 from echo_cli.storyboard.durations import describe, exact
 from echo_cli.storyboard.mistakes import Mark, Mistake, StoryboardError
-from echo_cli.storyboard.nouns import Geometry, Scene, SceneSpan, Storyboard, Timeline, Timing, blocks_of, timeline_of
+from echo_cli.storyboard.nouns import (
+    Geometry,
+    Scene,
+    SceneSpan,
+    Storyboard,
+    Timeline,
+    Timing,
+    blocks_of,
+    timeline_of,
+)
 from echo_cli.storyboard.reference import blocks_rounded_down, latent_frames
 
 _HALF = Fraction(1, 2)
@@ -47,11 +56,13 @@ def timeline(storyboard: Storyboard, geometry: Geometry) -> Timeline:
 
 
 def beginning(storyboard: Storyboard, geometry: Geometry) -> Geometry:
-    """The geometry of a film that may continue another: then it begins with as many pictures of that one as memory
-    takes, in whole blocks if it has so many."""
+    """The geometry of a film that may continue another: after the last block of that one, with those of its pictures
+    that were not shown, or with as many of its last frames as memory takes, in whole blocks if it has so many."""
     continued = storyboard.continued
     if continued is None:
         return geometry
+    if continued.earlier:
+        return replace(geometry, ahead=continued.earlier.surplus, drift=continued.earlier.drift)
     frames = geometry.past
     if continued.seconds is not None:
         there = (_pictures(exact(continued.seconds), geometry) - 1) // geometry.frame_pictures + 1
@@ -61,6 +72,22 @@ def beginning(storyboard: Storyboard, geometry: Geometry) -> Geometry:
     return replace(geometry, ahead=-frames * geometry.frame_pictures)
 
 
+def joined(film: Timeline, storyboard: Storyboard) -> Timeline:
+    """A film and the one that it continues as one, whose first part is made already: its memory knows them so."""
+    continued, earlier = storyboard.continued, storyboard.earlier
+    if continued is None or earlier is None:
+        return film
+    series = {scene.name for each in storyboard.series for scene in each.scenes}
+    own = [replace(scene, recall=scene.recall.removeprefix(f"{continued.name}/"))
+           if scene.recall and scene.recall not in series else scene for scene in film.scenes]
+    counts = [*earlier.counts, *(len(span.blocks) for span in film.spans)]
+    made = timeline_of([*earlier.scenes, *own], counts, replace(film.geometry, ahead=None, drift=Fraction(0)))
+    first = len(earlier.scenes)
+    past = film.past[:-first]
+    gone = {number for number, scene in enumerate(past, -len(past)) if scene.name not in series}
+    return replace(made, past=past, first=first, gone=frozenset(range(first)) - earlier.kept | gone)
+
+
 def edges(scenes: Sequence[Scene], geometry: Geometry) -> list[int]:
     """The block at which each scene begins, and the number of blocks in all: the nearest to what was asked.
 
@@ -68,7 +95,7 @@ def edges(scenes: Sequence[Scene], geometry: Geometry) -> list[int]:
     """
     offset, size, rate = geometry.offset, geometry.block_pictures, exact(geometry.fps)
     *inner, end = _ends(scenes)
-    starts = [math.floor((time * rate - offset) / size + _HALF) for time in inner]
+    starts = [math.floor(((time + geometry.drift) * rate - offset) / size + _HALF) for time in inner]
     return [0, *starts, -((offset - _pictures(end, geometry)) // size)]
 
 
@@ -98,7 +125,7 @@ def _ends(scenes: Sequence[Scene]) -> list[Fraction]:
 
 
 def _pictures(seconds: Fraction, geometry: Geometry) -> int:
-    return math.floor(seconds * exact(geometry.fps) + _HALF)
+    return math.floor((seconds + geometry.drift) * exact(geometry.fps) + _HALF)
 
 
 def _as_the_reference(scenes: Sequence[Scene], geometry: Geometry) -> Timeline:

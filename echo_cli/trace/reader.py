@@ -82,7 +82,7 @@ class Trace:
 
     def check(self) -> None:
         """Reads every block strictly; a UsageError names the first line that is damaged."""
-        scenes = set(range(len(self.header.timeline)))
+        scenes = set(range(-len(self.header.past), len(self.header.timeline)))
         for index, line in enumerate(self.lines):
             record = self.block(index)
             segments = record.layout.segments

@@ -48,6 +48,19 @@ def test_the_second_of_two_episodes_returns_to_the_first(tmp_path: Path) -> None
     assert back == ["episode-1/shore", "episode-1/town"]
 
 
+@pytest.mark.slow
+def test_the_evening_continues_the_day(tmp_path: Path) -> None:
+    for part in ("day", "evening"):
+        shutil.copy(STORYBOARDS[0].parent / "continue" / f"{part}.yaml", tmp_path)
+    assert generate(Path("evening.yaml"), tmp_path).returncode == 2
+    assert generate(Path("day.yaml"), tmp_path, "--keep-end").returncode == 0
+    done = generate(Path("evening.yaml"), tmp_path)
+    assert done.returncode == 0, done.stderr
+    trace = read_trace(tmp_path / "evening.trace.json")
+    assert [trace.header.name_of(record.recalled) for record in trace.scenes if record.recalled is not None] == [
+        "day/town", "day/meadow"]
+
+
 def test_a_model_is_also_the_folder_of_its_weights(tmp_path: Path) -> None:
     """The same weights by name and by path make the same film."""
     short = tmp_path / "short.yaml"

@@ -227,6 +227,9 @@ WRONG = {
         "with 'fit: contain' nothing is cut",
     ),
     "no film to continue": (f"continue: ''\n{scenes(A)}", "1:1", "continue is empty; write a name, or leave the line"),
+    "a state and no film": ("continue: {state: no}\n" + scenes(A), "1:11", "continue names no film; add 'film: ../"),
+    "a state that is neither": (
+        "continue: {film: a.mp4, state: maybe}\n" + scenes(A), "1:25", "state must be true or false, not 'maybe'"),
     "an address to continue": (
         f"continue: https://example.org/a.mp4\n{scenes(A)}", "1:1", "is an address; files are read from this machine"),
     "a picture and a clip": (

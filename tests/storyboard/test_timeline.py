@@ -130,7 +130,7 @@ def test_a_film_has_a_million_blocks_at_most(timing: Timing) -> None:
                          [(None, 18), (60.0, 18), (4.0, 15), (1.0, 3), (0.5, 2), (0.1, 1), (0, 1)])
 def test_a_film_that_continues_pictures_begins_with_frames_that_are_not_shown(seconds: float | None,
                                                                               frames: int) -> None:
-    made = film([2.0, 3.0, 1.3], continued=Continued("a.mp4", "a", seconds))
+    made = film([2.0, 3.0, 1.3], continued=Continued("a.mp4", "a", "a.mp4", seconds))
     assert made.geometry.shown_before == frames and made.pictures == 101
     edges = [0, *(span.pictures.stop for span in made.spans)]
     assert [span.pictures for span in made.spans] == [range(*edge) for edge in pairwise(edges)] and edges[-1] == 101

@@ -1,6 +1,6 @@
 """The memory policies, and how one is made for a run."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 from echo_cli.memory.policies.base import Plan, Policy
@@ -14,9 +14,9 @@ from echo_cli.storyboard.nouns import Timeline
 
 def make_policy(name: str, settings: WindowSettings, spec: ModelSpec, timeline: Timeline,
                 recalls: Mapping[int, Recall] = MappingProxyType({}), queries: MemoryQueries | None = None,
-                open_ends: frozenset[int] = frozenset()) -> Policy:
+                open_ends: frozenset[int] = frozenset(), lasting: Collection[int] = ()) -> Policy:
     """A policy for one run, or a UsageError that says which settings are impossible. `queries` are those learned for
     the model; a policy that uses queries begins with untrained ones if there are none. `open_ends` are the scenes that
-    an edit may replace."""
+    an edit may replace, `lasting` those that a film which continues this one may recall."""
     assert type(settings) is settings_type(name), f"settings of '{name}' are {settings_type(name).__name__}"
-    return POLICIES[name].load()(name, settings, Plan(spec, timeline, recalls, queries, open_ends))
+    return POLICIES[name].load()(name, settings, Plan(spec, timeline, recalls, queries, open_ends, tuple(lasting)))

@@ -97,6 +97,7 @@ class Plan:
     recalls: Mapping[int, Recall] = field(default_factory=lambda: MappingProxyType({}))
     queries: MemoryQueries | None = None
     open_ends: frozenset[int] = frozenset()
+    lasting: tuple[int, ...] = ()  # scenes that a film which continues this one may recall
 
 
 class Policy(ABC):
@@ -185,6 +186,12 @@ class Policy(ABC):
         if self.settings.recalling:
             self.refuse("it cannot recall scenes of other films", "Use --memory echo, echo-forcing or scene-queries.")
 
+    @property
+    def lasting(self) -> frozenset[int]:
+        """The scenes that a film which continues this one may recall: those in `plan.lasting`, as far as there is room
+        for them. For a policy that recalls nothing, nothing has to be kept."""
+        return frozenset() if self.settings.recalling else frozenset(self.plan.lasting)
+
     def leave(self, block: Block, store: KVStore) -> tuple[Mapping[str, Frames], Mapping[str, float]]:
         """After `close_scene`: the parts and numbers that the scene leaves for other films beside its first frames and
         its recall frame, which every scene leaves."""
@@ -204,8 +211,8 @@ class Policy(ABC):
 
     @abstractmethod
     def restore(self, state: Nest) -> None:
-        """Restore what `state` returned, after `allocate`; its tensors are on the device. It is the state of an equal
-        policy, or of one for a film that begins alike and needed no less there (`needs_after`)."""
+        """Restore what `state` returned, after `allocate` and `take_in`; its tensors are on the device. It is the state
+        of an equal policy, or of one for a film that begins alike and needed no less there (`needs_after`)."""
 
 
 def film_frames(frames: Iterable[Held]) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from echo_cli.memory import scoring
 from echo_cli.memory.entries import FRAMES, SceneEntry
 from echo_cli.memory.policies.base import Facts, Held, Plan, Transition
 from echo_cli.memory.policies.echo_forcing import EchoForcingPolicy
-from echo_cli.memory.recall import Keepsake, SceneLibrary, library_size, needed_after, still_wanted
+from echo_cli.memory.recall import Keepsake, SceneLibrary, lasting_wanted, library_size, needed_after, still_wanted
 from echo_cli.memory.settings import EchoSettings
 from echo_cli.memory.store import CleanPass, KVStore, Placement
 from echo_cli.runtime import Later
@@ -41,6 +41,10 @@ class EchoPolicy(EchoForcingPolicy):
                         if cut.source == "keyframes"}
         self.last_resumed = {scene: index for index, scene in self.resumed.items()}
         wanted = {Keepsake("keyframes", scene): last for scene, last in self.last_resumed.items()}
+        if settings.recall.source == "keyframes":
+            wanted, self._lasting = lasting_wanted(self, wanted, lambda scene: [Keepsake("keyframes", scene)],
+                                                   settings.library)
+            self.last_resumed = {keepsake.scene: last for keepsake, last in wanted.items()}
         self.at_once = library_size(wanted, settings, self)
         # For each scene in the library: the film frames of its keyframes, and the calibration after them.
         self.kept: dict[int, list[int | None]] = {}
@@ -160,9 +164,9 @@ class EchoPolicy(EchoForcingPolicy):
         last_wanted = {_keepsake(index, scene): self.last_resumed[scene]
                        for scene, frames in kept.items() if scene in self.last_resumed for index in range(len(frames))}
         wanted = still_wanted(self, last_wanted, self.scene_start)
-        self.kept = {scene: frames for scene, frames in kept.items() if _keepsake(0, scene) in wanted}
-        self.calibrations = {int(scene): each for scene, each in state["calibrations"].items()
-                             if int(scene) in self.kept}
+        self.kept |= {scene: frames for scene, frames in kept.items() if _keepsake(0, scene) in wanted}
+        self.calibrations |= {int(scene): each for scene, each in state["calibrations"].items()
+                              if int(scene) in self.kept}
         self.keyframes.restore(state["keyframes"], wanted)
 
 

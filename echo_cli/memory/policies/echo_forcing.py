@@ -34,6 +34,7 @@ from echo_cli.memory.recall import (
     Keepsake,
     SceneLibrary,
     by_last_scene,
+    lasting_wanted,
     library_size,
     most_at_once,
     needed_after,
@@ -77,6 +78,7 @@ class EchoForcingPolicy(Policy):
         self.last_wanted = {keepsake: index for index, keepsake in self.wanted.items()}
         self.recalled = frozenset(self.last_wanted)  # by the film itself
         self._keep_for_edits(chains)
+        self._keep_for_later()
         self.last_needed = by_last_scene(self.last_wanted)
         self._library_size = library_size(self.last_wanted, settings, self)
         self.uncleared = any(self._misaligned(cut) for cut in self.cuts.values())
@@ -134,6 +136,19 @@ class EchoForcingPolicy(Policy):
                     wanted[keepsake] = max(index, wanted.get(keepsake, 0))
         if most_at_once(wanted) <= self.settings.library:
             self.last_wanted = wanted
+
+    def _keep_for_later(self) -> None:
+        """Also want what a film that continues this one would need to recall scenes, as far as there is room."""
+        source = self.settings.recall.source
+
+        def of(scene: int) -> list[Keepsake]:
+            return [] if source in ("none", "resink", "keyframes") else [Keepsake(source, scene)]
+
+        self.last_wanted, self._lasting = lasting_wanted(self, self.last_wanted, of, self.settings.library)
+
+    @property
+    def lasting(self) -> frozenset[int]:
+        return self._lasting
 
     def _wanted(self, index: int, chains: Sequence[int]) -> Keepsake | None:
         return self._carried(self.scenes[index].transition or Kind.SMOOTH, self.cuts[index], index, chains)

@@ -15,7 +15,15 @@ from echo_cli.memory.entries import FRAMES, RECALL, Frames, SceneEntry
 from echo_cli.memory.fading import Fading
 from echo_cli.memory.policies.base import Facts, Held, Plan, Transition, held_from, held_state
 from echo_cli.memory.policies.echo_infinity import EchoInfinityPolicy
-from echo_cli.memory.recall import Folding, Keepsake, SceneLibrary, library_size, needed_after, still_wanted
+from echo_cli.memory.recall import (
+    Folding,
+    Keepsake,
+    SceneLibrary,
+    lasting_wanted,
+    library_size,
+    needed_after,
+    still_wanted,
+)
 from echo_cli.memory.settings import SceneQueriesSettings
 from echo_cli.memory.store import CleanPass, KVStore, Placement
 from echo_cli.state import Nest
@@ -32,6 +40,9 @@ class SceneQueriesPolicy(EchoInfinityPolicy):
         super().__init__(name, settings, plan)
         self.last_wanted = {recall.scene: index for index, recall in sorted(self.recalls.items())}
         wanted = {Keepsake("queries", scene): last for scene, last in self.last_wanted.items()}
+        wanted, self._lasting = lasting_wanted(self, wanted, lambda scene: [Keepsake("queries", scene)],
+                                               settings.library)
+        self.last_wanted = {keepsake.scene: last for keepsake, last in wanted.items()}
         self.at_once = library_size(wanted, settings, self)
         self.recalled: list[Held] = []  # the recall frame, while it stands in the window
         self.shelf: dict[int, Nest] = {}  # shares and counts of the queries of kept scenes
@@ -183,7 +194,11 @@ class SceneQueriesPolicy(EchoInfinityPolicy):
         for slot, keepsake in zip(self.memory.slots, self._keepsakes(scene), strict=True):
             self.library.put(keepsake, *store.frame(slot))
 
-    # Scenes of other films
+    # Scenes of other films, and for other films
+
+    @property
+    def lasting(self) -> frozenset[int]:
+        return self._lasting
 
     def leave(self, block: Block, store: KVStore) -> tuple[Mapping[str, Frames], Mapping[str, float]]:
         with self._closed():
@@ -233,5 +248,5 @@ class SceneQueriesPolicy(EchoInfinityPolicy):
         last_wanted = {keepsake: self.last_wanted[scene] for scene in shelf if scene in self.last_wanted
                        for keepsake in (*self._keepsakes(scene), Keepsake("recall", scene))}
         wanted = still_wanted(self, last_wanted, self.folding.start)
-        self.shelf = {scene: kept for scene, kept in shelf.items() if Keepsake("recall", scene) in wanted}
+        self.shelf |= {scene: kept for scene, kept in shelf.items() if Keepsake("recall", scene) in wanted}
         self.library.restore(state["library"], wanted)
