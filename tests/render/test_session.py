@@ -165,7 +165,7 @@ def test_each_model_is_loaded_once_and_even_when_it_fails(tmp_path: Path, monkey
 
     monkeypatch.setattr(session, "load_backend", load)
     monkeypatch.setattr(session, "known_digest", lambda model, generator: None)
-    monkeypatch.setattr(session, "spec_named", lambda model: stage.SPEC)
+    monkeypatch.setattr("echo_cli.render.job.spec_named", lambda model, generator: stage.SPEC)
     monkeypatch.setattr(budget, "choose", lambda job, spec, runtime, running: (running, None))
     films = [film(tmp_path, number) for number in range(1, 7)]
     films = [replace(one, job=replace(one.job, model=model))
