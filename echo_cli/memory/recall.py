@@ -203,16 +203,23 @@ class SceneLibrary:
         return frame
 
     def kept(self, keepsake: Keepsake) -> tuple[Tensor, Tensor]:
-        """Where it lies, if it is kept as it was: it may still be on its way there."""
+        """Where it lies, on the host, if it is kept as it was."""
         assert not self._eight, "a frame in eight bits has to be unpacked"
+        self._arrive()
         place = self._places[keepsake]
         return self._keys[place], self._values[place]
+
+    def _arrive(self) -> None:
+        """Frames may still be on their way to the host."""
+        if self._device.type == "cuda":
+            torch.cuda.current_stream(self._device).synchronize()
 
     def forget(self, keepsake: Keepsake) -> None:
         self._free.append(self._places.pop(keepsake))
 
     def state(self) -> Nest:
         """Everything that is kept."""
+        self._arrive()
         places = list(self._places.values())
         return {"kept": [list(keepsake) for keepsake in self._places], "pools": [pool[places] for pool in self._pools]}
 

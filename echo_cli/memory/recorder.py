@@ -88,14 +88,8 @@ class Recorder:
 
     def _frames(self, which: Sequence[int], layers: slice = slice(None)) -> Frames:
         """On the host."""
-        self._arrive()
         keys, values = zip(*(self._first.kept(Keepsake(FRAMES, index)) for index in which), strict=True)
         return torch.stack([key[layers] for key in keys], 2), torch.stack([value[layers] for value in values], 2)
-
-    def _arrive(self) -> None:
-        """Frames may still be on their way to the host."""
-        if self._query_sum.device.type == "cuda":
-            torch.cuda.current_stream(self._query_sum.device).synchronize()
 
     def _fold(self) -> Frames:
         """The frame that stands for the scene, folded as a film folds it for its own recalls; one layer at a time."""
@@ -111,6 +105,5 @@ class Recorder:
         return keys, values
 
     def state(self) -> dict[str, Any]:
-        self._arrive()
         return {"count": self._count, "query_tokens": self._query_tokens, "sums": [self._query_sum, *self._calibration],
                 "first": self._first.state(), "shelf": self._shelf.state()}

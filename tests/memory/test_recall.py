@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -44,6 +46,17 @@ def test_eight_bits_are_half_as_many_and_close_enough() -> None:
     again = SceneLibrary(1, shape, torch.device("cpu"), torch.bfloat16, eight=True)
     again.restore(eight.state())
     assert torch.equal(again.get(keepsake(0))[0], keys)
+
+
+def test_what_is_kept_is_read_once_its_copies_have_arrived(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU, a frame is copied to the host while the film continues: a state must not hold half of it."""
+    library, waited = SceneLibrary(1, (2, 1, 6, 2, 4), torch.device("cpu"), torch.float32), []
+    library.put(keepsake(0), *torch.ones(2, 2, 1, 6, 2, 4))
+    library._device = torch.device("cuda")
+    stream = SimpleNamespace(synchronize=lambda: waited.append(library._keys.fill_(2.0)))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    assert bool((library.state()["pools"][0] == 2).all()) and len(waited) == 1
+    assert bool((library.kept(keepsake(0))[0] == 2).all()) and len(waited) == 2
 
 
 def test_a_day_of_scenes_is_planned_at_once() -> None:
