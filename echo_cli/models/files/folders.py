@@ -157,7 +157,7 @@ def _generators(folder: Path) -> list[Path]:
 
 def block_frames_of(generator: Path | None) -> int | None:
     """Latent frames that a generator makes at a time, if the folder of its file says so."""
-    return _BLOCKS.get(generator.parent.name) if generator else None
+    return _BLOCKS.get(generator.absolute().parent.name) if generator else None
 
 
 def in_blocks(spec: ModelSpec, frames: int | None) -> ModelSpec:

@@ -192,6 +192,14 @@ def test_the_folder_of_a_generator_says_how_many_frames_it_makes_at_a_time(
     latents(open_weights(tmp_path / "to"))
 
 
+def test_a_generator_is_the_same_however_its_path_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = in_folder("framewise", "causal_forcing.pt")(tmp_path / "from") / "framewise"
+    wan_folders.released(tmp_path / "other")
+    monkeypatch.chdir(folder)
+    for written in (folder / "causal_forcing.pt", Path("causal_forcing.pt")):
+        assert spec_named(f"{tmp_path}/other/", written).block_frames == 1
+
+
 def test_a_generator_from_elsewhere_and_how_it_is_read(tmp_path: Path) -> None:
     folder = wan_folders.released(tmp_path / "from")
     (folder / "self_forcing_dmd.pt").unlink()
