@@ -220,6 +220,7 @@ class KVStore:
         that are already there stay."""
         placed = [(segment.position + index, slot, row) for segment in layout.past
                   for index, (slot, row) in enumerate(zip(segment.slots, segment.fades, strict=True))]
+        expected, self._expected = self._expected, frozenset()
         if self.keys.requires_grad and placed:
             return self._prepare_for_gradients(layout, placed)
         current, free = layout.current, self.in_place and not torch.is_grad_enabled()
@@ -228,7 +229,7 @@ class KVStore:
         standing = [None if there and there.slot in here else there for there in self._standing]
         for index, (position, slot, row) in enumerate(placed):
             place = arrangement.past[index]
-            coming = slot in self._expected
+            coming = slot in expected
             if index not in arrangement.kept and not coming:
                 self._lay(place, slot, position + shift, row)
             standing[place] = Standing(slot, position + shift) if row is None and not coming else None
@@ -236,7 +237,6 @@ class KVStore:
             # The clean pass will write it there; in window order each is rotated again.
             standing[place] = Standing(slot, current.position + shift + index) if free else None
         self._standing = [None] * len(standing) if torch.is_grad_enabled() else standing
-        self._expected = frozenset()
         query, key = (self.rope.frames(first + shift, len(current.frames))
                       for first in (layout.query_position, current.position))
         placing, turn = None, self.turn

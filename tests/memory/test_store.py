@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from echo_cli.memory.policies.base import Held
 from echo_cli.memory.store import KVStore, Placement
 from echo_cli.memory.table import POLICIES
 from tests.small import GRID, SHORT, SPEC, policy_for, run, story
@@ -65,7 +66,7 @@ def test_a_state_fits_a_store_of_another_size(slots: int) -> None:
 
 
 def test_frames_that_an_observer_will_write_are_not_laid_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Within a scene, only the anchors that roll are: three frames a block, beside what slides on a CPU."""
+    """On a CPU, each block lays out a full window again, except the history that its first pass chooses."""
     laid, lay = [], KVStore._lay
     monkeypatch.setattr(KVStore, "_lay", lambda store, place, *rest: laid.append(place) or lay(store, place, *rest))
     timeline = story([(None, None, 12)])
@@ -75,3 +76,19 @@ def test_frames_that_an_observer_will_write_are_not_laid_out(monkeypatch: pytest
     history = set(range(policy.settings.anchor_frames, policy.settings.anchor_frames + policy.history_frames))
     per_block = policy.window - policy.block - len(history)
     assert len(laid) >= per_block and not history & set(laid[-per_block:])
+
+
+def test_frames_are_expected_by_the_next_block_alone() -> None:
+    """Also if that block is prepared for gradients, which need a window of their own."""
+    policy, store = policy_for("window", story(SHORT)), KVStore(SPEC, Placement(GRID), 8, 9)
+    block, later = story(SHORT).blocks[:2]
+    policy.past = [Held(slot, 0, number) for number, slot in enumerate(store.take(3))]
+    store.keys.normal_()
+    store.expect([held.slot for held in policy.past])
+    with torch.enable_grad():
+        store.keys.requires_grad_()
+        store.prepare(policy.arrange(block, store))
+        store.keys = store.keys.detach()
+    with torch.inference_mode():
+        context = store.prepare(policy.layout(policy.past, later, policy.current, GRID.tokens))
+    assert bool(context.keys[:, :, :3 * GRID.tokens].any(-1).all())
