@@ -115,8 +115,8 @@ def test_a_film_never_takes_more_than_was_told(name: str, dtype: torch.dtype) ->
         for weight in model.parameters():
             device._count(weight.untyped_storage())
         film(device, model, policy, timeline)
-    job = SimpleNamespace(size=LARGE.size, timeline=timeline, policy=name, settings=policy.settings,
-                          model="tiny", generator_file=None)
+    job = SimpleNamespace(size=LARGE.size, whole=timeline, policy=name, settings=policy.settings, model="tiny",
+                          generator_file=None, lasting=(), kept=(), storyboard=SimpleNamespace(series=()))
     said = room_for(job, LARGE, Runtime(META, dtype), Running()).on_device(Offload.NONE)
     assert device.most <= said < (1.5 if name != "echo-infinity" else 3) * device.most
 

@@ -18,6 +18,7 @@ from echo_cli.render import budget as room
 from echo_cli.render.job import Job
 from echo_cli.runtime import Runtime
 from echo_cli.spec import WAN_1_3B
+from echo_cli.storyboard.matching import recalls_in, similarities
 from tests.render import stage
 
 CPU = Runtime(torch.device("cpu"), torch.float32)
@@ -37,8 +38,8 @@ def test_memory_is_counted_as_it_will_be_allocated(name: str, tmp_path: Path) ->
     trained = {"trained": False} if name in ("echo-infinity", "scene-queries") else {}
     job = stage.job(tmp_path, memory=name, settings=trained)
     counted = room.room_for(job, stage.SPEC, CPU, Running())
-    policy = make_policy(name, job.settings, stage.SPEC, job.timeline, {2: room.plan_recalls(
-        job.timeline.scenes, room.similarities([scene.prompt for scene in job.timeline.scenes]), 9)[2]})
+    recalls = recalls_in(job.timeline, similarities(job.timeline.prompts), 9)
+    policy = make_policy(name, job.settings, stage.SPEC, job.timeline, {2: recalls[2]})
     store = policy.allocate(Placement(stage.SPEC.grid(job.size), CPU.device, CPU.dtype))
     assert counted.frames == store.frame_bytes
     assert counted.frames + counted.window == store.bytes + policy.bytes - policy.host_bytes
