@@ -92,3 +92,15 @@ def test_frames_are_expected_by_the_next_block_alone() -> None:
     with torch.inference_mode():
         context = store.prepare(policy.layout(policy.past, later, policy.current, GRID.tokens))
     assert bool(context.keys[:, :, :3 * GRID.tokens].any(-1).all())
+
+
+@pytest.mark.parametrize("name", POLICIES)
+@torch.inference_mode()
+def test_a_full_window_is_all_that_the_store_has_room_for(name: str) -> None:
+    """Passes are recorded once the window of the store is full, so one that never fills would never be recorded."""
+    timeline = story([(None, None, 12)])
+    settings = {"trained": False} if name in ("echo-infinity", "scene-queries") else {}
+    most = max(result.layout.tokens for result in run(name, timeline, settings))
+    policy = policy_for(name, timeline, settings)
+    store = policy.allocate(Placement(GRID))
+    assert store.prepare(policy.arrange(timeline.blocks[0], store)).keys.shape[2] == most

@@ -286,7 +286,7 @@ class SlidingPolicy(Policy):
         self.jump: int | None = None
 
     def allocate(self, place: Placement) -> KVStore:
-        return KVStore(self.spec, place, self.room + self.block, self.window)
+        return KVStore(self.spec, place, self.room + self.block, self.room + self.block)
 
     def lead_in(self, block: Block, store: KVStore) -> Layout:
         self.current = held_stills(block, store.take(self.block))
