@@ -26,8 +26,8 @@ from echo_cli.storyboard.nouns import Scene, timeline_of
 @dataclass(frozen=True)
 class Fastness:
     """`moved`: block by block, the distance between the latents as a share of their length, with linear layers in eight
-    bits; `attention` the same for attention in eight bits, which --fast does not use, and `both`; `rounding` for the
-    runtime's dtype against float32, if that is different."""
+    bits; `attention` the same for attention in eight bits, which --fast does not use (where passes are compiled, to the
+    prompt too), and `both`; `rounding` for the runtime's dtype against float32, if that is different."""
 
     spec: str
     layers: int

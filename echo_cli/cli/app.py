@@ -24,7 +24,7 @@ from echo_cli.faults import details, known, write_log
 from echo_cli.machine import age
 
 NAME = "echo-cli"
-_GARBAGE = 50_000  # objects made before Python looks for unreachable ones; its default is 700
+_GARBAGE = 50_000  # objects made before Python looks for unreachable ones; by default, 700 or some thousands
 
 
 class _Later(TyperCommand):
