@@ -97,14 +97,15 @@ def room_for(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> R
 
 def _outlasting(job: Job, policy: Policy, place: Placement) -> int:
     """Bytes of the host for scenes that outlast their film: the frames that are collected for later films and, while a
-    scene closes, a copy of them; and the scenes of other films that come in, until the policy has taken them."""
+    scene closes, a copy of them; and the scenes of other films that come in, in sixteen bits, until the policy has
+    taken them."""
     frame = 2 * policy.frame_values(place) * place.dtype.itemsize
     wanted = {recall.scene for recall in policy.recalls.values()}
     past = job.whole.past
     numbers = {scene.name: number for number, scene in enumerate(past, -len(past))}
     files = [read_scenes(job.storyboard.file(series.path)) for series in job.storyboard.series] if wanted else []
-    coming = sum(file.size_of(index) for file in files for index, scene in enumerate(file.past)
-                 if numbers[scene.name] in wanted)
+    coming = sum(16 // file.description.bits * file.size_of(index) for file in files
+                 for index, scene in enumerate(file.past) if numbers[scene.name] in wanted)
     return coming + (2 * KEYFRAMES * frame if job.kept else 0)
 
 

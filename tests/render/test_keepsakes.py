@@ -220,18 +220,33 @@ def test_a_film_keeps_the_last_of_very_many_scenes(tmp_path: Path, monkeypatch: 
     assert [scene.id for scene in file.past] == ["desert"]
 
 
-def test_scenes_that_outlast_their_film_are_part_of_the_memory_that_it_needs() -> None:
+def library(story: str) -> int:
+    """Bytes of the host for scenes, as they are counted before the film begins."""
     from echo_cli.models.running import Running
     from echo_cli.render.budget import room_for
     from echo_cli.runtime import Runtime
 
-    def library(story: str) -> int:
-        runtime = Runtime(torch.device("cpu"), torch.float32)
-        return room_for(stage.job(Path(), story, "x.mp4"), stage.SPEC, runtime, Running()).library
+    runtime = Runtime(torch.device("cpu"), torch.float32)
+    return room_for(stage.job(Path(), story, "x.mp4"), stage.SPEC, runtime, Running()).library
 
+
+def test_scenes_that_outlast_their_film_are_part_of_the_memory_that_it_needs() -> None:
     frame = 2 * 4 * stage.SPEC.depth * stage.SPEC.grid().tokens * stage.SPEC.width
     assert library(FIRST) - library(FIRST.replace("keep_scenes: true", "")) == 18 * frame
     first()
     both, alone = library(SECOND), library(SECOND.replace('"recall:auto"', "hard cut"))
     sizes = [read_scenes(Path("first.scenes")).size_of(index) for index in range(2)]
     assert both - alone >= sizes[1] and alone >= sizes[0]
+
+
+def test_scenes_of_a_file_in_eight_bits_are_counted_as_they_are_once_they_have_been_read(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = []
+    for bits in (16, 8):
+        monkeypatch.setattr("echo_cli.render.keepsakes.scene_bits", lambda spec, bits=bits: bits)
+        first()
+        assert read_scenes(Path("first.scenes")).description.bits == bits
+        needed.append(library(SECOND))
+        for path in Path().glob("first.*"):
+            path.unlink()
+    assert needed[1] >= needed[0]
