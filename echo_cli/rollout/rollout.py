@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from echo_cli.context import BlockContext
 from echo_cli.errors import Damaged, EchoError
 from echo_cli.layout import Layout
 from echo_cli.memory.entries import SceneEntry
@@ -137,9 +138,7 @@ def rollout(timeline: Timeline, transformer: Network, prompts: Prompts, policy: 
                 if guesses is not None:
                     guesses(block, step, latents)
         with watch("clean"):
-            clean = CleanPass(store, layout.current.slots)
-            clean_pass(transformer, text, context, clean, latents)
-            clean.finish()
+            clean = collect(transformer, text, store, layout, context, latents)
         with watch("memory"):
             if recorder:
                 recorder.collect(block, clean, layout.current.slots, store)
@@ -164,6 +163,15 @@ def _restore(begun: Begun, store: KVStore, policy: Policy, remembered: "LatentMe
         raise
     except (RuntimeError, KeyError, IndexError, TypeError, ValueError, AttributeError, AssertionError) as error:
         raise Damaged(f"the state of memory does not fit this film: {error}") from error
+
+
+def collect(transformer: Network, text: Text, store: KVStore, layout: Layout, context: BlockContext,
+            latents: Tensor) -> CleanPass:
+    """Run a finished block once more, clean: its keys and values are then in the store."""
+    clean = CleanPass(store, layout.current.slots)
+    clean_pass(transformer, text, context, clean, latents)
+    clean.finish()
+    return clean
 
 
 class LatentMemory:
@@ -194,9 +202,7 @@ def replay(
 ) -> None:
     """Encode remembered frames again under the new prompt, run by run, each into its slots."""
     for run in transition.replay:
-        clean = CleanPass(store, run.layout.current.slots)
-        clean_pass(transformer, text, store.prepare(run.layout), clean, remembered.of(run.frames))
-        clean.finish()
+        collect(transformer, text, store, run.layout, store.prepare(run.layout), remembered.of(run.frames))
 
 
 def lead_in(still: Tensor, block: Block, policy: Policy, transformer: Network, text: Text, store: KVStore) -> bool:
@@ -207,8 +213,6 @@ def lead_in(still: Tensor, block: Block, policy: Policy, transformer: Network, t
     layout = policy.lead_in(block, store)
     if layout is None:
         return False
-    clean = CleanPass(store, layout.current.slots)
-    clean_pass(transformer, text, store.prepare(layout), clean, still)
-    clean.finish()
+    collect(transformer, text, store, layout, store.prepare(layout), still)
     policy.led_in(block, store)
     return True

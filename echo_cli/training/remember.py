@@ -21,11 +21,12 @@ from echo_cli.context import BlockContext
 from echo_cli.memory.policies.base import Plan
 from echo_cli.memory.policies.echo_infinity import EchoInfinityPolicy
 from echo_cli.memory.settings import EchoInfinitySettings
-from echo_cli.memory.store import CleanPass, Placement
+from echo_cli.memory.store import Placement
 from echo_cli.models.backend import Backend
 from echo_cli.models.queries.model import FRAMES, MemoryQueries, QueryState
 from echo_cli.models.tiny.codec import TinyCodec
-from echo_cli.rollout.sampling import clean_pass, denoise, schedule
+from echo_cli.rollout.rollout import collect
+from echo_cli.rollout.sampling import denoise, schedule
 from echo_cli.rope import RopeTable, rotate
 from echo_cli.runtime import KeyedNoise
 from echo_cli.storyboard.nouns import Scene, Timeline, timeline_of
@@ -213,9 +214,7 @@ class Remembering:
                 latents.append(x0)
             else:
                 x0 = shaken[:, block.frames.start:block.frames.stop]
-            clean = CleanPass(store, layout.current.slots)
-            clean_pass(net, text, context, clean, x0)
-            clean.finish()
+            clean = collect(net, text, store, layout, context, x0)
             made = store.frames(layout.current.slots)
             keys.append(made[0])
             values.append(made[1])
