@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 from echo_cli.cli.app import run
 from echo_cli.models.registry import MODELS
 from echo_cli.render.keeper import Keeper
+from echo_cli.rollout.rollout import BlockResult
 from echo_cli.trace.reader import read_trace
 from tests.render import stage
 from tests.video.clips import write_clip
@@ -66,20 +68,24 @@ def test_a_short_film_can_be_continued(pictures: int, place: Path) -> None:
     assert 1 <= given <= frames
 
 
-def test_an_interrupted_continuation_resumes(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_continuation_resumes(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     whole = film(NEXT)
-    write = Keeper._write
+    generate = ["generate", "story.yaml", "--scale", "2", "-o", "again/%04d.png"]
+    keep = Keeper.keep
 
-    def cut_off(self: Keeper, checkpoint, *arguments):
-        written = write(self, checkpoint, *arguments)
-        if 2 <= checkpoint.block < checkpoint.blocks:
+    def cut_off(self: Keeper, result: BlockResult, *arguments: Any, **options: Any) -> None:
+        keep(self, result, *arguments, wait=True)
+        if result.block.index == PAST // BLOCK:
             raise KeyboardInterrupt
-        return written
 
-    monkeypatch.setattr(Keeper, "_write", cut_off)
-    assert run(["generate", "story.yaml", "--scale", "2", "-o", "again/%04d.png", "--checkpoint-every", "0.0001"]) == 75
-    monkeypatch.setattr(Keeper, "_write", write)
-    assert run(["generate", "story.yaml", "--scale", "2", "-o", "again/%04d.png"]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "due", lambda self: True)
+        patch.setattr(Keeper, "keep", cut_off)
+        assert run(generate) == 75
+    capsys.readouterr()
+    assert run(generate) == 0
+    assert f"resuming after block {PAST // BLOCK + 1} of {PAST // BLOCK + 3}" in capsys.readouterr().err
     again = np.stack([np.asarray(Image.open(path)) for path in sorted(Path("again").glob("*.png"))])
     assert np.array_equal(again, whole)
 
