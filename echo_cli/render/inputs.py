@@ -16,6 +16,7 @@ from echo_cli.storyboard.ends import ENDING, read_end
 from echo_cli.storyboard.nouns import CLIP, CONTINUE, SOUNDTRACK, Continued, Earlier, Storyboard
 
 LARGE = 64 << 20
+_LEAVE = "Leave the files that come into a film where they are until it is made."
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +88,19 @@ def inputs_of(storyboard: Storyboard) -> tuple[Input, ...]:
             hashes[file] = hashes.get(file) or hash_of(file)
         except OSError as error:
             raise UsageError(f"{storyboard.source}: {what} {file} cannot be read: {error.strerror}",
-                             "Leave the files that come into a film where they are until it is made.") from None
+                             _LEAVE) from None
         inputs.append(Input(what, path, scene, file, hashes[file]))
     return tuple(inputs)
 
 
-def check_same(given: Input) -> None:
-    """A UsageError if a file is no longer the one that the film's identity was made from."""
-    if hash_of(given.file) != given.sha256:
+def check_same(given: Input, digest: str | None = None) -> None:
+    """A UsageError if a file is no longer the one that the film's identity was made from; `digest` is its hash, if it
+    has been read already."""
+    try:
+        digest = digest or hash_of(given.file)
+    except OSError as error:
+        raise UsageError(f"{given.where}: {given.file} cannot be read: {error.strerror}", _LEAVE) from None
+    if digest != given.sha256:
         raise UsageError(f"{given.where}: {given.file} has changed since the film was begun",
                          "Put it back, or run the same command again to make the film of the file as it is now.")
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from echo_cli.errors import UsageError
-from echo_cli.files import partial, sha256
+from echo_cli.files import partial
 from echo_cli.memory.entries import SceneEntry
 from echo_cli.memory.policies.base import Policy
 from echo_cli.memory.recorder import Recorder
 from echo_cli.memory.scene_files import Folder, read_entry, write_scenes
 from echo_cli.models.backend import Backend
 from echo_cli.render.checks import scene_bits, scene_model
+from echo_cli.render.inputs import check_same
 from echo_cli.render.job import Job
 from echo_cli.storyboard.nouns import Block
 from echo_cli.storyboard.series import MOST_KEPT, Description, SavedScene, check_model, read_scenes
@@ -37,9 +37,8 @@ def past_entries(job: Job, backend: Backend, policy: Policy, done: int = 0) -> M
     numbers = {scene.name: number for number, scene in enumerate(film.past, -len(film.past))}
     entries = {}
     for read in job.inputs:
-        if read.what == "series" and sha256(read.file) != read.sha256:
-            raise UsageError(f"{read.file}: was written again since this film was planned",
-                             "Run the same command again.")
+        if read.what == "series":
+            check_same(read)
     for series in job.storyboard.series:
         file = read_scenes(job.storyboard.file(series.path))
         check_model(file, model)

@@ -12,7 +12,7 @@ from numpy import ndarray
 
 from echo_cli.errors import UsageError
 from echo_cli.models.backend import Backend
-from echo_cli.render.inputs import Input, hash_of
+from echo_cli.render.inputs import Input, check_same
 from echo_cli.render.job import Job
 from echo_cli.rollout.rollout import Given
 from echo_cli.runtime import Runtime
@@ -52,7 +52,7 @@ class Openings:
         again. If there are too few, the first of them has stood there before."""
         geometry = self._job.timeline.geometry
         count = (geometry.shown_before - 1) * geometry.frame_pictures + 1
-        _check(given, hash_of(given.file))
+        check_same(given)
         try:
             made = clip.excerpt(given.file, count, geometry.fps, self._job.size)
         except still.Unusable as error:
@@ -67,13 +67,13 @@ class Openings:
     def _picture(self, opening: Opening, given: Input) -> ndarray:
         """[picture, height, width, 3], as often as a block stands for, and one that leads to it."""
         data = still.read(given.file)
-        _check(given, hashlib.sha256(data).hexdigest())
+        check_same(given, hashlib.sha256(data).hexdigest())
         pixels = still.still(data, self._job.size, opening.fit, opening.focus)
         return np.stack([pixels] * (1 + self._block * self._job.timeline.geometry.frame_pictures))
 
     def _clip(self, opening: Opening, given: Input, scene: int) -> ndarray:
         """The pictures of a clip that whole latent frames stand for. Something of the scene is left to be generated."""
-        _check(given, hash_of(given.file))
+        check_same(given)
         timeline, geometry = self._job.whole, self._job.timeline.geometry
         frames, block = len(timeline.frames_of(scene)), geometry.block_frames
         most = max(frames - block, min(frames, block) - 1, 1)
@@ -128,10 +128,3 @@ def thumbnail(job: Job, given: Input) -> str:
     except still.Unusable:  # the scene will say why, when it is its turn
         return ""
     return still.data_uri(pixels)
-
-
-def _check(given: Input, sha256: str) -> None:
-    """A file must still be the one that the film's identity was made from."""
-    if sha256 != given.sha256:
-        raise UsageError(f"{given.where}: {given.file} has changed since the film was begun",
-                         "Run the same command again to make the film of the file as it is now.")

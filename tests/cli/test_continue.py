@@ -100,6 +100,23 @@ def test_another_film_before_it_is_another_film(place: Path, capsys: pytest.Capt
     assert run(generate) == 5 and "another clips/drone.mkv" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("story", [
+    NEXT, "scenes:\n  - {id: a, prompt: a red ball, duration: 2s, clip: clips/drone.mkv, for: 1s}\n"])
+def test_a_film_that_is_gone_when_it_is_needed_ends_the_run(
+        story: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from echo_cli.render import film
+
+    def late(*arguments: object) -> None:
+        place.unlink()
+        write(*arguments)
+
+    write = film._write_blocks
+    monkeypatch.setattr(film, "_write_blocks", late)
+    Path("story.yaml").write_text(story)
+    assert run(["generate", "story.yaml", "--scale", "1"]) == 2
+    assert "clips/drone.mkv cannot be read: No such file or directory" in capsys.readouterr().err
+
+
 def test_validate_shows_what_is_continued(capsys: pytest.CaptureFixture[str]) -> None:
     Path("story.yaml").write_text(NEXT)
     assert run(["validate", "story.yaml"]) == 0

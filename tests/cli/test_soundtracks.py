@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -112,19 +113,24 @@ def test_a_gif_says_what_it_leaves_out(capsys: pytest.CaptureFixture[str]) -> No
     assert said in capsys.readouterr().err and sum(1 for _ in read.pictures(Path("film.gif"))) == 72
 
 
-def test_a_sound_that_changes_while_the_film_is_made_is_noticed(monkeypatch: pytest.MonkeyPatch,
-                                                                capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda: tone(Path("sounds/birds.wav"), 500, 0.8), "has changed since the film was begun"),
+    (lambda: Path("sounds/birds.wav").unlink(), "cannot be read: No such file or directory"),
+], ids=["changed", "gone"])
+def test_a_sound_that_changes_while_the_film_is_made_is_noticed(
+        change: Callable[[], object], message: str, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
     from echo_cli.render import film
 
     def late(*arguments: object) -> None:
-        tone(Path("sounds/birds.wav"), 500, 0.8)
+        change()
         write(*arguments)
 
     write = film._write_blocks
     monkeypatch.setattr(film, "_write_blocks", late)
     assert generate() == 2
-    assert "soundtrack 'sounds/birds.wav' of scene 'meadow': sounds/birds.wav has changed" in capsys.readouterr().err
-    assert not Path("story.mp4").exists()
+    where = "soundtrack 'sounds/birds.wav' of scene 'meadow': sounds/birds.wav"
+    assert f"{where} {message}" in capsys.readouterr().err and not Path("story.mp4").exists()
 
 
 def test_mistakes_of_a_soundtrack_have_their_place(capsys: pytest.CaptureFixture[str]) -> None:

@@ -125,7 +125,7 @@ def test_a_series_is_part_of_the_film(tmp_path: Path) -> None:
     first(seed=4, force=True)
     other = stage.job(tmp_path, SECOND)
     assert standing(other.outputs, other.identity(WEIGHTS)) is Standing.TAKEN
-    with pytest.raises(UsageError, match=r"first\.scenes: was written again since this film was planned"):
+    with pytest.raises(UsageError, match=r"first\.scenes has changed since the film was begun"):
         made(task)
 
 
