@@ -128,13 +128,19 @@ class SegmentedFilm:
 
     def unmark(self) -> None:
         """The marked place was copied, and nobody resumes from it."""
-        self._marked = self._relied
+        before, self._marked = self._marked, self._relied
+        self._remove(before)
 
     def rely(self) -> None:
         """An interrupted film now resumes from the marked place: what only an earlier one needed is removed."""
         before, self._relied = self._relied, self._marked
-        if before and before not in self._needed:
-            before.unlink(missing_ok=True)
+        self._remove(before)
+
+    def _remove(self, raw: Path | None) -> None:
+        """Remove pictures as they came, unless they are still needed."""
+        if raw and raw not in self._needed:
+            with output_errors(self.target.path):
+                raw.unlink(missing_ok=True)
 
     @property
     def _needed(self) -> set[Path]:
@@ -213,8 +219,7 @@ class SegmentedFilm:
         self._chain.update(self._ending.digest().encode())
         self._whole += 1
         ended, self._ending = self._ending, None
-        if ended.raw.path not in self._needed:
-            ended.raw.path.unlink(missing_ok=True)
+        self._remove(ended.raw.path)
 
     # Resuming
 

@@ -283,3 +283,13 @@ def test_nothing_that_was_written_is_a_wrong_count(tmp_path: Path) -> None:
     written = interrupted(tmp_path / "a", 50)
     with pytest.raises(Damaged):
         opened(tmp_path / "a", replace(written, segments=1, pictures=30))
+
+
+def test_the_pictures_of_a_copied_place_are_removed_with_their_segment(tmp_path: Path) -> None:
+    with opened(tmp_path / "a") as film:
+        film.write(pictures(0, 5))
+        film.mark().written()
+        film.write(pictures(5, 50))  # two segments are complete
+        film.unmark()
+        assert {path.name for path in (tmp_path / "a" / "film.resume").glob("*.raw")} == {
+            "pictures-000001.raw", "pictures-000002.raw"}
