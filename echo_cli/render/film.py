@@ -186,7 +186,6 @@ def _finish(job: Job, writer: _Writer, tidy: ExitStack) -> Made:
         tidy.callback(partial(outputs.scenes).unlink, missing_ok=True)
         written["scenes"] = writer.kept.write(outputs.scenes)
     if outputs.end:
-        tidy.callback(partial(outputs.end).unlink, missing_ok=True)
         written["end"] = _output(outputs.end)
     run.check()
     return Made({what: output for what, output in written.items() if output}, pictures,

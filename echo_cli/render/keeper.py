@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import torch
 
-from echo_cli.errors import Damaged, EchoError
+from echo_cli.errors import Damaged, EchoError, UsageError
 from echo_cli.files import output_errors, own, partial
 from echo_cli.memory.policies.base import Policy
 from echo_cli.models.backend import Backend
@@ -272,6 +272,7 @@ class Keeper(Sitting):
             self.wall_seconds,
             self.started,
             self.sittings,
+            sorted(self._policy.needs_after(self._job.as_counted(result.block))),
             self.reused,
         )
         if wait or size_ > TWICE:
@@ -367,10 +368,23 @@ class Keeper(Sitting):
                                     lambda scene: candidates(numbers.recall(recalls.get(numbers.scenes + scene))))
             self._resume(self._left, stack, edit.report(*state))
 
+    def _check_kept(self, left: Checkpoint) -> None:
+        """A UsageError if the run that was interrupted did not keep what this one is asked to keep for other films."""
+        job, end = self._job, self._job.outputs.end
+        lacks = sorted(self._policy.needs_after(job.as_counted(job.timeline.blocks[left.block - 1])) - set(left.needs))
+        if end and left.block == left.blocks and not partial(end).exists():
+            lacks.append("its end")
+        if lacks:
+            raise UsageError(
+                f"{self.work.film} was begun with another --keep-states or without --keep-end, and interrupted after "
+                f"{left.progress}: its checkpoint lacks {', '.join(lacks)}",
+                "Resume with the same options, or use --restart to discard the checkpoint and start again.")
+
     def _resume(self, left: Checkpoint, stack: ExitStack, message: str) -> None:
         self.started, self.sittings = left.started, left.sittings + 1
         here = machine(self._job, self._runtime)
         self.work.check(left, self._identity, {name: here[name] for name in ("device", "dtype", "torch", "compiled")})
+        self._check_kept(left)
         stored = Stored(left.state["bytes"], left.state["sha256"], left.state["nest"])
         self._state = read_state(self.work.folder / left.state["file"], stored)
         # threads split sums, so their bits depend on the number of threads

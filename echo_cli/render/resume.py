@@ -11,15 +11,25 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from echo_cli.errors import Damaged, UsageError
-from echo_cli.files import fitted, output_error, output_errors, parse_json, read_small, why_unreadable, write_whole
+from echo_cli.files import (
+    fitted,
+    output_error,
+    output_errors,
+    parse_json,
+    partial,
+    read_small,
+    why_unreadable,
+    write_whole,
+)
 from echo_cli.render.manifest import Identity, differences
 from echo_cli.render.outputs import Outputs
+from echo_cli.storyboard.ends import ENDING as END
 from echo_cli.trace import writer as trace
 from echo_cli.trace.records import Times
 from echo_cli.video import segments
@@ -48,6 +58,7 @@ class Checkpoint:
     wall_seconds: float
     started: str
     sittings: int
+    needs: Sequence[str]  # what the state keeps for later scenes
     reused: int = 0  # blocks that an earlier version of the film had
 
     @property
@@ -65,6 +76,7 @@ class Work:
         self.states = fitted(outputs.base, ".states")
         self.lock = fitted(outputs.base, ".lock")
         self.note = self.folder / NOTE
+        self._end = partial(fitted(outputs.base, END))
 
     def read(self) -> Checkpoint | None:
         """The note of an interrupted run; None if there is none, Damaged if it is not what was written."""
@@ -113,6 +125,7 @@ class Work:
     def discard(self) -> None:
         """Removes everything that a run could resume from."""
         with output_errors(self.film):
+            self._end.unlink(missing_ok=True)
             if self.folder.is_symlink() or self.folder.is_file():
                 self.folder.unlink()
             else:

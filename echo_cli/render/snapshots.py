@@ -169,7 +169,7 @@ class Edit:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         checkpoint = Checkpoint(identity, self._film.machine, self._work.film.name, snapshot.blocks,
                                 len(self._job.timeline.blocks), state, snapshot.pictures, trace,
-                                trace.times, snapshot.wall_seconds, now, 0, snapshot.blocks)
+                                trace.times, snapshot.wall_seconds, now, 0, snapshot.needs, snapshot.blocks)
         self._work.write(checkpoint)
         return checkpoint
 

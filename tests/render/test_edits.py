@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from echo_cli.errors import OutputError
+from echo_cli.errors import OutputError, UsageError
 from echo_cli.memory.scene_files import read_entry
 from echo_cli.memory.table import POLICIES
 from echo_cli.render import snapshots, states
@@ -196,6 +196,19 @@ def test_an_edit_that_was_stopped_goes_on(tmp_path: Path) -> None:
 
 def keeping(folder: Path) -> list[int]:
     return [snapshot.blocks for snapshot in states.snapshots(folder / "film.states")]
+
+
+@pytest.mark.parametrize(("began", "block", "lacks"), [("none", 5, True), ("none", 4, False), ("all", 5, False)])
+def test_a_film_is_resumed_to_keep_states_only_if_its_checkpoint_has_them(
+        tmp_path: Path, began: str, block: int, lacks: bool) -> None:
+    scenes = SCENES.replace("recall:meadow", "hard cut")
+    stopped(film(tmp_path, scenes, began), block)
+    task = film(tmp_path, scenes, "all" if began == "none" else "last")
+    if lacks:
+        with pytest.raises(UsageError, match="begun with another --keep-states.* lacks select of scene 1"):
+            made(task)
+        task = film(tmp_path, scenes, began)
+    assert made(task).sittings == 2
 
 
 def test_states_are_kept_as_asked(tmp_path: Path) -> None:

@@ -13,10 +13,12 @@ from PIL import Image
 
 import echo_cli
 from echo_cli.cli.app import run
+from echo_cli.errors import OutputError
 from echo_cli.files import sha256
 from echo_cli.memory.table import POLICIES, settings_type
 from echo_cli.render.keeper import Keeper
 from echo_cli.render.resume import Checkpoint
+from echo_cli.rollout.rollout import BlockResult
 from echo_cli.storyboard.ends import read_end
 from echo_cli.trace.reader import read_trace
 from tests.render import stage
@@ -152,6 +154,53 @@ def test_an_end_is_made_of_a_film_that_is_there_and_may_be_gone_again(capsys: py
     assert "skipped" in capsys.readouterr().err
     film("half", SCENES[:2], "--keep-end")
     assert Path("half/half.end").exists()
+
+
+def interrupted(command: list[str], block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that ends after so many blocks, all of which are kept."""
+    keep = Keeper.keep
+
+    def cut_off(self: Keeper, result: BlockResult, *arguments: Any, **options: Any) -> None:
+        keep(self, result, *arguments, wait=True)
+        if result.block.index + 1 == block:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "due", lambda self: True)
+        patch.setattr(Keeper, "keep", cut_off)
+        assert run(command) == 75
+
+
+@pytest.mark.parametrize(("block", "lacks"), [(5, "keyframes of scene 0"), (9, "its end")])
+def test_a_film_that_was_begun_without_its_end_is_not_resumed_with_it(
+        block: int, lacks: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("half.yaml").write_text(board(SCENES[:2]))
+    command = ["generate", "half.yaml", "-o", "half/%04d.png", "--scale", "1", "--keep-states", "none"]
+    interrupted(command, block, monkeypatch)
+    capsys.readouterr()
+    assert run([*command, "--keep-end"]) == 2
+    err = capsys.readouterr().err
+    assert f"interrupted after block {block} of 9" in err and lacks in err and "--restart" in err
+    assert run(command) == 0 and "resuming after" in capsys.readouterr().err
+
+
+def test_an_end_survives_a_run_that_fails_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("half.yaml").write_text(board(SCENES[:2]))
+    command = ["generate", "half.yaml", "--scale", "1", "--preset", "ultrafast", "--keep-end"]
+    assert run([*command, "-o", "whole"]) == 0
+    interrupted([*command, "-o", "half"], 9, monkeypatch)
+
+    def fails(*arguments: Any) -> None:
+        raise OutputError("the disk is full")
+
+    for name, kept in (("half", True), ("other", False)):
+        with monkeypatch.context() as patch:
+            patch.setattr("echo_cli.render.manifest.prepare", fails)
+            assert run([*command, "-o", name, "--checkpoint-every", "0"]) == 5
+        assert (Path(f"{name}.resume").exists(), Path(f"{name}.end.partial").exists()) == (kept, kept)
+    assert run([*command, "-o", "half"]) == 0
+    assert not list(Path(".").glob("half*.partial"))
+    assert read_end(Path("half.end")).digest == read_end(Path("whole.end")).digest
 
 
 def test_an_edit_of_a_continuation_reuses_it(capsys: pytest.CaptureFixture[str]) -> None:
