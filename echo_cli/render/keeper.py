@@ -321,7 +321,8 @@ class Keeper(Sitting):
         written = pending.result()
         self._film.rely()
         picture = 3 * math.prod(self._job.decoded)
-        noted = self.work.note.stat().st_size
+        with output_errors(self.work.film):
+            noted = self.work.note.stat().st_size
         # what memory and the decoder hold, the pictures of a segment, and the note twice, because its numbers grow
         bound = self._bound + segments.LENGTH * picture + 2 * noted
         self.kept = Kept(self.kept.checkpoints + 1, max(self.kept.bytes, written), max(self.kept.bound, bound),

@@ -43,7 +43,9 @@ class Snapshots:
 
     @property
     def kept(self) -> list[Snapshot]:
-        return [snapshot for snapshot in states.snapshots(self._folder) if snapshot.blocks in self.moments]
+        """Those that are to be kept and whose files are all there."""
+        return [snapshot for snapshot in states.snapshots(self._folder)
+                if snapshot.blocks in self.moments and all(map(Path.exists, snapshot.files(self._folder)))]
 
     def due(self, blocks: int) -> bool:
         """Whether a state is to be kept after so many blocks, and is not there yet."""
@@ -55,9 +57,9 @@ class Snapshots:
         if (needed := size_of(state)) > self._room:
             self._tell(f"no state is kept after block {blocks}: it takes {size(needed)}, more than --keep-room allows")
             return
-        self._make_room(needed)
         snapshot = Snapshot(blocks, block.closes, sorted(needs), {}, mark.written(), wall_seconds)
         try:
+            self._make_room(needed)
             stored = write_state(snapshot.tensors(self._folder), state)
             mark.compress(snapshot.rest(self._folder), self._size)
             replace(snapshot, state=asdict(stored)).write(self._folder)
@@ -69,8 +71,9 @@ class Snapshots:
     def note(self, film: Origin, trace: str) -> None:
         """The film is whole but for its name: what its states are of, with the hash of its trace."""
         try:
+            kept = self.kept
             for snapshot in states.snapshots(self._folder):
-                if snapshot.blocks not in self.moments:
+                if snapshot not in kept:
                     self._drop(snapshot)
             self._make_room(self._beside())
             if self.kept:
@@ -82,20 +85,23 @@ class Snapshots:
         """Bytes that lie beside the states: complete segments and the trace."""
         kept = self.kept
         beside = self._segments.files(kept[-1].pictures) if kept else []
-        return _size((*beside, partial(self._trace)))
+        with output_errors(self._folder):
+            return _size((*beside, partial(self._trace)))
 
     def _make_room(self, needed: int) -> None:
         kept = self.kept
-        while kept and _size(states.files(self._folder, kept)) + needed > self._room:
-            given_up = states.superfluous(kept)
-            kept.remove(given_up)
-            self._drop(given_up)
+        with output_errors(self._folder):
+            while kept and _size(states.files(self._folder, kept)) + needed > self._room:
+                given_up = states.superfluous(kept)
+                kept.remove(given_up)
+                self._drop(given_up)
 
     def _drop(self, snapshot: Snapshot) -> None:
         """Remove a snapshot, but for what others share with it."""
-        snapshot.note(self._folder).unlink(missing_ok=True)
-        for path in {*snapshot.files(self._folder)} - states.files(self._folder, self.kept):
-            path.unlink(missing_ok=True)
+        with output_errors(self._folder):
+            snapshot.note(self._folder).unlink(missing_ok=True)
+            for path in {*snapshot.files(self._folder)} - states.files(self._folder, self.kept):
+                path.unlink(missing_ok=True)
 
 
 def _size(paths: Iterable[Path]) -> int:

@@ -13,9 +13,10 @@ from echo_cli.memory.table import POLICIES
 from echo_cli.render import snapshots, states
 from echo_cli.render.decide import KnownWeights, needed
 from echo_cli.render.job import Job
+from echo_cli.render.keeper import Keeper
 from echo_cli.render.made import Made
 from echo_cli.render.progress import Progress, Step
-from echo_cli.render.resume import Work
+from echo_cli.render.resume import Checkpoint, Work
 from echo_cli.state import Nest
 from echo_cli.state_files import Stored
 from echo_cli.storyboard.series import read_scenes
@@ -241,6 +242,32 @@ def test_what_gives_way_to_others() -> None:
     assert states.superfluous(of(5)).blocks == 5
     assert states.superfluous(of(5, 9)).blocks == 5
     assert states.superfluous(of(50, 60, 100, 101)).blocks == 100
+
+
+@pytest.mark.parametrize("name", ["snapshot-000003.safetensors", "rest-000000.h264", "snapshot-000003.json"])
+def test_a_state_that_is_gone_costs_no_film(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(keeper: Keeper, blocks: int) -> bool:
+        if blocks == 4:  # after the first state
+            keeper.settle()
+            (keeper.work.folder / name).unlink()
+        return keeps(keeper, blocks)
+
+    keeps, task = Keeper.keeps, film(tmp_path, SCENES)
+    monkeypatch.setattr(Keeper, "keeps", gone)
+    made(task)
+    assert [kept.blocks for kept in states.snapshots(Work(task.outputs).states)] == [5, 7, 8]
+
+
+def test_a_checkpoint_that_is_gone_is_an_output_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(work: Work, checkpoint: Checkpoint) -> int:
+        written = write(work, checkpoint)
+        work.note.unlink()
+        return written
+
+    write = Work.write
+    monkeypatch.setattr(Work, "write", gone)
+    with pytest.raises(OutputError, match="cannot write"):
+        made(film(tmp_path, SCENES, "none"), Keeping(every=1e-9))
 
 
 def test_a_disk_without_room_costs_no_film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
