@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from echo_cli import __version__
-from echo_cli.errors import UsageError
 from echo_cli.files import open_regular, partial
 from echo_cli.memory.policies.base import Policy
 from echo_cli.models.backend import Backend
-from echo_cli.render.checks import scene_model
+from echo_cli.render.checks import scene_model, unlike
 from echo_cli.render.facts import machine
 from echo_cli.render.inputs import check_same
 from echo_cli.render.job import Job
@@ -109,13 +108,6 @@ def _check(end: End, job: Job, backend: Backend, runtime: Runtime, policy: Polic
         other.append(f"it lacks what later scenes need ({', '.join(lacks)})")
     if other:
         raise unlike(end, other)
-
-
-def unlike(end: End, other: list[str]) -> UsageError:
-    """The end of a film that was made otherwise than this one."""
-    return UsageError(f"{end.path} cannot be continued by this film: {', '.join(other)}",
-                      "Make both films with the same settings, or continue the pictures alone with "
-                      "continue: {film: …, state: false}.")
 
 
 def _nest(end: End) -> Nest:
