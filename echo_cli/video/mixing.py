@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from echo_cli.errors import EchoError, UsageError
+from echo_cli.errors import UsageError
 from echo_cli.video import ffmpeg
 from echo_cli.video.sound import RAW, SAMPLES, STEREO, WAV, Part, Sound, source
 
@@ -25,7 +25,7 @@ def feed(sound: Sound) -> Iterator[tuple[list[str], tuple[int, ...]]]:
         yield source(sound.alone), ()
         return
     reading, writing = os.pipe()
-    failures: list[EchoError] = []
+    failures: list[Exception] = []
     thread = threading.Thread(target=_pump, args=(sound, writing, failures), daemon=True)
     thread.start()
     try:
@@ -46,14 +46,16 @@ def write(sound: Sound, path: Path) -> None:
         raise ffmpeg.failure(done.returncode, done.stderr.decode(errors="replace"), path)
 
 
-def _pump(sound: Sound, writing: int, failures: list[EchoError]) -> None:
+def _pump(sound: Sound, writing: int, failures: list[Exception]) -> None:
     """Send the mixed sound to ffmpeg, as long as it reads."""
     with suppress(BrokenPipeError), os.fdopen(writing, "wb") as pipe:
         try:
             with closing(mixed(sound)) as pieces:
                 for piece in pieces:
                     pipe.write(piece.tobytes())
-        except EchoError as error:  # raised again where the sound is wanted
+        except BrokenPipeError:
+            raise
+        except Exception as error:  # raised again where the sound is wanted
             failures.append(error)
 
 

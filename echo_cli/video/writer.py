@@ -136,7 +136,7 @@ class FilmWriter:
             self._queue.put_nowait(None)
         for thread in self._threads:
             thread.join()
-        with contextlib.suppress(EchoError):  # that a sound cannot be read matters only to a film that is finished
+        with contextlib.suppress(Exception):  # that a sound cannot be read matters only to a film that is finished
             self._stack.close()
         self._folder.cleanup()
         self.target.discard()

@@ -1,5 +1,6 @@
 """Several sounds become one, each at its own moment, to the sample."""
 
+import errno
 import struct
 import wave
 from pathlib import Path
@@ -59,6 +60,15 @@ def test_a_sound_that_is_gone_when_its_turn_comes_is_an_error(tmp_path: Path) ->
     with pytest.raises(UsageError, match=r"gone\.wav: ffmpeg can no longer read its sound"):
         mixing.write(Sound((Part(tmp_path / "gone.wav", 0, 1),  Part(tmp_path / "gone.wav", 1, 2)), 2),
                      tmp_path / "film.wav")
+
+
+def test_a_machine_that_starts_no_more_processes_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(part: Part) -> None:
+        raise OSError(errno.EAGAIN, "no more processes")
+
+    monkeypatch.setattr(mixing, "_Player", fails)
+    with pytest.raises(OSError, match="no more processes"):
+        mixing.write(Sound((Part(level(tmp_path / "a.wav", 0.5, 2), 0.5, 1),), 2), tmp_path / "film.wav")
 
 
 def test_a_film_that_is_given_up_leaves_no_sound_waiting(tmp_path: Path) -> None:
