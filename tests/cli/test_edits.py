@@ -93,6 +93,7 @@ def test_a_kill_in_an_edit_costs_nothing(capsys: pytest.CaptureFixture[str]) -> 
     Path("story.yaml").write_text(edited)
     running = start("story.yaml", "--checkpoint-every", "0.01")
     while not list(Path(".").glob("story.resume/state-*-1.safetensors")):
+        assert running.poll() is None, "it ended before it could be killed"
         time.sleep(0.01)
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
