@@ -137,10 +137,12 @@ def _collect(order: Order, spec: ModelSpec, say: Callable[[str], None]) -> tuple
     """The results of all pieces, or of those that were finished when the bench was stopped; and whether it was."""
     began, pieces, results = time.monotonic(), order.pieces(spec), []
     try:
-        with _terminated_as_interrupted():
+        with _interruptible() as check:
             for each in _run(order, pieces):
                 results.append(each)
                 say(_progress(results, pieces, time.monotonic() - began))
+                if len(results) < len(pieces):
+                    check()
     except KeyboardInterrupt:
         if not results:
             raise
@@ -174,16 +176,29 @@ def _progress(results: Sequence[Results], pieces: Sequence[Piece], spent: float)
 
 
 @contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """A scheduler's SIGTERM ends a bench as Ctrl-C does: processes are stopped, results are kept."""
+def _interruptible() -> Iterator[Callable[[], None]]:
+    """A scheduler's SIGTERM ends a bench as Ctrl-C does: processes are stopped, results are kept. Yields a check that
+    raises KeyboardInterrupt if a signal has arrived, since Python drops one that is raised in a finaliser."""
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda: None
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    arrived = threading.Event()
+
+    def stop(*_: object) -> None:
+        arrived.set()
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if arrived.is_set():
+            raise KeyboardInterrupt
+
+    heeded = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in heeded}
     try:
-        yield
+        yield check
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _report(

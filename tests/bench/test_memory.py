@@ -8,12 +8,16 @@ import signal
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
+from contextlib import suppress
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from echo_cli.bench import memory
 from echo_cli.bench.contestants import CONTESTANTS
 from echo_cli.bench.filming import EachItsOwn, takes
 from echo_cli.bench.memory import Order
@@ -218,6 +222,22 @@ def test_a_bench_that_is_stopped_shows_the_films_that_were_rendered(number: sign
     report = json.loads(out)
     assert process.returncode == 75 and "stopped before all films" in err and "Traceback" not in err
     assert 0 < len(report["rows"]) < 72 and len(report["scenarios"]) < 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_arrives_in_a_finaliser_stops_the_bench_too(
+        number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rendered(*_: object) -> Iterator[int]:
+        yield 1
+        with suppress(KeyboardInterrupt):  # as Python does with whatever a finaliser raises
+            signal.raise_signal(number)
+        yield from (2, 3, 4)
+
+    monkeypatch.setattr(memory, "_run", rendered)
+    monkeypatch.setattr(memory, "_progress", lambda *_: "")
+    order = SimpleNamespace(pieces=lambda spec: [1, 2, 3, 4])
+    assert memory._collect(order, stage.SPEC, print) == ([1, 2], True)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_the_default_has_seeds_enough_to_call_a_difference():
