@@ -24,13 +24,13 @@ from echo_cli.storyboard.series import (
     CALIBRATION,
     MOST_SCENES,
     SCALES,
+    SCENES_FILE,
     SEALS,
     SIDES,
     THUMBNAIL,
     Description,
     SavedScene,
     ScenesFile,
-    damaged,
 )
 
 _DTYPES = {name: dtype for dtype, name in DTYPES.items()}
@@ -176,7 +176,7 @@ def _tensor(file: ScenesFile, name: str) -> Tensor:
     lying = file.tensors[name]
     tensor = torch.frombuffer(bytearray(file.read(name)), dtype=_DTYPES[lying.dtype]).reshape(lying.shape)
     if tensor.dtype.is_floating_point and not tensor.isfinite().all():
-        raise damaged(file.path, f"{name} holds values that are not finite")
+        raise SCENES_FILE.damaged(file.path, f"{name} holds values that are not finite")
     return tensor
 
 

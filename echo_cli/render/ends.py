@@ -27,7 +27,7 @@ from echo_cli.runtime import Runtime
 from echo_cli.state import Nest, moved, pack, unpack
 from echo_cli.state_files import DTYPES, bytes_of_tensor, write_tensors
 from echo_cli.storyboard.durations import exact
-from echo_cli.storyboard.ends import End, EndFacts, damaged, metadata, read_end
+from echo_cli.storyboard.ends import END_FILE, End, EndFacts, metadata, read_end
 from echo_cli.storyboard.nouns import CONTINUE, Earlier, Timing
 
 _DTYPES = {name: dtype for dtype, name in DTYPES.items()}
@@ -93,7 +93,7 @@ def beginning(job: Job, backend: Backend, runtime: Runtime, policy: Policy,
     pictures = nest["pictures"]
     width, height = job.decoded
     if pictures.dtype != torch.uint8 or tuple(pictures.shape) != (continued.earlier.surplus, height, width, 3):
-        raise damaged(end.path, "its pictures are not those of the film")
+        raise END_FILE.damaged(end.path, "its pictures are not those of the film")
     return Beginning(Begun(len(job.whole.blocks) - len(job.timeline.blocks), nest["rollout"]),
                      moved(nest["decoder"], runtime.decoding), pictures.numpy())
 
@@ -120,12 +120,12 @@ def _nest(end: End) -> Nest:
             data = bytearray(file.read(place.end - place.begin))
             digest.update(data)
             if len(data) != place.end - place.begin:
-                raise damaged(end.path, "it is cut short")
+                raise END_FILE.damaged(end.path, "it is cut short")
             dtype = _DTYPES[place.dtype]
             tensor = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
             tensors[name] = tensor.reshape(place.shape)
             if dtype.is_floating_point and not tensor.isfinite().all():
-                raise damaged(end.path, f"{name} holds values that are not finite")
+                raise END_FILE.damaged(end.path, f"{name} holds values that are not finite")
     if digest.hexdigest() != end.digest:
-        raise damaged(end.path, "its hash differs")
+        raise END_FILE.damaged(end.path, "its hash differs")
     return unpack(tensors, end.nest)

@@ -13,17 +13,17 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from echo_cli.errors import UsageError
-from echo_cli.files import open_regular, parse_json
+from echo_cli.files import parse_json
 from echo_cli.storyboard.canonical import scene_values
-from echo_cli.storyboard.heads import DTYPES, Head, Lying, check_filled, lying, read_head
+from echo_cli.storyboard.heads import DTYPES, FileKind, Head, Lying, check_filled, lying
 from echo_cli.storyboard.nouns import Earlier, Kind, PastScene, Scene, kind_named
 from echo_cli.storyboard.series import SceneModel
 
-FORMAT, VERSION = "echo-end", 1
 ENDING = ".end"
 MARK = "$tensor"  # as `state` has it
-_HINT = "Render that film again with --keep-end, or copy the file again."
+_AGAIN = "Render that film again with --keep-end, or copy the file again."
+END_FILE = FileKind("echo-end", 1, "end of a film", _AGAIN, _AGAIN,
+                    "Update echo, or render that film again with --keep-end.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,33 +57,14 @@ def metadata(facts: EndFacts, earlier: Earlier, nest: Any, digest: str) -> dict[
     """As it stands in the head of the file."""
     description = json.dumps({"facts": asdict(facts), "earlier": _plain(earlier), "nest": nest, "tensors": digest},
                              ensure_ascii=False)
-    return {"format": FORMAT, "version": str(VERSION), "description": description, "sha256": _hash(description)}
-
-
-def damaged(path: Path, why: str) -> UsageError:
-    return UsageError(f"{path}: is no end of a film, or is damaged: {why}", _HINT)
+    return {"format": END_FILE.format, "version": str(END_FILE.version), "description": description,
+            "sha256": _hash(description)}
 
 
 def read_end(path: Path) -> End:
     """The description in a file; a UsageError says what is wrong with it."""
-    try:
-        with open_regular(path) as file:
-            return _read(path, file)
-    except FileNotFoundError:
-        raise UsageError(f"{path}: there is no such end of a film", _HINT) from None
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}", "Check the path and its permissions.") from None
-
-
-def _read(path: Path, file: BinaryIO) -> End:
-    try:
-        head = read_head(file)
+    def build(_: BinaryIO, head: Head) -> End:
         meta = head.metadata
-        if meta["format"] != FORMAT:
-            raise ValueError(f"its format is {meta['format']!r:.40}")
-        if meta["version"] != str(VERSION):
-            raise UsageError(f"{path}: is an end of a film of version {meta['version']!r:.20}, and this echo reads "
-                             f"{VERSION}", "Update echo, or render that film again with --keep-end.")
         if meta["sha256"] != _hash(meta["description"]):
             raise ValueError("its hash differs")
         content = parse_json(meta["description"], strict=True)
@@ -91,9 +72,8 @@ def _read(path: Path, file: BinaryIO) -> End:
         facts = EndFacts(**{**facts, "model": SceneModel(**facts["model"]), "needs": tuple(facts["needs"])})
         return End(path, facts, _earlier(content["earlier"]), content["nest"], str(content["tensors"]),
                    _table(head, content["nest"]))
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
-        why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise damaged(path, why) from None
+
+    return END_FILE.read(path, build)
 
 
 def _table(head: Head, nest: Any) -> dict[str, Lying]:

@@ -1,19 +1,24 @@
 """The head of a safetensors file that nobody vouches for: what is read from it is believed only if it fits.
 
-Knows names, dtypes, shapes and offsets, not what they mean. No torch.
+Knows kinds of files, names, dtypes, shapes and offsets, not what they mean. No torch.
 """
 
 import hashlib
 import math
 import os
 import struct
-from collections.abc import Collection, Mapping
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
-from echo_cli.files import parse_json
+from echo_cli.errors import UsageError
+from echo_cli.files import open_regular, parse_json
 
 MOST_HEAD = 1 << 24  # bytes
 DTYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+
+T = TypeVar("T")
 
 
 class Lying(NamedTuple):
@@ -35,7 +40,45 @@ class Head(NamedTuple):
     digest: bytes  # of all bytes before the tensors
 
 
-def read_head(file: BinaryIO) -> Head:
+@dataclass(frozen=True, slots=True)
+class FileKind:
+    """A kind of file, by the format and version in its head; `noun` and the remedies are for messages."""
+
+    format: str
+    version: int
+    noun: str
+    absent: str  # what to do if there is none,
+    again: str  # if it is damaged,
+    update: str  # or if it is of another version
+
+    def damaged(self, path: Path, why: str) -> UsageError:
+        return UsageError(f"{path}: is no {self.noun}, or is damaged: {why}", self.again)
+
+    def read(self, path: Path, build: Callable[[BinaryIO, Head], T]) -> T:
+        """What `build` makes of an open file and its head; a UsageError says what is wrong with it."""
+        try:
+            with open_regular(path) as file:
+                return build(file, self._head(path, file))
+        except FileNotFoundError:
+            raise UsageError(f"{path}: there is no such {self.noun}", self.absent) from None
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be read: {error.strerror}",
+                             "Check the path and its permissions.") from None
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
+            raise self.damaged(path, f"it lacks {error}" if isinstance(error, KeyError) else str(error)) from None
+
+    def _head(self, path: Path, file: BinaryIO) -> Head:
+        head = _read_head(file)
+        form, version = head.metadata["format"], head.metadata["version"]
+        if form != self.format:
+            raise ValueError(f"its format is {form!r:.40}")
+        if version != str(self.version):
+            raise UsageError(f"{path}: this {self.noun} has version {version!r:.20}, and this echo reads "
+                             f"{self.version}", self.update)
+        return head
+
+
+def _read_head(file: BinaryIO) -> Head:
     """The head of an open file; a ValueError if there is none, or if most of the file is a hole."""
     size = file.seek(0, 2)
     file.seek(0)

@@ -18,11 +18,10 @@ from typing import Any, BinaryIO, TypeVar
 
 from echo_cli.errors import UsageError
 from echo_cli.files import open_regular, parse_json
-from echo_cli.storyboard.heads import Head, Lying, check_filled, lying, read_head, whole
+from echo_cli.storyboard.heads import FileKind, Head, Lying, check_filled, lying, whole
 from echo_cli.storyboard.nouns import SCENE_ID, PastScene
 from echo_cli.text import listed
 
-FORMAT, VERSION = "echo-scenes", 1
 ENDING = ".scenes"
 MOST_SCENES = 1000  # of one file
 MOST_KEPT = 64  # scenes that one film keeps, the last ones
@@ -34,7 +33,10 @@ SCALES = "scales"  # of the channels of frames in eight bits
 SIDES = ("keys", "values")  # of a remembered frame
 CALIBRATION = ("calibration.mean", "calibration.magnitude")  # of the queries of a scene
 DTYPES = ("F16", "BF16")  # of remembered frames
-_HINT = "Write the file again with `echo-cli generate --scenes`, or copy it again."
+SCENES_FILE = FileKind("echo-scenes", 1, "file of scenes",
+                       "Write it with `echo-cli generate STORYBOARD --scenes FILE.scenes`.",
+                       "Write the file again with `echo-cli generate --scenes`, or copy it again.",
+                       "Update echo, or write the file again.")
 _MOST_COUNT = 1 << 12  # of layers, heads, rows, pixels of a side
 _MOST_FRAMES = 64  # of a part
 _LONGEST = 1 << 20  # letters of a prompt
@@ -90,7 +92,8 @@ class Description:
         """As it stands in the head of the file."""
         description = {"model": asdict(self.model), "bits": self.bits,
                        "scenes": [_plain(scene) for scene in self.scenes]}
-        return {"format": FORMAT, "version": str(VERSION), "description": json.dumps(description, ensure_ascii=False)}
+        return {"format": SCENES_FILE.format, "version": str(SCENES_FILE.version),
+                "description": json.dumps(description, ensure_ascii=False)}
 
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """The name and shape of every tensor that such a file has, in its order; those of thumbnails are of bytes."""
@@ -137,11 +140,11 @@ class ScenesFile:
                 file.seek(place.begin)
                 data = file.read(place.end - place.begin)
         except OSError as error:
-            raise UsageError(f"{self.path}: cannot be read: {error.strerror}", _HINT) from None
+            raise UsageError(f"{self.path}: cannot be read: {error.strerror}", SCENES_FILE.again) from None
         if len(data) != place.end - place.begin:
-            raise damaged(self.path, "it is cut short")
+            raise SCENES_FILE.damaged(self.path, "it is cut short")
         if hashlib.sha256(data).digest() != self.seals[name]:
-            raise damaged(self.path, f"{name} is not what was written")
+            raise SCENES_FILE.damaged(self.path, f"{name} is not what was written")
         return data
 
 
@@ -168,40 +171,17 @@ def check_model(file: ScenesFile, model: SceneModel) -> None:
                      "this film.")
 
 
-def damaged(path: Path, why: str) -> UsageError:
-    return UsageError(f"{path}: is no file of scenes, or is damaged: {why}", _HINT)
-
-
 def read_scenes(path: Path) -> ScenesFile:
     """The head of a file of scenes; a UsageError says what is wrong with it."""
-    try:
-        with open_regular(path) as file:
-            return _read(path, file)
-    except FileNotFoundError:
-        raise UsageError(f"{path}: there is no such file of scenes",
-                         "Write it with `echo-cli generate STORYBOARD --scenes FILE.scenes`.") from None
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}", "Check the path and its permissions.") from None
-
-
-def _read(path: Path, file: BinaryIO) -> ScenesFile:
-    try:
-        head = read_head(file)
-        meta = head.metadata
-        if meta["format"] != FORMAT:
-            raise ValueError(f"its format is {meta['format']!r:.40}")
-        if meta["version"] != str(VERSION):
-            raise UsageError(f"{path}: is a file of scenes of version {meta['version']!r:.20}, and this echo reads "
-                             f"{VERSION}", "Update echo, or write the file again.")
-        description = _description(parse_json(meta["description"], strict=True))
+    def build(file: BinaryIO, head: Head) -> ScenesFile:
+        description = _description(parse_json(head.metadata["description"], strict=True))
         tensors = _table(head, description)
         seals = _seals(file, tensors.pop(SEALS))
         if seals[0] != head.digest:
             raise ValueError("its head is not what was written")
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
-        why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise damaged(path, why) from None
-    return ScenesFile(path, description, head.size, tensors, dict(zip(tensors, seals[1:], strict=True)))
+        return ScenesFile(path, description, head.size, tensors, dict(zip(tensors, seals[1:], strict=True)))
+
+    return SCENES_FILE.read(path, build)
 
 
 def _seals(file: BinaryIO, place: Lying) -> Sequence[bytes]:

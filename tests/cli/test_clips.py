@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from echo_cli.cli.app import run
 from echo_cli.models.registry import MODELS
@@ -28,9 +27,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def film(scenes: str, *arguments: str) -> np.ndarray:
-    Path("story.yaml").write_text(f"scenes:\n{scenes}")
-    assert run(["generate", "story.yaml", "--scale", "2", "-o", "frames/%04d.png", "--force", *arguments]) == 0
-    return np.stack([np.asarray(Image.open(path)) for path in sorted(Path("frames").glob("*.png"))])
+    return stage.rendered(f"scenes:\n{scenes}", *arguments)
 
 
 def carried(clip: Path, shown: int, lead: int, begins: float | None = None) -> np.ndarray:

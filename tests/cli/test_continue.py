@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from echo_cli.cli.app import run
 from echo_cli.models.registry import MODELS
@@ -29,22 +28,16 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write_clip(tmp_path / "clips/drone.mkv", 200, 24, (160, 96))
 
 
-def film(story: str, *arguments: str) -> np.ndarray:
-    Path("story.yaml").write_text(story)
-    assert run(["generate", "story.yaml", "--scale", "2", "-o", "frames/%04d.png", "--force", *arguments]) == 0
-    return np.stack([np.asarray(Image.open(path)) for path in sorted(Path("frames").glob("*.png"))])
-
-
 def shown_first(clip: Path, story: str) -> np.ndarray:
     """The film that shows the end of a clip and goes on, as `clip` makes it."""
     seconds = (PAST * 4 - 3) / 16
-    return film(story.replace("continue: clips/drone.mkv\n", "").replace(
+    return stage.rendered(story.replace("continue: clips/drone.mkv\n", "").replace(
         "duration: 2s", f"duration: {2 + seconds}s, clip: {clip.relative_to(Path.cwd())}, for: {seconds}s"))
 
 
 def test_the_film_goes_on_as_after_a_clip_and_does_not_show_it(place: Path) -> None:
     after = shown_first(place, NEXT)[PAST * 4 - 3:]
-    pictures = film(NEXT)
+    pictures = stage.rendered(NEXT)
     assert len(pictures) == 32 and np.array_equal(pictures, after)
     trace = read_trace(Path("frames/frames.trace.json"))
     records = [trace.block(index) for index in range(len(trace))]
@@ -61,7 +54,7 @@ def test_the_film_goes_on_as_after_a_clip_and_does_not_show_it(place: Path) -> N
 @pytest.mark.parametrize("pictures", [1, 6, 14, 30])
 def test_a_short_film_can_be_continued(pictures: int, place: Path) -> None:
     write_clip(place, pictures, 16, (160, 96))
-    assert len(film(NEXT)) == 32
+    assert len(stage.rendered(NEXT)) == 32
     trace = read_trace(Path("frames/frames.trace.json"))
     given = sum(trace.block(index).given for index in range(len(trace)))
     frames = 1 + -(-(pictures - 1) // 4) if pictures < 10 else (pictures + 3) // 12 * 3
@@ -70,7 +63,7 @@ def test_a_short_film_can_be_continued(pictures: int, place: Path) -> None:
 
 def test_an_interrupted_continuation_resumes(
         monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    whole = film(NEXT)
+    whole = stage.rendered(NEXT)
     generate = ["generate", "story.yaml", "--scale", "2", "-o", "again/%04d.png"]
     keep = Keeper.keep
 
@@ -86,7 +79,7 @@ def test_an_interrupted_continuation_resumes(
     capsys.readouterr()
     assert run(generate) == 0
     assert f"resuming after block {PAST // BLOCK + 1} of {PAST // BLOCK + 3}" in capsys.readouterr().err
-    again = np.stack([np.asarray(Image.open(path)) for path in sorted(Path("again").glob("*.png"))])
+    again = stage.pictures_in(Path("again"))
     assert np.array_equal(again, whole)
 
 
@@ -147,12 +140,12 @@ def test_what_cannot_be_continued_is_a_mistake(story: str, message: str, capsys:
 def test_blocks_from_python_are_those_of_the_film(place: Path) -> None:
     import echo_cli
 
-    pictures = film(NEXT)
+    pictures = stage.rendered(NEXT)
     shown = np.concatenate([block.pictures for block in echo_cli.blocks("story.yaml")])
     assert np.array_equal(shown, pictures)
 
 
 @pytest.mark.parametrize("memory", ["window", "none", "recache", "echo-forcing"])
 def test_every_memory_continues_pictures(memory: str) -> None:
-    assert len(film(NEXT, "--memory", memory)) == 32
+    assert len(stage.rendered(NEXT, "--memory", memory)) == 32
 

@@ -6,12 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
-from PIL import Image
 
+from echo_cli.bench.contestants import contestant
+from echo_cli.bench.filming import takes
+from echo_cli.bench.judging import judge, wanted
+from echo_cli.bench.scenarios import SCENARIOS, geometry_for, story
 from echo_cli.cli.app import run
 from echo_cli.render.keeper import Keeper
 from echo_cli.trace.reader import read_trace
 from tests.cli.test_pictures import carried, paint
+from tests.render import stage
 from tests.trace.test_schema import SCHEMA
 
 MODEL = "random-small-framewise"
@@ -32,7 +36,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def film(*arguments: str) -> np.ndarray:
     assert run(["generate", "story.yaml", "--model", MODEL, "-o", "frames/%04d.png", "--scale", "2", *arguments]) == 0
-    return np.stack([np.asarray(Image.open(path)) for path in sorted(Path("frames").glob("*.png"))])
+    return stage.pictures_in(Path("frames"))
 
 
 @pytest.mark.parametrize("memory", ["echo", "recache", "scene-queries --set memory.trained=false"])
@@ -76,12 +80,6 @@ def test_every_command_knows_blocks_of_one_frame(capsys: pytest.CaptureFixture[s
 
 
 def test_benches_measure_it_over_the_same_seconds() -> None:
-    from echo_cli.bench.contestants import contestant
-    from echo_cli.bench.filming import takes
-    from echo_cli.bench.judging import judge, wanted
-    from echo_cli.bench.scenarios import SCENARIOS, geometry_for, story
-    from tests.render import stage
-
     scenario, backend = SCENARIOS["recall-1"], stage.framewise()
     stories = {4: story(scenario, 4)}
     take, = takes(backend, scenario, contestant("echo"), stories, wanted(scenario)).values()

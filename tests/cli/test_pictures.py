@@ -53,7 +53,7 @@ def generate(*arguments: str) -> int:
 def film(*arguments: str) -> np.ndarray:
     """Every picture of the film, as it was decoded."""
     assert generate("-o", "frames/%04d.png", *arguments) == 0
-    return np.stack([np.asarray(Image.open(path)) for path in sorted(Path("frames").glob("*.png"))])
+    return stage.pictures_in(Path("frames"))
 
 
 def carried(path: Path, opens_film: bool = False) -> np.ndarray:

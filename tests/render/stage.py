@@ -7,9 +7,12 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from echo_cli.cli.app import main, run
 from echo_cli.models.backend import Backend
 from echo_cli.models.loaders import known_digest, load_backend
 from echo_cli.models.registry import MODELS
@@ -56,6 +59,18 @@ def job(folder: Path, story: str = STORY, name: str = "film.mp4", **options) -> 
     return prepared(request, parse(story), SPEC).job(outputs_of(output, "film"))
 
 
+def pictures_in(folder: Path) -> np.ndarray:
+    """The pictures of a film that was rendered as an image sequence."""
+    return np.stack([np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))])
+
+
+def rendered(story: str, *arguments: str) -> np.ndarray:
+    """The pictures of a story's film, by the real command, in the folder where the test works."""
+    Path("story.yaml").write_text(story)
+    assert run(["generate", "story.yaml", "--scale", "2", "-o", "frames/%04d.png", "--force", *arguments]) == 0
+    return pictures_in(Path("frames"))
+
+
 def settle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A test works in a folder with a storyboard in it, and the small model has the name `tiny`."""
     monkeypatch.setitem(MODELS.own, "tiny", ROW)
@@ -70,8 +85,6 @@ def install() -> None:
 
 
 if __name__ == "__main__":
-    from echo_cli.cli.app import main
-
     torch.set_num_threads(1)
     install()
     main()

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
 
 import echo_cli
 from echo_cli.cli.app import run
@@ -55,7 +54,7 @@ def film(name: str, scenes: Sequence[dict], *arguments: str, more: Sequence[str]
 
 
 def pictures(name: str) -> np.ndarray:
-    return np.stack([np.asarray(Image.open(path)) for path in sorted(Path(name).glob("*.png"))])
+    return stage.pictures_in(Path(name))
 
 
 UNTRAINED = ("--set", "memory.trained=false")

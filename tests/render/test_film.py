@@ -12,7 +12,6 @@ import jsonschema
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from echo_cli.errors import EchoError, OutOfMemory, OutputError, UsageError
 from echo_cli.files import sha256
@@ -32,7 +31,7 @@ from echo_cli.trace.records import Calibration
 from echo_cli.video import read
 from echo_cli.video.subtitles import Subtitles
 
-from .stage import SPEC, STORY, WEIGHTS, backend, job
+from .stage import SPEC, STORY, WEIGHTS, backend, job, pictures_in
 
 CPU = Runtime(torch.device("cpu"), torch.float32)
 
@@ -48,11 +47,7 @@ def one_scene(duration: str) -> str:
 
 def lossless(folder: Path, **choices) -> np.ndarray:
     made(job(folder, name="%04d.png", **choices))
-    return pngs(folder)
-
-
-def pngs(folder: Path) -> np.ndarray:
-    return np.stack([np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))])
+    return pictures_in(folder)
 
 
 @pytest.mark.parametrize("name", ["film.mp4", "%04d.png"])
@@ -107,7 +102,7 @@ def test_a_stream_of_its_own_changes_no_picture(tmp_path: Path) -> None:
         latents = torch.cat([result.latents for result in film(backend(cuda), task.timeline, policy, 5)], 1)
         whole, _ = backend(cuda).codec.decode(latents, None)
     expected = (whole[0] * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()[:task.timeline.pictures]
-    assert np.abs(pngs(tmp_path).astype(int) - expected).max() <= 1
+    assert np.abs(pictures_in(tmp_path).astype(int) - expected).max() <= 1
 
 
 @pytest.mark.gpu
@@ -118,7 +113,7 @@ def test_a_second_gpu_changes_no_picture(tmp_path: Path) -> None:
     two = replace(one, second=torch.device("cuda:1"))
     for name, runtime in (("one", one), ("two", two)):
         made(job(tmp_path / name, name="%04d.png"), runtime=runtime)
-    assert (pngs(tmp_path / "one") == pngs(tmp_path / "two")).all()
+    assert (pictures_in(tmp_path / "one") == pictures_in(tmp_path / "two")).all()
 
 
 def test_latents_are_brought_to_the_device_of_the_codec() -> None:
