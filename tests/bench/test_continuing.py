@@ -36,13 +36,13 @@ def film(folder: Path, name: str, **board: object) -> np.ndarray:
 
 
 def steps(pictures: np.ndarray) -> list[float]:
-    """How much each picture differs from the one before, where a latent frame begins: every fourth time."""
+    """How much each picture differs from the one before; every fourth time, a latent frame begins."""
     return [abs(pictures[at] - pictures[at - 1]).mean() for at in range(1, len(pictures))]
 
 
 @pytest.mark.slow
 def test_the_step_at_the_seam_is_on_average_one_and_a_half_times_the_usual_one(tmp_path: Path) -> None:
-    """The usual one is from a latent frame to the next, in the last three seconds of the film before. Where nothing
+    """The usual one is from a latent frame to the next, in the last three seconds of the film before. Where little
     moves, the seam is what the codec loses: about twice that step."""
     ratios = []
     for seed, seconds, prompt in STORIES:
