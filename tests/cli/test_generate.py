@@ -663,6 +663,14 @@ def test_the_trace_shows_what_a_scene_is_remembered_by(capsys: pytest.CaptureFix
     assert page.count('alt="Keyframe of meadow"') == 3 and "its first frames" in page
 
 
+def test_the_trace_shows_which_cells_were_replaced(capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate("--set", "memory.recall_strength=0") == 0
+    assert run(["inspect-cache", "story.trace.json", "--scene", "again"]) == 0
+    assert "what was replaced in the remembered frames" in " ".join(capsys.readouterr().out.split())
+    assert run(["inspect-cache", "story.trace.json", "--html", "page.html"]) == 0
+    assert "veiled cells were replaced by the new scene" in Path("page.html").read_text()
+
+
 def test_the_trace_says_why_nothing_was_recalled(capsys: pytest.CaptureFixture[str]) -> None:
     board = stage.STORY.replace("recall:meadow", "recall:auto").replace("the red ball in the meadow at night", "a box")
     Path("story.yaml").write_text(board)

@@ -31,7 +31,7 @@ Minutes = Annotated[float | None, typer.Option(
 
 def soak(
     out: Out = Path("soak"),
-    policy: Memory = "echo-infinity",
+    policy: Memory = "echo",
     pictures: Pictures = 1_400_000,
     scene: SceneSeconds = 600.0,
     minutes: Minutes = None,
