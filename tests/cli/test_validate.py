@@ -180,7 +180,16 @@ def test_the_examples_teach_what_there_is() -> None:
              for scene in board["scenes"]}
     assert kinds == {"smooth", "hard cut", "recall"}
     assert any(scene.get("transition") == "recall:auto" for board in boards.values() for scene in board["scenes"])
-    assert {key for board in boards.values() for key in board} >= {"style", "memory", "timing", "length", "model"}
+    keys = {key for board in boards.values() for key in board}
+    assert keys >= {"style", "memory", "timing", "length", "model", "aspect"}
+
+
+def test_the_portrait_example_is_the_models_own_size_turned(capfd: pytest.CaptureFixture[str]) -> None:
+    path = EXAMPLES[0].parent / "portrait.yaml"
+    for model, size in (("wan2.1-t2v-1.3b", [480, 832]), ("tiny", [96, 160])):
+        code, reply, _ = run(capfd, str(path), "--elsewhere", "--json", "--model", model)
+        film = json.loads(reply)
+        assert (code, film["size"]) == (0, size) and "may look worse" in film["warnings"][0]
 
 
 def test_settings_are_checked_one_by_one_against_the_policy(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
