@@ -9,6 +9,7 @@ import re
 from fractions import Fraction
 from pathlib import Path
 
+from echo_cli.files import read_small, why_unreadable
 from echo_cli.formats.cut import Cut, Note, Shot, from_starts, lines_of, refuse
 from echo_cli.formats.jsons import read_json
 from echo_cli.storyboard.nouns import Geometry, Kind
@@ -81,7 +82,11 @@ def read_folder(folder: Path) -> list[Cut]:
     captions = sorted(folder.glob("*.json"), key=_order)
     if captions:
         return [_captions(folder, captions)]
-    inside = [below for below in sorted(folder.iterdir(), key=_order) if below.is_dir() and any(below.glob("*.json"))]
+    try:
+        inside = [below for below in sorted(folder.iterdir(), key=_order)
+                  if below.is_dir() and any(below.glob("*.json"))]
+    except OSError as error:
+        raise refuse(str(folder), f"the folder cannot be read: {why_unreadable(error)}") from None
     if not inside:
         raise refuse(str(folder), "no captions are in this folder", hint="Expected files *.json with a 'caption'.")
     return [_captions(below, sorted(below.glob("*.json"), key=_order)) for below in inside]
@@ -95,7 +100,7 @@ def _order(path: Path) -> list[tuple[int, str]]:
 def _captions(folder: Path, files: list[Path]) -> Cut:
     prompts = []
     for number, path in enumerate(files):
-        caption = read_json(path.read_text("utf-8", "replace"), str(path))["caption"].text().strip()
+        caption = read_json(_text(path, "the caption"), str(path))["caption"].text().strip()
         prompts.append(caption.removeprefix(OPENING).strip() if number else caption)
         if not prompts[-1]:
             raise refuse(str(path), "the caption is empty")
@@ -116,10 +121,17 @@ def _captions(folder: Path, files: list[Path]) -> Cut:
 def _durations(path: Path, shots: int) -> list[int] | None:
     if not path.is_file():
         return None
-    counts = [int(part) for part in re.findall(r"\d{1,6}", path.read_text("utf-8", "replace"))]
+    counts = [int(part) for part in re.findall(r"\d{1,6}", _text(path, "the file"))]
     if len(counts) != shots or 0 in counts:
         raise refuse(str(path), f"{len(counts)} lengths for {shots} shots; each needs one block at least")
     return counts
+
+
+def _text(path: Path, what: str) -> str:
+    try:
+        return read_small(path).decode("utf-8", "replace")
+    except OSError as error:
+        raise refuse(str(path), f"{what} cannot be read: {why_unreadable(error)}") from None
 
 
 def write_lines(cut: Cut) -> tuple[str, list[Note]]:

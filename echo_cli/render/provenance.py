@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from echo_cli import __version__
 from echo_cli.errors import UsageError
-from echo_cli.files import sha256
+from echo_cli.files import sha256, why_unreadable
 from echo_cli.render import manifest
 from echo_cli.render.manifest import Identity
-from echo_cli.render.outputs import outputs_of
+from echo_cli.render.outputs import Outputs, outputs_of
 from echo_cli.video import signing
 from echo_cli.video.signing import Ingredient, Signed
 
@@ -27,14 +27,14 @@ def sign(job: "Job", identity: Identity, film: Path) -> None:
     """Sign a film that is whole, before it has its name."""
     credentials = job.credentials
     assert credentials is not None, "asked to sign without credentials"
-    credentials.sign(film, claim(job, identity), [Ingredient(file.name, file) for file, _ in _inputs(job)])
+    credentials.sign(film, claim(job, identity), [Ingredient(file.name, file) for file, _ in _inputs(job, identity)])
 
 
-def _inputs(job: "Job") -> list[tuple[Path, str]]:
+def _inputs(job: "Job", identity: Identity) -> list[tuple[Path, str]]:
     """Every file that came into the film, once, with its sha256."""
     files = {each.file: each.sha256 for each in job.inputs}
     if job.request.audio:
-        files |= {Path(job.request.audio): sha256(Path(job.request.audio))}
+        files[Path(job.request.audio)] = identity.settings["audio"]
     return list(files.items())
 
 
@@ -43,7 +43,7 @@ def claim(job: "Job", identity: Identity) -> dict[str, Any]:
     model = Path(job.model).name
     facts = {"storyboard": identity.storyboard, "weights": identity.weights, "seed": identity.seed,
              "model": model, "memory": job.policy, "version": __version__,
-             "inputs": [{"name": file.name, "sha256": digest} for file, digest in _inputs(job)]}
+             "inputs": [{"name": file.name, "sha256": digest} for file, digest in _inputs(job, identity)]}
     return {
         "title": job.storyboard.title or job.outputs.film.path.name,
         "claim_generator_info": [{"name": "echo-cli", "version": __version__}],
@@ -69,6 +69,14 @@ def verify(film: Path) -> Verdict:
     files = list(outputs.film.existing())
     if not files:
         raise UsageError(f"{film}: there is no such film", "Name a film that echo wrote.")
+    try:
+        return _verdict(film, files, outputs)
+    except OSError as error:
+        raise UsageError(f"{film}: cannot be read: {why_unreadable(error)}",
+                         "Check its permissions, and that nothing moves it in the meantime.") from None
+
+
+def _verdict(film: Path, files: list[Path], outputs: Outputs) -> Verdict:
     verdict = Verdict(film, signed=None if outputs.film.encoder else signing.read(film))
     path = outputs.manifest
     content = manifest.read(path) if path else None

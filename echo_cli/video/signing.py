@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from echo_cli import __version__
 from echo_cli.errors import MissingError, UsageError
@@ -135,7 +135,7 @@ def library() -> ModuleType:
 def _add(builder: Any, ingredient: Ingredient) -> None:
     """An ingredient with its own credentials and a thumbnail, if its content is of a kind that has them; one that the
     library cannot read is named and no more."""
-    with ingredient.file.open("rb") as file:
+    with _opened(ingredient.file) as file:
         head = file.read(16)
         kind = next((kind for at, words, kind in _BEGIN if head[at:].startswith(words)), _ANY)
         for form in dict.fromkeys((kind, _ANY)):
@@ -143,6 +143,14 @@ def _add(builder: Any, ingredient: Ingredient) -> None:
             with suppress(library().C2paError):
                 builder.add_ingredient({"title": ingredient.name, "relationship": "inputTo"}, form, file)
                 return
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}",
+                         "Leave the files that come into a film where they are until it is made.") from None
 
 
 def _has_credentials(film: Path) -> bool:

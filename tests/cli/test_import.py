@@ -2,9 +2,11 @@
 
 import io
 import json
+import os
 import random
 import re
 import types
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -124,6 +126,19 @@ def test_folders_of_captions_keep_their_names_and_the_order_of_their_numbers() -
     assert run(["import", "films", "-q", "-o", "boards/new/"]) == 0
     assert sorted(path.name for path in Path("boards/new").iterdir()) == ["heist.yaml", "picnic.yaml"]
     assert [scene.prompt for scene in load("boards/new/heist.yaml").scenes] == [f"shot {n}" for n in range(1, 12)]
+
+
+@pytest.mark.parametrize(("make", "why"), [
+    (Path.mkdir, "Is a directory"),
+    (os.mkfifo, "it is a pipe or a device, not a file"),
+    (lambda path: path.symlink_to("nowhere"), "No such file or directory"),
+], ids=["folder", "pipe", "link"])
+def test_a_caption_that_cannot_be_read_is_named(make: Callable[[Path], object], why: str,
+                                                capsys: pytest.CaptureFixture[str]) -> None:
+    Path("shots").mkdir()
+    make(Path("shots/1.json"))
+    assert run(["import", "shots"]) == 2
+    assert capsys.readouterr().err.splitlines()[0] == f"shots/1.json:1:1: the caption cannot be read: {why}"
 
 
 def test_the_folder_of_an_output_is_made() -> None:

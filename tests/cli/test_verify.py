@@ -3,15 +3,18 @@
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from echo_cli.cli.app import run
+from echo_cli.errors import UsageError
 from echo_cli.files import sha256
 from echo_cli.models.registry import MODELS
-from echo_cli.video import ffmpeg, read
+from echo_cli.render.provenance import sign
+from echo_cli.video import ffmpeg, read, signing
 from tests.render import stage
 from tests.video.clips import write_clip
 from tests.video.sounds import tone
@@ -63,6 +66,12 @@ def test_a_film_without_a_signature_is_compared_with_its_manifest(capsys: pytest
     assert run(["verify", "none.mp4"]) == 2 and "there is no such film" in capsys.readouterr().err
 
 
+def test_a_film_that_cannot_be_read_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("film.mp4").symlink_to("nowhere.mp4")
+    assert run(["verify", "film.mp4"]) == 2
+    assert capsys.readouterr().err.startswith("film.mp4: cannot be read: No such file or directory\n")
+
+
 def test_a_sequence_of_pictures_is_compared_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert generate("-o", "f/%03d.png") == 0
     assert verified("f/%03d.png", capsys)[0] == 0
@@ -110,6 +119,24 @@ def test_what_came_in_is_an_ingredient(keys: tuple[str, ...], capsys: pytest.Cap
     assert generate("-o", "film.mp4", "--audio", "tone.wav", *keys) == 0
     code, said = verified("film.mp4", capsys)
     assert (code, said["signature"]["ingredients"]) == (0, ["tone.wav"])
+
+
+def test_a_sound_that_is_gone_when_the_film_is_signed_is_named(
+    keys: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tone(Path("tone.wav"), 440, 1)
+    library = signing.library
+
+    def gone() -> ModuleType:
+        Path("tone.wav").unlink(missing_ok=True)
+        return library()
+
+    job = stage.job(Path.cwd(), audio="tone.wav", sign_cert=keys[1], sign_key=keys[3])
+    identity = job.identity("weights")
+    Path("film.mp4").write_bytes(b"a film")
+    monkeypatch.setattr(signing, "library", gone)
+    with pytest.raises(UsageError, match="tone.wav: No such file or directory"):
+        sign(job, identity, Path("film.mp4"))
 
 
 def test_pictures_and_clips_of_every_kind_are_ingredients(keys: tuple[str, ...],
