@@ -2,17 +2,18 @@
 demands.
 
 Work is cut into pieces of a scenario and a few seeds; a piece films its twin first, then every contestant. Pieces run
-in as many processes as there are cores; their number changes nothing but rounding.
+in as many processes as there are cores; their number changes nothing but rounding. Films that earlier results have are
+not rendered again.
 """
 
 import multiprocessing
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,55 +22,24 @@ import torch
 from torch import Tensor
 
 from echo_cli import __version__, machine
-from echo_cli.bench.contestants import BLANK, CONTESTANTS, VARIED, Contestant
+from echo_cli.bench.contestants import BLANK, CONTESTANTS, Contestant
 from echo_cli.bench.filming import Take, takes
 from echo_cli.bench.judging import Findings, judge, judge_stayed, moments, wanted, wanted_stayed
+from echo_cli.bench.order import Order, Piece, source_of, takes_part
 from echo_cli.bench.results import Report, Row, filled
+from echo_cli.bench.reuse import Earlier, Reused, reused
 from echo_cli.bench.scenarios import Scenario, geometry_for, never_left, story
 from echo_cli.errors import MissingError, OutOfMemory
-from echo_cli.memory.table import DEFAULT_POLICY
 from echo_cli.models.backend import Backend
-from echo_cli.models.loaders import load_backend
+from echo_cli.models.loaders import known_digest, load_backend
 from echo_cli.runtime import Runtime
 from echo_cli.spec import TINY, ModelSpec
 from echo_cli.storyboard.nouns import Geometry
 from echo_cli.text import plural
+from echo_cli.world.eye import check as eye_hash
 from echo_cli.world.meaning import Meaning, load_meaning
 
 Shown = list[tuple[int, int, Tensor]]  # scene, block, picture
-
-
-@dataclass(frozen=True)
-class Order:
-    """What to render and how: the first `sheets` seeds are shown in pictures."""
-
-    model: str
-    scenarios: tuple[Scenario, ...]
-    contestants: tuple[Contestant, ...]
-    seeds: tuple[int, ...]
-    against: str = DEFAULT_POLICY
-    device: str = "auto"
-    dtype: str = "auto"
-    jobs: int = 1
-    together: int = 10  # films rendered at once
-    sheets: int = 1
-
-    def pieces(self, spec: ModelSpec) -> list["Piece"]:
-        """The longest first, so that none runs alone at the end."""
-        size = min(self.together, -(-len(self.seeds) // self.jobs))
-        chunks = [self.seeds[at:at + size] for at in range(0, len(self.seeds), size)]
-        results = []
-        for scenario in self.scenarios:
-            films = sum(takes_part(contestant, self, scenario, spec) for contestant in self.contestants)
-            results += [Piece(scenario, chunk, films * scenario.blocks * len(chunk)) for chunk in chunks]
-        return sorted(results, key=lambda piece: -piece.blocks)
-
-
-@dataclass(frozen=True)
-class Piece:
-    scenario: Scenario
-    seeds: tuple[int, ...]
-    blocks: int  # of all films together
 
 
 @dataclass
@@ -80,7 +50,6 @@ class Results:
     rows: list[Row] = field(default_factory=list)
     shown: dict[tuple[str, str, int], Shown] = field(default_factory=dict)  # scenario, policy, seed
     lacking: dict[str, str] = field(default_factory=dict)
-    facts: dict[str, str] = field(default_factory=dict)  # of the weights
 
 
 @dataclass(frozen=True)
@@ -92,29 +61,42 @@ class Bench:
     stopped: bool = False
 
 
-def takes_part(contestant: Contestant, order: Order, scenario: Scenario, spec: ModelSpec) -> bool:
-    """Whether its film has to be rendered: it can differ from all others, or no other contestant renders it."""
-    names = {each.name for each in order.contestants}
-    if not contestant.takes_part(scenario, spec):
-        return False
-    return contestant.differs(scenario, spec) or source_of(contestant) not in names
-
-
-def source_of(contestant: Contestant) -> str:
-    """Whose film it shares if it cannot have one of its own."""
-    return VARIED if contestant.parts else "sink"
-
-
-def measure(order: Order, spec: ModelSpec, say: Callable[[str], None]) -> Bench:
-    """The whole bench; `say` is called with a line for each finished piece. Ctrl-C or SIGTERM ends it after those that
-    are finished; with none, it is a KeyboardInterrupt."""
-    began = time.monotonic()
-    results, stopped = _collect(order, spec, say)
+def measure(order: Order, spec: ModelSpec, say: Callable[[str], None], earlier: Sequence[Earlier] = (),
+            again: Collection[str] = ()) -> Bench:
+    """The whole bench; `say` is called with a line for each finished piece. Films of `earlier` results are reused,
+    except those of the memories named in `again`. Ctrl-C or SIGTERM ends it after the pieces that are finished; with
+    none, it is a KeyboardInterrupt."""
+    began, facts = time.monotonic(), _facts(order, spec)
+    for each in earlier:
+        each.check(facts)
+    films = order.films(spec)
+    known = reused(earlier, again, films, order.scenarios_in_words(), order.policies_in_words())
+    made, stopped = _collect(order, order.pieces(films - known.rows.keys()), say)
     if stopped:
-        measured = {each.piece.scenario.name for each in results}
+        measured = {each.piece.scenario.name for each in made} | {scenario for scenario, _, _ in known.rows}
         order = replace(order, scenarios=tuple(each for each in order.scenarios if each.name in measured))
-    lacking = {name: why for each in results for name, why in each.lacking.items()}
-    same = {
+    about = _about(order, facts, made, known, time.monotonic() - began)
+    same = _same(order, spec, about["lacking"])
+    rows = [*known.rows.values(), *(row for each in made for row in each.rows)]
+    return Bench(_report(order, about, rows, same), _shown(order, made, same), stopped)
+
+
+def _facts(order: Order, spec: ModelSpec) -> dict[str, str]:
+    """What decides the figures of a film besides its story and its memory."""
+    runtime = Runtime.choose(order.device, order.dtype)
+    facts = {
+        "weights": known_digest(order.model) or load_backend(order.model, runtime).weights_hash,
+        "device": f"{machine.device_name(runtime)}, {str(runtime.dtype).removeprefix('torch.')}",
+    }
+    if spec.name == TINY.name:  # the eye knows only the little world
+        with suppress(MissingError):
+            facts["eye"] = eye_hash()
+    return facts
+
+
+def _same(order: Order, spec: ModelSpec, lacking: Collection[str]) -> dict[tuple[str, str], str]:
+    """(scenario, policy) → whose film it shares."""
+    return {
         (scenario.name, each.name): source_of(each)
         for scenario in order.scenarios
         for each in order.contestants
@@ -122,6 +104,10 @@ def measure(order: Order, spec: ModelSpec, say: Callable[[str], None]) -> Bench:
         and each.takes_part(scenario, spec)
         and not takes_part(each, order, scenario, spec)
     }
+
+
+def _shown(order: Order, results: Sequence[Results],
+           same: Mapping[tuple[str, str], str]) -> dict[tuple[str, str, int], Shown]:
     shown = {key: pictures for each in results for key, pictures in each.shown.items()}
     for (scenario, name), source in same.items():
         shown |= {
@@ -129,13 +115,12 @@ def measure(order: Order, spec: ModelSpec, say: Callable[[str], None]) -> Bench:
             for seed in order.seeds
             if (scenario, source, seed) in shown
         }
-    about = _about(order, results, lacking, time.monotonic() - began)
-    return Bench(_report(order, about, results, same), shown, stopped)
+    return shown
 
 
-def _collect(order: Order, spec: ModelSpec, say: Callable[[str], None]) -> tuple[list[Results], bool]:
+def _collect(order: Order, pieces: Sequence[Piece], say: Callable[[str], None]) -> tuple[list[Results], bool]:
     """The results of all pieces, or of those that were finished when the bench was stopped; and whether it was."""
-    began, pieces, results = time.monotonic(), order.pieces(spec), []
+    began, results = time.monotonic(), list[Results]()
     try:
         with _interruptible() as check:
             for each in _run(order, pieces):
@@ -150,20 +135,21 @@ def _collect(order: Order, spec: ModelSpec, say: Callable[[str], None]) -> tuple
     return results, False
 
 
-def _about(order: Order, results: Sequence[Results], lacking: Mapping[str, str], seconds: float) -> dict[str, Any]:
-    """What was measured, with what, and where."""
+def _about(order: Order, facts: Mapping[str, str], results: Sequence[Results], known: Reused,
+           seconds: float) -> dict[str, Any]:
+    """What was measured, with what, and where. `films` were rendered in `seconds`; others were `reused`."""
     return {
         "version": __version__,
         "model": order.model,
-        **results[0].facts,
+        **facts,
         "seeds": list(order.seeds),
-        "lacking": lacking,
-        "device": _device(order),
+        "lacking": {name: why for each in results for name, why in each.lacking.items()},
         "machine": machine.name(),
         "torch": torch.__version__,
         "jobs": order.jobs,
         "seconds": round(seconds, 1),
         "films": sum(len(each.rows) for each in results),
+        "reused": list(known.sources),
     }
 
 
@@ -202,34 +188,18 @@ def _interruptible() -> Iterator[Callable[[], None]]:
 
 
 def _report(
-    order: Order, about: Mapping[str, Any], results: Sequence[Results], same: Mapping[tuple[str, str], str]
+    order: Order, about: Mapping[str, Any], rows: Sequence[Row], same: Mapping[tuple[str, str], str]
 ) -> Report:
-    names = (*(each.name for each in order.scenarios), *(each.name for each in order.contestants))
-    places = {name: place for place, name in enumerate(names)}
-    rows = sorted(filled((row for each in results for row in each.rows), same),
+    policies = {name: each for name, each in order.policies_in_words().items() if name not in about["lacking"]}
+    places = {name: place for place, name in enumerate((*(each.name for each in order.scenarios), *policies))}
+    rows = sorted(filled((row for row in rows if row.policy in policies), same),
                   key=lambda row: (places[row.scenario], places[row.policy], row.seed))
-    scenarios = {
-        each.name: {
-            "words": each.words,
-            "prompts": {str(seed): story(each, seed) for seed in order.seeds},
-            "scenes": [
-                {"place": act.place, "blocks": act.blocks, "begins": act.begins and act.begins.value}
-                for act in each.acts
-            ],
-        }
-        for each in order.scenarios
-    }
-    policies = {each.name: {"policy": each.policy, "settings": dict(each.settings)} for each in order.contestants
-                if each.name not in about["lacking"]}
-    return Report(about, scenarios, policies, order.against, tuple(rows))
-
-
-def _device(order: Order) -> str:
-    runtime = Runtime.choose(order.device, order.dtype)
-    return f"{machine.device_name(runtime)}, {str(runtime.dtype).removeprefix('torch.')}"
+    return Report(about, order.scenarios_in_words(), policies, order.against, tuple(rows))
 
 
 def _run(order: Order, pieces: Sequence[Piece]) -> Iterator[Results]:
+    if not pieces:  # everything is reused: no model is needed
+        return
     if order.jobs == 1:
         studio = Studio(order)
         yield from map(studio.film, pieces)
@@ -280,39 +250,39 @@ class Studio:
 
     @torch.inference_mode()
     def film(self, piece: Piece) -> Results:
-        scenario, spec = piece.scenario, self.backend.spec
-        results = Results(piece, lacking=dict(self.lacking), facts={"weights": self.backend.weights_hash})
-        if self.meaning is not None:
-            results.facts["eye"] = self.meaning.weights_hash
+        scenario, results = piece.scenario, Results(piece, lacking=dict(self.lacking))
         stories = {seed: story(scenario, seed) for seed in piece.seeds}
-        blocks = wanted(scenario)
-        blank = CONTESTANTS[BLANK]
-        twins = takes(self.backend, scenario, blank, stories, blocks) if len(scenario.acts) > 1 else {}
-
-        def judged(contestant: Contestant) -> Iterator[tuple[Scenario, Take, Findings]]:
-            if contestant.stays:
-                yield from self._stayed(scenario, contestant, stories)
-                return
-            again = contestant == blank and twins
-            given = twins if scenario.shared else {}
-            made = twins if again else takes(self.backend, scenario, contestant, stories, blocks, given)
-            for seed, take in made.items():
-                twin = twins.get(seed, take)
-                yield scenario, take, judge(scenario, stories[seed], take, twin, geometry_for(spec), self.meaning)
-
-        for contestant in self.order.contestants:
-            if not takes_part(contestant, self.order, scenario, spec):
-                continue
+        films = [(each, piece.films[each.name]) for each in self.order.contestants if each.name in piece.films]
+        compared = {seed for each, seeds in films for seed in seeds if not each.stays and len(scenario.acts) > 1}
+        twins = takes(self.backend, scenario, CONTESTANTS[BLANK],
+                      {seed: stories[seed] for seed in piece.seeds if seed in compared}, wanted(scenario))
+        for contestant, seeds in films:
             try:
-                films = list(judged(contestant))
+                judged = list(self._judged(scenario, contestant, {seed: stories[seed] for seed in seeds}, twins))
             except MissingError as error:
                 results.lacking[contestant.name] = error.message
                 continue
-            for rendered, take, findings in films:
+            for rendered, take, findings in judged:
                 results.rows.append(Row(scenario.name, contestant.name, take.seed, findings.figures, findings.curves))
                 if take.seed in self.order.seeds[:self.order.sheets] and not contestant.stays:
                     results.shown[scenario.name, contestant.name, take.seed] = moments(rendered, take)
         return results
+
+    def _judged(self, scenario: Scenario, contestant: Contestant, stories: Mapping[int, Sequence[str]],
+                twins: Mapping[int, Take]) -> Iterator[tuple[Scenario, Take, Findings]]:
+        """The films of the stories: what was rendered, and what was found."""
+        if contestant.stays:
+            yield from self._stayed(scenario, contestant, stories)
+            return
+        if twins and contestant == CONTESTANTS[BLANK]:
+            made = {seed: twins[seed] for seed in stories}
+        else:
+            given = {seed: twins[seed] for seed in stories} if scenario.shared else {}
+            made = takes(self.backend, scenario, contestant, stories, wanted(scenario), given)
+        for seed, take in made.items():
+            twin = twins.get(seed, take)
+            yield (scenario, take,
+                   judge(scenario, stories[seed], take, twin, geometry_for(self.backend.spec), self.meaning))
 
     def _stayed(self, scenario: Scenario, contestant: Contestant,
                 stories: Mapping[int, Sequence[str]]) -> Iterator[tuple[Scenario, Take, Findings]]:

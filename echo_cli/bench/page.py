@@ -12,7 +12,7 @@ from PIL import Image
 
 from echo_cli.bench.columns import METRICS
 from echo_cli.bench.results import ALL, Cell, Report
-from echo_cli.bench.sentences import CONSTRUCTED_MARK, LEGEND, mark, number, plus_minus, sentences
+from echo_cli.bench.sentences import CONSTRUCTED_MARK, LEGEND, mark, number, origins, plus_minus, sentences
 from echo_cli.text import plural, ticks
 from echo_cli.trace.html import POLICY
 from echo_cli.trace.look import SCENE_COLOURS
@@ -56,6 +56,7 @@ def _head(report: Report) -> str:
             f'<p class="notice">{escape(name)} was left out: {escape(why)}</p>'
             for name, why in about["lacking"].items()
         )
+        + "".join(f'<p class="notice">{escape(line)}, without pictures</p>' for line in origins(report))
         + "</header>"
     )
 
@@ -211,7 +212,7 @@ def _curve(report: Report, scenario: str, name: str) -> str:
 
 
 def _about(report: Report) -> str:
-    rows = [(name, str(value)) for name, value in report.about.items() if name not in ("lacking",)]
+    rows = [(name, str(value)) for name, value in report.about.items() if name not in ("lacking", "reused")]
     rows += [(name, ", ".join(f"{key} {value}" for key, value in policy["settings"].items()) or "defaults")
              for name, policy in report.policies.items()]
     table_rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows)

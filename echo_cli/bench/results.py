@@ -18,6 +18,7 @@ from echo_cli.files import parse_json, why_unreadable
 FORMAT = 1
 MEMORY = "bench memory"
 ALL = "all"  # scenarios together
+Film = tuple[str, str, int]  # scenario, policy, seed
 CSV_COLUMNS = ("scenario", "policy", "metric", "unit", "mean", "low", "high", "seeds", "verdict")
 
 
@@ -129,7 +130,7 @@ def saved(result: Mapping[str, Any]) -> Report:
             row["scenario"],
             row["policy"],
             row["seed"],
-            row["figures"],
+            {name: float(value) for name, value in row["figures"].items()},
             {name: [(x, y) for x, y in points] for name, points in row["curves"].items()},
             row["same_as"],
         )

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from echo_cli.bench.columns import METRICS
 from echo_cli.bench.results import ALL, Cell, Report
 from echo_cli.bench.statistics import Verdict, least_pairs
+from echo_cli.text import plural
 
 HEADLINE = ("recall", "return", "shared recall", "identity", "held", "sharpness kept", "left over", "response", "seam",
             "drift", "motion", "alignment", "memory", "block")
@@ -23,6 +24,12 @@ MARKS = {
 LEGEND = ("▲ better, ▼ worse than {against}, seed by seed; no mark: no difference could be shown; =: by construction, "
           "as the film after a cut is that of the prompt alone.")
 _COLUMN = 13
+
+
+def origins(report: Report) -> Iterator[str]:
+    """Where films come from that were not rendered for this report."""
+    for source in report.about.get("reused", ()):
+        yield f"{plural(source['films'], 'film')} reused from {source['file']} ({source['machine']})"
 
 
 def number(value: float, metric: str) -> str:

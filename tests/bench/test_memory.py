@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,7 +19,7 @@ import torch
 from echo_cli.bench import memory
 from echo_cli.bench.contestants import CONTESTANTS
 from echo_cli.bench.filming import EachItsOwn, takes
-from echo_cli.bench.memory import Order
+from echo_cli.bench.order import Order
 from echo_cli.bench.scenarios import SCENARIOS, story, timeline_for
 from echo_cli.bench.statistics import least_pairs
 from echo_cli.cli.bench.memory import SEEDS
@@ -170,7 +169,7 @@ def test_a_film_is_what_generate_makes_whoever_is_filmed_beside_it():
 def test_what_is_ordered_reaches_other_processes():
     order = Order("tiny", tuple(SCENARIOS.values()), tuple(CONTESTANTS.values()), tuple(range(5)), jobs=2)
     assert pickle.loads(pickle.dumps(order)) == order
-    pieces = order.pieces(TINY)
+    pieces = order.pieces(order.films(TINY))
     assert [piece.blocks for piece in pieces] == sorted((piece.blocks for piece in pieces), reverse=True)
     assert sorted(seed for piece in pieces if piece.scenario.name == "cuts" for seed in piece.seeds) == list(range(5))
 
@@ -235,8 +234,8 @@ def test_a_signal_that_arrives_in_a_finaliser_stops_the_bench_too(
 
     monkeypatch.setattr(memory, "_run", rendered)
     monkeypatch.setattr(memory, "_progress", lambda *_: "")
-    order = SimpleNamespace(pieces=lambda spec: [1, 2, 3, 4])
-    assert memory._collect(order, stage.SPEC, print) == ([1, 2], True)
+    order = Order("tiny", (), (), ())
+    assert memory._collect(order, [1, 2, 3, 4], print) == ([1, 2], True)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 

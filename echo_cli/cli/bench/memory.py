@@ -4,6 +4,7 @@ import csv
 import io
 import json as json_text
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from echo_cli.bench.contestants import Contestant
     from echo_cli.bench.memory import Bench
     from echo_cli.bench.results import Report
+    from echo_cli.bench.reuse import Earlier
     from echo_cli.bench.scenarios import Scenario
     from echo_cli.spec import ModelSpec
 
@@ -48,6 +50,13 @@ Sheets = Annotated[int, typer.Option(min=0, help="The number of seeds that the p
 Detail = Annotated[bool, typer.Option("--detail", help="Also print the figures of every scenario.")]
 JsonInstead = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 CsvInstead = Annotated[bool, typer.Option("--csv", help="Print one line for each figure instead.")]
+Reuse = Annotated[list[Path] | None, typer.Option(
+    metavar="FILE.json", help="Take the figures of films that are in this earlier result of the same model, and render "
+    "only the others; may be repeated. A memory whose code has changed since must be named with --again.")]
+Again = Annotated[list[str] | None, typer.Option(
+    metavar="MEMORY", help="A memory that has changed: its films are rendered although --reuse has them; may be "
+    "repeated. After `none`, with which all are compared, only films of one scene are reused.",
+    autocompletion=complete.policies)]
 Model = Annotated[str, typer.Option(help="The model: a name, or the folder of its weights.")]
 Jobs = Annotated[int | None, typer.Option(
     min=1, help="The number of processes; by default one for each core, or one on a GPU.")]
@@ -58,18 +67,16 @@ def memory(
     scenario: Scenarios = None,
     policy: Policies = None,
     seeds: Seeds = None,
-    first_seed: FirstSeed = 0,
-    long: Long = None,
+    first_seed: FirstSeed = 0, long: Long = None,
     against: Against = "echo",
     quick: Quick = False,
-    out: Out = None,
-    html: Html = None,
+    out: Out = None, html: Html = None,
     sheets: Sheets = 1,
     detail: Detail = False,
     as_json: JsonInstead = False, as_csv: CsvInstead = False,
+    reuse: Reuse = None, again: Again = None,
     model: Model = "tiny",
-    device: Device = "auto",
-    dtype: Dtype = "auto",
+    device: Device = "auto", dtype: Dtype = "auto",
     jobs: Jobs = None,
     together: Together = 10,
     debug: Debug = False,
@@ -86,14 +93,16 @@ def memory(
     spec = spec_named(model)
     scenarios, contestants = _scenarios(scenario, quick, long, spec), _contestants(policy, quick, against)
     numbers = range(first_seed, first_seed + (seeds or (_QUICK_SEEDS if quick else SEEDS)))
+    results = _earlier(reuse or [], again or [], contestants)
 
-    from echo_cli.bench.memory import Order, measure
+    from echo_cli.bench.memory import measure
+    from echo_cli.bench.order import Order
 
     order = Order(model, scenarios, contestants, tuple(numbers), against, device, dtype,
                   jobs or _processes(device, dtype), together, sheets)
-    bench = measure(order, spec, lambda line: print(line, file=sys.stderr, flush=True))
+    bench = measure(order, spec, lambda line: print(line, file=sys.stderr, flush=True), results, again or [])
     _write(bench, out, html, spec)
-    return _answer(bench, as_json, as_csv, detail)
+    return _answer(bench, out, as_json, as_csv, detail)
 
 
 def _check_outputs(as_json: bool, as_csv: bool, out: Path | None, html: Path | None) -> None:
@@ -142,6 +151,22 @@ def _contestants(policies: list[str] | None, quick: bool, against: str) -> "tupl
                         key=lambda each: places.get(each.name, len(places))))
 
 
+def _earlier(reuse: list[Path], again: list[str], contestants: "Sequence[Contestant]") -> "list[Earlier]":
+    """The results that --reuse names; --again names memories of this run."""
+    from echo_cli.bench.contestants import BLANK
+    from echo_cli.bench.reuse import earlier
+    from echo_cli.errors import did_you_mean
+
+    known = {name: None for each in contestants for name in (each.name, each.policy)} | {BLANK: None}
+    for name in again:
+        if not reuse:
+            raise UsageError(f"--again {name}: there is nothing to reuse", "Add --reuse FILE.json, or leave it out.")
+        if name not in known:
+            raise UsageError(f"--again {name}: no memory of this run{did_you_mean(name, tuple(known))}",
+                             hint=f"There are {', '.join(known)}.")
+    return [earlier(path) for path in dict.fromkeys(reuse)]
+
+
 def _processes(device: str, dtype: str) -> int:
     from echo_cli.runtime import Runtime
 
@@ -188,7 +213,7 @@ def _csv(report: "Report") -> str:
     return held.getvalue()
 
 
-def _answer(bench: "Bench", as_json: bool, as_csv: bool, detail: bool) -> Exit:
+def _answer(bench: "Bench", out: Path | None, as_json: bool, as_csv: bool, detail: bool) -> Exit:
     """Print the results; the exit code says whether they are all."""
     report = bench.report
     if as_json:
@@ -200,12 +225,13 @@ def _answer(bench: "Bench", as_json: bool, as_csv: bool, detail: bool) -> Exit:
     if not bench.stopped:
         return Exit.DONE
     tell(Interrupted("stopped before all films were rendered; the results are of the films that were",
-                     "Run it again for all of them, or choose fewer scenarios, memories or seeds."))
+                     f"Add --reuse {_files(out)[0]} to render only the others." if out else
+                     "With --out NAME, a later run could render only the others, with --reuse NAME.json."))
     return Exit.INTERRUPTED
 
 
 def _print(report: "Report", detail: bool) -> None:
-    from echo_cli.bench.sentences import LEGEND, sentences, table
+    from echo_cli.bench.sentences import LEGEND, origins, sentences, table
 
     about = report.about
     print(
@@ -213,6 +239,8 @@ def _print(report: "Report", detail: bool) -> None:
         f"{plural(len(about['seeds']), 'seed')}, {plural(about['films'], 'film')} in {about['seconds']:.0f} s "
         f"on {about['machine']}, {about['device'].rpartition(', ')[2]}"
     )
+    for line in origins(report):
+        print(line)
     for name, why in about["lacking"].items():
         print(f"{name} was left out: {why}")
     print(*table(report), sep="\n")
