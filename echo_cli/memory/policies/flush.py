@@ -9,8 +9,9 @@ from echo_cli.storyboard.nouns import Block
 class FlushPolicy(SlidingPolicy):
     """Keeps the first remembered frames and the last, or nothing; at a hard cut, positions jump.
 
-    `flush` is Infinity-RoPE's cache flush, with the first cached frame and the last two, and its jump of positions at a
-    cut. `none` belongs to no paper: it is what the prompt alone shows.
+    `flush` is Infinity-RoPE's cache flush, with its jump of positions at a cut. The paper keeps the first cached frame
+    and the last one, which is `kept_last: 1`; the default keeps the last two. `none` belongs to no paper: it is what
+    the prompt alone shows.
     """
 
     settings: FlushSettings
