@@ -9,12 +9,9 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from echo_cli import __version__
-from echo_cli.cli.options import Debug
+from echo_cli.cli.options import Debug, Json
 from echo_cli.errors import EchoError, Exit
 from echo_cli.machine import cores, memory
 from echo_cli.text import listed, size
@@ -42,7 +39,7 @@ class Finding:
 
 
 def doctor(
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
     debug: Debug = False,
 ) -> int:
     """Show what this machine can run: torch, device, ffmpeg, weights, disk, extras.

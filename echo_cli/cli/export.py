@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from echo_cli.cli.options import Debug, Quiet
+from echo_cli.cli.options import Debug, Force, Quiet
 from echo_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ To = Annotated[str | None, typer.Option(
     "ends.")]
 Output = Annotated[str | None, typer.Option(
     "-o", "--output", metavar="OUT", help="The file; by default, standard output.", show_default=False)]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite a file that exists.")]
 
 
 def export(source: Source, to: To = None, output: Output = None, force: Force = False, quiet: Quiet = False,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from echo_cli.cli import complete
-from echo_cli.cli.options import Debug
+from echo_cli.cli.options import Debug, Force
 from echo_cli.errors import OutputError
 
 MOST_SCENES = 99
@@ -36,7 +36,7 @@ def init(
         metavar="NAME", help="The model to render it with.", autocompletion=complete.models)] = "tiny",
     scenes: Annotated[int, typer.Option(
         metavar="N", min=1, max=MOST_SCENES, help="Number of scenes.")] = 3,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that exists.")] = False,
+    force: Force = False,
     debug: Debug = False,
 ) -> None:
     """Write a first storyboard, with comments, to edit and render."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echo_cli.cli import complete
-from echo_cli.cli.options import Debug, Json
+from echo_cli.cli.options import Debug, Html, Json
 from echo_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ Layer = Annotated[int | None, typer.Option(
     metavar="N", help="With --block or --at: show this layer's choice, not the mean of all.")]
 Other = Annotated[Path | None, typer.Option(metavar="OTHER", help="Show where two runs differ.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print one line a block.")]
-Html = Annotated[Path | None, typer.Option(metavar="REPORT.html", help="Write one self-contained page.")]
 
 
 def inspect_cache(

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from enum import Enum, StrEnum
+from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
@@ -21,7 +22,10 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a fa
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Model = Annotated[str, typer.Option(help="The model to render with.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; by default torch's choice.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite a file that exists.")]
+Html = Annotated[Path | None, typer.Option(metavar="REPORT.html", help="Write one self-contained page.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but errors.")]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from echo_cli.cli import complete
-from echo_cli.cli.options import Debug, Json
+from echo_cli.cli.options import Debug, Html, Json
 from echo_cli.errors import OutputError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ scenes = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_hel
 
 File = Annotated[Path, typer.Argument(metavar="FILE.scenes", show_default=False, help="A file of scenes.")]
 Files = Annotated[list[Path], typer.Argument(metavar="FILE.scenes", show_default=False, help="Files of scenes.")]
-Html = Annotated[Path | None, typer.Option(metavar="REPORT.html", help="Write one self-contained page.")]
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="FILE.scenes", show_default=False,
                                       help="Where to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]

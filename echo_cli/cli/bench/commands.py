@@ -14,10 +14,12 @@ from echo_cli.cli.bench.memory import compare, memory
 from echo_cli.cli.bench.soak import soak
 from echo_cli.cli.bench.speed import Compiled, Layers, Size, Spec, speed
 from echo_cli.cli.messages import Lines
-from echo_cli.cli.options import Debug, Device, Dtype, Json
+from echo_cli.cli.options import Debug, Device, Dtype, Json, Model
 from echo_cli.errors import UsageError
 from echo_cli.render.request import picture_size
 from echo_cli.text import plural, size
+
+Eye = Annotated[Path | None, typer.Option(help="Folder of the eye.", show_default="the package's")]
 
 bench = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True,
                     help="Measure memory and speed, side by side in one run.")
@@ -86,10 +88,10 @@ def card(
     blocks: Annotated[int, typer.Option(min=2, help="Blocks to time under each memory.")] = 6,
     film: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Length of the films.")] = 10,
     limit: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Start no part after this time.")] = 170,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the JSON object here.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Measure everything about a GPU's speed in one run of about three minutes, with random weights.
@@ -156,7 +158,7 @@ def rehearsal(
 def footprint(
     seconds: Annotated[list[float] | None, typer.Argument(metavar="SECONDS", min=0.1, show_default="10 60 600",
                                                           help="Lengths of film after which to measure.")] = None,
-    model: Annotated[str, typer.Option(help="The model to render with.")] = "tiny",
+    model: Model = "tiny",
     device: Device = "auto",
     dtype: Dtype = "auto",
     json: Json = False,
@@ -188,7 +190,7 @@ def footprint(
 def tracing(
     seconds: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Length of each film.")] = 20.0,
     pairs: Annotated[int, typer.Option(min=1, help="Number of pairs to render.")] = 5,
-    model: Annotated[str, typer.Option(help="The model to render with.")] = "tiny",
+    model: Model = "tiny",
     device: Device = "auto",
     dtype: Dtype = "auto",
     json: Json = False,
@@ -217,7 +219,7 @@ def meaning(
     scenes: Annotated[int, typer.Option(min=1, help="Number of held-out scenes to judge.")] = 64,
     codec: Annotated[Path | None, typer.Option(
         help="Folder of weights whose codec the scenes go through.", show_default="the package's")] = None,
-    eye: Annotated[Path | None, typer.Option(help="Folder of the eye.", show_default="the package's")] = None,
+    eye: Eye = None,
     device: Device = "auto",
     json: Json = False,
     debug: Debug = False,
@@ -259,7 +261,7 @@ def _figure(name: str, value: float) -> str:
 def preference(
     before: Annotated[Path, typer.Argument(metavar="BEFORE.trace.json", help="The trace of a film, beside its MP4.")],
     after: Annotated[Path, typer.Argument(metavar="AFTER.trace.json", help="The trace of a film of the same prompts.")],
-    eye: Annotated[Path | None, typer.Option(help="Folder of the eye.", show_default="the package's")] = None,
+    eye: Eye = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:

@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from echo_cli.cli.options import Debug
+from echo_cli.cli.options import Debug, Json, Model
 from echo_cli.errors import EchoError
 
 
 def faults(
     interruptions: Annotated[int, typer.Option(min=1, help="Number of interruptions.")] = 40,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the moments.")] = 1,
-    model: Annotated[str, typer.Option(help="The model to render with.")] = "random-small",
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    model: Model = "random-small",
+    json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Interrupt films at random moments, resume them, and check that they equal the films of uninterrupted runs.

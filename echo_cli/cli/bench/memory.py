@@ -12,7 +12,7 @@ import typer
 
 from echo_cli.cli import complete
 from echo_cli.cli.messages import tell
-from echo_cli.cli.options import Debug, Device, Dtype
+from echo_cli.cli.options import Debug, Device, Dtype, Json
 from echo_cli.errors import Exit, Interrupted, UsageError
 from echo_cli.machine import cores
 from echo_cli.text import plural
@@ -257,7 +257,7 @@ def compare(
         metavar="A.json", show_default=False, help="The JSON of `bench memory` or `bench speed`.")],
     after: Annotated[Path, typer.Argument(metavar="B.json", show_default=False,
                                           help="The same bench, run with another version, model or machine.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Show what changed from one result to another, memory by memory.

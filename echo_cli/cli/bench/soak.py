@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from echo_cli.cli.options import Debug, Device, Dtype, Threads
+from echo_cli.cli.options import Debug, Device, Dtype, Model, Threads
 from echo_cli.errors import Interrupted
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def soak(
     scene: SceneSeconds = 600.0,
     minutes: Minutes = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the film.")] = 0,
-    model: Annotated[str, typer.Option(help="The model to render with.")] = "tiny",
+    model: Model = "tiny",
     device: Device = "auto",
     dtype: Dtype = "auto",
     threads: Threads = None,
