@@ -20,7 +20,7 @@ MERGE = "<<"
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Fields:
     """The entries of a mapping. `where` opens every message: `scene 'back': `, or nothing at the top."""
 

@@ -225,8 +225,19 @@ def _scene_entries(top: Fields) -> list[Fields]:
         else:
             top.note("scenes", f"scenes must be a list, each scene beginning with '- ', not {kind_of(node)}")
         return []
-    return [fields_of(entry, "a scene", f"scene {number}: ", SCENE_KEYS, top.mistakes)
+    return [fields_of(entry, "a scene", f"scene {_named(entry, number)}: ", SCENE_KEYS, top.mistakes)
             for number, entry in enumerate(node.value, start=1)]
+
+
+def _named(entry: Node, number: int) -> str:
+    """What messages call a scene: its id in quotes or, if it has none that can be used, its number."""
+    values = [value for key, value in entry.value if isinstance(key, ScalarNode) and key.value == "id"] if (
+        isinstance(entry, MappingNode)) else []
+    if values and isinstance(values[0], ScalarNode) and values[0].tag.endswith((":str", ":int", ":float")):
+        name = " ".join(values[0].value.split())
+        if name != AUTO and SCENE_ID.fullmatch(name):
+            return f"'{name}'"
+    return str(number)
 
 
 Cast = dict[str, tuple[int, Mark]]  # id → which scene it names, and where that begins
@@ -250,8 +261,6 @@ class _SceneReader:
     def __init__(self, fields: Fields, number: int) -> None:
         self.fields = fields
         self.id = self._read_id(number)
-        if self.id is not None:
-            fields.where = f"scene '{self.id}': "
         self.asked = Asked(fields, self._read_time("at", zero=True), self._read_time("duration"))
 
     def _read_time(self, key: str, zero: bool = False) -> Given | None:

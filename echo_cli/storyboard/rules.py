@@ -12,7 +12,7 @@ from echo_cli.storyboard.nouns import Continued, Geometry, Kind
 
 
 class Model(Protocol):
-    """What a model tells the parser. `grid` raises an EchoError for sizes that it cannot render; `was_seen` says
+    """What the parser knows of a model. `grid` raises an EchoError for sizes that it cannot render; `was_seen` says
     whether pictures of a size look right; `sized` is the size of a shape."""
 
     @property

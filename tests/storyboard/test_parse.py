@@ -174,7 +174,7 @@ WRONG = {
     "unknown key of a scene": (
         scenes("id: a, promt: y, prompt: x, duration: 5"),
         "2:13",
-        "scene 1: a scene has no key 'promt' (did you mean 'prompt'?)",
+        "scene 'a': a scene has no key 'promt' (did you mean 'prompt'?)",
     ),
     "unknown key unlike any": (
         "zzzz: 7\n" + scenes(A),
@@ -182,7 +182,7 @@ WRONG = {
         "the storyboard has no key 'zzzz'; it may have version, ",
     ),
     "duplicate key": ("seed: 7\nseed: 8\n" + scenes(A), "2:1", "'seed' appears a second time (first on line 1)"),
-    "duplicate key of a scene": (scenes(f"{A}, prompt: y"), "2:37", "'prompt' appears a second time (first on line 2)"),
+    "duplicate key of a scene": (scenes(f"{A}, prompt: y"), "2:37", "scene 'a': 'prompt' appears a second time"),
     "merge key": ("<<: {seed: 1}\n" + scenes(A), "1:1", "merging with '<<' is not understood"),
     "key that is a list": ("[a, b]: 1\n" + scenes(A), "1:1", "a key must be a plain word, not a list"),
     "duplicate id": (scenes(A, A), "3:6", "scene 'a': id 'a' belongs to the scene on line 2 already"),
@@ -393,6 +393,14 @@ def test_all_mistakes_are_told_in_one_run_in_the_order_of_lines() -> None:
              "  - {id: a, prompt: x, duration: -1, transition: recall:b}", "  - nothing", "seed: x"]
     noted = mistakes("\n".join(texts))
     assert [line.split(":")[1] for line in noted] == ["1", "2", "4", "5", "5", "5", "6", "7"]
+
+
+@pytest.mark.parametrize(("name", "said"), [("a", "'a'"), ("3", "'3'"), ("' a  '", "'a'"), ("a b", "1"), ("auto", "1"),
+                                            ("true", "1"), ("[a]", "1"), ("", "1")])
+def test_every_message_about_a_scene_names_it_in_the_same_way(name: str, said: str) -> None:
+    """Also those that are noted before the id has been read, or beside one that cannot be used."""
+    noted = mistakes(scenes(f"promt: y, id: {name}, prompt: '', duration: -1"))
+    assert len(noted) >= 3 and all(f": scene {said}: " in line for line in noted), noted
 
 
 def test_a_model_given_from_outside_decides_the_sizes() -> None:
