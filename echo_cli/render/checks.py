@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from echo_cli import __version__
 from echo_cli.errors import EchoError, MissingError, UsageError
 from echo_cli.memory.table import POLICIES, read_settings
+from echo_cli.models.registry import MODELS
 from echo_cli.render.manifest import differences
-from echo_cli.spec import RANDOM_FRAMEWISE, RANDOM_SMALL, TINY, WAN_1_3B, WAN_1_3B_FRAMEWISE, ModelSpec
+from echo_cli.spec import ModelSpec
 from echo_cli.storyboard.ends import End, read_end
 from echo_cli.storyboard.matching import recalls_in, similarities
 from echo_cli.storyboard.nouns import Storyboard, Timeline
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from echo_cli.render.job import Job
 
 SMALL = 512  # width of a transformer whose films fit everywhere
-# models that every policy's default settings fit
-FITTED = (TINY, WAN_1_3B, WAN_1_3B_FRAMEWISE, RANDOM_SMALL, RANDOM_FRAMEWISE)
 
 
 def refuse_unseen(spec: ModelSpec, size: tuple[int, int]) -> None:
@@ -42,8 +41,10 @@ def refuse_unseen(spec: ModelSpec, size: tuple[int, int]) -> None:
 
 
 def try_settings(policy: str, memory: Mapping[str, Any], spec: ModelSpec, timeline: Timeline) -> None:
-    """A UsageError for memory settings that the policy cannot use with this model."""
-    if not memory and not any(scene.memory for scene in timeline.scenes) and spec in FITTED:
+    """A UsageError for memory settings that the policy cannot use with this model. The defaults of every policy fit all
+    built-in models, which is known without torch."""
+    plain = not memory and not any(scene.memory for scene in timeline.scenes)
+    if plain and policy in POLICIES.own and any(model.spec == spec for model in MODELS.own.values()):
         return
     from echo_cli.memory.policies import make_policy
 
