@@ -182,7 +182,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_small(path: Path, most: int = MOST) -> bytes:
-    """The bytes of a file that should not be large; an OSError if it is, or is no file."""
+    """The bytes of a small file; an OSError if it is large or not a regular file."""
     with open_regular(path) as file:
         data = file.read(most + 1)
     if len(data) > most:

@@ -67,6 +67,6 @@ def _text(value: Value, key: str) -> str:
 
 def _number(value: Value, key: str, least: int, most: int) -> Fraction | None:
     """The number at a key; None where it is absent or stands for something else, as a seed of -1 does."""
-    found = value.value.get(key)
-    fits = isinstance(found, int | float) and not isinstance(found, bool) and least <= found <= most
-    return Fraction(repr(found)) if fits else None
+    number = value.value.get(key)
+    fits = isinstance(number, int | float) and not isinstance(number, bool) and least <= number <= most
+    return Fraction(repr(number)) if fits else None

@@ -72,7 +72,7 @@ def _film(shots: Sequence[Shot], value: Value, notes: list[Note]) -> Cut:
 def _side(value: Value) -> int:
     pixels = value.number()
     if not 1 <= pixels <= LARGEST:
-        raise value.fail(f"is {float(pixels):g}, which is no number of pixels")
+        raise value.fail(f"is {float(pixels):g}, which is not a number of pixels")
     return int(pixels)
 
 

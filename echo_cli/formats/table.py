@@ -146,17 +146,17 @@ def names(*, reads: bool) -> list[str]:
 
 
 def exported_by(suffix: str) -> list[str]:
-    """The formats that can be exported to files that end so. Other packages are asked only where none of ours is, and
-    one that cannot be loaded has none."""
+    """The formats that can be exported to files with this suffix. Other packages are asked only if none of our formats
+    can; a package that cannot be loaded has none."""
     ours = [name for name, row in FORMATS.own.items() if row.write and row.suffix == suffix]
     if ours or not suffix:
         return ours
-    found = []
+    others = []
     for name in (name for name in FORMATS if name not in FORMATS.own):
         with suppress(MissingError):
             row = FORMATS[name]
-            found += [name] if row.write and row.suffix == suffix else []
-    return found
+            others += [name] if row.write and row.suffix == suffix else []
+    return others
 
 
 def _can(row: Format, reads: bool) -> bool:

@@ -35,9 +35,9 @@ class KnownWeights(NamedTuple):
 
 
 def needed(job: Job, weights: Weights) -> bool:
-    """False when this very film is there and whole. Otherwise an error says why it cannot be made: another film has
-    its name (and is no earlier version of it, of which states are kept), another process makes it, an interrupted run
-    left something of another film, or nothing can be written there."""
+    """False if exactly this film is there and complete. An error says why it cannot be made: another film has its name
+    (and is not an earlier version of it whose states are kept), another process is making it, an interrupted run of
+    another film left its work there, or nothing can be written there."""
     identity, outputs, force = job.identity(weights.weights_hash, weights.decoder_hash), job.outputs, job.request.force
     if outputs.base is None:
         return True

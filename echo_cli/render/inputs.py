@@ -69,13 +69,13 @@ def continued_film(path: str, folder: Path, state: bool) -> Continued:
 
 def _earlier(end: Path, film: Path) -> Earlier:
     """What an end says; a UsageError if it is not that of the film which lies there."""
-    found = read_end(end)
+    read = read_end(end)
     made = manifest.read(fitted(film.with_suffix(""), ".manifest.json"))
-    if made and film.name == found.facts.film and made["identity"] != found.facts.identity:
-        other = ", ".join(manifest.differences(dict(found.facts.identity), made["identity"]))
+    if made and film.name == read.facts.film and made["identity"] != read.facts.identity:
+        other = ", ".join(manifest.differences(dict(read.facts.identity), made["identity"]))
         raise UsageError(f"{end}: is the end of another version of {film}: {other}",
                          "Render that film again with --keep-end, or remove the file to continue its pictures.")
-    return found.earlier
+    return read.earlier
 
 
 def inputs_of(storyboard: Storyboard) -> tuple[Input, ...]:

@@ -81,7 +81,7 @@ class Prepared:
 
 
 def prepare(request: Request, below: Defaults = NONE) -> Job:
-    """The film that a request asks for, checked; `below` says what neither it nor the storyboard does."""
+    """The film that a request asks for, checked; `below` has the defaults of this person and machine."""
     source = request.storyboard
     stem = "film" if isinstance(source, Storyboard) or source == STDIN else Path(source).stem
     output = None if request.output is None else os.fspath(request.output)
@@ -140,8 +140,8 @@ def prepared(request: Request, written: Storyboard, spec: ModelSpec) -> Prepared
 
 
 def completed(request: Request, written: Storyboard, below: Defaults) -> tuple[Request, dict[str, str]]:
-    """The request with what `below` says of options that neither it nor the storyboard decides; and, by the names of
-    options that the request does not decide, who does."""
+    """The request, completed from `below` where neither it nor the storyboard decides an option; and the source of each
+    option that the request does not decide."""
     settings = written.memory or any(scene.memory for scene in written.scenes)
     policy = written.policy or (DEFAULT_POLICY if settings else None)  # settings alone are those of the default memory
     said = {"seed": written.seed, "model": written.model, "memory": policy, "size": written.size}

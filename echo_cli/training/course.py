@@ -197,7 +197,7 @@ class Course:
         return taught
 
     def _graduate(self, folder: Path) -> Pupil:
-        """Who learned elsewhere; what its middle layer sees it has to learn to tell."""
+        """A pupil with the weights in a folder; only its judgement of what its middle layer sees is untrained."""
         known, pupil = load(Runtime(torch.device("cpu"), torch.float32), folder), Pupil(TINY)
         pupil.transformer.load_state_dict(known.transformer.state_dict())
         assert isinstance(known.text, WordTextEncoder)

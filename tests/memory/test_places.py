@@ -62,20 +62,20 @@ def test_in_order_only_what_is_already_there_stays() -> None:
 
 @pytest.mark.parametrize("name", POLICIES)
 @torch.inference_mode()
-def test_a_window_that_is_kept_shows_what_one_made_anew_shows(name: str, request: pytest.FixtureRequest) -> None:
+def test_a_window_that_is_kept_shows_what_one_laid_out_again_shows(name: str, request: pytest.FixtureRequest) -> None:
     timeline = story(STORY if name == "echo-forcing" else SHORT)
-    anew = run(name, timeline)
+    plain_run = run(name, timeline)
     request.getfixturevalue("kept")
-    for plain, moved in zip(anew, run(name, timeline), strict=True):
+    for plain, moved in zip(plain_run, run(name, timeline), strict=True):
         torch.testing.assert_close(moved.latents, plain.latents, atol=1e-5, rtol=0)
 
 
 @torch.inference_mode()
 def test_suppressed_frames_keep_their_bias_wherever_they_stand(request: pytest.FixtureRequest) -> None:
     timeline, settings = story(SHORT), {"forgetting": "suppress"}
-    anew = run("echo-forcing", timeline, settings)
+    plain_run = run("echo-forcing", timeline, settings)
     request.getfixturevalue("kept")
-    for plain, moved in zip(anew, run("echo-forcing", timeline, settings), strict=True):
+    for plain, moved in zip(plain_run, run("echo-forcing", timeline, settings), strict=True):
         torch.testing.assert_close(moved.latents, plain.latents, atol=1e-5, rtol=0)
 
 
