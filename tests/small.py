@@ -9,8 +9,9 @@ import torch
 
 from echo_cli.memory.entries import SceneEntry
 from echo_cli.memory.policies import make_policy
-from echo_cli.memory.policies.base import Policy
-from echo_cli.memory.recorder import Recorder
+from echo_cli.memory.policies.base import Memory, Policy
+from echo_cli.memory.recorder import Shelf
+from echo_cli.memory.store import Placement
 from echo_cli.memory.table import read_settings
 from echo_cli.models.files.loading import random_transformer
 from echo_cli.models.queries.model import MemoryQueries
@@ -56,6 +57,19 @@ def policy_for(name: str, timeline: Timeline, settings: Mapping[str, Any] | None
     return make_policy(name, values, spec, timeline, recalls, queries)
 
 
+def memories(policy: Policy) -> list[Memory]:
+    """The memories that this policy allocates from now on."""
+    allocated: list[Memory] = []
+    allocate = policy.allocate
+
+    def kept(place: Placement) -> Memory:
+        allocated.append(allocate(place))
+        return allocated[-1]
+
+    policy.allocate = kept
+    return allocated
+
+
 def model(seed: int = 0, spec: ModelSpec = SPEC) -> Transformer:
     return random_transformer(spec, seed)
 
@@ -68,9 +82,9 @@ def prompts_for(timeline: Timeline, spec: ModelSpec = SPEC, batch: int = 1) -> l
 def run(name: str, timeline: Timeline | None = None, settings: Mapping[str, Any] | None = None, *, seed: int = 1,
         transformer: Transformer | None = None, policy: Policy | None = None,
         home: torch.device | None = None, past: Mapping[int, SceneEntry] = MappingProxyType({}),
-        recorder: Recorder | None = None) -> list[BlockResult]:
+        shelf: Shelf | None = None) -> list[BlockResult]:
     timeline = timeline or story()
     policy = policy or policy_for(name, timeline, settings)
     noise = KeyedNoise(seed, timeline.scenes)
     return list(rollout(timeline, transformer or model(), prompts_for(timeline), policy, noise, GRID, home=home,
-                        past=past, recorder=recorder))
+                        past=past, shelf=shelf))

@@ -82,11 +82,11 @@ def test_the_lower_floors_need_no_torch() -> None:
 
 
 def test_a_function_fits_a_screen() -> None:
-    """Forty lines; the block loop and two kernels are longer, and read from top to bottom."""
+    """Forty lines; two kernels, each of which is one launch, are longer."""
     long = {f"{name}.{node.name}" for name, path in MODULES.items()
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
             if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= 40}
-    assert long == {"rollout.rollout.rollout", "kernels.near._near", "kernels.choosing._choose"}
+    assert long == {"kernels.near._near", "kernels.choosing._choose"}
 
 
 def test_tests_mirror_the_tree() -> None:

@@ -73,7 +73,7 @@ class Cut:
             if shot.recall is not None and shot.recall != AUTO:
                 source = known.get(shot.recall)
                 if source is None:
-                    notes.append(Note(f"scene '{name}'", f"its source '{shot.recall}', which is no earlier scene"))
+                    notes.append(Note(f"scene '{name}'", f"its source '{shot.recall}', which is not an earlier scene"))
                 shot = replace(shot, recall=source or AUTO)
             shots.append(shot)
             known[shot.name or name] = name

@@ -81,7 +81,7 @@ class Choice(Watch):
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> None:
         self.ask(layer, query)
 
-    def tell(self, facts: Facts) -> None:
+    def report(self, facts: Facts) -> None:
         """After the pass: what was chosen."""
         least, total, number, most = self._spread.unbind(-1)
         facts.similarity, facts.gate, facts.chosen, facts.scores = map(Later, (

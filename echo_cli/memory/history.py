@@ -18,7 +18,6 @@ from echo_cli.memory.settings import EchoForcingSettings
 from echo_cli.memory.store import CleanPass, KVStore
 from echo_cli.rope import rotate
 from echo_cli.runtime import Later, upload
-from echo_cli.spec import ModelSpec
 from echo_cli.state import Nest
 
 if TYPE_CHECKING:
@@ -38,11 +37,11 @@ class Places:
 class History:
     """Sums of clean queries, and for each remembered frame the loudness and use counts of its tokens."""
 
-    def __init__(
-        self, settings: EchoForcingSettings, spec: ModelSpec, store: KVStore, slots: int, capacity: int, window: int
-    ) -> None:
-        self.settings, self.spec, self.capacity, self.window = settings, spec, capacity, window
-        batch, device, tokens = store.keys.shape[1], store.device, store.grid.tokens
+    def __init__(self, settings: EchoForcingSettings, store: KVStore, capacity: int, window: int) -> None:
+        self.settings, self.store, self.capacity, self.window = settings, store, capacity, window
+        spec = self.spec = store.spec
+        _, batch, slots, tokens, *_ = store.keys.shape
+        device = store.device
 
         def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(spec.depth, batch, *shape, dtype=dtype, device=device)
@@ -54,7 +53,7 @@ class History:
         self.frames: list[Held] = []
         self.tokens, self.ready = 0, False
         self._choice: Choice | None = None  # the last by kernels
-        self._untold = False  # whether it is this block's
+        self._chose = False  # whether it is this block's
 
     @property
     def bytes(self) -> int:
@@ -100,11 +99,11 @@ class History:
             getattr(self, name).copy_(state[name])
         self.loud[:, :, slots], self.uses[:, :, slots] = state["loud"], state["uses"]
 
-    def absorb(self, current: Sequence[Held], position: int, clean: CleanPass, store: KVStore, facts: Facts) -> None:
+    def absorb(self, current: Sequence[Held], position: int, clean: CleanPass, facts: Facts) -> None:
         """A block that ends at `position` of its scene's clock is finished: calibrate, then remember it."""
-        if self._choice and self._untold:
-            self._choice.tell(facts)
-            self._untold = False
+        if self._choice and self._chose:
+            self._choice.report(facts)
+            self._chose = False
         torch.div(clean.query_sum, clean.tokens, out=self.clean_query)
         calibrating = not self.ready and position <= self.window
         if calibrating:
@@ -118,20 +117,20 @@ class History:
         if self.ready and self.settings.amplitude_compensation:
             mean, absolute = self.query_mean, self.query_abs / self.tokens
             louder = self.frames if calibrating else list(current)
-            if store.kernels and not (store.away or torch.is_grad_enabled()):
-                self._hear(louder, absolute - mean.abs(), store)
+            if self.store.kernels and not (self.store.away or torch.is_grad_enabled()):
+                self._hear(louder, absolute - mean.abs())
             else:
                 for held in louder:
-                    self.loud[:, :, held.slot] = scoring.loudness(store.key(held.slot).detach(), mean, absolute)
+                    self.loud[:, :, held.slot] = scoring.loudness(self.store.key(held.slot).detach(), mean, absolute)
         facts.calibration_tokens, facts.calibrated = self.tokens, self.ready
 
-    def _hear(self, frames: Sequence[Held], surplus: Tensor, store: KVStore) -> None:
+    def _hear(self, frames: Sequence[Held], surplus: Tensor) -> None:
         """`scoring.loudness` of several frames in one launch."""
         from echo_cli.kernels.choosing import answers
 
-        slots = upload([held.slot for held in frames], store.device, torch.int32)
-        loud = answers(store.keys, slots, surplus.flatten(2), slots, pairs=True)
-        for held, heard in zip(frames, torch.split(loud, store.grid.tokens, -1), strict=True):
+        slots = upload([held.slot for held in frames], self.store.device, torch.int32)
+        loud = answers(self.store.keys, slots, surplus.flatten(2), slots, pairs=True)
+        for held, heard in zip(frames, torch.split(loud, self.store.grid.tokens, -1), strict=True):
             self.loud[:, :, held.slot] = heard
 
     def eligible(self, anchors: Sequence[Held]) -> list[tuple[int, Held]]:
@@ -142,16 +141,16 @@ class History:
             (age, held) for age, held in aged[: len(aged) - self.settings.recent_frames] if held.slot not in standing
         ]
 
-    def choose(self, frames: Sequence[tuple[int, Held]], places: Places, store: KVStore, context: BlockContext,
+    def choose(self, frames: Sequence[tuple[int, Held]], places: Places, context: BlockContext,
                facts: Facts) -> Observer:
         """An observer of the block's first pass: in each layer, the best tokens of `frames` take their places."""
         facts.history_frames = tuple(held.frame for _, held in frames)
-        few = len(frames) * store.grid.tokens <= 1 << 16
-        if store.kernels and few and not (store.away or self.settings.true_places or torch.is_grad_enabled()):
-            return self._choose_by_kernels(frames, places, store, context)
-        settings, tokens = self.settings, store.grid.tokens
+        settings, store, tokens = self.settings, self.store, self.store.grid.tokens
+        few = len(frames) * tokens <= 1 << 16
+        if store.kernels and few and not (store.away or settings.true_places or torch.is_grad_enabled()):
+            return self._choose_by_kernels(frames, places, context)
         slots = [held.slot for _, held in frames]
-        base = self._expected(frames, store)
+        base = self._expected(frames)
         loud, uses = (torch.cat([table[:, :, slot] for slot in slots], -1) for table in (self.loud, self.uses))
         in_pool = (upload(slots, store.device)[:, None] * tokens + torch.arange(tokens, device=store.device)).flatten()
         count = len(places.slots) * tokens
@@ -167,7 +166,7 @@ class History:
 
             keys, values = store.layer_tokens(layer, slots, index, source)
             if settings.true_places:
-                keys = self._turn_home(keys, index % tokens, store)
+                keys = self._turn_home(keys, index % tokens)
             # if there are too few, what was there before
             keys, values = (torch.where(here, chosen, before) for chosen, before
                             in zip((keys, values), store.layer_frames(layer, places.before), strict=True))
@@ -183,11 +182,11 @@ class History:
 
         return observe
 
-    def _expected(self, frames: Sequence[tuple[int, Held]], store: KVStore) -> Tensor:
+    def _expected(self, frames: Sequence[tuple[int, Held]]) -> Tensor:
         """How well the keys of `frames` match the queries expected at their age [layer, batch, token]."""
         expected = scoring.expectation(self.query_mean, self.phases)  # [layer, batch, age, head * dim]
-        answers = [torch.matmul(store.key(held.slot).detach().flatten(-2).float(), expected[:, :, age - 1, :, None])
-                   for age, held in frames]
+        keys = ((age, self.store.key(held.slot).detach().flatten(-2).float()) for age, held in frames)
+        answers = [torch.matmul(key, expected[:, :, age - 1, :, None]) for age, key in keys]
         return torch.cat(answers, 2)[..., 0] / self.spec.heads
 
     def _score(self, base: Tensor, loud: Tensor, uses: Tensor, gate: Tensor) -> Tensor:
@@ -199,28 +198,27 @@ class History:
             score = score.masked_fill(uses >= self.settings.max_reuse, -torch.inf)
         return score
 
-    def _choose_by_kernels(self, frames: Sequence[tuple[int, Held]], places: Places, store: KVStore,
-                           context: BlockContext) -> Observer:
+    def _choose_by_kernels(self, frames: Sequence[tuple[int, Held]], places: Places, context: BlockContext) -> Observer:
         """As `choose`, in a few launches per layer; the facts follow when the block is absorbed."""
         from echo_cli.memory.choice import Choice
 
         if self._choice is None or not self._choice.fits(len(frames), len(places.slots)):
-            self._choice = Choice(self.settings, store, len(frames), len(places.slots), loud=self.loud, uses=self.uses,
-                                  query_sum=self.query_sum, clean_query=self.clean_query)
-        self._untold = True
-        store.outdate(places.slots)
+            self._choice = Choice(self.settings, self.store, len(frames), len(places.slots), loud=self.loud,
+                                  uses=self.uses, query_sum=self.query_sum, clean_query=self.clean_query)
+        self._chose = True
+        self.store.outdate(places.slots)
         return self._choice.aim(
             [held.slot for _, held in frames], [age - 1 for age, _ in frames], places.slots, places.before,
             context.places_of(places.index, len(places.slots)),
-            store.rope.frames(places.position + context.shift, len(places.slots)),
+            self.store.rope.frames(places.position + context.shift, len(places.slots)),
             scoring.expectation(self.query_mean, self.phases), context)
 
-    def _turn_home(self, keys: Tensor, place: Tensor, store: KVStore) -> Tensor:
+    def _turn_home(self, keys: Tensor, place: Tensor) -> Tensor:
         """Rotate raw keys [batch, token, head, dim] so that rotation at their slot's row and column ends at their
         own."""
-        spatial = store.rope.spatial
+        spatial = self.store.rope.spatial
         slot = spatial.repeat(place.shape[-1] // len(spatial), 1)
-        still = torch.ones_like(store.rope.temporal[:1]).expand(*place.shape, -1)
+        still = torch.ones_like(self.store.rope.temporal[:1]).expand(*place.shape, -1)
         return rotate(keys, torch.cat((still, spatial[place] * slot.conj()), -1))
 
 

@@ -16,9 +16,8 @@ from echo_cli.memory import scoring
 from echo_cli.memory.eight import packed, unpacked
 from echo_cli.memory.policies.base import Facts, Held, Policy, film_frames, held_from, held_state
 from echo_cli.memory.settings import RecallSettings
-from echo_cli.memory.store import CleanPass, KVStore, Placement
+from echo_cli.memory.store import CleanPass, KVStore
 from echo_cli.runtime import Later
-from echo_cli.spec import ModelSpec
 from echo_cli.state import Nest
 from echo_cli.storyboard.nouns import Block
 
@@ -69,10 +68,14 @@ def by_last_scene(last_wanted: Mapping[Keepsake, int]) -> dict[int, list[Keepsak
     return needed
 
 
-def needed_after(block: Block, last_wanted: Mapping[Keepsake, int]) -> frozenset[str]:
-    """The keepsakes of finished scenes that later ones need, and those that the block's own scene is collecting. What
-    scenes of other films left is taken in from their files."""
-    return frozenset(f"{kind} of scene {scene}" for (kind, scene), last in last_wanted.items()
+WORDS = {"recall": "the frame folded from", "select": "the first frame of", "keyframes": "the keyframes of",
+         "queries": "the queries of"}
+
+
+def needed_after(policy: Policy, block: Block, last_wanted: Mapping[Keepsake, int]) -> frozenset[str]:
+    """The keepsakes of finished scenes that later ones need, and those that the block's own scene is collecting, in
+    words. What scenes of other films left is taken in from their files."""
+    return frozenset(f"{WORDS[kind]} scene '{policy.scenes[scene].id}'" for (kind, scene), last in last_wanted.items()
                      if 0 <= scene <= block.scene < last)
 
 
@@ -85,9 +88,10 @@ def still_wanted(policy: Policy, last_wanted: Mapping[Keepsake, int], start: int
 class Folding:
     """What the current scene's recall frame will be folded from: some of its frames and all of its queries."""
 
-    def __init__(self, settings: RecallSettings, spec: ModelSpec, place: Placement, whole_scene: bool = False) -> None:
-        self.settings, self.whole_scene = settings, whole_scene
-        self.query_sum = torch.zeros(spec.depth, place.batch, spec.heads, spec.head_dim, device=place.device)
+    def __init__(self, settings: RecallSettings, store: KVStore, whole_scene: bool = False) -> None:
+        self.settings, self.store, self.whole_scene = settings, store, whole_scene
+        depth, batch, _, *head = store.frame_shape
+        self.query_sum = torch.zeros(depth, batch, *head, device=store.device)
         self.begin(0)
 
     def begin(self, start: int) -> None:
@@ -100,9 +104,10 @@ class Folding:
     def bytes(self) -> int:
         return self.query_sum.numel() * self.query_sum.element_size()
 
-    def passing_bytes(self, frame: int, itemsize: int) -> int:
-        """Bytes that folding needs temporarily, for `frame` numbers in the keys of a frame; sums are float32."""
-        return (12 * self.settings.candidates + 5 * itemsize) * frame
+    @property
+    def passing_bytes(self) -> int:
+        """Bytes that folding needs temporarily; sums are float32."""
+        return (12 * self.settings.candidates + 5 * self.store.keys.element_size()) * self.store.frame_values
 
     def collect(self, current: Sequence[Held], clean: CleanPass) -> None:
         """A block of the scene is finished. Candidates come from the scene's beginning or, further apart the longer it
@@ -121,11 +126,11 @@ class Folding:
         assert held.frame is not None, "a candidate is a frame of the film"
         return held.frame - self.start
 
-    def fold(self, store: KVStore, facts: Facts) -> tuple[Tensor, Tensor]:
+    def fold(self, facts: Facts) -> tuple[Tensor, Tensor]:
         """Keys and values of the scene's recall frame."""
         facts.folded = film_frames(self.candidates)
         keys, values, shares = scoring.fold(
-            *store.frames([held.slot for held in self.candidates]), self.query_sum / self.query_tokens,
+            *self.store.frames([held.slot for held in self.candidates]), self.query_sum / self.query_tokens,
             self.settings.base_weight, self.settings.fold == "score_weighted")
         facts.shares = Later(shares.mean((0, 1, 3)))
         return keys, values
@@ -141,11 +146,11 @@ class Folding:
 
 
 class SceneLibrary:
-    """Bounded pool of keepsakes, on the host: a frame of a large model is hundreds of megabytes, and half of that in
-    `eight` bits, each channel of a frame on a scale of its own."""
+    """Bounded pool of frames of a store, on the host: a frame of a large model is hundreds of megabytes, and half of
+    that in `eight` bits, each channel of a frame on a scale of its own."""
 
-    def __init__(self, capacity: int, frame_shape: Sequence[int], device: torch.device, dtype: torch.dtype,
-                 eight: bool = False) -> None:
+    def __init__(self, capacity: int, store: KVStore, eight: bool = False) -> None:
+        frame_shape, device, dtype = store.frame_shape, store.device, store.keys.dtype
         pin = device.type == "cuda" and capacity > 0
         # On the meta device, sizes are counted and nothing is kept.
         home = device if device.type == "meta" else torch.device("cpu")

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
 from echo_cli.memory import scoring
 from echo_cli.memory.entries import FRAMES, RECALL, Frames, SceneEntry
-from echo_cli.memory.policies.base import Policy
+from echo_cli.memory.policies.base import Memory
 from echo_cli.memory.recall import Keepsake, SceneLibrary
 from echo_cli.memory.settings import RecallSettings
-from echo_cli.memory.store import CleanPass, KVStore
+from echo_cli.memory.store import CleanPass
 from echo_cli.state import Nest
 from echo_cli.storyboard.nouns import Block
 from echo_cli.storyboard.series import KEYFRAMES
@@ -36,28 +35,17 @@ class Recorder:
     """Collects what each scene leaves and puts it on the shelf when the scene closes. Reads memory and changes nothing,
     so a film is the same whether it is recorded or not."""
 
-    def __init__(self, shelf: Shelf, policy: Policy) -> None:
-        self._shelf, self._policy = shelf, policy
-        self._settings = policy.settings.recalling or RecallSettings()
+    def __init__(self, shelf: Shelf, memory: Memory) -> None:
+        self._shelf, self._memory, self._store = shelf, memory, memory.store
+        self._settings = memory.settings.recalling or RecallSettings()
         self._count, self._query_tokens = 0, 0
-        self._first: SceneLibrary
-        self._query_sum: Tensor
-        self._calibration: tuple[Tensor, Tensor]  # sums over the first frames
-
-    def begin(self, store: KVStore, state: Nest = None) -> None:
-        """Before the first block, or where an interrupted film is resumed."""
-        frame = (*store.keys.shape[:2], *store.keys.shape[3:])
-        self._first = SceneLibrary(KEYFRAMES, frame, store.device, store.keys.dtype)
-        self._query_sum = torch.zeros(*frame[:2], *frame[3:], device=store.device)
+        self._first = SceneLibrary(KEYFRAMES, self._store)
+        layers, batch, _, *head = self._store.frame_shape
+        self._query_sum = torch.zeros(layers, batch, *head, device=self._store.device)
+        # sums over the first frames
         self._calibration = torch.zeros_like(self._query_sum), torch.zeros_like(self._query_sum[..., ::2])
-        if state is not None:
-            self._count, self._query_tokens = state["count"], state["query_tokens"]
-            for mine, kept in zip((self._query_sum, *self._calibration), state["sums"], strict=True):
-                mine.copy_(kept)
-            self._first.restore(state["first"])
-            self._shelf.restore(state["shelf"])
 
-    def collect(self, block: Block, clean: CleanPass, slots: Sequence[int], store: KVStore) -> None:
+    def collect(self, block: Block, clean: CleanPass, slots: Sequence[int]) -> None:
         """A block is finished, and memory has not absorbed it yet."""
         if not self._shelf.wants(block.scene):
             return
@@ -73,17 +61,17 @@ class Recorder:
         self._query_sum += clean.query_sum
         self._query_tokens += clean.tokens
         for slot in slots[:KEYFRAMES - self._count]:
-            self._first.put(Keepsake(FRAMES, self._count), *store.frame(slot))
+            self._first.put(Keepsake(FRAMES, self._count), *self._store.frame(slot))
             self._count += 1
 
-    def close(self, block: Block, store: KVStore) -> None:
-        """The scene's last block has been absorbed, and the policy has closed the scene."""
+    def close(self, block: Block) -> None:
+        """The scene's last block has been absorbed, and memory has closed the scene."""
         if not self._shelf.wants(block.scene):
             return
         parts = {FRAMES: self._frames(range(self._count)), RECALL: self._fold()}
-        own, numbers = self._policy.leave(block, store)
+        own, numbers = self._memory.leave(block)
         parts |= {part: (keys.cpu(), values.cpu()) for part, (keys, values) in own.items()}
-        mean, magnitude = (sums.cpu() / (self._count * store.grid.tokens) for sums in self._calibration)
+        mean, magnitude = (sums.cpu() / (self._count * self._store.grid.tokens) for sums in self._calibration)
         self._shelf.put(block.scene, SceneEntry(parts, (mean, magnitude), numbers))
 
     def _frames(self, which: Sequence[int], layers: slice = slice(None)) -> Frames:
@@ -107,3 +95,11 @@ class Recorder:
     def state(self) -> dict[str, Any]:
         return {"count": self._count, "query_tokens": self._query_tokens, "sums": [self._query_sum, *self._calibration],
                 "first": self._first.state(), "shelf": self._shelf.state()}
+
+    def restore(self, state: Nest) -> None:
+        """Restore what `state` returned, before the next block."""
+        self._count, self._query_tokens = state["count"], state["query_tokens"]
+        for mine, kept in zip((self._query_sum, *self._calibration), state["sums"], strict=True):
+            mine.copy_(kept)
+        self._first.restore(state["first"])
+        self._shelf.restore(state["shelf"])

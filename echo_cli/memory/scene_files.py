@@ -150,7 +150,7 @@ def merge(path: Path, chosen: Sequence[tuple[ScenesFile, int]]) -> None:
 
 
 def read_entry(file: ScenesFile, index: int) -> SceneEntry:
-    """What a scene left. A UsageError if the file holds values that are no numbers."""
+    """What a scene left. A UsageError if the file has values that are not finite numbers."""
     scene = file.description.scenes[index]
     mean, magnitude = (_tensor(file, f"{index}.{name}").unsqueeze(1) for name in CALIBRATION)
     return SceneEntry({part: _part(file, f"{index}.{part}") for part in scene.parts}, (mean, magnitude), scene.numbers)

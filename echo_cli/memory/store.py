@@ -7,6 +7,7 @@ every write makes a new tensor instead, since autograd still needs the old one.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
@@ -76,6 +77,16 @@ class KVStore:
             self.rope.temporal,
         )
         return self.frame_bytes + sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """Of one frame's keys [layer, batch, token, head, dim]."""
+        return *self.keys.shape[:2], *self.keys.shape[3:]
+
+    @property
+    def frame_values(self) -> int:
+        """Numbers in the keys of one frame, in all layers."""
+        return prod(self.frame_shape)
 
     @property
     def frame_bytes(self) -> int:

@@ -12,7 +12,7 @@ import torch
 
 from echo_cli.errors import OutOfMemory
 from echo_cli.memory.policies import make_policy
-from echo_cli.memory.policies.base import Policy
+from echo_cli.memory.policies.base import Memory
 from echo_cli.memory.store import Placement
 from echo_cli.models.loaders import family_of, locate
 from echo_cli.models.running import Offload, Pictures, Running
@@ -72,13 +72,13 @@ def room_for(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> R
     total, layers = (sum(weight.numel() for weight in part.parameters()) * size
                      for part in (transformer, transformer.blocks))
     policy = make_policy(job.policy, job.settings, spec, job.whole, _recalls(job), lasting=job.lasting)
-    place = Placement(grid, torch.device("meta"), runtime.dtype)
-    store = policy.allocate(place)
-    window = store.bytes - store.frame_bytes + policy.bytes - policy.host_bytes
-    library = policy.host_bytes + _outlasting(job, policy, place)
+    memory = policy.allocate(Placement(grid, torch.device("meta"), runtime.dtype))
+    store = memory.store
+    window = store.bytes - store.frame_bytes + memory.bytes - memory.host_bytes
+    library = memory.host_bytes + _outlasting(job, memory)
     prompt = 4 * spec.depth * spec.text_len * spec.width * size  # the old scene's keys and values, and the new one's
     block = spec.block_frames * grid.tokens * (3 * spec.ffn + 20 * spec.width) * size
-    passing = prompt + max(block, policy.passing_bytes(place))
+    passing = prompt + max(block, memory.passing_bytes)
     located = locate(job.model, job.generator_file)
     codec, decoding = family_of(located).decoding_bytes(located, grid, size, running.pictures)
     return Room(
@@ -95,12 +95,12 @@ def room_for(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> R
     )
 
 
-def _outlasting(job: Job, policy: Policy, place: Placement) -> int:
+def _outlasting(job: Job, memory: Memory) -> int:
     """Bytes of the host for scenes that outlast their film: the frames that are collected for later films and, while a
     scene closes, a copy of them; and the scenes of other films that come in, in sixteen bits, until the policy has
     taken them."""
-    frame = 2 * policy.frame_values(place) * place.dtype.itemsize
-    wanted = {recall.scene for recall in policy.recalls.values()}
+    frame = 2 * memory.store.frame_values * memory.store.keys.element_size()
+    wanted = {recall.scene for recall in memory.recalls.values()}
     past = job.whole.past
     numbers = {scene.name: number for number, scene in enumerate(past, -len(past))}
     files = [read_scenes(job.storyboard.file(series.path)) for series in job.storyboard.series] if wanted else []

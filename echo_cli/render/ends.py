@@ -111,7 +111,7 @@ def _check(end: End, job: Job, backend: Backend, runtime: Runtime, policy: Polic
 
 
 def _nest(end: End) -> Nest:
-    """The state in an end; a UsageError if it is not what was written, or holds values that are no numbers."""
+    """The state in an end; a UsageError if it is not what was written, or has values that are not finite."""
     tensors: dict[str, Tensor] = {}
     digest = hashlib.sha256()
     with open_regular(end.path) as file:

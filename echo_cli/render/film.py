@@ -63,7 +63,7 @@ def make(job: Job, backend: Backend, runtime: Runtime, progress: Progress, inter
             _remove(outputs.manifest)  # a sequence is replaced picture by picture, and its manifest would be wrong
         film = stack.enter_context(run.film())
         trace = stack.enter_context(run.trace(header(job, backend, runtime)))
-        kept = KeptScenes(job, backend, policy, Work(outputs).folder) if outputs.scenes else None
+        kept = KeptScenes(job, backend, Work(outputs).folder) if outputs.scenes else None
         writer = _Writer(job.timeline, backend.spec.grid(job.size), policy, run, film, trace, progress, kept)
         _write_blocks(job, backend, runtime, policy, writer, progress, interruption)
         with ExitStack() as tidy:
@@ -88,12 +88,12 @@ def _write_blocks(job: Job, backend: Backend, runtime: Runtime, policy: Policy, 
         writer.film.write(before)
     resumed = run.begun is not None and not run.reused  # its own state has all that came in
     past = {} if resumed else past_entries(job, backend, policy, begun.blocks if begun else 0)
-    recorder = writer.kept.recorder if writer.kept else None
+    shelf = writer.kept.shelf if writer.kept else None
     openings = Openings(job, backend, runtime, policy.window - policy.block)
     numbers = Numbering.of(job.whole)
     with Decoder(backend.codec, runtime.decoding, state) as decode:
         for counted in blocks_of_film(backend, job.whole, policy, job.seed, job.size, begun=begun,
-                                      openings=openings, past=past, recorder=recorder):
+                                      openings=openings, past=past, shelf=shelf):
             result = numbers.result(counted)
             writer.add(result, decode(result))
             if run.keeps(result.block.index + 1):

@@ -13,7 +13,6 @@ import torch
 from echo_cli.files import partial
 from echo_cli.memory.entries import SceneEntry
 from echo_cli.memory.policies.base import Policy
-from echo_cli.memory.recorder import Recorder
 from echo_cli.memory.scene_files import Folder, read_entry, write_scenes
 from echo_cli.models.backend import Backend
 from echo_cli.render.checks import scene_bits, scene_model
@@ -51,14 +50,13 @@ def past_entries(job: Job, backend: Backend, policy: Policy, done: int = 0) -> M
 class KeptScenes:
     """The scenes that a film leaves, while it is made: entries in files, thumbnails in memory."""
 
-    def __init__(self, job: Job, backend: Backend, policy: Policy, folder: Path) -> None:
+    def __init__(self, job: Job, backend: Backend, folder: Path) -> None:
         scenes, self._first = job.timeline.scenes, job.whole.first
         self._job, self._model = job, scene_model(backend.spec, job.size, backend.weights_hash)
         self._bits = scene_bits(backend.spec)
         kept = job.kept
-        self._folder = Folder(folder, MOST_KEPT, [index for index, scene in enumerate(scenes, self._first)
+        self.shelf = Folder(folder, MOST_KEPT, [index for index, scene in enumerate(scenes, self._first)
                                                   if scene.id in kept])
-        self.recorder = Recorder(self._folder, policy)
 
     def look(self, block: Block, pictures: np.ndarray) -> None:
         """The pictures [picture, height, width, 3] of a block have been made: one from a scene's middle stands for
@@ -66,21 +64,21 @@ class KeptScenes:
         middle = len(self._job.timeline.spans[block.scene].blocks) // 2
         if block.number == middle and len(pictures):
             picture = shrunk(pictures[len(pictures) // 2], THUMBNAIL_WIDTH)
-            self._folder.show(self._first + block.scene, torch.from_numpy(picture.copy()))
+            self.shelf.show(self._first + block.scene, torch.from_numpy(picture.copy()))
 
     def write(self, path: Path) -> Output:
         """The file that will be `path`, while it is a `.partial`."""
-        folder = self._folder
+        folder = self.shelf
         description = Description(self._model, tuple(map(self._described, folder.scenes)), self._bits)
         thumbnails = [thumbnail for scene in folder.scenes if (thumbnail := folder.thumbnail(scene)) is not None]
         size, sha = write_scenes(partial(path), description, folder.dtype, map(folder.read, folder.scenes), thumbnails)
         return Output(path, sha, size)
 
     def _described(self, index: int) -> SavedScene:
-        span, thumbnail = self._job.whole.spans[index], self._folder.thumbnail(index)
+        span, thumbnail = self._job.whole.spans[index], self.shelf.thumbnail(index)
         fps = self._job.timeline.geometry.fps
         return SavedScene(span.scene.id, span.scene.prompt, round(len(span.pictures) / fps, 6), self._film,
-                          self._job.policy, self._folder.parts(index), self._folder.numbers(index),
+                          self._job.policy, self.shelf.parts(index), self.shelf.numbers(index),
                           None if thumbnail is None else (thumbnail.shape[0], thumbnail.shape[1]))
 
     @property

@@ -144,7 +144,7 @@ def _is(path: Path, holder: Holder) -> bool:
 
 
 def check_free(path: Path, film: Path) -> None:
-    """Held if a living process has the lock, another OutputError if what has its name is no lock."""
+    """Held if a living process has the lock, another OutputError if the file of that name is not a lock."""
     holder = _read(path)
     if holder is None and not os.path.lexists(path):
         return

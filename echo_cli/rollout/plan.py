@@ -12,7 +12,7 @@ from echo_cli.errors import MissingError
 from echo_cli.memory.entries import SceneEntry
 from echo_cli.memory.policies import make_policy
 from echo_cli.memory.policies.base import Policy
-from echo_cli.memory.recorder import Recorder
+from echo_cli.memory.recorder import Shelf
 from echo_cli.memory.settings import WindowSettings
 from echo_cli.models.backend import Backend, TextEncoder, text_features
 from echo_cli.rollout.rollout import Begun, BlockResult, Given, rollout
@@ -107,12 +107,12 @@ class Rows:
 
 def film(backend: Backend, timeline: Timeline, policy: Policy, seed: int, size: tuple[int, int] | None = None,
          noise: Noise | None = None, begun: Begun | None = None, past: Mapping[int, SceneEntry] = MappingProxyType({}),
-         recorder: Recorder | None = None,
+         shelf: Shelf | None = None,
          openings: Callable[[int], Given | None] = lambda scene: None) -> Iterator[BlockResult]:
     """The blocks of a timeline, at `size` pixels or the model's own; with `begun`, only the missing ones. `past` are
-    the scenes of other films that it recalls, `recorder` collects what its own scenes leave, and `openings` says what a
-    scene begins with."""
+    the scenes of other films that it recalls, `shelf` is where its own scenes are put for others, and `openings` says
+    what a scene begins with."""
     rows = Rows(backend.text, [scene.prompt for scene in timeline.scenes])
     return rollout(timeline, backend.transformer, rows, policy, noise or KeyedNoise(seed, timeline.scenes),
-                   backend.spec.grid(size), home=backend.home, begun=begun, past=past, recorder=recorder,
+                   backend.spec.grid(size), home=backend.home, begun=begun, past=past, shelf=shelf,
                    openings=openings)

@@ -5,6 +5,7 @@ Nothing in the loop waits for the device. Pictures, files and wall clocks are no
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from types import MappingProxyType
 from typing import Protocol
@@ -16,8 +17,8 @@ from echo_cli.context import BlockContext
 from echo_cli.errors import Damaged, EchoError
 from echo_cli.layout import Layout
 from echo_cli.memory.entries import SceneEntry
-from echo_cli.memory.policies.base import Facts, Policy, Transition
-from echo_cli.memory.recorder import Recorder
+from echo_cli.memory.policies.base import Facts, Memory, Policy, Transition
+from echo_cli.memory.recorder import Recorder, Shelf
 from echo_cli.memory.store import CleanPass, KVStore, Placement
 from echo_cli.models.transformer import Network, Text
 from echo_cli.rollout.sampling import clean_pass, denoise, schedule
@@ -85,34 +86,22 @@ class Prompts(Protocol):
 
 
 def rollout(timeline: Timeline, transformer: Network, prompts: Prompts, policy: Policy, noise: Noise,
-            grid: Grid, batch: int = 1, home: torch.device | None = None,
-            guesses: Callable[[Block, int, Tensor], None] | None = None,
-            begun: Begun | None = None, past: Mapping[int, SceneEntry] = MappingProxyType({}),
-            recorder: Recorder | None = None,
+            grid: Grid, batch: int = 1, home: torch.device | None = None, begun: Begun | None = None,
+            past: Mapping[int, SceneEntry] = MappingProxyType({}), shelf: Shelf | None = None,
+            guesses: Callable[[Block, int, Tensor], None] = lambda block, step, guess: None,
             openings: Callable[[int], Given | None] = lambda scene: None) -> Iterator[BlockResult]:
-    """Generate the timeline that `policy` was made for, block by block. `prompts` are the scenes' text rows
-    [1 or batch, row, dim]; `home` is where remembered frames are kept, if not on the device; `guesses` is called with
-    the x0 of every step; `begun` resumes a run that stopped, with the same results; `past` are the scenes of other
-    films that this one recalls, and `recorder` collects what its own scenes leave; `openings` says what a scene begins
-    with. Gradients flow if the transformer's parameters require them."""
-    spec, device, dtype = transformer.spec, transformer.device, transformer.dtype
-    levels = schedule(spec.steps, spec.shift)
-    shape = (batch, spec.block_frames, spec.channels, grid.height, grid.width)
-    store = policy.allocate(Placement(grid, device, dtype, batch, home, transformer.turn))
-    remembered = LatentMemory(policy.replays)
+    """Generate the timeline that `policy` was made for, block by block. `prompts` are the scenes' text rows; `home` is
+    where remembered frames are kept, if not on the device; `guesses` is called with the x0 of every step; `begun`
+    resumes a run that stopped, with the same results; `past` are the scenes of other films that this one recalls, and
+    `shelf` is where its own are put for others; `openings` says what a scene begins with. Gradients flow if the
+    transformer's parameters require them."""
+    spec, device = transformer.spec, transformer.device
+    levels, shape = schedule(spec.steps, spec.shift), (batch, spec.block_frames, spec.channels, grid.height, grid.width)
+    kept = Remembered(policy, Placement(grid, device, transformer.dtype, batch, home, transformer.turn), shelf)
+    memory, store = kept.memory, kept.memory.store
+    kept.begin(past, begun)
     text: Text | None = None
     opening: Given | None = None
-
-    def state() -> Nest:
-        said = {"policy": policy.state(), "store": store.state(), "latents": remembered.state()}
-        return {**said, "recorder": recorder.state()} if recorder else said
-
-    if recorder:
-        recorder.begin(store, begun.state.get("recorder") if begun else None)
-    for scene, entry in past.items():
-        policy.take_in(scene, entry, store)
-    if begun:
-        _restore(begun, store, policy, remembered)
     for block in islice(timeline.blocks, begun.blocks if begun else 0, None):
         watch, transition, shown = Stopwatch(device), None, False
         with watch("memory"):
@@ -120,49 +109,85 @@ def rollout(timeline: Timeline, transformer: Network, prompts: Prompts, policy: 
                 text = transformer.read(prompts[block.scene].to(device, non_blocking=True))
                 opening = openings(block.scene)
             if block.opens:
-                transition = policy.open_scene(block, store)
-                if refused := policy.refused.get(block.scene):
-                    transition = replace(transition, recall=refused)
-                replay(transition, transformer, text, remembered, store)
-                if opening and opening.still is not None and block.scene not in policy.recalls:
-                    shown = lead_in(opening.still, block, policy, transformer, text, store)
-            layout = policy.arrange(block, store)
+                transition, shown = kept.open_scene(block, opening, transformer, text)
+            layout = memory.arrange(block)
             context = store.prepare(layout)
-            first = context.observed_by(policy.look(block, store, context))  # memory observes only the first pass
+            first = context.observed_by(memory.look(block, context))  # memory observes only the first pass
             given = opening.of(block) if opening else None
         with watch("denoise"):
-            def drawn(step: int, block: Block = block) -> Tensor:
-                return upload(noise(block, step, shape), device).to(dtype)
-
+            drawn = partial(_draw, noise, block, shape, transformer)
             for step, latents in enumerate(denoise(transformer, text, context, levels, drawn, first, given, shown)):
-                if guesses is not None:
-                    guesses(block, step, latents)
+                guesses(block, step, latents)
         with watch("clean"):
             clean = collect(transformer, text, store, layout, context, latents)
         with watch("memory"):
-            if recorder:
-                recorder.collect(block, clean, layout.current.slots, store)
-            facts = policy.absorb(block, clean, store)
-            if block.closes:
-                policy.close_scene(block, store)
-            if block.closes and recorder:
-                recorder.close(block, store)
-            remembered.add(block, latents, layout)
-        yield BlockResult(block, latents, layout, transition, facts, store.bytes + policy.bytes, watch,
-                          Later(latents.isfinite().all()), state, 0 if given is None else given.shape[1],
+            facts = kept.finish(block, clean, latents, layout)
+        yield BlockResult(block, latents, layout, transition, facts, store.bytes + memory.bytes, watch,
+                          Later(latents.isfinite().all()), kept.state, 0 if given is None else given.shape[1],
                           opening.lead if opening and block.opens else None)
 
 
-def _restore(begun: Begun, store: KVStore, policy: Policy, remembered: "LatentMemory") -> None:
-    """Take back the state of memory; Damaged if it is not that of such a memory."""
-    try:
-        store.restore(begun.state["store"])
-        policy.restore(moved(begun.state["policy"], store.device))
-        remembered.restore(moved(begun.state["latents"], store.device))
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, KeyError, IndexError, TypeError, ValueError, AttributeError, AssertionError) as error:
-        raise Damaged(f"the state of memory does not fit this film: {error}") from error
+def _draw(noise: Noise, block: Block, shape: tuple[int, ...], transformer: Network, step: int) -> Tensor:
+    """A step's noise, on the transformer's device."""
+    return upload(noise(block, step, shape), transformer.device).to(transformer.dtype)
+
+
+class Remembered:
+    """All that a run remembers between two blocks: memory, latents that may be encoded again, and what has been
+    collected of a scene for other films."""
+
+    def __init__(self, policy: Policy, place: Placement, shelf: Shelf | None) -> None:
+        self.memory = policy.allocate(place)
+        self._refused, self._latents = policy.refused, LatentMemory(policy.replays)
+        self._recorder = Recorder(shelf, self.memory) if shelf else None
+
+    def begin(self, past: Mapping[int, SceneEntry], begun: Begun | None) -> None:
+        """Take in scenes of other films and the state of a run that stopped; Damaged if it is not that of such a
+        memory."""
+        for scene, entry in past.items():
+            self.memory.take_in(scene, entry)
+        if begun is None:
+            return
+        try:
+            self._restore(begun.state, self.memory.store.device)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, KeyError, IndexError, TypeError, ValueError, AttributeError, AssertionError) as error:
+            raise Damaged(f"the state of memory does not fit this film: {error}") from error
+
+    def _restore(self, state: Nest, device: torch.device) -> None:
+        self.memory.store.restore(state["store"])
+        self.memory.restore(moved(state["policy"], device))
+        self._latents.restore(moved(state["latents"], device))
+        if self._recorder and "recorder" in state:  # the film that this one continues left none
+            self._recorder.restore(state["recorder"])
+
+    def open_scene(self, block: Block, opening: Given | None, transformer: Network,
+                   text: Text) -> tuple[Transition, bool]:
+        """The transition, and whether memory was shown a still that the scene begins with."""
+        transition = self.memory.open_scene(block)
+        if refused := self._refused.get(block.scene):
+            transition = replace(transition, recall=refused)
+        replay(transition, transformer, text, self._latents, self.memory.store)
+        if opening is None or opening.still is None or block.scene in self.memory.recalls:
+            return transition, False
+        return transition, lead_in(opening.still, block, self.memory, transformer, text)
+
+    def finish(self, block: Block, clean: CleanPass, latents: Tensor, layout: Layout) -> Facts:
+        """The block enters memory."""
+        if self._recorder:
+            self._recorder.collect(block, clean, layout.current.slots)
+        facts = self.memory.absorb(block, clean)
+        if block.closes:
+            self.memory.close_scene(block)
+            if self._recorder:
+                self._recorder.close(block)
+        self._latents.add(block, latents, layout)
+        return facts
+
+    def state(self) -> Nest:
+        state = {"policy": self.memory.state(), "store": self.memory.store.state(), "latents": self._latents.state()}
+        return {**state, "recorder": self._recorder.state()} if self._recorder else state
 
 
 def collect(transformer: Network, text: Text, store: KVStore, layout: Layout, context: BlockContext,
@@ -205,14 +230,14 @@ def replay(
         collect(transformer, text, store, run.layout, store.prepare(run.layout), remembered.of(run.frames))
 
 
-def lead_in(still: Tensor, block: Block, policy: Policy, transformer: Network, text: Text, store: KVStore) -> bool:
+def lead_in(still: Tensor, block: Block, memory: Memory, transformer: Network, text: Text) -> bool:
     """A still picture enters memory as a block before the scene that it opens, by a clean pass under its prompt. A
     single given frame is weak, since the model was trained on blocks that see whole blocks. Beside a recall the stills
-    would hide the place that comes back, so there the frame is all that is given. False if the policy has no place
-    for them."""
-    layout = policy.lead_in(block, store)
+    would hide the place that comes back, so there the frame is all that is given. False if there is no place for
+    them."""
+    layout = memory.lead_in(block)
     if layout is None:
         return False
-    collect(transformer, text, store, layout, store.prepare(layout), still)
-    policy.led_in(block, store)
+    collect(transformer, text, memory.store, layout, memory.store.prepare(layout), still)
+    memory.led_in(block)
     return True

@@ -241,7 +241,7 @@ def _exactly(kind: type[T], content: Any, readers: Mapping[str, Callable[[Any], 
 
 def _count(value: Any, most: int = _MOST_COUNT) -> int:
     if not whole(value) or not 1 <= value <= most:
-        raise ValueError(f"{value!r:.40} is no count")
+        raise ValueError(f"{value!r:.40} is not a count")
     return int(value)
 
 
@@ -257,7 +257,7 @@ def _number(value: Any) -> float:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= _LONGEST:
-        raise ValueError(f"{value!r:.40} is no text")
+        raise ValueError(f"{value!r:.40} is not a text")
     value.encode()  # half a character cannot be printed
     if any(letter < " " or "\x7f" <= letter < "\xa0" for letter in value):
         raise ValueError(f"{value!r:.40} has characters that control a terminal")
@@ -266,7 +266,7 @@ def _text(value: Any) -> str:
 
 def _id(value: Any) -> str:
     if not SCENE_ID.fullmatch(_text(value)):
-        raise ValueError(f"{value!r:.40} is no id of a scene")
+        raise ValueError(f"{value!r:.40} is not a scene's id")
     return str(value)
 
 

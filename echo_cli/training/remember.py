@@ -10,7 +10,7 @@ there memory helps.
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from echo_cli.context import BlockContext
-from echo_cli.memory.policies.base import Plan
+from echo_cli.memory.policies.base import Plan, film_frames
 from echo_cli.memory.policies.echo_infinity import EchoInfinityPolicy
 from echo_cli.memory.settings import EchoInfinitySettings
 from echo_cli.memory.store import Placement
@@ -106,10 +106,10 @@ class Film:
     places: list[int] | None  # of the blocks; None for a clip, of which each film has its own
     keys: Tensor
     values: Tensor
-    anchors: int = 0
-    recent: list[tuple[int, ...]] = field(default_factory=list)
-    left: list[tuple[int, ...]] = field(default_factory=list)
-    held: list[QueryState | None] = field(default_factory=list)
+    anchors: int
+    recent: list[tuple[int, ...]]
+    left: list[tuple[int, ...]]
+    held: list[QueryState | None]
 
     def first_left(self) -> int:
         """The block after which frames leave for the first time."""
@@ -190,23 +190,26 @@ class Remembering:
         return self.remember(step, said, story.recent, places, None, generator)
 
     @torch.no_grad()
-    def remember(self, step: int, said: list[list[str]], recent: int, places: list[int] | None, clip: Tensor | None,
+    def remember(self, step: int, prompts: list[list[str]], recent: int, places: list[int] | None, clip: Tensor | None,
                  generator: torch.Generator) -> Film:
         """What memory meets, block by block, through the same policy as in inference."""
-        net, spec, batch = self.net, self.spec, len(said[0])
-        timeline = timeline_of([Scene(f"film {self.seed} {step}", said[0][0], 1.0)], [len(said)], spec.geometry)
+        net, spec, batch = self.net, self.spec, len(prompts[0])
+        timeline = timeline_of([Scene(f"film {self.seed} {step}", prompts[0][0], 1.0)], [len(prompts)], spec.geometry)
         policy, anchors = self.policy(timeline, recent)
-        store = policy.allocate(Placement(self.grid, self.device, net.dtype, batch))
+        memory = policy.allocate(Placement(self.grid, self.device, net.dtype, batch))
+        store, queries = memory.store, memory.queries
         noise = KeyedNoise(self.seed, timeline.scenes)
         shape = (batch, BLOCK, spec.channels, self.grid.height, self.grid.width)
-        rows = [self.backend.text.encode(prompts) for prompts in said]
-        film = Film(torch.empty(0), rows, places, torch.empty(0), torch.empty(0), anchors)
+        rows = [self.backend.text.encode(each) for each in prompts]
         shaken = None if clip is None else self.shaken(clip, generator)
-        latents, keys, values = [], [], []
+        latents, frames = [], []
+        standing: list[tuple[int, ...]] = []
+        left: list[tuple[int, ...]] = []
+        held: list[QueryState | None] = []
         for block in timeline.blocks:
-            layout = policy.arrange(block, store)
-            film.recent.append(tuple(held.frame for held in policy.past[anchors:] if held.frame is not None))
-            film.held.append(policy.memory.state if policy.memory.awake else None)
+            layout = memory.arrange(block)
+            standing.append(film_frames(memory.past[anchors:]))
+            held.append(queries.state if queries.awake else None)
             context, text = store.prepare(layout), net.read(rows[block.index])
             if shaken is None:
                 drawn = [noise(block, step, shape).to(self.device) for step in range(len(self.levels.sigmas))]
@@ -215,13 +218,11 @@ class Remembering:
             else:
                 x0 = shaken[:, block.frames.start:block.frames.stop]
             clean = collect(net, text, store, layout, context, x0)
-            made = store.frames(layout.current.slots)
-            keys.append(made[0])
-            values.append(made[1])
-            film.left.append(policy.absorb(block, clean, store).evicted)
-        film.latents = torch.cat(latents, 1) if clip is None else clip
-        film.keys, film.values = torch.cat(keys, 2), torch.cat(values, 2)
-        return film
+            frames.append(store.frames(layout.current.slots))
+            left.append(memory.absorb(block, clean).evicted)
+        keys, values = (torch.cat(part, 2) for part in zip(*frames, strict=True))
+        return Film(torch.cat(latents, 1) if clip is None else clip, rows, places, keys, values, anchors, standing,
+                    left, held)
 
     def policy(self, timeline: Timeline, recent: int) -> tuple[EchoInfinityPolicy, int]:
         """The policy whose queries learn, with `recent` frames in its window, and how many anchors precede them."""

@@ -47,7 +47,7 @@ def join(film: Movie, folder: Path, names: Sequence[str], encoding: Encoding, ta
 def _run(film: Movie, folder: Path, arguments: Sequence[str], strict: bool = True,
          inherited: Sequence[int] = ()) -> None:
     """By bare names, in their folder: ffmpeg's rules never apply to a name that a user chose. Unless `strict`, what it
-    reports and gets over, as noise in a sound file, is no failure."""
+    reports and gets over, such as noise in a sound file, is not a failure."""
     done = ffmpeg.run(arguments, cwd=folder, inherited=inherited)
     if done.returncode or (strict and done.stderr):  # it continues after a packet that does not fit, but reports it
         raise ffmpeg.failure(done.returncode, done.stderr.decode(errors="replace"), film.path)

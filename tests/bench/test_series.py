@@ -12,7 +12,6 @@ from torch import Tensor
 from echo_cli.bench import metrics
 from echo_cli.bench.scenarios import SCENARIOS, Scenario, story, timeline_for
 from echo_cli.memory.entries import SceneEntry
-from echo_cli.memory.recorder import Recorder
 from echo_cli.memory.scene_files import Folder, read_entry, write_scenes
 from echo_cli.memory.table import read_settings
 from echo_cli.models.backend import Backend
@@ -41,8 +40,7 @@ def later(scenario: Scenario, prompts: list[str], backend: Backend) -> Timeline:
 def latents(backend: Backend, timeline: Timeline, policy: str, seed: int, shelf: Folder | None = None,
             past: Mapping[int, SceneEntry] | None = None) -> list[Tensor]:
     planned = plan_policy(policy, read_settings(policy), backend, timeline)
-    recorder = Recorder(shelf, planned) if shelf else None
-    return [result.latents for result in film(backend, timeline, planned, seed, past=past or {}, recorder=recorder)]
+    return [result.latents for result in film(backend, timeline, planned, seed, past=past or {}, shelf=shelf)]
 
 
 @torch.inference_mode()

@@ -9,15 +9,15 @@ from torch import Tensor
 from echo_cli.context import BlockContext
 from echo_cli.layout import Layout, Role, Segment
 from echo_cli.memory import scoring
-from echo_cli.memory.policies.echo_forcing import EchoForcingPolicy
+from echo_cli.memory.policies.echo_forcing import EchoForcingMemory
 from echo_cli.memory.settings import EchoForcingSettings
 from echo_cli.memory.store import KVStore, Placement
 from echo_cli.models.layers import attend
 from echo_cli.rollout.rollout import BlockResult, rollout
-from echo_cli.rope import rotate
+from echo_cli.rope import RopeTable, rotate
 from echo_cli.runtime import KeyedNoise
 from echo_cli.storyboard.nouns import Block, Kind
-from tests.small import GRID, SPEC, model, policy_for, prompts_for, run, story
+from tests.small import GRID, SPEC, memories, model, policy_for, prompts_for, run, story
 
 LONG = [(None, None, 10)]
 
@@ -58,26 +58,26 @@ def test_the_gate_on_clean_queries_does_not_see_the_noise() -> None:
 def test_the_gate_on_clean_queries_is_that_of_the_last_clean_pass() -> None:
     timeline = story(LONG)
     policy = policy_for("echo-forcing", timeline, {"gate_on_clean": True})
-    before = None
+    before, kept = None, memories(policy)
     for result in rollout(timeline, model(), prompts_for(timeline), policy, KeyedNoise(1, timeline.scenes), GRID):
         if result.facts.gate is not None:
-            _, wanted = scoring.drift_gate(before, policy.history.query_sum / policy.history.tokens, 3.0)
+            _, wanted = scoring.drift_gate(before, kept[0].history.query_sum / kept[0].history.tokens, 3.0)
             assert result.facts.gate.read() == pytest.approx(wanted[:, 0].tolist(), abs=1e-6)
-        before = policy.history.clean_query.clone()
+        before = kept[0].history.clean_query.clone()
 
 
-def chosen_keys(settings: dict) -> tuple[Tensor, Tensor, Tensor, EchoForcingPolicy]:
+def chosen_keys(settings: dict) -> tuple[Tensor, Tensor, Tensor, RopeTable]:
     """From the first roll: what attention saw in layer 0's history, the raw history, and the chosen tokens."""
     timeline = story(LONG)
     policy = policy_for("echo-forcing", timeline, settings)
     seen: dict[str, Tensor] = {}
-    look = policy.look
+    look = EchoForcingMemory.look
 
-    def watched(block: Block, store: KVStore, context: BlockContext):
-        choose = look(block, store, context)
+    def watched(memory: EchoForcingMemory, block: Block, context: BlockContext):
+        choose, store = look(memory, block, context), memory.store
         if choose is None or seen:
             return choose
-        raw = torch.cat([store.keys[0, 0, held.slot] for held in policy.history.frames], 0)  # [token, head, dim]
+        raw = torch.cat([store.keys[0, 0, held.slot] for held in memory.history.frames], 0)  # [token, head, dim]
 
         def chosen(layer: int, *qkv: Tensor) -> None:
             choose(layer, *qkv)
@@ -87,8 +87,9 @@ def chosen_keys(settings: dict) -> tuple[Tensor, Tensor, Tensor, EchoForcingPoli
 
         return chosen
 
-    policy.look = watched
-    results = list(rollout(timeline, model(), prompts_for(timeline), policy, KeyedNoise(1, timeline.scenes), GRID))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EchoForcingMemory, "look", watched)
+        results = list(rollout(timeline, model(), prompts_for(timeline), policy, KeyedNoise(1, timeline.scenes), GRID))
     first = next(result for result in results if result.facts.chosen is not None)
     return seen["shown"], seen["raw"], torch.tensor(first.facts.chosen.read())[0], seen["rope"]
 
@@ -167,14 +168,15 @@ def candidate_numbers(settings: dict, blocks: int) -> list[int]:
     timeline = story([(None, None, blocks), (Kind.SMOOTH, None, 1)])
     policy = policy_for("echo-forcing", timeline, settings)
     taken: list[int] = []
-    close = policy.close_scene
+    close = EchoForcingMemory.close_scene
 
-    def closing(block: Block, store: KVStore) -> None:
-        taken.extend(held.frame for held in policy.folding.candidates if not taken or block.scene == 0)
-        close(block, store)
+    def closing(memory: EchoForcingMemory, block: Block) -> None:
+        taken.extend(held.frame for held in memory.folding.candidates if not taken or block.scene == 0)
+        close(memory, block)
 
-    policy.close_scene = closing
-    list(rollout(timeline, model(), prompts_for(timeline), policy, KeyedNoise(1, timeline.scenes), GRID))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EchoForcingMemory, "close_scene", closing)
+        list(rollout(timeline, model(), prompts_for(timeline), policy, KeyedNoise(1, timeline.scenes), GRID))
     return taken
 
 

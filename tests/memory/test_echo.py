@@ -9,11 +9,11 @@ from torch import Tensor
 from echo_cli.errors import UsageError
 from echo_cli.layout import Role
 from echo_cli.memory import scoring
-from echo_cli.memory.policies.echo import EchoPolicy
+from echo_cli.memory.policies.echo import EchoMemory
 from echo_cli.rollout.rollout import BlockResult, rollout
 from echo_cli.runtime import KeyedNoise
 from echo_cli.storyboard.nouns import Block, Kind, Timeline
-from tests.small import GRID, SPEC, model, policy_for, prompts_for, run, story
+from tests.small import GRID, SPEC, memories, model, policy_for, prompts_for, run, story
 
 LEFT = [(None, None, 3), (Kind.HARD_CUT, None, 2), (Kind.RECALL, "scene0", 9)]
 
@@ -59,12 +59,14 @@ def test_keyframes_are_kept_until_the_last_recall_and_can_be_handed_on() -> None
     timeline = story([(None, None, 1), (Kind.HARD_CUT, None, 4), (Kind.RECALL, "scene0", 2), (Kind.RECALL, "scene1", 2),
                       (Kind.RECALL, "scene0", 1), (Kind.RECALL, "scene2", 1)])
     policy = policy_for("echo", timeline)
+    kept = memories(policy)
     opened = {result.block.scene: result for result in run("echo", timeline, policy=policy) if result.block.opens}
     frames = list(range(3))
     assert anchors(opened[2]) == frames  # a scene shorter than its keyframes resumes from all it has
     assert anchors(opened[3]) == list(range(3, 9)) and anchors(opened[4]) == frames
     assert anchors(opened[5]) == [*frames, 15, 16, 17]  # its own first frames are those that it resumed from
-    assert isinstance(policy, EchoPolicy) and not policy.kept and not policy.keyframes.state()["kept"]
+    memory, = kept
+    assert isinstance(memory, EchoMemory) and not memory.kept and not memory.keyframes.state()["kept"]
 
 
 def test_a_scene_may_recall_otherwise() -> None:

@@ -9,37 +9,41 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from echo_cli.errors import UsageError
-from echo_cli.layout import Role
-from echo_cli.memory.policies.echo_infinity import COLUMNS, Absorbing, EchoInfinityPolicy
-from echo_cli.memory.policies.scene_queries import SceneQueriesPolicy
-from echo_cli.memory.store import CleanPass, KVStore, Placement
+from echo_cli.layout import Layout, Role
+from echo_cli.memory.policies.base import Policy
+from echo_cli.memory.policies.echo_infinity import COLUMNS, Absorbing, EchoInfinityMemory
+from echo_cli.memory.policies.scene_queries import SceneQueriesMemory
+from echo_cli.memory.store import CleanPass, Placement
 from echo_cli.models.queries import model as queries
 from echo_cli.models.queries.model import MemoryQueries
 from echo_cli.rollout.rollout import BlockResult, rollout
 from echo_cli.runtime import KeyedNoise
-from echo_cli.storyboard.nouns import Kind, Timeline
+from echo_cli.storyboard.nouns import Block, Kind, Timeline
 from tests.small import GRID, SPEC, model, policy_for, prompts_for, run, story
 
 QUERIES, ANCHORS = 6, 9
 
 
-def driven(policy: EchoInfinityPolicy, timeline: Timeline, look=lambda block, layout, store: None) -> None:
-    """The policy's own work for every block, without a network: frames are random numbers."""
-    store = policy.allocate(Placement(GRID))
+def driven(policy: Policy, timeline: Timeline, look=lambda layout, memory: None) -> EchoInfinityMemory:
+    """Memory's own work for every block, without a network: frames are random numbers."""
+    memory = policy.allocate(Placement(GRID))
+    assert isinstance(memory, EchoInfinityMemory)
+    store = memory.store
     generator = torch.Generator().manual_seed(3)
     shape = (SPEC.depth, 1, 3 * GRID.tokens, SPEC.heads, SPEC.head_dim)
     for block in timeline.blocks:
         if block.opens:
-            policy.open_scene(block, store)
-        layout = policy.arrange(block, store)
+            memory.open_scene(block)
+        layout = memory.arrange(block)
         store.write(
             layout.current.slots, torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
         )
         clean = CleanPass(store, layout.current.slots)
-        policy.absorb(block, clean, store)
+        memory.absorb(block, clean)
         if block.closes:
-            policy.close_scene(block, store)
-        look(block, layout, store)
+            memory.close_scene(block)
+        look(layout, memory)
+    return memory
 
 
 @pytest.mark.parametrize("name", ["echo-infinity", "scene-queries"])
@@ -57,7 +61,7 @@ def test_no_position_beyond_the_trained_window_is_ever_used(name: str, scenes: l
     policy = policy_for(name, timeline, {"update": "initial"})
     newest: list[int] = []
 
-    def look(block, layout, store: KVStore) -> None:
+    def look(layout: Layout, memory: EchoInfinityMemory) -> None:
         assert (
             layout.jump is None
             and layout.segments[0].position == 0
@@ -90,8 +94,7 @@ def test_queries_change_what_is_made_and_only_once_something_has_left() -> None:
 def states(settings: dict, blocks: int = 12) -> list[torch.Tensor]:
     timeline = story([(None, None, blocks)])
     policy, seen = policy_for("echo-infinity", timeline, settings), []
-    assert isinstance(policy, EchoInfinityPolicy)
-    driven(policy, timeline, lambda block, layout, store: seen.append(policy.memory.state.values))
+    driven(policy, timeline, lambda layout, memory: seen.append(memory.queries.state.values))
     return seen
 
 
@@ -113,8 +116,7 @@ def test_learned_queries_are_used_unless_untrained_ones_are_asked_for() -> None:
     shown = {}
     for trained in (True, False):
         policy = policy_for("echo-infinity", timeline, {"trained": trained}, queries=learned)
-        driven(policy, timeline)
-        shown[trained] = policy.memory.queries
+        shown[trained] = driven(policy, timeline).queries.learned
     assert shown[True] is learned and shown[False].frames == 2 and not torch.equal(shown[False].values, learned.values)
 
 
@@ -126,8 +128,7 @@ def test_learned_queries_are_used_unless_untrained_ones_are_asked_for() -> None:
 ])
 def test_settings_that_cannot_be(settings: dict, said: str) -> None:
     with pytest.raises(UsageError, match=said) as caught:
-        policy = policy_for("echo-infinity", story([(None, None, 2)]), settings, queries=MemoryQueries(SPEC, 6))
-        policy.allocate(Placement(GRID))
+        policy_for("echo-infinity", story([(None, None, 2)]), settings, queries=MemoryQueries(SPEC, 6))
     assert caught.value.hint
 
 
@@ -160,15 +161,14 @@ def test_shares_say_what_is_in_the_queries() -> None:
 def test_the_shares_of_many_scenes_are_followed_in_the_same_space() -> None:
     timeline = story([(None, None, 6)] + [(Kind.SMOOTH, None, 4)] * 14)
     policy = policy_for("echo-infinity", timeline)
-    assert isinstance(policy, EchoInfinityPolicy)
     sums: list[torch.Tensor] = []
 
-    def look(block, layout, store: KVStore) -> None:
-        sums.append(policy.memory.shares.sum(-1))
-        assert len(policy.memory.scenes) <= COLUMNS
+    def look(layout: Layout, memory: EchoInfinityMemory) -> None:
+        sums.append(memory.queries.shares.sum(-1))
+        assert len(memory.queries.scenes) <= COLUMNS
 
-    driven(policy, timeline, look)
-    assert policy.memory.scenes[0] is None and policy.memory.scenes[-1] in (13, 14)
+    queries = driven(policy, timeline, look).queries
+    assert queries.scenes[0] is None and queries.scenes[-1] in (13, 14)
     # Joining columns loses nothing: what is taken in only ever grows towards one.
     assert all(
         (later >= before - 1e-5).all() and (later <= 1 + 1e-5).all()
@@ -188,27 +188,27 @@ RETURN = [
 ]
 
 
-def test_a_recall_brings_back_the_queries_of_its_scene() -> None:
+def test_a_recall_brings_back_the_queries_of_its_scene(monkeypatch: pytest.MonkeyPatch) -> None:
     timeline = story(RETURN)
-    policy = policy_for("scene-queries", timeline)
-    assert isinstance(policy, SceneQueriesPolicy)
     kept: dict[str, torch.Tensor] = {}
-    bring, close = policy._bring_back, policy.close_scene
+    bring, close = SceneQueriesMemory._bring_back, SceneQueriesMemory.close_scene
 
-    def closing(block, store) -> None:
-        close(block, store)
+    def closing(memory: SceneQueriesMemory, block: Block) -> None:
+        close(memory, block)
         if block.scene == 0:
-            kept["closed"] = torch.stack([policy.library.get(keepsake)[1] for keepsake in policy._keepsakes(0)], 2)
+            kept["closed"] = torch.stack([memory.library.get(keepsake)[1] for keepsake in memory._keepsakes(0)], 2)
 
-    def bringing(source: int, store: KVStore) -> None:
-        bring(source, store)
-        kept[f"scene {len(kept)}"] = policy.memory.state.values.clone()
-        assert source == 0 and policy.memory.scenes == [0]
+    def bringing(memory: SceneQueriesMemory, source: int) -> None:
+        bring(memory, source)
+        kept[f"scene {len(kept)}"] = memory.queries.state.values.clone()
+        assert source == 0 and memory.queries.scenes == [0]
 
-    policy._bring_back, policy.close_scene = bringing, closing
-    driven(policy, timeline)
+    monkeypatch.setattr(SceneQueriesMemory, "_bring_back", bringing)
+    monkeypatch.setattr(SceneQueriesMemory, "close_scene", closing)
+    memory = driven(policy_for("scene-queries", timeline), timeline)
     assert len(kept) == 3 and all(torch.equal(kept["closed"], state) for state in kept.values())
-    assert not policy.shelf and not policy.library.state()["kept"]  # nobody wants it any more
+    assert isinstance(memory, SceneQueriesMemory)
+    assert not memory.shelf and not memory.library.state()["kept"]  # nobody wants it any more
 
 
 def test_how_each_kind_of_scene_begins() -> None:
@@ -263,7 +263,7 @@ def test_the_recall_frame_fades_where_it_disagrees() -> None:
 @pytest.mark.parametrize("settings", [{"clear_after": 0}, {"clear_after": 5}])
 def test_a_recall_frame_must_leave_before_the_window_is_full(settings: dict) -> None:
     with pytest.raises(UsageError, match="cannot stay"):
-        policy_for("scene-queries", story(RETURN), settings).allocate(Placement(GRID))
+        policy_for("scene-queries", story(RETURN), settings)
 
 
 def test_scenes_that_nobody_wants_are_not_kept_and_the_library_is_bounded() -> None:
@@ -316,7 +316,7 @@ def test_a_large_model_is_absorbed_piece_by_piece_into_the_same_queries(
     def final() -> tuple[torch.Tensor, torch.Tensor, int]:
         counted.clear()
         policy, timeline = policy_for(name, story(RETURN)), story(RETURN)
-        driven(policy, timeline)
+        memory = driven(policy, timeline)
         # Views of the whole store are no memory of their own; what is made of them is.
         largest = max(
             math.prod(shape)
@@ -324,7 +324,7 @@ def test_a_large_model_is_absorbed_piece_by_piece_into_the_same_queries(
             for call, shape in each
             if shape and "select" not in call and "slice" not in call and "view" not in call and "copy_" not in call
         )
-        return *policy.memory.state, largest
+        return *memory.queries.state, largest
 
     *whole, at_once = final()
     monkeypatch.setattr(queries, "AT_ONCE", 1)

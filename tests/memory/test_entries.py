@@ -8,15 +8,14 @@ import torch
 
 from echo_cli.errors import UsageError
 from echo_cli.memory.entries import FRAMES, RECALL, SceneEntry
-from echo_cli.memory.policies.base import Policy
-from echo_cli.memory.policies.echo_forcing import EchoForcingPolicy
+from echo_cli.memory.policies.base import Memory
+from echo_cli.memory.policies.echo_forcing import EchoForcingMemory
 from echo_cli.memory.recall import Keepsake
-from echo_cli.memory.recorder import Recorder
 from echo_cli.memory.table import POLICIES
 from echo_cli.rollout.rollout import Begun, rollout
 from echo_cli.runtime import KeyedNoise
 from echo_cli.state import Nest, pack, unpack
-from echo_cli.storyboard.nouns import Kind, PastScene, Timeline
+from echo_cli.storyboard.nouns import Block, Kind, PastScene, Timeline
 from echo_cli.storyboard.series import KEYFRAMES
 from tests.small import GRID, SPEC, model, policy_for, prompts_for, run, story
 
@@ -50,7 +49,7 @@ def left_by(name: str) -> dict[int, SceneEntry]:
     """What the scenes of a first film leave."""
     timeline, shelf = story(FIRST), Kept()
     policy = policy_for(name, timeline)
-    run(name, timeline, policy=policy, recorder=Recorder(shelf, policy))
+    run(name, timeline, policy=policy, shelf=shelf)
     return shelf.entries
 
 
@@ -72,15 +71,16 @@ def test_a_scene_leaves_what_its_own_film_recalls() -> None:
     timeline, shelf = story(FIRST), Kept()
     policy = policy_for("echo-forcing", timeline)
     kept = {}
-    close = policy.close_scene
+    close = EchoForcingMemory.close_scene
 
-    def closing(block, store) -> None:
-        close(block, store)
+    def closing(memory: EchoForcingMemory, block: Block) -> None:
+        close(memory, block)
         if block.scene == 0:
-            kept[0] = [part.clone() for part in policy.library.get(Keepsake("recall", 0))]
+            kept[0] = [part.clone() for part in memory.library.get(Keepsake("recall", 0))]
 
-    policy.close_scene = closing
-    run("echo-forcing", timeline, policy=policy, recorder=Recorder(shelf, policy))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EchoForcingMemory, "close_scene", closing)
+        run("echo-forcing", timeline, policy=policy, shelf=shelf)
     for mine, left in zip(kept[0], shelf.entries[0].frame(RECALL), strict=True):
         torch.testing.assert_close(mine, left)
 
@@ -89,7 +89,7 @@ def test_a_scene_leaves_what_its_own_film_recalls() -> None:
 def test_a_film_is_the_same_whether_it_is_recorded_or_not(name: str) -> None:
     timeline = story(FIRST)
     policy = policy_for(name, timeline)
-    recorded = run(name, timeline, policy=policy, recorder=Recorder(Kept(), policy))
+    recorded = run(name, timeline, policy=policy, shelf=Kept())
     for one, other in zip(run(name, timeline), recorded, strict=True):
         assert torch.equal(one.latents, other.latents) and one.layout.current == other.layout.current
 
@@ -115,7 +115,7 @@ def test_an_interrupted_film_needs_no_other_film_and_leaves_the_same(name: str) 
     def loop(begun: Begun | None, shelf: Kept):
         policy = policy_for(name, timeline)
         return rollout(timeline, model(), prompts_for(timeline), policy, KeyedNoise(1, timeline.scenes), GRID,
-                       begun=begun, past={} if begun else {-1: entry}, recorder=Recorder(shelf, policy))
+                       begun=begun, past={} if begun else {-1: entry}, shelf=shelf)
 
     whole, shelf = [], Kept()
     for result in loop(None, shelf):
@@ -134,6 +134,6 @@ def test_an_interrupted_film_needs_no_other_film_and_leaves_the_same(name: str) 
 
 
 def test_a_policy_that_recalls_and_knows_no_other_films_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(EchoForcingPolicy, "take_in", Policy.take_in)
+    monkeypatch.setattr(EchoForcingMemory, "take_in", Memory.take_in)
     with pytest.raises(UsageError, match="'echo-forcing' .*cannot recall scenes of other films"):
         run("echo-forcing", second(), past={-1: left_by("window")[0]})

@@ -10,10 +10,12 @@ from echo_cli.errors import UsageError
 from echo_cli.layout import Layout, Role
 from echo_cli.memory.store import KVStore
 from echo_cli.memory.table import POLICIES, read_settings, settings_type
+from echo_cli.models.registry import MODELS
 from echo_cli.rollout.rollout import BlockResult, rollout
 from echo_cli.runtime import KeyedNoise
+from echo_cli.spec import ModelSpec
 from echo_cli.storyboard.nouns import Block, Kind
-from tests.small import GRID, SHORT, SPEC, model, policy_for, prompts_for, run, story
+from tests.small import GRID, SHORT, SPEC, memories, model, policy_for, prompts_for, run, story
 
 every_policy = pytest.mark.parametrize("name", POLICIES)
 
@@ -41,15 +43,29 @@ def test_a_row_names_a_policy_its_settings_and_a_line_of_help(name: str) -> None
 
 
 @every_policy
+@pytest.mark.parametrize("spec", sorted({model.spec for model in MODELS.own.values()}, key=lambda spec: spec.name))
+def test_the_defaults_fit_every_built_in_model(name: str, spec: ModelSpec) -> None:
+    """`validate` relies on it, so as not to import torch."""
+    assert policy_for(name, story(SHORT), spec=spec).window == spec.window or read_settings(name).window is not None
+
+
+@every_policy
+def test_a_run_changes_nothing_in_its_policy(name: str) -> None:
+    """So two runs of one policy are the same film."""
+    timeline = story(SHORT)
+    policy = policy_for(name, timeline)
+    before = repr(vars(policy))
+    first, second = (run(name, timeline, policy=policy) for _ in range(2))
+    assert repr(vars(policy)) == before
+    assert all(torch.equal(one.latents, other.latents) for one, other in zip(first, second, strict=True))
+
+
+@every_policy
 def test_layouts_match_the_store(name: str) -> None:
     """Every slot in a layout is in use and named once, its tokens are what attention gets, and the bound holds."""
     timeline = story()
-    policy, seen, stores = policy_for(name, timeline), [], []
-    allocate, prepare = policy.allocate, KVStore.prepare
-
-    def kept(*args) -> KVStore:
-        stores.append(allocate(*args))
-        return stores[0]
+    policy, seen = policy_for(name, timeline), []
+    prepare = KVStore.prepare
 
     def prepared(store: KVStore, layout: Layout):
         context = prepare(store, layout)
@@ -64,7 +80,6 @@ def test_layouts_match_the_store(name: str) -> None:
         seen.append(layout)
         return context
 
-    policy.allocate = kept
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(KVStore, "prepare", prepared)
         results = list(rollout(timeline, model(), prompts_for(timeline), policy, KeyedNoise(1, timeline.scenes), GRID))
@@ -144,30 +159,29 @@ def test_none_drops_everything_at_a_change() -> None:
 def test_recache_encodes_what_it_remembers_under_the_new_prompt() -> None:
     """After a change of prompt, memory is what it would be had the same latents been made under the new prompt."""
     timeline = story([(None, None, 3), (Kind.SMOOTH, None, 2)])
-    policy, stores = policy_for("recache", timeline), []
-    allocate = policy.allocate
-    policy.allocate = lambda *args: stores.append(allocate(*args)) or stores[0]
+    policy = policy_for("recache", timeline)
+    kept = memories(policy)
     rows = prompts_for(timeline)
     loop = rollout(timeline, model(), rows, policy, KeyedNoise(1, timeline.scenes), GRID)
     made = [next(loop).latents for _ in range(3)]
-    old = stores[0].keys[:, :, [held.slot for held in policy.past]].clone()
+    memory, = kept
+    old = memory.store.keys[:, :, [held.slot for held in memory.past]].clone()
     opened = next(loop)
     assert [run.frames for run in opened.transition.replay] == [(0, 1, 2), (3, 4, 5), (6, 7, 8)]
-    new = stores[0].keys[:, :, [held.slot for held in policy.past[:9]]]
+    new = memory.store.keys[:, :, [held.slot for held in memory.past[:9]]]
     assert (new - old).abs().amax() > 1e-3
 
     # The same latents, made up as noise-free blocks under the new prompt from the start.
     same = story([(None, None, 3)])
     wanted = policy_for("recache", same)
-    shown: list[KVStore] = []
-    allocate_wanted = wanted.allocate
-    wanted.allocate = lambda *args: shown.append(allocate_wanted(*args)) or shown[0]
+    shown = memories(wanted)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("echo_cli.rollout.rollout.denoise", lambda *args: iter([made[len(done)]]))
         done: list = []
         for result in rollout(same, model(), rows[1:], wanted, KeyedNoise(1, same.scenes), GRID):
             done.append(result)
-    torch.testing.assert_close(new, shown[0].keys[:, :, [held.slot for held in wanted.past]], atol=1e-5, rtol=1e-4)
+    slots = [held.slot for held in shown[0].past]
+    torch.testing.assert_close(new, shown[0].store.keys[:, :, slots], atol=1e-5, rtol=1e-4)
 
 
 def test_echo_forcing_recalls_the_scene_it_was_told_to() -> None:

@@ -1,14 +1,21 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from echo_cli.memory.recall import Keepsake, SceneLibrary, most_at_once
-from tests.small import run, story
+from echo_cli.memory.store import KVStore, Placement
+from tests.small import GRID, SPEC, run, story
 
 
 def keepsake(scene: int, kind: str = "recall") -> Keepsake:
     return Keepsake(kind, scene)
+
+
+def store(dtype: torch.dtype = torch.float32) -> KVStore:
+    """Of frames [2, 1, 6, 2, 6]."""
+    return KVStore(replace(SPEC, width=12), Placement(GRID, dtype=dtype), 1, 1)
 
 
 @pytest.mark.parametrize(("last", "wanted"), [
@@ -22,7 +29,7 @@ def test_how_many_live_at_once(last: dict[Keepsake, int], wanted: int) -> None:
 
 
 def test_the_library_gives_back_what_it_was_given_and_makes_room() -> None:
-    library, frame = SceneLibrary(1, (2, 1, 6, 2, 4), torch.device("cpu"), torch.float32), torch.randn(2, 1, 6, 2, 4)
+    library, frame = SceneLibrary(1, store()), torch.randn(2, 1, 6, 2, 6)
     library.put(keepsake(0), frame, -frame)
     held = library.bytes
     keys, values = library.get(keepsake(0))
@@ -34,24 +41,24 @@ def test_the_library_gives_back_what_it_was_given_and_makes_room() -> None:
 
 def test_eight_bits_are_half_as_many_and_close_enough() -> None:
     """Each channel is on a scale of its own, so that a loud one costs the others nothing."""
-    loud = torch.tensor([1.0, 1.0, 1.0, 300.0])
-    frame, shape = torch.randn(2, 1, 6, 2, 4) * loud, (2, 1, 6, 2, 4)
-    whole, eight = (SceneLibrary(1, shape, torch.device("cpu"), torch.bfloat16, eight) for eight in (False, True))
+    loud = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 300.0])
+    frame, half = torch.randn(2, 1, 6, 2, 6) * loud, store(torch.bfloat16)
+    whole, eight = (SceneLibrary(1, half, eight) for eight in (False, True))
     eight.put(keepsake(0), frame, -frame)
     keys, values = eight.get(keepsake(0))
     assert keys.dtype is torch.bfloat16 and torch.equal(keys, -values)
     assert ((keys - frame).abs() <= 0.008 * frame.abs().amax(2, keepdim=True)).all()
-    scales = 2 * 4 * 2 * 2 * 4
+    scales = 2 * 4 * 2 * 2 * 6
     assert eight.bytes == whole.bytes / 2 + scales
-    again = SceneLibrary(1, shape, torch.device("cpu"), torch.bfloat16, eight=True)
+    again = SceneLibrary(1, half, eight=True)
     again.restore(eight.state())
     assert torch.equal(again.get(keepsake(0))[0], keys)
 
 
 def test_what_is_kept_is_read_once_its_copies_have_arrived(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU, a frame is copied to the host while the film continues: a state must not hold half of it."""
-    library, waited = SceneLibrary(1, (2, 1, 6, 2, 4), torch.device("cpu"), torch.float32), []
-    library.put(keepsake(0), *torch.ones(2, 2, 1, 6, 2, 4))
+    library, waited = SceneLibrary(1, store()), []
+    library.put(keepsake(0), *torch.ones(2, 2, 1, 6, 2, 6))
     library._device = torch.device("cuda")
     stream = SimpleNamespace(synchronize=lambda: waited.append(library._keys.fill_(2.0)))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from echo_cli.memory.policies.base import Held
+from echo_cli.memory.policies.base import Held, SlidingMemory
 from echo_cli.memory.store import KVStore, Placement
 from echo_cli.memory.table import POLICIES
 from tests.small import GRID, SHORT, SPEC, policy_for, run, story
@@ -80,17 +80,18 @@ def test_frames_that_an_observer_will_write_are_not_laid_out(monkeypatch: pytest
 
 def test_frames_are_expected_by_the_next_block_alone() -> None:
     """Also if that block is prepared for gradients, which need a window of their own."""
-    policy, store = policy_for("window", story(SHORT)), KVStore(SPEC, Placement(GRID), 8, 9)
+    memory = SlidingMemory(policy_for("window", story(SHORT)), KVStore(SPEC, Placement(GRID), 8, 9))
+    store = memory.store
     block, later = story(SHORT).blocks[:2]
-    policy.past = [Held(slot, 0, number) for number, slot in enumerate(store.take(3))]
+    memory.past = [Held(slot, 0, number) for number, slot in enumerate(store.take(3))]
     store.keys.normal_()
-    store.expect([held.slot for held in policy.past])
+    store.expect([held.slot for held in memory.past])
     with torch.enable_grad():
         store.keys.requires_grad_()
-        store.prepare(policy.arrange(block, store))
+        store.prepare(memory.arrange(block))
         store.keys = store.keys.detach()
     with torch.inference_mode():
-        context = store.prepare(policy.layout(policy.past, later, policy.current, GRID.tokens))
+        context = store.prepare(memory.layout(memory.past, later, memory.current))
     assert bool(context.keys[:, :, :3 * GRID.tokens].any(-1).all())
 
 
@@ -101,6 +102,5 @@ def test_a_full_window_is_all_that_the_store_has_room_for(name: str) -> None:
     timeline = story([(None, None, 12)])
     settings = {"trained": False} if name in ("echo-infinity", "scene-queries") else {}
     most = max(result.layout.tokens for result in run(name, timeline, settings))
-    policy = policy_for(name, timeline, settings)
-    store = policy.allocate(Placement(GRID))
-    assert store.prepare(policy.arrange(timeline.blocks[0], store)).keys.shape[2] == most
+    memory = policy_for(name, timeline, settings).allocate(Placement(GRID))
+    assert memory.store.prepare(memory.arrange(timeline.blocks[0])).keys.shape[2] == most

@@ -40,9 +40,9 @@ def test_memory_is_counted_as_it_will_be_allocated(name: str, tmp_path: Path) ->
     counted = room.room_for(job, stage.SPEC, CPU, Running())
     recalls = recalls_in(job.timeline, similarities(job.timeline.prompts), 9)
     policy = make_policy(name, job.settings, stage.SPEC, job.timeline, {2: recalls[2]})
-    store = policy.allocate(Placement(stage.SPEC.grid(job.size), CPU.device, CPU.dtype))
-    assert counted.frames == store.frame_bytes
-    assert counted.frames + counted.window == store.bytes + policy.bytes - policy.host_bytes
+    memory = policy.allocate(Placement(stage.SPEC.grid(job.size), CPU.device, CPU.dtype))
+    assert counted.frames == memory.store.frame_bytes
+    assert counted.frames + counted.window == memory.store.bytes + memory.bytes - memory.host_bytes
     weights = sum(weight.numel() * 4 for weight in stage.backend().transformer.parameters())
     assert counted.layers + counted.rest == weights
 

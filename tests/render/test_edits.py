@@ -78,7 +78,7 @@ def digests(task: Job, done: Made) -> tuple[str, int]:
 
 
 def edited(tmp_path: Path, before: str, after: str, keep: str = "all", **options) -> Made:
-    """The film after an edit, which must be the very film that is rendered from nothing."""
+    """The film after an edit, which must equal the film that is rendered from the beginning."""
     made(film(tmp_path / "edited", before, keep, **options))
     task, watch = film(tmp_path / "edited", after, keep, **options), Stopping(0, None)
     assert needed(task, KnownWeights(WEIGHTS))
@@ -206,7 +206,7 @@ def test_a_film_is_resumed_to_keep_states_only_if_its_checkpoint_has_them(
     stopped(film(tmp_path, scenes, began), block)
     task = film(tmp_path, scenes, "all" if began == "none" else "last")
     if lacks:
-        with pytest.raises(UsageError, match="begun with another --keep-states.* lacks select of scene 1"):
+        with pytest.raises(UsageError, match="another --keep-states.* lacks the first frame of scene 'desert'"):
             made(task)
         task = film(tmp_path, scenes, began)
     assert made(task).sittings == 2

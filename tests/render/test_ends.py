@@ -170,7 +170,7 @@ def interrupted(command: list[str], block: int, monkeypatch: pytest.MonkeyPatch)
         assert run(command) == 75
 
 
-@pytest.mark.parametrize(("block", "lacks"), [(5, "keyframes of scene 0"), (9, "its end")])
+@pytest.mark.parametrize(("block", "lacks"), [(5, "the keyframes of scene 'meadow'"), (9, "its end")])
 def test_a_film_that_was_begun_without_its_end_is_not_resumed_with_it(
         block: int, lacks: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     Path("half.yaml").write_text(board(SCENES[:2]))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from echo_cli.memory import scoring
 from echo_cli.memory.policies.base import Held, Plan
-from echo_cli.memory.policies.echo_forcing import EchoForcingPolicy
+from echo_cli.memory.policies.echo_forcing import EchoForcingMemory, EchoForcingPolicy
 from echo_cli.memory.settings import CutSettings
 from echo_cli.memory.table import read_settings
 from echo_cli.models.files.loading import load_transformer
@@ -24,6 +24,7 @@ from echo_cli.rollout.rollout import BlockResult, rollout
 from echo_cli.spec import ModelSpec
 from echo_cli.storyboard.matching import plan_recalls, similarities
 from echo_cli.storyboard.nouns import AUTO, Block, Geometry, Kind, Scene, timeline_of
+from tests.small import memories
 
 FOLDER = Path(os.environ.get("ECHO_GOLDEN_DIR", Path(__file__).parents[1] / "golden"))
 KINDS = {"smooth": Kind.SMOOTH, "hardcut": Kind.HARD_CUT, "recall": Kind.RECALL}
@@ -139,7 +140,7 @@ class Scenario:
             return self.tensors["noise"][:, block.frames.start:block.frames.stop].float()
         return self.tensors["renoise"][3 * block.index + step - 1].float()[None]
 
-    def run(self, policy: EchoForcingPolicy, watch=None):
+    def run(self, policy: EchoForcingPolicy, watch=lambda block, step, guess: None):
         spec, tiny = self.spec, self.facts["tiny"]
         weights = load_file(FOLDER / self.facts["weights_file"])
         transformer = load_transformer(spec, weights, self.facts["weights_file"])
@@ -169,43 +170,41 @@ class Recording:
     query_abs: Tensor
 
 
-class Watched(EchoForcingPolicy):
-    """The policy, telling what it holds in the middle of a block."""
+class Watched(EchoForcingMemory):
+    """Also says what it holds in the middle of a block, where the block stands, and which keepsakes were put away."""
 
-    def _measure(self, block, store):
-        super()._measure(block, store)
+    def __init__(self, policy, store):
+        super().__init__(policy, store)
+        self.position, self.keepsakes = 0, {}
+        put = self.library.put
+
+        def kept(keepsake, keys, values):
+            self.keepsakes[keepsake] = (keys[:, 0].clone(), values[:, 0].clone())
+            put(keepsake, keys, values)
+
+        self.library.put = kept
+
+    def arrange(self, block):
+        self.position = self.scene_position(block)
+        return super().arrange(block)
+
+    def _measure(self):
+        super()._measure()
         self.during = (list(self.window_frames[:self.end]), self.fading.rows,
-                       store.weights[:, 0].clone(), store.rates[:, 0].clone())
+                       self.store.weights[:, 0].clone(), self.store.rates[:, 0].clone())
+
+
+class WatchedPolicy(EchoForcingPolicy):
+    def allocate(self, place):
+        return Watched(self, self.new_store(place))
 
 
 @cache
 def recording(name: str) -> tuple[Scenario, list[Recording], dict]:
     """Replay a scenario once; also the keepsakes its library was given, by (kind, scene)."""
     scenario = Scenario(name)
-    policy, keepsakes, guesses, records = scenario.policy(Watched), {}, [], []
-    allocate = policy.allocate
-
-    def allocated(*args):
-        store = allocate(*args)
-        put = policy.library.put
-
-        def kept(keepsake, keys, values):
-            keepsakes[keepsake] = (keys[:, 0].clone(), values[:, 0].clone())
-            put(keepsake, keys, values)
-
-        policy.library.put = kept
-        return store
-
-    policy.allocate = allocated
-    position = 0
-    arrange = policy.arrange
-
-    def arranged(block, store):
-        nonlocal position
-        position = policy.scene_position(block)
-        return arrange(block, store)
-
-    policy.arrange = arranged
+    policy, guesses, records = scenario.policy(WatchedPolicy), [], []
+    kept = memories(policy)
     scores: list[Tensor] = []
     best = scoring.best
 
@@ -215,15 +214,16 @@ def recording(name: str) -> tuple[Scenario, list[Recording], dict]:
 
     scoring.best = scored
     for result in scenario.run(policy, lambda block, step, guess: guesses.append(guess[0].clone())):
-        window, fading, weights, rates = policy.during
+        memory, = kept
+        window, fading, weights, rates = memory.during
         chosen = result.facts.chosen
         records.append(Recording(
-            result, guesses[:], window, position, weights, rates, fading, policy.end, policy.offset,
-            policy.fading.clear_in, [held.frame for held in policy.history.frames],
+            result, guesses[:], window, memory.position, weights, rates, fading, memory.end, memory.offset,
+            memory.fading.clear_in, [held.frame for held in memory.history.frames],
             None if chosen is None else torch.tensor(chosen.read()),
             scores[:],
-            policy.history.query_sum[:, 0].clone(), policy.history.query_abs[:, 0].clone()))
+            memory.history.query_sum[:, 0].clone(), memory.history.query_abs[:, 0].clone()))
         guesses.clear()
         scores.clear()
     scoring.best = best
-    return scenario, records, keepsakes
+    return scenario, records, kept[0].keepsakes

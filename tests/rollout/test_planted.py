@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 import pytest
 from pytest import MonkeyPatch
+from torch import Tensor
 
 from echo_cli.memory.policies import base, echo_forcing
-from echo_cli.memory.policies.echo_forcing import EchoForcingPolicy
+from echo_cli.memory.policies.echo_forcing import EchoForcingMemory, EchoForcingPolicy
 from echo_cli.memory.recall import Keepsake
 from echo_cli.memory.store import KVStore
 from echo_cli.rope import rotate
@@ -18,8 +19,8 @@ NOTICED = 2e-5  # twice the tolerance of the golden test
 
 
 def anchors_roll_the_wrong_way(patch: MonkeyPatch) -> None:
-    right = EchoForcingPolicy._wave_at
-    patch.setattr(EchoForcingPolicy, "_wave_at", lambda self, phase: right(self, phase + self.wave))
+    right = EchoForcingMemory._wave_at
+    patch.setattr(EchoForcingMemory, "_wave_at", lambda self, phase: right(self, phase + self.policy.wave))
 
 
 def weights_on_keys_only(patch: MonkeyPatch) -> None:
@@ -31,24 +32,27 @@ def weights_on_keys_only(patch: MonkeyPatch) -> None:
 
 
 def decay_one_block_late(patch: MonkeyPatch) -> None:
-    set_rates, measure = EchoForcingPolicy._set_rates, EchoForcingPolicy._measure
+    set_rates, measure = EchoForcingMemory._set_rates, EchoForcingMemory._measure
+    held: list[Tensor] = []  # the rates of a scene whose first block has been measured, or is being
 
-    def hold(self, cut, store):
-        set_rates(self, cut, store)
-        self.held_rates = store.rates.clone()
-        store.rates.fill_(1.0)
+    def hold(self, cut):
+        set_rates(self, cut)
+        held[:] = [self.store.rates.clone()] * 2
+        self.store.rates.fill_(1.0)
 
-    def release(self, block, store):
-        measure(self, block, store)
-        if block.scene and block.number == 1:
-            store.rates.copy_(self.held_rates)
+    def release(self):
+        measure(self)
+        if held:
+            rates = held.pop()
+            if not held:  # the second block
+                self.store.rates.copy_(rates)
 
-    patch.setattr(EchoForcingPolicy, "_set_rates", hold)
-    patch.setattr(EchoForcingPolicy, "_measure", release)
+    patch.setattr(EchoForcingMemory, "_set_rates", hold)
+    patch.setattr(EchoForcingMemory, "_measure", release)
 
 
 def history_includes_the_current_block(patch: MonkeyPatch) -> None:
-    right = EchoForcingPolicy._roll
+    right = EchoForcingMemory._roll
 
     def wrong(self, *args):
         held = self.history.frames
@@ -56,7 +60,7 @@ def history_includes_the_current_block(patch: MonkeyPatch) -> None:
         right(self, *args)
         self.history.frames = held
 
-    patch.setattr(EchoForcingPolicy, "_roll", wrong)
+    patch.setattr(EchoForcingMemory, "_roll", wrong)
 
 
 def jump_on_the_queries_alone(patch: MonkeyPatch) -> None:

@@ -1,8 +1,9 @@
 """The contract of a memory policy, and the plain sliding window that most policies are a variation of.
 
-A policy decides in integers: which frames stay, in which order, at which position, until when. It is called at four
-moments of a block's life (`open_scene`, `arrange`, `absorb`, `close_scene`) and may watch the first denoise pass
-(`look`). It touches tensors only through the store.
+A policy is made for one film. It decides what the film will need before anything is allocated, and knows no tensors;
+`allocate` makes its memory for one run. The memory decides in integers: which frames stay, in which order, at which
+position, until when. It is called at four moments of a block's life (`open_scene`, `arrange`, `absorb`, `close_scene`)
+and may watch the first denoise pass (`look`). It touches tensors only through the store.
 """
 
 import hashlib
@@ -101,8 +102,8 @@ class Plan:
 
 
 class Policy(ABC):
-    """One run's memory decisions. Subclasses override hooks; `settings` and `plan` are frozen, all other state is the
-    run's."""
+    """What is decided about a film's memory before its first block. It is complete when it is made, and a run changes
+    nothing in it."""
 
     def __init__(self, name: str, settings: WindowSettings, plan: Plan) -> None:
         self.name, self.settings, self.plan = name, settings, plan
@@ -129,12 +130,34 @@ class Policy(ABC):
 
     @property
     def replays(self) -> bool:
-        """Whether the policy will ask for latents of remembered frames again."""
+        """Whether memory will ask for latents of remembered frames again."""
         return False
 
+    @property
+    def lasting(self) -> frozenset[int]:
+        """The scenes that a film which continues this one may recall: those in `plan.lasting`, as far as there is room
+        for them. For a policy that recalls nothing, nothing has to be kept."""
+        return frozenset() if self.settings.recalling else frozenset(self.plan.lasting)
+
+    def needs_after(self, block: Block) -> frozenset[str]:
+        """What the scenes after this block, and its own if it continues, need of the film so far that not every film
+        keeps, in words. The state of another film that begins alike can be restored here if that film needed no less.
+        By default, everything that follows counts; the less is named, the more an edited film can reuse."""
+        later = [*self.plan.timeline.spans[block.scene:], block.closes, *sorted(self.recalls.items())]
+        return frozenset((f"the same scenes after it ({hashlib.sha256(repr(later).encode()).hexdigest()})",))
+
     @abstractmethod
-    def allocate(self, place: Placement) -> KVStore:
-        """The store that this policy needs, all of it at once."""
+    def allocate(self, place: Placement) -> "Memory":
+        """The memory of one run: all of its tensors at once."""
+
+
+class Memory(ABC):
+    """What one run remembers. Subclasses override hooks, which are called in the order in which they stand here."""
+
+    def __init__(self, policy: Policy, store: KVStore) -> None:
+        self.policy, self.store = policy, store
+        self.settings, self.scenes, self.recalls = policy.settings, policy.scenes, policy.recalls
+        self.window, self.block = policy.window, policy.block
 
     @property
     def bytes(self) -> int:
@@ -146,63 +169,48 @@ class Policy(ABC):
         """How many of them are on the host, wherever the device is."""
         return 0
 
-    def passing_bytes(self, place: Placement) -> int:
+    @property
+    def passing_bytes(self) -> int:
         """Bytes that memory needs temporarily besides what is allocated: here, to rotate a frame to its place."""
-        return (8 + 3 * place.dtype.itemsize) * self.frame_values(place)
+        return (8 + 3 * self.store.keys.element_size()) * self.store.frame_values
 
-    def frame_values(self, place: Placement) -> int:
-        """Numbers in the keys of one frame, in all layers."""
-        return self.spec.depth * place.batch * place.grid.tokens * self.spec.width
+    def take_in(self, scene: int, entry: SceneEntry) -> None:
+        """Before the first block: what a scene of another film left. Its number is negative, and this film will recall
+        it. A policy that keeps no scenes has no use for it."""
+        if self.settings.recalling:
+            self.policy.refuse("it cannot recall scenes of other films",
+                               "Use --memory echo, echo-forcing or scene-queries.")
 
-    def open_scene(self, block: Block, store: KVStore) -> Transition:
+    def open_scene(self, block: Block) -> Transition:
         return Transition(self.scenes[block.scene].transition)
 
-    def lead_in(self, block: Block, store: KVStore) -> Layout | None:
-        """After `open_scene`: where a block of stills of the scene's first frame stands, which enters memory before the
-        scene's first block and is no part of the film. None if the policy has no place for one."""
+    def lead_in(self, block: Block) -> Layout | None:
+        """Where a block of stills of the scene's first frame stands, which enters memory before the scene's first block
+        and is not part of the film. None if there is no place for one."""
         return None
 
-    def led_in(self, block: Block, store: KVStore) -> None:  # noqa: B027 (only for policies that have a place for it)
+    def led_in(self, block: Block) -> None:  # noqa: B027 (only for memories that have a place for it)
         """The stills that `lead_in` asked for have been written to their slots."""
 
     @abstractmethod
-    def arrange(self, block: Block, store: KVStore) -> Layout:
+    def arrange(self, block: Block) -> Layout:
         """What the block will attend to, and where it stands."""
 
-    def look(self, block: Block, store: KVStore, context: BlockContext) -> Observer | None:
+    def look(self, block: Block, context: BlockContext) -> Observer | None:
         """An observer of the first denoise pass, if memory depends on what the block asks for."""
         return None
 
     @abstractmethod
-    def absorb(self, block: Block, clean: CleanPass, store: KVStore) -> Facts:
+    def absorb(self, block: Block, clean: CleanPass) -> Facts:
         """The block is finished: decide what stays, what fades and what leaves."""
 
-    def close_scene(self, block: Block, store: KVStore) -> None:  # noqa: B027 (most policies have nothing to do here)
+    def close_scene(self, block: Block) -> None:  # noqa: B027 (most memories have nothing to do here)
         """The scene's last block has been absorbed."""
 
-    def take_in(self, scene: int, entry: SceneEntry, store: KVStore) -> None:
-        """Before the first block: what a scene of another film left. Its number is negative, and this film will recall
-        it. A policy that keeps no scenes has no use for it."""
-        if self.settings.recalling:
-            self.refuse("it cannot recall scenes of other films", "Use --memory echo, echo-forcing or scene-queries.")
-
-    @property
-    def lasting(self) -> frozenset[int]:
-        """The scenes that a film which continues this one may recall: those in `plan.lasting`, as far as there is room
-        for them. For a policy that recalls nothing, nothing has to be kept."""
-        return frozenset() if self.settings.recalling else frozenset(self.plan.lasting)
-
-    def leave(self, block: Block, store: KVStore) -> tuple[Mapping[str, Frames], Mapping[str, float]]:
+    def leave(self, block: Block) -> tuple[Mapping[str, Frames], Mapping[str, float]]:
         """After `close_scene`: the parts and numbers that the scene leaves for other films beside its first frames and
         its recall frame, which every scene leaves."""
         return {}, {}
-
-    def needs_after(self, block: Block) -> frozenset[str]:
-        """What the scenes after this block, and its own if it continues, need of the film so far that not every film
-        keeps. The state of another film that begins alike can be restored here if that film needed no less. By
-        default, everything that follows counts; the less is named, the more an edited film can reuse."""
-        later = [*self.plan.timeline.spans[block.scene:], block.closes, *sorted(self.recalls.items())]
-        return frozenset((hashlib.sha256(repr(later).encode()).hexdigest(),))
 
     @abstractmethod
     def state(self) -> Nest:
@@ -211,8 +219,8 @@ class Policy(ABC):
 
     @abstractmethod
     def restore(self, state: Nest) -> None:
-        """Restore what `state` returned, after `allocate` and `take_in`; its tensors are on the device. It is the state
-        of an equal policy, or of one for a film that begins alike and needed no less there (`needs_after`)."""
+        """Restore what `state` returned, after `take_in`; its tensors are on the device. It is the state of an equal
+        memory, or of one for a film that begins alike and needed no less there (`Policy.needs_after`)."""
 
 
 def film_frames(frames: Iterable[Held]) -> tuple[int, ...]:
@@ -281,47 +289,57 @@ class SlidingPolicy(Policy):
             self.refuse(f"{self.anchors} anchor frames leave no room for recent ones in a window of {self.window}",
                         f"Use at most {self.room - 1} anchor frames.")
         self.need_positions(0)
-        self.past: list[Held] = []
-        self.current: list[Held] = []
-        self.jump: int | None = None
-
-    def allocate(self, place: Placement) -> KVStore:
-        return KVStore(self.spec, place, self.room + self.block, self.room + self.block)
-
-    def lead_in(self, block: Block, store: KVStore) -> Layout:
-        self.current = held_stills(block, store.take(self.block))
-        return self.layout(self.past, block, self.current, store.grid.tokens)
-
-    def led_in(self, block: Block, store: KVStore) -> None:
-        self.slide(store)
-
-    def arrange(self, block: Block, store: KVStore) -> Layout:
-        self.current = held_block(block, store.take(self.block))
-        return self.layout(self.past, block, self.current, store.grid.tokens)
-
-    def layout(self, past: Sequence[Held], block: Block, current: Sequence[Held], tokens: int) -> Layout:
-        roles = [Role.ANCHOR if index < self.anchors else Role.RECENT for index in range(len(past))]
-        return layout_of(past, roles, block, current, tokens, jump=self.jump)
-
-    def absorb(self, block: Block, clean: CleanPass, store: KVStore) -> Facts:
-        self.jump = None
-        return Facts(evicted=film_frames(self.slide(store)))
-
-    def slide(self, store: KVStore) -> list[Held]:
-        """The current frames join the past; the frames that leave for them."""
-        held = self.past + self.current
-        recent = held[self.anchors:]
-        self.past = held[:self.anchors] + recent[max(0, len(held) - self.room):]
-        store.keep(item.slot for item in self.past)
-        return [item for item in held if item not in self.past]
-
-    def keep_only(self, held: list[Held], store: KVStore) -> None:
-        self.past = held
-        store.keep(item.slot for item in held)
 
     def needs_after(self, block: Block) -> frozenset[str]:
         """A sliding window only looks back."""
         return frozenset()
+
+    def new_store(self, place: Placement) -> KVStore:
+        return KVStore(self.spec, place, self.room + self.block, self.room + self.block)
+
+    def allocate(self, place: Placement) -> "SlidingMemory":
+        return SlidingMemory(self, self.new_store(place))
+
+
+class SlidingMemory(Memory):
+    """The frames of a sliding window, in its order."""
+
+    def __init__(self, policy: SlidingPolicy, store: KVStore) -> None:
+        super().__init__(policy, store)
+        self.anchors, self.room = policy.anchors, policy.room
+        self.past: list[Held] = []
+        self.current: list[Held] = []
+        self.jump: int | None = None
+
+    def lead_in(self, block: Block) -> Layout:
+        self.current = held_stills(block, self.store.take(self.block))
+        return self.layout(self.past, block, self.current)
+
+    def led_in(self, block: Block) -> None:
+        self.slide()
+
+    def arrange(self, block: Block) -> Layout:
+        self.current = held_block(block, self.store.take(self.block))
+        return self.layout(self.past, block, self.current)
+
+    def layout(self, past: Sequence[Held], block: Block, current: Sequence[Held]) -> Layout:
+        roles = [Role.ANCHOR if index < self.anchors else Role.RECENT for index in range(len(past))]
+        return layout_of(past, roles, block, current, self.store.grid.tokens, jump=self.jump)
+
+    def absorb(self, block: Block, clean: CleanPass) -> Facts:
+        self.jump = None
+        return Facts(evicted=film_frames(self.slide()))
+
+    def slide(self) -> list[Held]:
+        """The current frames join the past; the frames that leave for them."""
+        held = self.past + self.current
+        recent = held[self.anchors:]
+        self.keep_only(held[:self.anchors] + recent[max(0, len(held) - self.room):])
+        return [item for item in held if item not in self.past]
+
+    def keep_only(self, held: list[Held]) -> None:
+        self.past = held
+        self.store.keep(item.slot for item in held)
 
     def state(self) -> Nest:
         return {"past": held_state(self.past)}

@@ -16,7 +16,7 @@ import torch
 from echo_cli.memory import scoring
 from echo_cli.memory.entries import FRAMES, SceneEntry
 from echo_cli.memory.policies.base import Facts, Held, Plan, Transition
-from echo_cli.memory.policies.echo_forcing import EchoForcingPolicy
+from echo_cli.memory.policies.echo_forcing import EchoForcingMemory, EchoForcingPolicy
 from echo_cli.memory.recall import Keepsake, SceneLibrary, lasting_wanted, library_size, needed_after, still_wanted
 from echo_cli.memory.settings import EchoSettings
 from echo_cli.memory.store import CleanPass, KVStore, Placement
@@ -46,24 +46,34 @@ class EchoPolicy(EchoForcingPolicy):
                                                    settings.library)
             self.last_resumed = {keepsake.scene: last for keepsake, last in wanted.items()}
         self.at_once = library_size(wanted, settings, self)
+
+    def needs_after(self, block: Block) -> frozenset[str]:
+        wanted = {Keepsake("keyframes", scene): last for scene, last in self.last_resumed.items()}
+        return super().needs_after(block) | needed_after(self, block, wanted)
+
+    def allocate(self, place: Placement) -> "EchoMemory":
+        return EchoMemory(self, self.new_store(place))
+
+
+class EchoMemory(EchoForcingMemory):
+    policy: EchoPolicy
+    settings: EchoSettings
+
+    def __init__(self, policy: EchoPolicy, store: KVStore) -> None:
+        super().__init__(policy, store)
+        eight = policy.settings.eight_bits
+        if eight is None:
+            eight = store.frame_values >= LARGE * store.frame_shape[1]
+        self.keyframes = SceneLibrary(policy.at_once * policy.settings.keyframes, store, eight)
         # For each scene in the library: the film frames of its keyframes, and the calibration after them.
         self.kept: dict[int, list[int | None]] = {}
         self.calibrations: dict[int, Nest] = {}
-
-    def allocate(self, place: Placement) -> KVStore:
-        store = super().allocate(place)
-        frame = (self.spec.depth, place.batch, place.grid.tokens, self.spec.heads, self.spec.head_dim)
-        eight = self.settings.eight_bits
-        if eight is None:
-            eight = self.frame_values(place) >= LARGE * place.batch
-        self.keyframes = SceneLibrary(self.at_once * self.settings.keyframes, frame, place.device, place.dtype, eight)
-        return store
 
     @property
     def bytes(self) -> int:
         calibration = sum(each.numel() * each.element_size() for each in
                           (self.history.query_sum, self.history.query_abs))
-        return super().bytes + self.keyframes.bytes + self.at_once * calibration
+        return super().bytes + self.keyframes.bytes + self.policy.at_once * calibration
 
     @property
     def host_bytes(self) -> int:
@@ -71,61 +81,61 @@ class EchoPolicy(EchoForcingPolicy):
 
     # A scene is recalled
 
-    def open_scene(self, block: Block, store: KVStore) -> Transition:
-        transition = super().open_scene(block, store)
-        if (source := self.resumed.get(block.scene)) is None:
+    def open_scene(self, block: Block) -> Transition:
+        transition = super().open_scene(block)
+        if (source := self.policy.resumed.get(block.scene)) is None:
             return transition
-        held = self._bring_back(source, store)
+        held = self._bring_back(source)
         self.window_frames[:len(held)] = self.origins[:len(held)] = held
         self.end = self.offset = len(held)
         self.history.resume(held, self.calibrations.get(source))
-        if self.last_resumed[source] == block.scene:
+        if self.policy.last_resumed[source] == block.scene:
             self._forget(source)
-        self._keep(block.scene, held, store)
+        self._keep(block.scene, held)
         return replace(transition, carried=len(held), source="keyframes", source_scene=source)
 
-    def _bring_back(self, scene: int, store: KVStore) -> list[Held]:
+    def _bring_back(self, scene: int) -> list[Held]:
         """The keyframes of a scene, in slots that the old window has left."""
         self.window_frames = [self.blank] * self.window
-        store.keep(held.slot for held in self._alive())
+        self.store.keep(held.slot for held in self._alive())
         frames = self.kept[scene]
-        slots = store.take(len(frames))
+        slots = self.store.take(len(frames))
         for index, slot in enumerate(slots):
-            store.write([slot], *self.keyframes.get(_keepsake(index, scene)))
+            self.store.write([slot], *self.keyframes.get(_keepsake(index, scene)))
         return [Held(slot, scene, frame) for slot, frame in zip(slots, frames, strict=True)]
 
     # A scene is remembered
 
-    def absorb(self, block: Block, clean: CleanPass, store: KVStore) -> Facts:
-        if block.opens and block.scene in self.resumed and self.settings.recall_strength < 1:
-            self._replace(self.window_frames[:self.end - self.block], self.current[0], store)
-        facts = super().absorb(block, clean, store)
-        self._keep(block.scene, self.current, store)
+    def absorb(self, block: Block, clean: CleanPass) -> Facts:
+        if block.opens and block.scene in self.policy.resumed and self.settings.recall_strength < 1:
+            self._replace(self.window_frames[:self.end - self.block], self.current[0])
+        facts = super().absorb(block, clean)
+        self._keep(block.scene, self.current)
         return facts
 
-    def _replace(self, keyframes: list[Held], new: Held, store: KVStore) -> None:
+    def _replace(self, keyframes: list[Held], new: Held) -> None:
         """The cells that disagree the most with the scene's new first frame become its own, up to half of them; in all
         layers and keyframes the same ones."""
-        keys, values = store.frame(new.slot)
-        count = round((1 - self.settings.recall_strength) / 2 * store.grid.tokens)
-        old = [store.frame(held.slot) for held in keyframes]
+        keys, values = self.store.frame(new.slot)
+        count = round((1 - self.settings.recall_strength) / 2 * self.store.grid.tokens)
+        old = [self.store.frame(held.slot) for held in keyframes]
         gone = scoring.disagreeing(keys, [frame for frame, _ in old], count)
         for held, (key, value) in zip(keyframes, old, strict=True):
-            store.write([held.slot], torch.where(gone, keys, key), torch.where(gone, values, value))
+            self.store.write([held.slot], torch.where(gone, keys, key), torch.where(gone, values, value))
         self.facts.decay_map = Later(1 - gone.float().mean((0, 1, 3, 4)))
 
-    def close_scene(self, block: Block, store: KVStore) -> None:
-        super().close_scene(block, store)
+    def close_scene(self, block: Block) -> None:
+        super().close_scene(block)
         self.facts.kept = tuple(frame for frame in self.kept.get(block.scene, ()) if frame is not None)
 
-    def _keep(self, scene: int, frames: list[Held], store: KVStore) -> None:
+    def _keep(self, scene: int, frames: list[Held]) -> None:
         """These frames are the scene's next: into the library, if they are wanted and it has too few."""
-        if scene not in self.last_resumed:
+        if scene not in self.policy.last_resumed:
             return
         kept = self.kept.setdefault(scene, [])
         new = frames[:self.settings.keyframes - len(kept)]
         for held in new:
-            self.keyframes.put(_keepsake(len(kept), scene), *store.frame(held.slot))
+            self.keyframes.put(_keepsake(len(kept), scene), *self.store.frame(held.slot))
             kept.append(held.frame)
         if new:
             self.calibrations[scene] = self.history.calibration()
@@ -135,16 +145,16 @@ class EchoPolicy(EchoForcingPolicy):
             self.keyframes.forget(_keepsake(index, scene))
         self.calibrations.pop(scene, None)
 
-    def take_in(self, scene: int, entry: SceneEntry, store: KVStore) -> None:
-        super().take_in(scene, entry, store)
-        if scene not in self.last_resumed:
+    def take_in(self, scene: int, entry: SceneEntry) -> None:
+        super().take_in(scene, entry)
+        if scene not in self.policy.last_resumed:
             return
         count = min(entry.count(FRAMES), self.settings.keyframes)
         for index in range(count):
             self.keyframes.put(_keepsake(index, scene), *entry.frame(FRAMES, index))
         self.kept[scene] = [None] * count
-        tokens = count * store.grid.tokens
-        mean, magnitude = (part.to(store.device).float() * tokens for part in entry.calibration)
+        tokens = count * self.store.grid.tokens
+        mean, magnitude = (part.to(self.store.device).float() * tokens for part in entry.calibration)
         self.calibrations[scene] = {"query_sum": mean, "query_abs": magnitude, "tokens": tokens}
 
     # Between two blocks
@@ -154,16 +164,12 @@ class EchoPolicy(EchoForcingPolicy):
                 "calibrations": {str(scene): each for scene, each in self.calibrations.items()},
                 "keyframes": self.keyframes.state()}
 
-    def needs_after(self, block: Block) -> frozenset[str]:
-        wanted = {Keepsake("keyframes", scene): last for scene, last in self.last_resumed.items()}
-        return super().needs_after(block) | needed_after(block, wanted)
-
     def restore(self, state: Nest) -> None:
         super().restore(state)
         kept = {int(scene): list(frames) for scene, frames in state["kept"].items()}
-        last_wanted = {_keepsake(index, scene): self.last_resumed[scene]
-                       for scene, frames in kept.items() if scene in self.last_resumed for index in range(len(frames))}
-        wanted = still_wanted(self, last_wanted, self.scene_start)
+        last_wanted = {_keepsake(index, scene): last for scene, last in self.policy.last_resumed.items()
+                       for index in range(len(kept.get(scene, ())))}
+        wanted = still_wanted(self.policy, last_wanted, self.scene_start)
         self.kept |= {scene: frames for scene, frames in kept.items() if _keepsake(0, scene) in wanted}
         self.calibrations |= {int(scene): each for scene, each in state["calibrations"].items()
                               if int(scene) in self.kept}

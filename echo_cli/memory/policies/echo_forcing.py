@@ -1,8 +1,7 @@
 """`echo-forcing`: anchors that roll, history chosen by phase, a recent window, recall frames, decay (training-free).
 
 Follows the released method slot for slot, oddities included; the settings at the end of `EchoForcingSettings` turn
-them off. Places are indices into `window_frames`, a list as long as the window: the first `end` are in use, and the
-rest holds what was there before, as in a buffer that is never cleared.
+them off. The policy decides what each scene begins with and what is kept for later ones; its memory does it.
 """
 
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from echo_cli.memory.history import History, Places
 from echo_cli.memory.policies.base import (
     Facts,
     Held,
+    Memory,
     Plan,
     Policy,
     Transition,
@@ -80,24 +80,10 @@ class EchoForcingPolicy(Policy):
         self._keep_for_edits(chains)
         self._keep_for_later()
         self.last_needed = by_last_scene(self.last_wanted)
-        self._library_size = library_size(self.last_wanted, settings, self)
+        self.library_size = library_size(self.last_wanted, settings, self)
         self.uncleared = any(self._misaligned(cut) for cut in self.cuts.values())
         self.jumps = {index: self._jump(index) for index in self.cuts}
         self.need_positions(max((jump or 0 for jump in self.jumps.values()), default=0))
-
-        self.scene_start, self.offset, self.scene_timing = 0, 0, False
-        self.tail = False
-        self.window_frames: list[Held] = []
-        self.origins: list[Held] = []
-        self.end = 0
-        self.first: Held | None = None  # the first frame that the scene made: `select`
-        self.current: list[Held] = []
-        self.choice: tuple[list[tuple[int, Held]], Places] | None = None  # what this block chooses from, and for where
-        self.carried = 0
-        self.jump: int | None = None
-        self.facts = Facts()
-
-    # What the film will need, decided before it begins
 
     def _history_frames(self) -> int:
         """The window's places for chosen history: as many as the settings say, which must fit, or all that are left."""
@@ -184,28 +170,55 @@ class EchoForcingPolicy(Policy):
             for count in counts
         )
 
-    # Tensors, allocated once
+    def needs_after(self, block: Block) -> frozenset[str]:
+        kept = "with" if self.uncleared else "without"
+        return needed_after(self, block, self.last_wanted) | {f"a window {kept} frames that have left it"}
 
-    def allocate(self, place: Placement) -> KVStore:
-        settings, spec = self.settings, self.spec
+    @property
+    def history_capacity(self) -> int:
+        return max(self.settings.history_capacity, self.window)
+
+    def new_store(self, place: Placement) -> KVStore:
+        settings = self.settings
         carried = 1 + max((cut.recent_frames for cut in self.cuts.values()), default=0)
-        capacity = max(settings.history_capacity, self.window)
-        slots = (capacity + self.wave + self.block + carried  # history, and the scene's beginning
+        slots = (self.history_capacity + self.wave + self.block + carried  # history, and the scene's beginning
                  + 2 * (self.history_frames + self.block)  # chosen tokens and the block, old and new
                  + self.window * self.uncleared
                  + 2 * settings.candidate_frames // settings.candidate_stride + 3)
         if not settings.compression:
             slots += self.window
-        store = KVStore(spec, place, slots, self.window, carried, settings.forgetting == "suppress")
-        frame = (spec.depth, place.batch, place.grid.tokens, spec.heads, spec.head_dim)
-        self.library = SceneLibrary(self._library_size, frame, place.device, place.dtype)
+        return KVStore(self.spec, place, slots, self.window, carried, settings.forgetting == "suppress")
+
+    def allocate(self, place: Placement) -> "EchoForcingMemory":
+        return EchoForcingMemory(self, self.new_store(place))
+
+
+class EchoForcingMemory(Memory):
+    """Places are indices into `window_frames`, a list as long as the window: the first `end` are in use, and the rest
+    holds what was there before, as in a buffer that is never cleared."""
+
+    policy: EchoForcingPolicy
+    settings: EchoForcingSettings
+
+    def __init__(self, policy: EchoForcingPolicy, store: KVStore) -> None:
+        super().__init__(policy, store)
+        settings = policy.settings
+        self.library = SceneLibrary(policy.library_size, store)
         self.blank = Held(store.take(1)[0], 0, None)
         self.window_frames, self.origins = [self.blank] * self.window, [self.blank] * self.window
-
-        self.history = History(settings, spec, store, slots, capacity, self.window)
-        self.folding = Folding(settings, spec, place, settings.candidates_from_whole_scene)
+        self.history = History(settings, store, policy.history_capacity, self.window)
+        self.folding = Folding(settings, store, settings.candidates_from_whole_scene)
         self.fading = Fading(store)
-        return store
+
+        self.scene_start, self.offset, self.scene_timing = 0, 0, False
+        self.tail = False
+        self.end = 0
+        self.first: Held | None = None  # the first frame that the scene made: `select`
+        self.current: list[Held] = []
+        self.choice: tuple[list[tuple[int, Held]], Places] | None = None  # what this block chooses from, and for where
+        self.carried = 0
+        self.jump: int | None = None
+        self.facts = Facts()
 
     @property
     def bytes(self) -> int:
@@ -215,22 +228,22 @@ class EchoForcingPolicy(Policy):
     def host_bytes(self) -> int:
         return self.library.bytes
 
-    def passing_bytes(self, place: Placement) -> int:
-        folding = self.folding.passing_bytes(self.frame_values(place), place.dtype.itemsize) if self.cuts else 0
-        return max(super().passing_bytes(place), folding)
+    @property
+    def passing_bytes(self) -> int:
+        return max(super().passing_bytes, self.folding.passing_bytes if self.policy.cuts else 0)
 
     # A scene opens
 
-    def open_scene(self, block: Block, store: KVStore) -> Transition:
+    def open_scene(self, block: Block) -> Transition:
         self.scene_start = block.frames.start
         self.folding.begin(self.scene_start)
         if block.scene == 0:
             return Transition(None)
-        cut, wanted = self.cuts[block.scene], self.wanted.get(block.scene)
+        cut, wanted = self.policy.cuts[block.scene], self.policy.wanted.get(block.scene)
         memory: list[Held] = []
         if wanted:
-            slot, = store.take(1)
-            store.write([slot], *self.library.get(wanted))
+            slot, = self.store.take(1)
+            self.store.write([slot], *self.library.get(wanted))
             memory = [Held(slot, wanted.scene, None)]
         elif cut.source == "resink":
             memory = [self.window_frames[0]]
@@ -250,22 +263,22 @@ class EchoForcingPolicy(Policy):
         self.origins += [self.blank] * (self.window - self.end)
         self.history.clear()
         self.scene_timing, self.tail = cut.scene_timing, cut.positions == "tail"
-        self.jump = self.jumps[block.scene]
-        for keepsake in self.last_needed.get(block.scene, ()):
+        self.jump = self.policy.jumps[block.scene]
+        for keepsake in self.policy.last_needed.get(block.scene, ()):
             self.library.forget(keepsake)
         return Transition(self.scenes[block.scene].transition, self.carried,
                           cut.source if memory else None, memory[0].scene if memory else None,
                           self.recalls.get(block.scene), self.jump, clear_after or None, settings=asdict(cut))
 
-    def lead_in(self, block: Block, store: KVStore) -> Layout | None:
+    def lead_in(self, block: Block) -> Layout | None:
         if self.end + 2 * self.block > self.window:
             return None
-        store.keep(held.slot for held in self._alive())
-        self.current = held_stills(block, store.take(self.block))
+        self.store.keep(held.slot for held in self._alive())
+        self.current = held_stills(block, self.store.take(self.block))
         return layout_of(self.window_frames[:self.end], [self._role(index) for index in range(self.end)], block,
-                         self.current, store.grid.tokens)
+                         self.current, self.store.grid.tokens)
 
-    def led_in(self, block: Block, store: KVStore) -> None:
+    def led_in(self, block: Block) -> None:
         """The stills are the scene's first frames: its clock continues after them, and its anchors roll over them."""
         stop = self.end + self.block
         self.window_frames[self.end:stop] = self.origins[self.end:stop] = self.current
@@ -279,15 +292,15 @@ class EchoForcingPolicy(Policy):
         """Where the block stands by its scene's clock, or by the film's."""
         return block.frames.start - self.scene_start + self.offset if self.scene_timing else block.frames.start
 
-    def arrange(self, block: Block, store: KVStore) -> Layout:
+    def arrange(self, block: Block) -> Layout:
         self.facts, self.choice = Facts(), None
-        self.current = held_block(block, store.take(self.block))
+        self.current = held_block(block, self.store.take(self.block))
         position = self.scene_position(block)
         surplus = self.end + self.block - self.window
         before = self.window_frames[:self.end]
         if surplus > 0:
             if self.settings.compression:
-                self._roll(surplus, position, store)
+                self._roll(surplus, position)
             else:
                 kept = min(self.settings.sink_frames, self.end)
                 self.window_frames[kept:self.end - surplus] = self.window_frames[kept + surplus:self.end]
@@ -302,7 +315,7 @@ class EchoForcingPolicy(Policy):
         self.facts.evicted = film_frames(held for held in before if held.slot not in stay)
         last = self.window - self.block
         return layout_of(self.window_frames[:past], [self._role(index) for index in range(past)], block, self.current,
-                         store.grid.tokens, first=self.window - self.end if self.tail else 0,
+                         self.store.grid.tokens, first=self.window - self.end if self.tail else 0,
                          query=last if self.tail else min(max(position, 0), last), jump=self.jump,
                          expires=block.index + self.fading.clear_in if self.fading.clear_in else None)
 
@@ -312,74 +325,74 @@ class EchoForcingPolicy(Policy):
             return role
         return Role.ANCHOR if index < self.settings.anchor_frames else Role.RECENT
 
-    def _roll(self, surplus: int, position: int, store: KVStore) -> None:
+    def _roll(self, surplus: int, position: int) -> None:
         """Make room in a full window: anchors slide over the scene's beginning, history is chosen again, the last
         frames stay."""
         old, settings = list(self.window_frames), self.settings
-        anchors, chosen = settings.anchor_frames, self.history_frames
+        anchors, chosen = settings.anchor_frames, self.policy.history_frames
         if anchors > surplus:
             self.window_frames[:anchors - surplus] = old[surplus:anchors]
         groups = anchors // self.block
         if position >= self.window and groups:
-            scene_frames = self._wave_at(position - (self.window - self.wave))
+            scene_frames = self._wave_at(position - (self.window - self.policy.wave))
             self.window_frames[self.block * (groups - 1):self.block * groups] = [self.origins[i] for i in scene_frames]
             self.facts.anchors_from = tuple(scene_frames)
         tail, recent = anchors + chosen, settings.recent_frames
         self.window_frames[tail:tail + recent] = old[tail + self.block:tail + self.block + recent]
         eligible = self.history.eligible(self.window_frames[:anchors])
         if self.history.ready and chosen and eligible:
-            places = Places(store.take(chosen), tuple(held.slot for held in old[anchors:tail]), anchors,
+            places = Places(self.store.take(chosen), tuple(held.slot for held in old[anchors:tail]), anchors,
                             anchors + (self.window - self.end if self.tail else 0))
             self.window_frames[anchors:tail] = [
                 Held(slot, eligible[-1][1].scene, None, Role.HISTORY) for slot in places.slots
             ]
-            store.expect(places.slots)
+            self.store.expect(places.slots)
             self.choice = (eligible, places)
 
     def _wave_at(self, phase: int) -> list[int]:
         """Scene frames for the anchors' newest places: a triangle wave over the first `wave` frames, three at a time,
         backwards first."""
-        turn, place = divmod(phase, self.wave)
+        turn, place = divmod(phase, self.policy.wave)
         if turn % 2:
-            left = max(0, self.wave - place - self.block)
+            left = max(0, self.policy.wave - place - self.block)
             return list(range(left + self.block - 1, left - 1, -1))
         return list(range(place, place + self.block))
 
-    def look(self, block: Block, store: KVStore, context: BlockContext) -> Observer | None:
+    def look(self, block: Block, context: BlockContext) -> Observer | None:
         """History is chosen while the block's first pass asks for it."""
-        return self.history.choose(*self.choice, store, context, self.facts) if self.choice else None
+        return self.history.choose(*self.choice, context, self.facts) if self.choice else None
 
     # A block is finished
 
-    def absorb(self, block: Block, clean: CleanPass, store: KVStore) -> Facts:
+    def absorb(self, block: Block, clean: CleanPass) -> Facts:
         if self.settings.compression:
-            self.history.absorb(self.current, self.scene_position(block) + self.block, clean, store, self.facts)
-        if Keepsake("recall", block.scene) in self.last_wanted:
+            self.history.absorb(self.current, self.scene_position(block) + self.block, clean, self.facts)
+        if Keepsake("recall", block.scene) in self.policy.last_wanted:
             self.folding.collect(self.current, clean)
         if block.opens and block.scene:
-            self._set_rates(self.cuts[block.scene], store)
-        self._measure(block, store)
+            self._set_rates(self.policy.cuts[block.scene])
+        self._measure()
         if block.opens:
             self.first = self.current[0]
-            if (keepsake := Keepsake("select", block.scene)) in self.last_wanted:
-                self.library.put(keepsake, *store.frame(self.first.slot))
+            if (keepsake := Keepsake("select", block.scene)) in self.policy.last_wanted:
+                self.library.put(keepsake, *self.store.frame(self.first.slot))
         if self.fading.pass_block():
             self._clear()
         self.jump = None
-        store.keep(held.slot for held in self._alive())
+        self.store.keep(held.slot for held in self._alive())
         return self.facts
 
-    def _set_rates(self, cut: CutSettings, store: KVStore) -> None:
+    def _set_rates(self, cut: CutSettings) -> None:
         """Decided once, when the new scene has shown its first frame: fixed, or by how much each token disagrees."""
         rates: Tensor | float = cut.fixed_rate
         if cut.strategy == "diff":
             old = self.first if cut.target == "old_recent" else self.window_frames[0]
             assert old is not None, "a scene follows another, which had a first frame"
-            rates = scoring.difference_rates(store.key(self.current[0].slot), store.key(old.slot),
+            rates = scoring.difference_rates(self.store.key(self.current[0].slot), self.store.key(old.slot),
                                              cut.min_rate, cut.max_rate)
         self.fading.set_rates(rates, self.facts)
 
-    def _measure(self, block: Block, store: KVStore) -> None:
+    def _measure(self) -> None:
         rows = sorted({held.fade for held in self.window_frames[:self.end] if held.fade is not None})
         if rows:
             self.fading.measure(slice(rows[0], rows[-1] + 1), self.facts)
@@ -397,30 +410,28 @@ class EchoForcingPolicy(Policy):
         self.facts.evicted += film_frames(gone)
 
     def _blank_behind(self) -> None:
-        if not self.uncleared:
+        if not self.policy.uncleared:
             self.window_frames[self.end:] = [self.blank] * (self.window - self.end)
 
     def _alive(self) -> list[Held]:
         pending = self.carried if self.fading.clear_in else 0
         held = [self.blank, *self.window_frames, *self.history.frames, *self.folding.candidates,
-                *self.origins[:self.wave + self.block + pending]]
+                *self.origins[:self.policy.wave + self.block + pending]]
         return held + ([self.first] if self.first else [])
 
-    def close_scene(self, block: Block, store: KVStore) -> None:
+    def close_scene(self, block: Block) -> None:
         keepsake = Keepsake("recall", block.scene)
-        if keepsake in self.last_wanted:
-            facts = self.facts if keepsake in self.recalled else Facts()  # frames kept only for an edit are not traced
-            self.library.put(keepsake, *self.folding.fold(store, facts))
+        if keepsake in self.policy.last_wanted:
+            # Frames that are kept only for an edit are not traced.
+            facts = self.facts if keepsake in self.policy.recalled else Facts()
+            self.library.put(keepsake, *self.folding.fold(facts))
 
-    def take_in(self, scene: int, entry: SceneEntry, store: KVStore) -> None:
+    def take_in(self, scene: int, entry: SceneEntry) -> None:
         for part, keepsake in ((RECALL, Keepsake("recall", scene)), (FRAMES, Keepsake("select", scene))):
-            if keepsake in self.last_wanted:
+            if keepsake in self.policy.last_wanted:
                 self.library.put(keepsake, *entry.frame(part))
 
     # Between two blocks
-
-    def needs_after(self, block: Block) -> frozenset[str]:
-        return needed_after(block, self.last_wanted) | {"uncleared" if self.uncleared else "cleared"}
 
     def state(self) -> Nest:
         return {
@@ -442,4 +453,4 @@ class EchoForcingPolicy(Policy):
         self.fading.restore(state["fading"])
         self.folding.restore(state["folding"])
         self.history.restore(state["history"])
-        self.library.restore(state["library"], still_wanted(self, self.last_wanted, self.scene_start))
+        self.library.restore(state["library"], still_wanted(self.policy, self.policy.last_wanted, self.scene_start))

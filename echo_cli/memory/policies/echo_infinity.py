@@ -18,6 +18,7 @@ from echo_cli.memory.policies.base import (
     Facts,
     Held,
     Plan,
+    SlidingMemory,
     SlidingPolicy,
     film_frames,
     held_state,
@@ -27,7 +28,6 @@ from echo_cli.memory.settings import EchoInfinitySettings, Update
 from echo_cli.memory.store import CleanPass, KVStore, Placement
 from echo_cli.models.queries.model import FRAMES, SCORES_AT_ONCE, MemoryQueries, QueryState, layers_at_once
 from echo_cli.runtime import Later
-from echo_cli.spec import ModelSpec
 from echo_cli.state import Nest
 from echo_cli.storyboard.nouns import Block
 
@@ -37,8 +37,8 @@ COLUMNS = 8  # scenes whose share in the queries is followed one by one; what is
 class Absorbing:
     """The queries of one run in their slots of the store, and how much of each scene is in them."""
 
-    def __init__(self, queries: MemoryQueries, frames: int, update: Update, store: KVStore) -> None:
-        self.queries, self.update, self.store = queries, update, store
+    def __init__(self, learned: MemoryQueries, frames: int, update: Update, store: KVStore) -> None:
+        self.learned, self.update, self.store = learned, update, store
         self.slots = store.take(frames)
         self.batch = store.keys.shape[1]
         self.shares = torch.zeros(store.spec.depth, self.batch, frames, store.grid.tokens, COLUMNS, device=store.device)
@@ -49,7 +49,7 @@ class Absorbing:
 
     def begin(self) -> None:
         """Begin with the learned state, in which nothing has been absorbed."""
-        self.write(self.queries.start(self.batch, self.store.grid.tokens))
+        self.write(self.learned.start(self.batch, self.store.grid.tokens))
         self.shares.zero_()
         self.scenes, self.absorbed = [], 0
 
@@ -73,15 +73,15 @@ class Absorbing:
 
     @property
     def bytes(self) -> int:
-        learned = sum(part.numel() * part.element_size() for part in self.queries.parameters())
+        learned = sum(part.numel() * part.element_size() for part in self.learned.parameters())
         return learned + self.shares.numel() * self.shares.element_size()
 
-    def passing_bytes(self, place: Placement, leaving: int) -> int:
+    def passing_bytes(self, leaving: int) -> int:
         """Bytes that absorbing so many frames at once needs temporarily; sums are float32."""
-        spec, tokens, queries = self.store.spec, place.grid.tokens, len(self.slots)
-        values = place.batch * (queries + leaving) * tokens * spec.width  # of a layer
+        spec, tokens, queries = self.store.spec, self.store.grid.tokens, len(self.slots)
+        values = self.batch * (queries + leaving) * tokens * spec.width  # of a layer
         layers = layers_at_once(spec, values)
-        scores = min(SCORES_AT_ONCE, layers * place.batch * spec.heads * queries * leaving * tokens**2)
+        scores = min(SCORES_AT_ONCE, layers * self.batch * spec.heads * queries * leaving * tokens**2)
         return layers * 64 * values + 8 * scores
 
     def absorb(self, frames: Sequence[Held], facts: Facts) -> None:
@@ -102,20 +102,20 @@ class Absorbing:
         store, gates = self.store, []
         if store.kernels and not store.away and not torch.is_grad_enabled():
             store.outdate(self.slots)
-            return self.queries.absorb_in_place(store.keys, store.values, self.slots, slots, store.grid, first,
+            return self.learned.absorb_in_place(store.keys, store.values, self.slots, slots, store.grid, first,
                                                 self.update != "ungated")
         spare = (
             None
             if self.update == "ungated"
-            else self.queries.spare(
+            else self.learned.spare(
                 torch.stack([store.value(slot, slice(layer, layer + 1))[0] for slot in self.slots], 1)
                 for layer in range(store.spec.depth)
             )
         )
         frame = self.batch * store.grid.tokens * store.spec.width
-        for layers in self.queries.steps(frame * (len(self.slots) + len(slots))):
+        for layers in self.learned.steps(frame * (len(self.slots) + len(slots))):
             held, leaving = (store.frames(which, layers) for which in (self.slots, slots))
-            state, gate = self.queries.absorb_in(layers, QueryState(*held), *leaving, store.grid, first, spare)
+            state, gate = self.learned.absorb_in(layers, QueryState(*held), *leaving, store.grid, first, spare)
             self.write(state, layers)
             gates.append(gate)
         return torch.cat(gates)
@@ -161,69 +161,71 @@ class Absorbing:
         self.scenes, self.absorbed, self.scene = list(kept["scenes"]), kept["absorbed"], kept["scene"]
 
 
-def learned_or_not(queries: MemoryQueries | None, trained: bool, spec: ModelSpec, frames: int | None,
-                   device: torch.device) -> MemoryQueries:
-    """The queries of a run: those learned for the model, or untrained ones."""
-    if queries is None or not trained:
-        queries = MemoryQueries(spec, frames or (queries.frames if queries else FRAMES)).requires_grad_(False)
-    return queries.to(device)
-
-
 class EchoInfinityPolicy(SlidingPolicy):
     settings: EchoInfinitySettings
 
     def __init__(self, name: str, settings: EchoInfinitySettings, plan: Plan) -> None:
         super().__init__(name, settings, plan)
-        self.memory: Absorbing
-        self.facts = Facts()
-
-    def allocate(self, place: Placement) -> KVStore:
-        return self.allocate_for(place)
-
-    def allocate_for(self, place: Placement, slots: int = 0, fades: int = 0) -> KVStore:
-        """The store, with room for some more frames and rows of weights."""
-        learned = learned_or_not(
-            self.plan.queries, self.settings.trained, self.spec, self.settings.query_frames, place.device
-        )
-        frames = self.settings.query_frames or learned.frames
-        if frames > learned.frames:
-            self.refuse(f"{frames} query frames are wanted, but {learned.frames} were learned",
-                        f"Use at most {learned.frames}, or train more: echo-cli train --memory echo-infinity.")
-        self.room = self.window - self.block - frames
+        self.query_frames = settings.query_frames or (plan.queries.frames if plan.queries else FRAMES)
+        self.learned = plan.queries if settings.trained else None
+        if self.learned and self.query_frames > self.learned.frames:
+            self.refuse(f"{self.query_frames} query frames are wanted, but {self.learned.frames} were learned",
+                        f"Use at most {self.learned.frames}, or train more: echo-cli train --memory echo-infinity.")
+        self.room -= self.query_frames
         if self.room <= self.anchors:
             self.refuse(
-                f"{frames} query frames and {self.anchors} anchor frames leave no room for recent ones in a window "
-                f"of {self.window}",
+                f"{self.query_frames} query frames and {self.anchors} anchor frames leave no room for recent ones in a "
+                f"window of {self.window}",
                 "Take fewer (query_frames, anchor_frames), or a larger window.",
             )
-        store = KVStore(self.spec, place, self.room + self.block + frames + slots, self.window, fades)
-        self.memory = Absorbing(learned, frames, self.settings.update, store)
-        return store
+
+    def queries(self, device: torch.device) -> MemoryQueries:
+        """Those learned for the model, or untrained ones."""
+        learned = self.learned or MemoryQueries(self.spec, self.query_frames).requires_grad_(False)
+        return learned.to(device)
+
+    def new_store(self, place: Placement, slots: int = 0, fades: int = 0) -> KVStore:
+        """With room for some more frames and rows of weights."""
+        return KVStore(self.spec, place, self.room + self.block + self.query_frames + slots, self.window, fades)
+
+    def allocate(self, place: Placement) -> "EchoInfinityMemory":
+        return EchoInfinityMemory(self, self.new_store(place))
+
+
+class EchoInfinityMemory(SlidingMemory):
+    settings: EchoInfinitySettings
+
+    def __init__(self, policy: EchoInfinityPolicy, store: KVStore) -> None:
+        super().__init__(policy, store)
+        self.queries = Absorbing(policy.queries(store.device), policy.query_frames, policy.settings.update, store)
+        self.facts = Facts()
 
     @property
     def bytes(self) -> int:
-        return self.memory.bytes
+        return self.queries.bytes
 
-    def passing_bytes(self, place: Placement) -> int:
-        return max(super().passing_bytes(place), self.absorbing_bytes(place))
+    @property
+    def passing_bytes(self) -> int:
+        return max(super().passing_bytes, self.absorbing_bytes)
 
-    def absorbing_bytes(self, place: Placement) -> int:
+    @property
+    def absorbing_bytes(self) -> int:
         """Bytes that the queries need temporarily to absorb the most frames that leave at once."""
-        return self.memory.passing_bytes(place, self.block)
+        return self.queries.passing_bytes(self.block)
 
-    def layout(self, past: Sequence[Held], block: Block, current: Sequence[Held], tokens: int) -> Layout:
+    def layout(self, past: Sequence[Held], block: Block, current: Sequence[Held]) -> Layout:
         past = self.standing()
-        return layout_of(past, [held.role or Role.RECENT for held in past], block, current, tokens,
+        return layout_of(past, [held.role or Role.RECENT for held in past], block, current, self.store.grid.tokens,
                          expires=self.expires(block))
 
-    def led_in(self, block: Block, store: KVStore) -> None:
+    def led_in(self, block: Block) -> None:
         self.facts = Facts()  # those of the block before have been handed on
-        super().led_in(block, store)
+        super().led_in(block)
 
     def standing(self) -> list[Held]:
         """What the window shows before the block, in its order."""
         anchors = [replace(held, role=Role.ANCHOR) for held in self.past[:self.anchors]]
-        return anchors + (self.memory.held if self.memory.awake else []) + self.past[self.anchors:]
+        return anchors + (self.queries.held if self.queries.awake else []) + self.past[self.anchors:]
 
     def expires(self, block: Block) -> int | None:
         """The block before which what a transition carried leaves."""
@@ -231,28 +233,28 @@ class EchoInfinityPolicy(SlidingPolicy):
 
     def alive(self) -> list[int]:
         """Slots that are still needed."""
-        return [*self.memory.slots, *(held.slot for held in self.past)]
+        return [*self.queries.slots, *(held.slot for held in self.past)]
 
-    def absorb(self, block: Block, clean: CleanPass, store: KVStore) -> Facts:
+    def absorb(self, block: Block, clean: CleanPass) -> Facts:
         self.facts = facts = Facts()
-        if self.memory.awake:
-            self.memory.report(facts)
-        facts.evicted = film_frames(self.slide(store))
+        if self.queries.awake:
+            self.queries.report(facts)
+        facts.evicted = film_frames(self.slide())
         return facts
 
-    def slide(self, store: KVStore) -> list[Held]:
+    def slide(self) -> list[Held]:
         before = self.past + self.current
         surplus = max(0, len(before) - self.room)
         leaving = before[self.anchors:self.anchors + surplus]
         self.past = before[:self.anchors] + before[self.anchors + surplus:]
-        self.memory.absorb(leaving, self.facts)
-        store.keep(self.alive())
+        self.queries.absorb(leaving, self.facts)
+        self.store.keep(self.alive())
         return leaving
 
     def state(self) -> Nest:
-        return {"past": held_state(self.past), "memory": self.memory.keep(), "slots": list(self.memory.slots)}
+        return {"past": held_state(self.past), "memory": self.queries.keep(), "slots": list(self.queries.slots)}
 
     def restore(self, state: Nest) -> None:
         super().restore(state)
-        self.memory.slots = tuple(state["slots"])
-        self.memory.take_back(state["memory"])
+        self.queries.slots = tuple(state["slots"])
+        self.queries.take_back(state["memory"])

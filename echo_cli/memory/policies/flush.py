@@ -1,8 +1,8 @@
 """`flush` and `none`: at every change of prompt the window is emptied except for its ends."""
 
-from echo_cli.memory.policies.base import Plan, SlidingPolicy, Transition
+from echo_cli.memory.policies.base import Plan, SlidingMemory, SlidingPolicy, Transition
 from echo_cli.memory.settings import FlushSettings
-from echo_cli.memory.store import KVStore
+from echo_cli.memory.store import Placement
 from echo_cli.storyboard.nouns import Block
 
 
@@ -20,10 +20,17 @@ class FlushPolicy(SlidingPolicy):
         super().__init__(name, settings, plan)
         self.need_positions(settings.hard_cut_jump)
 
-    def open_scene(self, block: Block, store: KVStore) -> Transition:
+    def allocate(self, place: Placement) -> "FlushMemory":
+        return FlushMemory(self, self.new_store(place))
+
+
+class FlushMemory(SlidingMemory):
+    settings: FlushSettings
+
+    def open_scene(self, block: Block) -> Transition:
         kind = self.scenes[block.scene].transition
         first = self.past[:self.settings.kept_first]
         rest = self.past[self.settings.kept_first:]
-        self.keep_only(first + rest[max(0, len(rest) - self.settings.kept_last):], store)
+        self.keep_only(first + rest[max(0, len(rest) - self.settings.kept_last):])
         self.jump = self.settings.hard_cut_jump or None if kind and kind.breaks else None
         return Transition(kind, carried=len(self.past), position_jump=self.jump)

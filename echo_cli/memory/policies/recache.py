@@ -1,9 +1,18 @@
 """`recache`: at every change of prompt the remembered frames are encoded again under the new one (LongLive)."""
 
 from echo_cli.layout import Role
-from echo_cli.memory.policies.base import Held, Plan, Replay, SlidingPolicy, Transition, film_frames, layout_of
+from echo_cli.memory.policies.base import (
+    Held,
+    Plan,
+    Replay,
+    SlidingMemory,
+    SlidingPolicy,
+    Transition,
+    film_frames,
+    layout_of,
+)
 from echo_cli.memory.settings import RecacheSettings
-from echo_cli.memory.store import KVStore
+from echo_cli.memory.store import Placement
 from echo_cli.storyboard.nouns import Block
 
 
@@ -27,16 +36,22 @@ class RecachePolicy(SlidingPolicy):
     def replays(self) -> bool:
         return True
 
-    def open_scene(self, block: Block, store: KVStore) -> Transition:
+    def allocate(self, place: Placement) -> "RecacheMemory":
+        return RecacheMemory(self, self.new_store(place))
+
+
+class RecacheMemory(SlidingMemory):
+    settings: RecacheSettings
+
+    def open_scene(self, block: Block) -> Transition:
         kind = self.scenes[block.scene].transition
         start = 0 if self.settings.recache_anchors else self.anchors
         runs = [self.past[at:at + self.block] for at in range(start, len(self.past), self.block)]
         return Transition(kind, carried=len(self.past),
-                          replay=tuple(self._replay(self.past[:start + index * self.block], run, block, store)
+                          replay=tuple(self._replay(self.past[:start + index * self.block], run, block)
                                        for index, run in enumerate(runs)))
 
-    def _replay(self, past: list[Held], run: list[Held], block: Block, store: KVStore) -> Replay:
+    def _replay(self, past: list[Held], run: list[Held], block: Block) -> Replay:
         """One run of frames, seeing the remembered ones before it, which have been encoded again already."""
         roles = [Role.ANCHOR if index < self.anchors else Role.RECENT for index in range(len(past))]
-        frames = film_frames(run)
-        return Replay(frames, layout_of(past, roles, block, run, store.grid.tokens))
+        return Replay(film_frames(run), layout_of(past, roles, block, run, self.store.grid.tokens))
