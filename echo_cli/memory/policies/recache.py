@@ -19,7 +19,7 @@ from echo_cli.storyboard.nouns import Block
 class RecachePolicy(SlidingPolicy):
     """LongLive's KV recache, with its sink of three frames. LongLive attends to twelve frames in all, its sink and the
     block included, and its released configuration leaves the sink as it was at a change of prompt: that is
-    `recent_frames: 6` and `recache_anchors: false`. The defaults give it the longer window in which it recalls better.
+    `recent_frames: 6` and `recache_anchors: false`. The defaults give it a longer window, which recalls no worse.
     LongLive's own model was trained with it; others see old pictures under a new prompt for the first time here."""
 
     settings: RecacheSettings
