@@ -16,7 +16,7 @@ from echo_cli.errors import UsageError
 
 SPEED = "bench speed"
 _FACTS = {
-    MEMORY: ("version", "model", "weights", "eye", "device", "machine", "torch"),
+    MEMORY: ("version", "model", "weights", "fast", "eye", "device", "machine", "torch"),
     SPEED: (
         "version",
         "spec",
@@ -147,7 +147,7 @@ def _speeds(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
         for metric in (
             *_TIMES,
             *(f"{part} ms" for part in mine["parts_ms"]),
-            *(f"{stage} ms" for stage in mine["stages_ms"]),
+            *(f"{stage} ms" for stage in (*mine["stages_ms"], *_passes(mine))),
         ):
             old, new = (_speed(row, metric) for row in (mine, theirs))
             if old is not None and new is not None:
@@ -170,7 +170,12 @@ def _speeds(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
 
 def _speed(row: Mapping[str, Any], metric: str) -> float | None:
     name, unit = metric.removesuffix(" ms"), metric.endswith(" ms")
-    return (row["parts_ms"] | row["stages_ms"]).get(name) if unit else row[metric]
+    return (row["parts_ms"] | row["stages_ms"] | _passes(row)).get(name) if unit else row[metric]
+
+
+def _passes(row: Mapping[str, Any]) -> dict[str, float]:
+    """What passes take on a GPU, by the way in which they run; earlier versions did not measure it."""
+    return {f"pass, {way}": times["pass_ms"] for way, times in row.get("passes", {}).items()}
 
 
 def _rate(film: Mapping[str, Any], metric: str) -> float:

@@ -1,10 +1,9 @@
 """Where a block's time goes, at any model's size and with random weights, under each policy, and what share that is of
 what the machine can do.
 
-Runs the real rollout and charges its time to linear layers, attention, memory and the rest. The window is filled by a
-stand-in that writes random tokens without computing them, since memory cannot tell the difference and it saves time.
-With a codec, pictures are also decoded, on the host, as `generate` does; encoding and whole films are measured in
-`stages`.
+Runs the real rollout and charges its time to linear layers, attention, memory and the rest, with passes launched; then,
+undisturbed, how long a pass takes launched and as a graph. With a codec, pictures are also decoded, on the host, as
+`generate` does; encoding and whole films are measured in `stages`.
 """
 
 import statistics
@@ -15,28 +14,26 @@ from dataclasses import asdict, dataclass, replace
 from types import ModuleType
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from echo_cli import __version__, machine
 from echo_cli.bench import stages
+from echo_cli.bench.filling import BlockTimes, Filling, block_times, filling_blocks, full_window, run_passes
 from echo_cli.bench.kernels import Kernel, kernels_of
 from echo_cli.bench.stages import WholeFilm
-from echo_cli.context import BlockContext, Context
+from echo_cli.context import BlockContext
 from echo_cli.errors import MissingError, UsageError
-from echo_cli.memory.policies import make_policy
-from echo_cli.memory.table import read_settings
 from echo_cli.models import layers
 from echo_cli.models.backend import Backend, Codec
 from echo_cli.models.files.loading import random_transformer
 from echo_cli.models.loaders import load_backend
-from echo_cli.models.transformer import Text, Transformer
+from echo_cli.models.transformer import Transformer
 from echo_cli.models.tuning import choose_attention, quicken
 from echo_cli.render.decoder import Decoder, Pictures
-from echo_cli.rollout.rollout import BlockResult, rollout
+from echo_cli.rollout.rollout import BlockResult
 from echo_cli.rollout.stopwatch import Stopwatch
-from echo_cli.runtime import KeyedNoise, Runtime
+from echo_cli.runtime import Runtime
 from echo_cli.spec import Grid, ModelSpec
-from echo_cli.storyboard.nouns import Scene, timeline_of
 
 PARTS = ("linear", "attention", "memory", "other")
 SPEED, FORMAT = "bench speed", 1
@@ -64,6 +61,7 @@ class PolicySpeed:
     slope_error: float
     bytes_first: int
     bytes_last: int
+    passes: dict[str, BlockTimes]  # on a GPU, undisturbed: with passes "launched" and, if they are compiled, "graphs"
     kernels: tuple[Kernel, ...] = ()  # of one more block, where they were wished for
 
 
@@ -86,6 +84,7 @@ class SpeedReport:
     version: str
     peak_flops: float
     decode_ms: float | None
+    decoders_ms: dict[str, float]  # the same by each decoder: full, the codec, and light
     encode_ms: float
     load_s: float | None
     policies: tuple[PolicySpeed, ...]
@@ -112,28 +111,6 @@ class Wish:
     decode: bool = False
     film_seconds: float = 0.0
     profile: bool = False
-
-
-class Filling(nn.Module):
-    """A transformer with a shortcut: while `filling`, its layers give memory random tokens and compute nothing."""
-
-    def __init__(self, transformer: Transformer, grid: Grid, filling: bool = True) -> None:
-        super().__init__()
-        self.transformer, self.grid, self.filling = transformer, grid, filling
-        self.spec, self.dtype, self.device = transformer.spec, transformer.dtype, transformer.device
-        self.turn = transformer.turn
-
-    def read(self, rows: Tensor) -> Text:
-        return self.transformer.read(rows)
-
-    def forward(self, latents: Tensor, times: Tensor, text: Text, context: Context) -> Tensor:
-        if not self.filling:
-            return self.transformer(latents, times, text, context)
-        shape = (len(latents), latents.shape[1] * self.grid.tokens, self.spec.heads, self.spec.head_dim)
-        tokens = torch.randn(shape, dtype=self.dtype, device=self.device)
-        for layer in range(self.spec.depth):
-            context.extend(layer, tokens, tokens, tokens)
-        return torch.zeros_like(latents)
 
 
 @contextmanager
@@ -197,7 +174,8 @@ def measure(spec: ModelSpec, runtime: Runtime, wish: Wish) -> SpeedReport:
     filling, codec = Filling(transformer, grid), _codec(spec, runtime, left_out) if wish.decode else None
     peak = machine.peak(runtime)
     policies = tuple(_policy(filling, name, grid, runtime, wish, peak, codec) for name in wish.policies)
-    decode_ms = stages.decode(codec, spec, wish.size, runtime) if codec else None
+    decoders_ms = {way: stages.decode(each, spec, wish.size, runtime)
+                   for way, each in (stages.decoders(spec, runtime) if codec else ())}
     encode_ms = stages.encode(spec, wish.size or spec.size, max(2, min(wish.blocks, 8)))
     films: tuple[WholeFilm, ...] = ()
     load_s = None
@@ -211,7 +189,8 @@ def measure(spec: ModelSpec, runtime: Runtime, wish: Wish) -> SpeedReport:
     return SpeedReport(
         spec.name, spec.depth, grid.tokens, spec.window, str(runtime.dtype).removeprefix("torch."),
         torch.get_num_threads(), machine.name(), machine.device_name(runtime), wish.compiled, attention,
-        torch.__version__, __version__, peak, decode_ms, encode_ms, load_s, policies, films, tuple(left_out),
+        torch.__version__, __version__, peak, decoders_ms.get("full"), decoders_ms, encode_ms, load_s, policies, films,
+        tuple(left_out),
     )
 
 
@@ -232,66 +211,64 @@ def _loaded(model: str, runtime: Runtime, left_out: list[str]) -> tuple[Backend 
         return None, None
 
 
-def filling_blocks(model: Filling, name: str, grid: Grid, warmup: int,
-                   blocks: int) -> tuple[Iterator[BlockResult], int]:
-    """A long scene, and the number of blocks that fill the window."""
-    spec = model.spec
-    full = spec.window // spec.block_frames + 1  # the last of these has a full window that has moved once
-    timeline = timeline_of([Scene("scene", "", 1.0)], [full + warmup + blocks], spec.geometry)
-    policy = make_policy(name, read_settings(name), spec, timeline)
-    rows = [torch.randn(1, spec.text_len, spec.text_dim, generator=torch.Generator().manual_seed(0))]
-    return rollout(timeline, model, rows, policy, KeyedNoise(0, timeline.scenes), grid), full
-
-
-def full_window(model: Filling, name: str, grid: Grid, warmup: int, blocks: int) -> Iterator[BlockResult]:
-    """The blocks after those that fill the window."""
-    model.filling = True
-    loop, full = filling_blocks(model, name, grid, warmup, blocks)
-    for _ in range(full):
-        next(loop)
-    model.filling = False
-    return loop
-
-
 @torch.inference_mode()
 def _policy(model: Filling, name: str, grid: Grid, runtime: Runtime, wish: Wish, peak: float,
             codec: Codec | None) -> PolicySpeed:
-    spec, parts, stage_times, held, processor = model.spec, [], [], [], []
+    spec = model.spec
+    if wish.compiled:  # the compiler's time is not counted
+        next(full_window(model, name, grid, 0, 1))
     model.filling = True
     loop, full = filling_blocks(model, name, grid, wish.warmup, wish.blocks)
-    watches = [Stopwatch(runtime.device)]
-    held += [next(loop).bytes for _ in range(full)]
+    held = [next(loop).bytes for _ in range(full)]
     model.filling = False
-    if wish.compiled:  # the compiler's time is not counted
-        _warm(model, name, grid)
-    with charged(model.transformer, wish.compiled, watches):
+    parts, stage_times, processor, result = _laps(model.transformer, loop, runtime, wish)
+    times = [lap["block"] for lap in parts]
+    median = statistics.median(times)
+    slope, error = _slope(processor if runtime.device.type == "cpu" else times)
+    medians = {part: statistics.median(lap[part] for lap in parts) for part in PARTS}
+    quartiles = statistics.quantiles(times, n=4) if len(times) > 1 else [median] * 3
+    kernels = _kernels(model, name, grid, runtime.device) if wish.profile else ()
+    passes = _passes(model, name, grid, wish)
+    whole = _whole(model, name, grid, runtime, wish, codec) if codec else None
+    if passes:
+        run_passes(model.transformer, False if wish.compiled else None)
+    work, pictures = operations(spec, grid, result.layout.tokens), spec.geometry.block_pictures
+    return PolicySpeed(
+        name, wish.blocks, median, (quartiles[2] - quartiles[0]) / 2, statistics.median(processor), medians,
+        {key: statistics.median(stage[key] for stage in stage_times) for key in stage_times[0]},
+        medians["memory"] / median, work, work / (median / 1000) / peak, 1000 * pictures / median,
+        whole, slope, error, held[-1], result.bytes, passes, kernels,
+    )
+
+
+def _laps(transformer: Transformer, loop: Iterator[BlockResult], runtime: Runtime,
+          wish: Wish) -> tuple[list[dict[str, float]], list[dict[str, float]], list[float], BlockResult]:
+    """The measured blocks, charged: milliseconds by part, by stage, and of the processor; and the last block."""
+    parts, stages_of, processor, watches = [], [], [], [Stopwatch(runtime.device)]
+    with charged(transformer, wish.compiled, watches):
         for index in range(wish.warmup + wish.blocks):
             watches[:] = [Stopwatch(runtime.device)]
             began = time.process_time()
             with watches[-1]("block"):
                 result = next(loop)
             spent = 1000 * (time.process_time() - began)
-            held.append(result.bytes)
             if index >= wish.warmup:
                 laps, stage = watches[-1].read(), result.times.read()
                 laps["memory"] = laps.get("memory", 0.0) + stage["memory"]
                 laps["other"] = laps["block"] - sum(laps[part] for part in PARTS[:-1])
                 parts.append(laps)
-                stage_times.append(stage)
+                stages_of.append(stage)
                 processor.append(spent)
-    times = [lap["block"] for lap in parts]
-    median = statistics.median(times)
-    slope, error = _slope(processor if runtime.device.type == "cpu" else times)
-    medians = {part: statistics.median(lap[part] for lap in parts) for part in PARTS}
-    quartiles = statistics.quantiles(times, n=4) if len(times) > 1 else [median] * 3
-    work, pictures = operations(spec, grid, result.layout.tokens), spec.geometry.block_pictures
-    return PolicySpeed(
-        name, wish.blocks, median, (quartiles[2] - quartiles[0]) / 2, statistics.median(processor), medians,
-        {key: statistics.median(stage[key] for stage in stage_times) for key in stage_times[0]},
-        medians["memory"] / median, work, work / (median / 1000) / peak, 1000 * pictures / median,
-        _whole(model, name, grid, runtime, wish, codec) if codec else None, slope, error, held[full - 1], held[-1],
-        _kernels(model, name, grid, runtime.device) if wish.profile else (),
-    )
+    return parts, stages_of, processor, result
+
+
+def _passes(model: Filling, name: str, grid: Grid, wish: Wish) -> dict[str, BlockTimes]:
+    """What blocks take on a GPU while nobody looks into them, by the way in which passes run; graphs come last, so that
+    what follows uses them, as films do."""
+    ways = {"launched": False, "graphs": True} if wish.compiled else {"launched": None}
+    if model.device.type != "cuda":
+        return {}
+    return {way: block_times(model, name, grid, wish.blocks, graphs) for way, graphs in ways.items()}
 
 
 def _slope(times: Sequence[float]) -> tuple[float, float]:
@@ -305,10 +282,6 @@ def _kernels(model: Filling, name: str, grid: Grid, device: torch.device) -> tup
     loop = full_window(model, name, grid, 1, 1)
     next(loop)
     return kernels_of(lambda: next(loop), device)
-
-
-def _warm(model: Filling, name: str, grid: Grid) -> None:
-    next(full_window(model, name, grid, 0, 1))
 
 
 def _whole(model: Filling, name: str, grid: Grid, runtime: Runtime, wish: Wish, codec: Codec) -> float:

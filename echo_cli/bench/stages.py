@@ -102,6 +102,13 @@ def random_fast_decoder(spec: ModelSpec, runtime: Runtime) -> Codec:
     return FastCodec(decoder, lambda: random_codec(spec, runtime))
 
 
+def decoders(spec: ModelSpec, runtime: Runtime) -> Iterator[tuple[str, Codec]]:
+    """What the model's latents can be decoded by, with random weights: its codec and, for Wan, the light decoder."""
+    yield "full", random_codec(spec, runtime)
+    if spec.name != TINY.name:
+        yield "light", random_fast_decoder(spec, runtime)
+
+
 def decode(codec: Codec, spec: ModelSpec, size: tuple[int, int] | None, runtime: Runtime) -> float:
     """Milliseconds to decode one block, the median of a few in a stream."""
     return statistics.median(decode_times(codec, spec, size, runtime, _STREAM)[1:])

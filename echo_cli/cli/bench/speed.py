@@ -1,6 +1,7 @@
 """`bench speed`: where a block's time goes."""
 
 import json as json_text
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,7 +52,8 @@ def speed(
 ) -> None:
     """Show where a block's time goes: linear layers, attention, memory, the rest; then decoding, encoding, whole films.
 
-    Times are medians over blocks with a full window. The slope is how much slower the last block is than the first, as
+    Times are medians over blocks with a full window. On a GPU, what a pass takes is shown launched and as a graph, with
+    the host's time. The slope is how much slower the last block is than the first, as
     a share of a block and by processor time; for a bounded memory it is only noise. The share of the peak compares the
     operations of linear layers and attention with the fastest product of large matrices, measured in the same run.
     """
@@ -102,6 +104,9 @@ def _print(report: "SpeedReport", change: "Comparison | None") -> None:
     )
     _print_blocks(report)
     _print_stages(report)
+    print(*_passes(report), sep="\n")
+    for decoder, ms in report.decoders_ms.items():
+        print(f"decoding a block by the {decoder} decoder: {ms:,.1f} ms")
     print(f"peak {report.peak_flops / 1e9:,.0f} GFLOP/s; encode is processor time, in a separate process"
           + (f"; model loaded in {report.load_s:.2f} s" if report.load_s is not None else ""))
     for row in report.policies:
@@ -122,6 +127,16 @@ def _print_blocks(report: "SpeedReport") -> None:
         print(f"{row.policy:<15}{row.block_ms:>9,.1f} ms{row.spread_ms / row.block_ms:>8.1%}{share['linear']:>9}"
               f"{share['attention']:>11}{share['memory']:>9}{share['other']:>8}{row.share_of_peak:>9.1%}"
               f"{row.slope:>+9.2%} ±{row.slope_error:>6.2%}{held:>24}")
+
+
+def _passes(report: "SpeedReport") -> Iterator[str]:
+    """What a denoising pass takes while nobody looks into it, launched and as a graph."""
+    if all(not row.passes for row in report.policies):
+        yield "passes are launched; on a CPU there are no graphs"
+    for row in report.policies:
+        for way, times in row.passes.items():
+            yield (f"{row.policy}: a pass {'as a graph' if way == 'graphs' else 'launched'} {times.pass_ms:,.1f} ms, "
+                   f"a block {times.block_ms:,.1f} ms, the host {times.host_ms:,.1f} ms a block")
 
 
 def _print_kernels(row: "PolicySpeed") -> None:
