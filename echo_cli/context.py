@@ -12,9 +12,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from echo_cli.eight import Codes, EightBitWindow
 from echo_cli.rope import Turn, rotate
 
 Observer = Callable[[int, Tensor, Tensor, Tensor], None]
+Exact = tuple[Tensor, Tensor, Tensor, Tensor | None]  # rotated queries, keys, values, and a bias or None
+Seen = Exact | tuple[Tensor, Tensor, Tensor, Tensor | None, Codes]  # and their codes, in a layer of eight bits
 Pool = tuple[Tensor, Tensor, Tensor]  # keys and values of slots [batch, slot, token, head, dim], and a block's slots
 
 
@@ -51,11 +54,10 @@ def mark(*tensors: Tensor) -> tuple[object, ...]:
 
 
 class Context(Protocol):
-    def extend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    def extend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Seen:
         """Raw q, k, v [batch, token, head, dim] of the new tokens in; rotated queries, all keys, all values and an
-        additive logit bias (or None), broadcastable to [batch, head, query, key], out."""
+        additive logit bias (or None), broadcastable to [batch, head, query, key], out; and, where a layer attends
+        in eight bits, the codes of the three."""
         ...
 
 
@@ -86,7 +88,8 @@ class BlockContext:
     `collecting` ends when the observer has seen the last layer.
 
     The block comes after the past, unless `placing` assigns each of its frames and of the remembered ones a place in
-    the window: attention is indifferent to order, and a frame that keeps its place need not be moved.
+    the window: attention is indifferent to order, and a frame that keeps its place need not be moved. `eight` holds the
+    window of layers that attend in eight bits.
     """
 
     keys: Tensor | list[Tensor]  # one tensor per layer under gradients
@@ -99,6 +102,7 @@ class BlockContext:
     turn: Turn = rotate
     placing: Placing | None = None
     collecting: bool = False
+    eight: EightBitWindow | None = None
 
     @property
     def shift(self) -> int:
@@ -120,7 +124,8 @@ class BlockContext:
         tokens = (len(self.placing.past) + len(self.placing.block)) * self.placing.frame_tokens
         if isinstance(self.keys, list) or isinstance(self.values, list) or tokens != self.keys.shape[2]:
             return None
-        kept = mark(self.keys, self.values, self.query_rotation, self.key_rotation, self.placing.device)
+        kept = mark(self.keys, self.values, self.query_rotation, self.key_rotation, self.placing.device,
+                    *(self.eight.tensors if self.eight else ()))
         return (*kept, *(self.watch.fixed if self.watch else ()), self.collecting)
 
     @property
@@ -136,9 +141,7 @@ class BlockContext:
         """Whether nothing that comes after this layer's queries, keys and values is wanted."""
         return self.collecting and layer + 1 == len(self.keys)
 
-    def extend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    def extend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Seen:
         if self.observer is not None:
             self.observer(layer, query, key, value)
         query, key = self.turn(query, self.query_rotation), self.turn(key, self.key_rotation)
@@ -154,26 +157,38 @@ class BlockContext:
         else:
             self.placing.write(keys, self.placing.block, key)
             self.placing.write(values, self.placing.block, value)
-        return query, keys[:, :end], values[:, :end], bias
+        if self.eight is None or layer not in self.eight:
+            return query, keys[:, :end], values[:, :end], bias
+        self.quantise(self.placing.block if self.placing else self.eight.places(self.past, end), layer)
+        return query, keys[:, :end], values[:, :end], bias, self.eight.seen(layer, query, end)
+
+    def quantise(self, places: Sequence[int] | Tensor, layer: int) -> None:
+        """A layer's frames in these places have been written; in eight bits, too, if it attends so."""
+        if self.eight:
+            assert isinstance(self.keys, Tensor) and isinstance(self.values, Tensor)
+            self.eight.write(self.keys, self.values, places, layer)
 
     def extend_projected(self, layer: int, query: Tensor, key: Tensor, value: Tensor, gains: tuple[Tensor, Tensor],
-                         eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+                         eps: float) -> Seen:
         """As `extend`, for queries and keys that have not been normalised yet: one kernel does it all."""
         from echo_cli.kernels.rows import place
 
         assert self.placing is not None and self.placing.device is not None
         keys, values, end, watch = self.keys[layer], self.values[layer], self.past + key.shape[1], self.watch
-        query, raw_query, raw_key = place(query, key, value, self.query_rotation, self.key_rotation,
+        eight = self.eight.target(layer) if self.eight else None
+        query, raw_query, raw_key, asked = place(query, key, value, self.query_rotation, self.key_rotation,
                                           self.placing.device, keys, values, self.placing.frame_tokens, gains, eps,
                                           keep_query=self.observer is not None,
                                           keep_key=self.observer is not None and watch is None,
-                                          pool=watch.pool(layer) if watch else None)
+                                          pool=watch.pool(layer) if watch else None, eight=eight)
         if watch:
             watch.ask(layer, raw_query)
         elif self.observer is not None:
             self.observer(layer, raw_query, raw_key, value)
         bias = None if self.bias is None else self.bias[layer, :, None, None, :end]
-        return query, keys[:, :end], values[:, :end], bias
+        if self.eight is None or eight is None:
+            return query, keys[:, :end], values[:, :end], bias
+        return query, keys[:, :end], values[:, :end], bias, self.eight.seen(layer, asked, end)
 
     def replace(self, layer: int, start: int, keys: Tensor, values: Tensor) -> None:
         """Replace a layer's remembered tokens from `start` on with rotated keys and values of whole frames."""
@@ -181,9 +196,12 @@ class BlockContext:
         if isinstance(self.keys, list):
             for layers, new in ((self.keys, keys), (self.values, values)):
                 layers[layer] = torch.cat((layers[layer][:, :start], new, layers[layer][:, stop:]), 1)
-        elif self.placing is None:
+            return
+        if self.placing is None:
             self.keys[layer][:, start:stop], self.values[layer][:, start:stop] = keys, values
+            places = self.eight.places(start, stop) if self.eight else ()
         else:
             places = self.placing.past[start // self.placing.frame_tokens:stop // self.placing.frame_tokens]
             self.placing.write(self.keys[layer], places, keys)
             self.placing.write(self.values[layer], places, values)
+        self.quantise(places, layer)

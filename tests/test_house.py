@@ -17,7 +17,7 @@ FLOORS = (
     ("layout", "state", "files", "text", "machine", "errors", "faults", "commands", "evidence", "plugins"),
     ("storyboard",),
     ("trace", "video", "formats"),
-    ("runtime", "spec", "rope", "state_files", "kernels"),
+    ("runtime", "spec", "rope", "eight", "state_files", "kernels"),
     ("context",),
     ("models",),
     ("memory",),

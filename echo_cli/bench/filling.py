@@ -33,7 +33,7 @@ class Filling(nn.Module):
         super().__init__()
         self.transformer, self.grid, self.filling = transformer, grid, filling
         self.spec, self.dtype, self.device = transformer.spec, transformer.dtype, transformer.device
-        self.turn = transformer.turn
+        self.turn, self.eight = transformer.turn, transformer.eight
 
     def read(self, rows: Tensor) -> Text:
         return self.transformer.read(rows)

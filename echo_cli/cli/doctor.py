@@ -97,6 +97,7 @@ def _torch() -> Iterator[Finding]:
         yield Finding("device", True, f"cuda:{index} {card.name}, {size(free)} of {size(total)} free")
     yield _compiler()
     yield _attention()
+    yield from _fast()
 
 
 def _attention() -> Finding:
@@ -108,6 +109,25 @@ def _attention() -> Finding:
     kernel, words = flash_attention_3(torch.device("cuda", torch.cuda.current_device()), torch.bfloat16)
     remedy = "Run `pip install 'echo-cli[hopper]'` on a Hopper card; others use torch's attention, cuDNN if possible."
     return Finding("attention", kernel is not None, words, remedy, needed=False)
+
+
+def _fast() -> Iterator[Finding]:
+    """What --fast computes in eight bits with the models that are here."""
+    import torch
+
+    from echo_cli.models.files.eight_bits import measured
+    from echo_cli.models.registry import folders, models_folder
+    from echo_cli.models.tuning import eight_bit_layers
+
+    device = torch.device("cuda", torch.cuda.current_device())
+    for name in folders():
+        try:
+            layers, _, words = eight_bit_layers(measured(models_folder() / name), device, torch.bfloat16)
+        except EchoError as error:
+            yield Finding("fast", False, error.message, error.hint or "", needed=False)
+        else:
+            yield Finding("fast", bool(layers), f"{name}: with --fast, {words}",
+                          f"Run `echo-cli bench fast --model {name} --keep` on this card.", needed=False)
 
 
 def _compiler() -> Finding:

@@ -133,6 +133,8 @@ def _announce(job: "Job", loaded: "Loaded", teller: Progress) -> None:
     if job.request.verbose:
         runtime = loaded.runtime
         teller.say(f"{_plan(job)}, on {runtime.device} in {runtime.dtype}{_attention(runtime)}")
+        if job.running.fast:
+            teller.say(_fast(job, loaded))
 
 
 def _attention(runtime: "Runtime") -> str:
@@ -142,6 +144,17 @@ def _attention(runtime: "Runtime") -> str:
     from echo_cli.models.tuning import flash_attention_3
 
     return f"; attention: {flash_attention_3(runtime.device, runtime.dtype)[1]}"
+
+
+def _fast(job: "Job", loaded: "Loaded") -> str:
+    """What --fast computes in eight bits beside the linear layers, and why no more."""
+    from echo_cli.models.files.eight_bits import measured
+    from echo_cli.models.registry import find
+    from echo_cli.models.tuning import eight_bit_layers
+
+    near = measured(find(job.model).folder, loaded.backend.weights_hash)
+    words = eight_bit_layers(near, loaded.runtime.device, loaded.runtime.dtype)[2]
+    return f"fast: linear layers are in eight bits; {words}"
 
 
 def _report(job: "Job", made: "Made", teller: Progress) -> None:

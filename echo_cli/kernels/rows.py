@@ -134,17 +134,34 @@ def turned_row(values, token, rotation, pairs, HALF: tl.constexpr, BLOCK: tl.con
 
 
 @triton.jit
-def _normalised(row, gain, at, inside, eps, WIDTH: tl.constexpr):
-    wide = row.to(tl.float32)
-    wide *= tl.rsqrt(tl.sum(wide * wide, 0) / WIDTH + eps)
-    return (wide.to(row.dtype).to(tl.float32) * tl.load(gain + at, mask=inside, other=0.0).to(tl.float32)).to(row.dtype)
+def _normalised(x, gain, at, inside, eps, WIDTH: tl.constexpr, NORM: tl.constexpr):
+    row = tl.load(x + at, mask=inside, other=0.0)
+    if NORM:
+        wide = row.to(tl.float32)
+        wide *= tl.rsqrt(tl.sum(wide * wide, 0) / WIDTH + eps)
+        wide = wide.to(row.dtype).to(tl.float32) * tl.load(gain + at, mask=inside, other=0.0).to(tl.float32)
+        row = wide.to(row.dtype)
+    return row
+
+
+@triton.jit
+def coded(values, steps, batch, at, inside, WIDTH: tl.constexpr, HALF: tl.constexpr):
+    """A row [head * dim] in units of its heads' steps [batch, head], within what eight bits hold."""
+    step = tl.load(steps + batch * (WIDTH // (2 * HALF)) + at // (2 * HALF), mask=inside, other=1.0)
+    return tl.minimum(tl.maximum(values.to(tl.float32) / step, -448.0), 448.0)
+
+
+@triton.jit
+def _code(values, steps, out, batch, at, inside, WIDTH: tl.constexpr, HALF: tl.constexpr):
+    tl.store(out + at, coded(values, steps, batch, at, inside, WIDTH, HALF).to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
 def _place(q, k, v, gain_q, gain_k, turn_q, turn_k, places, query, keys, values, raw_query, raw_key, pool_keys,
-           pool_values, slots, eps, in_row, in_batch, window_batch, pool_batch, tokens, frame_tokens,
-           WIDTH: tl.constexpr, HALF: tl.constexpr, KEEP_QUERY: tl.constexpr, KEEP_KEY: tl.constexpr,
-           POOL: tl.constexpr, NORM: tl.constexpr, BLOCK: tl.constexpr):
+           pool_values, slots, query_codes, key_codes, value_codes, mean, query_steps, key_steps, value_steps, eps,
+           in_row, in_batch, window_batch, pool_batch, tokens, frame_tokens, WIDTH: tl.constexpr, HALF: tl.constexpr,
+           KEEP_QUERY: tl.constexpr, KEEP_KEY: tl.constexpr, POOL: tl.constexpr, NORM: tl.constexpr,
+           EIGHT: tl.constexpr, BLOCK: tl.constexpr):
     token, part, batch = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2).to(tl.int64)
     at, pairs = tl.arange(0, BLOCK), tl.arange(0, BLOCK // 2)
     inside = at < WIDTH
@@ -161,33 +178,44 @@ def _place(q, k, v, gain_q, gain_k, turn_q, turn_k, places, query, keys, values,
         tl.store(values + there + at, value, mask=inside)
         if POOL:
             tl.store(pool_values + home + at, value, mask=inside)
+        if EIGHT:
+            _code(value, value_steps, value_codes + there, batch, at, inside, WIDTH, HALF)
     elif part == 1:
-        row = tl.load(k + source + at, mask=inside, other=0.0)
-        if NORM:
-            row = _normalised(row, gain_k, at, inside, eps, WIDTH)
+        row = _normalised(k + source, gain_k, at, inside, eps, WIDTH, NORM)
         if KEEP_KEY:
             tl.store(raw_key + here + at, row, mask=inside)
         if POOL:
             tl.store(pool_keys + home + at, row, mask=inside)
-        turned = turned_row(row.to(tl.float32), token, turn_k, pairs, HALF, BLOCK)
-        tl.store(keys + there + at, turned.to(keys.dtype.element_ty), mask=inside)
+        turned = turned_row(row.to(tl.float32), token, turn_k, pairs, HALF, BLOCK).to(keys.dtype.element_ty)
+        tl.store(keys + there + at, turned, mask=inside)
+        if EIGHT:
+            less = turned.to(tl.float32) - tl.load(mean + batch * WIDTH + at, mask=inside, other=0.0)
+            _code(less, key_steps, key_codes + there, batch, at, inside, WIDTH, HALF)
     else:
-        row = tl.load(q + source + at, mask=inside, other=0.0)
-        if NORM:
-            row = _normalised(row, gain_q, at, inside, eps, WIDTH)
+        row = _normalised(q + source, gain_q, at, inside, eps, WIDTH, NORM)
         if KEEP_QUERY:
             tl.store(raw_query + here + at, row, mask=inside)
-        turned = turned_row(row.to(tl.float32), token, turn_q, pairs, HALF, BLOCK)
-        tl.store(query + here + at, turned.to(keys.dtype.element_ty), mask=inside)
+        turned = turned_row(row.to(tl.float32), token, turn_q, pairs, HALF, BLOCK).to(keys.dtype.element_ty)
+        tl.store(query + here + at, turned, mask=inside)
+        if EIGHT:
+            _code(turned, query_steps, query_codes + here, batch, at, inside, WIDTH, HALF)
+
+
+# A layer's codes of keys and values [batch, token, head, dim], the mean of its keys [batch, head, dim], and the scales
+# of queries, keys and values [batch, head].
+Eight = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def place(query: Tensor, key: Tensor, value: Tensor, turn_query: Tensor, turn_key: Tensor, places: Tensor,
           keys: Tensor, values: Tensor, frame_tokens: int, gains: tuple[Tensor, Tensor] | None = None,
           eps: float = 0.0, keep_query: bool = False, keep_key: bool = False,
-          pool: tuple[Tensor, Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor, Tensor]:
+          pool: tuple[Tensor, Tensor, Tensor] | None = None,
+          eight: Eight | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Normalise (where there are `gains`) and rotate queries and keys, and put keys and values into their frames'
-    `places` in a layer's window; → rotated queries, and raw queries and keys if they are to be kept. With a `pool`, raw
-    keys and values are also put into its slots: keys and values [batch, slot, token, head, dim], a slot for each frame.
+    `places` in a layer's window; → rotated queries, raw queries and keys if they are to be kept, and the codes of
+    queries. With a `pool`, raw keys and values are also put into its slots: keys and values [batch, slot, token, head,
+    dim], a slot for each frame. With `eight`, codes of all three are written too: those of keys and values beside the
+    window, keys less the mean.
 
     query, key, value [batch, token, head, dim] may be parts of wider rows with the same strides; rotations [token,
     dim/2] are complex; the window's keys and values [batch, token, head, dim] are contiguous."""
@@ -196,15 +224,17 @@ def place(query: Tensor, key: Tensor, value: Tensor, turn_query: Tensor, turn_ke
     block, warps = block_of(width)
     turned = torch.empty(query.shape, dtype=query.dtype, device=query.device)
     raw_query, raw_key = (torch.empty_like(turned) if keep else turned for keep in (keep_query, keep_key))
+    codes = torch.empty_like(turned, dtype=eight[0].dtype) if eight else turned
     pool_keys, pool_values, slots = pool or (keys, values, places)
     gain_query, gain_key = gains or (turned, turned)
     _place[(tokens, 3, batch)](query, key, value, gain_query, gain_key, torch.view_as_real(turn_query),
                                torch.view_as_real(turn_key), places, turned, keys, values, raw_query, raw_key,
-                               pool_keys, pool_values, slots, eps, query.stride(1), query.stride(0), keys.stride(0),
-                               pool_keys.stride(0), tokens, frame_tokens, WIDTH=width, HALF=dim // 2,
-                               KEEP_QUERY=keep_query, KEEP_KEY=keep_key, POOL=pool is not None,
-                               NORM=gains is not None, BLOCK=block, num_warps=warps, enable_fp_fusion=False)
-    return turned, raw_query, raw_key
+                               pool_keys, pool_values, slots, codes, *(eight or (turned,) * 6), eps, query.stride(1),
+                               query.stride(0), keys.stride(0), pool_keys.stride(0), tokens, frame_tokens,
+                               WIDTH=width, HALF=dim // 2, KEEP_QUERY=keep_query, KEEP_KEY=keep_key,
+                               POOL=pool is not None, NORM=gains is not None, EIGHT=eight is not None, BLOCK=block,
+                               num_warps=warps, enable_fp_fusion=False)
+    return turned, raw_query, raw_key, codes
 
 
 @triton.jit

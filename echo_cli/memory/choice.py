@@ -77,6 +77,7 @@ class Choice(Watch):
                settings.drift_lambda, self.slots, index, valid, self._gating[layer], self._spread[layer])
         move((store.keys[layer], store.values[layer]), (window.keys[layer], window.values[layer]), index, valid,
              self.slots, self._into, self._before, self._order, self._rotation)
+        window.quantise(self._order, layer)
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> None:
         self.ask(layer, query)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from echo_cli.context import BlockContext, Placing, Pool, Watch, mark
+from echo_cli.eight import EightBitLayers, EightBitWindow
 from echo_cli.kernels import usable
 from echo_cli.layout import Layout
 from echo_cli.memory.places import Arrangement, Standing, Wanted, in_order, in_place
@@ -25,7 +26,7 @@ from echo_cli.state import Nest
 @dataclass(frozen=True, slots=True)
 class Placement:
     """What memory's tensors are allocated for: grid, batch, dtype and device. `home` is where remembered frames are
-    kept, if not on the device; `turn` is how keys are rotated."""
+    kept, if not on the device; `turn` is how keys are rotated; `eight` says which layers attend in eight bits."""
 
     grid: Grid
     device: torch.device = torch.device("cpu")
@@ -33,6 +34,7 @@ class Placement:
     batch: int = 1
     home: torch.device | None = None
     turn: Turn = rotate
+    eight: EightBitLayers | None = None
 
 
 class KVStore:
@@ -55,6 +57,8 @@ class KVStore:
             torch.zeros(frames, dtype=dtype, device=home or device, pin_memory=pinned) for _ in range(2)
         )
         self._window_keys, self._window_values = (torch.zeros(past, dtype=dtype, device=device) for _ in range(2))
+        self._eight = EightBitWindow(place.eight, self._window_keys, grid.tokens) if place.eight else None
+        self._measured: tuple[int, int] | None = None  # scene and remembered frames that `_eight` is valid for
         self.weights, self.rates = (torch.ones(spec.depth, batch, fades, grid.tokens, device=device) for _ in range(2))
         self._free = list(range(slots - 1, -1, -1))
         self._used: set[int] = set()
@@ -76,7 +80,8 @@ class KVStore:
             self.rope.spatial,
             self.rope.temporal,
         )
-        return self.frame_bytes + sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        eight = self._eight.bytes if self._eight else 0
+        return self.frame_bytes + eight + sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     @property
     def frame_shape(self) -> tuple[int, ...]:
@@ -133,6 +138,8 @@ class KVStore:
             "weights": self.weights,
             "rates": self.rates,
             "standing": [there and list(there) for there in self._standing],
+            **({"measured": self._measured and list(self._measured), "mean": self._eight.mean,
+                "value_scale": self._eight.value_scale} if self._eight else {}),
         }
 
     def restore(self, state: Nest) -> None:
@@ -151,6 +158,12 @@ class KVStore:
         for place, there in enumerate(self._standing):
             if there is not None:
                 self._lay(place, *there, None)
+        if self._eight:
+            self._measured = state["measured"] and (state["measured"][0], state["measured"][1])
+            self._eight.mean.copy_(state["mean"])
+            self._eight.value_scale.copy_(state["value_scale"])
+            self._eight.write(self._window_keys, self._window_values,
+                              [place for place, there in enumerate(self._standing) if there is not None])
 
     def write(self, slots: Sequence[int], keys: Tensor, values: Tensor, layers: slice | int = slice(None)) -> None:
         """Raw keys and values [layer, batch, slots * token, head, dim] into slots; one layer's lack the first axis.
@@ -258,9 +271,27 @@ class KVStore:
                 query, key, places = self._settle(query, key, arrangement.block)
             placing = Placing(arrangement.past, arrangement.block, shift, self.grid.tokens, places)
         rows = dict(zip(arrangement.past, (row for *_, row in placed), strict=True))
+        bias = self._bias(rows, (len(placed) + len(current.frames)) * self.grid.tokens)
+        known = [index for index, (_, slot, _) in enumerate(placed) if slot not in expected]
         return BlockContext(self._window_keys, self._window_values, len(placed) * self.grid.tokens, query, key,
-                            bias=self._bias(rows, (len(placed) + len(current.frames)) * self.grid.tokens),
-                            turn=turn, placing=placing)
+                            bias=bias, turn=turn, placing=placing,
+                            eight=self._in_eight_bits(current.scene, arrangement, known if bias is None else ()))
+
+    def _in_eight_bits(self, scene: int, arrangement: Arrangement, known: Sequence[int]) -> EightBitWindow | None:
+        """The window in eight bits, with the frames that were laid out; all of them where mean and scale are measured
+        anew, because a scene opens or the window fills. `known` are the remembered frames that no observer has yet to
+        write, or none where weights are a bias, which such attention does not take: the block then has none."""
+        if self._eight is None or not known or torch.is_grad_enabled():
+            self._measured = None
+            return None
+        places, now = [arrangement.past[index] for index in known], (scene, len(arrangement.past))
+        laid = [arrangement.past[index] for index in known if index not in arrangement.kept]
+        if self._measured != now:
+            self._eight.measure(self._window_keys, self._window_values, places)
+            standing = (place for place, there in enumerate(self._standing) if there is not None)
+            self._measured, laid = now, sorted({*places, *standing})
+        self._eight.write(self._window_keys, self._window_values, laid)
+        return self._eight
 
     def _arrange(self, layout: Layout, placed: Sequence[tuple[int, int, int | None]], free: bool) -> Arrangement:
         past = [Wanted(slot, position, row is not None) for position, slot, row in placed]

@@ -1,17 +1,20 @@
-"""Linear layers in eight bits: half the memory, twice the speed on devices that support it, and not exact.
+"""Linear layers and attention in eight bits: quicker on devices that support it, and not exact.
 
-Every output channel and every token has its own scale, so that one large value does not reduce the precision of the
-others. Nothing else in a transformer changes: norms and memory stay as they are, and attention too, although what eight
-bits would move there can be measured.
+In a linear layer every output channel and every token has its own scale, so that one large value does not reduce the
+precision of the others. Attention to memory takes codes from the window (`eight`), in layers that are chosen elsewhere.
+Norms, attention to the prompt and what memory keeps stay as they are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from echo_cli.eight import Codes, EightBitLayers, attend_to_codes
 from echo_cli.errors import MissingError
-from echo_cli.models.layers import attend
+from echo_cli.models.layers import Attend, RMSNorm
+from echo_cli.models.running import FastPart
 from echo_cli.models.transformer import Transformer
 
 EIGHT_BITS = torch.float8_e4m3fn
@@ -22,20 +25,6 @@ def quantised(x: Tensor) -> tuple[Tensor, Tensor]:
     """Rows [row, value] in eight bits, and the scale of each [row, 1]."""
     scale = x.abs().amax(-1, keepdim=True).float().clamp(min=1e-12) / _LARGEST
     return (x.float() / scale).clamp(-_LARGEST, _LARGEST).to(EIGHT_BITS), scale
-
-
-def attend_in_eight_bits(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Attention to keys and values that are rounded to eight bits, with one scale for each head. The keys' mean is
-    subtracted first: it adds the same to all scores of a query, and without it the rest is rounded less. For measuring
-    what that moves; it is not faster, since the products are exact."""
-    keys = keys - keys.float().mean(1, keepdim=True).to(keys.dtype)
-    return attend(_by_head(query), _by_head(keys), _by_head(values), bias)
-
-
-def _by_head(x: Tensor) -> Tensor:
-    """[batch, token, head, dim] as eight bits with a scale for each head hold it."""
-    rows, scale = quantised(x.transpose(1, 2).flatten(2))
-    return (rows.float() * scale).to(x.dtype).unflatten(2, (x.shape[1], -1)).transpose(1, 2)
 
 
 class EightBitLinear(nn.Module):
@@ -90,3 +79,35 @@ def use_eight_bits(transformer: Transformer, device: torch.device) -> None:
         for part, names in ((block.self_attn, "qkvo"), (block.cross_attn, "qo"), (block.ffn, "02")):
             for name in names:
                 setattr(part, name, EightBitLinear(getattr(part, name)))
+
+
+def use_part(transformer: Transformer, part: FastPart, device: torch.device,
+             kernel: Callable[[Codes], Tensor] = attend_to_codes) -> None:
+    """Use one part of --fast, or both, in all layers: to measure what it gains and costs."""
+    if part is not FastPart.ATTENTION:
+        use_eight_bits(transformer, device)
+    if part is not FastPart.LINEAR:
+        attend_in_eight_bits(transformer, kernel=kernel)
+
+
+def attend_in_eight_bits(transformer: Transformer, layers: Sequence[int] | None = None,
+                         kernel: Callable[[Codes], Tensor] = attend_to_codes) -> None:
+    """Have these layers, or all, attend to memory in eight bits from now on, where there is something to remember."""
+    chosen = tuple(range(transformer.spec.depth)) if layers is None else tuple(layers)
+    if not chosen:
+        return
+    attentions = [transformer.layers[layer].self_attn for layer in chosen]
+    transformer.eight = EightBitLayers(chosen, torch.stack([_bound(each.norm_q, each.heads) for each in attentions]),
+                                       torch.stack([_bound(each.norm_k, each.heads) for each in attentions]))
+    for attention in attentions:
+        attention.attend = partial(_attend, attention.attend, kernel)
+
+
+def _bound(norm: RMSNorm, heads: int) -> Tensor:
+    """The greatest that a number of each head can be after the norm, however it is rotated [head]."""
+    return norm.weight.detach().float().abs().view(heads, -1).amax(1) * len(norm.weight) ** 0.5
+
+
+def _attend(exact: Attend, kernel: Callable[[Codes], Tensor], query: Tensor, keys: Tensor, values: Tensor,
+            bias: Tensor | None = None, codes: Codes | None = None) -> Tensor:
+    return exact(query, keys, values, bias) if codes is None else kernel(codes).to(query.dtype)

@@ -15,14 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from echo_cli.context import BlockContext, Context
+from echo_cli.context import BlockContext, Context, Seen
 from echo_cli.kernels.rows import Rows, add_norm, eight_bits, rms
 from echo_cli.models.fp8 import EightBitLinear
 from echo_cli.models.layers import TransformerBlock, sinusoid
 from echo_cli.models.transformer import Text, Transformer
 
 Linear = nn.Linear | EightBitLinear
-Seen = tuple[Tensor, Tensor, Tensor, Tensor | None]  # queries, keys, values and bias, as a context gives them
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from echo_cli.context import BlockContext, Context
 
-Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+Attend = Callable[..., Tensor]  # takes what a context gives (`context.Seen`), or queries, keys and values alone
 
 
 class RMSNorm(nn.Module):

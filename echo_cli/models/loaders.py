@@ -60,6 +60,7 @@ class Wan(Family):
 
     convertible = True
     takes_generator = True
+    has_fast = True
 
     def load(self, model: Found, runtime: "Runtime", running: Running) -> "Backend":
         from echo_cli.models.wan.model import load

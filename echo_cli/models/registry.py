@@ -32,6 +32,7 @@ class Family(ABC):
 
     convertible = False  # whether `models convert` can put its weights into our own layout
     takes_generator = False  # whether a generator from another file can replace its transformer
+    has_fast = False  # whether its linear layers and attention can be computed in eight bits
 
     @abstractmethod
     def load(self, model: "Found", runtime: "Runtime", running: Running) -> "Backend":

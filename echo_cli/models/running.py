@@ -21,11 +21,19 @@ class Offload(StrEnum):
     LAYERS = "layers"  # the transformer's layers, too
 
 
+class FastPart(StrEnum):
+    """What is computed in eight bits, where a bench measures one part of --fast alone."""
+
+    LINEAR = "linear"
+    ATTENTION = "attention"
+    BOTH = "both"
+
+
 @dataclass(frozen=True, slots=True)
 class Running:
     """`pictures` and `fast` change the film; the others only its cost. `compiled` None: on a GPU."""
 
     pictures: Pictures = Pictures.FULL
-    fast: bool = False  # linear layers in eight bits
+    fast: bool = False  # linear layers in eight bits, and attention where it has been measured to be near enough
     offload: Offload = Offload.AUTO
     compiled: bool | None = None

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from echo_cli.context import Context
+from echo_cli.eight import EightBitLayers
 from echo_cli.models.layers import Head, TransformerBlock, sinusoid
 from echo_cli.rope import Turn, rotate
 from echo_cli.spec import ModelSpec
@@ -31,6 +32,7 @@ class Network(Protocol):
 
     spec: ModelSpec
     turn: Turn
+    eight: EightBitLayers | None
 
     @property
     def dtype(self) -> torch.dtype: ...
@@ -57,6 +59,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(TransformerBlock(width, spec.heads, spec.ffn, spec.eps) for _ in range(spec.depth))
         self.head = Head(width, spec.channels * spec.patch[1] * spec.patch[2], spec.eps)
         self.turn: Turn = rotate  # how memory rotates keys and queries for this transformer; `tuning` may compile it
+        self.eight: EightBitLayers | None = None  # which layers attend in eight bits; `fp8` may choose some
         if spec.pooled_text:
             self.pooled_embedding = nn.Linear(width, width)
 

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from echo_cli.eight import Codes
 from echo_cli.kernels import usable
+from echo_cli.models.files.eight_bits import LIMIT, EightBits
 from echo_cli.models.layers import Attend, TransformerBlock, attend
 from echo_cli.models.transformer import Transformer
 from echo_cli.rope import rotate_pairs
@@ -83,6 +85,35 @@ def flash_attention_3(device: torch.device, dtype: torch.dtype) -> tuple[Callabl
         except (ImportError, OSError, AttributeError) as error:  # built for another torch, or for none
             reasons.append(f"{name} cannot be loaded ({error})")
     return None, "; ".join(reasons) or "FlashAttention 3 is not installed: pip install 'echo-cli[hopper]'"
+
+
+def eight_bit_attention(device: torch.device, dtype: torch.dtype) -> tuple[Callable[[Codes], Tensor] | None, str]:
+    """The kernel for attention in eight bits on a device, or None; and in words which it is, or why there is none."""
+    if device.type != "cuda":
+        return None, "a CPU has no kernel for it"
+    kernel, words = flash_attention_3(device, dtype)
+    return (None, words) if kernel is None else (partial(_flash_attention_3_of_codes, kernel), words)
+
+
+def eight_bit_layers(result: EightBits | None, device: torch.device,
+                     dtype: torch.dtype) -> tuple[tuple[int, ...], Callable[[Codes], Tensor] | None, str]:
+    """Which layers of a model with --fast attend in eight bits on a device, by which kernel, and that in words, or why
+    none does. `result` is what was measured for its weights."""
+    kernel, words = eight_bit_attention(device, dtype)
+    if kernel is None:
+        return (), None, f"attention is not in eight bits: {words}"
+    if result is None:
+        return (), None, ("attention is not in eight bits: how far that moves this model has not been measured "
+                          "(echo-cli bench fast --model … --keep)")
+    count, limit = len(result.distances), f"within {LIMIT:.0%}, measured on {result.device}"
+    if not result.layers:
+        return (), None, f"attention is not in eight bits: no layer is {limit}"
+    return result.layers, kernel, f"attention is in eight bits in {len(result.layers)} of {count} layers, those {limit}"
+
+
+def _flash_attention_3_of_codes(kernel: Callable[..., Any], given: Codes) -> Tensor:
+    out = kernel(*given[:3], q_descale=given.query_scale, k_descale=given.key_scale, v_descale=given.value_scale)
+    return (out[0] if isinstance(out, tuple) else out).flatten(2)
 
 
 def _cudnn_first(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None = None) -> Tensor:

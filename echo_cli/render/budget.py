@@ -10,13 +10,16 @@ from pathlib import Path
 
 import torch
 
+from echo_cli.eight import EightBitLayers
 from echo_cli.errors import OutOfMemory
 from echo_cli.memory.policies import make_policy
 from echo_cli.memory.policies.base import Memory
 from echo_cli.memory.store import Placement
+from echo_cli.models.files.eight_bits import EightBits, measured
 from echo_cli.models.loaders import family_of, locate
 from echo_cli.models.running import Offload, Pictures, Running
 from echo_cli.models.transformer import Transformer
+from echo_cli.models.tuning import eight_bit_layers
 from echo_cli.render.job import Job
 from echo_cli.runtime import Runtime
 from echo_cli.spec import ModelSpec
@@ -72,14 +75,15 @@ def room_for(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> R
     total, layers = (sum(weight.numel() for weight in part.parameters()) * size
                      for part in (transformer, transformer.blocks))
     policy = make_policy(job.policy, job.settings, spec, job.whole, _recalls(job), lasting=job.lasting)
-    memory = policy.allocate(Placement(grid, torch.device("meta"), runtime.dtype))
+    located = locate(job.model, job.generator_file)
+    eight = _eight_bits(measured(located.folder), spec, runtime) if running.fast else None
+    memory = policy.allocate(Placement(grid, torch.device("meta"), runtime.dtype, eight=eight))
     store = memory.store
     window = store.bytes - store.frame_bytes + memory.bytes - memory.host_bytes
     library = memory.host_bytes + _outlasting(job, memory)
     prompt = 4 * spec.depth * spec.text_len * spec.width * size  # the old scene's keys and values, and the new one's
     block = spec.block_frames * grid.tokens * (3 * spec.ffn + 20 * spec.width) * size
     passing = prompt + max(block, memory.passing_bytes)
-    located = locate(job.model, job.generator_file)
     codec, decoding = family_of(located).decoding_bytes(located, grid, size, running.pictures)
     return Room(
         layers,
@@ -93,6 +97,12 @@ def room_for(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> R
         library,
         runtime.second is not None,
     )
+
+
+def _eight_bits(result: EightBits | None, spec: ModelSpec, runtime: Runtime) -> EightBitLayers | None:
+    """The layers that attend in eight bits, for which memory keeps the window in eight bits too."""
+    layers, _, _ = eight_bit_layers(result, runtime.device, runtime.dtype)
+    return EightBitLayers(layers, *torch.empty(2, len(layers), spec.heads, device="meta")) if layers else None
 
 
 def _outlasting(job: Job, memory: Memory) -> int:

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from echo_cli import __version__
 from echo_cli.memory.settings import WindowSettings
-from echo_cli.models.registry import spec_named
+from echo_cli.models.files.eight_bits import measured
+from echo_cli.models.registry import find, spec_named
 from echo_cli.models.running import Running
 from echo_cli.render.inputs import Input, identity_of
 from echo_cli.render.manifest import Identity
@@ -139,6 +140,8 @@ class Job:
                 settings["encoding"] = self.encoding.arguments()
         if decoder:
             settings["decoder"] = {"name": self.request.decoder, "weights": decoder}
+        if self.running.fast and (near := measured(find(self.model).folder, weights)) and near.layers:
+            settings["attention_in_eight_bits"] = list(near.layers)
         if self.inputs:
             settings["inputs"] = identity_of(self.inputs)
         return Identity(storyboard_hash(self.storyboard), weights, self.seed, settings, __version__)

@@ -135,7 +135,7 @@ class PictureOptions(Options):
         help="Decoder of a large model: its own codec, or a light or fast one whose weights are beside it.",
         panel=Panel.MACHINE, decides=Decides.FILM_IF_CHANGED)] = "full"
     fast: Annotated[bool, Option(
-        help="Compute a large model's linear layers in 8 bits; `bench fast` measures the effect.",
+        help="Compute a large model in 8 bits: linear layers, and attention where `bench fast --keep` allows it.",
         panel=Panel.MACHINE, decides=Decides.FILM_IF_CHANGED)] = False
     offload: Annotated[Literal["auto", "none", "memory", "layers"], Option(
         help="Keep on the host until needed: nothing, remembered frames (memory), or these and a large model's "

@@ -97,7 +97,8 @@ def rollout(timeline: Timeline, transformer: Network, prompts: Prompts, policy: 
     transformer's parameters require them."""
     spec, device = transformer.spec, transformer.device
     levels, shape = schedule(spec.steps, spec.shift), (batch, spec.block_frames, spec.channels, grid.height, grid.width)
-    kept = Remembered(policy, Placement(grid, device, transformer.dtype, batch, home, transformer.turn), shelf)
+    place = Placement(grid, device, transformer.dtype, batch, home, transformer.turn, transformer.eight)
+    kept = Remembered(policy, place, shelf)
     memory, store = kept.memory, kept.memory.store
     kept.begin(past, begun)
     text: Text | None = None

@@ -9,6 +9,7 @@ import pytest
 from echo_cli.cli import app, doctor
 from echo_cli.cli.doctor import Finding
 from echo_cli.errors import MissingError
+from echo_cli.models.files.eight_bits import FILE, EightBits, keep
 from echo_cli.models.tiny import parts
 from echo_cli.video import ffmpeg
 
@@ -102,6 +103,25 @@ def test_what_compiling_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "--no-compile" in lack.remedy
     monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/cc")
     assert doctor._compiler().text == "Triton not found"
+
+
+def test_what_fast_computes_in_eight_bits_and_why_no_more(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    model = tmp_path / "wan2.1-t2v-1.3b"
+    model.mkdir()
+    (model / "Wan2.1_VAE.pth").write_bytes(b"half")
+    monkeypatch.setenv("ECHO_MODELS", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr("echo_cli.models.tuning.eight_bit_attention", lambda *_: (print, "a stand-in"))
+    exact = single(doctor._fast())
+    assert not exact.found and not exact.needed and "has not been measured" in exact.text
+    assert exact.remedy == "Run `echo-cli bench fast --model wan2.1-t2v-1.3b --keep` on this card."
+    keep(model, EightBits("abc", (0.01, 0.3), "NVIDIA H200"))
+    near = single(doctor._fast())
+    assert near.found and near.text == ("wan2.1-t2v-1.3b: with --fast, attention is in eight bits in 1 of 2 layers, "
+                                        "those within 5%, measured on NVIDIA H200")
+    (model / FILE).write_text("[]")
+    assert "not what `bench fast --keep` writes" in single(doctor._fast()).text
 
 
 def test_large_models_are_told_with_the_command_that_fetches_them(

@@ -69,7 +69,7 @@ def test_queries_and_keys_are_normalised_rotated_and_put_into_their_places() -> 
     keys, values = (torch.zeros(2, 4 * TOKENS, HEADS, DIM, device=DEVICE) for _ in range(2))
     pool_keys, pool_values = (torch.zeros(2, 3, TOKENS, HEADS, DIM, device=DEVICE) for _ in range(2))
     places, slots = (torch.tensor(numbers, dtype=torch.int32, device=DEVICE) for numbers in ([3, 1], [2, 0]))
-    turned, kept_query, kept_key = rows.place(query, key, value, turn_query, turn_key, places, keys, values, TOKENS,
+    turned, kept_query, kept_key, _ = rows.place(query, key, value, turn_query, turn_key, places, keys, values, TOKENS,
                                               (norm_q.weight, norm_k.weight), 1e-6, keep_query=True, keep_key=True,
                                               pool=(pool_keys, pool_values, slots))
     torch.testing.assert_close(turned, rotate(raw_query, turn_query), **CLOSE)
@@ -93,8 +93,8 @@ def test_a_frame_rotated_later_has_the_bits_of_one_rotated_at_once(dtype: torch.
     gain = torch.ones(WIDTH, dtype=dtype, device=DEVICE)
     keys, values = (torch.zeros(1, FRAMES * TOKENS, HEADS, DIM, dtype=dtype, device=DEVICE) for _ in range(2))
     places = torch.tensor([0, 1], dtype=torch.int32, device=DEVICE)
-    *_, raw = rows.place(*projected.unbind(2), rotation(3), rotation(3), places, keys, values, TOKENS, (gain, gain),
-                         1e-6, keep_key=True)
+    _, _, raw, _ = rows.place(*projected.unbind(2), rotation(3), rotation(3), places, keys, values, TOKENS,
+                               (gain, gain), 1e-6, keep_key=True)
     later = torch.zeros_like(keys)
     rows.turn(raw, rotation(3), later)
     assert torch.equal(later, keys)

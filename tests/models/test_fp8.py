@@ -1,13 +1,17 @@
-"""Linear layers in eight bits: near, not equal, and as far off as is said."""
+"""Linear layers in eight bits: near, not equal, and as far off as is said; and which layers attend so."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from echo_cli.models.fp8 import EightBitLinear, attend_in_eight_bits, quantised, use_eight_bits
-from echo_cli.models.layers import attend
+from echo_cli.cli import app
+from echo_cli.errors import MissingError
+from echo_cli.models.files import eight_bits
+from echo_cli.models.files.eight_bits import LIMIT, EightBits, measured
+from echo_cli.models.fp8 import EightBitLinear, quantised, use_eight_bits
 from echo_cli.models.offload import keep_layers_on_host
 from echo_cli.models.tuning import compile_passes
 from tests.small import SPEC, model, run, story
@@ -33,15 +37,6 @@ def test_a_layer_is_near_the_one_it_stands_for() -> None:
     assert near.shape == exact.shape and near.dtype is exact.dtype
     off = float((near - exact).norm() / exact.norm())
     assert 1e-3 < off < 0.06
-
-
-def test_attention_in_eight_bits_is_near_and_a_common_part_of_the_keys_costs_nothing() -> None:
-    torch.manual_seed(0)
-    query, keys, values = (torch.randn(1, count, 2, 24) for count in (30, 200, 200))
-    exact = attend(query, keys, values)
-    moved = [float((attend_in_eight_bits(query, keys + common, values) - exact).norm() / exact.norm())
-             for common in (0.0, 50.0)]
-    assert 1e-3 < moved[0] < 0.1 and moved[1] == pytest.approx(moved[0], rel=0.05)
 
 
 @torch.inference_mode()
@@ -73,14 +68,42 @@ def test_eight_bits_may_visit_and_be_compiled() -> None:
         torch.testing.assert_close(one.latents, two.latents, atol=2e-2, rtol=0)
 
 
-def test_the_bench_says_how_far(capfd: pytest.CaptureFixture[str]) -> None:
-    from echo_cli.cli import app
+SMALL = ("--spec", "tiny", "--layers", "2", "--size", "32x32", "--blocks", "3")
 
-    assert (
-        app.run(["bench", "fast", "--spec", "tiny", "--layers", "2", "--size", "32x32", "--blocks", "2", "--json"]) == 0
-    )
+
+def test_the_bench_says_how_far_each_part_moves_latents(capfd: pytest.CaptureFixture[str]) -> None:
+    assert app.run(["bench", "fast", *SMALL, "--json"]) == 0
     printed = json.loads(capfd.readouterr().out)
     for part in ("moved", "attention", "both"):
-        assert len(printed[part]) == 2 and all(0 < share < 0.2 for share in printed[part])
-    assert printed["rounding"] is None
+        assert len(printed[part]) == 3 and all(0 < share < 0.2 for share in printed[part][1:])
+    assert printed["attention"][0] == 0, "nothing is remembered yet"
+    assert printed["moved"][0] == printed["both"][0] > 0
+    assert len(printed["distances"]) == 2 and all(0 < distance < 0.1 for distance in printed["distances"])
+    assert printed["near"] == [layer for layer, far in enumerate(printed["distances"]) if far <= LIMIT]
+    assert printed["rounding"] is None and printed["weights"] is None
     assert printed["block_s"] > 0 and printed["fast_block_s"] > 0
+    assert app.run(["bench", "fast", *SMALL]) == 0
+    assert f"of 2 layers within {LIMIT:.0%}" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["--keep"], "--keep needs a model"),
+    (["--model", "tiny", "--layers", "2"], "ask for different things"),
+    (["--model", "tiny", "--keep"], "model 'tiny' has no --fast"),
+])
+def test_what_cannot_be_measured_or_kept_is_refused(arguments: list[str], said: str,
+                                                    capfd: pytest.CaptureFixture[str]) -> None:
+    assert app.run(["bench", "fast", *arguments]) == 2
+    assert said in capfd.readouterr().err
+
+
+def test_a_layer_attends_in_eight_bits_where_it_was_measured_to_be_near(tmp_path: Path) -> None:
+    assert measured(tmp_path, "abc") is None and measured(None) is None
+    eight_bits.keep(tmp_path, EightBits("abc", (0.02, LIMIT, 0.06), "NVIDIA H200"))
+    near = measured(tmp_path, "abc")
+    assert near is not None and near == measured(tmp_path) and near.layers == (0, 1)
+    assert measured(tmp_path, "other weights") is None
+    for damaged in ("{}", "[1", '{"format": 2}', '{"format": 1, "weights": "abc", "distances": 3, "device": "x"}'):
+        (tmp_path / eight_bits.FILE).write_text(damaged)
+        with pytest.raises(MissingError, match="not what `bench fast --keep` writes"):
+            measured(tmp_path, "abc")

@@ -10,7 +10,9 @@ import torch
 from torch._dynamo.utils import counters
 from torch.nn.attention import SDPBackend
 
+from echo_cli.eight import Codes, EightBitLayers, EightBitWindow, attend_to_codes
 from echo_cli.models import layers, tuning
+from echo_cli.models.files.eight_bits import EightBits
 from echo_cli.models.tuning import choose_attention, compile_passes
 from echo_cli.rope import RopeTable, rotate, rotate_pairs
 from tests.small import GRID, SHORT, SPEC, model, run, story
@@ -68,6 +70,41 @@ def test_a_kernel_that_is_installed_is_taken_and_given_no_bias(monkeypatch: pyte
     assert tuning._best(*HOPPER)[0] == "torch, cuDNN first"
 
 
+NEAR = EightBits("", (0.02, 0.2, 0.03), "NVIDIA H200")
+
+
+def test_attention_in_eight_bits_is_given_codes_and_scales_and_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    kernel = ModuleType("flash_attn_interface")
+    kernel.flash_attn_func = lambda *parts, **scales: calls.append((parts, scales)) or parts[0].to(torch.bfloat16)
+    monkeypatch.setitem(sys.modules, "flash_attn_interface", kernel)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    layers, attend, words = tuning.eight_bit_layers(NEAR, *HOPPER)
+    assert layers == (0, 2) and attend is not None and "in 2 of 3 layers, those within 5%" in words
+    parts = [tokens(count).to(torch.float8_e4m3fn) for count in (3, 8, 8)]
+    scales = [torch.full((1, 2), float(number)) for number in range(3)]
+    assert attend(Codes(*parts, *scales)).shape == (1, 3, 48)
+    ((given, named),) = calls
+    assert all(one is two for one, two in zip(given, parts, strict=True))
+    assert [named[f"{part}_descale"] for part in "qkv"] == scales
+
+
+@pytest.mark.parametrize(("result", "capability", "said"), [
+    (None, (9, 0), "has not been measured"),
+    (EightBits("", (0.1, 0.2), "NVIDIA H200"), (9, 0), "no layer is within 5%, measured on NVIDIA H200"),
+    (NEAR, (10, 0), "FlashAttention 3 is for Hopper"),
+])
+def test_why_attention_is_not_in_eight_bits_is_said(result: EightBits | None, capability: tuple[int, int], said: str,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = ModuleType("flash_attn_interface")
+    kernel.flash_attn_func = lambda *parts: parts[0]
+    monkeypatch.setitem(sys.modules, "flash_attn_interface", kernel)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    layers, attend, words = tuning.eight_bit_layers(result, *HOPPER)
+    assert layers == () and attend is None and words.startswith("attention is not in eight bits: ") and said in words
+    assert "a CPU has no kernel" in tuning.eight_bit_layers(NEAR, torch.device("cpu"), torch.float32)[2]
+
+
 def test_a_kernel_built_for_another_torch_is_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "flash_attn_interface.py").write_text("raise ImportError('undefined symbol')\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -97,3 +134,23 @@ def test_the_kernels_of_a_gpu_attend_as_the_cpu_does() -> None:
     _, best = _best(torch.device("cuda"), torch.bfloat16)
     made = best(*(part.to("cuda", torch.bfloat16) for part in (query, key, value))).float().cpu()
     torch.testing.assert_close(made, attend(query, key, value), atol=2e-2, rtol=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@torch.inference_mode()
+def test_the_kernel_of_a_gpu_attends_in_eight_bits_as_torch_does() -> None:
+    """Nearer to the plain path, which rounds alike, than either is to exact attention."""
+    kernel, words = tuning.eight_bit_attention(torch.device("cuda"), torch.bfloat16)
+    if kernel is None:
+        pytest.skip(words)
+    query, keys, values = (torch.randn(1, count, 12, 128, device="cuda").to(torch.bfloat16)
+                           for count in (300, 2000, 2000))
+    bounds = torch.full((1, 12), 40.0)
+    window = EightBitWindow(EightBitLayers((0,), bounds, bounds), keys[None], 1000)
+    window.measure(keys[None], values[None], [0, 1])
+    window.write(keys[None], values[None], [0, 1])
+    seen = window.seen(0, query, 2000)
+    made, plain = kernel(seen).float(), attend_to_codes(seen)
+    exact = layers.attend(query.float(), keys.float(), values.float())
+    assert (made - plain).norm() < 0.5 * (plain - exact).norm() < 0.1 * exact.norm()

@@ -5,7 +5,7 @@ import sys
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,9 @@ from echo_cli.cli.options import Debug, Device, Dtype, Json, Model
 from echo_cli.errors import UsageError
 from echo_cli.render.request import picture_size
 from echo_cli.text import plural, size
+
+if TYPE_CHECKING:
+    from echo_cli.bench.fastness import Fastness
 
 Eye = Annotated[Path | None, typer.Option(help="Folder of the eye.", show_default="the package's")]
 
@@ -37,41 +40,91 @@ bench.command()(soak)
 bench.command()(speed)
 
 
+Weights = Annotated[str | None, typer.Option(
+    help="Measure this model with its own weights instead of random ones.", show_default=False)]
+Keep = Annotated[bool, typer.Option(
+    "--keep", help="Write beside the model's weights how far the attention of each layer moves; `generate --fast` "
+    "computes it in eight bits in the layers that are near enough.")]
+
+
 @bench.command()
 def fast(
     spec: Spec = "wan-1.3b",
     layers: Layers = None,
     size: Size = None,
-    blocks: Annotated[int, typer.Option(min=1, help="Blocks to compare.")] = 10,
+    blocks: Annotated[int, typer.Option(min=2, help="Blocks to compare.")] = 10,
     policy: Annotated[str, typer.Option(help="The memory.")] = "window",
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    compiled: Compiled = None,
-    json: Json = False,
-    debug: Debug = False,
+    model: Weights = None, keep: Keep = False,
+    device: Device = "auto", dtype: Dtype = "auto", compiled: Compiled = None,
+    json: Json = False, debug: Debug = False,
 ) -> None:
-    """Show how far --fast moves latents, and how much faster a block is.
+    """Show how far each part of --fast moves latents, and how much faster a block is.
 
-    Distances are shares of the latents' length, block by block, between the same film with linear layers in eight bits
-    and without. For comparison, the distances of attention in eight bits, which --fast does not use, and of the dtype
-    itself from float32 are shown too.
+    Distances are shares of the latents' length, block by block, between the same film with a part in eight bits and
+    without: linear layers; attention in all layers; both, with attention only in the layers that are near enough, as
+    --fast computes. The distance of the dtype itself from float32 is shown too. On a CPU, attention in eight bits is
+    rounded in the same way, slowly.
     """
-    from echo_cli.bench.fastness import measure
+    from dataclasses import replace
+
+    from echo_cli.bench.fastness import Subject, Take, measure
     from echo_cli.models.registry import spec_named
     from echo_cli.runtime import Runtime
 
-    runtime = Runtime.choose(device, dtype)
-    result = measure(spec_named(spec), runtime, depth=layers, size=picture_size(size) if size else None, blocks=blocks,
-                    policy=policy, compiled=runtime.device.type == "cuda" if compiled is None else compiled)
+    if keep or model:
+        _check_kept(model, keep, layers)
+    runtime, sizes = Runtime.choose(device, dtype), spec_named(model or spec)
+    subject = Subject(replace(sizes, depth=layers or sizes.depth), model)
+    result = measure(subject, runtime, Take(blocks, policy, picture_size(size) if size else None,
+                                            runtime.device.type == "cuda" if compiled is None else compiled))
+    if keep and model:
+        _keep(model, result)
     if json:
         print(json_text.dumps(result.as_dict()))
-        return
-    print(f"{result.spec}, {plural(result.layers, 'layer')}, {result.dtype}, memory {policy}")
-    print("fast moves the latents by " + ", ".join(f"{share:.2%}" for share in result.moved) + " of their length")
-    for what, shares in (("attention in eight bits", result.attention), ("both", result.both)):
-        print(f"{what} would move them by " + ", ".join(f"{share:.2%}" for share in shares))
-    if result.rounding:
-        print(f"{result.dtype} itself by " + ", ".join(f"{share:.2%}" for share in result.rounding))
+    else:
+        _print_fastness(result, policy)
+
+
+def _check_kept(model: str | None, keep: bool, layers: int | None) -> None:
+    """What is kept is of a whole model's own weights, in a folder that takes it: known before they are loaded."""
+    from echo_cli.files import check_replaceable, is_json_of
+    from echo_cli.models.files.eight_bits import FAST, FILE
+    from echo_cli.models.loaders import family_of, locate
+
+    if model is None:
+        raise UsageError("--keep needs a model whose weights are measured", "Name one with --model.")
+    if layers is not None:
+        raise UsageError("--layers and --model ask for different things", "Leave one of them out.")
+    if keep:
+        located = locate(model)
+        if not family_of(located).has_fast or located.folder is None:
+            raise UsageError(f"model '{model}' has no --fast", "Name a large model whose weights are here.")
+        check_replaceable(located.folder / FILE, is_json_of(FAST))
+
+
+def _keep(model: str, result: "Fastness") -> None:
+    from echo_cli.models.files.eight_bits import EightBits, keep
+    from echo_cli.models.loaders import locate
+
+    folder = locate(model).folder
+    assert folder and result.weights, "both were checked before the model was measured"
+    print(f"written: {keep(folder, EightBits(result.weights, result.distances, result.device))}", file=sys.stderr)
+
+
+def _print_fastness(result: "Fastness", policy: str) -> None:
+    from echo_cli.models.files.eight_bits import LIMIT
+
+    weights = f"weights {result.weights[:12]}" if result.weights else "random weights"
+    print(f"{result.spec}, {weights}, {plural(result.layers, 'layer')}, {result.dtype}, memory {policy}, "
+          f"{result.device}")
+    print("latents move, block by block, as a share of their length")
+    for what, shares in (("linear layers in eight bits", result.moved), ("attention in eight bits", result.attention),
+                         ("both, as --fast computes", result.both),
+                         (f"{result.dtype} in place of float32", result.rounding or ())):
+        if shares:
+            print(f"  {what:<28}" + " ".join(f"{share:>7.2%}" for share in shares))
+    print(f"attention itself moves, layer by layer: {' '.join(f'{share:.2%}' for share in result.distances)}")
+    print(f"{len(result.near)} of {plural(result.layers, 'layer')} within {LIMIT:.0%}; the kernel: {result.kernel}")
     print(f"the last block took {result.block_s:.3f} s, and {result.fast_block_s:.3f} s with --fast")
 
 

@@ -7,17 +7,18 @@ from typing import Any
 import torch
 
 from echo_cli.models.backend import Backend, Codec
+from echo_cli.models.files.eight_bits import EightBits, measured
 from echo_cli.models.files.folders import SCALED_DECODER
 from echo_cli.models.files.loading import stream_into
 from echo_cli.models.files.tensors import Tensors
-from echo_cli.models.fp8 import use_eight_bits
+from echo_cli.models.fp8 import attend_in_eight_bits, use_eight_bits
 from echo_cli.models.offload import keep_layers_on_host
 from echo_cli.models.queries.files import QUERIES
 from echo_cli.models.queries.weights import load_queries
 from echo_cli.models.registry import cache_folder
 from echo_cli.models.running import Offload, Pictures, Running
 from echo_cli.models.transformer import Transformer
-from echo_cli.models.tuning import choose_attention, quicken
+from echo_cli.models.tuning import choose_attention, eight_bit_layers, quicken
 from echo_cli.models.wan.codec import WanCodec, latent_scales
 from echo_cli.models.wan.fast_decoder import FastCodec, FastDecoder, decoder_alone
 from echo_cli.models.wan.hashes import decoder_digest
@@ -35,7 +36,7 @@ def load(runtime: Runtime, folder: Path, running: Running = Running(), choice: C
     queries = load_queries(folder, weights.spec, runtime.device) if QUERIES in hashes else None
     return Backend(
         weights.spec,
-        _transformer(weights, runtime, running),
+        _transformer(weights, runtime, running, measured(folder, weights.digest)),
         text,
         _codec(weights, runtime, running.pictures),
         weights.digest,
@@ -45,7 +46,7 @@ def load(runtime: Runtime, folder: Path, running: Running = Running(), choice: C
     )
 
 
-def _transformer(weights: Weights, runtime: Runtime, running: Running) -> Transformer:
+def _transformer(weights: Weights, runtime: Runtime, running: Running, near: EightBits | None) -> Transformer:
     with torch.device("meta"):
         transformer = Transformer(weights.spec)
     visiting = running.offload is Offload.LAYERS
@@ -56,6 +57,10 @@ def _transformer(weights: Weights, runtime: Runtime, running: Running) -> Transf
         keep_layers_on_host(transformer, runtime.device)
         _move_all_but_layers(transformer, runtime.device)
     choose_attention(transformer)
+    if running.fast:
+        layers, kernel, _ = eight_bit_layers(near, runtime.device, runtime.dtype)
+        if kernel:
+            attend_in_eight_bits(transformer, layers, kernel)
     wanted = runtime.device.type == "cuda" if running.compiled is None else running.compiled
     if wanted and not visiting:  # a compiler needs weights that stay in place
         quicken(transformer)

@@ -1,9 +1,11 @@
 """A whole model of Wan's family, small and with random weights, from its folder to a film by the real command."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -13,12 +15,17 @@ for extra in ("diffusers", "transformers", "ftfy"):
 
 from echo_cli.errors import OutputError
 from echo_cli.files import sha256
+from echo_cli.models.files import eight_bits
+from echo_cli.models.running import Running
 from echo_cli.models.wan import model as wan
 from echo_cli.models.wan import rehearsal
 from echo_cli.runtime import Runtime
 from echo_cli.spec import WAN_1_3B, ModelSpec
 from echo_cli.video.read import pictures
 from tests import forked
+
+if TYPE_CHECKING:
+    from echo_cli.render.job import Job
 
 CPU = Runtime(torch.device("cpu"), torch.float32)
 SPEC = replace(WAN_1_3B, depth=2, width=96, heads=4, ffn=128, text_dim=32)
@@ -337,3 +344,61 @@ def test_a_fast_decoder_lies_beside_the_model_or_is_missed(folder: Path, tmp_pat
     pictures = torch.rand(1, 5, 3, 16, 24)
     full = wan.load(CPU, tmp_path / "model").codec
     assert torch.equal(codec.encode_piece(pictures)[0], full.encode(pictures)), "the full codec encodes what comes in"
+
+
+@pytest.fixture
+def measured(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Path:
+    """A model of which `bench fast --keep` measured how far eight bits move its attention, and a kernel for them."""
+    from echo_cli.cli import app
+    from echo_cli.eight import attend_to_codes
+
+    model = tmp_path / "model"
+    shutil.copytree(folder, model)
+    assert app.run(["bench", "fast", "--model", f"{model}/", "--keep", "--blocks", "3", "--size", "64x32"]) == 0
+    printed = capfd.readouterr()
+    assert f"written: {model / eight_bits.FILE}" in printed.err and "weights" in printed.out
+    monkeypatch.setattr("echo_cli.models.tuning.eight_bit_attention", lambda *_: (attend_to_codes, "a stand-in"))
+    return model
+
+
+def fast_job(model: Path, tmp_path: Path, fast: bool = True) -> "Job":
+    from echo_cli.render.outputs import outputs_of
+    from echo_cli.render.prepare import prepared
+    from echo_cli.render.request import Request
+    from echo_cli.storyboard.parse import parse
+
+    output = str(tmp_path / "film.mp4")
+    story = parse("version: 1\nsize: 64x32\nscenes: [{id: one, prompt: A rooftop, duration: 2s}]")
+    request = Request("story.yaml", output, model=f"{model}/", scale=1, memory="window", device="cpu", fast=fast)
+    return prepared(request, story, wan.load(CPU, model).spec).job(outputs_of(output, "film"))
+
+
+def test_fast_attends_in_eight_bits_in_the_layers_that_were_measured_to_be_near(measured: Path, tmp_path: Path) -> None:
+    from echo_cli.cli.generate import _fast
+    from echo_cli.render.budget import room_for
+    from echo_cli.render.session import Loaded
+
+    exact, backend = wan.load(CPU, measured), wan.load(CPU, measured, Running(fast=True))
+    near = eight_bits.measured(measured, exact.weights_hash)
+    assert near is not None and len(near.distances) == SPEC.depth and near.layers
+    assert exact.transformer.eight is None
+    assert backend.transformer.eight is not None and backend.transformer.eight.layers == near.layers
+    job, plain = fast_job(measured, tmp_path), fast_job(measured, tmp_path, fast=False)
+    assert job.identity(exact.weights_hash).plain()["settings"]["attention_in_eight_bits"] == list(near.layers)
+    for each, weights in ((job, "others"), (plain, exact.weights_hash)):
+        assert "attention_in_eight_bits" not in each.identity(weights).plain()["settings"]
+    assert f"in {len(near.layers)} of 2 layers" in _fast(job, Loaded(backend, CPU))
+    more = room_for(job, exact.spec, CPU, Running(fast=True)).window - room_for(job, exact.spec, CPU, Running()).window
+    tokens, small = 21 * exact.spec.grid((64, 32)).tokens, 4 * SPEC.heads * (3 + SPEC.width // SPEC.heads)
+    assert more == len(near.layers) * (2 * tokens * SPEC.width + small)
+
+
+def test_layers_that_are_too_far_off_attend_exactly(measured: Path, tmp_path: Path) -> None:
+    from echo_cli.cli.generate import _fast
+    from echo_cli.render.session import Loaded
+
+    weights = wan.load(CPU, measured).weights_hash
+    eight_bits.keep(measured, eight_bits.EightBits(weights, (0.06, 0.2), "NVIDIA H200"))
+    backend = wan.load(CPU, measured, Running(fast=True))
+    assert backend.transformer.eight is None
+    assert "no layer is within 5%, measured on NVIDIA H200" in _fast(fast_job(measured, tmp_path), Loaded(backend, CPU))
