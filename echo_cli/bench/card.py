@@ -5,12 +5,14 @@ others still run and the report says why. On a CPU the same runs at a small size
 nothing about speed.
 """
 
+import multiprocessing
 import statistics
+import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,14 +20,16 @@ from torch import Tensor
 
 from echo_cli import __version__, machine
 from echo_cli.bench import stages
+from echo_cli.bench.filling import Filling, block_times, filling_blocks, full_window, run_passes
 from echo_cli.bench.kernels import by_kind, kernels_of
-from echo_cli.bench.speed import Filling, filling_blocks, full_window
+from echo_cli.eight import attend_to_codes
 from echo_cli.memory.table import POLICIES
 from echo_cli.models.backend import Backend, Codec
 from echo_cli.models.files.loading import random_transformer
-from echo_cli.models.fp8 import use_eight_bits
+from echo_cli.models.fp8 import use_part
+from echo_cli.models.running import FastPart
 from echo_cli.models.transformer import Transformer
-from echo_cli.models.tuning import choose_attention, quicken
+from echo_cli.models.tuning import choose_attention, eight_bit_attention, quicken
 from echo_cli.runtime import Runtime
 from echo_cli.spec import TINY, WAN_1_3B, ModelSpec
 
@@ -116,7 +120,7 @@ class _Bench:
 
     def parts(self) -> dict[str, Callable[[], Any]]:
         return {"right": self.right, "film": self.film, "policies": self.policies, "fast": self.fast,
-                "decoders": self.decoders, "kernels": self.kernels}
+                "decoders": self.decoders, "resume": self.resume, "kernels": self.kernels}
 
     # Is it right?
 
@@ -156,50 +160,19 @@ class _Bench:
             rows["window, plain"] = self._blocks("window", graphs=None)
         return rows
 
-    def _way(self, transformer: Transformer, graphs: bool | None) -> None:
-        transformer.__dict__.pop("forward", None)
-        if graphs is not None and self.cuda:
-            quicken(transformer, graphs)
-
     def _blocks(self, name: str, graphs: bool | None, transformer: Transformer | None = None) -> dict[str, float]:
         """Medians over blocks with a full window: of the device's time, of the host's, and of each stage."""
-        transformer = transformer or self.transformer
-        self._way(transformer, graphs)
-        loop = full_window(Filling(transformer, self.grid), name, self.grid, 2, self.plan.blocks)
-        next(loop)
-        next(loop)
-        self._settle()
-        ends, host, results = [self._mark()], [], []
-        for result in loop:
-            results.append(result.times)
-            host.append(time.perf_counter())
-            ends.append(self._mark())
-        blocks = [self._between(a, b) for a, b in pairwise(ends)]
-        stage = [times.read() for times in results]
-        host_ms = [1000 * (b - a) for a, b in pairwise(host)]
-        return {"block_ms": statistics.median(blocks), "pictures_per_second":
-                1000 * self.spec.geometry.block_pictures / statistics.median(blocks),
-                "host_ms": statistics.median(host_ms) if host_ms else 0.0,
-                **{f"{part}_ms": statistics.median(each[part] for each in stage) for part in stage[0]},
-                "peak_gb": self._peak()}
+        times = block_times(Filling(transformer or self.transformer, self.grid), name, self.grid, self.plan.blocks,
+                            graphs)
+        return {"block_ms": times.block_ms,
+                "pictures_per_second": 1000 * self.spec.geometry.block_pictures / times.block_ms,
+                "pass_ms": times.pass_ms, "host_ms": times.host_ms,
+                **{f"{stage}_ms": ms for stage, ms in times.stages_ms.items()}, "peak_gb": self._peak()}
 
     def _settle(self) -> None:
         if self.cuda:
             torch.cuda.synchronize(self.runtime.device)
             torch.cuda.reset_peak_memory_stats(self.runtime.device)
-
-    def _mark(self) -> Any:
-        if not self.cuda:
-            return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
-
-    def _between(self, start: Any, end: Any) -> float:
-        if not self.cuda:
-            return 1000 * (end - start)
-        end.synchronize()
-        return start.elapsed_time(end)
 
     # Where does it go?
 
@@ -214,7 +187,7 @@ class _Bench:
             lambda: stages.decode_times(codec, self.spec, None, self.runtime, 3))}
 
     def _kernels(self, name: str) -> dict[str, Any]:
-        self._way(self.transformer, False)
+        run_passes(self.transformer, False)
         loop = full_window(Filling(self.transformer, self.grid), name, self.grid, 1, 1)
         next(loop)
         torch.cuda.synchronize()
@@ -228,7 +201,7 @@ class _Bench:
 
     def decoders(self) -> dict[str, Any]:
         figures: dict[str, Any] = {}
-        for name, codec in self._codecs():
+        for name, codec in stages.decoders(self.spec, self.runtime):
             for way, benchmark in (("", False), (", cudnn.benchmark", True)):
                 self._settle()
                 with torch.backends.cudnn.flags(enabled=True, benchmark=benchmark, allow_tf32=True):
@@ -240,18 +213,13 @@ class _Bench:
     def _peak(self) -> float:
         return torch.cuda.max_memory_allocated(self.runtime.device) / 1e9 if self.cuda else 0.0
 
-    def _codecs(self) -> Iterator[tuple[str, Codec]]:
-        yield "full", stages.random_codec(self.spec, self.runtime)
-        if self.spec is WAN_1_3B:
-            yield "light", stages.random_fast_decoder(self.spec, self.runtime)
-
     def film(self) -> dict[str, Any]:
         """A film from storyboard to MP4, including everything a process sets up the first time; then the same film
         again."""
-        self._way(self.transformer, True)
+        run_passes(self.transformer, True)
         figures = {}
-        for name, codec in self._codecs():
-            backend = Backend(self.spec, self.transformer, RandomText(self.spec), codec, "random")
+        for name, codec in stages.decoders(self.spec, self.runtime):
+            backend = _backend(self.transformer, codec)
             for time_of in ("first", "second"):
                 self._settle()
                 made = stages.whole_film(backend, "echo-forcing", self.runtime, self.plan.film_seconds)
@@ -264,19 +232,59 @@ class _Bench:
     # In eight bits
 
     def fast(self) -> dict[str, Any]:
-        """Blocks with linear layers in eight bits, and how far that moves a block's latents, relative to their
-        length."""
-        quick = _transformer(self.spec, self.runtime)
-        choose_attention(quick)
-        use_eight_bits(quick, self.runtime.device)
-        rows: dict[str, Any] = {name: self._blocks(name, True, quick) for name in ("window", "echo-forcing")}
-        self._way(self.transformer, True)
-        self._way(quick, True)
-        exact, near = ([result.latents.float().cpu() for result in
-                        filling_blocks(Filling(each, self.grid, False), "window", self.grid, 0, 1)[0]]
-                       for each in (self.transformer, quick))
-        rows["moved"] = [_distance(a, b) for a, b in zip(exact, near, strict=True)]
+        """What each part of --fast gains, in blocks and in a film with the light decoder, and how far it moves latents,
+        relative to their length: linear layers, attention in all layers, and both."""
+        kernel, words = eight_bit_attention(self.runtime.device, self.runtime.dtype)
+        parts = (FastPart.LINEAR, FastPart.ATTENTION, FastPart.BOTH) if kernel or not self.cuda else (FastPart.LINEAR,)
+        rows: dict[str, Any] = {"attention in eight bits": words}
+        run_passes(self.transformer, True)
+        exact = self._latents(self.transformer)
+        for part in parts:
+            quick = _transformer(self.spec, self.runtime)
+            choose_attention(quick)
+            use_part(quick, part, self.runtime.device, kernel or attend_to_codes)
+            for name in ("window",) if part is FastPart.ATTENTION else ("window", "echo-forcing"):
+                rows[f"{name}, {part}"] = self._blocks(name, True, quick)
+            rows[f"moved, {part}"] = [_distance(a, b) for a, b in zip(exact, self._latents(quick), strict=True)]
+        *_, (name, codec) = stages.decoders(self.spec, self.runtime)
+        made = stages.whole_film(_backend(quick, codec), "echo-forcing", self.runtime, self.plan.film_seconds)
+        rows[f"{name} decoder, {part}"] = {"pictures_per_second": made.pictures_a_second, "wall_s": made.wall_s}
         return rows
+
+    def _latents(self, transformer: Transformer) -> list[Tensor]:
+        """Of blocks until the window is full."""
+        blocks = filling_blocks(Filling(transformer, self.grid, False), "window", self.grid, 0, 1)[0]
+        return [result.latents.float().cpu() for result in blocks]
+
+    # And after an interruption?
+
+    def resume(self) -> dict[str, Any]:
+        """A film that was stopped with a full window: the seconds until a new process has made its next picture, with
+        imports, kernels and graphs. Its weights are drawn on the device instead of read from a disk."""
+        stop = self.spec.window // self.spec.block_frames + 2
+        seconds = (stop + 4) * self.spec.geometry.block_pictures / self.spec.fps
+        if self.cuda:
+            torch.cuda.empty_cache()
+        with (tempfile.TemporaryDirectory(prefix="echo-resume-") as folder,
+              ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool):
+            codec = next(stages.decoders(self.spec, self.runtime))[1]
+            stages.stopped_film(_backend(self.transformer, codec), "echo-forcing", self.runtime, seconds, stop, folder)
+            began = time.time()
+            loaded, first = pool.submit(_resumed, self.spec, self.runtime, seconds, folder).result()
+        return {"until the next picture": {"seconds": first - began, "of them loading": loaded - began}}
+
+
+def _resumed(spec: ModelSpec, runtime: Runtime, seconds: float, folder: str) -> tuple[float, float]:
+    """In a process of its own: the times of day when the model was loaded, and when the first picture was there."""
+    transformer = _transformer(spec, runtime)
+    choose_attention(transformer)
+    run_passes(transformer, True)
+    backend, loaded = _backend(transformer, stages.random_codec(spec, runtime)), time.time()
+    return loaded, stages.stopped_film(backend, "echo-forcing", runtime, seconds, 1, folder)
+
+
+def _backend(transformer: Transformer, codec: Codec) -> Backend:
+    return Backend(transformer.spec, transformer, RandomText(transformer.spec), codec, "random")
 
 
 def _distance(true: Tensor, other: Tensor) -> float:

@@ -31,6 +31,7 @@ from echo_cli.bench.reuse import Earlier, Reused, reused
 from echo_cli.bench.scenarios import Scenario, geometry_for, never_left, story
 from echo_cli.errors import MissingError, OutOfMemory
 from echo_cli.models.backend import Backend
+from echo_cli.models.fp8 import use_part
 from echo_cli.models.loaders import known_digest, load_backend
 from echo_cli.runtime import Runtime
 from echo_cli.spec import TINY, ModelSpec
@@ -88,6 +89,8 @@ def _facts(order: Order, spec: ModelSpec) -> dict[str, str]:
         "weights": known_digest(order.model) or load_backend(order.model, runtime).weights_hash,
         "device": f"{machine.device_name(runtime)}, {str(runtime.dtype).removeprefix('torch.')}",
     }
+    if order.fast:
+        facts["fast"] = order.fast.value
     if spec.name == TINY.name:  # the eye knows only the little world
         with suppress(MissingError):
             facts["eye"] = eye_hash()
@@ -240,6 +243,8 @@ class Studio:
         self.order = order
         runtime = Runtime.choose(order.device, order.dtype)
         self.backend: Backend = load_backend(order.model, runtime)
+        if order.fast:
+            use_part(self.backend.transformer, order.fast, runtime.device)
         self.meaning: Meaning | None = None
         self.lacking: dict[str, str] = {}
         if self.backend.spec.name == TINY.name:  # the eye knows only the little world

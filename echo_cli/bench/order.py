@@ -8,6 +8,7 @@ from echo_cli.bench.contestants import VARIED, Contestant
 from echo_cli.bench.results import Film
 from echo_cli.bench.scenarios import Scenario, story
 from echo_cli.memory.table import DEFAULT_POLICY
+from echo_cli.models.running import FastPart
 from echo_cli.spec import ModelSpec
 
 
@@ -39,6 +40,7 @@ class Order:
     jobs: int = 1
     together: int = 10  # films rendered at once
     sheets: int = 1
+    fast: FastPart | None = None  # computed in eight bits
 
     def films(self, spec: ModelSpec) -> set[Film]:
         """All that the report is made of, without those that are the same as another contestant's."""

@@ -41,7 +41,7 @@ def page(report: Report, strips: Mapping[tuple[str, str, int], Strip]) -> str:
 def _head(report: Report) -> str:
     about = report.about
     facts = (
-        f"model {about['model']}",
+        f"model {about['model']}" + (f", {about['fast']} in eight bits" if "fast" in about else ""),
         plural(len(report.scenarios), "scenario"),
         f"{len(report.policies)} memories",
         plural(len(about["seeds"]), "seed"),

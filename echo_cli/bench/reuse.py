@@ -27,11 +27,12 @@ class Earlier:
         """A UsageError unless its films were rendered and judged by what `facts` says."""
         with _complete(self.path):
             about = dict(self.report.about)
-        for name, what in (("weights", "the films of other weights"), ("eye", "films that another eye judged")):
+        for name, what in (("weights", "the films of other weights"), ("eye", "films that another eye judged"),
+                           ("fast", "films of another --fast")):
             if about.get(name) != facts.get(name):
                 raise UsageError(
                     f"{self.path} has {what}: {_short(about.get(name))}, and here they are {_short(facts.get(name))}",
-                    "Choose the model that it was made with, or leave this --reuse out.")
+                    "Choose the model and the --fast that it was made with, or leave this --reuse out.")
         before, now = (_dtype(each) for each in (about, facts))
         if before != now:
             raise UsageError(f"{self.path} has films in {before}, and this run renders in {now}",

@@ -10,13 +10,14 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from echo_cli.bench.footprint import job_for, story
+from echo_cli.errors import Interrupted
 from echo_cli.models.backend import Backend, Codec
 from echo_cli.models.files.loading import stream_into
 from echo_cli.models.tiny.codec import TinyCodec
@@ -176,6 +177,33 @@ class _Stopwatch(Progress):
         """Seconds of wall time, of this process, and of encoders."""
         wall, own, encoder = self._began
         return time.perf_counter() - wall, time.process_time() - own, self._encoder() - encoder
+
+
+class _Stopping(Progress):
+    """Notes when the first picture is there, and asks for an end after some blocks."""
+
+    def __init__(self, interruption: Interruption, blocks: int) -> None:
+        super().__init__()
+        self._interruption, self._left = interruption, blocks
+        self.first_picture: float | None = None
+
+    def step(self, step: Step) -> None:
+        self.first_picture = self.first_picture or time.time()
+        self._left -= 1
+        if self._left <= 0:
+            self._interruption.by = "the bench"
+
+
+def stopped_film(backend: Backend, policy: str, runtime: Runtime, seconds: float, blocks: int, folder: str) -> float:
+    """Render, or resume, a film in a folder and stop after some blocks, with a checkpoint; the time of day at which the
+    first picture of this run was there."""
+    with Interruption(lambda text: None) as interruption:
+        watch = _Stopping(interruption, blocks)
+        job = job_for(story(seconds), backend, f"{folder}/film.mp4", memory=policy)
+        with suppress(Interrupted):
+            Session(given=Loaded(backend, runtime)).make(job, watch, interruption)
+    assert watch.first_picture, "no block was rendered"
+    return watch.first_picture
 
 
 def whole_film(backend: Backend, policy: str, runtime: Runtime, seconds: float) -> WholeFilm:

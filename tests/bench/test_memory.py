@@ -205,6 +205,14 @@ def test_as_many_processes_as_one_likes_find_the_same():
     assert left_over[0] == pytest.approx(left_over[1], abs=0.05)
 
 
+def test_a_part_of_fast_changes_films_and_is_named() -> None:
+    how = ("--scenario", "cuts", "--policy", "echo", "--seeds", "1", "--jobs", "1", "--json")
+    exact, near = (json.loads(bench(*how, *fast).stdout) for fast in ((), ("--fast", "attention")))
+    assert "fast" not in exact["about"] and near["about"]["fast"] == "attention"
+    figures, others = (report["rows"][0]["figures"] for report in (exact, near))
+    assert figures.keys() == others.keys() and figures != others
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_bench_that_is_stopped_shows_the_films_that_were_rendered(number: signal.Signals) -> None:
     process = subprocess.Popen(

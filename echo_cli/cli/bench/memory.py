@@ -15,6 +15,7 @@ from echo_cli.cli.messages import tell
 from echo_cli.cli.options import Debug, Device, Dtype, Json
 from echo_cli.errors import Exit, Interrupted, UsageError
 from echo_cli.machine import cores
+from echo_cli.models.running import FastPart
 from echo_cli.text import plural
 
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ Again = Annotated[list[str] | None, typer.Option(
 Model = Annotated[str, typer.Option(help="The model: a name, or the folder of its weights.")]
 Jobs = Annotated[int | None, typer.Option(
     min=1, help="The number of processes; by default one for each core, or one on a GPU.")]
+Fast = Annotated[FastPart | None, typer.Option(
+    help="Compute this part of --fast in eight bits, in all layers; on a CPU rounded alike, but slowly.",
+    show_default=False)]
 Together = Annotated[int, typer.Option(min=1, help="Films that one process renders at once.")]
 
 
@@ -77,8 +81,7 @@ def memory(
     reuse: Reuse = None, again: Again = None,
     model: Model = "tiny",
     device: Device = "auto", dtype: Dtype = "auto",
-    jobs: Jobs = None,
-    together: Together = 10,
+    jobs: Jobs = None, together: Together = 10, fast: Fast = None,
     debug: Debug = False,
 ) -> int:
     """Measure memories side by side: scenarios x memories x seeds.
@@ -99,7 +102,7 @@ def memory(
     from echo_cli.bench.order import Order
 
     order = Order(model, scenarios, contestants, tuple(numbers), against, device, dtype,
-                  jobs or _processes(device, dtype), together, sheets)
+                  jobs or _processes(device, dtype), together, sheets, fast)
     bench = measure(order, spec, lambda line: print(line, file=sys.stderr, flush=True), results, again or [])
     _write(bench, out, html, spec)
     return _answer(bench, out, as_json, as_csv, detail)
@@ -234,8 +237,9 @@ def _print(report: "Report", detail: bool) -> None:
     from echo_cli.bench.sentences import LEGEND, origins, sentences, table
 
     about = report.about
+    fast = f", {about['fast']} in eight bits" if "fast" in about else ""
     print(
-        f"{about['model']}, weights {about['weights'][:12]}; {plural(len(report.scenarios), 'scenario')}, "
+        f"{about['model']}, weights {about['weights'][:12]}{fast}; {plural(len(report.scenarios), 'scenario')}, "
         f"{plural(len(about['seeds']), 'seed')}, {plural(about['films'], 'film')} in {about['seconds']:.0f} s "
         f"on {about['machine']}, {about['device'].rpartition(', ')[2]}"
     )
