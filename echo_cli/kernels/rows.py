@@ -164,12 +164,10 @@ def _place(q, k, v, gain_q, gain_k, turn_q, turn_k, places, query, keys, values,
            EIGHT: tl.constexpr, BLOCK: tl.constexpr):
     token, part, batch = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2).to(tl.int64)
     at, pairs = tl.arange(0, BLOCK), tl.arange(0, BLOCK // 2)
-    inside = at < WIDTH
-    source = batch * in_batch + token * in_row
-    here = (batch * tokens + token) * WIDTH
+    source, here = batch * in_batch + token * in_row, (batch * tokens + token) * WIDTH
     place = tl.load(places + token // frame_tokens).to(tl.int64)
     there = batch * window_batch + (place * frame_tokens + token % frame_tokens) * WIDTH
-    home = there
+    inside, home = at < WIDTH, there
     if POOL:
         slot = tl.load(slots + token // frame_tokens).to(tl.int64)
         home = batch * pool_batch + (slot * frame_tokens + token % frame_tokens) * WIDTH

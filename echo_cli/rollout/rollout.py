@@ -97,8 +97,7 @@ def rollout(timeline: Timeline, transformer: Network, prompts: Prompts, policy: 
     transformer's parameters require them."""
     spec, device = transformer.spec, transformer.device
     levels, shape = schedule(spec.steps, spec.shift), (batch, spec.block_frames, spec.channels, grid.height, grid.width)
-    place = Placement(grid, device, transformer.dtype, batch, home, transformer.turn, transformer.eight)
-    kept = Remembered(policy, place, shelf)
+    kept = Remembered(policy, _placement(transformer, grid, batch, home), shelf)
     memory, store = kept.memory, kept.memory.store
     kept.begin(past, begun)
     text: Text | None = None
@@ -126,6 +125,10 @@ def rollout(timeline: Timeline, transformer: Network, prompts: Prompts, policy: 
         yield BlockResult(block, latents, layout, transition, facts, store.bytes + memory.bytes, watch,
                           Later(latents.isfinite().all()), kept.state, 0 if given is None else given.shape[1],
                           opening.lead if opening and block.opens else None)
+
+
+def _placement(transformer: Network, grid: Grid, batch: int, home: torch.device | None) -> Placement:
+    return Placement(grid, transformer.device, transformer.dtype, batch, home, transformer.turn, transformer.eight)
 
 
 def _draw(noise: Noise, block: Block, shape: tuple[int, ...], transformer: Network, step: int) -> Tensor:
