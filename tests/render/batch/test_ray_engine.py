@@ -2,6 +2,7 @@
 here."""
 
 import os
+import pickle
 import signal
 import socket
 import sys
@@ -15,15 +16,20 @@ from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
+import torch
 
+from echo_cli import __version__
 from echo_cli.cli.app import run
 from echo_cli.errors import MissingError, UsageError
+from echo_cli.files import sha256
+from echo_cli.models.registry import MODELS
 from echo_cli.render.batch import local, ray_engine
 from echo_cli.render.batch.outcome import Film, Outcome, Status
 from echo_cli.render.batch.request import BatchRequest
 from echo_cli.render.batch.tally import Tally
 from echo_cli.render.progress import Progress
 from echo_cli.render.signals import Interruption
+from tests.cli.test_pictures import paint
 from tests.render import stage
 
 ROOT = Path(__file__).parents[3]
@@ -202,6 +208,57 @@ def test_after_a_signal_no_film_is_begun_again(tmp_path: Path) -> None:
     assert [outcome.status for outcome in crew.ended(0, None)] == [Status.FAILED] and not crew.busy
 
 
+COMING_IN = {
+    "picture": "scenes: [{id: a, picture: meadow.png, prompt: a red ball, duration: 1s}]",
+    "series": "series: first.scenes\nscenes: [{id: a, prompt: a blue box, duration: 1s}, "
+              "{id: b, transition: 'recall:first/meadow', prompt: a red ball, duration: 1s}]",
+    "continue": "continue: first.end\nscenes: [{id: a, transition: hard cut, prompt: a red ball, duration: 1s}]",
+}
+
+
+@pytest.fixture
+def boards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of storyboards that need other files, by paths relative to it, and a film that left two of these."""
+    monkeypatch.setitem(MODELS.own, "tiny", stage.ROW)
+    folder = tmp_path / "boards"
+    folder.mkdir()
+    paint(folder / "meadow.png", 1)
+    first = tmp_path / "first.yaml"
+    first.write_text("keep_scenes: true\nscenes: [{id: meadow, prompt: a red ball on a meadow, duration: 2s}]")
+    assert run(["generate", str(first), "-o", str(folder / "first.mp4"), "--keep-end", "--quiet"]) == 0
+    (folder / "first.mp4").unlink()
+    for name, story in COMING_IN.items():
+        (folder / f"{name}.yaml").write_text(story)
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def batch(folder: str, *arguments: str) -> dict[str, str]:
+    """The sha256 of each film of the storyboards, by its name."""
+    assert run(["batch", "boards", "--out-dir", folder, "--device", "cpu", "--quiet", *arguments]) == 0
+    return {path.name: sha256(path) for path in sorted(Path(folder).glob("*.mp4"))}
+
+
+def test_what_comes_into_a_film_reaches_an_actor(boards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-in hands films over as Ray does, pickled."""
+    ray = ray_that([])
+    hand = ray_engine.Hand(0, torch.get_num_threads(), os.getcwd(), __version__)
+    hire = ray.remote
+
+    def remote(**needs: object) -> Callable[[type], SimpleNamespace]:
+        def actor(*given: object) -> Mock:
+            mock = hire(**needs)(None).remote(*given)
+            mock.make.remote = lambda film: pickle.loads(pickle.dumps(hand.make(pickle.loads(pickle.dumps(film)))))
+            return mock
+        return lambda hand: SimpleNamespace(remote=actor)
+
+    ray.remote, ray.is_initialized = remote, lambda: True
+    ray.nodes = cluster_of({"CPU": 1.0}).nodes
+    monkeypatch.setattr(ray_engine, "_ray", lambda: ray)
+    made = batch("far", "--engine", "ray", "--cpus-per-actor", "1")
+    assert len(made) == 3 and made == batch("near")
+
+
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     """A head without CPUs and two machines with one each; what they run knows the small model."""
@@ -273,6 +330,12 @@ def test_a_lost_actor_and_a_lost_machine_cost_no_film(
     assert {path.name for path in (tmp_path / "cluster").iterdir()} == {
         path.name for path in (tmp_path / "alone").iterdir()
     }
+
+
+@pytest.mark.slow
+def test_what_comes_into_films_reaches_the_actors_of_a_cluster(boards: Path, cluster: object) -> None:
+    made = batch("far", "--engine", "ray", "--cpus-per-actor", "1")
+    assert len(made) == 3 and made == batch("near")
 
 
 @pytest.mark.slow
