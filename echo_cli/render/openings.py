@@ -4,11 +4,14 @@ Knows pictures and a codec. When a scene asks for them, and what the transformer
 """
 
 import hashlib
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy import ndarray
+from torch import Tensor
+from torch.nn import functional as F
 
 from echo_cli.errors import UsageError
 from echo_cli.models.backend import Backend
@@ -21,6 +24,7 @@ from echo_cli.video import clip, still
 
 SMALL = 192  # width of a thumbnail
 AT_ONCE = 4  # latent frames that are encoded together
+CLEAR = 2.0  # times the next largest step that the one between latent frames must be
 
 
 class Openings:
@@ -49,7 +53,7 @@ class Openings:
 
     def _continued(self, given: Input) -> Given:
         """The last pictures of the film that this one continues, as its own first frames, whose pictures are not shown
-        again. If there are too few, the first of them has stood there before."""
+        again. If there are too few, the first one is repeated before them."""
         geometry = self._job.timeline.geometry
         count = (geometry.shown_before - 1) * geometry.frame_pictures + 1
         check_same(given)
@@ -58,7 +62,9 @@ class Openings:
         except still.Unusable as error:
             raise UsageError(f"{given.where}: {given.file} {error}",
                              "Leave it as it is until the film is made, or continue another one.") from None
-        return self._encoded(np.concatenate((made[:1].repeat(count - len(made), 0), made)), 0)
+        made = np.concatenate((made, made[-1:].repeat(missing(made, geometry.frame_pictures), 0)))[-count:]
+        encoded = self._encoded(np.concatenate((made[:1].repeat(count - len(made), 0), made)), 0)
+        return Given(returning(encoded.latents, self._encoded_again))
 
     @property
     def _block(self) -> int:
@@ -95,14 +101,52 @@ class Openings:
         """The latents of a scene's first pictures, encoded a few at a time. A codec codes the first picture of a stream
         alone. At the film's beginning that is the first that is shown; later on it only leads the decoder's stream,
         which restarts there, so that the scene has as many pictures as it should."""
-        codec, frame, state, latents = self._backend.codec, self._job.timeline.geometry.frame_pictures, None, []
-        edges = [0, *range(1, len(pictures), AT_ONCE * frame), len(pictures)]
-        for start, stop in pairwise(edges):
-            piece = torch.from_numpy(pictures[start:stop].copy()).to(self._runtime.decoding)
-            made, state = codec.encode_piece(piece.permute(0, 3, 1, 2)[None].float() / 255, state)
-            latents.append(made.to(self._runtime.device, self._runtime.dtype))
-        encoded = torch.cat(latents, 1)
+        edges = [0, *range(1, len(pictures), AT_ONCE * self._job.timeline.geometry.frame_pictures), len(pictures)]
+        pieces = (torch.from_numpy(pictures[start:stop].copy()).to(self._runtime.decoding)
+                  for start, stop in pairwise(edges))
+        encoded = self._latents(piece.permute(0, 3, 1, 2)[None].float() / 255 for piece in pieces)
         return Given(encoded[:, 1:], encoded[:, :1]) if scene else Given(encoded)
+
+    def _latents(self, pieces: Iterable[Tensor]) -> Tensor:
+        """Those of a stream of pictures [1, picture, 3, y, x] in [0, 1]."""
+        state, latents = None, []
+        for piece in pieces:
+            made, state = self._backend.codec.encode_piece(piece, state)
+            latents.append(made.to(self._runtime.device, self._runtime.dtype))
+        return torch.cat(latents, 1)
+
+    def _encoded_again(self, latents: Tensor) -> Tensor:
+        """What becomes of latents that are decoded and encoded."""
+        detail = self._backend.spec.detail
+
+        def pictures() -> Iterator[Tensor]:
+            state = None
+            for frames in latents.to(self._runtime.decoding).split(self._block, 1):
+                decoded, state = self._backend.codec.decode(frames, state)
+                yield F.avg_pool2d(decoded[0].float(), detail)[None]
+
+        return self._latents(pictures())
+
+
+def returning(encoded: Tensor, again: Callable[[Tensor], Tensor]) -> Tensor:
+    """Latents that, decoded and encoded `again`, are these. A film was decoded from such latents; encoding its pictures
+    is not the exact inverse of that, and the difference would be seen as a step. A frame stays as it was encoded unless
+    a first correction at least halves the squared difference."""
+    once = encoded - again(encoded)
+    twice = encoded - again(encoded + once)
+    before, after = (difference.square().mean((2, 3, 4), keepdim=True) for difference in (once, twice))
+    return torch.where(2 * after <= before, encoded + once + twice, encoded)
+
+
+def missing(pictures: ndarray, group: int) -> int:
+    """How many pictures the last latent frame of a film lacks, if it is clear that its pictures were decoded `group` at
+    a time: they differ more from one latent frame to the next than inside of one."""
+    steps = [np.abs(later.astype(np.int16) - before).mean() for before, later in pairwise(pictures)][::-1]
+    if len(steps) < 2 * group:
+        return 0
+    typical = [float(np.median(steps[at::group])) for at in range(group)]
+    first = typical.index(max(typical))  # how many pictures of the last latent frame follow its first one
+    return group - 1 - first if typical[first] > CLEAR * sorted(typical)[-2] else 0
 
 
 def still_of(encoded: Given, block: int) -> Given:

@@ -41,9 +41,10 @@ def steps(pictures: np.ndarray) -> list[float]:
 
 
 @pytest.mark.slow
-def test_the_step_at_the_seam_is_on_average_one_and_a_half_times_the_usual_one(tmp_path: Path) -> None:
+def test_the_step_at_the_seam_is_at_most_twice_the_usual_one(tmp_path: Path) -> None:
     """The usual one is from a latent frame to the next, in the last three seconds of the film before. Where little
-    moves, the seam is what the codec loses: about twice that step."""
+    moves, what the codec loses would be seen as more than that; a last latent frame that the film did not show to its
+    end would be encoded in two halves."""
     ratios = []
     for seed, seconds, prompt in STORIES:
         before = film(tmp_path, "one", seed=seed, scenes=[{"id": "a", "prompt": prompt, "duration": seconds}])
@@ -56,4 +57,4 @@ def test_the_step_at_the_seam_is_on_average_one_and_a_half_times_the_usual_one(t
         for path in tmp_path.iterdir():
             path.unlink()
     print(f"mean {np.mean(ratios):.2f}, greatest {max(ratios):.2f}")
-    assert np.mean(ratios) <= 1.5 and max(ratios) <= 2.1 and sum(ratio <= 2 for ratio in ratios) >= 14
+    assert np.mean(ratios) <= 1.3 and max(ratios) <= 2.05 and sum(ratio <= 2 for ratio in ratios) >= 14
