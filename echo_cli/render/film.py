@@ -6,14 +6,14 @@ seconds. Between two blocks a run may write a checkpoint (`keeper`) or be stoppe
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from echo_cli.errors import OutOfMemory
-from echo_cli.files import output_errors, partial, publish, sha256, write_partial
+from echo_cli.files import fitted, output_errors, partial, publish, sha256, write_partial
 from echo_cli.memory.policies.base import Policy
 from echo_cli.models.backend import Backend
 from echo_cli.render import manifest
@@ -27,6 +27,7 @@ from echo_cli.render.keepsakes import KeptScenes, past_entries
 from echo_cli.render.made import Made
 from echo_cli.render.numbering import Numbering
 from echo_cli.render.openings import Openings
+from echo_cli.render.outputs import Outputs
 from echo_cli.render.progress import Progress, Step
 from echo_cli.render.resume import Work
 from echo_cli.render.signals import Interruption
@@ -41,6 +42,7 @@ from echo_cli.storyboard.nouns import SOUNDTRACK, Timeline
 from echo_cli.trace.records import Times
 from echo_cli.trace.writer import Trace
 from echo_cli.video import mixing
+from echo_cli.video.sound import WAV
 from echo_cli.video.subtitles import Subtitles, srt
 from echo_cli.video.target import Output
 from echo_cli.video.writer import PictureSink
@@ -59,8 +61,8 @@ def make(job: Job, backend: Backend, runtime: Runtime, progress: Progress, inter
         policy = plan_policy(job.policy, job.settings, backend, job.whole, open_ends(job), job.lasting)
         run = stack.enter_context(sitting(job, backend, runtime, policy, progress.say, loading))
         stack.enter_context(memory_errors(job))
-        if outputs.manifest and outputs.film.encoder:
-            _remove(outputs.manifest)  # a sequence is replaced picture by picture, and its manifest would be wrong
+        if outputs.film.encoder:
+            _begin_replacing(outputs)
         film = stack.enter_context(run.film())
         trace = stack.enter_context(run.trace(header(job, backend, runtime)))
         kept = KeptScenes(job, backend, Work(outputs).folder) if outputs.scenes else None
@@ -221,6 +223,20 @@ def threads_for(spec: ModelSpec, runtime: Runtime) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _begin_replacing(outputs: Outputs) -> None:
+    """A sequence is replaced picture by picture: the manifest of the one before would be wrong, and its sound would
+    be taken for the sound of this one."""
+    if outputs.manifest is None:
+        return
+    before = manifest.read(outputs.manifest)
+    if before and outputs.base and (written := before["outputs"].get("sound")):
+        sound = fitted(outputs.base, WAV)
+        with output_errors(sound), suppress(FileNotFoundError):
+            if sha256(sound) == written.get("sha256"):
+                sound.unlink()
+    _remove(outputs.manifest)
 
 
 def _remove(path: Path) -> None:

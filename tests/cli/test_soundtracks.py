@@ -96,6 +96,16 @@ def test_a_sequence_of_pictures_has_its_sound_beside_it(capsys: pytest.CaptureFi
     assert "would overwrite a sound that comes into it" in capsys.readouterr().err
 
 
+def test_a_sequence_that_is_rendered_again_without_sound_leaves_no_sound_of_the_one_before() -> None:
+    assert generate("-o", "frames/%03d.png") == 0 and generate("-o", "other/%03d.png") == 0
+    tone(Path("other/other.wav"), 440, 1)  # no longer the one that was written
+    Path("story.yaml").write_text("scenes: [{id: a, prompt: a red ball, duration: 1s}]")
+    for folder in ("frames", "other"):
+        assert generate("-o", f"{folder}/%03d.png", "--force") == 0
+        assert "sound" not in json.loads(Path(f"{folder}/{folder}.manifest.json").read_text())["outputs"]
+    assert not Path("frames/frames.wav").exists() and Path("other/other.wav").exists()
+
+
 def test_a_stream_has_sound() -> None:
     tone(Path("music.flac"), 220, 9)
     for options, wanted in (((), {440}), (("--audio", "music.flac"), {220, 440})):
