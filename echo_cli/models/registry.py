@@ -20,6 +20,7 @@ from echo_cli.models.running import Pictures, Running
 from echo_cli.models.tiny.parts import WEIGHTS
 from echo_cli.plugins import Table
 from echo_cli.spec import RANDOM_FRAMEWISE, RANDOM_SMALL, TINY, WAN_1_3B, WAN_1_3B_FRAMEWISE, Grid, ModelSpec
+from echo_cli.storyboard.rules import WEIGHTS_FILES
 
 if TYPE_CHECKING:
     from echo_cli.models.backend import Backend
@@ -102,8 +103,6 @@ MODELS: Table[Model] = Table("echo_cli.models", Model, {
     RANDOM_FRAMEWISE.name: Model(RANDOM_FRAMEWISE, "random", listed=False),
 })
 
-_WEIGHTS_FILES = (".pt", ".pth", ".ckpt", ".bin", ".gguf", ".safetensors")
-
 
 def models_folder(chosen: Path | None = None) -> Path:
     """Where models are kept: `chosen`, else ECHO_MODELS, else the platform's folder for application data."""
@@ -160,7 +159,7 @@ def find(model: str, models: Path | None = None) -> Found:
 
 def check_not_a_file(model: str) -> None:
     """A UsageError if it is a single file of weights, or named like one."""
-    if model.lower().endswith(_WEIGHTS_FILES) or Path(model).expanduser().is_file():
+    if model.lower().endswith(WEIGHTS_FILES) or Path(model).expanduser().is_file():
         raise UsageError(
             f"--model {model}: this is one file of weights, and a model is a folder of several",
             hint=f"A generator's checkpoint needs a codec and a text encoder: `echo-cli models get {WAN_1_3B.name}` "

@@ -43,7 +43,7 @@ from echo_cli.storyboard.nouns import (
     kind_named,
 )
 from echo_cli.storyboard.openings import OPENING_KEYS, read_file, read_opening
-from echo_cli.storyboard.rules import Rules
+from echo_cli.storyboard.rules import WEIGHTS_FILES, Rules
 from echo_cli.storyboard.sizes import read_aspect, read_size
 from echo_cli.storyboard.timeline import beginning, edges, too_long, too_short
 from echo_cli.storyboard.timing import Asked, Given, resolve
@@ -110,6 +110,10 @@ def _check_model(top: Fields, model: str | None, size: tuple[int, int] | None, r
     is_path = model is not None and ("/" in model or "\\" in model)
     if model is not None and rules.models and model not in rules.models and not is_path:
         names = tuple(rules.models)
+        if model.lower().endswith(WEIGHTS_FILES):
+            top.note("model", f"{short(model)} is one file of weights, and a model is a folder of several; name the "
+                     f"model that a generator's checkpoint belongs to, and render with --generator {model}")
+            return
         top.note("model", f"no model is called {short(model)}{did_you_mean(model, names)}; there are "
                  f"{', '.join(names)}, or the path of a model's folder, with a '/' in it")
     used = rules.model_for(model)

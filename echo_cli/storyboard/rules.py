@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 from echo_cli.storyboard.nouns import Continued, Geometry, Kind
 
+WEIGHTS_FILES = (".pt", ".pth", ".ckpt", ".bin", ".gguf", ".safetensors")
+
 
 class Model(Protocol):
     """What the parser knows of a model. `grid` raises an EchoError for sizes that it cannot render; `was_seen` says

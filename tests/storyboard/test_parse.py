@@ -286,6 +286,9 @@ WRONG = {
     "id with a space": (scenes("id: a b, prompt: x, duration: 5"), "2:6", "scene 1: id 'a b' must have 1 to 64 char"),
     "id that is reserved": (scenes("id: auto, prompt: x, duration: 5"), "2:6", "is reserved for recall:auto"),
     "id that is yes": (scenes("id: yes, prompt: x, duration: 5"), "2:6", "id is yes or no, not text; put it in quotes"),
+    "a file of weights": ("model: gen.pt\n" + scenes(A), "1:1", "'gen.pt' is one file of weights, and a model is a "
+                          "folder of several; name the model that a generator's checkpoint belongs to, and render with "
+                          "--generator gen.pt"),
     "unknown model": ("model: tinny\n" + scenes(A), "1:1", "no model is called 'tinny' (did you mean 'tiny'?)"),
     "empty model": ("model: ''\n" + scenes(A), "1:1", "model is empty"),
     "unknown policy": (
