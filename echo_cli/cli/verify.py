@@ -25,8 +25,6 @@ def verify(film: Film, json: Json = False, debug: Debug = False) -> int:
     from echo_cli.render.provenance import verify as compared
 
     verdict = compared(film)
-    if verdict.manifest is None and verdict.signed is None and not verdict.wrong:
-        verdict.wrong.append("there is neither a manifest beside the film nor a signature in it")
     if json:
         print(json_text.dumps(_plain(verdict), ensure_ascii=False))
     else:
@@ -37,7 +35,7 @@ def verify(film: Film, json: Json = False, debug: Debug = False) -> int:
 def _plain(verdict: "Verdict") -> dict[str, Any]:
     signed = verdict.signed
     return {
-        "film": str(verdict.film), "status": "different" if verdict.wrong else "verified", "wrong": verdict.wrong,
+        "film": str(verdict.film), "status": "different" if verdict.wrong else "verified", "wrong": list(verdict.wrong),
         "manifest": str(verdict.manifest) if verdict.manifest else None,
         "signature": signed and {"state": signed.state, "signer": signed.signer, "notes": list(signed.problems),
                                  "ingredients": signed.ingredients},

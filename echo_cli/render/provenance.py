@@ -4,7 +4,7 @@ Knows films and manifests; how credentials are signed and read, `signing` knows.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,15 +52,15 @@ def claim(job: "Job", identity: Identity) -> dict[str, Any]:
     }
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was found about a film. `wrong` is what does not fit; without any the film is what it claims to be."""
+    """What is known about a film. `wrong` says what does not fit; if it is empty, the film is what it claims to be."""
 
     film: Path
-    manifest: Path | None = None
-    signed: Signed | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)  # of the manifest's identity, or of the signature
-    wrong: list[str] = field(default_factory=list)
+    manifest: Path | None
+    signed: Signed | None
+    facts: Mapping[str, Any]  # of the manifest's identity, or of the signature
+    wrong: tuple[str, ...]
 
 
 def verify(film: Path) -> Verdict:
@@ -77,29 +77,38 @@ def verify(film: Path) -> Verdict:
 
 
 def _verdict(film: Path, files: list[Path], outputs: Outputs) -> Verdict:
-    verdict = Verdict(film, signed=None if outputs.film.encoder else signing.read(film))
-    path = outputs.manifest
+    path, signed = outputs.manifest, None if outputs.film.encoder else signing.read(film)
     content = manifest.read(path) if path else None
+    facts = content["identity"] if content else {}
+    wrong = []
     if path and path.exists() and content is None:
-        verdict.wrong.append(f"{path} is damaged, or not a manifest of echo")
-    if content:
-        verdict.manifest, verdict.facts = path, content["identity"]
-        output = content["outputs"].get("film", {})
-        if output.get("name") != film.name:
-            verdict.wrong.append(f"{path} belongs to {output.get('name')}")
-        elif output.get("sha256") != sha256(*files):
-            verdict.wrong.append(f"the film is not the one that {path} describes: its sha256 differs")
-    if verdict.signed:
-        _compare(verdict, verdict.signed)
-    return verdict
+        wrong.append(f"{path} is damaged, or not a manifest of echo")
+    if path and content:
+        wrong += _against_manifest(film, files, path, content)
+    if signed:
+        wrong += _against_signature(signed, facts)
+        facts = facts or signed.assertion(LABEL)
+    if not (content or signed or wrong):
+        wrong.append("there is neither a manifest beside the film nor a signature in it")
+    return Verdict(film, path if content else None, signed, facts, tuple(wrong))
 
 
-def _compare(verdict: Verdict, signed: Signed) -> None:
-    """What the signature says against the film and the manifest."""
+def _against_manifest(film: Path, files: list[Path], path: Path, content: Mapping[str, Any]) -> list[str]:
+    output = content["outputs"].get("film", {})
+    if output.get("name") != film.name:
+        return [f"{path} belongs to {output.get('name')}"]
+    if output.get("sha256") != sha256(*files):
+        return [f"the film is not the one that {path} describes: its sha256 differs"]
+    return []
+
+
+def _against_signature(signed: Signed, facts: Mapping[str, Any]) -> list[str]:
+    """What the signature says against the film, and against the manifest's facts, if there are any."""
+    wrong = []
     if signed.state == "invalid":
-        verdict.wrong.append(f"the signature does not fit the film: {'; '.join(signed.problems)}")
-    said = signed.assertion(LABEL)
-    verdict.wrong += [f"the signature names another {name} than the manifest"
-                      for name in ("storyboard", "weights", "seed")
-                      if verdict.facts and said and said.get(name) != verdict.facts.get(name)]
-    verdict.facts = verdict.facts or said
+        wrong.append(f"the signature does not fit the film: {'; '.join(signed.problems)}")
+    theirs = signed.assertion(LABEL)
+    if facts and theirs:
+        wrong += [f"the signature names another {name} than the manifest" for name in ("storyboard", "weights", "seed")
+                  if theirs.get(name) != facts.get(name)]
+    return wrong

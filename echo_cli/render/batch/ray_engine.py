@@ -54,13 +54,12 @@ class Hand:
         self._progress = _Latest()
 
     def make(self, film: Film) -> Outcome:
-        self._progress.latest = None
+        self._progress.forget()
         return make_film(self._session, film, self._retries, self._progress, self._interruption)
 
     def look(self) -> tuple[Step | None, list[str]]:
         """How far it is, and what it has said since the last call."""
-        said, self._progress.said = self._progress.said, []
-        return self._progress.latest, said
+        return self._progress.latest, self._progress.messages()
 
     def stop(self, by: str) -> None:
         self._interruption.by = by
@@ -72,13 +71,22 @@ class _Latest(Progress):
     def __init__(self) -> None:
         super().__init__()
         self.latest: Step | None = None
-        self.said: list[str] = []
+        self._messages: list[str] = []
+
+    def forget(self) -> None:
+        """Another film begins."""
+        self.latest = None
 
     def step(self, step: Step) -> None:
         self.latest = step
 
     def say(self, text: str) -> None:
-        self.said.append(text)
+        self._messages.append(text)
+
+    def messages(self) -> list[str]:
+        """What has been said since the last call."""
+        messages, self._messages = self._messages, []
+        return messages
 
 
 def make_films(films: Sequence[Film], batch: BatchRequest, tally: Tally,
