@@ -9,7 +9,7 @@ import torch
 from echo_cli.errors import MissingError
 from echo_cli.memory.policies.base import Policy
 from echo_cli.memory.table import POLICIES
-from echo_cli.models.fp8 import use_eight_bits
+from echo_cli.models.fp8 import attend_in_eight_bits, use_eight_bits
 from echo_cli.models.running import Offload, Running
 from echo_cli.models.transformer import Transformer
 from echo_cli.models.wan.fast_decoder import FastDecoder
@@ -81,6 +81,14 @@ def test_eight_bits_stay_where_the_layer_was() -> None:
     use_eight_bits(model, META)
     with pretended() as device:
         film(device, model, policy_for("window", timeline, None, SPEC), timeline)
+
+
+@pytest.mark.parametrize("home", [None, CPU])
+def test_attention_in_eight_bits_stays_on_the_device(home: torch.device | None) -> None:
+    timeline, model = story(SHORT), transformer()
+    attend_in_eight_bits(model)
+    with pretended() as device:
+        film(device, model, policy_for("echo-forcing", timeline, None, SPEC), timeline, home)
 
 
 @torch.inference_mode()
