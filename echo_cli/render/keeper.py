@@ -379,7 +379,8 @@ class Keeper(Sitting):
             raise UsageError(
                 f"{self.work.film} was begun with another --keep-states or without --keep-end, and interrupted after "
                 f"{left.progress}: its checkpoint lacks {', '.join(lacks)}",
-                "Resume with the same options, or use --restart to discard the checkpoint and start again.")
+                "Resume with the same options (a batch begins films with --keep-states none), or use --restart to "
+                "discard the checkpoint and start again.")
 
     def _resume(self, left: Checkpoint, stack: ExitStack, message: str) -> None:
         self.started, self.sittings = left.started, left.sittings + 1
