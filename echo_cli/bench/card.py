@@ -305,5 +305,6 @@ def table(report: Mapping[str, Any]) -> list[str]:
             elif isinstance(row, dict):
                 lines.append(f"  {name:<28}" + "  ".join(f"{key} {value:,.4g}" for key, value in row.items()))
             else:
-                lines.append(f"  {name:<28}{row}")
+                words = " ".join(f"{share:.2%}" for share in row) if isinstance(row, list) else row
+                lines.append(f"  {name:<28}{words}")
     return [*lines, *(f"\nfailed: {name}: {why}" for name, why in report["failed"].items())]

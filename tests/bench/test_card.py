@@ -1,6 +1,7 @@
 """The bench of a card says what it measured, and a part that fails takes nothing else along."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from echo_cli.bench import card
 from echo_cli.cli import app
 from echo_cli.runtime import Runtime
+from echo_cli.spec import TINY
 
 CPU = Runtime(torch.device("cpu"), torch.float32)
 
@@ -53,3 +55,18 @@ def test_a_small_model_is_compared_with_the_cpu() -> None:
     bench = card._Bench(CPU, card.Plan(("window",), 2, 1.0), card.SMALL, card._transformer(card.SMALL, CPU))
     report = bench.right()
     assert report["all_near"] and report["distance_from_cpu"] == {"window": 0.0}
+
+
+def test_shares_are_printed_as_such() -> None:
+    report = {"device": "a card", "spec": "tiny", "dtype": "float32", "attention": "torch", "torch": "", "version": "",
+              "parts": {"fast": {"moved, linear": [0.0, 0.0321]}}, "seconds": {"fast": 1.0}, "failed": {}}
+    assert card.table(report)[-1].split() == ["moved,", "linear", "0.00%", "3.21%"]
+
+
+@pytest.mark.slow
+def test_a_stopped_film_makes_pictures_again_in_a_new_process() -> None:
+    bench = card._Bench(CPU, card.Plan(("window",), 2, 1.0), replace(TINY, depth=2),
+                        card._transformer(replace(TINY, depth=2), CPU))
+    with torch.inference_mode():
+        times = bench.resume()["until the next picture"]
+    assert 0 < times["of them loading"] < times["seconds"]
