@@ -221,6 +221,8 @@ _MINIMUM = {"window": 2, "clear_after": 0, "max_reuse": 0, "library": 1, "candid
 
 def changed(settings: Instance, values: Mapping[str, Any], where: str, problems: list[str]) -> Instance:
     """`settings` with `values` set; wrong keys and values are added to `problems` and ignored."""
+    if not values:
+        return settings
     hints, known = get_type_hints(type(settings)), [item.name for item in fields(settings)]
     new: dict[str, Any] = {}
     for key, value in values.items():

@@ -6,6 +6,7 @@ A codec is a row of `CODECS`; any other encoder of ffmpeg takes part under its o
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from echo_cli.errors import UsageError, did_you_mean
 from echo_cli.text import listed
@@ -145,16 +146,21 @@ class Encoding:
         if self.crf is not None and self.codec not in CODECS and not _has_crf(self.codec):
             raise UsageError(f"--crf {self.crf:g}: the encoder {self.codec} has no such setting",
                              f"Leave out --crf, or see `ffmpeg -h encoder={self.codec}`.")
-        muxer = "null" if self.suffix in (MP4, ".gif") else CONTAINERS[self.suffix].muxer
-        trial = ffmpeg.run(["-f", "lavfi", "-i", f"color=black:size={width}x{height}:rate=16:duration=0.05",
-                            *self.encoder(), *(["-movflags", "+frag_keyframe"] if muxer == "mov" else []),
-                            "-f", muxer, "-y", os.devnull])
-        if trial.returncode:
-            complaint = trial.stderr.decode(errors="replace")
-            raise UsageError(
-                f"ffmpeg cannot encode with {' '.join(self.arguments())}: {ffmpeg.cause(complaint)}",
-                "Leave out --codec, --crf and --preset, or see `ffmpeg -encoders` and `ffmpeg -h encoder=NAME`.",
-            )
+        _try(ffmpeg.executable(), self, width, height)
+
+
+@cache  # the films of a batch are mostly alike; a failure is tried again, and so is another ffmpeg
+def _try(binary: str, encoding: Encoding, width: int, height: int) -> None:
+    muxer = "null" if encoding.suffix in (MP4, ".gif") else CONTAINERS[encoding.suffix].muxer
+    trial = ffmpeg.run(["-f", "lavfi", "-i", f"color=black:size={width}x{height}:rate=16:duration=0.05",
+                        *encoding.encoder(), *(["-movflags", "+frag_keyframe"] if muxer == "mov" else []),
+                        "-f", muxer, "-y", os.devnull])
+    if trial.returncode:
+        complaint = trial.stderr.decode(errors="replace")
+        raise UsageError(
+            f"ffmpeg cannot encode with {' '.join(encoding.arguments())}: {ffmpeg.cause(complaint)}",
+            "Leave out --codec, --crf and --preset, or see `ffmpeg -encoders` and `ffmpeg -h encoder=NAME`.",
+        )
 
 
 def _has_crf(codec: str) -> bool:

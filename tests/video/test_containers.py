@@ -129,6 +129,19 @@ def test_an_encoder_that_a_kind_cannot_hold_is_found_out_before_anything_is_rend
         Encoding("mpeg4", suffix=".webm").check(WIDTH, HEIGHT)
 
 
+def test_an_encoder_is_tried_once_and_again_after_it_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried, run = [], ffmpeg.run
+    monkeypatch.setattr(ffmpeg, "run", lambda arguments: tried.append(arguments) or run(arguments))
+    for _ in range(2):
+        Encoding(crf=31.5).check(WIDTH, HEIGHT)
+    assert len(tried) == 1
+    for _ in range(2):
+        with pytest.raises(UsageError):
+            Encoding("nonsense").check(WIDTH, HEIGHT)
+    Encoding(crf=31.5).check(WIDTH, 2 * HEIGHT)
+    assert len(tried) == 4
+
+
 def test_codecs_have_short_names() -> None:
     assert [codec_named(name) for name in ("h264", "HEVC", "av1", "vp9", "prores", "libx264", "h264_nvenc")] == [
         "libx264", "libx265", "libsvtav1", "libvpx-vp9", "prores", "libx264", "h264_nvenc"]

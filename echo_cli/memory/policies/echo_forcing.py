@@ -81,7 +81,8 @@ class EchoForcingPolicy(Policy):
         self._keep_for_later()
         self.last_needed = by_last_scene(self.last_wanted)
         self.library_size = library_size(self.last_wanted, settings, self)
-        self.uncleared = any(self._misaligned(cut) for cut in self.cuts.values())
+        self.pictured = any(scene.opening is not None for scene in self.scenes)
+        self.uncleared = any(map(self._misaligned, {*self.cuts.values()}))
         self.jumps = {index: self._jump(index) for index in self.cuts}
         self.need_positions(max((jump or 0 for jump in self.jumps.values()), default=0))
 
@@ -163,10 +164,9 @@ class EchoForcingPolicy(Policy):
         """Whether the window may fill up with a remainder of a block. Rolling then moves frames that lie behind its
         end, so that those of the old scene must not be dropped. A picture may have taken a block of it."""
         most = 0 if cut.source in ("none", "keyframes") else 1
-        pictured = any(scene.opening is not None for scene in self.scenes)
         counts = {count for memory in (0, most) for count in range(memory, memory + cut.recent_frames + 1)}
         return any(
-            count % self.block and not 0 < cut.clear_after <= (self.window - count) // self.block - pictured
+            count % self.block and not 0 < cut.clear_after <= (self.window - count) // self.block - self.pictured
             for count in counts
         )
 
