@@ -1,11 +1,14 @@
-"""Files that nobody should trust: whatever is in a picture or a clip, the answer is one clear mistake or a film."""
+"""Files that nobody should trust: whatever is in a picture, a clip, a `.scenes` or an `.end`, the answer is one clear
+mistake, or a film of a picture or a clip that can be used."""
 
 import io
 import os
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +16,14 @@ import pytest
 from PIL import Image
 
 from echo_cli.cli.app import run
+from tests.render import stage
 from tests.video.clips import write_clip
 from tests.video.test_still import WRONG, encoded, halves
 
 HANGS = 300  # seconds for a hundred files: each clip is looked at for ten at the most, and hardly any takes a tenth
+LISTS = b"#EXTM3U\n/etc/passwd\n", b"ffconcat version 1.0\nfile /dev/zero\n"  # of other files, for ffmpeg
+STATELESS = ("--keep-states", "none")
+LONGEST = 10  # seconds for one file; the process is ended by a signal then
 ENDINGS = {"picture": ("jpg", "png", "webp"), "clip": ("mp4", "webm", "gif", "avi")}
 
 
@@ -36,26 +43,29 @@ def mutants(folder: Path, count: int, seed: int) -> Iterator[tuple[str, bytes]]:
     dice, whole, wrong = random.Random(seed), good(folder), [data for data, _ in WRONG.values()]
     for number in range(count):
         what = ("picture", "clip")[number % 2]
-        data = bytearray(dice.choice(whole[what]))
-        at, length = dice.randrange(len(data)), dice.choice((1, 4, 64, 1000))
-        match dice.randrange(7):
-            case 0:
-                del data[at:]
-            case 1:
-                data[at:at + length] = dice.randbytes(length)
-            case 2:
-                del data[at:at + length]
-            case 3:
-                data[at:at] = data[at:at + 20 * length]
-            case 4:
-                for _ in range(30):
-                    data[dice.randrange(min(len(data), 400))] = dice.randrange(256)
-            case 5:
-                data = bytearray(dice.choice(whole["clip" if what == "picture" else "picture"]))
-            case _:
-                lists = b"#EXTM3U\n/etc/passwd\n", b"ffconcat version 1.0\nfile /dev/zero\n"
-                data = bytearray(dice.choice([*wrong, *lists]))
-        yield what, bytes(data)
+        others = whole["clip" if what == "picture" else "picture"], [*wrong, *LISTS]
+        yield what, mutated(dice.choice(whole[what]), dice, *others)
+
+
+def mutated(whole: bytes, dice: random.Random, *others: list[bytes]) -> bytes:
+    """A file that is damaged in one way, or one of the others in its place."""
+    data = bytearray(whole)
+    at, length = dice.randrange(len(data)), dice.choice((1, 4, 64, 1000))
+    match dice.randrange(5 + len(others)):
+        case 0:
+            del data[at:]
+        case 1:
+            data[at:at + length] = dice.randbytes(length)
+        case 2:
+            del data[at:at + length]
+        case 3:
+            data[at:at] = data[at:at + 20 * length]
+        case 4:
+            for _ in range(30):
+                data[dice.randrange(min(len(data), 400))] = dice.randrange(256)
+        case other:
+            data = bytearray(dice.choice(others[other - 5]))
+    return bytes(data)
 
 
 def storyboard(folder: Path, count: int, seed: int) -> Path:
@@ -106,6 +116,77 @@ def test_five_hundred_mutants_cost_neither_time_nor_memory(tmp_path: Path, seed:
     code, said, megabytes = measured(tmp_path, "from echo_cli.cli.app import main; main()", "validate", str(board))
     print(f"seed {seed}: {megabytes} MB")
     assert code == 2 and "Traceback" not in said and "internal error" not in said and megabytes < 1024
+
+
+KEPT = {"scenes": """
+keep_scenes: true
+scenes:
+  - {id: meadow, prompt: a red ball rolls left across a green meadow, duration: 3s}
+  - {id: desert, transition: hard cut, prompt: a blue star in the desert, duration: 1s}
+""", "end": """
+scenes:
+  - {id: meadow, prompt: a red ball rolls left across a green meadow, duration: 2.2s}
+  - {id: desert, transition: hard cut, prompt: a blue star in the desert, duration: 1s}
+"""}
+LATER = {"scenes": """
+series: first.scenes
+scenes:
+  - {id: street, prompt: a yellow star in a city street at night, duration: 1s}
+  - {id: again, transition: "recall:first/meadow", prompt: the red ball in the meadow, duration: 1s}
+  - {id: nearest, transition: "recall:auto", prompt: the star in the desert, duration: 1s}
+""", "end": """
+continue: first.end
+scenes:
+  - {id: again, transition: "recall:meadow", prompt: the red ball in the meadow, duration: 1s}
+"""}
+
+
+def later_film(name: str) -> tuple[int, str]:
+    """The exit code of `generate` for the film that needs the other one's file, and what it said."""
+    signal.alarm(LONGEST)
+    with redirect_stderr(io.StringIO()) as said:
+        code = run(["generate", "later.yaml", "-o", name, "--scale", "1", "--force", "--quiet", *STATELESS])
+    signal.alarm(0)
+    return code, said.getvalue()
+
+
+def refuse_mutants(kind: str, count: int, seed: int) -> None:
+    """In a process of its own: a film that leaves a file of this kind, and `generate` for one that needs it, with
+    `count` mutants of the file in its place. A mutant of a part that is not read makes the same film; the others are
+    refused."""
+    stage.install()
+    Path("first.yaml").write_text(KEPT[kind])
+    assert run(["generate", "first.yaml", "--scale", "1", "--quiet", "--keep-end"]) == 0
+    Path("later.yaml").write_text(LATER[kind])
+    path, dice, refused = Path(f"first.{kind}"), random.Random(seed), 0
+    whole, wrong = path.read_bytes(), [*(data for data, _ in WRONG.values()), *LISTS]
+    assert later_film("right.mp4")[0] == 0
+    for number in range(count):
+        while (data := mutated(whole, dice, wrong)) == whole:  # the same byte was written
+            pass
+        path.write_bytes(data)
+        code, said = later_film("later.mp4")
+        if code == 0:
+            assert Path("later.mp4").read_bytes() == Path("right.mp4").read_bytes(), number
+            Path("later.mp4").unlink()
+            continue
+        refused += 1
+        assert code == 2 and path.name in said and said.count("hint: ") <= 1 and len(said) < 2000, (number, code, said)
+        assert "Traceback" not in said and "internal error" not in said, (number, said)
+        assert not Path("later.mp4").exists(), number
+    print(f"{kind}: {refused} of {count} refused, the others are the same film")
+    assert refused > 0.8 * count  # small pictures of scenes are not read, and are most of a small model's file
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="needs wait4")
+@pytest.mark.parametrize("kind", KEPT)
+def test_two_hundred_and_fifty_mutants_of_what_a_film_left_cost_neither_time_nor_memory(kind: str,
+                                                                                     tmp_path: Path) -> None:
+    code, said, megabytes = measured(tmp_path, "from tests.cli.test_hostile_inputs import refuse_mutants\n"
+                                               f"refuse_mutants({kind!r}, 250, 1)")
+    print(said)
+    assert code == 0 and megabytes < 1024, said
 
 
 @pytest.mark.slow
