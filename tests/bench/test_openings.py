@@ -111,22 +111,23 @@ def test_a_film_begins_with_its_picture_and_stays_in_its_place(backend: Backend)
 @torch.inference_mode()
 def test_the_subject_of_a_picture_stays_until_the_prompt_says_otherwise(backend: Backend) -> None:
     """Four seconds that say what is in the picture, and after a smooth change as many that say another subject in
-    another colour, judged from pictures alone."""
-    kept, changed = [], []
+    another colour, judged from pictures alone; and the same film without the picture."""
+    kept, changed, alone = [], [], []
     for seen in map(shown, SEEDS):
         colour, shape = seen.trait("colour"), seen.trait("shape")
         other = Saying(seen.trait("place"), seen.trait("time"), (shape + 1) % len(SUBJECTS),
                        (colour + 3) % len(COLOURS), seen.trait("motion"))
         later = Scene("b", say(other, [0.5] * 8), 4.5, Kind.SMOOTH)
-        pictures = rendered(backend, seen, given(backend, seen), later)
+        pictures, free = (rendered(backend, seen, each, later) for each in (given(backend, seen), None))
         for verdict, wanted, table in ((judge(pictures[None, 1:1 + FOLLOWING]), (colour, shape), kept),
-                                       (judge(pictures[None, -48:]), (other.colour, other.shape), changed)):
+                                       (judge(pictures[None, -48:]), (other.colour, other.shape), changed),
+                                       (judge(free[None, -48:]), (other.colour, other.shape), alone)):
             table.append([int(verdict.colour) == wanted[0], int(verdict.shape) == wanted[1],
                           int(verdict.place) == seen.trait("place"), int(verdict.time) == seen.trait("time")])
             print(*("right" if each else "wrong" for each in table[-1]), end=" | ")
         print(seen.prompt, "->", later.prompt)
-    for name, table in (("kept", kept), ("changed", changed)):
-        print(f"{name:8}", *(f"{what} {sum(column)}/{len(table)}" for what, column in zip(
+    for name, table in (("kept", kept), ("changed", changed), ("changed, no picture", alone)):
+        print(f"{name:20}", *(f"{what} {sum(column)}/{len(table)}" for what, column in zip(
             ("colour", "shape", "place", "time"), zip(*table, strict=True), strict=True)))
     for table, least in ((kept, 0.9), (changed, 0.8)):
         assert all(sum(column) >= least * len(table) for column in list(zip(*table, strict=True))[:2])
