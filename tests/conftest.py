@@ -1,7 +1,9 @@
 """What more than one folder of tests needs."""
 
+import gc
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,9 @@ from echo_cli.render.defaults import OTHER_VARIABLES
 
 # Some virtual machines advertise matrix instructions that they refuse; a test in bfloat16 would end the whole suite.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
+# Where an environment forbids writing compiled code, every command that a test starts would compile the package again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 if "PYTEST_XDIST_WORKER" in os.environ:  # beside other workers: more threads than cores wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -52,6 +57,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def locked_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk that nobody may write to."""
     yield from _mounted(tmp_path / "locked", "ro")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: Python need not search it again and again for garbage."""
+    gc.freeze()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -2,8 +2,6 @@
 
 import copy
 import json
-import subprocess
-import sysconfig
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +10,9 @@ import pytest
 from echo_cli.bench.compare import compare, lines
 from echo_cli.bench.results import Report, Row, csv_rows, filled, read, saved
 from echo_cli.bench.statistics import Verdict
+from echo_cli.cli.app import run
 from echo_cli.errors import UsageError
 
-SCRIPT = Path(sysconfig.get_path("scripts")) / "echo-cli"
 SEEDS = range(12)
 
 
@@ -135,20 +133,18 @@ def test_a_film_that_nobody_made_twice_counts_for_both():
     ]
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([SCRIPT, "bench", "compare", *arguments], capture_output=True, text=True)
-
-
-def test_the_command_reads_what_the_benches_write(tmp_path):
+def test_the_command_reads_what_the_benches_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = [tmp_path / "a.json", tmp_path / "b.json"]
     for path, saved_run in zip(paths, (memory(), memory(0.5, seed=1)), strict=True):
         path.write_text(json.dumps(saved_run))
-    done = run(*map(str, paths))
-    assert done.returncode == 0 and "recall" in done.stdout and "better" in done.stdout
-    assert json.loads(run(*map(str, paths), "--json").stdout)["of"] == "bench memory"
+    assert run(["bench", "compare", *map(str, paths)]) == 0
+    out = capsys.readouterr().out
+    assert "recall" in out and "better" in out
+    assert run(["bench", "compare", *map(str, paths), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["of"] == "bench memory"
 
 
-def test_what_cannot_be_compared_is_refused(tmp_path):
+def test_what_cannot_be_compared_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def written(name: str, text: str) -> Path:
         (tmp_path / name).write_text(text)
         return tmp_path / name
@@ -165,10 +161,6 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     ):
         with pytest.raises(UsageError, match=said):
             compare(read(good), read(bad))
-    done = run(str(good), str(bad))
-    assert (
-        done.returncode == 2
-        and "is incomplete" in done.stderr
-        and "hint:" in done.stderr
-        and "Traceback" not in done.stderr
-    )
+    assert run(["bench", "compare", str(good), str(bad)]) == 2
+    err = capsys.readouterr().err
+    assert "is incomplete" in err and "hint:" in err and "Traceback" not in err

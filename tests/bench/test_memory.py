@@ -1,7 +1,6 @@
 """The real command with a small model: what it writes, and that a film does not change with who is filmed beside it."""
 
 import csv
-import io
 import json
 import pickle
 import signal
@@ -9,8 +8,9 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from html.parser import HTMLParser
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -22,8 +22,10 @@ from echo_cli.bench.filming import EachItsOwn, takes
 from echo_cli.bench.order import Order
 from echo_cli.bench.scenarios import SCENARIOS, story, timeline_for
 from echo_cli.bench.statistics import least_pairs
+from echo_cli.cli.app import run as command
 from echo_cli.cli.bench.memory import SEEDS
 from echo_cli.memory.table import read_settings
+from echo_cli.models.registry import MODELS
 from echo_cli.rollout.plan import film, plan_policy
 from echo_cli.runtime import KeyedNoise
 from echo_cli.spec import TINY
@@ -53,34 +55,32 @@ RUN = (
 )
 
 
-def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tests.render.stage", "bench", "memory", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    )
+def bench(*arguments: str) -> tuple[str, str]:
+    """What the command prints with the small model."""
+    with (pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as out,
+          redirect_stderr(StringIO()) as err):
+        patch.setitem(MODELS.own, "tiny", stage.ROW)
+        assert command(["bench", "memory", *arguments]) == 0, err.getvalue()
+    return out.getvalue(), err.getvalue()
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, Path]:
     folder = tmp_path_factory.mktemp("bench")
-    done = bench(*RUN, "--out", str(folder / "found"))
-    assert done.returncode == 0, done.stderr
-    return done, folder
+    return *bench(*RUN, "--out", str(folder / "found")), folder
 
 
 def test_the_table_names_everybody_and_says_how_sure_it_is(run):
-    done, _ = run
-    lines = done.stdout.splitlines()
+    out, err, _ = run
+    lines = out.splitlines()
     for policy in ("none", "sink", "echo-forcing", "+suppress"):
         assert any(line.startswith(policy) and "±" in line for line in lines)
-    assert "Too few seeds to call anything different" in done.stdout
-    assert "Traceback" not in done.stderr and "100%" in done.stderr
+    assert "Too few seeds to call anything different" in out
+    assert "Traceback" not in err and "100%" in err
 
 
 def test_the_json_has_every_film_and_what_follows(run):
-    _, folder = run
+    *_, folder = run
     report = json.loads((folder / "found.json").read_text())
     assert report["kind"] == "bench memory" and report["about"]["seeds"] == [0, 1]
     films = {(row["scenario"], row["policy"], row["seed"]) for row in report["rows"]}
@@ -102,9 +102,9 @@ def test_the_json_has_every_film_and_what_follows(run):
 
 
 def test_the_csv_has_a_line_a_figure(run):
-    _, folder = run
+    *_, folder = run
     report = json.loads((folder / "found.json").read_text())
-    lines = list(csv.DictReader(io.StringIO((folder / "found.csv").read_text())))
+    lines = list(csv.DictReader(StringIO((folder / "found.csv").read_text())))
     assert len(lines) == len(report["summary"]) and {line["policy"] for line in lines} == {
         "none",
         "sink",
@@ -134,7 +134,7 @@ class Page(HTMLParser):
 
 
 def test_the_page_is_whole_in_itself_and_shows_the_films(run):
-    _, folder = run
+    *_, folder = run
     text = (folder / "found.html").read_text()
     page = Page()
     page.feed(text)
@@ -207,7 +207,7 @@ def test_as_many_processes_as_one_likes_find_the_same():
 
 def test_a_part_of_fast_changes_films_and_is_named() -> None:
     how = ("--scenario", "cuts", "--policy", "echo", "--seeds", "1", "--jobs", "1", "--json")
-    exact, near = (json.loads(bench(*how, *fast).stdout) for fast in ((), ("--fast", "attention")))
+    exact, near = (json.loads(bench(*how, *fast)[0]) for fast in ((), ("--fast", "attention")))
     assert "fast" not in exact["about"] and near["about"]["fast"] == "attention"
     figures, others = (report["rows"][0]["figures"] for report in (exact, near))
     assert figures.keys() == others.keys() and figures != others
@@ -217,8 +217,8 @@ def test_a_part_of_fast_changes_films_and_is_named() -> None:
 def test_a_bench_that_is_stopped_shows_the_films_that_were_rendered(number: signal.Signals) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.render.stage", "bench", "memory", "--scenario", "cuts", "--scenario", "chain",
-         "--scenario", "recall-1", "--policy", "window", "--policy", "sink", "--against", "sink", "--seeds", "12",
-         "--jobs", "1", "--json"],
+         "--scenario", "recall-1", "--policy", "window", "--policy", "sink", "--against", "sink", "--seeds", "3",
+         "--together", "1", "--jobs", "1", "--json"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
     )
     assert process.stderr and process.stdout
@@ -228,7 +228,7 @@ def test_a_bench_that_is_stopped_shows_the_films_that_were_rendered(number: sign
     out, err = process.communicate()
     report = json.loads(out)
     assert process.returncode == 75 and "stopped before all films" in err and "Traceback" not in err
-    assert 0 < len(report["rows"]) < 72 and len(report["scenarios"]) < 3
+    assert 0 < len(report["rows"]) < 18 and len(report["scenarios"]) < 3
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -269,9 +269,10 @@ def test_each_film_has_noise_of_its_own():
     (["--model", "tinny"], "did you mean 'tiny'"),
     (["--seeds", "0"], "--seeds"),
 ])
-def test_bad_input(arguments, said):
-    done = subprocess.run([SCRIPT, "bench", "memory", *arguments], capture_output=True, text=True)
-    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+def test_bad_input(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["bench", "memory", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert said in err and "Traceback" not in err
 
 
 def test_a_shared_beginning_is_the_same_film_for_every_memory():

@@ -63,9 +63,10 @@ def edited(name: str, **changes: Any) -> str:
 
 
 def test_a_table_is_put_together_from_two_and_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
-    bench("--scenario", "cuts", *POLICIES, *RUN, "one")
-    bench("--scenario", "mixed", "--policy", "sink", "--against", "echo-forcing", *RUN, "two")
-    capsys.readouterr()
+    found = result("whole")
+    for name, scenario, policies in (("one", "cuts", list(found["policies"])), ("two", "mixed", ["sink", "none"])):
+        rows = [row for row in found["rows"] if row["scenario"] == scenario and row["policy"] in policies]
+        Path(f"{name}.json").write_text(json.dumps(found | {"rows": rows}))
     bench(*STORIES, *POLICIES, "--reuse", "one.json", "--reuse", "two.json", *RUN, "all")
     assert figures("all") == figures("whole")
     assert films("whole") == (22, []) and films("all") == (10, [8, 4])

@@ -1,8 +1,6 @@
 """A day of film in sittings: the same film as in one, memory that stays, and a report that tells what it measured."""
 
 import json
-import subprocess
-import sysconfig
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +11,7 @@ import torch
 
 from echo_cli.bench import soak
 from echo_cli.bench.soak import REPORT, Soak, film_of, hours
+from echo_cli.cli.app import run
 from echo_cli.errors import MissingError, UsageError
 from echo_cli.models.backend import Backend
 from echo_cli.models.loaders import load_backend
@@ -20,7 +19,6 @@ from echo_cli.runtime import Runtime
 from echo_cli.spec import RANDOM_SMALL, TINY
 from echo_cli.storyboard.nouns import Kind
 
-SCRIPT = Path(sysconfig.get_path("scripts")) / "echo-cli"
 SPEC = replace(RANDOM_SMALL, name=TINY.name, steps=(1000,))  # under this name the judges look at its pictures
 CPU = Runtime(torch.device("cpu"), torch.float32)
 UNTRAINED = {"trained": False}
@@ -150,31 +148,16 @@ def test_what_cannot_be_gone_on_with_is_refused(tmp_path: Path, backend: Backend
         soaked(tmp_path, backend)
 
 
-def test_the_command_sits_and_goes_on(tmp_path: Path) -> None:
-    def typed(*more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [
-                SCRIPT,
-                "bench",
-                "soak",
-                "--out",
-                tmp_path / "run",
-                "--policy",
-                "window",
-                "--pictures",
-                "145",
-                "--scene",
-                "5",
-                "--threads",
-                "1",
-                *more,
-            ],
-            capture_output=True,
-            text=True,
-        )
+def test_the_command_sits_and_goes_on(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    threads: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
 
-    first, second = typed("--minutes", "0"), typed("--json")
-    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
-    report = json.loads(second.stdout)
+    def typed(*more: str) -> str:
+        assert run(["bench", "soak", "--out", str(tmp_path / "run"), "--policy", "window", "--pictures", "145",
+                    "--scene", "5", "--threads", "1", *more]) == 0
+        return capsys.readouterr().out
+
+    first, report = typed("--minutes", "0"), json.loads(typed("--json"))
     assert report["done"] and report["sittings"] == 2 and report["hours"][0]["blocks"] == 13
-    assert "hour" in first.stdout and "9 of 153 pictures, 1 sitting\n" in first.stdout
+    assert "hour" in first and "9 of 153 pictures, 1 sitting\n" in first and threads == [1, 1]

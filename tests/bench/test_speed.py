@@ -1,6 +1,8 @@
+import io
 import json
 import subprocess
 import sysconfig
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -19,17 +21,16 @@ from tests import small
 SCRIPT = Path(sysconfig.get_path("scripts")) / "echo-cli"
 
 
-def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([SCRIPT, "bench", "speed", *arguments], capture_output=True, text=True)
+def measured(*arguments: str) -> dict:
+    """What the command prints with --json."""
+    with redirect_stdout(io.StringIO()) as printed:
+        assert run(["bench", "speed", "--warmup", "0", "--policy", "sink", "--json", *arguments]) == 0
+    return json.loads(printed.getvalue())
 
 
 @pytest.fixture(scope="module")
 def report() -> dict:
-    done = bench(
-        "--blocks", "2", "--warmup", "0", "--policy", "sink", "--policy", "echo-forcing", "--film", "1", "--json"
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return measured("--blocks", "2", "--policy", "echo-forcing", "--film", "1")
 
 
 def test_the_command_charges_all_of_a_block(report: dict) -> None:
@@ -52,20 +53,19 @@ def test_what_the_machine_could_do_is_measured_beside_what_it_did(report: dict) 
     assert report["machine"] and report["device"] in report["machine"]
 
 
-def test_an_earlier_run_stands_beside_this_one(report: dict, tmp_path: Path) -> None:
+def test_an_earlier_run_stands_beside_this_one(
+        report: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     earlier, other = tmp_path / "earlier.json", tmp_path / "other.json"
     half = [{**row, "block_ms": row["block_ms"] / 2} for row in report["policies"]]
     earlier.write_text(json.dumps({**report, "policies": half}))
     other.write_text(json.dumps({"kind": "bench memory"}))
-    done = bench("--blocks", "1", "--warmup", "0", "--policy", "sink", "--film", "0", "--no-decode", "--profile",
-                 "--against", str(earlier), "--json")
-    result = json.loads(done.stdout)
+    result = measured("--blocks", "1", "--film", "0", "--no-decode", "--profile", "--against", str(earlier))
     ratio = next(each for each in result["against"]["changes"] if each["metric"] == "block_ms")
     assert ratio["before"] == half[0]["block_ms"] and ratio["after"] == result["policies"][0]["block_ms"]
     kernels = result["policies"][0]["kernels"]
     assert {"attention", "linear"} <= {kernel["kind"] for kernel in kernels} and kernels[0]["ms"] >= kernels[-1]["ms"]
-    refused = bench("--against", str(other))
-    assert refused.returncode == 2 and "the result of `bench memory`, not of `bench speed`" in refused.stderr
+    assert run(["bench", "speed", "--against", str(other)]) == 2
+    assert "the result of `bench memory`, not of `bench speed`" in capsys.readouterr().err
 
 
 def test_whole_films_are_timed_from_storyboard_to_mp4(report: dict) -> None:
@@ -114,20 +114,9 @@ def test_what_was_charged_is_given_back(compiled: bool) -> None:
 
 @pytest.mark.slow
 def test_what_is_compiled_is_charged_too() -> None:
-    done = bench(
-        "--spec",
-        "wan-1.3b",
-        "--layers",
-        "1",
-        "--size",
-        "32x32",
-        "--blocks",
-        "2",
-        "--policy",
-        "window",
-        "--compile",
-        "--json",
-    )
+    done = subprocess.run(
+        [SCRIPT, "bench", "speed", "--spec", "wan-1.3b", "--layers", "1", "--size", "32x32", "--blocks", "2",
+         "--policy", "window", "--compile", "--json"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["compiled"] and report["attention"] == "torch"

@@ -89,7 +89,7 @@ def test_a_wrong_room_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_kill_in_an_edit_costs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     """The film as it was stays until the new one is whole, and the edit resumes from its last checkpoint."""
     assert generate() == 0
-    before, edited = sha256(Path("story.mp4")), stage.STORY + MORE % "90s"
+    before, edited = sha256(Path("story.mp4")), stage.STORY + MORE % "45s"
     Path("story.yaml").write_text(edited)
     running = start("story.yaml", "--checkpoint-every", "0.01")
     while not list(Path(".").glob("story.resume/state-*-1.safetensors")):

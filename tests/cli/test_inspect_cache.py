@@ -5,10 +5,13 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
+from echo_cli.cli.app import run
 from echo_cli.render.lock import OneWriter
 from tests.trace.story import write_story
 
@@ -19,9 +22,12 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def inspect_cache(*arguments: object, width: int = 110) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", "from echo_cli.cli.app import main; main()", "inspect-cache",
-                           *map(str, arguments)], capture_output=True, text=True, check=False,
-                          env={**os.environ, "COLUMNS": str(width), "NO_COLOR": "1"})
+    words = ["inspect-cache", *map(str, arguments)]
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        patch.setenv("COLUMNS", str(width))
+        patch.setenv("NO_COLOR", "1")
+        code = run(words)
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
 def test_a_glance_answers_the_four_questions(trace: Path) -> None:

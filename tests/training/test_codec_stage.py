@@ -1,6 +1,7 @@
 """The codec's training: the seed decides every loss, a run that was stopped resumes as if it had not been, and the true
 motion is known."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,22 @@ import torch
 
 from echo_cli.models.tiny.codec import KEY
 from echo_cli.models.tiny.model import WEIGHTS, load_codec, part_path
+from echo_cli.training import codec_stage
 from echo_cli.training.codec_stage import CodecPlan, CodecStage, codec_figures, flow_errors, motion_of, roughness
 from echo_cli.training.loop import Budget, run
 from echo_cli.world.stories import StoryKind, first_picture, sample_stories
 
 PLAN = CodecPlan(batch=2)
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short() -> Iterator[None]:
+    """Stories and chapters that are quickly drawn."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec_stage, "_LENGTH", 6)
+        patch.setattr(codec_stage, "_CHAPTER", 4)  # fewer steps than a run has
+        yield
 
 
 def trained(folder: Path, until: int | None = None, seed: int = 3) -> tuple[CodecStage, list[float]]:
@@ -89,7 +100,8 @@ def test_roughness_of_noise_is_two_and_of_a_plain_is_none():
 
 
 @pytest.mark.slow
-def test_the_shipped_codec_carries_clips_that_it_never_saw():
+def test_the_shipped_codec_carries_clips_that_it_never_saw(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(codec_stage, "_LENGTH", 21)
     figures = codec_figures(load_codec(part_path(WEIGHTS, "codec")), stories=3)
     assert figures.psnr > 29 and figures.subject > 20 and figures.psnr - figures.noisy < 0.6
     assert 0.2 < figures.moving <= 1 and 0.4 < figures.sharp < 1.2

@@ -1,6 +1,8 @@
 """The decoder's stage: the seed decides the losses, a killed run resumes, and only the decoder and its rival learn."""
 
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,8 @@ import torch
 from echo_cli.models.backend import Backend
 from echo_cli.models.tiny.codec import DETAIL, TinyCodec
 from echo_cli.spec import RANDOM_SMALL, TINY
-from echo_cli.training.decoder_stage import DecoderPlan, DecoderStage
+from echo_cli.training import decoder_stage
+from echo_cli.training.decoder_stage import DecoderPlan, DecoderStage, Rival
 from echo_cli.training.draws import noise_like
 from echo_cli.training.loop import Budget, run
 
@@ -17,6 +20,19 @@ from .pupils import small_backend
 
 PLAN = DecoderPlan(batch=2, stories=1, groups=3, chapters=1, steps_each=2)
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def narrow() -> Iterator[None]:
+    """A rival that costs little."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoder_stage, "Rival", partial(Rival, (8, 8, 8)))
+        yield
+
+
+@pytest.fixture(scope="module")
+def unbroken_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[DecoderStage, list[float]]:
+    return trained(tmp_path_factory.mktemp("whole"))
 
 
 def backend() -> Backend:
@@ -32,8 +48,9 @@ def trained(folder: Path, until: int | None = None, seed: int = 1) -> tuple[Deco
     return one, losses
 
 
-def test_a_killed_run_ends_like_an_unbroken_one_and_another_seed_differs(tmp_path: Path) -> None:
-    whole, unbroken = trained(tmp_path / "whole")
+def test_a_killed_run_ends_like_an_unbroken_one_and_another_seed_differs(
+        unbroken_run: tuple[DecoderStage, list[float]], tmp_path: Path) -> None:
+    whole, unbroken = unbroken_run
     _, before = trained(tmp_path / "broken", until=3)
     resumed, after = trained(tmp_path / "broken")
     assert before + after == unbroken
@@ -42,8 +59,8 @@ def test_a_killed_run_ends_like_an_unbroken_one_and_another_seed_differs(tmp_pat
     assert trained(tmp_path / "other", until=1, seed=2)[1] != unbroken[:1]
 
 
-def test_latents_stay_as_they_are(tmp_path: Path) -> None:
-    start, one = backend(), trained(tmp_path)[0]
+def test_latents_stay_as_they_are(unbroken_run: tuple[DecoderStage, list[float]]) -> None:
+    start, one = backend(), unbroken_run[0]
     before, after = start.codec.state_dict(), one.finished().state_dict()
     moved = {name.split(".")[0] for name, value in before.items() if not torch.equal(value, after[name])}
     assert moved == {"decoder"}
