@@ -17,6 +17,7 @@ from torch import Tensor
 from echo_cli.bench.cold import cold_run
 from echo_cli.bench.metrics import background, decibels
 from echo_cli.files import write_whole
+from echo_cli.memory.table import DEFAULT_POLICY
 from echo_cli.models.backend import Backend
 from echo_cli.models.tiny.codec import TinyCodec
 from echo_cli.storyboard.matching import Recall
@@ -76,7 +77,7 @@ def attributes(backend: Backend, stories: int, folder: Path) -> dict:
     parts = []
     for number, sampled in enumerate(held_out(stories, StoryKind.HOLD)):
         made = films(
-            backend, [[story[0][1]] for story in sampled.prompts], [LENGTH // BLOCK], [None], "echo-forcing", number
+            backend, [[story[0][1]] for story in sampled.prompts], [LENGTH // BLOCK], [None], DEFAULT_POLICY, number
         )
         parts.append((len(made), asdict(score(judge(made), sampled))))
     film_sheet(backend, folder / "attributes.png", 20)
@@ -91,7 +92,7 @@ def variety(backend: Backend, folder: Path, films_each: int = 8) -> dict:
     for place, where in enumerate(("a meadow", "the city", "the desert", "the beach", "the mountains", "the forest")):
         made = background(
             seen(
-                backend, [[f"A red ball stands still in {where} by day"]] * films_each, [3], [None], "echo-forcing", 7
+                backend, [[f"A red ball stands still in {where} by day"]] * films_each, [3], [None], DEFAULT_POLICY, 7
             )
         )
         same = ((sampled.truth.place[:, 0] == place) & (sampled.truth.time[:, 0] == 0)).nonzero()[:films_each, 0]
@@ -111,7 +112,7 @@ def recall(backend: Backend, stories: int, folder: Path, blocks: int = 5) -> dic
         prompts = [[prompt for _, prompt in story] for story in sampled.prompts]
         counts = [blocks] * 3
         memory = seen(
-            backend, prompts, counts, kinds, "echo-forcing", number, {2: Recall(0, 1.0, ((0, 1.0), (1, 0.0)))}
+            backend, prompts, counts, kinds, DEFAULT_POLICY, number, {2: Recall(0, 1.0, ((0, 1.0), (1, 0.0)))}
         )
         blank = seen(backend, prompts, counts, (None, Kind.HARD_CUT, Kind.HARD_CUT), "none", number)
         parts = pictures_of(blocks * BLOCK), PICTURES * BLOCK * blocks  # the first scene is three pictures shorter
@@ -147,7 +148,7 @@ def switch(backend: Backend, stories: int) -> dict:
     right, stays = [], []
     for number, sampled in enumerate(held_out(stories, StoryKind.SWITCH)):
         prompts = [[prompt for _, prompt in story] for story in sampled.prompts]
-        made = seen(backend, prompts, [5, 5], (None, Kind.SMOOTH), "echo-forcing", number)
+        made = seen(backend, prompts, [5, 5], (None, Kind.SMOOTH), DEFAULT_POLICY, number)
         before, after = made.split([pictures_of(5 * BLOCK), 5 * BLOCK * PICTURES], 1)
         verdict = judge(after[:, 2 * BLOCK * PICTURES:])
         right.append((verdict.shape == sampled.truth.shape[:, -1]) & (verdict.colour == sampled.truth.colour[:, -1]))
@@ -164,7 +165,7 @@ def long_film(backend: Backend, folder: Path) -> dict:
     prompt = "A red ball bounces up and down in a green meadow by day"
     first, last, shown = [], [], []
     blocks = _SECONDS * FPS // (BLOCK * PICTURES)
-    for number, piece in enumerate(stream(backend, [[prompt]], [blocks], [None], "echo-forcing", 3)):
+    for number, piece in enumerate(stream(backend, [[prompt]], [blocks], [None], DEFAULT_POLICY, 3)):
         if number * BLOCK * PICTURES < 10 * FPS:
             first.append(piece[0])
         if (blocks - number) * BLOCK * PICTURES <= 30 * FPS:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from echo_cli.memory.policies import make_policy
-from echo_cli.memory.table import settings_type
+from echo_cli.memory.table import DEFAULT_POLICY, settings_type
 from echo_cli.models.backend import Backend
 from echo_cli.models.tiny.codec import DETAIL, TinyCodec
 from echo_cli.rollout.rollout import rollout
@@ -75,7 +75,7 @@ def film_sheet(backend: Backend, path: Path, stories: int = 8) -> None:
     shown, labels = [], []
     for number, sampled in enumerate(held_out(stories, StoryKind.HOLD)):
         prompts = [[story[0][1]] for story in sampled.prompts]
-        made = films(backend, prompts, [LENGTH // BLOCK], [None], "echo-forcing", number)
+        made = films(backend, prompts, [LENGTH // BLOCK], [None], DEFAULT_POLICY, number)
         shown += [picture for film in made for picture in views(film)]
         labels += [text for (prompt,) in prompts for text in prompt_label(prompt)]
     write_sheet(path, shown, _VIEWS, labels)
