@@ -6,7 +6,7 @@ seconds. Between two blocks a run may write a checkpoint (`keeper`) or be stoppe
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -227,14 +227,14 @@ def threads_for(spec: ModelSpec, runtime: Runtime) -> Iterator[None]:
 
 def _begin_replacing(outputs: Outputs) -> None:
     """A sequence is replaced picture by picture: the manifest of the one before would be wrong, and its sound would
-    be taken for the sound of this one."""
+    be taken for the sound of this one. Sound whose pictures are gone is not replaced, but kept."""
     if outputs.manifest is None:
         return
-    before = manifest.read(outputs.manifest)
+    before = manifest.read(outputs.manifest) if outputs.film.existing() else None
     if before and outputs.base and (written := before["outputs"].get("sound")):
         sound = fitted(outputs.base, WAV)
-        with output_errors(sound), suppress(FileNotFoundError):
-            if sha256(sound) == written.get("sha256"):
+        with output_errors(sound):
+            if sound.is_file() and sha256(sound) == written.get("sha256"):
                 sound.unlink()
     _remove(outputs.manifest)
 

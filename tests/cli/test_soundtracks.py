@@ -106,6 +106,14 @@ def test_a_sequence_that_is_rendered_again_without_sound_leaves_no_sound_of_the_
     assert not Path("frames/frames.wav").exists() and Path("other/other.wav").exists()
 
 
+def test_the_sound_of_a_sequence_whose_pictures_are_gone_is_left_alone() -> None:
+    assert generate("-o", "frames/%03d.png") == 0
+    for picture in Path("frames").glob("*.png"):
+        picture.unlink()
+    Path("story.yaml").write_text("scenes: [{id: a, prompt: a red ball, duration: 1s}]")
+    assert generate("-o", "frames/%03d.png") == 0 and Path("frames/frames.wav").exists()  # nobody said --force
+
+
 def test_a_stream_has_sound() -> None:
     tone(Path("music.flac"), 220, 9)
     for options, wanted in (((), {440}), (("--audio", "music.flac"), {220, 440})):
