@@ -112,7 +112,7 @@ def _check_model(top: Fields, model: str | None, size: tuple[int, int] | None, r
         names = tuple(rules.models)
         if model.lower().endswith(WEIGHTS_FILES):
             top.note("model", f"{short(model)} is one file of weights, and a model is a folder of several; name the "
-                     f"model that a generator's checkpoint belongs to, and render with --generator {model}")
+                     "model that a generator's checkpoint belongs to, and give the file to --generator")
             return
         top.note("model", f"no model is called {short(model)}{did_you_mean(model, names)}; there are "
                  f"{', '.join(names)}, or the path of a model's folder, with a '/' in it")

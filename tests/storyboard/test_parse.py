@@ -287,8 +287,8 @@ WRONG = {
     "id that is reserved": (scenes("id: auto, prompt: x, duration: 5"), "2:6", "is reserved for recall:auto"),
     "id that is yes": (scenes("id: yes, prompt: x, duration: 5"), "2:6", "id is yes or no, not text; put it in quotes"),
     "a file of weights": ("model: gen.pt\n" + scenes(A), "1:1", "'gen.pt' is one file of weights, and a model is a "
-                          "folder of several; name the model that a generator's checkpoint belongs to, and render with "
-                          "--generator gen.pt"),
+                          "folder of several; name the model that a generator's checkpoint belongs to, and give the "
+                          "file to --generator"),
     "unknown model": ("model: tinny\n" + scenes(A), "1:1", "no model is called 'tinny' (did you mean 'tiny'?)"),
     "empty model": ("model: ''\n" + scenes(A), "1:1", "model is empty"),
     "unknown policy": (
@@ -380,6 +380,11 @@ WRONG = {
         "scene 'b': no time is left: length (line 1)",
     ),
 }
+
+
+def test_the_name_of_a_model_sends_no_escapes_to_a_terminal() -> None:
+    for name in ("\\e[31mgen.pt", "\\e[31mtinny"):
+        assert all(map(str.isprintable, mistakes(f'model: "{name}"\n' + scenes(A))))
 
 
 @pytest.mark.parametrize("name", WRONG)
