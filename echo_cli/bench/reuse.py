@@ -31,7 +31,7 @@ class Earlier:
                            ("fast", "films of another --fast")):
             if about.get(name) != facts.get(name):
                 raise UsageError(
-                    f"{self.path} has {what}: {_short(about.get(name))}, and here they are {_short(facts.get(name))}",
+                    f"{self.path} has {what}: {_short(about.get(name))}; this run has {_short(facts.get(name))}",
                     "Choose the model and the --fast that it was made with, or leave this --reuse out.")
         before, now = (_dtype(each) for each in (about, facts))
         if before != now:
