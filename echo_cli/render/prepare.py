@@ -237,7 +237,7 @@ def _with_sound(request: Request, storyboard: Storyboard, outputs: Outputs) -> O
     if not heard or outputs.base is None or not outputs.film.encoder:
         return outputs
     path = fitted(outputs.base, WAV)
-    if os.path.abspath(path) in map(os.path.abspath, heard):
+    if os.path.realpath(path) in map(os.path.realpath, heard):
         raise UsageError(f"{path}: the sound of the film would overwrite a sound that comes into it",
                          "Move it to another folder, or give the pictures another name with -o.")
     return replace(outputs, sound=path)

@@ -114,6 +114,16 @@ def test_the_sound_of_a_sequence_whose_pictures_are_gone_is_left_alone() -> None
     assert generate("-o", "frames/%03d.png") == 0 and Path("frames/frames.wav").exists()  # nobody said --force
 
 
+def test_the_sound_of_a_sequence_may_not_come_into_it_by_another_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate("-o", "frames/%03d.png") == 0
+    Path("sounds/before.wav").symlink_to("../frames/frames.wav")
+    Path("story.yaml").write_text(
+        "scenes: [{id: a, prompt: a red ball, duration: 1s, soundtrack: sounds/before.wav}]")
+    assert generate("-o", "frames/%03d.png", "--force") == 2
+    assert "would overwrite a sound that comes into it" in capsys.readouterr().err
+    assert heard(Path("frames/frames.wav"), 0, 0.7) == {440}
+
+
 def test_a_stream_has_sound() -> None:
     tone(Path("music.flac"), 220, 9)
     for options, wanted in (((), {440}), (("--audio", "music.flac"), {220, 440})):
