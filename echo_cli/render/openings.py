@@ -108,7 +108,7 @@ class Openings:
         return Given(encoded[:, 1:], encoded[:, :1]) if scene else Given(encoded)
 
     def _latents(self, pieces: Iterable[Tensor]) -> Tensor:
-        """Those of a stream of pictures [1, picture, 3, y, x] in [0, 1]."""
+        """The latents of a stream of pictures, which comes in pieces [1, picture, 3, y, x] in [0, 1]."""
         state, latents = None, []
         for piece in pieces:
             made, state = self._backend.codec.encode_piece(piece, state)
@@ -116,7 +116,7 @@ class Openings:
         return torch.cat(latents, 1)
 
     def _encoded_again(self, latents: Tensor) -> Tensor:
-        """What becomes of latents that are decoded and encoded."""
+        """These latents, decoded and encoded again."""
         detail = self._backend.spec.detail
 
         def pictures() -> Iterator[Tensor]:
@@ -129,9 +129,9 @@ class Openings:
 
 
 def returning(encoded: Tensor, again: Callable[[Tensor], Tensor]) -> Tensor:
-    """Latents that, decoded and encoded `again`, are these. A film was decoded from such latents; encoding its pictures
-    is not the exact inverse of that, and the difference would be seen as a step. A frame stays as it was encoded unless
-    a first correction at least halves the squared difference."""
+    """Latents that become `encoded` when they are decoded and encoded `again`. A film was decoded from such latents;
+    encoding its pictures is not the exact inverse of that, and the difference would be seen as a step. A frame stays as
+    it was encoded unless a first correction at least halves the squared difference."""
     once = encoded - again(encoded)
     twice = encoded - again(encoded + once)
     before, after = (difference.square().mean((2, 3, 4), keepdim=True) for difference in (once, twice))
@@ -140,7 +140,7 @@ def returning(encoded: Tensor, again: Callable[[Tensor], Tensor]) -> Tensor:
 
 def missing(pictures: ndarray, group: int) -> int:
     """How many pictures the last latent frame of a film lacks, if it is clear that its pictures were decoded `group` at
-    a time: they differ more from one latent frame to the next than inside of one."""
+    a time: they differ more from one latent frame to the next than within one."""
     steps = [np.abs(later.astype(np.int16) - before).mean() for before, later in pairwise(pictures)][::-1]
     if len(steps) < 2 * group:
         return 0

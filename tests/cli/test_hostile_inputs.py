@@ -1,5 +1,5 @@
 """Files that nobody should trust: whatever is in a picture, a clip, a `.scenes` or an `.end`, the answer is one clear
-mistake, or a film of a picture or a clip that can be used."""
+mistake or a film."""
 
 import io
 import os
