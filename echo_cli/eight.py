@@ -69,6 +69,7 @@ class EightBitWindow:
         """For a window [layer, batch, token, head, dim] of frames of so many tokens."""
         _, batch, _, heads, dim = window.shape
         shape, device = (len(chosen.layers), batch, heads), window.device
+        self.layers = chosen.layers
         self._rows = {layer: row for row, layer in enumerate(chosen.layers)}
         self._layers = torch.tensor(chosen.layers, dtype=torch.int32, device=device)
         self._frame_tokens, self._kernels = frame_tokens, usable(device)

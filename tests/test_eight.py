@@ -114,6 +114,23 @@ def test_an_interrupted_film_resumes_with_the_same_bits(name: str) -> None:
         assert all(torch.equal(one, two) for one, two in zip(rest, whole[stop:], strict=True))
 
 
+@pytest.mark.parametrize("before", [None, (0,), (0, 1)])
+@torch.inference_mode()
+def test_a_film_continues_one_that_attended_exactly_or_in_eight_bits_elsewhere(before: tuple[int, ...] | None) -> None:
+    """Its `--fast` need not be that of the film before: mean and scale are measured when it begins."""
+    timeline, count = story(BRIEF), 6
+    policy, noise = policy_for("echo", timeline), KeyedNoise(1, timeline.scenes)
+
+    def blocks(transformer: Transformer, begun: Begun | None = None) -> Any:
+        return rollout(timeline, transformer, prompts_for(timeline), policy, noise, GRID, begun=begun)
+
+    first = blocks(model() if before is None else eight(before))
+    state = [next(first) for _ in range(count)][-1].state()
+    exact, rest = next(blocks(model(), Begun(count, state))), list(blocks(eight((1,)), Begun(count, state)))
+    assert len(rest) == len(timeline.blocks) - count and all(bool(each.finite.read()) for each in rest)
+    assert 1e-5 < float((rest[0].latents - exact.latents).norm() / exact.latents.norm()) < 0.1
+
+
 @torch.inference_mode()
 def test_weights_that_are_a_bias_are_attended_to_exactly() -> None:
     """The kernel takes no bias; a recalled scene that fades by suppression has one."""

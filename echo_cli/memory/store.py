@@ -138,13 +138,14 @@ class KVStore:
             "weights": self.weights,
             "rates": self.rates,
             "standing": [there and list(there) for there in self._standing],
-            **({"measured": self._measured and list(self._measured), "mean": self._eight.mean,
-                "value_scale": self._eight.value_scale} if self._eight else {}),
+            **({"eight": {"layers": list(self._eight.layers), "measured": self._measured and list(self._measured),
+                          "mean": self._eight.mean, "value_scale": self._eight.value_scale}} if self._eight else {}),
         }
 
     def restore(self, state: Nest) -> None:
         """Restore what `state` returned, wherever its tensors are. That store may have had other numbers of slots and
-        of fading rows."""
+        of fading rows, and other layers in eight bits, or none: then mean and scale are measured before the next
+        block."""
         used = state["used"]
         for pool, frames in ((self.keys, state["keys"]), (self.values, state["values"])):
             for slot, frame in zip(used, frames, strict=True):
@@ -158,10 +159,11 @@ class KVStore:
         for place, there in enumerate(self._standing):
             if there is not None:
                 self._lay(place, *there, None)
-        if self._eight:
-            self._measured = state["measured"] and (state["measured"][0], state["measured"][1])
-            self._eight.mean.copy_(state["mean"])
-            self._eight.value_scale.copy_(state["value_scale"])
+        self._measured = None
+        if self._eight and (eight := state.get("eight")) and eight["layers"] == list(self._eight.layers):
+            self._measured = eight["measured"] and (eight["measured"][0], eight["measured"][1])
+            self._eight.mean.copy_(eight["mean"])
+            self._eight.value_scale.copy_(eight["value_scale"])
             self._eight.write(self._window_keys, self._window_values,
                               [place for place, there in enumerate(self._standing) if there is not None])
 
