@@ -83,7 +83,8 @@ class EightBitWindow:
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        return self.keys, self.values, self.mean, self.value_scale, self.query_scale, self.key_scale
+        """All that a pass reads or writes, at addresses that a recorded one keeps."""
+        return self.keys, self.values, self.mean, self.value_scale, self.query_scale, self.key_scale, self._layers
 
     @property
     def bytes(self) -> int:

@@ -131,6 +131,13 @@ def test_a_film_continues_one_that_attended_exactly_or_in_eight_bits_elsewhere(b
     assert 1e-5 < float((rest[0].latents - exact.latents).norm() / exact.latents.norm()) < 0.1
 
 
+def test_all_tensors_that_a_recorded_pass_reads_are_named() -> None:
+    """A film whose tensors lie elsewhere must not launch the recording of another."""
+    made = window(torch.randn(1, 4, 2, 24), torch.randn(1, 4, 2, 24))
+    held = {id(each) for each in vars(made).values() if isinstance(each, Tensor)}
+    assert held == {id(each) for each in made.tensors}
+
+
 @torch.inference_mode()
 def test_weights_that_are_a_bias_are_attended_to_exactly() -> None:
     """The kernel takes no bias; a recalled scene that fades by suppression has one."""

@@ -389,7 +389,7 @@ def test_fast_attends_in_eight_bits_in_the_layers_that_were_measured_to_be_near(
         assert "attention_in_eight_bits" not in each.identity(weights).plain()["settings"]
     assert f"in {len(near.layers)} of 2 layers" in _fast(job, Loaded(backend, CPU))
     more = room_for(job, exact.spec, CPU, Running(fast=True)).window - room_for(job, exact.spec, CPU, Running()).window
-    tokens, small = 21 * exact.spec.grid((64, 32)).tokens, 4 * SPEC.heads * (3 + SPEC.width // SPEC.heads)
+    tokens, small = 21 * exact.spec.grid((64, 32)).tokens, 4 * (1 + SPEC.heads * (3 + SPEC.width // SPEC.heads))
     assert more == len(near.layers) * (2 * tokens * SPEC.width + small)
 
 
