@@ -29,10 +29,13 @@ from echo_cli.bench.order import Order, Piece, source_of, takes_part
 from echo_cli.bench.results import Report, Row, filled
 from echo_cli.bench.reuse import Earlier, Reused, reused
 from echo_cli.bench.scenarios import Scenario, geometry_for, never_left, story
+from echo_cli.eight import attend_to_codes
 from echo_cli.errors import MissingError, OutOfMemory
 from echo_cli.models.backend import Backend
 from echo_cli.models.fp8 import use_part
 from echo_cli.models.loaders import known_digest, load_backend
+from echo_cli.models.running import Running
+from echo_cli.models.tuning import eight_bit_attention, quicken
 from echo_cli.runtime import Runtime
 from echo_cli.spec import TINY, ModelSpec
 from echo_cli.storyboard.nouns import Geometry
@@ -236,15 +239,25 @@ def _film(piece: Piece) -> Results:
     return _studio[0].film(piece)
 
 
+def _loaded(order: Order, runtime: Runtime) -> Backend:
+    """The model. A part of --fast is chosen before passes are fused, which join layers as they are."""
+    if order.fast is None:
+        return load_backend(order.model, runtime)
+    backend = load_backend(order.model, runtime, Running(compiled=False))
+    kernel, _ = eight_bit_attention(runtime.device, runtime.dtype)
+    use_part(backend.transformer, order.fast, runtime.device, kernel or attend_to_codes)
+    if runtime.device.type == "cuda":
+        quicken(backend.transformer)
+    return backend
+
+
 class Studio:
     """A model, loaded once, and the eye that goes with it."""
 
     def __init__(self, order: Order) -> None:
         self.order = order
         runtime = Runtime.choose(order.device, order.dtype)
-        self.backend: Backend = load_backend(order.model, runtime)
-        if order.fast:
-            use_part(self.backend.transformer, order.fast, runtime.device)
+        self.backend: Backend = _loaded(order, runtime)
         self.meaning: Meaning | None = None
         self.lacking: dict[str, str] = {}
         if self.backend.spec.name == TINY.name:  # the eye knows only the little world

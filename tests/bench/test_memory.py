@@ -12,6 +12,8 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -26,8 +28,9 @@ from echo_cli.cli.app import run as command
 from echo_cli.cli.bench.memory import SEEDS
 from echo_cli.memory.table import read_settings
 from echo_cli.models.registry import MODELS
+from echo_cli.models.running import FastPart
 from echo_cli.rollout.plan import film, plan_policy
-from echo_cli.runtime import KeyedNoise
+from echo_cli.runtime import KeyedNoise, Runtime
 from echo_cli.spec import TINY
 from echo_cli.world.draw import reduced
 from tests.render import stage
@@ -211,6 +214,19 @@ def test_a_part_of_fast_changes_films_and_is_named() -> None:
     assert "fast" not in exact["about"] and near["about"]["fast"] == "attention"
     figures, others = (report["rows"][0]["figures"] for report in (exact, near))
     assert figures.keys() == others.keys() and figures != others
+
+
+def test_a_part_of_fast_is_chosen_before_passes_are_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU a fused pass joins layers as they are, and attention has a kernel."""
+    steps: list[tuple[Any, ...]] = []
+    loaded = SimpleNamespace(transformer="transformer")
+    monkeypatch.setattr(memory, "load_backend", lambda *given: steps.append(("load", given[2].compiled)) or loaded)
+    monkeypatch.setattr(memory, "eight_bit_attention", lambda *_: ("kernel", ""))
+    monkeypatch.setattr(memory, "use_part", lambda *given: steps.append(("part", *given[1:])))
+    monkeypatch.setattr(memory, "quicken", lambda *given: steps.append(("fuse", *given)))
+    runtime, order = Runtime(torch.device("cuda"), torch.bfloat16), Order("tiny", (), (), (0,), fast=FastPart.LINEAR)
+    assert memory._loaded(order, runtime) is loaded
+    assert steps == [("load", False), ("part", FastPart.LINEAR, runtime.device, "kernel"), ("fuse", "transformer")]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
