@@ -117,17 +117,24 @@ def _fast() -> Iterator[Finding]:
 
     from echo_cli.models.files.eight_bits import measured
     from echo_cli.models.registry import folders, models_folder
-    from echo_cli.models.tuning import eight_bit_layers
+    from echo_cli.models.tuning import eight_bit_attention, eight_bit_layers
 
     device = torch.device("cuda", torch.cuda.current_device())
+    kernel, _ = eight_bit_attention(device, torch.bfloat16)
     for name in folders():
         try:
-            layers, _, words = eight_bit_layers(measured(models_folder() / name), device, torch.bfloat16)
+            near = measured(models_folder() / name)
         except EchoError as error:
             yield Finding("fast", False, error.message, error.hint or "", needed=False)
+            continue
+        layers, _, words = eight_bit_layers(near, device, torch.bfloat16)
+        if kernel is None:
+            remedy = "Run `pip install 'echo-cli[hopper]'` on a Hopper card."
+        elif near is None:
+            remedy = f"Run `echo-cli bench fast --model {name} --keep` on this card."
         else:
-            yield Finding("fast", bool(layers), f"{name}: with --fast, {words}",
-                          f"Run `echo-cli bench fast --model {name} --keep` on this card.", needed=False)
+            remedy = "Nothing to do: with these weights, attention stays in bfloat16."
+        yield Finding("fast", bool(layers), f"{name}: with --fast, {words}", remedy, needed=False)
 
 
 def _compiler() -> Finding:

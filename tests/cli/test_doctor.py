@@ -120,6 +120,10 @@ def test_what_fast_computes_in_eight_bits_and_why_no_more(monkeypatch: pytest.Mo
     near = single(doctor._fast())
     assert near.found and near.text == ("wan2.1-t2v-1.3b: with --fast, attention is in eight bits in 1 of 2 layers, "
                                         "those within 5%, measured on NVIDIA H200")
+    keep(model, EightBits("abc", (0.1, 0.3), "NVIDIA H200"))
+    assert single(doctor._fast()).remedy == "Nothing to do: with these weights, attention stays in bfloat16."
+    monkeypatch.setattr("echo_cli.models.tuning.eight_bit_attention", lambda *_: (None, "FlashAttention 3 is missing"))
+    assert "echo-cli[hopper]" in single(doctor._fast()).remedy, "measuring would not help"
     (model / FILE).write_text("[]")
     assert "not what `bench fast --keep` writes" in single(doctor._fast()).text
 
