@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from echo_cli.cli import complete
-from echo_cli.cli.options import Debug, Html, Json
+from echo_cli.cli.options import Debug, Force, Html, Json
 from echo_cli.errors import OutputError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ File = Annotated[Path, typer.Argument(metavar="FILE.scenes", show_default=False,
 Files = Annotated[list[Path], typer.Argument(metavar="FILE.scenes", show_default=False, help="Files of scenes.")]
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="FILE.scenes", show_default=False,
                                       help="Where to write.")]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]
 Keep = Annotated[list[str] | None, typer.Option("--keep", metavar="ID", show_default=False, help="Keep this scene.",
                                                 autocompletion=complete.kept_ids)]
 Drop = Annotated[list[str] | None, typer.Option("--drop", metavar="ID", show_default=False, help="Drop this scene.",

@@ -54,9 +54,9 @@ class KeptScenes:
         scenes, self._first = job.timeline.scenes, job.whole.first
         self._job, self._model = job, scene_model(backend.spec, job.size, backend.weights_hash)
         self._bits = scene_bits(backend.spec)
-        kept = job.kept
-        self.shelf = Folder(folder, MOST_KEPT, [index for index, scene in enumerate(scenes, self._first)
-                                                  if scene.id in kept])
+        ids = job.kept
+        kept = [index for index, scene in enumerate(scenes, self._first) if scene.id in ids]
+        self.shelf = Folder(folder, MOST_KEPT, kept)
 
     def look(self, block: Block, pictures: np.ndarray) -> None:
         """The pictures [picture, height, width, 3] of a block have been made: one from a scene's middle stands for
