@@ -280,9 +280,10 @@ class KVStore:
                             eight=self._in_eight_bits(current.scene, arrangement, known if bias is None else ()))
 
     def _in_eight_bits(self, scene: int, arrangement: Arrangement, known: Sequence[int]) -> EightBitWindow | None:
-        """The window in eight bits, with the frames that were laid out; all of them where mean and scale are measured
-        anew, because a scene opens or the window fills. `known` are the remembered frames that no observer has yet to
-        write, or none where weights are a bias, which such attention does not take: the block then has none."""
+        """The window in eight bits, with the frames that were laid out. When a scene opens and while the window fills,
+        mean and scale are measured again and all frames are written again. `known` are the remembered frames that no
+        observer will write; there are none where weights are a bias, which such attention does not take. Without any,
+        the block attends exactly: None."""
         if self._eight is None or not known or torch.is_grad_enabled():
             self._measured = None
             return None

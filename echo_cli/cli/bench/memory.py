@@ -62,7 +62,7 @@ Model = Annotated[str, typer.Option(help="The model: a name, or the folder of it
 Jobs = Annotated[int | None, typer.Option(
     min=1, help="The number of processes; by default one for each core, or one on a GPU.")]
 Fast = Annotated[FastPart | None, typer.Option(
-    help="Compute this part of --fast in eight bits, in all layers; on a CPU rounded alike, but slowly.",
+    help="Compute this part of --fast in eight bits, in all layers; a CPU rounds in the same way, but is slow.",
     show_default=False)]
 Together = Annotated[int, typer.Option(min=1, help="Films that one process renders at once.")]
 
