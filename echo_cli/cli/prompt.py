@@ -48,7 +48,7 @@ class Prompt(Options):
         try:
             seconds = float(read_duration(SECONDS if self.duration is None else self.duration))
             if not seconds:
-                raise ValueError("is too short; a scene takes some time")
+                raise ValueError("must be longer than zero")
         except ValueError as error:
             raise UsageError(f"--duration: '{self.duration}' {error}", "Write it as in --duration 5s.") from None
         return Storyboard([Scene("scene", self.prompt, seconds)], source="--prompt")

@@ -257,7 +257,7 @@ def _number(value: Any) -> float:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= _LONGEST:
-        raise ValueError(f"{value!r:.40} is not a text")
+        raise ValueError(f"{value!r:.40} is not text")
     value.encode()  # half a character cannot be printed
     if any(letter < " " or "\x7f" <= letter < "\xa0" for letter in value):
         raise ValueError(f"{value!r:.40} has characters that control a terminal")

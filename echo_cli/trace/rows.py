@@ -123,7 +123,7 @@ def _whole(row: Any) -> int:
 
 def _text(row: Any) -> str:
     if type(row) is not str:
-        raise TypeError("this is not a text")
+        raise TypeError("this is not text")
     row.encode()  # a ValueError where half a character stands
     return row
 

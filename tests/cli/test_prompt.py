@@ -49,7 +49,7 @@ def test_it_takes_the_options_of_a_film(place: Path, capsys: pytest.CaptureFixtu
     (["story.yaml", "--prompt", "a red ball"], "story.yaml and --prompt both say what to render"),
     (["--prompt", "  "], "--prompt is empty"),
     (["--prompt", "a red ball", "--duration", "soon"], "--duration: 'soon' is not a time"),
-    (["--prompt", "a red ball", "--duration", "0"], "--duration: '0' is too short; a scene takes some time"),
+    (["--prompt", "a red ball", "--duration", "0"], "--duration: '0' must be longer than zero"),
     (["--prompt", "a red ball", "--duration", "-1s"], "--duration: '-1s' is negative"),
     (["--prompt", "a red ball \ud800"], "half a character"),
 ])
