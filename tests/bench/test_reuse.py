@@ -154,7 +154,7 @@ def test_what_is_not_the_same_is_not_reused() -> None:
 @pytest.mark.parametrize(("changes", "said"), [
     ({"weights": "f" * 64}, "the films of other weights: ffffffffffff"),
     ({"eye": "e" * 64}, "films that another eye judged: eeeeeeeeeeee"),
-    ({"fast": "linear"}, "films of another --fast: linear, and here they are none"),
+    ({"fast": "linear"}, "films of another --fast: linear; this run has none"),
     ({"device": "a card, bfloat16"}, "films in bfloat16, and this run renders in float32"),
 ])
 def test_a_result_of_another_model_is_refused(changes: dict[str, str], said: str,

@@ -34,6 +34,7 @@ MEANINGS = {
     "shorter than a picture",
     "no duration",
     "unknown model",
+    "a file of weights",
     "unknown policy",
     "unknown setting",
     "unknown setting of a transition",
