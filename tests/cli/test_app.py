@@ -88,6 +88,13 @@ def test_help_alone_is_the_help_that_typer_shows(capfd: pytest.CaptureFixture[st
         assert capfd.readouterr().out == shown, words
 
 
+def test_help_fits_a_screen_or_has_sections(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    for words, shown in _every_help(capfd).items():
+        sections = re.findall(r"^\w[\w ]*:$", shown, re.MULTILINE)
+        assert len(shown.splitlines()) <= 50 or len(sections) > 2, words
+
+
 def test_help_needs_no_pydantic() -> None:
     program = ("import sys; from echo_cli.cli.app import run; run(['generate', '--help']);"
                "run(['bench', 'memory', '-h']); sys.exit('pydantic' in sys.modules)")

@@ -29,41 +29,49 @@ if TYPE_CHECKING:
 SEEDS = 10  # the fewest that can distinguish all contestants
 _QUICK_SEEDS, _QUICK_BLOCKS = 4, 15
 _QUICK_SCENARIOS = ("long", "chain", "cuts", "recall-1")
+_MEASURED, _REUSED, _RESULTS = "What is measured", "Earlier results", "Results"  # sections of the help
 
 
-Scenarios = Annotated[list[str] | None, typer.Option(help="A scenario; may be repeated. Default: all.")]
+Scenarios = Annotated[list[str] | None, typer.Option(
+    help="A scenario; may be repeated. Default: all.", rich_help_panel=_MEASURED)]
 Policies = Annotated[list[str] | None, typer.Option(
     help="A memory, MEMORY:NAME=VALUE, or +SETTING for echo-forcing with a setting beyond the release, or +ONE+OTHER; "
     "may be repeated. Default: every built-in memory, one-frame, everything and never-left.",
-    autocompletion=complete.policies)]
+    autocompletion=complete.policies, rich_help_panel=_MEASURED)]
 Seeds = Annotated[int | None, typer.Option(
-    min=1, show_default=str(SEEDS), help="The number of stories of each scenario.")]
-FirstSeed = Annotated[int, typer.Option(min=0, help="The first seed; other seeds are other stories.")]
+    min=1, show_default=str(SEEDS), help="The number of stories of each scenario.", rich_help_panel=_MEASURED)]
+FirstSeed = Annotated[int, typer.Option(
+    min=0, help="The first seed; other seeds are other stories.", rich_help_panel=_MEASURED)]
 Long = Annotated[float | None, typer.Option(
-    min=6, metavar="SECONDS", help="Length of the long scene; 18 by default.")]
-Against = Annotated[str, typer.Option(help="The memory that all others are compared with.")]
+    min=6, metavar="SECONDS", help="Length of the long scene; 18 by default.", rich_help_panel=_MEASURED)]
+Against = Annotated[str, typer.Option(help="The memory that all others are compared with.", rich_help_panel=_MEASURED)]
 Quick = Annotated[bool, typer.Option(
-    "--quick", help="Four seeds of four scenarios, a shorter long scene, memories alone.")]
+    "--quick", help="Four seeds of four scenarios, a shorter long scene, memories alone.", rich_help_panel=_MEASURED)]
 Out = Annotated[Path | None, typer.Option(
-    "--out", "-o", metavar="NAME", help="Also write NAME.json, NAME.csv and NAME.html.")]
-Html = Annotated[Path | None, typer.Option(metavar="REPORT.html", help="Write only the page.")]
-Sheets = Annotated[int, typer.Option(min=0, help="The number of seeds that the page shows in pictures.")]
-Detail = Annotated[bool, typer.Option("--detail", help="Also print the figures of every scenario.")]
-JsonInstead = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
-CsvInstead = Annotated[bool, typer.Option("--csv", help="Print one line for each figure instead.")]
+    "--out", "-o", metavar="NAME", help="Also write NAME.json, NAME.csv and NAME.html.", rich_help_panel=_RESULTS)]
+Html = Annotated[Path | None, typer.Option(
+    metavar="REPORT.html", help="Write only the page.", rich_help_panel=_RESULTS)]
+Sheets = Annotated[int, typer.Option(
+    min=0, help="The number of seeds that the page shows in pictures.", rich_help_panel=_RESULTS)]
+Detail = Annotated[bool, typer.Option(
+    "--detail", help="Also print the figures of every scenario.", rich_help_panel=_RESULTS)]
+JsonInstead = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.", rich_help_panel=_RESULTS)]
+CsvInstead = Annotated[bool, typer.Option(
+    "--csv", help="Print one line for each figure instead.", rich_help_panel=_RESULTS)]
 Reuse = Annotated[list[Path] | None, typer.Option(
     metavar="FILE.json", help="Take the figures of films that are in this earlier result of the same model, and render "
-    "only the others; may be repeated. A memory whose code has changed since must be named with --again.")]
+    "only the others; may be repeated. A memory whose code has changed since must be named with --again.",
+    rich_help_panel=_REUSED)]
 Again = Annotated[list[str] | None, typer.Option(
     metavar="MEMORY", help="A memory that has changed: its films are rendered although --reuse has them; may be "
     "repeated. After `none`, with which all are compared, only films of one scene are reused.",
-    autocompletion=complete.policies)]
+    autocompletion=complete.policies, rich_help_panel=_REUSED)]
 Model = Annotated[str, typer.Option(help="The model: a name, or the folder of its weights.")]
 Jobs = Annotated[int | None, typer.Option(
     min=1, help="The number of processes; by default one for each core, or one on a GPU.")]
 Fast = Annotated[FastPart | None, typer.Option(
     help="Compute this part of --fast in eight bits, in all layers; a CPU rounds in the same way, but is slow.",
-    show_default=False)]
+    show_default=False, rich_help_panel=_MEASURED)]
 Together = Annotated[int, typer.Option(min=1, help="Films that one process renders at once.")]
 
 
