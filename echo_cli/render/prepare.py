@@ -6,7 +6,7 @@ Which storyboards are right depends on the models and memory policies that are i
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -86,7 +86,7 @@ def prepare(request: Request, below: Defaults = NONE) -> Job:
     stem = "film" if isinstance(source, Storyboard) or source == STDIN else Path(source).stem
     output = None if request.output is None else os.fspath(request.output)
     outputs = outputs_of(output, stem)
-    if not isinstance(source, Storyboard) and os.path.abspath(source) in map(os.path.abspath, outputs.companions):
+    if not isinstance(source, Storyboard) and _among(source, outputs.companions):
         raise UsageError(f"{source} has the name of a file that is written beside the film",
                          "Choose another name for the film with -o.")
     return read_storyboard(request, below).job(outputs)
@@ -205,10 +205,15 @@ def _with_scenes(request: Request, storyboard: Storyboard, outputs: Outputs) -> 
         path = fitted(outputs.base, ENDING)
     else:
         return outputs
-    if os.path.abspath(path) in [os.path.abspath(storyboard.file(series.path)) for series in storyboard.series]:
+    if _among(path, [storyboard.file(series.path) for series in storyboard.series]):
         raise UsageError(f"{path}: the film would overwrite the series that it recalls scenes of",
                          "Keep its own scenes in another file: --scenes FILE.scenes.")
     return replace(outputs, scenes=path)
+
+
+def _among(path: str | os.PathLike[str], others: Iterable[str | os.PathLike[str]]) -> bool:
+    """Whether it is one of these files, also by the name of a link."""
+    return os.path.realpath(path) in map(os.path.realpath, others)
 
 
 def _with_end(request: Request, storyboard: Storyboard, outputs: Outputs) -> Outputs:
@@ -220,7 +225,7 @@ def _with_end(request: Request, storyboard: Storyboard, outputs: Outputs) -> Out
             raise UsageError("a film on standard output keeps no end", "Write the film to a file with -o.")
         outputs = replace(outputs, end=fitted(outputs.base, END))
     for path in filter(None, (outputs.film.path if outputs.base else None, outputs.end)):
-        if os.path.abspath(path) in map(os.path.abspath, before):
+        if _among(path, before):
             raise UsageError(f"{path}: the film would overwrite the one that it continues",
                              "Choose another name with -o.")
     return outputs
@@ -237,7 +242,7 @@ def _with_sound(request: Request, storyboard: Storyboard, outputs: Outputs) -> O
     if not heard or outputs.base is None or not outputs.film.encoder:
         return outputs
     path = fitted(outputs.base, WAV)
-    if os.path.realpath(path) in map(os.path.realpath, heard):
+    if _among(path, heard):
         raise UsageError(f"{path}: the sound of the film would overwrite a sound that comes into it",
                          "Move it to another folder, or give the pictures another name with -o.")
     return replace(outputs, sound=path)

@@ -302,6 +302,11 @@ def test_a_film_does_not_overwrite_the_one_that_it_continues(capsys: pytest.Capt
     Path("rest.yaml").write_text(board(SCENES[1:2], **{"continue": "half.mp4"}))
     assert run(["generate", "rest.yaml", "-o", "half.mp4", "--force"]) == 2
     assert "half.mp4: the film would overwrite the one that it continues" in capsys.readouterr().err
+    Path("link.mp4").symlink_to("half.mp4")
+    scene = {name: value for name, value in SCENES[1].items() if name != "transition"}
+    Path("rest.yaml").write_text(board([scene], **{"continue": "link.mp4"}))
+    assert run(["generate", "rest.yaml", "-o", "half.mp4", "--force"]) == 2
+    assert "half.mp4: the film would overwrite the one that it continues" in capsys.readouterr().err
     assert run(["generate", "rest.yaml", "-o", "-", "--keep-end"]) == 2
 
 

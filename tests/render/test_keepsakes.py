@@ -195,6 +195,12 @@ def test_a_film_does_not_overwrite_its_own_series(capfd: pytest.CaptureFixture[s
     code, printed = error_of(["generate", "second.yaml", "-o", "first.mp4", "--force"], capfd)
     assert code == 2 and "first.scenes: the film would overwrite the series" in printed
     assert Path("first.scenes").read_bytes() == before
+    Path("links").mkdir()
+    Path("links/first.scenes").symlink_to("../first.scenes")
+    linked = SECOND.replace("series: first.scenes", "series: links/first.scenes")
+    Path("second.yaml").write_text(linked + "keep_scenes: true\n")
+    code, printed = error_of(["generate", "second.yaml", "-o", "first.mp4", "--force"], capfd)
+    assert code == 2 and "first.scenes: the film would overwrite the series" in printed
 
 
 def test_a_plan_says_how_large_the_scenes_will_be(capfd: pytest.CaptureFixture[str]) -> None:
