@@ -75,8 +75,8 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Take:
-    """One film: how many blocks of which size under which memory, with passes compiled or not."""
+class Setup:
+    """How a film is made: how many blocks of which size under which memory, with passes compiled or not."""
 
     blocks: int
     policy: str
@@ -99,7 +99,7 @@ class Take:
         return made, ended
 
 
-def measure(subject: Subject, runtime: Runtime, take: Take) -> Fastness:
+def measure(subject: Subject, runtime: Runtime, setup: Setup) -> Fastness:
     kernel, words = eight_bit_attention(runtime.device, runtime.dtype)
     eight = partial(attend_in_eight_bits, kernel=kernel or attend_to_codes)
 
@@ -108,7 +108,7 @@ def measure(subject: Subject, runtime: Runtime, take: Take) -> Fastness:
         choose_attention(transformer)
         for change in changes:
             change(transformer)
-        return *take.film(transformer, rows), weights
+        return *setup.film(transformer, rows), weights
 
     linear, far, spec = partial(use_eight_bits, device=runtime.device), Distances(), subject.spec
     exact, exact_s, weights = film()
@@ -120,7 +120,7 @@ def measure(subject: Subject, runtime: Runtime, take: Take) -> Fastness:
     if runtime.dtype is not torch.float32:
         transformer, rows, _ = subject.transformer(Runtime(runtime.device, torch.float32))
         choose_attention(transformer)
-        rounding = _shares(replace(take, compiled=False).film(transformer, rows)[0], exact)
+        rounding = _shares(replace(setup, compiled=False).film(transformer, rows)[0], exact)
     return Fastness(spec.name, spec.depth, str(runtime.dtype).removeprefix("torch."), weights, found.device, words,
                     _shares(exact, moved), _shares(exact, attention), _shares(exact, both), rounding,
                     found.distances, found.layers, exact_s, fast_s)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from echo_cli.errors import UsageError
-from echo_cli.video import ffmpeg, read, segments
+from echo_cli.video import encoding, ffmpeg, read, segments
 from echo_cli.video.encoding import CONTAINERS, Encoding, codec_named
 from echo_cli.video.segments import SegmentedFilm, Written
 from echo_cli.video.sound import Part, Sound
@@ -130,6 +130,7 @@ def test_an_encoder_that_a_kind_cannot_hold_is_found_out_before_anything_is_rend
 
 
 def test_an_encoder_is_tried_once_and_again_after_it_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoding._try.cache_clear()
     tried, run = [], ffmpeg.run
     monkeypatch.setattr(ffmpeg, "run", lambda arguments: tried.append(arguments) or run(arguments))
     for _ in range(2):

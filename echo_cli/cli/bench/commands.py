@@ -67,7 +67,7 @@ def fast(
     """
     from dataclasses import replace
 
-    from echo_cli.bench.fastness import Subject, Take, measure
+    from echo_cli.bench.fastness import Setup, Subject, measure
     from echo_cli.models.registry import spec_named
     from echo_cli.runtime import Runtime
 
@@ -75,8 +75,9 @@ def fast(
         _check_kept(model, keep, layers)
     runtime, sizes = Runtime.choose(device, dtype), spec_named(model or spec)
     subject = Subject(replace(sizes, depth=layers or sizes.depth), model)
-    result = measure(subject, runtime, Take(blocks, policy, picture_size(size) if size else None,
-                                            runtime.device.type == "cuda" if compiled is None else compiled))
+    setup = Setup(blocks, policy, picture_size(size) if size else None,
+                  runtime.device.type == "cuda" if compiled is None else compiled)
+    result = measure(subject, runtime, setup)
     if keep and model:
         _keep(model, result)
     if json:

@@ -171,8 +171,8 @@ class EchoForcingPolicy(Policy):
         )
 
     def needs_after(self, block: Block) -> frozenset[str]:
-        kept = "with" if self.uncleared else "without"
-        return needed_after(self, block, self.last_wanted) | {f"a window {kept} frames that have left it"}
+        behind = "kept" if self.uncleared else "dropped"
+        return needed_after(self, block, self.last_wanted) | {f"a window whose old frames are {behind} as here"}
 
     @property
     def history_capacity(self) -> int:
