@@ -116,14 +116,14 @@ def _fast() -> Iterator[Finding]:
     import torch
 
     from echo_cli.models.files.eight_bits import measured
-    from echo_cli.models.registry import folders, models_folder
+    from echo_cli.models.registry import find, folders, models_folder
     from echo_cli.models.tuning import eight_bit_attention, eight_bit_layers
 
     device = torch.device("cuda", torch.cuda.current_device())
     kernel, _ = eight_bit_attention(device, torch.bfloat16)
     for name in folders():
         try:
-            near = measured(models_folder() / name)
+            near = measured(models_folder() / name, find(name).spec.depth)
         except EchoError as error:
             yield Finding("fast", False, error.message, error.hint or "", needed=False)
             continue

@@ -152,7 +152,7 @@ def _fast(job: "Job", loaded: "Loaded") -> str:
     from echo_cli.models.registry import find
     from echo_cli.models.tuning import eight_bit_layers
 
-    near = measured(find(job.model).folder, loaded.backend.weights_hash)
+    near = measured(find(job.model).folder, job.spec.depth, loaded.backend.weights_hash)
     words = eight_bit_layers(near, loaded.runtime.device, loaded.runtime.dtype)[2]
     return f"fast: linear layers are in eight bits; {words}"
 

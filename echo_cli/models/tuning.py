@@ -60,6 +60,11 @@ def choose_attention(transformer: Transformer) -> str:
     return name
 
 
+def attention_name(device: torch.device, dtype: torch.dtype) -> str:
+    """The name of the kernel that is chosen for attention on a device: its bits are its own."""
+    return _best(device, dtype)[0]
+
+
 def _best(device: torch.device, dtype: torch.dtype) -> tuple[str, Attend]:
     if device.type != "cuda":
         return "torch", attend

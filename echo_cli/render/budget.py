@@ -76,7 +76,7 @@ def room_for(job: Job, spec: ModelSpec, runtime: Runtime, running: Running) -> R
                      for part in (transformer, transformer.blocks))
     policy = make_policy(job.policy, job.settings, spec, job.whole, _recalls(job), lasting=job.lasting)
     located = locate(job.model, job.generator_file)
-    eight = _eight_bits(measured(located.folder), spec, runtime) if running.fast else None
+    eight = _eight_bits(measured(located.folder, spec.depth), spec, runtime) if running.fast else None
     memory = policy.allocate(Placement(grid, torch.device("meta"), runtime.dtype, eight=eight))
     store = memory.store
     window = store.bytes - store.frame_bytes + memory.bytes - memory.host_bytes

@@ -9,6 +9,7 @@ import torch
 
 from echo_cli import __version__
 from echo_cli.models.backend import Backend
+from echo_cli.models.tuning import attention_name
 from echo_cli.render.job import Job
 from echo_cli.render.made import Made
 from echo_cli.render.openings import thumbnail
@@ -28,6 +29,7 @@ from echo_cli.trace.records import (
     scene_facts,
 )
 
+DECISIVE = ("device", "dtype", "torch", "compiled", "attention")  # of a machine: what must be as it was to resume
 
 def header(job: Job, backend: Backend, runtime: Runtime) -> Header:
     """The header of the trace."""
@@ -83,13 +85,14 @@ def manifest_facts(job: Job, runtime: Runtime, made: Made, started: str) -> dict
 
 
 def machine(job: Job, runtime: Runtime) -> dict[str, Any]:
-    """What affects the bits of a film besides its identity: the first four must match, the others are adapted."""
+    """What affects the bits of a film besides its identity: what is DECISIVE must match, the others are adapted."""
     cuda = runtime.device.type == "cuda"
     return {
         "device": runtime.device.type,
         "dtype": str(runtime.dtype).removeprefix("torch."),
         "torch": torch.__version__,
         "compiled": cuda if job.running.compiled is None else job.running.compiled,
+        "attention": attention_name(runtime.device, runtime.dtype),
         "threads": torch.get_num_threads(),
         "processor": torch.cuda.get_device_name(runtime.device) if cuda else torch.backends.cpu.get_cpu_capability(),
     }

@@ -140,7 +140,7 @@ class Job:
                 settings["encoding"] = self.encoding.arguments()
         if decoder:
             settings["decoder"] = {"name": self.request.decoder, "weights": decoder}
-        if self.running.fast and (near := measured(find(self.model).folder, weights)) and near.layers:
+        if self.running.fast and (near := measured(find(self.model).folder, self.spec.depth, weights)) and near.layers:
             settings["attention_in_eight_bits"] = list(near.layers)
         if self.inputs:
             settings["inputs"] = identity_of(self.inputs)

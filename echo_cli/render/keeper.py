@@ -22,7 +22,7 @@ from echo_cli.files import output_errors, own, partial
 from echo_cli.memory.policies.base import Policy
 from echo_cli.models.backend import Backend
 from echo_cli.render.decide import begun
-from echo_cli.render.facts import header, machine
+from echo_cli.render.facts import DECISIVE, header, machine
 from echo_cli.render.job import Job
 from echo_cli.render.lock import OneWriter
 from echo_cli.render.made import Kept
@@ -385,7 +385,7 @@ class Keeper(Sitting):
     def _resume(self, left: Checkpoint, stack: ExitStack, message: str) -> None:
         self.started, self.sittings = left.started, left.sittings + 1
         here = machine(self._job, self._runtime)
-        self.work.check(left, self._identity, {name: here[name] for name in ("device", "dtype", "torch", "compiled")})
+        self.work.check(left, self._identity, {name: here[name] for name in DECISIVE})
         self._check_kept(left)
         stored = Stored(left.state["bytes"], left.state["sha256"], left.state["nest"])
         self._state = read_state(self.work.folder / left.state["file"], stored)

@@ -116,11 +116,11 @@ def test_what_fast_computes_in_eight_bits_and_why_no_more(monkeypatch: pytest.Mo
     exact = single(doctor._fast())
     assert not exact.found and not exact.needed and "has not been measured" in exact.text
     assert exact.remedy == "Run `echo-cli bench fast --model wan2.1-t2v-1.3b --keep` on this card."
-    keep(model, EightBits("abc", (0.01, 0.3), "NVIDIA H200"))
+    keep(model, EightBits("abc", (0.01,) + 29 * (0.3,), "NVIDIA H200"))
     near = single(doctor._fast())
-    assert near.found and near.text == ("wan2.1-t2v-1.3b: with --fast, attention is in eight bits in 1 of 2 layers, "
+    assert near.found and near.text == ("wan2.1-t2v-1.3b: with --fast, attention is in eight bits in 1 of 30 layers, "
                                         "those within 5%, measured on NVIDIA H200")
-    keep(model, EightBits("abc", (0.1, 0.3), "NVIDIA H200"))
+    keep(model, EightBits("abc", 30 * (0.3,), "NVIDIA H200"))
     assert single(doctor._fast()).remedy == "Nothing to do: with these weights, attention stays in bfloat16."
     monkeypatch.setattr("echo_cli.models.tuning.eight_bit_attention", lambda *_: (None, "FlashAttention 3 is missing"))
     assert "echo-cli[hopper]" in single(doctor._fast()).remedy, "measuring would not help"

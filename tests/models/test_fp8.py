@@ -98,12 +98,19 @@ def test_what_cannot_be_measured_or_kept_is_refused(arguments: list[str], said: 
 
 
 def test_a_layer_attends_in_eight_bits_where_it_was_measured_to_be_near(tmp_path: Path) -> None:
-    assert measured(tmp_path, "abc") is None and measured(None) is None
+    assert measured(tmp_path, 3, "abc") is None and measured(None, 3) is None
     eight_bits.keep(tmp_path, EightBits("abc", (0.02, LIMIT, 0.06), "NVIDIA H200"))
-    near = measured(tmp_path, "abc")
-    assert near is not None and near == measured(tmp_path) and near.layers == (0, 1)
-    assert measured(tmp_path, "other weights") is None
+    near = measured(tmp_path, 3, "abc")
+    assert near is not None and near == measured(tmp_path, 3) and near.layers == (0, 1)
+    assert measured(tmp_path, 3, "other weights") is None
     for damaged in ("{}", "[1", '{"format": 2}', '{"format": 1, "weights": "abc", "distances": 3, "device": "x"}'):
         (tmp_path / eight_bits.FILE).write_text(damaged)
         with pytest.raises(MissingError, match="not what `bench fast --keep` writes"):
-            measured(tmp_path, "abc")
+            measured(tmp_path, 3, "abc")
+
+
+def test_distances_of_another_number_of_layers_are_refused(tmp_path: Path) -> None:
+    eight_bits.keep(tmp_path, EightBits("abc", (0.02, 0.03, 0.06), "NVIDIA H200"))
+    with pytest.raises(MissingError, match="it has 3 layers, the model has 2"):
+        measured(tmp_path, 2, "abc")
+    assert measured(tmp_path, 2, "other weights") is None

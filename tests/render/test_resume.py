@@ -316,6 +316,7 @@ def test_other_weights_version_device_or_shape_are_refused(tmp_path: Path, monke
         ("dtype", "bfloat16", "dtype was bfloat16, now float32"),
         ("device", "cuda", "device was cuda, now cpu"),
         ("compiled", True, "compiled was True, now False"),
+        ("attention", "FlashAttention 3", "attention was FlashAttention 3, now torch"),
     ):
         rewrite(place, lambda note, change={fact: value}: note["machine"].update(change))
         with pytest.raises(UsageError, match=why):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from echo_cli.errors import MissingError
 from echo_cli.files import read_json, why_unreadable, write_whole
+from echo_cli.text import plural
 
 FILE, FAST, FORMAT = "eight_bits.json", "bench fast", 1
 LIMIT = 0.05  # how far a layer's attention may be from exact attention, as a share of its length
@@ -29,8 +30,9 @@ class EightBits:
         return tuple(layer for layer, distance in enumerate(self.distances) if distance <= LIMIT)
 
 
-def measured(folder: Path | None, weights: str | None = None) -> EightBits | None:
-    """What was measured in this folder, for these weights if they are given; None if nothing was."""
+def measured(folder: Path | None, depth: int, weights: str | None = None) -> EightBits | None:
+    """What was measured in this folder, of a model of `depth` layers, for these weights if they are given; None if
+    nothing was."""
     path = None if folder is None else folder / FILE
     if path is None or not path.is_file():
         return None
@@ -39,10 +41,14 @@ def measured(folder: Path | None, weights: str | None = None) -> EightBits | Non
         if read["format"] != FORMAT:
             raise ValueError(f"its format is {read['format']}, not {FORMAT}")
         result = EightBits(str(read["weights"]), tuple(map(float, read["distances"])), str(read["device"]))
+        if weights not in (None, result.weights):
+            return None
+        if len(result.distances) != depth:
+            raise ValueError(f"it has {plural(len(result.distances), 'layer')}, the model has {depth}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise MissingError(f"{path}: not what `bench fast --keep` writes ({why_unreadable(error)})",
                            hint="Delete it, or measure again: echo-cli bench fast --model FOLDER/ --keep.") from error
-    return result if weights in (None, result.weights) else None
+    return result
 
 
 def keep(folder: Path, result: EightBits) -> Path:

@@ -36,7 +36,7 @@ def load(runtime: Runtime, folder: Path, running: Running = Running(), choice: C
     queries = load_queries(folder, weights.spec, runtime.device) if QUERIES in hashes else None
     return Backend(
         weights.spec,
-        _transformer(weights, runtime, running, measured(folder, weights.digest)),
+        _transformer(weights, runtime, running, measured(folder, weights.spec.depth, weights.digest)),
         text,
         _codec(weights, runtime, running.pictures),
         weights.digest,
