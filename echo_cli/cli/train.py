@@ -26,6 +26,7 @@ class Stage(StrEnum):
     teacher = "teacher"
     polish = "polish"
     distill = "distill"
+    steady = "steady"
     decoder = "decoder"
     memory = "memory"
     eye = "eye"

@@ -23,16 +23,17 @@ from echo_cli.runtime import Runtime
 from echo_cli.spec import INDEX, TINY
 from echo_cli.training.codec_stage import CodecPlan, CodecStage
 from echo_cli.training.decoder_stage import DecoderPlan, DecoderStage
-from echo_cli.training.distill import Distiller, DistillPlan
+from echo_cli.training.distill import Distiller, DistillPlan, Pair
 from echo_cli.training.eye_stage import EyePlan, EyeStage
 from echo_cli.training.loop import Budget, Learner, Losses, Progress, run
 from echo_cli.training.pool import Pool
 from echo_cli.training.remember import MemoryPlan, Remembering, figures
 from echo_cli.training.sheets import codec_sheet, film_sheet
+from echo_cli.training.steady import Steadying, SteadyPlan
 from echo_cli.training.teacher import CURRICULUM, Pupil, Teacher, TeacherPlan
 from echo_cli.world import eye
 
-STAGES = ("codec", "pool", "teacher", "polish", "distill", "decoder", "memory", "eye")
+STAGES = ("codec", "pool", "teacher", "polish", "distill", "steady", "decoder", "memory", "eye")
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Preset:
     polish_steps: int
     distill: DistillPlan
     distill_steps: int
+    steady: SteadyPlan
+    steady_steps: int
     eye: EyePlan
     eye_steps: int
     decoder: DecoderPlan
@@ -65,18 +68,20 @@ def polishing(plan: TeacherPlan) -> TeacherPlan:
 PRESETS: dict[str, Preset] = {
     "cpu": Preset(codec=CodecPlan(), codec_steps=2900, pool_stories=64, teacher=TeacherPlan(), teacher_steps=2600,
                   polish=polishing(TeacherPlan(shards=32, first_shards=20)), polish_steps=2000,
-                  distill=DistillPlan(batch=12), distill_steps=500, decoder=DecoderPlan(), decoder_steps=3000,
-                  eye=EyePlan(), eye_steps=1000),
+                  distill=DistillPlan(batch=12), distill_steps=500, steady=SteadyPlan(), steady_steps=600,
+                  decoder=DecoderPlan(), decoder_steps=3000, eye=EyePlan(), eye_steps=1000),
     "gpu": Preset(codec=CodecPlan(batch=32), codec_steps=20_000, pool_stories=512,
                   teacher=TeacherPlan(batch=512, shards=48, first_shards=8, shard_every=20), teacher_steps=20_000,
                   polish=polishing(TeacherPlan(batch=512, shards=48, first_shards=8, shard_every=20)),
                   polish_steps=10_000, distill=DistillPlan(batch=256, shards=48), distill_steps=2500,
+                  steady=SteadyPlan(batch=256, shards=48), steady_steps=2500,
                   decoder=DecoderPlan(batch=32, stories=64, chapters=8, steps_each=48), decoder_steps=20_000,
                   eye=EyePlan(batch=192, groups=48), eye_steps=3000, memory=MemoryPlan(batch=24), memory_steps=400),
     "mini": Preset(codec=CodecPlan(batch=2), codec_steps=4, pool_stories=4,
                    teacher=TeacherPlan(batch=2, shards=1, first_shards=1), teacher_steps=6,
                    polish=polishing(TeacherPlan(batch=2, shards=1, first_shards=1)), polish_steps=3,
                    distill=DistillPlan(batch=2, shards=1), distill_steps=3,
+                   steady=SteadyPlan(batch=2, shards=1), steady_steps=3,
                    eye=EyePlan(batch=4, groups=2, chapters=2, steps_each=2), eye_steps=3,
                    decoder=DecoderPlan(batch=2, stories=1, chapters=1, steps_each=2), decoder_steps=3,
                    memory=MemoryPlan(queries=2, batch=2, lessons=2), memory_steps=2),
@@ -103,7 +108,8 @@ class Course:
 
     def stage(self, name: str) -> bool:
         return {"codec": self._codec, "pool": self._pool, "teacher": self._teacher, "polish": self._polish,
-                "distill": self._distill, "decoder": self._decoder, "memory": self._memory, "eye": self._eye}[name]()
+                "distill": self._distill, "steady": self._steady, "decoder": self._decoder, "memory": self._memory,
+                "eye": self._eye}[name]()
 
     @property
     def weights(self) -> Path:
@@ -124,6 +130,7 @@ class Course:
             "teacher": asdict(preset.teacher),
             "polish": asdict(preset.polish),
             "distill": asdict(preset.distill),
+            "steady": asdict(preset.steady),
             "decoder": asdict(preset.decoder),
             **({"started from": index(self.start)["sha256"]} if self.start else {}),
         }
@@ -157,10 +164,8 @@ class Course:
         return Pool(self.folder / "pool", load_codec(path, self.device), self.seed, self.preset.pool_stories)
 
     def _pool(self) -> bool:
-        pool, shards = (
-            self.pool(),
-            max(plan.shards for plan in (self.preset.teacher, self.preset.polish, self.preset.distill)),
-        )
+        pool, preset = self.pool(), self.preset
+        shards = max(plan.shards for plan in (preset.teacher, preset.polish, preset.distill, preset.steady))
         for number in range(shards):
             if self.watch.stop():
                 return False
@@ -212,6 +217,27 @@ class Course:
         distiller.pair.load_state_dict(distiller.learner.average)
         self._publish(distiller.pair.student, "distill")
         return True
+
+    def _steady(self) -> bool:
+        distilled = self._distilled()
+        stage = Steadying(TINY, self.preset.steady, self.seed, self.pool(), distilled, self.device, self.dtype)
+        if not self._run("steady", stage.learner, stage.advance, self.preset.steady_steps):
+            return False
+        stage.pupil.load_state_dict(stage.learner.average)
+        self._publish(stage.pupil, "steady")
+        return True
+
+    def _distilled(self) -> Pupil:
+        """The student of this run or, in a run that has distilled none, that of the weights it starts from."""
+        path = self.folder / "distill.pt"
+        if path.exists():
+            pair = Pair(Pupil(TINY))
+            pair.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["average"])
+            return pair.student
+        if self.start:
+            return self._graduate(self.start)
+        raise UsageError(f"{path}: there is no distilled transformer yet",
+                         hint="Run `echo-cli train --stage distill` first.")
 
     def _decoder(self) -> bool:
         """A sharper decoder for the same latents, trained on the encoder's latents and on the transformer's."""

@@ -14,17 +14,16 @@ from random import Random
 import torch
 from torch import Tensor
 
-from echo_cli.models.transformer import Text
 from echo_cli.rollout.sampling import schedule
 from echo_cli.spec import ModelSpec
+from echo_cli.training.attempts import Sampler, spread
 from echo_cli.training.draws import below, chance, dice_of, noise_like
 from echo_cli.training.lessons import Lesson, Library
 from echo_cli.training.loop import Learner, rate_at
 from echo_cli.training.muon import Muon
 from echo_cli.training.pool import Pool
 from echo_cli.training.teacher import Pupil, pick, sequences
-from echo_cli.training.teaching import Class, Past
-from echo_cli.world.stories import BLOCK
+from echo_cli.training.teaching import Class
 
 
 @dataclass(frozen=True)
@@ -76,6 +75,7 @@ class Distiller:
         self.teacher = copy.deepcopy(taught).to(device).requires_grad_(False)
         self.student, self.critic, self.guide = (Class(p.transformer, p.words)
                                                  for p in (self.pair.student, self.pair.critic, self.teacher))
+        self.sampler = Sampler(self.student, self.sigmas)
         for pupil in (self.pair.student, self.pair.critic, self.teacher):
             pupil.truth.eval()  # it is not used here, so it need not keep features
         self.lessons = Library(device)
@@ -132,7 +132,8 @@ class Distiller:
 
     def converse(self, lesson: Lesson, own: bool, teaches: bool, generator: torch.Generator) -> dict[str, Tensor]:
         """The student makes the lesson's blocks; the critic learns from them, and the student when it is its turn."""
-        made, inputs = self.attempt(lesson, own, generator)
+        made, inputs = (self.sampler.rolled_out(lesson, generator) if own
+                        else self.sampler.beside(lesson, lesson.latents, generator))
         past = made if own else lesson.latents
         with torch.set_grad_enabled(teaches):
             again = self.guess(lesson, inputs, past, generator)
@@ -141,47 +142,9 @@ class Distiller:
             losses["match"] = self.match(lesson, again, past, generator)
         return losses
 
-    @torch.no_grad()
-    def attempt(self, lesson: Lesson, own: bool, generator: torch.Generator) -> tuple[Tensor, list[Tensor]]:
-        """Finished blocks [sequence, F, c, h, w] and the noisy input of each step: all blocks at once beside the
-        world's past, or one after the other on the student's own past."""
-        text = self.student.read(lesson.words)
-        fresh = [noise_like(lesson.latents, generator) for _ in self.sigmas]
-        seen = lesson.latents.shape[1] - BLOCK
-        if not own:
-            return self._steps(
-                lesson, text, self.student.remember(lesson, text, lesson.latents[:, :seen], 0, []), fresh, 0
-            )
-        past: Past = []
-        parts = []
-        for block in range(lesson.blocks):
-            here = slice(block * BLOCK, (block + 1) * BLOCK)
-            parts.append(self._steps(lesson, text, past, [noise[:, here] for noise in fresh], block))
-            if block + 1 < lesson.blocks:
-                past = self.student.remember(lesson, text, parts[-1][0], block, past)
-        made = torch.cat([part[0] for part in parts], 1)
-        return made, [torch.cat(step, 1) for step in zip(*(part[1] for part in parts), strict=True)]
-
-    def _steps(
-        self, lesson: Lesson, text: Text, past: Past, fresh: list[Tensor], first: int
-    ) -> tuple[Tensor, list[Tensor]]:
-        inputs: list[Tensor] = []
-        x0 = fresh[0]
-        for sigma, noise in zip(self.sigmas, fresh, strict=True):
-            inputs.append((1 - sigma) * x0 + sigma * noise if inputs else noise)
-            times = torch.full((len(noise), noise.shape[1] // BLOCK), 1000 * sigma, device=noise.device)
-            x0 = inputs[-1] - sigma * self.student.velocity_given(lesson, text, past, inputs[-1], times, first).float()
-        return x0, inputs
-
     def guess(self, lesson: Lesson, inputs: list[Tensor], past: Tensor, generator: torch.Generator) -> Tensor:
         """The student's x0 at one step of each block, with gradients."""
-        shape = (len(past), lesson.blocks)
-        step = below(len(self.sigmas), shape, generator)
-        level = torch.tensor(self.sigmas, device=self.device)[step]
-        chosen = torch.stack(inputs).unflatten(2, (-1, BLOCK))[
-            step, torch.arange(shape[0], device=self.device)[:, None], torch.arange(shape[1], device=self.device)
-        ]
-        noisy = chosen.flatten(1, 2)
+        noisy, level = self.sampler.one_step(lesson, inputs, generator)
         said = self.student.velocity(lesson, self.student.read(lesson.words), past, noisy, 1000 * level)
         return noisy - spread(level) * said.float()
 
@@ -222,11 +185,6 @@ class Distiller:
 
 def noised(x0: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
     return (1 - spread(level)) * x0 + spread(level) * noise_like(x0, generator)
-
-
-def spread(level: Tensor) -> Tensor:
-    """[sequence, block] → [sequence, frame, 1, 1, 1]."""
-    return level.repeat_interleave(BLOCK, 1)[..., None, None, None]
 
 
 def blockwise(value: Tensor, blocks: int) -> Tensor:

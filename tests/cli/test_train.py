@@ -47,6 +47,7 @@ def start(*arguments: str) -> subprocess.CompletedProcess[str]:
     (("--minutes", "teacher=-1"), "not a stage and its minutes"),
     (("--stage", "teacher"), "there is no codec yet"),
     (("--stage", "distill"), "polish.pt: there is no trained transformer yet"),
+    (("--stage", "steady"), "distill.pt: there is no distilled transformer yet"),
     (("--stage", "polish"), "teacher.pt: there is no trained transformer yet"),
     (("--device", "abacus"), "no device is called 'abacus'"),
     (("--memory", "window"), "'window' has nothing to learn"),
@@ -68,7 +69,7 @@ def test_a_file_in_place_of_the_folder_is_refused(typed: Typed, tmp_path: Path, 
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
-    ((), "a stage at a time: codec, pool, teacher, polish, distill, decoder, memory, eye"),
+    ((), "a stage at a time: codec, pool, teacher, polish, distill, steady, decoder, memory, eye"),
     (("--preset", "cpu"), "3 hours on one core"), (("--preset", "mini"), "about a minute"),
     (("--preset", "gpu"), "several times the work"), (("--stage", "codec"), "a stage at a time: codec\n"),
     (("--preset", "huge"), "no preset is called 'huge'"), (("--minutes", "nap=5"), "not a stage and its minutes"),
@@ -131,7 +132,7 @@ def test_a_run_may_start_from_the_packaged_weights(tmp_path):
     assert not (run / "codec.csv").exists() and not (run / "teacher.csv").exists()
     index = json.loads((run / "weights" / "index.json").read_text())
     assert index["trained"]["started from"] == json.loads((packaged / "index.json").read_text())["sha256"]
-    assert set(index["trained"]["ran"]) == {"polish", "distill", "decoder"} and index["trained"]["seed"] == 2
+    assert set(index["trained"]["ran"]) == {"polish", "distill", "steady", "decoder"} and index["trained"]["seed"] == 2
     before, after = (load_file(folder / "codec.safetensors") for folder in (packaged, run / "weights"))
     assert {name.split(".")[0] for name, value in before.items() if not torch.equal(value, after[name])} == {"decoder"}
 

@@ -1,5 +1,5 @@
-"""Teacher and distillation: the seed decides the losses, a killed run goes on as if it had not been, and learning
-happens."""
+"""Teacher, distillation and steadying: the seed decides the losses, a run that was killed resumes as if nothing had
+happened, and learning happens."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from echo_cli.training.distill import Distiller, DistillPlan
 from echo_cli.training.loop import Budget, Progress, rate_at, run
 from echo_cli.training.pool import Pool
+from echo_cli.training.steady import Steadying, SteadyPlan, decided
 from echo_cli.training.teacher import Pupil, Teacher, TeacherPlan
 
 from .pupils import SMALL, small_pool
@@ -144,6 +145,58 @@ def test_the_critic_waits_while_the_student_imitates(pool):
     assert any(
         not torch.equal(value, taught.state_dict()[name]) for name, value in fresh.pair.student.state_dict().items()
     )
+
+
+def steadying(pool: Pool, rate: float = 0.002) -> Steadying:
+    torch.manual_seed(0)
+    student = Pupil(SMALL)
+    torch.nn.init.normal_(student.transformer.head.head.weight, std=0.1)
+    return Steadying(SMALL, SteadyPlan(batch=4, rate=rate, small_rate=rate / 10, shards=1), 1, pool, student, CPU)
+
+
+def test_steadying_follows_from_the_seed_and_leaves_its_reference_alone(pool):
+    one, two = steadying(pool), steadying(pool)
+    untrained = {name: value.clone() for name, value in one.pupil.state_dict().items()}
+    first, second = ([{name: value.item() for name, value in each.advance(step, 0.0).items()} for step in range(4)]
+                     for each in (one, two))
+    assert first == second
+    assert first[0]["kept"] == 0 and first[0]["place"] == first[0]["before"], "nothing has been learned yet"
+    assert first[3]["kept"] > 0
+    assert all(torch.equal(value, untrained[f"transformer.{name}"])
+               for name, value in one.before.transformer.state_dict().items())
+
+
+def test_steadying_draws_the_student_to_what_its_past_shows(pool):
+    one = steadying(pool, rate=0.02)
+    results = [one.advance(step, 0.0) for step in range(40, 80)]  # warm already
+    assert sum(each["place"] for each in results[-10:]) < 0.9 * sum(each["before"] for each in results[-10:])
+
+
+def test_the_past_decides_behind_the_first_block_of_a_place_that_rests_and_away_from_the_subject(pool):
+    one = steadying(pool)
+    lesson = one.lessons.draw(3, 8, torch.Generator().manual_seed(0))
+    grid = one.student.grid
+    rest = {name: value[:, :1].expand_as(value) for name, value in lesson.truth.items() if name == "depths"}
+    cover = torch.zeros_like(lesson.truth["cover"])
+    cover[0, :, 0] = 1  # the subject fills the upper left token
+    still = replace(lesson, truth={**lesson.truth, **rest, "cover": cover})
+    shown = decided(still, grid)
+    assert shown[:, :3].sum() == 0 and shown[1:, 3:].min() == 1
+    tokens = F.avg_pool2d(shown[0, 3:, 0], (grid.height // grid.rows, grid.width // grid.cols))
+    assert tokens[:, :2, :2].sum() == 0 and tokens[:, 2:].min() == tokens[:, :, 2:].min() == 1
+    moved = still.truth["depths"].clone()
+    moved[2, -1] = 1 - moved[2, -1]
+    assert decided(replace(still, truth={**still.truth, "depths": moved}), grid)[2].sum() == 0
+
+
+def test_a_rolled_out_lesson_may_open_with_a_block_of_the_world(pool):
+    one = steadying(pool)
+    lesson = one.lessons.draw(3, 4, torch.Generator().manual_seed(0))
+    made, inputs = one.sampler.rolled_out(lesson, torch.Generator().manual_seed(1), opened=True)
+    own, _ = one.sampler.rolled_out(lesson, torch.Generator().manual_seed(1))
+    assert torch.equal(made[:, :3], lesson.latents[:, :3]) and not torch.equal(own[:, :3], made[:, :3])
+    assert not torch.allclose(own[:, 3:], made[:, 3:]), "its past is another"
+    assert len(inputs) == len(one.sampler.sigmas) and all(each.shape == made.shape for each in inputs)
 
 
 def test_a_budget_is_spent_by_steps_or_minutes():

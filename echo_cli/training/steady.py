@@ -1,0 +1,121 @@
+"""The steadying stage: what memory shows of a place stays where it is.
+
+Distillation matches distributions, so a student may draw a second moon where one would be likely, though its past shows
+where the moon is. Where a lesson stays in one place and no subject is near, the past decides what a block must show:
+there the student's x0 is drawn to the world's. Everywhere else it is held to what it was before. The past is the
+world's, shaken a little, or the student's own behind a first block of the world.
+"""
+
+import copy
+from dataclasses import dataclass
+from random import Random
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from echo_cli.rollout.sampling import schedule
+from echo_cli.spec import Grid, ModelSpec
+from echo_cli.training.attempts import Sampler, spread
+from echo_cli.training.draws import chance, dice_of, noise_like
+from echo_cli.training.lessons import Lesson, Library
+from echo_cli.training.loop import Learner, rate_at
+from echo_cli.training.muon import Muon
+from echo_cli.training.pool import Pool
+from echo_cli.training.teacher import Pupil, pick, sequences
+from echo_cli.training.teaching import Class
+from echo_cli.world.stories import BLOCK
+
+_LENGTHS = {2: 0.3, 4: 0.5, 6: 0.2}  # blocks in a sequence: chance
+_MOVES = 0.02  # how much of a token's depths changes where the camera moves, or cuts
+
+
+@dataclass(frozen=True)
+class SteadyPlan:
+    """What decides the weights, beside the seed, the pool and the student."""
+
+    batch: int = 12  # as the teacher's
+    rate: float = 0.002
+    small_rate: float = 2e-4
+    rounds: int = 3
+    ema: float = 0.98
+    rolled: float = 0.6  # share of the steps on the student's own past
+    shaken: float = 0.5  # share of the other sequences whose past is noised a little
+    shake: float = 0.2  # the most it is noised
+    shards: int = 20
+
+
+class Steadying:
+    """One step at a time: the student makes a lesson's blocks and learns from what they should have kept."""
+
+    def __init__(self, spec: ModelSpec, plan: SteadyPlan, seed: int, pool: Pool, distilled: Pupil,
+                 device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+        self.plan, self.seed, self.device, self.dtype = plan, seed, device, dtype
+        self.pupil = distilled.to(device)
+        before = copy.deepcopy(self.pupil).requires_grad_(False)
+        for each in (self.pupil, before):
+            each.truth.eval()  # it is not used here, so it need not keep features
+        self.student, self.before = (Class(each.transformer, each.words) for each in (self.pupil, before))
+        self.sampler = Sampler(self.student, schedule(spec.steps, spec.shift).sigmas)
+        self.lessons = Library(device)
+        for number in range(plan.shards):
+            self.lessons.add(pool.shard(number))
+        optimiser = Muon(self.pupil.parameters(), plan.rate, plan.small_rate, small=self.pupil.small(),
+                         rounds=plan.rounds, dtype=dtype)
+        self.learner = Learner(self.pupil, optimiser, plan.ema)
+
+    def advance(self, step: int, spent: float) -> dict[str, Tensor]:
+        dice, generator = Random(f"steady {self.seed} {step}"), dice_of(self.device, self.seed, 7, step)
+        blocks = pick(_LENGTHS, dice)
+        lesson = self.lessons.draw(blocks, max(2, sequences(self.plan.batch, blocks)), generator)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            losses = self.losses(lesson, dice.random() < self.plan.rolled, generator)
+        loss = losses["place"] + losses["kept"]
+        self.learner.descend(loss, rate_at(step, spent))
+        losses = {"loss": loss, **losses, "blocks": torch.tensor(float(blocks), device=self.device)}
+        return {name: part.detach() for name, part in losses.items()}
+
+    def losses(self, lesson: Lesson, own: bool, generator: torch.Generator) -> dict[str, Tensor]:
+        """How far the student is from the world where its past shows it, how far it was before this stage, and how far
+        it has moved elsewhere."""
+        if own:
+            past, inputs = self.sampler.rolled_out(lesson, generator, opened=True)
+        else:
+            past = self._shaken(lesson.latents, generator)
+            _, inputs = self.sampler.beside(lesson, past, generator)
+        noisy, level = self.sampler.one_step(lesson, inputs, generator)
+        here = self._x0(self.student, lesson, past, noisy, level)
+        with torch.no_grad():
+            before = self._x0(self.before, lesson, past, noisy, level)
+        shown = decided(lesson, self.student.grid)
+        rest = 1 - shown
+        if own:
+            rest[:, :BLOCK] = 0  # the world's: it was not sampled
+        return {"place": _mean((here - lesson.latents).square(), shown),
+                "before": _mean((before - lesson.latents).square(), shown),
+                "kept": _mean((here - before).square(), rest)}
+
+    def _x0(self, student: Class, lesson: Lesson, past: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
+        said = student.velocity(lesson, student.read(lesson.words), past, noisy, 1000 * level)
+        return noisy - spread(level) * said.float()
+
+    def _shaken(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        each = (len(clean), 1, 1, 1, 1)
+        shake = self.plan.shake * chance(each, generator) * (chance(each, generator) < self.plan.shaken)
+        return (1 - shake) * clean + shake * noise_like(clean, generator)
+
+
+def decided(lesson: Lesson, grid: Grid) -> Tensor:
+    """One where the past decides what a frame shows, else zero [sequence, F, 1, h, w]: behind the first block of a
+    sequence that stays in one place under a camera that rests, away from the subject."""
+    depths, cover = lesson.truth["depths"].float(), lesson.truth["cover"].float()
+    rests = (depths - depths[:, :1]).abs().flatten(1).amax(1) < _MOVES
+    near = F.max_pool2d(cover.unflatten(-1, (grid.rows, grid.cols)), 3, 1, 1)
+    away = (near == 0) & rests[:, None, None, None]
+    away[:, :BLOCK] = False
+    cells = away.repeat_interleave(grid.height // grid.rows, -2).repeat_interleave(grid.width // grid.cols, -1)
+    return cells.unsqueeze(2).float()
+
+
+def _mean(error: Tensor, where: Tensor) -> Tensor:
+    return (error * where).sum() / (where.sum() * error.shape[2]).clamp(min=1)
