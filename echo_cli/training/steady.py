@@ -39,7 +39,8 @@ class SteadyPlan:
     small_rate: float = 2e-4
     rounds: int = 3
     ema: float = 0.98
-    rolled: float = 0.6  # share of the steps on the student's own past
+    kept: float = 2.0  # weight of the loss where the student is held to what it was
+    rolled: float = 0.5  # share of the steps on the student's own past
     shaken: float = 0.5  # share of the other sequences whose past is noised a little
     shake: float = 0.2  # the most it is noised
     shards: int = 20
@@ -70,7 +71,7 @@ class Steadying:
         lesson = self.lessons.draw(blocks, max(2, sequences(self.plan.batch, blocks)), generator)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             losses = self.losses(lesson, dice.random() < self.plan.rolled, generator)
-        loss = losses["place"] + losses["kept"]
+        loss = losses["place"] + self.plan.kept * losses["kept"]
         self.learner.descend(loss, rate_at(step, spent))
         losses = {"loss": loss, **losses, "blocks": torch.tensor(float(blocks), device=self.device)}
         return {name: part.detach() for name, part in losses.items()}
@@ -87,7 +88,7 @@ class Steadying:
         here = self._x0(self.student, lesson, past, noisy, level)
         with torch.no_grad():
             before = self._x0(self.before, lesson, past, noisy, level)
-        shown = decided(lesson, self.student.grid)
+        shown = decided(lesson, self.student.grid, everywhere=not own)
         rest = 1 - shown
         if own:
             rest[:, :BLOCK] = 0  # the world's: it was not sampled
@@ -105,12 +106,15 @@ class Steadying:
         return (1 - shake) * clean + shake * noise_like(clean, generator)
 
 
-def decided(lesson: Lesson, grid: Grid) -> Tensor:
+def decided(lesson: Lesson, grid: Grid, everywhere: bool) -> Tensor:
     """One where the past decides what a frame shows, else zero [sequence, F, 1, h, w]: behind the first block of a
-    sequence that stays in one place under a camera that rests, away from the subject."""
+    sequence that stays in one place under a camera that rests, away from the subject. Unless `everywhere`, only in rows
+    that the subject never comes near: a student's own subject may be elsewhere in its rows than the world's."""
     depths, cover = lesson.truth["depths"].float(), lesson.truth["cover"].float()
     rests = (depths - depths[:, :1]).abs().flatten(1).amax(1) < _MOVES
     near = F.max_pool2d(cover.unflatten(-1, (grid.rows, grid.cols)), 3, 1, 1)
+    if not everywhere:
+        near = near.amax((1, 3), keepdim=True).expand_as(near)
     away = (near == 0) & rests[:, None, None, None]
     away[:, :BLOCK] = False
     cells = away.repeat_interleave(grid.height // grid.rows, -2).repeat_interleave(grid.width // grid.cols, -1)

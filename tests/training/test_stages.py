@@ -180,13 +180,15 @@ def test_the_past_decides_behind_the_first_block_of_a_place_that_rests_and_away_
     cover = torch.zeros_like(lesson.truth["cover"])
     cover[0, :, 0] = 1  # the subject fills the upper left token
     still = replace(lesson, truth={**lesson.truth, **rest, "cover": cover})
-    shown = decided(still, grid)
+    shown = decided(still, grid, everywhere=True)
     assert shown[:, :3].sum() == 0 and shown[1:, 3:].min() == 1
     tokens = F.avg_pool2d(shown[0, 3:, 0], (grid.height // grid.rows, grid.width // grid.cols))
     assert tokens[:, :2, :2].sum() == 0 and tokens[:, 2:].min() == tokens[:, :, 2:].min() == 1
     moved = still.truth["depths"].clone()
     moved[2, -1] = 1 - moved[2, -1]
-    assert decided(replace(still, truth={**still.truth, "depths": moved}), grid)[2].sum() == 0
+    assert decided(replace(still, truth={**still.truth, "depths": moved}), grid, everywhere=True)[2].sum() == 0
+    rows = F.avg_pool2d(decided(still, grid, everywhere=False)[0, 3:, 0], (grid.height // grid.rows, grid.width))
+    assert rows[:, :2].sum() == 0 and rows[:, 2:].min() == 1, "the subject's rows, and those beside them, are left out"
 
 
 def test_a_rolled_out_lesson_may_open_with_a_block_of_the_world(pool):
