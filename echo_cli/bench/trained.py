@@ -20,6 +20,7 @@ from echo_cli.files import write_whole
 from echo_cli.memory.table import DEFAULT_POLICY
 from echo_cli.models.backend import Backend
 from echo_cli.models.tiny.codec import TinyCodec
+from echo_cli.rollout.rollout import Given
 from echo_cli.storyboard.matching import Recall
 from echo_cli.storyboard.nouns import Kind
 from echo_cli.training.codec_stage import codec_figures
@@ -31,6 +32,8 @@ from echo_cli.world.stories import BLOCK, FPS, HELD_OUT, PICTURES, StoryKind, pi
 
 _SECONDS = 300  # of the long film
 _COLD = 30  # of films that are timed
+_SHOWN, _CONTINUED = 4, 8  # blocks of a clip, and of the film that continues it
+_STRONGLY = 0.15  # of 1: from here on a dot is another colour
 
 
 def report(backend: Backend, folder: Path, stories: int, say: Callable[[str], None]) -> dict:
@@ -49,6 +52,7 @@ def report(backend: Backend, folder: Path, stories: int, say: Callable[[str], No
         "variety": lambda: variety(backend, folder),
         "recall": lambda: recall(backend, stories, folder),
         "switch": lambda: switch(backend, stories),
+        "what memory shows": lambda: steadiness(backend, stories),
         "five minutes": lambda: long_film(backend, folder),
         "speed": speed,
     }
@@ -157,6 +161,26 @@ def switch(backend: Backend, stories: int) -> dict:
         "new subject after two blocks": torch.cat(right).float().mean().item(),
         "place stays dB": torch.cat(stays).mean().item(),
     }
+
+
+def steadiness(backend: Backend, stories: int) -> dict:
+    """Films that continue a clip of one place, whose sky does not change: the share of the sky that has another colour,
+    as where a second moon appears, in the block after the clip and on average over the eight after it."""
+    first, mean = [], []
+    for number, sampled in enumerate(held_out(stories, StoryKind.HOLD, BLOCK * (_SHOWN + _CONTINUED))):
+        clip = backend.codec.encode(sampled.pictures)
+        prompts = [[story[0][1]] for story in sampled.prompts]
+        made = seen(backend, prompts, [_SHOWN + _CONTINUED], [None], DEFAULT_POLICY, number, None,
+                    Given(clip[:, :BLOCK * _SHOWN]))
+        real = reduced(backend.codec.decode(clip)[0], backend.spec.detail)
+        after = pictures_of(BLOCK * _SHOWN)
+        for film, wanted, top in zip(made, real, sampled.truth.box[:, :, 1].amin(1).tolist(), strict=True):
+            sky = slice(0, max(8, int(top)))
+            wrong = ((film[after:, :, sky] - wanted[after:, :, sky]).abs().mean(1) > _STRONGLY).float().mean((1, 2))
+            first.append(wrong[:BLOCK * PICTURES].mean())
+            mean.append(wrong.mean())
+    return {"sky wrong in the next block": torch.stack(first).mean().item(),
+            "sky wrong in the next eight": torch.stack(mean).mean().item()}
 
 
 def long_film(backend: Backend, folder: Path) -> dict:

@@ -14,7 +14,7 @@ from echo_cli.memory.policies import make_policy
 from echo_cli.memory.table import DEFAULT_POLICY, settings_type
 from echo_cli.models.backend import Backend
 from echo_cli.models.tiny.codec import DETAIL, TinyCodec
-from echo_cli.rollout.rollout import rollout
+from echo_cli.rollout.rollout import Given, rollout
 from echo_cli.runtime import KeyedNoise
 from echo_cli.storyboard.matching import Recall
 from echo_cli.storyboard.nouns import Kind, Scene, timeline_of
@@ -36,8 +36,10 @@ def stream(
     policy: str,
     seed: int,
     recalls: dict[int, Recall] | None = None,
+    opening: Given | None = None,
 ) -> Iterator[Tensor]:
-    """Pictures [film, picture, 3, y, x] of films with the same cuts, a block at a time; `prompts` is [film][scene]."""
+    """Pictures [film, picture, 3, y, x] of films with the same cuts, a block at a time; `prompts` is [film][scene], and
+    the first scene begins with the `opening`."""
     scenes = [
         Scene(id=f"scene {n}", prompt=prompts[0][n], seconds=1.0, transition=kind) for n, kind in enumerate(kinds)
     ]
@@ -45,7 +47,8 @@ def stream(
     plan = make_policy(policy, settings_type(policy)(), backend.spec, timeline, recalls or {}, backend.queries)
     rows = [backend.text.encode([film[n] for film in prompts]) for n in range(len(kinds))]
     noise = KeyedNoise(seed, timeline.scenes)
-    blocks = rollout(timeline, backend.transformer, rows, plan, noise, backend.spec.grid(), batch=len(prompts))
+    blocks = rollout(timeline, backend.transformer, rows, plan, noise, backend.spec.grid(), batch=len(prompts),
+                     openings=lambda scene: None if scene else opening)
     state = None
     for block in blocks:
         pictures, state = backend.codec.decode(block.latents, state)
@@ -60,9 +63,10 @@ def films(
     policy: str,
     seed: int,
     recalls: dict[int, Recall] | None = None,
+    opening: Given | None = None,
 ) -> Tensor:
     """All pictures of `stream` together."""
-    return torch.cat(list(stream(backend, prompts, counts, kinds, policy, seed, recalls)), 1)
+    return torch.cat(list(stream(backend, prompts, counts, kinds, policy, seed, recalls, opening)), 1)
 
 
 def held_out(stories: int, kind: StoryKind, length: int = LENGTH) -> list[Stories]:
