@@ -379,7 +379,7 @@ def test_fast_attends_in_eight_bits_in_the_layers_that_were_measured_to_be_near(
     from echo_cli.render.session import Loaded
 
     exact, backend = wan.load(CPU, measured), wan.load(CPU, measured, Running(fast=True))
-    near = eight_bits.measured(measured, exact.weights_hash)
+    near = eight_bits.measured(measured, SPEC.depth, exact.weights_hash)
     assert near is not None and len(near.distances) == SPEC.depth and near.layers
     assert exact.transformer.eight is None
     assert backend.transformer.eight is not None and backend.transformer.eight.layers == near.layers
