@@ -61,7 +61,7 @@ def choose_attention(transformer: Transformer) -> str:
 
 
 def attention_name(device: torch.device, dtype: torch.dtype) -> str:
-    """The name of the kernel that is chosen for attention on a device: its bits are its own."""
+    """The name of the kernel that is chosen for attention on a device. Another one rounds differently."""
     return _best(device, dtype)[0]
 
 

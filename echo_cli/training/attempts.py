@@ -66,6 +66,12 @@ class Sampler:
         return x0, inputs
 
 
+def guess(student: Class, lesson: Lesson, past: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
+    """A student's x0 of the noisy frames, given the clean frames of `past`; with gradients."""
+    said = student.velocity(lesson, student.read(lesson.words), past, noisy, 1000 * level)
+    return noisy - spread(level) * said.float()
+
+
 def spread(level: Tensor) -> Tensor:
     """[sequence, block] → [sequence, frame, 1, 1, 1]."""
     return level.repeat_interleave(BLOCK, 1)[..., None, None, None]

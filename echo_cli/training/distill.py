@@ -16,7 +16,7 @@ from torch import Tensor
 
 from echo_cli.rollout.sampling import schedule
 from echo_cli.spec import ModelSpec
-from echo_cli.training.attempts import Sampler, spread
+from echo_cli.training.attempts import Sampler, guess, spread
 from echo_cli.training.draws import below, chance, dice_of, noise_like
 from echo_cli.training.lessons import Lesson, Library
 from echo_cli.training.loop import Learner, rate_at
@@ -136,17 +136,12 @@ class Distiller:
                         else self.sampler.beside(lesson, lesson.latents, generator))
         past = made if own else lesson.latents
         with torch.set_grad_enabled(teaches):
-            again = self.guess(lesson, inputs, past, generator)
+            noisy, level = self.sampler.one_step(lesson, inputs, generator)
+            again = guess(self.student, lesson, past, noisy, level)
         losses = {"critic": self.criticise(lesson, again.detach(), past, generator)}
         if teaches:
             losses["match"] = self.match(lesson, again, past, generator)
         return losses
-
-    def guess(self, lesson: Lesson, inputs: list[Tensor], past: Tensor, generator: torch.Generator) -> Tensor:
-        """The student's x0 at one step of each block, with gradients."""
-        noisy, level = self.sampler.one_step(lesson, inputs, generator)
-        said = self.student.velocity(lesson, self.student.read(lesson.words), past, noisy, 1000 * level)
-        return noisy - spread(level) * said.float()
 
     def match(self, lesson: Lesson, again: Tensor, past: Tensor, generator: torch.Generator) -> Tensor:
         """A loss whose gradient is the difference between the critic's and the guided teacher's scores."""

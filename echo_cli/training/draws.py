@@ -25,3 +25,14 @@ def below(end: int, shape: tuple[int, ...], generator: torch.Generator) -> Tenso
 
 def noise_like(latents: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(latents.shape, generator=generator, device=generator.device).to(latents.device)
+
+
+def shaken(clean: Tensor, most: float, generator: torch.Generator, share: float = 1.0) -> Tensor:
+    """Clean frames [sequence, …] with noise of up to `most`, in a share of the sequences: what a model remembers is
+    never as clean as the world."""
+    each = (len(clean),) + (1,) * (clean.dim() - 1)
+    amount = most * chance(each, generator)
+    if share < 1:
+        amount = amount * (chance(each, generator) < share)
+    amount = amount.to(clean.device)
+    return (1 - amount) * clean + amount * noise_like(clean, generator)

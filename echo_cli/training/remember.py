@@ -31,7 +31,7 @@ from echo_cli.rope import RopeTable, rotate
 from echo_cli.runtime import KeyedNoise
 from echo_cli.storyboard.nouns import Scene, Timeline, timeline_of
 from echo_cli.training.chart import losses
-from echo_cli.training.draws import below, chance, dice_of, noise_like
+from echo_cli.training.draws import below, dice_of, noise_like, shaken
 from echo_cli.training.loop import Learner, rate_at
 from echo_cli.training.muon import Muon
 from echo_cli.world.stories import BLOCK, StoryKind, sample_stories
@@ -201,7 +201,7 @@ class Remembering:
         noise = KeyedNoise(self.seed, timeline.scenes)
         shape = (batch, BLOCK, spec.channels, self.grid.height, self.grid.width)
         rows = [self.backend.text.encode(each) for each in prompts]
-        shaken = None if clip is None else self.shaken(clip, generator)
+        given = None if clip is None else shaken(clip, self.plan.shake, generator)
         latents, frames = [], []
         standing: list[tuple[int, ...]] = []
         left: list[tuple[int, ...]] = []
@@ -211,12 +211,12 @@ class Remembering:
             standing.append(film_frames(memory.past[anchors:]))
             held.append(queries.state if queries.awake else None)
             context, text = store.prepare(layout), net.read(rows[block.index])
-            if shaken is None:
+            if given is None:
                 drawn = [noise(block, step, shape).to(self.device) for step in range(len(self.levels.sigmas))]
                 *_, x0 = denoise(net, text, context, self.levels, drawn.__getitem__)
                 latents.append(x0)
             else:
-                x0 = shaken[:, block.frames.start:block.frames.stop]
+                x0 = given[:, block.frames.start:block.frames.stop]
             clean = collect(net, text, store, layout, context, x0)
             frames.append(store.frames(layout.current.slots))
             left.append(memory.absorb(block, clean).evicted)
@@ -229,11 +229,6 @@ class Remembering:
         anchors = EchoInfinitySettings().anchor_frames
         settings = EchoInfinitySettings(window=min(self.spec.window, anchors + self.plan.queries + recent + BLOCK))
         return EchoInfinityPolicy(NAME, settings, Plan(self.spec, timeline, queries=self.queries)), anchors
-
-    def shaken(self, clip: Tensor, generator: torch.Generator) -> Tensor:
-        """A clip with noise of a random share in each film, so that memory meets what a model makes as well."""
-        shake = self.plan.shake * chance((len(clip), 1, 1, 1, 1), generator).to(self.device)
-        return (1 - shake) * clip + shake * noise_like(clip, generator)
 
     @torch.no_grad()
     def settle(self, film: Film) -> None:

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from echo_cli.rollout.sampling import schedule
 from echo_cli.spec import Grid, ModelSpec
-from echo_cli.training.attempts import Sampler, spread
-from echo_cli.training.draws import chance, dice_of, noise_like
+from echo_cli.training.attempts import Sampler, guess
+from echo_cli.training.draws import dice_of, shaken
 from echo_cli.training.lessons import Lesson, Library
 from echo_cli.training.loop import Learner, rate_at
 from echo_cli.training.muon import Muon
@@ -82,12 +82,12 @@ class Steadying:
         if own:
             past, inputs = self.sampler.rolled_out(lesson, generator, opened=True)
         else:
-            past = self._shaken(lesson.latents, generator)
+            past = shaken(lesson.latents, self.plan.shake, generator, self.plan.shaken)
             _, inputs = self.sampler.beside(lesson, past, generator)
         noisy, level = self.sampler.one_step(lesson, inputs, generator)
-        here = self._x0(self.student, lesson, past, noisy, level)
+        here = guess(self.student, lesson, past, noisy, level)
         with torch.no_grad():
-            before = self._x0(self.before, lesson, past, noisy, level)
+            before = guess(self.before, lesson, past, noisy, level)
         shown = decided(lesson, self.student.grid, everywhere=not own)
         rest = 1 - shown
         if own:
@@ -95,15 +95,6 @@ class Steadying:
         return {"place": _mean((here - lesson.latents).square(), shown),
                 "before": _mean((before - lesson.latents).square(), shown),
                 "kept": _mean((here - before).square(), rest)}
-
-    def _x0(self, student: Class, lesson: Lesson, past: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
-        said = student.velocity(lesson, student.read(lesson.words), past, noisy, 1000 * level)
-        return noisy - spread(level) * said.float()
-
-    def _shaken(self, clean: Tensor, generator: torch.Generator) -> Tensor:
-        each = (len(clean), 1, 1, 1, 1)
-        shake = self.plan.shake * chance(each, generator) * (chance(each, generator) < self.plan.shaken)
-        return (1 - shake) * clean + shake * noise_like(clean, generator)
 
 
 def decided(lesson: Lesson, grid: Grid, everywhere: bool) -> Tensor:

@@ -14,7 +14,7 @@ from echo_cli.models.tiny.text import WordTextEncoder
 from echo_cli.models.transformer import Transformer
 from echo_cli.rollout.sampling import schedule
 from echo_cli.spec import ModelSpec
-from echo_cli.training.draws import below, chance, dice_of, noise_like
+from echo_cli.training.draws import below, chance, dice_of, noise_like, shaken
 from echo_cli.training.lessons import Lesson, Library
 from echo_cli.training.loop import Learner, rate_at
 from echo_cli.training.muon import Muon
@@ -131,9 +131,7 @@ class Teacher:
 
     def loss(self, lesson: Lesson, sigma: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         plan, x0 = self.plan, lesson.latents
-        each = (len(x0), 1, 1, 1, 1)
-        shake = plan.shake * chance(each, generator) * (chance(each, generator) < plan.shaken)
-        clean = (1 - shake) * x0 + shake * noise_like(x0, generator)
+        clean = shaken(x0, plan.shake, generator, plan.shaken)
         spoken = chance((len(x0), 1, 1), generator) >= plan.empty
         noise = noise_like(x0, generator)
         level = sigma.repeat_interleave(x0.shape[1] // lesson.blocks, 1)[..., None, None, None]
