@@ -166,13 +166,14 @@ def switch(backend: Backend, stories: int) -> dict:
 def steadiness(backend: Backend, stories: int) -> dict:
     """Films that continue a clip of one place, whose sky does not change: the share of the sky that has another colour,
     as where a second moon appears, in the block after the clip and on average over the eight after it."""
-    first, mean = [], []
+    codec, first, mean = backend.codec, [], []
+    assert isinstance(codec, TinyCodec), "clips are encoded as training encodes them"
     for number, sampled in enumerate(held_out(stories, StoryKind.HOLD, BLOCK * (_SHOWN + _CONTINUED))):
-        clip = backend.codec.encode(sampled.pictures)
+        clip = codec.encode(sampled.pictures)
         prompts = [[story[0][1]] for story in sampled.prompts]
         made = seen(backend, prompts, [_SHOWN + _CONTINUED], [None], DEFAULT_POLICY, number, None,
                     Given(clip[:, :BLOCK * _SHOWN]))
-        real = reduced(backend.codec.decode(clip)[0], backend.spec.detail)
+        real = reduced(codec.decode(clip)[0], backend.spec.detail)
         after = pictures_of(BLOCK * _SHOWN)
         for film, wanted, top in zip(made, real, sampled.truth.box[:, :, 1].amin(1).tolist(), strict=True):
             sky = slice(0, int(top))  # above all that the subject reaches
