@@ -117,6 +117,7 @@ class _Bench:
         self.runtime, self.plan, self.spec, self.transformer = runtime, plan, spec, transformer
         self.cuda = runtime.device.type == "cuda"
         self.grid = spec.grid()
+        self.quick: Transformer | None = None  # in eight bits, once `fast` has made it
 
     def parts(self) -> dict[str, Callable[[], Any]]:
         return {"right": self.right, "film": self.film, "policies": self.policies, "fast": self.fast,
@@ -177,18 +178,21 @@ class _Bench:
     # Where does it go?
 
     def kernels(self) -> dict[str, Any]:
-        """Milliseconds by kernel of a launched block under echo-forcing and echo-infinity, and of decoding one."""
+        """Milliseconds by kernel of a launched block under echo-forcing, with --fast too, and under echo-infinity; and
+        of decoding one."""
         if not self.cuda:
             return {}
-        figures = {name: self._kernels(name) for name in ("echo-forcing", "echo-infinity")}
+        figures = {name: self._kernels(name, self.transformer) for name in ("echo-forcing", "echo-infinity")}
+        if self.quick:
+            figures["echo-forcing, fast"] = self._kernels("echo-forcing", self.quick)
         codec = stages.random_codec(self.spec, self.runtime)
         stages.decode_times(codec, self.spec, None, self.runtime, 2)
         return {**figures, "full decoder, three blocks": self._profile(
             lambda: stages.decode_times(codec, self.spec, None, self.runtime, 3))}
 
-    def _kernels(self, name: str) -> dict[str, Any]:
-        run_passes(self.transformer, False)
-        loop = full_window(Filling(self.transformer, self.grid), name, self.grid, 1, 1)
+    def _kernels(self, name: str, transformer: Transformer) -> dict[str, Any]:
+        run_passes(transformer, False)
+        loop = full_window(Filling(transformer, self.grid), name, self.grid, 1, 1)
         next(loop)
         torch.cuda.synchronize()
         return self._profile(lambda: next(loop))
@@ -246,6 +250,7 @@ class _Bench:
             for name in ("window",) if part is FastPart.ATTENTION else ("window", "echo-forcing"):
                 rows[f"{name}, {part}"] = self._blocks(name, True, quick)
             rows[f"moved, {part}"] = [_distance(a, b) for a, b in zip(exact, self._latents(quick), strict=True)]
+            self.quick = quick
         *_, (name, codec) = stages.decoders(self.spec, self.runtime)
         made = stages.whole_film(_backend(quick, codec), "echo-forcing", self.runtime, self.plan.film_seconds)
         rows[f"{name} decoder, {part}"] = {"pictures_per_second": made.pictures_a_second, "wall_s": made.wall_s}
