@@ -28,6 +28,7 @@ class Stage(StrEnum):
     distill = "distill"
     steady = "steady"
     decoder = "decoder"
+    motion = "motion"
     memory = "memory"
     eye = "eye"
 

@@ -15,9 +15,10 @@ from torch import nn
 
 from echo_cli.errors import UsageError
 from echo_cli.files import sha256
+from echo_cli.models.backend import Backend
 from echo_cli.models.queries.weights import save_queries
 from echo_cli.models.tiny.model import load, load_codec, save_index, save_part
-from echo_cli.models.tiny.parts import PARTS, WEIGHTS, index, part_path
+from echo_cli.models.tiny.parts import EXTRAS, PARTS, WEIGHTS, index, part_path
 from echo_cli.models.tiny.text import WordTextEncoder
 from echo_cli.runtime import Runtime
 from echo_cli.spec import INDEX, TINY
@@ -26,14 +27,16 @@ from echo_cli.training.decoder_stage import DecoderPlan, DecoderStage
 from echo_cli.training.distill import Distiller, DistillPlan, Pair
 from echo_cli.training.eye_stage import EyePlan, EyeStage
 from echo_cli.training.loop import Budget, Learner, Losses, Progress, run
+from echo_cli.training.motion_stage import MOVING, MotionPlan, MotionStage
 from echo_cli.training.pool import Pool
 from echo_cli.training.remember import MemoryPlan, Remembering, figures
 from echo_cli.training.sheets import codec_sheet, film_sheet
+from echo_cli.training.shelf import ShelfPlan
 from echo_cli.training.steady import Steadying, SteadyPlan
 from echo_cli.training.teacher import CURRICULUM, Pupil, Teacher, TeacherPlan
 from echo_cli.world import eye
 
-STAGES = ("codec", "pool", "teacher", "polish", "distill", "steady", "decoder", "memory", "eye")
+STAGES = ("codec", "pool", "teacher", "polish", "distill", "steady", "decoder", "motion", "memory", "eye")
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Preset:
     eye_steps: int
     decoder: DecoderPlan
     decoder_steps: int
+    motion: MotionPlan
+    motion_steps: int
     memory: MemoryPlan = MemoryPlan()
     memory_steps: int = 100
 
@@ -69,13 +74,17 @@ PRESETS: dict[str, Preset] = {
     "cpu": Preset(codec=CodecPlan(), codec_steps=2900, pool_stories=64, teacher=TeacherPlan(), teacher_steps=2600,
                   polish=polishing(TeacherPlan(shards=32, first_shards=20)), polish_steps=2000,
                   distill=DistillPlan(batch=12), distill_steps=500, steady=SteadyPlan(), steady_steps=2000,
-                  decoder=DecoderPlan(), decoder_steps=3000, eye=EyePlan(), eye_steps=1000),
+                  decoder=DecoderPlan(), decoder_steps=3000, motion=MotionPlan(), motion_steps=2400,
+                  eye=EyePlan(), eye_steps=1000),
     "gpu": Preset(codec=CodecPlan(batch=32), codec_steps=20_000, pool_stories=512,
                   teacher=TeacherPlan(batch=512, shards=48, first_shards=8, shard_every=20), teacher_steps=20_000,
                   polish=polishing(TeacherPlan(batch=512, shards=48, first_shards=8, shard_every=20)),
                   polish_steps=10_000, distill=DistillPlan(batch=256, shards=48), distill_steps=2500,
                   steady=SteadyPlan(batch=256, shards=48), steady_steps=2500,
-                  decoder=DecoderPlan(batch=32, stories=64, chapters=8, steps_each=48), decoder_steps=20_000,
+                  decoder=DecoderPlan(batch=32, shelf=ShelfPlan(stories=64, chapters=8, steps_each=48)),
+                  decoder_steps=20_000,
+                  motion=MotionPlan(batch=32, shelf=replace(MOVING, stories=64, chapters=6, steps_each=48)),
+                  motion_steps=6000,
                   eye=EyePlan(batch=192, groups=48), eye_steps=3000, memory=MemoryPlan(batch=24), memory_steps=400),
     "mini": Preset(codec=CodecPlan(batch=2), codec_steps=4, pool_stories=4,
                    teacher=TeacherPlan(batch=2, shards=1, first_shards=1), teacher_steps=6,
@@ -83,7 +92,8 @@ PRESETS: dict[str, Preset] = {
                    distill=DistillPlan(batch=2, shards=1), distill_steps=3,
                    steady=SteadyPlan(batch=2, shards=1), steady_steps=3,
                    eye=EyePlan(batch=4, groups=2, chapters=2, steps_each=2), eye_steps=3,
-                   decoder=DecoderPlan(batch=2, stories=1, chapters=1, steps_each=2), decoder_steps=3,
+                   decoder=DecoderPlan(batch=2, shelf=ShelfPlan(stories=1, chapters=1, steps_each=2)), decoder_steps=3,
+                   motion=MotionPlan(batch=2, shelf=replace(MOVING, stories=1, chapters=1)), motion_steps=3,
                    memory=MemoryPlan(queries=2, batch=2, lessons=2), memory_steps=2),
 }
 
@@ -108,8 +118,8 @@ class Course:
 
     def stage(self, name: str) -> bool:
         return {"codec": self._codec, "pool": self._pool, "teacher": self._teacher, "polish": self._polish,
-                "distill": self._distill, "steady": self._steady, "decoder": self._decoder, "memory": self._memory,
-                "eye": self._eye}[name]()
+                "distill": self._distill, "steady": self._steady, "decoder": self._decoder, "motion": self._motion,
+                "memory": self._memory, "eye": self._eye}[name]()
 
     @property
     def weights(self) -> Path:
@@ -132,6 +142,7 @@ class Course:
             "distill": asdict(preset.distill),
             "steady": asdict(preset.steady),
             "decoder": asdict(preset.decoder),
+            "motion": asdict(preset.motion),
             **({"started from": index(self.start)["sha256"]} if self.start else {}),
         }
 
@@ -241,19 +252,33 @@ class Course:
 
     def _decoder(self) -> bool:
         """A sharper decoder for the same latents, trained on the encoder's latents and on the transformer's."""
+        stage = DecoderStage(self.preset.decoder, self.seed, self._drawing(), self.device)
+        return self._redrawn("decoder", stage, self.preset.decoder_steps)
+
+    def _motion(self) -> bool:
+        """The decoder learns to move what bounces."""
+        stage = MotionStage(self.preset.motion, self.seed, self._drawing(), self.device, self.dtype)
+        return self._redrawn("motion", stage, self.preset.motion_steps)
+
+    def _drawing(self) -> Backend:
+        """The model whose decoder is to be trained: this run's or, in a run that has none, the one it starts from."""
+        if not (self.weights / INDEX).exists() and self.start:
+            self._copy(self.start)
         if not (self.weights / INDEX).exists():
             raise UsageError(
                 f"{self.weights}: no transformer here yet", hint="Train it first: echo-cli train --stage distill."
             )
-        backend = load(Runtime(self.device, torch.float32), self.weights)
-        stage = DecoderStage(self.preset.decoder, self.seed, backend, self.device)
-        if not self._run("decoder", stage.learner, stage.advance, self.preset.decoder_steps):
+        return load(Runtime(self.device, torch.float32), self.weights)
+
+    def _redrawn(self, name: str, stage: DecoderStage | MotionStage, steps: int) -> bool:
+        """A stage that changes the decoder only."""
+        if not self._run(name, stage.learner, stage.advance, steps):
             return False
         facts = {name: value for name, value in index(self.weights).items() if name not in ("model", "sha256")}
         codec = stage.finished()
         save_part(self.weights, "codec", codec, self.facts())
         save_index(self.weights, {**facts, "trained": self.facts()})
-        codec_sheet(codec, self.folder / "decoder.png")
+        codec_sheet(codec, self.folder / f"{name}.png")
         return True
 
     def _memory(self) -> bool:
@@ -264,10 +289,7 @@ class Course:
                     f"{self.weights}: there is no transformer yet",
                     hint="Train it first with `echo-cli train --stage teacher`."
                 )
-            self.weights.mkdir(parents=True, exist_ok=True)
-            for part in PARTS:
-                shutil.copyfile(part_path(WEIGHTS, part), part_path(self.weights, part))
-            shutil.copyfile(WEIGHTS / INDEX, self.weights / INDEX)
+            self._copy(WEIGHTS)
         record = {name: value for name, value in index(self.weights).items() if name not in ("model", "sha256")}
         save_index(self.weights, record)
         stage = Remembering(
@@ -282,6 +304,14 @@ class Course:
         save_queries(self.weights, stage.queries, sha256(part_path(self.weights, "transformer")), facts)
         save_index(self.weights, {**record, "memory": facts})
         return True
+
+    def _copy(self, folder: Path) -> None:
+        """Begins with the weights in another folder."""
+        self.weights.mkdir(parents=True, exist_ok=True)
+        for part in (*PARTS, *EXTRAS):
+            if (path := part_path(folder, part)).exists():
+                shutil.copyfile(path, part_path(self.weights, part))
+        shutil.copyfile(folder / INDEX, self.weights / INDEX)
 
     def _eye(self) -> bool:
         """The judge of films: beside the weights that it judges, not among them."""

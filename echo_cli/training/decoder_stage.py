@@ -7,30 +7,23 @@ them in its last steps, as it does in films. Everything a step draws follows fro
 nothing of budgets and folders: `loop` and `course` do.
 """
 
-from collections import deque
-from dataclasses import dataclass
-from random import Random
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from echo_cli.context import BlockContext
 from echo_cli.models.backend import Backend
 from echo_cli.models.tiny.codec import DETAIL, TinyCodec
-from echo_cli.rollout.sampling import schedule
-from echo_cli.rope import RopeTable
-from echo_cli.training.codec_stage import flow_errors, motion_of, psnr
-from echo_cli.training.draws import below, chance, dice_of, noise_like
+from echo_cli.training.codec_stage import flow_errors, psnr
+from echo_cli.training.draws import chance, dice_of, noise_like
 from echo_cli.training.loop import Learner, rate_at
 from echo_cli.training.muon import Muon
+from echo_cli.training.shelf import Frames, Shelf, ShelfPlan
 from echo_cli.world.draw import reduced
-from echo_cli.world.stories import BLOCK, sample_stories
 
-_LENGTH = 21  # latent frames of the stories that blocks are taken from
 _FIRST = 1 << 45  # seeds that no other stage uses
-_FROM = (None, None, 2, 3)  # for each group in turn, the sampler's step from which the transformer finishes its latents
 
 
 @dataclass(frozen=True)
@@ -52,10 +45,7 @@ class DecoderPlan:
     rival: float = 0.01  # weight of the adversarial loss
     features: float = 0.3  # weight of the difference of the rival's features
     alone: float = 0.2  # share of the budget before the adversarial loss is added
-    stories: int = 2  # drawn at a time
-    groups: int = 4  # of stories in a chapter
-    chapters: int = 4  # kept open at a time
-    steps_each: int = 24  # steps before the next chapter
+    shelf: ShelfPlan = field(default_factory=ShelfPlan)
 
 
 class Rival(nn.Module):
@@ -89,39 +79,26 @@ class Pair(nn.Module):
         self.codec, self.rival = codec, rival
 
 
-@dataclass(frozen=True)
-class Chapter:
-    """Latent frames to learn from."""
-
-    latents: Tensor  # [frame, c, h, w]
-    frames: Tensor  # [frame, 12, y, x] bytes, as large as they are decoded
-    motions: Tensor  # [frame, 4, 4]
-    finished: Tensor  # [frame] whether the transformer finished the latents
-
-
 class DecoderStage:
     """`advance` draws latent frames and makes one step of training."""
 
     def __init__(self, plan: DecoderPlan, seed: int, backend: Backend, device: torch.device) -> None:
-        assert isinstance(backend.codec, TinyCodec), "only the decoder of `tiny` is trained here"
         self.plan, self.seed, self.backend, self.device = plan, seed, backend, device
+        self.shelf = Shelf(plan.shelf, "decoder", 6, _FIRST, seed, backend, device)
         torch.manual_seed(seed)
         self.pair = Pair(backend.codec, Rival())
         self.pair.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.codec, self.rival = self.pair.codec, self.pair.rival
         self.codec.decoder.requires_grad_(True)
-        self.sigmas = schedule(backend.spec.steps, backend.spec.shift).sigmas
-        self.rope = RopeTable(backend.spec, backend.spec.grid(), device)
         optimiser = Muon(self.codec.decoder.parameters(), plan.rate, plan.small_rate, rounds=plan.rounds)
         rivals = list(self.rival.parameters())
         optimiser.include(rivals, plan.rival_rate, plan.rival_rate, momentum=0.5, small=rivals)
         self.learner = Learner(self.pair, optimiser, plan.ema)
-        self._chapters: deque[tuple[int, Chapter]] = deque(maxlen=plan.chapters)
 
     def advance(self, step: int, spent: float) -> dict[str, Tensor]:
         generator = dice_of(self.device, self.seed, 5, step)
-        drawn = self._draw(step, generator)
-        frames = (drawn.frames.float() / 255).contiguous(memory_format=torch.channels_last)
+        drawn = self.shelf.draw(step, self.plan.batch, generator)
+        frames = (drawn.pictures.float() / 255).contiguous(memory_format=torch.channels_last)
         shake = self.plan.noise * chance((len(frames), 1, 1, 1), generator)
         noisy = drawn.latents + shake * noise_like(drawn.latents, generator)
         codec = self.codec
@@ -135,7 +112,7 @@ class DecoderStage:
         self.learner.descend(loss + judged, rate_at(step, spent))
         return {"loss": loss.detach(), **{name: value.detach() for name, value in figures.items()}}
 
-    def errors(self, error: Tensor, drawn: Chapter, flow: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def errors(self, error: Tensor, drawn: Frames, flow: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of decoded pictures against drawn ones, and figures to report."""
         plan = self.plan
         trust = torch.where(drawn.finished, plan.trust, 1.0)[:, None, None, None]
@@ -167,51 +144,3 @@ class DecoderStage:
         codec.load_state_dict({name.removeprefix(own): value for name, value in self.learner.average.items()
                                if name.startswith(own)})
         return codec.requires_grad_(False).eval()
-
-    def _draw(self, step: int, generator: torch.Generator) -> Chapter:
-        """This step's frames, from one of the open chapters; a resumed run draws those it lacks again."""
-        newest = step // self.plan.steps_each
-        open_ones = {number for number, _ in self._chapters}
-        for number in range(max(0, newest - self.plan.chapters + 1), newest + 1):
-            if number not in open_ones:
-                self._chapters.append((number, self._chapter(number)))
-        _, shelf = self._chapters[Random(f"decoder {self.seed} {step}").randrange(len(self._chapters))]
-        chosen = below(len(shelf.latents), (self.plan.batch,), generator)
-        return Chapter(shelf.latents[chosen], shelf.frames[chosen], shelf.motions[chosen], shelf.finished[chosen])
-
-    @torch.no_grad()
-    def _chapter(self, number: int) -> Chapter:
-        """A block of each of some stories."""
-        parts, plan, codec = [], self.plan, self.codec
-        for group in range(plan.groups):
-            place = number * plan.groups + group
-            dice, generator = Random(f"decoder {self.seed} group {place}"), dice_of(self.device, self.seed, 6, place)
-            first = _FIRST + (self.seed << 28) + place * plan.stories
-            sampled = sample_stories(torch.arange(first, first + plan.stories), _LENGTH, None, str(self.device), DETAIL)
-            opens = BLOCK * dice.randrange(_LENGTH // BLOCK)
-            frames = TinyCodec.frames(sampled.render(opens, opens + BLOCK), started=opens > 0)
-            raw = torch.stack([codec.raw_latents(reduced(frame, DETAIL)) for frame in frames.unbind(1)], 1)
-            latents = (raw - codec.mean[:, None, None]) / codec.std[:, None, None]
-            step = _FROM[group % len(_FROM)]
-            if step is not None:
-                prompts = [next(prompt for at, prompt in reversed(story) if at <= opens) for story in sampled.prompts]
-                latents = self.finish(latents, prompts, step, generator)
-            motions = torch.stack([motion_of(sampled.truth, opens + at) for at in range(BLOCK)], 1)
-            done = torch.full(latents.shape[:2], step is not None, device=self.device)
-            whole = Chapter(latents, (frames * 255).round().byte(), motions, done)
-            parts.append([getattr(whole, name).flatten(0, 1) for name in Chapter.__dataclass_fields__])
-        return Chapter(*(torch.cat(column) for column in zip(*parts, strict=True)))
-
-    def finish(self, latents: Tensor, prompts: list[str], first: int, generator: torch.Generator) -> Tensor:
-        """Blocks [block, frame, c, h, w], noised to the level of a step and sampled from it to the end."""
-        net, spec = self.backend.transformer, self.backend.spec
-        text, own = net.read(self.backend.text.encode(prompts)), self.rope.frames(0, BLOCK)
-        shape = (spec.depth, len(latents), len(own), spec.heads, spec.head_dim)
-        keys, values = (torch.zeros(shape, device=self.device, dtype=net.dtype) for _ in range(2))
-        context = BlockContext(keys, values, 0, own, own)
-        x0 = latents
-        for sigma in self.sigmas[first:]:
-            noisy = (1 - sigma) * x0 + sigma * noise_like(x0, generator)
-            times = torch.full(noisy.shape[:2], 1000 * sigma, device=self.device)
-            x0 = noisy - sigma * net(noisy, times, text, context).float()
-        return x0

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from echo_cli.training.draws import below, chance
 from echo_cli.training.pool import LENGTH
-from echo_cli.world.stories import BLOCK
+from echo_cli.world.stories import BLOCK, BOUNCE
 
 TRUTHS = ("seen", "shape", "colour", "motion", "cover", "velocity", "depths")
 FOLDS = 4  # frames of a lesson that are made of others
@@ -65,7 +65,7 @@ class Library:
         self.device = torch.device(device)
         self.shards = 0
         self.held: dict[str, Tensor] = {}  # [story, …]
-        self._starts = self._changes = torch.empty(0, 2, dtype=torch.long, device=device)  # story, block
+        self._starts = self._changes = self._hops = torch.empty(0, 2, dtype=torch.long, device=device)  # story, block
 
     def add(self, shard: dict[str, Tensor]) -> None:
         here = {name: tensor.to(self.device) for name, tensor in shard.items()}
@@ -75,11 +75,17 @@ class Library:
         self._starts = whole.nonzero()
         segments = self.held["segment"][:, ::BLOCK]
         self._changes = segments.diff(dim=1, prepend=segments[:, :1]).nonzero()
+        self._hops = (whole & (self.held["motion"][:, ::BLOCK] == BOUNCE)).nonzero()
 
-    def draw(self, blocks: int, batch: int, generator: torch.Generator) -> Lesson:
-        """A lesson of sequences of `blocks` blocks; a lone block is drawn where a scene may open. The generator belongs
-        to the library's device."""
-        story, block = self._start(blocks, batch, generator).unbind(1)
+    def draw(self, blocks: int, batch: int, generator: torch.Generator, hops: float = 0.0) -> Lesson:
+        """A lesson of sequences of `blocks` blocks; a lone block is drawn where a scene may open. A share of `hops` is
+        drawn where the subject bounces, the hardest motion. The generator belongs to the library's device."""
+        start = self._start(blocks, batch, generator)
+        if hops and len(self._hops):
+            hop = self._hops[below(len(self._hops), (batch,), generator)]
+            hop[:, 1] = (hop[:, 1] - below(blocks, (batch,), generator)).clamp(0, LENGTH // BLOCK - blocks)
+            start = torch.where(chance((batch,), generator)[:, None] < hops, hop, start)
+        story, block = start.unbind(1)
         frames = block[:, None] * BLOCK + torch.arange(blocks * BLOCK, device=self.device)
         rows = {name: self.held[name][story[:, None], frames] for name in ("latents", "segment", *TRUTHS)}
         words = self.held["words"][story[:, None], rows.pop("segment")[:, ::BLOCK].long()]

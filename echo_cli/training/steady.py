@@ -27,6 +27,8 @@ from echo_cli.training.teaching import Class
 from echo_cli.world.stories import BLOCK
 
 _LENGTHS = {2: 0.3, 4: 0.5, 6: 0.2}  # blocks in a sequence: chance
+_WHOLE = 0.9  # share of a subject in the picture from which on all of it counts as seen
+_AGREES = 0.25  # squared error of latents up to which a subject is where the world has it
 _MOVES = 0.02  # how much of a token's depths changes where the camera moves, or cuts
 
 
@@ -39,6 +41,8 @@ class SteadyPlan:
     small_rate: float = 2e-4
     rounds: int = 3
     ema: float = 0.98
+    subject: float = 1.0  # weight of the subject where the frames right before say where it is
+    hops: float = 0.5  # share of sequences drawn where the subject bounces
     kept: float = 2.0  # weight of the loss where the student is held to what it was
     rolled: float = 0.5  # share of the steps on the student's own past
     shaken: float = 0.5  # share of the other sequences whose past is noised a little
@@ -68,10 +72,10 @@ class Steadying:
     def advance(self, step: int, spent: float) -> dict[str, Tensor]:
         dice, generator = Random(f"steady {self.seed} {step}"), dice_of(self.device, self.seed, 7, step)
         blocks = pick(_LENGTHS, dice)
-        lesson = self.lessons.draw(blocks, max(2, sequences(self.plan.batch, blocks)), generator)
+        lesson = self.lessons.draw(blocks, max(2, sequences(self.plan.batch, blocks)), generator, self.plan.hops)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             losses = self.losses(lesson, dice.random() < self.plan.rolled, generator)
-        loss = losses["place"] + self.plan.kept * losses["kept"]
+        loss = losses["place"] + self.plan.subject * losses["subject"] + self.plan.kept * losses["kept"]
         self.learner.descend(loss, rate_at(step, spent))
         losses = {"loss": loss, **losses, "blocks": torch.tensor(float(blocks), device=self.device)}
         return {name: part.detach() for name, part in losses.items()}
@@ -89,11 +93,13 @@ class Steadying:
         with torch.no_grad():
             before = guess(self.before, lesson, past, noisy, level)
         shown = decided(lesson, self.student.grid, everywhere=not own)
-        rest = 1 - shown
+        goes_on = followed(lesson, past, self.student.grid) * (1 - shown)
+        rest = 1 - shown - goes_on
         if own:
             rest[:, :BLOCK] = 0  # the world's: it was not sampled
-        return {"place": _mean((here - lesson.latents).square(), shown),
-                "before": _mean((before - lesson.latents).square(), shown),
+        error, error_before = ((guessed - lesson.latents).square() for guessed in (here, before))
+        return {"place": _mean(error, shown), "place before": _mean(error_before, shown),
+                "subject": _mean(error, goes_on), "subject before": _mean(error_before, goes_on),
                 "kept": _mean((here - before).square(), rest)}
 
 
@@ -101,14 +107,46 @@ def decided(lesson: Lesson, grid: Grid, everywhere: bool) -> Tensor:
     """One where the past decides what a frame shows, else zero [sequence, F, 1, h, w]: behind the first block of a
     sequence that stays in one place under a camera that rests, away from the subject. Unless `everywhere`, only in rows
     that the subject never comes near: a student's own subject may be elsewhere in its rows than the world's."""
-    depths, cover = lesson.truth["depths"].float(), lesson.truth["cover"].float()
-    rests = (depths - depths[:, :1]).abs().flatten(1).amax(1) < _MOVES
-    near = F.max_pool2d(cover.unflatten(-1, (grid.rows, grid.cols)), 3, 1, 1)
+    rests, near = _rests(lesson), _near(lesson, grid)
     if not everywhere:
         near = near.amax((1, 3), keepdim=True).expand_as(near)
     away = (near == 0) & rests[:, None, None, None]
     away[:, :BLOCK] = False
-    cells = away.repeat_interleave(grid.height // grid.rows, -2).repeat_interleave(grid.width // grid.cols, -1)
+    return _cells(away, grid)
+
+
+def followed(lesson: Lesson, past: Tensor, grid: Grid) -> Tensor:
+    """One near a subject of which a block sees the frames right before it, if there it is where the world has it: that
+    says where it goes, and what it looks like is said there or, after a change, by the prompt. Else zero
+    [sequence, F, 1, h, w]."""
+    rests, near = _rests(lesson), _near(lesson, grid)
+    cells = _cells(near > 0, grid)
+    off = (past - lesson.latents).square().mean(2, keepdim=True) * cells
+    off, count = (part.unflatten(1, (-1, BLOCK)).sum((2, 3, 4, 5)) for part in (off, cells))
+    agrees = off < _AGREES * count  # [sequence, block]
+    block = torch.arange(1, lesson.blocks, device=near.device)
+    latest = torch.stack([block * BLOCK - 1, block * BLOCK - 2], 1)  # the last two frames of the block before
+    sees = lesson.sight[:, 1:].gather(2, latest.expand(len(near), -1, -1)).all(2)  # [sequence, block]
+    at_once = lesson.slots[:, block * BLOCK] - lesson.slots[:, block * BLOCK - 1] == 1
+    whole = lesson.truth["seen"].float().unflatten(1, (-1, BLOCK)).amin(-1) > _WHOLE
+    clear = torch.zeros(near.shape[0], lesson.blocks, dtype=torch.bool, device=near.device)
+    clear[:, 1:] = sees & at_once & agrees[:, :-1] & whole[:, 1:] & whole[:, :-1] & rests[:, None]
+    return cells * clear.repeat_interleave(BLOCK, 1)[..., None, None, None]
+
+
+def _rests(lesson: Lesson) -> Tensor:
+    """Which sequences stay in one place under a camera that rests."""
+    depths = lesson.truth["depths"].float()
+    return (depths - depths[:, :1]).abs().flatten(1).amax(1) < _MOVES
+
+
+def _near(lesson: Lesson, grid: Grid) -> Tensor:
+    """Above zero for the tokens of the subject and those beside them [sequence, F, row, column]."""
+    return F.max_pool2d(lesson.truth["cover"].float().unflatten(-1, (grid.rows, grid.cols)), 3, 1, 1)
+
+
+def _cells(tokens: Tensor, grid: Grid) -> Tensor:
+    cells = tokens.repeat_interleave(grid.height // grid.rows, -2).repeat_interleave(grid.width // grid.cols, -1)
     return cells.unsqueeze(2).float()
 
 

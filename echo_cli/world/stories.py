@@ -257,6 +257,11 @@ def _cast(seeds: Tensor, kinds: Tensor, plot: Tensor, slot_of: Tensor) -> dict[s
             "radius": radius, "ground": ground}
 
 
+def bouncing(seeds: Tensor) -> Tensor:
+    """Which stories have a subject that bounces from the start, unless it has to leave."""
+    return choose(uniform(seeds, _ACTOR, 8)[:, 2], 4) == BOUNCE
+
+
 def _path(cast: dict[str, Tensor], kinds: Tensor, starts: Tensor, segment: Tensor) -> dict[str, Tensor]:
     """Where subject and camera are on every picture; `motion` [story, frame], the rest [story, picture]."""
     frames = segment.shape[1]

@@ -1,7 +1,6 @@
 """The decoder's stage: the seed decides the losses, a killed run resumes, and only the decoder and its rival learn."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,12 +12,12 @@ from echo_cli.models.tiny.codec import DETAIL, TinyCodec
 from echo_cli.spec import RANDOM_SMALL, TINY
 from echo_cli.training import decoder_stage
 from echo_cli.training.decoder_stage import DecoderPlan, DecoderStage, Rival
-from echo_cli.training.draws import noise_like
 from echo_cli.training.loop import Budget, run
+from echo_cli.training.shelf import ShelfPlan
 
 from .pupils import small_backend
 
-PLAN = DecoderPlan(batch=2, stories=1, groups=3, chapters=1, steps_each=2)
+PLAN = DecoderPlan(batch=2, shelf=ShelfPlan(stories=1, groups=3, chapters=1, steps_each=2))
 CPU = torch.device("cpu")
 
 
@@ -84,25 +83,6 @@ def test_the_rival_is_not_heard_at_first() -> None:
     one = DecoderStage(PLAN, 1, backend(), CPU)
     figures = [set(one.advance(step, spent)) for step, spent in enumerate((0.0, PLAN.alone))]
     assert "deceit" not in figures[0] and "deceit" in figures[1]
-
-
-def test_half_of_the_latents_are_finished_by_the_transformer() -> None:
-    one = DecoderStage(replace(PLAN, groups=4), 1, backend(), CPU)
-    chapter = one._chapter(0)
-    assert chapter.finished.float().mean() == 0.5
-    assert chapter.frames.shape[1:] == (12, 256, 384) and chapter.frames.dtype == torch.uint8
-
-
-def test_finishing_does_the_last_of_the_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    one, times = DecoderStage(PLAN, 1, backend(), CPU), []
-    net = one.backend.transformer
-    monkeypatch.setattr(net, "forward", lambda latents, at, *rest: times.append(at[0, 0].item()) or 0 * latents)
-    latents = torch.randn(1, 3, 24, 8, 12)
-    generator = torch.Generator().manual_seed(0)
-    made = one.finish(latents, ["a red ball"], 3, generator)
-    assert times == [pytest.approx(1000 * one.sigmas[3])]
-    noise = noise_like(latents, torch.Generator().manual_seed(0))
-    assert torch.allclose(made, (1 - one.sigmas[3]) * latents + one.sigmas[3] * noise)
 
 
 def test_models_say_how_large_the_decoder_draws() -> None:

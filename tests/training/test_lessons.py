@@ -17,7 +17,7 @@ from echo_cli.runtime import KeyedNoise
 from echo_cli.storyboard.matching import Recall
 from echo_cli.storyboard.nouns import Kind, Scene, timeline_of
 from echo_cli.training.lessons import FOLDS, Library, Views, draw_views
-from echo_cli.world.stories import BLOCK
+from echo_cli.world.stories import BLOCK, BOUNCE
 
 from .pupils import SMALL, small_pool
 
@@ -173,6 +173,14 @@ def test_changes_of_prompt_are_drawn_more_often_than_they_happen(tmp_path):
     changes = (drawn[:, 0] != drawn[:, 1]).any(1).float().mean()
     assert 0 < happens < 0.25 < changes < 0.75
     assert library.draw(7, 20, dice()).latents.shape[:2] == (20, 21)
+
+
+def test_a_share_of_the_lessons_is_drawn_where_the_subject_bounces(tmp_path):
+    library = Library()
+    library.add(small_pool(tmp_path, stories=24).shard(0))
+    plain, hops = ((library.draw(2, 200, dice(), share).truth["motion"] == BOUNCE).any(1).float().mean()
+                   for share in (0.0, 1.0))
+    assert plain < 0.6 and hops == 1
 
 
 def test_a_lesson_is_a_stretch_of_one_story(tmp_path):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from echo_cli.training.distill import Distiller, DistillPlan
 from echo_cli.training.loop import Budget, Progress, rate_at, run
 from echo_cli.training.pool import Pool
-from echo_cli.training.steady import Steadying, SteadyPlan, decided
+from echo_cli.training.steady import Steadying, SteadyPlan, decided, followed
 from echo_cli.training.teacher import Pupil, Teacher, TeacherPlan
 
 from .pupils import SMALL, small_pool
@@ -160,7 +160,7 @@ def test_steadying_follows_from_the_seed_and_leaves_its_reference_alone(pool):
     first, second = ([{name: value.item() for name, value in each.advance(step, 0.0).items()} for step in range(4)]
                      for each in (one, two))
     assert first == second
-    assert first[0]["kept"] == 0 and first[0]["place"] == first[0]["before"], "nothing has been learned yet"
+    assert first[0]["kept"] == 0 and first[0]["place"] == first[0]["place before"], "nothing has been learned yet"
     assert first[3]["kept"] > 0
     assert all(torch.equal(value, untrained[f"transformer.{name}"])
                for name, value in one.before.transformer.state_dict().items())
@@ -169,7 +169,7 @@ def test_steadying_follows_from_the_seed_and_leaves_its_reference_alone(pool):
 def test_steadying_draws_the_student_to_what_its_past_shows(pool):
     one = steadying(pool, rate=0.02)
     results = [one.advance(step, 0.0) for step in range(40, 80)]  # warm already
-    assert sum(each["place"] for each in results[-10:]) < 0.9 * sum(each["before"] for each in results[-10:])
+    assert sum(each["place"] for each in results[-10:]) < 0.9 * sum(each["place before"] for each in results[-10:])
 
 
 def test_the_past_decides_behind_the_first_block_of_a_place_that_rests_and_away_from_the_subject(pool):
@@ -189,6 +189,29 @@ def test_the_past_decides_behind_the_first_block_of_a_place_that_rests_and_away_
     assert decided(replace(still, truth={**still.truth, "depths": moved}), grid, everywhere=True)[2].sum() == 0
     rows = F.avg_pool2d(decided(still, grid, everywhere=False)[0, 3:, 0], (grid.height // grid.rows, grid.width))
     assert rows[:, :2].sum() == 0 and rows[:, 2:].min() == 1, "the subject's rows, and those beside them, are left out"
+
+
+def test_a_subject_is_decided_where_the_frames_right_before_show_it_where_the_world_has_it(pool):
+    one = steadying(pool)
+    lesson = one.lessons.draw(3, 4, torch.Generator().manual_seed(0))
+    grid = one.student.grid
+    truth = {name: torch.zeros_like(value) for name, value in lesson.truth.items()}
+    truth["seen"] = torch.ones_like(lesson.truth["seen"])
+    truth["cover"][..., 0] = 1  # the subject fills the upper left token
+    sight = torch.zeros_like(lesson.sight)
+    sight[:, 1, 1:3] = sight[:, 2, 4:6] = True
+    sight[1, 2, 4] = False  # one block does not see all of the latest frames
+    slots = torch.arange(lesson.slots.shape[1]).expand_as(lesson.slots).clone()
+    slots[2, 6:] += 9  # one block lies behind a jump
+    still = replace(lesson, truth=truth, sight=sight, slots=slots)
+    past = lesson.latents.clone()
+    past[3, 3:6] += 1  # one past is not the world's
+    shown = F.max_pool2d(followed(still, past, grid)[:, :, 0], (grid.height // grid.rows, grid.width // grid.cols))
+    assert shown[:, 3:6, :2, :2].min() == 1 and shown[:, :3].sum() == 0 and shown[..., 2:].sum() == 0
+    assert shown[:, 6:, :2, :2].amax((1, 2, 3)).tolist() == [1, 0, 0, 0]
+    lost = {**truth, "seen": truth["seen"].clone()}
+    lost["seen"][:, 7] = 0.5
+    assert followed(replace(still, truth=lost), past, grid)[:, 6:].sum() == 0, "part of it is out of the picture"
 
 
 def test_a_rolled_out_lesson_may_open_with_a_block_of_the_world(pool):
