@@ -1,9 +1,10 @@
 """The steadying stage: what memory shows of a place stays where it is.
 
 Distillation matches distributions, so a student may draw a second moon where one would be likely, though its past shows
-where the moon is. Where a lesson stays in one place and no subject is near, the past decides what a block must show:
-there the student's x0 is drawn to the world's. Everywhere else it is held to what it was before. The past is the
-world's, shaken a little, or the student's own behind a first block of the world.
+where the moon is. Where a lesson stays in one place and no subject is near, the past decides what a block must show,
+and near a subject that the frames right before show: there the student's x0 is drawn to the world's. Everywhere else it
+is held to what it was before. The past is the world's, shaken a little, or the student's own behind a first block of
+the world.
 """
 
 import copy
@@ -37,12 +38,12 @@ class SteadyPlan:
     """What decides the weights, beside the seed, the pool and the student."""
 
     batch: int = 12  # as the teacher's
-    rate: float = 0.002
-    small_rate: float = 2e-4
+    rate: float = 0.001
+    small_rate: float = 1e-4
     rounds: int = 3
-    ema: float = 0.98
+    ema: float = 0.995
     subject: float = 1.0  # weight of the subject where the frames right before say where it is
-    hops: float = 0.5  # share of sequences drawn where the subject bounces
+    hops: float = 0.3  # share of sequences drawn where the subject bounces
     kept: float = 2.0  # weight of the loss where the student is held to what it was
     rolled: float = 0.5  # share of the steps on the student's own past
     shaken: float = 0.5  # share of the other sequences whose past is noised a little
