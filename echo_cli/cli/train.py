@@ -158,7 +158,7 @@ def _report(device: str, out: Path | None, stories: int) -> None:
 
 
 _DURATIONS = {
-    "cpu": "With --dtype bfloat16, the whole run took 3 hours on one core, to which the stage steady adds an hour",
+    "cpu": "With --dtype bfloat16, the whole run took 3 hours on one core; to it steady and motion add an hour each",
     "gpu": "The whole run is several times the work of the preset cpu, which took 3 hours on one core",
     "mini": "The whole run takes about a minute, and its weights are useless",
 }

@@ -40,7 +40,7 @@ class MotionPlan:
     noise: float = 0.1  # the most that is added to latents, of their deviation
     near: float = 1.5  # radii around the subject's centre that belong to its surroundings
     absolute: float = 0.5  # weight of the absolute error
-    edges: float = 1.0  # weight of the error of differences between neighbouring dots
+    edges: float = 6.0  # weight of the error of differences between neighbouring dots
     squares: float = 10.0  # weight of the squared error
     flow: float = 0.05  # weight of the loss on where dots come from, in dots
     trust: float = 0.5  # weight of these errors where the transformer finished the latents: it may have strayed
