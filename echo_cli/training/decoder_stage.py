@@ -86,7 +86,7 @@ class DecoderStage:
         self.plan, self.seed, self.backend, self.device = plan, seed, backend, device
         self.shelf = Shelf(plan.shelf, "decoder", 6, _FIRST, seed, backend, device)
         torch.manual_seed(seed)
-        self.pair = Pair(backend.codec, Rival())
+        self.pair = Pair(self.shelf.codec, Rival())
         self.pair.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.codec, self.rival = self.pair.codec, self.pair.rival
         self.codec.decoder.requires_grad_(True)

@@ -35,14 +35,14 @@ class MotionPlan:
     small_rate: float = 1e-3
     rounds: int = 3
     ema: float = 0.995
-    learning: float = 0.35  # share of the budget in which it learns to move; then it learns to draw as sharply as before
-    careful: float = 0.4  # share of the rates, and of the weight of the flow, from then on
+    learning: float = 0.35  # share of the budget in which it learns to move; then it sharpens again
+    careful: float = 0.4  # share of the rates from then on
     noise: float = 0.1  # the most that is added to latents, of their deviation
     near: float = 1.5  # radii around the subject's centre that belong to its surroundings
     absolute: float = 0.5  # weight of the absolute error
-    edges: float = 6.0  # weight of the error of differences between neighbouring dots
+    edges: tuple[float, float] = (0.5, 6.0)  # weight of the error of differences between neighbouring dots; from then on
     squares: float = 10.0  # weight of the squared error
-    flow: float = 0.05  # weight of the loss on where dots come from, in dots
+    flow: tuple[float, float] = (0.05, 0.02)  # weight of the loss on where dots come from, in dots; from then on
     trust: float = 0.5  # weight of these errors where the transformer finished the latents: it may have strayed
     shelf: ShelfPlan = MOVING
 
@@ -70,14 +70,12 @@ class MotionStage:
             decoded, flow = (part.float() for part in self.codec.raw_pictures(raw))
             with torch.no_grad():
                 before = self.before.raw_pictures(raw)[0].float()
-        losses = self.losses(decoded, flow, before, drawn)
-        share = 1.0 if spent < self.plan.learning else self.plan.careful
-        loss = losses.pop("drawing") + self.plan.flow * share * losses["flow"]
-        self.learner.descend(loss, share * rate_at(step, spent))
-        losses = {"loss": loss, **losses}
+        moves = spent >= self.plan.learning
+        losses = self.losses(decoded, flow, before, drawn, moves)
+        self.learner.descend(losses["loss"], (self.plan.careful if moves else 1) * rate_at(step, spent))
         return {name: part.detach() for name, part in losses.items()}
 
-    def losses(self, decoded: Tensor, flow: Tensor, before: Tensor, drawn: Frames) -> dict[str, Tensor]:
+    def losses(self, decoded: Tensor, flow: Tensor, before: Tensor, drawn: Frames, moves: bool) -> dict[str, Tensor]:
         """The loss of decoded pictures; how many dots their motion is off; and decibels around the subject, now and
         before this stage."""
         plan, frames = self.plan, drawn.pictures.float() / 255
@@ -86,10 +84,11 @@ class MotionStage:
         error = (decoded - torch.where(near > 0, frames, before)) * trust
         edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
         subject, place = flow_errors(flow, drawn.motions)
-        drawing = plan.absolute * error.abs().mean() + plan.squares * error.square().mean() + plan.edges * edges
+        loss = (plan.absolute * error.abs().mean() + plan.squares * error.square().mean() + plan.edges[moves] * edges
+                + plan.flow[moves] * (subject + place))
         here, then = (psnr(((each.detach() - frames).square() * near).sum() / near.expand_as(frames).sum())
                       for each in (decoded, before))
-        return {"drawing": drawing, "flow": subject + place, "subject": here, "before": then}
+        return {"loss": loss, "flow": subject, "subject": here, "before": then}
 
     def finished(self) -> TinyCodec:
         """The codec with the averaged decoder."""

@@ -69,7 +69,7 @@ def test_a_file_in_place_of_the_folder_is_refused(typed: Typed, tmp_path: Path, 
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
-    ((), "a stage at a time: codec, pool, teacher, polish, distill, steady, decoder, memory, eye"),
+    ((), "a stage at a time: codec, pool, teacher, polish, distill, steady, decoder, motion, memory, eye"),
     (("--preset", "cpu"), "3 hours on one core"), (("--preset", "mini"), "about a minute"),
     (("--preset", "gpu"), "several times the work"), (("--stage", "codec"), "a stage at a time: codec\n"),
     (("--preset", "huge"), "no preset is called 'huge'"), (("--minutes", "nap=5"), "not a stage and its minutes"),

@@ -45,8 +45,9 @@ def test_near_the_subject_the_world_counts_and_elsewhere_what_was_drawn_before()
     assert near[0, 0, 160, 96] == 1 and near[0, 0, 20, 96] == 0 and 0.1 < near.mean() < 0.5
     before, flow = torch.rand(1, 12, *size), torch.zeros(1, 3, 2, *size)
     right = torch.where(near > 0, drawn.pictures.float() / 255, before)
-    assert one.losses(right, flow, before, drawn)["drawing"] < 1e-6
-    assert one.losses(before, flow, before, drawn)["drawing"] > 0.01
+    for moves in (False, True):
+        best, same = (one.losses(decoded, flow, before, drawn, moves)["loss"] for decoded in (right, before))
+        assert best < 1e-6 and same > 0.01, moves
 
 
 def test_a_window_of_columns_shows_the_subject_where_it_says() -> None:
