@@ -40,7 +40,7 @@ class MotionPlan:
     noise: float = 0.1  # the most that is added to latents, of their deviation
     near: float = 1.5  # radii around the subject's centre that belong to its surroundings
     absolute: float = 0.5  # weight of the absolute error
-    edges: tuple[float, float] = (0.5, 6.0)  # weight of the error of differences between neighbouring dots; from then on
+    edges: tuple[float, float] = (0.5, 6.0)  # weight of the error of differences of neighbouring dots; from then on
     squares: float = 10.0  # weight of the squared error
     flow: tuple[float, float] = (0.05, 0.02)  # weight of the loss on where dots come from, in dots; from then on
     trust: float = 0.5  # weight of these errors where the transformer finished the latents: it may have strayed
