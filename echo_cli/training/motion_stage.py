@@ -10,7 +10,7 @@ import copy
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from echo_cli.models.backend import Backend
 from echo_cli.models.tiny.codec import DETAIL, TinyCodec
@@ -58,7 +58,9 @@ class MotionStage:
         self.before = copy.deepcopy(self.codec)
         self.codec.decoder.requires_grad_(True)
         optimiser = Muon(self.codec.decoder.parameters(), plan.rate, plan.small_rate, rounds=plan.rounds)
-        self.learner = Learner(self.codec, optimiser, plan.ema)
+        # A run that is continued is held to what the decoder drew when it began.
+        both = nn.ModuleDict({"codec": self.codec, "before": self.before})
+        self.learner = Learner(both, optimiser, plan.ema)
 
     def advance(self, step: int, spent: float) -> dict[str, Tensor]:
         generator = dice_of(self.device, self.seed, 9, step)
@@ -93,7 +95,9 @@ class MotionStage:
     def finished(self) -> TinyCodec:
         """The codec with the averaged decoder."""
         codec = TinyCodec(self.codec.channels, self.codec.widths).to(self.device)
-        codec.load_state_dict(self.learner.average)
+        own = "codec."
+        codec.load_state_dict({name.removeprefix(own): value for name, value in self.learner.average.items()
+                               if name.startswith(own)})
         return codec.requires_grad_(False).eval()
 
 

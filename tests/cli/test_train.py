@@ -132,8 +132,22 @@ def test_a_run_may_start_from_the_packaged_weights(tmp_path):
     assert not (run / "codec.csv").exists() and not (run / "teacher.csv").exists()
     index = json.loads((run / "weights" / "index.json").read_text())
     assert index["trained"]["started from"] == json.loads((packaged / "index.json").read_text())["sha256"]
-    assert set(index["trained"]["ran"]) == {"polish", "distill", "steady", "decoder"} and index["trained"]["seed"] == 2
+    assert set(index["trained"]["ran"]) == {"polish", "distill", "steady", "decoder", "motion"}
+    assert index["trained"]["seed"] == 2
     before, after = (load_file(folder / "codec.safetensors") for folder in (packaged, run / "weights"))
+    assert {name.split(".")[0] for name, value in before.items() if not torch.equal(value, after[name])} == {"decoder"}
+
+
+@pytest.mark.slow
+def test_the_decoder_of_the_packaged_weights_is_trained_further_and_nothing_else(tmp_path):
+    packaged, made = Path(parts.__file__).parent / "weights", tmp_path / "moved" / "weights"
+    done = start("--from", "tiny", "--stage", "motion", "--preset", "mini", "--out", str(made.parent))
+    assert done.returncode == 0 and "motion: done" in done.stderr
+    same = {part: parts.part_path(made, part).read_bytes() == parts.part_path(packaged, part).read_bytes()
+            for part in (*parts.PARTS, *parts.EXTRAS)}
+    assert same == {"transformer": True, "words": True, "codec": False, "queries": True}
+    parts.check(made)  # its sums are those of its parts
+    before, after = (load_file(folder / "codec.safetensors") for folder in (packaged, made))
     assert {name.split(".")[0] for name, value in before.items() if not torch.equal(value, after[name])} == {"decoder"}
 
 

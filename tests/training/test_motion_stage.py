@@ -2,11 +2,13 @@
 elsewhere what the decoder drew before."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from echo_cli.models.backend import Backend
 from echo_cli.models.tiny.codec import DETAIL, TinyCodec
+from echo_cli.training.loop import Budget, run
 from echo_cli.training.motion_stage import MOVING, MotionPlan, MotionStage, around, surroundings
 from echo_cli.training.shelf import Frames
 
@@ -34,6 +36,18 @@ def test_the_seed_decides_the_losses_and_only_the_decoder_learns() -> None:
     moved = {name.split(".")[0] for name, value in one.finished().state_dict().items()
              if not torch.equal(value, before[name])}
     assert moved == {"decoder"}
+
+
+def test_a_run_that_is_continued_is_held_to_what_was_drawn_before_it(tmp_path: Path) -> None:
+    def trained(model: Backend, steps: int) -> MotionStage:
+        one = MotionStage(PLAN, 1, model, CPU)
+        assert run("motion", one.learner, one.advance, Budget(steps), tmp_path, lambda progress: None, lambda: False)
+        return one
+
+    first = trained(backend(), 2)
+    later = trained(replace(backend(), codec=first.finished()), 3)
+    for name, value in backend().codec.state_dict().items():
+        assert torch.equal(value, later.before.state_dict()[name]), name
 
 
 def test_near_the_subject_the_world_counts_and_elsewhere_what_was_drawn_before() -> None:
