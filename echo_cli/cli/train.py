@@ -51,7 +51,7 @@ Minutes = Annotated[list[str] | None, typer.Option(
 From = Annotated[str | None, typer.Option(
     "--from", metavar="FOLDER", show_default=False,
     help="Start from the weights in this folder, or from the package's with `tiny`: their codec is kept, and their "
-    "transformer takes the place of the teacher.")]
+    "transformer takes the place of the teacher. With --stage decoder or motion, only their decoder learns.")]
 Judge = Annotated[bool, typer.Option(
     "--report", help="Judge the weights in the folder, or the package's, instead of training.")]
 Stories = Annotated[int, typer.Option(min=4, help="With --report: number of held-out stories to judge.")]
@@ -158,7 +158,8 @@ def _report(device: str, out: Path | None, stories: int) -> None:
 
 
 _DURATIONS = {
-    "cpu": "With --dtype bfloat16, the whole run took 3 hours on one core; to it steady and motion add an hour each",
+    "cpu": "With --dtype bfloat16, the whole run took 3 hours on one core without the stages steady and motion, which "
+           "take an hour and 40 minutes",
     "gpu": "The whole run is several times the work of the preset cpu, which took 3 hours on one core",
     "mini": "The whole run takes about a minute, and its weights are useless",
 }

@@ -145,11 +145,10 @@ def motion_of(truth: Truth, frame: int) -> Tensor:
     return motion.expand(-1, PICTURES, -1)  # a film's first latent frame has one picture
 
 
-def flow_errors(flow: Tensor, motion: Tensor, detail: int = DETAIL) -> tuple[Tensor, Tensor]:
-    """How many dots the codec's flow [n, 3, 2, y, x] is off, inside the subject and well outside of it; a pixel has
-    `detail` dots to a side."""
+def flow_errors(flow: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
+    """How many dots the codec's flow [n, 3, 2, y, x] is off, inside the subject and well outside of it."""
     height, width = flow.shape[-2:]
-    motion = motion * detail
+    motion = motion * DETAIL
     others = [picture for picture in range(PICTURES) if picture != KEY]
     pan, centre, radius = motion[..., 0], motion[..., 1:3], motion[..., 3]
     place = torch.stack((pan[:, others] - pan[:, KEY : KEY + 1], torch.zeros_like(pan[:, others])), -1)

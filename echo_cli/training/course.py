@@ -266,7 +266,8 @@ class Course:
             self._copy(self.start)
         if not (self.weights / INDEX).exists():
             raise UsageError(
-                f"{self.weights}: no transformer here yet", hint="Train it first: echo-cli train --stage distill."
+                f"{self.weights}: no transformer here yet",
+                hint="Train it first: echo-cli train --stage distill. Or start from other weights: --from tiny."
             )
         return load(Runtime(self.device, torch.float32), self.weights)
 
@@ -274,7 +275,9 @@ class Course:
         """A stage that changes the decoder only."""
         if not self._run(name, stage.learner, stage.advance, steps):
             return False
-        facts = {name: value for name, value in index(self.weights).items() if name not in ("model", "sha256")}
+        # What was measured was measured of the decoder before.
+        facts = {name: value for name, value in index(self.weights).items()
+                 if name not in ("model", "sha256", "measured")}
         codec = stage.finished()
         save_part(self.weights, "codec", codec, self.facts())
         save_index(self.weights, {**facts, "trained": self.facts()})

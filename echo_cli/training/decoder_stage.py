@@ -17,10 +17,10 @@ from torch.nn.utils.parametrizations import spectral_norm
 from echo_cli.models.backend import Backend
 from echo_cli.models.tiny.codec import DETAIL, TinyCodec
 from echo_cli.training.codec_stage import flow_errors, psnr
-from echo_cli.training.draws import chance, dice_of, noise_like
+from echo_cli.training.draws import dice_of
 from echo_cli.training.loop import Learner, rate_at
 from echo_cli.training.muon import Muon
-from echo_cli.training.shelf import Frames, Shelf, ShelfPlan
+from echo_cli.training.shelf import Frames, Shelf, ShelfPlan, averaged
 from echo_cli.world.draw import reduced
 
 _FIRST = 1 << 45  # seeds that no other stage uses
@@ -99,10 +99,7 @@ class DecoderStage:
         generator = dice_of(self.device, self.seed, 5, step)
         drawn = self.shelf.draw(step, self.plan.batch, generator)
         frames = (drawn.pictures.float() / 255).contiguous(memory_format=torch.channels_last)
-        shake = self.plan.noise * chance((len(frames), 1, 1, 1), generator)
-        noisy = drawn.latents + shake * noise_like(drawn.latents, generator)
-        codec = self.codec
-        decoded, flow = codec.raw_pictures(noisy * codec.std[:, None, None] + codec.mean[:, None, None])
+        decoded, flow = self.codec.raw_pictures(self.shelf.raw(drawn, self.plan.noise, generator))
         loss, figures = self.errors(decoded - frames, drawn, flow)
         listens = spent >= self.plan.alone
         deceit, judged = self.rivalry(frames, decoded)
@@ -139,8 +136,4 @@ class DecoderStage:
 
     def finished(self) -> TinyCodec:
         """The codec with the averaged decoder."""
-        codec = TinyCodec(self.codec.channels, self.codec.widths).to(self.device)
-        own = "codec."
-        codec.load_state_dict({name.removeprefix(own): value for name, value in self.learner.average.items()
-                               if name.startswith(own)})
-        return codec.requires_grad_(False).eval()
+        return averaged(self.codec, self.learner)

@@ -22,6 +22,7 @@ _MOST = 18  # frames that a block sees: a window without the block
 _FOLDED = 6  # most frames in a fold
 _CHANGED = 0.4  # share of sequences drawn around a change of prompt, the rarest and hardest thing to follow
 _REREAD = 0.15  # share of sequences whose frames are all encoded under the last prompt
+_WHOLE = 0.9  # share of a subject in the picture from which on all of it counts as shown
 _POSITIONS = 96  # over which lessons spread; the model's spec has as many
 
 
@@ -71,11 +72,11 @@ class Library:
         here = {name: tensor.to(self.device) for name, tensor in shard.items()}
         self.held = {name: torch.cat((self.held[name], tensor)) for name, tensor in here.items()} if self.held else here
         self.shards += 1
-        whole = self.held["seen"].unflatten(1, (-1, BLOCK)).amin(-1) > 0.9  # the subject is all in the picture
-        self._starts = whole.nonzero()
+        shows = whole(self.held["seen"])
+        self._starts = shows.nonzero()
         segments = self.held["segment"][:, ::BLOCK]
         self._changes = segments.diff(dim=1, prepend=segments[:, :1]).nonzero()
-        self._hops = (whole & (self.held["motion"][:, ::BLOCK] == BOUNCE)).nonzero()
+        self._hops = (shows & (self.held["motion"][:, ::BLOCK] == BOUNCE)).nonzero()
 
     def draw(self, blocks: int, batch: int, generator: torch.Generator, hops: float = 0.0) -> Lesson:
         """A lesson of sequences of `blocks` blocks; a lone block is drawn where a scene may open. A share of `hops` is
@@ -108,6 +109,11 @@ class Library:
         change = self._changes[below(len(self._changes), (batch,), generator)]
         change[:, 1] = (change[:, 1] - 1 - below(blocks - 1, (batch,), generator)).clamp(0, room)
         return torch.where(chance((batch,), generator)[:, None] < _CHANGED, change, plain)
+
+
+def whole(seen: Tensor) -> Tensor:
+    """Which blocks show all of their subject [sequence, block], by the share of it that each frame shows."""
+    return seen.unflatten(1, (-1, BLOCK)).amin(-1) > _WHOLE
 
 
 def draw_views(blocks: int, batch: int, generator: torch.Generator) -> Views:

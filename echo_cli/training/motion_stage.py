@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from echo_cli.models.backend import Backend
 from echo_cli.models.tiny.codec import DETAIL, TinyCodec
 from echo_cli.training.codec_stage import flow_errors, psnr
-from echo_cli.training.draws import chance, dice_of, noise_like
+from echo_cli.training.draws import dice_of
 from echo_cli.training.loop import Learner, rate_at
 from echo_cli.training.muon import Muon
-from echo_cli.training.shelf import Frames, Shelf, ShelfPlan
+from echo_cli.training.shelf import Frames, Shelf, ShelfPlan, averaged
 
 _FIRST = 1 << 46  # seeds that no other stage uses
 _SIDE = TinyCodec.strides[1]  # pixels of a latent
@@ -65,9 +65,7 @@ class MotionStage:
     def advance(self, step: int, spent: float) -> dict[str, Tensor]:
         generator = dice_of(self.device, self.seed, 9, step)
         drawn = around(self.shelf.draw(step, self.plan.batch, generator), self.plan.columns)
-        shake = self.plan.noise * chance((len(drawn.latents), 1, 1, 1), generator)
-        noisy = drawn.latents + shake * noise_like(drawn.latents, generator)
-        raw = noisy * self.codec.std[:, None, None] + self.codec.mean[:, None, None]
+        raw = self.shelf.raw(drawn, self.plan.noise, generator)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             decoded, flow = (part.float() for part in self.codec.raw_pictures(raw))
             with torch.no_grad():
@@ -94,11 +92,7 @@ class MotionStage:
 
     def finished(self) -> TinyCodec:
         """The codec with the averaged decoder."""
-        codec = TinyCodec(self.codec.channels, self.codec.widths).to(self.device)
-        own = "codec."
-        codec.load_state_dict({name.removeprefix(own): value for name, value in self.learner.average.items()
-                               if name.startswith(own)})
-        return codec.requires_grad_(False).eval()
+        return averaged(self.codec, self.learner)
 
 
 def around(drawn: Frames, columns: int) -> Frames:

@@ -18,7 +18,8 @@ from echo_cli.models.tiny.codec import DETAIL, TinyCodec
 from echo_cli.rollout.sampling import schedule
 from echo_cli.rope import RopeTable
 from echo_cli.training.codec_stage import motion_of
-from echo_cli.training.draws import below, dice_of, noise_like
+from echo_cli.training.draws import below, chance, dice_of, noise_like
+from echo_cli.training.loop import Learner
 from echo_cli.world.draw import reduced
 from echo_cli.world.stories import BLOCK, Stories, StoryKind, bouncing, sample_stories
 
@@ -47,6 +48,14 @@ class Frames:
     pictures: Tensor  # [frame, 12, y, x] bytes, as large as they are decoded
     motions: Tensor  # [frame, 4, 4]
     finished: Tensor  # [frame] whether the transformer finished the latents
+
+
+def averaged(codec: TinyCodec, learner: Learner) -> TinyCodec:
+    """A codec with the average weights of what a stage learns as `codec`."""
+    own, made = "codec.", TinyCodec(codec.channels, codec.widths).to(codec.mean.device)
+    made.load_state_dict({name.removeprefix(own): value for name, value in learner.average.items()
+                          if name.startswith(own)})
+    return made.requires_grad_(False).eval()
 
 
 class Shelf:
@@ -89,11 +98,18 @@ class Shelf:
                 parts.append([getattr(frames, name).flatten(0, 1) for name in Frames.__dataclass_fields__])
         return Frames(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
+    def raw(self, frames: Frames, most: float, generator: torch.Generator) -> Tensor:
+        """The latents of some frames as the decoder takes them, with noise of up to `most` of their deviation."""
+        shake = most * chance((len(frames.latents), 1, 1, 1), generator)
+        noisy = frames.latents + shake * noise_like(frames.latents, generator)
+        return noisy * self.codec.std[:, None, None] + self.codec.mean[:, None, None]
+
     def _seeds(self, place: int, hops: bool) -> Tensor:
-        """Those of a group's stories; with `hops`, of stories in which the subject bounces."""
-        wide = self.plan.stories * (_ENOUGH if hops else 1)
-        seeds = torch.arange(wide) + self.first + place * self.plan.stories * _ENOUGH
-        return seeds[(~bouncing(seeds)).sort(stable=True).indices[:self.plan.stories]] if hops else seeds
+        """Those of a group's stories; with `hops`, first those of stories in which the subject bounces."""
+        seeds = torch.arange(self.plan.stories * _ENOUGH) + self.first + place * self.plan.stories * _ENOUGH
+        if hops:
+            seeds = seeds[bouncing(seeds).sort(descending=True, stable=True).indices]
+        return seeds[:self.plan.stories]
 
     def _block(self, sampled: Stories, opens: int, step: int | None, generator: torch.Generator) -> Frames:
         """Of every story the block that opens with a latent frame, finished by the transformer from a step on:

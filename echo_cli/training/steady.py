@@ -19,7 +19,7 @@ from echo_cli.rollout.sampling import schedule
 from echo_cli.spec import Grid, ModelSpec
 from echo_cli.training.attempts import Sampler, guess
 from echo_cli.training.draws import dice_of, shaken
-from echo_cli.training.lessons import Lesson, Library
+from echo_cli.training.lessons import Lesson, Library, whole
 from echo_cli.training.loop import Learner, rate_at
 from echo_cli.training.muon import Muon
 from echo_cli.training.pool import Pool
@@ -28,7 +28,6 @@ from echo_cli.training.teaching import Class
 from echo_cli.world.stories import BLOCK
 
 _LENGTHS = {2: 0.3, 4: 0.5, 6: 0.2}  # blocks in a sequence: chance
-_WHOLE = 0.9  # share of a subject in the picture from which on all of it counts as seen
 _AGREES = 0.25  # squared error of latents up to which a subject is where the world has it
 _MOVES = 0.02  # how much of a token's depths changes where the camera moves, or cuts
 
@@ -129,9 +128,9 @@ def followed(lesson: Lesson, past: Tensor, grid: Grid) -> Tensor:
     latest = torch.stack([block * BLOCK - 1, block * BLOCK - 2], 1)  # the last two frames of the block before
     sees = lesson.sight[:, 1:].gather(2, latest.expand(len(near), -1, -1)).all(2)  # [sequence, block]
     at_once = lesson.slots[:, block * BLOCK] - lesson.slots[:, block * BLOCK - 1] == 1
-    whole = lesson.truth["seen"].float().unflatten(1, (-1, BLOCK)).amin(-1) > _WHOLE
+    shows = whole(lesson.truth["seen"])
     clear = torch.zeros(near.shape[0], lesson.blocks, dtype=torch.bool, device=near.device)
-    clear[:, 1:] = sees & at_once & agrees[:, :-1] & whole[:, 1:] & whole[:, :-1] & rests[:, None]
+    clear[:, 1:] = sees & at_once & agrees[:, :-1] & shows[:, 1:] & shows[:, :-1] & rests[:, None]
     return cells * clear.repeat_interleave(BLOCK, 1)[..., None, None, None]
 
 

@@ -147,6 +147,7 @@ def test_the_decoder_of_the_packaged_weights_is_trained_further_and_nothing_else
             for part in (*parts.PARTS, *parts.EXTRAS)}
     assert same == {"transformer": True, "words": True, "codec": False, "queries": True}
     parts.check(made)  # its sums are those of its parts
+    assert "measured" in parts.index(packaged) and "measured" not in parts.index(made)
     before, after = (load_file(folder / "codec.safetensors") for folder in (packaged, made))
     assert {name.split(".")[0] for name, value in before.items() if not torch.equal(value, after[name])} == {"decoder"}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from echo_cli.models.tiny.codec import KEY
+from echo_cli.models.tiny.codec import DETAIL, KEY
 from echo_cli.models.tiny.model import WEIGHTS, load_codec, part_path
 from echo_cli.training import codec_stage
 from echo_cli.training.codec_stage import CodecPlan, CodecStage, codec_figures, flow_errors, motion_of, roughness
@@ -76,21 +76,21 @@ def test_true_flow_moves_the_key_picture_onto_the_others():
     for frame in (3, 8):
         motion = motion_of(stories.truth, frame)
         pan = motion[:, [t for t in range(4) if t != KEY], 0] - motion[:, KEY : KEY + 1, 0]
-        flow = torch.zeros(4, 3, 2, 128, 192)
-        flow[:, :, 0] = pan[..., None, None]
-        assert flow_errors(flow, motion, 1)[1] == 0
+        flow = torch.zeros(4, 3, 2, 256, 384)
+        flow[:, :, 0] = DETAIL * pan[..., None, None]
+        assert flow_errors(flow, motion)[1] == 0
         pictures = stories.backgrounds(frame, frame + 1)
         key = torch.stack([torch.roll(pictures[:, KEY], -int(step), -1) for step in pan[0]], 1)
         others = pictures[:, [t for t in range(4) if t != KEY]]
         assert torch.equal(key[..., 3:-3], others[..., 3:-3])
-    still = flow_errors(torch.zeros(4, 3, 2, 128, 192), motion_of(stories.truth, 8), 1)
+    still = flow_errors(torch.zeros(4, 3, 2, 256, 384), motion_of(stories.truth, 8))
     assert still[1] > 0
 
 
 def test_a_films_only_first_picture_has_no_flow():
     stories = sample_stories([5], 3)
     assert motion_of(stories.truth, 0).shape == (1, 4, 4) and first_picture(1) == 1
-    assert flow_errors(torch.zeros(1, 3, 2, 128, 192), motion_of(stories.truth, 0), 1) == (0, 0)
+    assert flow_errors(torch.zeros(1, 3, 2, 256, 384), motion_of(stories.truth, 0)) == (0, 0)
 
 
 def test_roughness_of_noise_is_two_and_of_a_plain_is_none():
