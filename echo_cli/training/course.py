@@ -74,7 +74,7 @@ PRESETS: dict[str, Preset] = {
     "cpu": Preset(codec=CodecPlan(), codec_steps=2900, pool_stories=64, teacher=TeacherPlan(), teacher_steps=2600,
                   polish=polishing(TeacherPlan(shards=32, first_shards=20)), polish_steps=2000,
                   distill=DistillPlan(batch=12), distill_steps=500, steady=SteadyPlan(), steady_steps=2000,
-                  decoder=DecoderPlan(), decoder_steps=3000, motion=MotionPlan(), motion_steps=2400,
+                  decoder=DecoderPlan(), decoder_steps=3000, motion=MotionPlan(), motion_steps=5600,
                   eye=EyePlan(), eye_steps=1000),
     "gpu": Preset(codec=CodecPlan(batch=32), codec_steps=20_000, pool_stories=512,
                   teacher=TeacherPlan(batch=512, shards=48, first_shards=8, shard_every=20), teacher_steps=20_000,

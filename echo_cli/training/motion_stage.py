@@ -35,12 +35,12 @@ class MotionPlan:
     small_rate: float = 1e-3
     rounds: int = 3
     ema: float = 0.995
-    learning: float = 0.35  # share of the budget in which it learns to move; then it sharpens again
+    learning: float = 0.2  # share of the budget in which it learns to move; then it sharpens again
     careful: float = 0.4  # share of the rates from then on
     noise: float = 0.1  # the most that is added to latents, of their deviation
     near: float = 1.5  # radii around the subject's centre that belong to its surroundings
     absolute: float = 0.5  # weight of the absolute error
-    edges: tuple[float, float] = (0.5, 6.0)  # weight of the error of differences of neighbouring dots; from then on
+    edges: tuple[float, float] = (0.5, 8.0)  # weight of the error of differences of neighbouring dots; from then on
     squares: float = 10.0  # weight of the squared error
     flow: tuple[float, float] = (0.05, 0.02)  # weight of the loss on where dots come from, in dots; from then on
     trust: float = 0.5  # weight of these errors where the transformer finished the latents: it may have strayed
