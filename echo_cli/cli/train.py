@@ -159,7 +159,7 @@ def _report(device: str, out: Path | None, stories: int) -> None:
 
 _DURATIONS = {
     "cpu": "With --dtype bfloat16, the whole run took 3 hours on one core without the stages steady and motion, which "
-           "take two hours and a half",
+           "take about two hours and a half",
     "gpu": "The whole run is several times the work of the preset cpu, which took 3 hours on one core",
     "mini": "The whole run takes about a minute, and its weights are useless",
 }
