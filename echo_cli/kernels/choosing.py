@@ -57,9 +57,9 @@ def answers(pool: Tensor, slots: Tensor, wanted: Tensor, ages: Tensor, pairs: bo
 
 
 @triton.jit
-def _choose(base, loud, uses, asked, reference, slots, index, valid, gating, spread, candidates, tokens, batch_slots,
-            most_used, strength, COUNT: tl.constexpr, COUNT_BLOCK: tl.constexpr, WIDTH: tl.constexpr,
-            WIDE: tl.constexpr, LOUD: tl.constexpr, GATED: tl.constexpr, BLOCK: tl.constexpr):
+def _choose(base, loud, uses, asked, reference, slots, index, valid, gating, spread, candidates, batch_slots,
+            most_used, strength, TOKENS: tl.constexpr, COUNT: tl.constexpr, COUNT_BLOCK: tl.constexpr,
+            WIDTH: tl.constexpr, WIDE: tl.constexpr, LOUD: tl.constexpr, GATED: tl.constexpr, BLOCK: tl.constexpr):
     batch = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, WIDE)
     mine = tl.load(asked + batch * WIDTH + at, mask=at < WIDTH, other=0.0)
@@ -72,8 +72,8 @@ def _choose(base, loud, uses, asked, reference, slots, index, valid, gating, spr
 
     number = tl.arange(0, BLOCK)
     real = number < candidates
-    slot = tl.load(slots + number // tokens, mask=real, other=0)
-    place = (batch * batch_slots + slot) * tokens + number % tokens
+    slot = tl.load(slots + number // TOKENS, mask=real, other=0)
+    place = (batch * batch_slots + slot) * TOKENS + number % TOKENS
     score = tl.load(base + batch * candidates + number, mask=real, other=0.0)
     if LOUD:
         more = tl.load(loud + place, mask=real, other=0.0)
@@ -83,26 +83,35 @@ def _choose(base, loud, uses, asked, reference, slots, index, valid, gating, spr
     bits = score.to(tl.int32, bitcast=True)
     order = tl.where(bits < 0, ~bits, bits | (-2147483647 - 1)).to(tl.uint32, bitcast=True)
     order = tl.where(real, order, tl.zeros([BLOCK], tl.uint32))
-    wanted = tl.minimum(tl.sum(real.to(tl.int32), 0), COUNT)
+    # From here on only `order` is held: more would not fit into registers. Zero is no candidate.
+    wanted = tl.minimum(tl.sum((order > 0).to(tl.int32), 0), COUNT)
     last = tl.zeros([1], tl.uint32)
     for step in range(32):
         bit = tl.full([1], 1, tl.uint32) << (31 - step)
         enough = tl.sum((order >= (last | bit)).to(tl.int32), 0) >= wanted
         last = tl.where(enough, last | bit, last)
-    above = order > last
-    tied = (order == last) & real
-    lacking = wanted - tl.sum(above.to(tl.int32), 0)
-    taken = above | (tied & (tl.cumsum(tied.to(tl.int32), 0) <= lacking))
-    to = tl.cumsum(taken.to(tl.int32), 0) - 1
+    above, tied = order > last, (order == last) & (order > 0)
+    lacking = (wanted - tl.sum(above.to(tl.int32), 0)).to(tl.uint32)
+    # Two counts in one: those above in the lower half, ties in the upper.
+    before = tl.cumsum(above.to(tl.uint32) + (tied.to(tl.uint32) << 16), 0)
+    ties = before >> 16
+    taken = above | (tied & (ties <= lacking))
+    to = ((before & 0xFFFF) + tl.minimum(ties, lacking)).to(tl.int32) - 1
     tl.store(index + batch * COUNT + to, number, mask=taken)
     rest = tl.arange(0, COUNT_BLOCK)
     tl.store(index + batch * COUNT + rest, tl.zeros([COUNT_BLOCK], tl.int32), mask=(rest >= wanted) & (rest < COUNT))
     tl.store(valid + batch * COUNT + rest, (rest < wanted).to(tl.int8), mask=rest < COUNT)
-    tl.store(uses + place, (used + 1).to(tl.int16), mask=taken)
+    signed = order.to(tl.int32, bitcast=True)
+    score = tl.where(signed < 0, signed & 2147483647, ~signed).to(tl.float32, bitcast=True)
     tl.store(spread + batch * 4, tl.min(tl.where(taken, score, float("inf")), 0))
     tl.store(spread + batch * 4 + 1, tl.sum(tl.where(taken, score, 0.0), 0))
     tl.store(spread + batch * 4 + 2, wanted.to(tl.float32))
     tl.store(spread + batch * 4 + 3, tl.max(tl.where(taken, score, -float("inf")), 0))
+    tl.debug_barrier()  # so that what follows is read again, not kept
+    slot = tl.load(slots + number // TOKENS, mask=taken, other=0)
+    place = (batch * batch_slots + slot) * TOKENS + number % TOKENS
+    used = tl.load(uses + place, mask=taken, other=0)
+    tl.store(uses + place, used + 1, mask=taken)
 
 
 def choose(base: Tensor, loud: Tensor | None, gated: bool, uses: Tensor, most_used: int, asked: Tensor,
@@ -119,7 +128,7 @@ def choose(base: Tensor, loud: Tensor | None, gated: bool, uses: Tensor, most_us
     tokens, width, count = uses.shape[2], asked.shape[1], index.shape[1]
     block = triton.next_power_of_2(candidates)
     _choose[(batch,)](base, uses if loud is None else loud, uses, asked, reference, slots, index, valid, gating, spread,
-                      candidates, tokens, uses.shape[1], most_used, strength, COUNT=count,
+                      candidates, uses.shape[1], most_used, strength, TOKENS=tokens, COUNT=count,
                       COUNT_BLOCK=triton.next_power_of_2(count), WIDTH=width, WIDE=triton.next_power_of_2(width),
                       LOUD=loud is not None, GATED=gated, BLOCK=block,
                       num_warps=max(4, min(32, block // 1024)), enable_fp_fusion=False)

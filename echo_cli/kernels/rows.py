@@ -236,28 +236,42 @@ def place(query: Tensor, key: Tensor, value: Tensor, turn_query: Tensor, turn_ke
 
 
 @triton.jit
-def _turn(x, rotation, out, x_group, out_group, x_row, WIDTH: tl.constexpr, HALF: tl.constexpr, BLOCK: tl.constexpr):
-    token, group = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
+def _turn(x, beside, rotation, out, beside_out, x_group, out_group, x_row, WIDTH: tl.constexpr, HALF: tl.constexpr,
+          BLOCK: tl.constexpr):
+    token, group, part = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64), tl.program_id(2)
     at, pairs = tl.arange(0, BLOCK), tl.arange(0, BLOCK // 2)
     inside = at < WIDTH
-    row = tl.load(x + group * x_group + token * x_row + at, mask=inside, other=0.0).to(tl.float32)
-    turned = turned_row(row, token, rotation, pairs, HALF, BLOCK)
-    tl.store(out + group * out_group + token * WIDTH + at, turned.to(out.dtype.element_ty), mask=inside)
+    source, to = group * x_group + token * x_row + at, group * out_group + token * WIDTH + at
+    if part == 0:
+        row = tl.load(x + source, mask=inside, other=0.0).to(tl.float32)
+        turned = turned_row(row, token, rotation, pairs, HALF, BLOCK)
+        tl.store(out + to, turned.to(out.dtype.element_ty), mask=inside)
+    else:
+        tl.store(beside_out + to, tl.load(beside + source, mask=inside, other=0.0), mask=inside)
 
 
-def turn(x: Tensor, rotation: Tensor, out: Tensor | None = None) -> Tensor:
-    """x [..., token, head, dim] rotated by complex rotation [token, dim/2], all leading axes in one launch; into `out`,
-    if given."""
-    tokens, heads, dim = x.shape[-3:]
-    width = heads * dim
-    block, warps = block_of(width)
-    rows = _grouped(x)
-    made = torch.empty(x.shape, dtype=x.dtype, device=x.device) if out is None else out
-    into = _grouped(made)
-    _turn[(tokens, len(rows))](rows, torch.view_as_real(rotation), into, rows.stride(0), into.stride(0),
-                               rows.stride(1), WIDTH=width, HALF=dim // 2, BLOCK=block, num_warps=warps,
-                               enable_fp_fusion=False)
+def turn(x: Tensor, rotation: Tensor) -> Tensor:
+    """x [..., token, head, dim] rotated by complex rotation [token, dim/2], all leading axes in one launch."""
+    made = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    _launch_turn(x, None, rotation, made, None)
     return made
+
+
+def lay(key: Tensor, value: Tensor, rotation: Tensor, keys: Tensor, values: Tensor) -> None:
+    """`key`, rotated, into `keys` and `value` into `values`, all [..., token, head, dim], in one launch; each pair lies
+    alike."""
+    assert key.stride() == value.stride() and keys.stride() == values.stride(), "both have the same strides"
+    _launch_turn(key, value, rotation, keys, values)
+
+
+def _launch_turn(x: Tensor, beside: Tensor | None, rotation: Tensor, out: Tensor, beside_out: Tensor | None) -> None:
+    tokens, heads, dim = x.shape[-3:]
+    block, warps = block_of(heads * dim)
+    rows, into = _grouped(x), _grouped(out)
+    _turn[(tokens, len(rows), 1 if beside is None else 2)](
+        rows, rows if beside is None else _grouped(beside), torch.view_as_real(rotation), into,
+        into if beside_out is None else _grouped(beside_out), rows.stride(0), into.stride(0), rows.stride(1),
+        WIDTH=heads * dim, HALF=dim // 2, BLOCK=block, num_warps=warps, enable_fp_fusion=False)
 
 
 def _grouped(x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ the store only takes, keeps, writes, and prepares a window for a layout. All ten
 every write makes a new tensor instead, since autograd still needs the old one.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -269,7 +269,9 @@ class KVStore:
         if free:
             places = None
             if self.kernels:
-                turn = _kernel_turn()
+                from echo_cli.kernels.rows import turn as turned
+
+                turn = turned
                 query, key, places = self._settle(query, key, arrangement.block)
             placing = Placing(arrangement.past, arrangement.block, shift, self.grid.tokens, places)
         rows = dict(zip(arrangement.past, (row for *_, row in placed), strict=True))
@@ -337,8 +339,10 @@ class KVStore:
         """Write one remembered frame to its place in the window, rotated and weighted, for all layers."""
         at = slice(place * self.grid.tokens, (place + 1) * self.grid.tokens)
         if self.kernels and not torch.is_grad_enabled() and (row is None or self.suppress):
-            _kernel_turn()(self.key(slot), self.rope.frames(position, 1), self._window_keys[:, :, at])
-            self._window_values[:, :, at] = self.value(slot)
+            from echo_cli.kernels.rows import lay
+
+            lay(self.key(slot), self.value(slot), self.rope.frames(position, 1), self._window_keys[:, :, at],
+                self._window_values[:, :, at])
         else:
             self._window_keys[:, :, at], self._window_values[:, :, at] = self._frame(position, slot, row)
 
@@ -372,12 +376,6 @@ def _resized(free: Sequence[int], before: int, slots: int) -> list[int]:
     touched = before - untouched
     assert touched <= slots, f"{touched} slots were in use, but the store has {slots}"
     return [*range(slots - 1, touched - 1, -1), *free[untouched:]]
-
-
-def _kernel_turn() -> Callable[..., Tensor]:
-    from echo_cli.kernels.rows import turn
-
-    return turn
 
 
 @dataclass(frozen=True, slots=True)

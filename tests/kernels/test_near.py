@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from echo_cli.kernels import usable
 from echo_cli.memory.policies.base import Facts, Held
@@ -17,8 +16,6 @@ from tests.small import GRID, SPEC
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 READY = usable(DEVICE)
-if READY:
-    from echo_cli.kernels.pictures import norm_silu
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not READY, reason="needs Triton, and a GPU or TRITON_INTERPRET=1")]
 
@@ -79,11 +76,3 @@ def test_thirty_layers_absorb_in_as_many_launches_as_two() -> None:
             memory.absorb(leaving, Facts())
         counts.append(launches.total())
     assert counts[0] == counts[1] < 120
-
-
-def test_a_norm_and_its_activation_are_written_into_a_part_of_something_wider() -> None:
-    x, gain = drawn(1, 2, 3, 5, 24, seed=0), drawn(24, seed=1)
-    wide = torch.zeros(1, 4, 3, 5, 24, device=DEVICE)
-    norm_silu(x, gain, wide[:, 2:])
-    torch.testing.assert_close(wide[:, 2:], F.silu(F.normalize(x, dim=-1) * 24**0.5 * gain), atol=1e-5, rtol=1e-5)
-    assert not wide[:, :2].any()

@@ -95,9 +95,10 @@ def test_a_frame_rotated_later_has_the_bits_of_one_rotated_at_once(dtype: torch.
     places = torch.tensor([0, 1], dtype=torch.int32, device=DEVICE)
     _, _, raw, _ = rows.place(*projected.unbind(2), rotation(3), rotation(3), places, keys, values, TOKENS,
                                (gain, gain), 1e-6, keep_key=True)
-    later = torch.zeros_like(keys)
-    rows.turn(raw, rotation(3), later)
-    assert torch.equal(later, keys)
+    assert torch.equal(rows.turn(raw, rotation(3)), keys)
+    value, later = projected.unbind(2)[2].contiguous(), [torch.zeros_like(keys) for _ in range(2)]
+    rows.lay(raw, value, rotation(3), *later)
+    assert torch.equal(later[0], keys) and torch.equal(later[1], value)
 
 
 def test_turning_takes_any_leading_axes_and_a_part_of_something_wider() -> None:

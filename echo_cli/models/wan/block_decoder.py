@@ -34,19 +34,18 @@ class BlockDecoder:
 
     def __init__(self, vae: Any) -> None:
         self._vae = vae
-        self._norm_silu = _plain_norm_silu
+        self._norm_silu, self._add, self._enlarge = _plain_norm_silu, _plain_add, _plain_grow
         if usable(vae.post_quant_conv.weight.device):
-            from echo_cli.kernels.pictures import norm_silu
+            from echo_cli.kernels.pictures import add, grow, norm_silu
 
-            self._norm_silu = norm_silu
+            self._norm_silu, self._add, self._enlarge = norm_silu, add, grow
         for module in vae.decoder.modules():
             if isinstance(module, (nn.Conv2d, nn.Conv3d)):
                 form = torch.channels_last_3d if isinstance(module, nn.Conv3d) else torch.channels_last
                 module.weight.data = module.weight.data.contiguous(memory_format=form)
         out = vae.decoder.conv_out
         padding = max(0, _OUTPUTS - out.out_channels)
-        self._out = (F.pad(out.weight.data, (0,) * 9 + (padding,)).contiguous(memory_format=torch.channels_last_3d),
-                     F.pad(out.bias.data, (0, padding)))
+        self._out = F.pad(out.weight.data, (0,) * 9 + (padding,)).contiguous(memory_format=torch.channels_last_3d)
 
     def __call__(self, raw: Tensor, caches: Caches) -> Tensor:
         """Latents [batch, channel, frame, y, x] of one call to pictures of the same axes; `caches` are brought up to
@@ -54,7 +53,7 @@ class BlockDecoder:
         self._caches, self._at = caches, 0
         network = self._vae.decoder
         x = _last(self._vae.post_quant_conv(raw)).contiguous()
-        x = self._convolve(network.conv_in, x, None)
+        x = self._add(self._convolve(network.conv_in, x), network.conv_in.bias)
         resnets = network.mid_block.resnets
         x = self._residual(resnets[0], x)
         for attention, block in zip(network.mid_block.attentions, resnets[1:], strict=True):
@@ -64,32 +63,32 @@ class BlockDecoder:
                 x = self._residual(block, x)
             if level.upsamplers is not None:
                 x = self._grow(level.upsamplers[0], x)
-        made = self._convolve(network.conv_out, x, network.norm_out, self._out)
-        return _first(made[..., :network.conv_out.out_channels])
+        made = self._convolve(network.conv_out, x, network.norm_out, weight=self._out)
+        return _first(made[..., :network.conv_out.out_channels] + network.conv_out.bias)
 
     def _residual(self, block: Any, x: Tensor) -> Tensor:
         shortcut = block.conv_shortcut
         beside = x if isinstance(shortcut, nn.Identity) else F.linear(x, shortcut.weight.flatten(1), shortcut.bias)
         x = self._convolve(block.conv1, x, block.norm1)
-        return self._convolve(block.conv2, x, block.norm2).add_(beside)
+        x = self._convolve(block.conv2, x, block.norm2, block.conv1.bias)
+        return self._add(x, block.conv2.bias, beside)
 
-    def _convolve(self, conv: nn.Conv3d, x: Tensor, norm: Any, weights: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """A causal convolution over its cached frames and x, which is normalised first."""
+    def _convolve(self, conv: nn.Conv3d, x: Tensor, norm: Any = None, bias: Tensor | None = None,
+                  weight: Tensor | None = None) -> Tensor:
+        """A causal convolution, without its own bias, over its cached frames and x. Before that, x is normalised, after
+        the bias of the convolution that it comes from is added."""
         batch, frames, height, width, channels = x.shape
         before = self._caches[self._at]
         wide = torch.empty(batch, _REACH + frames, height, width, channels, dtype=x.dtype, device=x.device)
         self._remembered(wide, before)
-        if norm is None:
-            wide[:, _REACH:] = x
-        elif batch == 1:
-            self._norm_silu(x, norm.gamma.flatten(), wide[:, _REACH:])
-        else:
-            for film, into in zip(x, wide, strict=True):
-                self._norm_silu(film, norm.gamma.flatten(), into[_REACH:])
+        for film, into in zip(x, wide, strict=True):
+            if norm is None:
+                into[_REACH:] = film
+            else:
+                self._norm_silu(film, bias, norm.gamma.flatten(), into[_REACH:])
         self._remember(wide, None if before is None else _REACH, frames)
-        weight, bias = weights or (conv.weight, conv.bias)
         sides = (0, conv.kernel_size[1] // 2, conv.kernel_size[2] // 2)
-        return _last(F.conv3d(_first(wide), weight, bias, padding=sides)).contiguous()
+        return _last(F.conv3d(_first(wide), conv.weight if weight is None else weight, padding=sides)).contiguous()
 
     def _remembered(self, wide: Tensor, before: Any) -> None:
         """A convolution's cached frames, at the front of its input; zeros if there are none."""
@@ -109,22 +108,33 @@ class BlockDecoder:
     def _grow(self, resample: Any, x: Tensor) -> Tensor:
         """Twice the rows and columns, and twice the frames where the level has them."""
         batch, frames, height, width, channels = x.shape
-        times = 1
+        times, bias = 1, None
         if resample.mode == "upsample3d":
             before = self._caches[self._at]
             if before is None:  # the first latent of a stream is a single picture
                 self._caches[self._at] = True
                 self._at += 1
             else:
-                x, times = self._convolve(resample.time_conv, x, None), 2
-        x = x.view(batch, frames, height, width, times, channels).permute(0, 1, 4, 2, 3, 5)
-        x = x[:, :, :, :, None, :, None].expand(-1, -1, -1, -1, 2, -1, 2, -1)
-        x = x.reshape(batch * frames * times, 2 * height, 2 * width, channels)
+                x, times, bias = self._convolve(resample.time_conv, x), 2, resample.time_conv.bias
+        large = torch.empty(batch * frames * times, 2 * height, 2 * width, channels, dtype=x.dtype, device=x.device)
+        self._enlarge(x.flatten(0, 1), bias, times, large)
         conv = resample.resample[1]
-        x = F.conv2d(x.permute(0, 3, 1, 2), conv.weight, conv.bias, padding=1).permute(0, 2, 3, 1)
-        return x.unflatten(0, (batch, frames * times)).contiguous()
+        x = F.conv2d(large.permute(0, 3, 1, 2), conv.weight, padding=1).permute(0, 2, 3, 1).contiguous()
+        return self._add(x, conv.bias).unflatten(0, (batch, frames * times))
 
 
-def _plain_norm_silu(x: Tensor, gain: Tensor, out: Tensor) -> None:
+def _plain_norm_silu(x: Tensor, bias: Tensor | None, gain: Tensor, out: Tensor) -> None:
+    x = x if bias is None else x + bias
     wide = F.normalize(x.float(), dim=-1).to(x.dtype)
     out.copy_(F.silu(wide * x.shape[-1] ** 0.5 * gain))
+
+
+def _plain_add(x: Tensor, bias: Tensor, other: Tensor | None = None) -> Tensor:
+    x = x.add_(bias)
+    return x if other is None else x.add_(other)
+
+
+def _plain_grow(x: Tensor, bias: Tensor | None, times: int, out: Tensor) -> None:
+    x = x if bias is None else x + bias
+    x = x.unflatten(-1, (times, -1)).permute(0, 3, 1, 2, 4)  # [frame, times, y, x, channel]
+    out.copy_(x.repeat_interleave(2, 2).repeat_interleave(2, 3).flatten(0, 1))
