@@ -20,7 +20,7 @@ from torch import Tensor
 
 from echo_cli import __version__, machine
 from echo_cli.bench import stages
-from echo_cli.bench.filling import Filling, block_times, filling_blocks, full_window, run_passes
+from echo_cli.bench.filling import Filling, block_times, filling_blocks, full_window, over_window, run_passes
 from echo_cli.bench.kernels import by_kind, kernels_of
 from echo_cli.eight import attend_to_codes
 from echo_cli.memory.table import POLICIES
@@ -37,6 +37,9 @@ CARD, FORMAT = "bench card", 1
 SMALL = ModelSpec(name="small", depth=2, width=96, heads=2, ffn=128, channels=16, text_dim=32, text_len=8, freq_dim=16,
                   positions=96, size=(64, 48))
 EXACT = 1e-4  # how close a small model in float32 must come to the CPU's latents
+
+
+Rows = dict[str, Any]  # of a table, by name; a part adds them as it measures them
 
 
 @dataclass(slots=True)
@@ -97,13 +100,15 @@ def measure(runtime: Runtime, plan: Plan = Plan(), say: Callable[[str], None] = 
             report.failed[name] = "not started: out of time"
             continue
         say(name)
-        start = time.perf_counter()
+        start, rows = time.perf_counter(), Rows()
         try:
             with torch.inference_mode():
-                report.parts[name] = part()
+                part(rows)
         except Exception as error:  # a card that cannot do one thing still reports the rest
             report.failed[name] = f"{type(error).__name__}: {error}"[:300]
             say(traceback.format_exc())
+        if rows or name not in report.failed:
+            report.parts[name] = rows
         report.seconds[name] = round(time.perf_counter() - start, 1)
     return report
 
@@ -119,13 +124,13 @@ class _Bench:
         self.grid = spec.grid()
         self.quick: Transformer | None = None  # in eight bits, once `fast` has made it
 
-    def parts(self) -> dict[str, Callable[[], Any]]:
+    def parts(self) -> dict[str, Callable[[Rows], None]]:
         return {"right": self.right, "film": self.film, "policies": self.policies, "fast": self.fast,
                 "decoders": self.decoders, "resume": self.resume, "kernels": self.kernels}
 
     # Is it right?
 
-    def right(self) -> dict[str, Any]:
+    def right(self, rows: Rows) -> None:
         """A small model in float32: how far the device's latents are from the CPU's under every policy; and whether
         recorded passes give the same bits as passes that are launched one kernel at a time."""
         cpu, here = Runtime(torch.device("cpu"), torch.float32), Runtime(self.runtime.device, torch.float32)
@@ -133,13 +138,12 @@ class _Bench:
         for name in self.plan.policies:
             plain = self._small_film(name, cpu, graphs=None)
             far[name] = max(_distance(a, b) for a, b in zip(plain, self._small_film(name, here, False), strict=True))
-        figures: dict[str, Any] = {"distance_from_cpu": far, "all_near": all(each < EXACT for each in far.values())}
+        rows |= {"distance_from_cpu": far, "all_near": all(each < EXACT for each in far.values())}
         if self.cuda:
             half = Runtime(self.runtime.device, torch.bfloat16)
             films = [[*self._small_film("window", half, graphs), *self._small_film("echo-forcing", half, graphs)]
                      for graphs in (False, True)]
-            figures["graphs_equal_launched"] = all(torch.equal(a, b) for a, b in zip(*films, strict=True))
-        return figures
+            rows["graphs_equal_launched"] = all(torch.equal(a, b) for a, b in zip(*films, strict=True))
 
     def _small_film(self, name: str, runtime: Runtime, graphs: bool | None) -> list[Tensor]:
         transformer = random_transformer(SMALL, 0, runtime.device, runtime.dtype)
@@ -151,15 +155,16 @@ class _Bench:
 
     # How long does a block take?
 
-    def policies(self) -> dict[str, Any]:
-        rows = {}
+    def policies(self, rows: Rows) -> None:
         for name in self.plan.policies:
             rows[name] = self._blocks(name, graphs=True)
         rows["window, launched"] = self._blocks("window", graphs=False)
         rows["echo-forcing, launched"] = self._blocks("echo-forcing", graphs=False)
         if self.cuda:
             rows["window, plain"] = self._blocks("window", graphs=None)
-        return rows
+        for name in ("echo", "echo-forcing"):
+            rows[f"{name} over window"] = {"share": over_window(Filling(self.transformer, self.grid), name, self.grid,
+                                                                self.plan.blocks)}
 
     def _blocks(self, name: str, graphs: bool | None, transformer: Transformer | None = None) -> dict[str, float]:
         """Medians over blocks with a full window: of the device's time, of the host's, and of each stage."""
@@ -177,18 +182,19 @@ class _Bench:
 
     # Where does it go?
 
-    def kernels(self) -> dict[str, Any]:
+    def kernels(self, rows: Rows) -> None:
         """Milliseconds by kernel of a launched block under echo-forcing, with --fast too, and under echo-infinity; and
         of decoding one."""
         if not self.cuda:
-            return {}
-        figures = {name: self._kernels(name, self.transformer) for name in ("echo-forcing", "echo-infinity")}
+            return
+        for name in ("window", "echo-forcing", "echo-infinity"):
+            rows[name] = self._kernels(name, self.transformer)
         if self.quick:
-            figures["echo-forcing, fast"] = self._kernels("echo-forcing", self.quick)
+            rows["echo-forcing, fast"] = self._kernels("echo-forcing", self.quick)
         codec = stages.random_codec(self.spec, self.runtime)
         stages.decode_times(codec, self.spec, None, self.runtime, 2)
-        return {**figures, "full decoder, three blocks": self._profile(
-            lambda: stages.decode_times(codec, self.spec, None, self.runtime, 3))}
+        rows["full decoder, three blocks"] = self._profile(
+            lambda: stages.decode_times(codec, self.spec, None, self.runtime, 3))
 
     def _kernels(self, name: str, transformer: Transformer) -> dict[str, Any]:
         run_passes(transformer, False)
@@ -203,44 +209,40 @@ class _Bench:
 
     # And the pictures?
 
-    def decoders(self) -> dict[str, Any]:
-        figures: dict[str, Any] = {}
+    def decoders(self, rows: Rows) -> None:
         for name, codec in stages.decoders(self.spec, self.runtime):
             for way, benchmark in (("", False), (", cudnn.benchmark", True)):
                 self._settle()
                 with torch.backends.cudnn.flags(enabled=True, benchmark=benchmark, allow_tf32=True):
                     times = stages.decode_times(codec, self.spec, None, self.runtime, 6)
-                figures[name + way] = {"block_ms": statistics.median(times[2:]), "first_ms": times[0],
-                                     "second_ms": times[1], "peak_gb": self._peak()}
-        return figures
+                rows[name + way] = {"block_ms": statistics.median(times[2:]), "first_ms": times[0],
+                                    "second_ms": times[1], "peak_gb": self._peak()}
 
     def _peak(self) -> float:
         return torch.cuda.max_memory_allocated(self.runtime.device) / 1e9 if self.cuda else 0.0
 
-    def film(self) -> dict[str, Any]:
+    def film(self, rows: Rows) -> None:
         """A film from storyboard to MP4, including everything a process sets up the first time; then the same film
         again."""
         run_passes(self.transformer, True)
-        figures = {}
         for name, codec in stages.decoders(self.spec, self.runtime):
             backend = _backend(self.transformer, codec)
             for time_of in ("first", "second"):
                 self._settle()
                 made = stages.whole_film(backend, "echo-forcing", self.runtime, self.plan.film_seconds)
-                figures[f"{name} decoder, {time_of} film"] = {
+                rows[f"{name} decoder, {time_of} film"] = {
                     "pictures": made.pictures, "wall_s": made.wall_s, "pictures_per_second": made.pictures_a_second,
                     "first_picture_s": made.first_picture_s,
                     "peak_gb": self._peak()}
-        return figures
 
     # In eight bits
 
-    def fast(self) -> dict[str, Any]:
+    def fast(self, rows: Rows) -> None:
         """What each part of --fast gains, in blocks and in a film with the light decoder, and how far it moves latents,
         relative to their length: linear layers, attention in all layers, and both."""
         kernel, words = eight_bit_attention(self.runtime.device, self.runtime.dtype)
         parts = (FastPart.LINEAR, FastPart.ATTENTION, FastPart.BOTH) if kernel or not self.cuda else (FastPart.LINEAR,)
-        rows: dict[str, Any] = {"attention in eight bits": words}
+        rows["attention in eight bits"] = words
         run_passes(self.transformer, True)
         exact = self._latents(self.transformer)
         for part in parts:
@@ -254,7 +256,6 @@ class _Bench:
         *_, (name, codec) = stages.decoders(self.spec, self.runtime)
         made = stages.whole_film(_backend(quick, codec), "echo-forcing", self.runtime, self.plan.film_seconds)
         rows[f"{name} decoder, {part}"] = {"pictures_per_second": made.pictures_a_second, "wall_s": made.wall_s}
-        return rows
 
     def _latents(self, transformer: Transformer) -> list[Tensor]:
         """Of blocks until the window is full."""
@@ -263,7 +264,7 @@ class _Bench:
 
     # And after an interruption?
 
-    def resume(self) -> dict[str, Any]:
+    def resume(self, rows: Rows) -> None:
         """A film that was stopped with a full window: the seconds until a new process has made its next picture, with
         imports, kernels and graphs. Its weights are drawn on the device instead of read from a disk."""
         stop = self.spec.window // self.spec.block_frames + 2
@@ -276,7 +277,7 @@ class _Bench:
             stages.stopped_film(_backend(self.transformer, codec), "echo-forcing", self.runtime, seconds, stop, folder)
             began = time.time()
             loaded, first = pool.submit(_resumed, self.spec, self.runtime, seconds, folder).result()
-        return {"until the next picture": {"seconds": first - began, "of them loading": loaded - began}}
+        rows["until the next picture"] = {"seconds": first - began, "of them loading": loaded - began}
 
 
 def _resumed(spec: ModelSpec, runtime: Runtime, seconds: float, folder: str) -> tuple[float, float]:

@@ -107,3 +107,19 @@ def block_times(model: Filling, name: str, grid: Grid, blocks: int, graphs: bool
     medians = {stage: statistics.median(each[stage] for each in stages) for stage in stages[0]}
     return BlockTimes(block, medians["denoise"] / len(model.spec.steps),
                       statistics.median(1000 * (b - a) for a, b in pairwise(host)), medians)
+
+
+def over_window(model: Filling, name: str, grid: Grid, blocks: int) -> float:
+    """How much longer a block takes under a policy than under `window`, as a share: the median over pairs of blocks
+    that are made in turns, so that both are made at the same clock of a card that gets warm. Passes are launched:
+    recordings would have to be made anew at every turn."""
+    run_passes(model.transformer, False)
+    loops = [full_window(model, each, grid, 1, blocks) for each in ("window", name)]
+    watches: list[tuple[Stopwatch, ...]] = []
+    for _ in range(1 + blocks):
+        watches.append(tuple(Stopwatch(model.device) for _ in loops))
+        for watch, loop in zip(watches[-1], loops, strict=True):
+            with watch("block"):
+                next(loop)
+    window, other = ([pair[which].read()["block"] for pair in watches[1:]] for which in (0, 1))
+    return statistics.median(b / a for a, b in zip(window, other, strict=True)) - 1

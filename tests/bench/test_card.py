@@ -1,13 +1,14 @@
 """The bench of a card says what it measured, and a part that fails takes nothing else along."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from echo_cli.bench import card
+from echo_cli.bench import card, filling
 from echo_cli.cli import app
 from echo_cli.runtime import Runtime
 from echo_cli.spec import TINY
@@ -18,19 +19,26 @@ CPU = Runtime(torch.device("cpu"), torch.float32)
 @pytest.fixture(autouse=True)
 def parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decoders, and what fails: the rest takes a minute on a CPU."""
-    def fails(bench: object) -> None:
+    def fails(rows: card.Rows) -> None:
         raise RuntimeError("no such kernel")
 
-    monkeypatch.setattr(card._Bench, "parts", lambda bench: {"kernels": lambda: fails(bench),
-                                                             "decoders": bench.decoders})
+    def begins(rows: card.Rows) -> None:
+        rows["the first film"] = {"wall_s": 1.0}
+        raise RuntimeError("no such encoder")
+
+    monkeypatch.setattr(card._Bench, "parts",
+                        lambda bench: {"kernels": fails, "film": begins, "decoders": bench.decoders})
 
 
 def test_a_part_that_fails_is_named_and_the_next_one_is_measured() -> None:
     report = card.measure(CPU, card.Plan(("window",), 2, 1.0)).as_dict()
-    assert report["failed"] == {"kernels": "RuntimeError: no such kernel"}
-    assert report["parts"]["decoders"]["full"]["block_ms"] > 0
+    assert report["failed"] == {"kernels": "RuntimeError: no such kernel", "film": "RuntimeError: no such encoder"}
+    assert report["parts"].keys() == {"film", "decoders"} and report["parts"]["decoders"]["full"]["block_ms"] > 0
+    assert report["parts"]["film"] == {"the first film": {"wall_s": 1.0}}, "what it measured before is kept"
     lines = card.table(report)
-    assert any("decoders" in line for line in lines) and lines[-1] == "\nfailed: kernels: RuntimeError: no such kernel"
+    assert any("decoders" in line for line in lines)
+    assert lines[-2:] == [f"\nfailed: {part}: RuntimeError: no such {what}"
+                          for part, what in (("kernels", "kernel"), ("film", "encoder"))]
 
 
 def test_no_part_is_begun_after_the_limit() -> None:
@@ -53,8 +61,33 @@ def test_a_memory_that_is_not_there_is_refused(capfd: pytest.CaptureFixture[str]
 @torch.inference_mode()
 def test_a_small_model_is_compared_with_the_cpu() -> None:
     bench = card._Bench(CPU, card.Plan(("window",), 2, 1.0), card.SMALL, card._transformer(card.SMALL, CPU))
-    report = bench.right()
+    report: card.Rows = {}
+    bench.right(report)
     assert report["all_near"] and report["distance_from_cpu"] == {"window": 0.0}
+
+
+@torch.inference_mode()
+def test_a_memory_is_compared_with_the_window_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card that gets slower from block to block slows both."""
+    made: list[float] = []
+
+    class Slower:
+        def __init__(self, device: torch.device) -> None:
+            pair, which = divmod(len(made), 2)
+            self.ms = (100.0 + 50 * pair) * (1.1 if which else 1.0)
+            made.append(self.ms)
+
+        def __call__(self, part: str) -> nullcontext[None]:
+            return nullcontext()
+
+        def read(self) -> dict[str, float]:
+            return {"block": self.ms}
+
+    monkeypatch.setattr(filling, "Stopwatch", Slower)
+    transformer = card._transformer(card.SMALL, CPU)
+    grid = card.SMALL.grid()
+    share = filling.over_window(filling.Filling(transformer, grid), "echo-forcing", grid, 3)
+    assert share == pytest.approx(0.1) and len(made) == 8
 
 
 def test_shares_are_printed_as_such() -> None:
@@ -67,6 +100,8 @@ def test_shares_are_printed_as_such() -> None:
 def test_a_stopped_film_makes_pictures_again_in_a_new_process() -> None:
     bench = card._Bench(CPU, card.Plan(("window",), 2, 1.0), replace(TINY, depth=2),
                         card._transformer(replace(TINY, depth=2), CPU))
+    rows: card.Rows = {}
     with torch.inference_mode():
-        times = bench.resume()["until the next picture"]
+        bench.resume(rows)
+    times = rows["until the next picture"]
     assert 0 < times["of them loading"] < times["seconds"]
