@@ -15,6 +15,7 @@ from torch import Tensor
 
 PATCH = 8  # rows and columns of cells whose queries a program has
 NEAR_ROWS, NEAR_COLUMNS = 4, 8  # of cells that it reads at a time
+NEAR_WARPS, NEAR_STAGES = 4, 3
 
 
 class Slots(NamedTuple):
@@ -138,8 +139,8 @@ def near_read(held: Slots, ask: Tensor, keys: Slots, values: Slots, near: Tensor
     _near[(triton.cdiv(rows, PATCH) * patches, queries, layers * batch * heads)](
         *held, ask, keys.pool, values.pool, keys.slots, lengths, lengths.amax(1), near.float().contiguous(), *made,
         *held.strides, *keys.strides, batch, queries, frames, rows, columns, patches, HEADS=heads, DIM=dim,
-        BLOCK=max(16, triton.next_power_of_2(dim)), PATCH=PATCH, ROWS=NEAR_ROWS, COLUMNS=NEAR_COLUMNS, num_warps=4,
-        num_stages=3)
+        BLOCK=max(16, triton.next_power_of_2(dim)), PATCH=PATCH, ROWS=NEAR_ROWS, COLUMNS=NEAR_COLUMNS,
+        num_warps=NEAR_WARPS, num_stages=NEAR_STAGES)
     key, value = made
     return key, value
 
