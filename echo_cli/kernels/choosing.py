@@ -13,6 +13,7 @@ from torch import Tensor
 from echo_cli.kernels.rows import block_of, turned_row
 
 CANDIDATES = 1 << 16  # the most that one program can choose from
+PART = 8192  # of them, read at a time
 
 
 @triton.jit
@@ -57,9 +58,10 @@ def answers(pool: Tensor, slots: Tensor, wanted: Tensor, ages: Tensor, pairs: bo
 
 
 @triton.jit
-def _choose(base, loud, uses, asked, reference, slots, index, valid, gating, spread, candidates, batch_slots,
+def _choose(base, loud, uses, asked, reference, slots, orders, index, valid, gating, spread, candidates, batch_slots,
             most_used, strength, TOKENS: tl.constexpr, COUNT: tl.constexpr, COUNT_BLOCK: tl.constexpr,
-            WIDTH: tl.constexpr, WIDE: tl.constexpr, LOUD: tl.constexpr, GATED: tl.constexpr, BLOCK: tl.constexpr):
+            WIDTH: tl.constexpr, WIDE: tl.constexpr, LOUD: tl.constexpr, GATED: tl.constexpr, BLOCK: tl.constexpr,
+            PART: tl.constexpr):
     batch = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, WIDE)
     mine = tl.load(asked + batch * WIDTH + at, mask=at < WIDTH, other=0.0)
@@ -70,48 +72,61 @@ def _choose(base, loud, uses, asked, reference, slots, index, valid, gating, spr
     tl.store(gating + batch * 2, similarity)
     tl.store(gating + batch * 2 + 1, gate)
 
-    number = tl.arange(0, BLOCK)
-    real = number < candidates
-    slot = tl.load(slots + number // TOKENS, mask=real, other=0)
-    place = (batch * batch_slots + slot) * TOKENS + number % TOKENS
-    score = tl.load(base + batch * candidates + number, mask=real, other=0.0)
-    if LOUD:
-        more = tl.load(loud + place, mask=real, other=0.0)
-        score = score + (more * gate if GATED else more)
-    used = tl.load(uses + place, mask=real, other=0).to(tl.int32)
-    real = real & (used < most_used) & (score > -float("inf"))
-    bits = score.to(tl.int32, bitcast=True)
-    order = tl.where(bits < 0, ~bits, bits | (-2147483647 - 1)).to(tl.uint32, bitcast=True)
-    order = tl.where(real, order, tl.zeros([BLOCK], tl.uint32))
-    # From here on only `order` is held: more would not fit into registers. Zero is no candidate.
-    wanted = tl.minimum(tl.sum((order > 0).to(tl.int32), 0), COUNT)
+    # Of all candidates at once, registers hold one number each. So scores are written out as whole numbers in the same
+    # order, searched, and read again part by part. Zero is no candidate.
+    orders += batch * candidates
+    for first in range(0, candidates, PART):
+        number = first + tl.arange(0, PART)
+        real = number < candidates
+        slot = tl.load(slots + number // TOKENS, mask=real, other=0)
+        place = (batch * batch_slots + slot) * TOKENS + number % TOKENS
+        score = tl.load(base + batch * candidates + number, mask=real, other=0.0)
+        if LOUD:
+            more = tl.load(loud + place, mask=real, other=0.0)
+            score = score + (more * gate if GATED else more)
+        used = tl.load(uses + place, mask=real, other=0).to(tl.int32)
+        bits = score.to(tl.int32, bitcast=True)
+        order = tl.where(bits < 0, ~bits, bits | (-2147483647 - 1))
+        order = tl.where((used < most_used) & (score > -float("inf")), order, 0)
+        tl.store(orders + number, order, mask=real)
+    tl.debug_barrier()
+    every = tl.arange(0, BLOCK)
+    ranks = tl.load(orders + every, mask=every < candidates, other=0).to(tl.uint32, bitcast=True)
+    wanted = tl.minimum(tl.sum((ranks > 0).to(tl.int32), 0), COUNT)
     last = tl.zeros([1], tl.uint32)
     for step in range(32):
         bit = tl.full([1], 1, tl.uint32) << (31 - step)
-        enough = tl.sum((order >= (last | bit)).to(tl.int32), 0) >= wanted
+        enough = tl.sum((ranks >= (last | bit)).to(tl.int32), 0) >= wanted
         last = tl.where(enough, last | bit, last)
-    above, tied = order > last, (order == last) & (order > 0)
-    lacking = (wanted - tl.sum(above.to(tl.int32), 0)).to(tl.uint32)
-    # Two counts in one: those above in the lower half, ties in the upper.
-    before = tl.cumsum(above.to(tl.uint32) + (tied.to(tl.uint32) << 16), 0)
-    ties = before >> 16
-    taken = above | (tied & (ties <= lacking))
-    to = ((before & 0xFFFF) + tl.minimum(ties, lacking)).to(tl.int32) - 1
-    tl.store(index + batch * COUNT + to, number, mask=taken)
+    lacking = wanted - tl.sum((ranks > last).to(tl.int32), 0)
+
     rest = tl.arange(0, COUNT_BLOCK)
     tl.store(index + batch * COUNT + rest, tl.zeros([COUNT_BLOCK], tl.int32), mask=(rest >= wanted) & (rest < COUNT))
     tl.store(valid + batch * COUNT + rest, (rest < wanted).to(tl.int8), mask=rest < COUNT)
-    signed = order.to(tl.int32, bitcast=True)
-    score = tl.where(signed < 0, signed & 2147483647, ~signed).to(tl.float32, bitcast=True)
-    tl.store(spread + batch * 4, tl.min(tl.where(taken, score, float("inf")), 0))
-    tl.store(spread + batch * 4 + 1, tl.sum(tl.where(taken, score, 0.0), 0))
+    least, total = tl.full([PART], float("inf"), tl.float32), tl.zeros([PART], tl.float32)
+    most = tl.full([PART], -float("inf"), tl.float32)
+    before, ties = wanted * 0, wanted * 0  # chosen and tied in earlier parts
+    for first in range(0, candidates, PART):
+        number = first + tl.arange(0, PART)
+        signed = tl.load(orders + number, mask=number < candidates, other=0)
+        rank = signed.to(tl.uint32, bitcast=True)
+        tied = (rank == last) & (rank > 0)
+        taken = (rank > last) | (tied & (ties + tl.cumsum(tied.to(tl.int32), 0) <= lacking))
+        to = before + tl.cumsum(taken.to(tl.int32), 0) - 1
+        tl.store(index + batch * COUNT + to, number, mask=taken)
+        before += tl.sum(taken.to(tl.int32), 0)
+        ties += tl.sum(tied.to(tl.int32), 0)
+        score = tl.where(signed < 0, signed & 2147483647, ~signed).to(tl.float32, bitcast=True)
+        least = tl.minimum(least, tl.where(taken, score, float("inf")))
+        total += tl.where(taken, score, 0.0)
+        most = tl.maximum(most, tl.where(taken, score, -float("inf")))
+        slot = tl.load(slots + number // TOKENS, mask=taken, other=0)
+        place = (batch * batch_slots + slot) * TOKENS + number % TOKENS
+        tl.store(uses + place, tl.load(uses + place, mask=taken, other=0) + 1, mask=taken)
+    tl.store(spread + batch * 4, tl.min(least, 0))
+    tl.store(spread + batch * 4 + 1, tl.sum(total, 0))
     tl.store(spread + batch * 4 + 2, wanted.to(tl.float32))
-    tl.store(spread + batch * 4 + 3, tl.max(tl.where(taken, score, -float("inf")), 0))
-    tl.debug_barrier()  # so that what follows is read again, not kept
-    slot = tl.load(slots + number // TOKENS, mask=taken, other=0)
-    place = (batch * batch_slots + slot) * TOKENS + number % TOKENS
-    used = tl.load(uses + place, mask=taken, other=0)
-    tl.store(uses + place, used + 1, mask=taken)
+    tl.store(spread + batch * 4 + 3, tl.max(most, 0))
 
 
 def choose(base: Tensor, loud: Tensor | None, gated: bool, uses: Tensor, most_used: int, asked: Tensor,
@@ -127,10 +142,11 @@ def choose(base: Tensor, loud: Tensor | None, gated: bool, uses: Tensor, most_us
     batch, candidates = base.shape
     tokens, width, count = uses.shape[2], asked.shape[1], index.shape[1]
     block = triton.next_power_of_2(candidates)
-    _choose[(batch,)](base, uses if loud is None else loud, uses, asked, reference, slots, index, valid, gating, spread,
-                      candidates, uses.shape[1], most_used, strength, TOKENS=tokens, COUNT=count,
+    orders = torch.empty(batch, candidates, dtype=torch.int32, device=base.device)
+    _choose[(batch,)](base, uses if loud is None else loud, uses, asked, reference, slots, orders, index, valid, gating,
+                      spread, candidates, uses.shape[1], most_used, strength, TOKENS=tokens, COUNT=count,
                       COUNT_BLOCK=triton.next_power_of_2(count), WIDTH=width, WIDE=triton.next_power_of_2(width),
-                      LOUD=loud is not None, GATED=gated, BLOCK=block,
+                      LOUD=loud is not None, GATED=gated, BLOCK=block, PART=min(block, PART),
                       num_warps=max(4, min(32, block // 1024)), enable_fp_fusion=False)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 PATCH = 8  # rows and columns of cells whose queries a program has
 NEAR_ROWS, NEAR_COLUMNS = 4, 8  # of cells that it reads at a time
-NEAR_WARPS, NEAR_STAGES = 4, 3
+NEAR_WARPS, NEAR_STAGES = 8, 3
 
 
 class Slots(NamedTuple):
@@ -98,8 +98,8 @@ def _near(held, held_slots, ask, k, v, slots, lengths, longest, near, key_out, v
         there = (row < stop_row) & (column < stop_column)
         other = row * columns + column
         source = layer * layer_step + film * batch_step + tl.load(slots + frame).to(tl.int64) * slot_step + head * DIM
-        place, some = source + other[:, None] * HEADS * DIM + at[None, :], there[:, None] & wide[None, :]
-        key = tl.load(k + place, mask=some, other=0.0)
+        place, some = other[:, None] * HEADS * DIM + at[None, :], there[:, None] & wide[None, :]
+        key = tl.load(k + source + place, mask=some, other=0.0)
         score = tl.dot(asked, tl.trans(key), input_precision="ieee")
         rows_apart, columns_apart = down[:, None] - row[None, :], across[:, None] - column[None, :]
         score -= alpha * (rows_apart * rows_apart + columns_apart * columns_apart).to(tl.float32)
@@ -111,7 +111,7 @@ def _near(held, held_slots, ask, k, v, slots, lengths, longest, near, key_out, v
         total = total * before + tl.sum(share, 1)
         long = tl.load(lengths + ((group * frames + frame) * cells + other) * HEADS + head, mask=there, other=0.0)
         length = length * before + tl.sum(share * long[None, :], 1)
-        value = tl.load(v + place, mask=some, other=0.0)
+        value = tl.load(v + source + place, mask=some, other=0.0)
         part = share.to(key.dtype)
         key_sum = tl.dot(part, key, key_sum * before[:, None], input_precision="ieee")
         value_sum = tl.dot(part, value, value_sum * before[:, None], input_precision="ieee")
