@@ -106,21 +106,40 @@ def rms(x: Tensor, gain: Tensor, eps: float) -> Tensor:
 
 
 @triton.jit
-def _eight(x, out, scale, WIDTH: tl.constexpr, GELU: tl.constexpr, BLOCK: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64)
-    at = tl.arange(0, BLOCK)
-    inside = at < WIDTH
-    values = tl.load(x + row * WIDTH + at, mask=inside, other=0.0).to(tl.float32)
+def _activated(x, at, WIDTH: tl.constexpr, GELU: tl.constexpr):
+    values = tl.load(x + at, mask=at < WIDTH, other=0.0).to(tl.float32)
     if GELU:  # the approximation by tanh, which is 2 sigmoid(2x) - 1
         values *= tl.sigmoid(1.5957691216057308 * (values + 0.044715 * values * values * values))
-    _write(values, row, out, scale, inside, at, WIDTH, True)
+    return values
+
+
+@triton.jit
+def _eight(x, out, scale, WIDTH: tl.constexpr, GELU: tl.constexpr, MAIN: tl.constexpr, REST: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    x += row * WIDTH
+    out += row * WIDTH
+    at = tl.arange(0, MAIN)
+    values = _activated(x, at, WIDTH, GELU)
+    largest = tl.max(tl.abs(values), 0)
+    if REST > 0:  # the width is no power of two
+        behind = MAIN + tl.arange(0, REST)
+        others = _activated(x, behind, WIDTH, GELU)
+        largest = tl.maximum(largest, tl.max(tl.abs(others), 0))
+    step = tl.maximum(largest, 1e-12) / 448.0
+    tl.store(scale + row, step)
+    tl.store(out + at, tl.minimum(tl.maximum(values / step, -448.0), 448.0).to(out.dtype.element_ty), mask=at < WIDTH)
+    if REST > 0:
+        code = tl.minimum(tl.maximum(others / step, -448.0), 448.0).to(out.dtype.element_ty)
+        tl.store(out + behind, code, mask=behind < WIDTH)
 
 
 def eight_bits(x: Tensor, gelu: bool = False) -> Rows:
     """Rows [row, width] in eight bits, optionally after GELU."""
-    block, warps = block_of(x.shape[1])
+    width = x.shape[1]
+    main = 1 << (width.bit_length() - 1)  # the greatest power of two that fits
+    rest = triton.next_power_of_2(width - main) if width > main else 0
     out, scale = _rows_like(x, True)
-    _eight[(len(x),)](x, out, scale, WIDTH=x.shape[1], GELU=gelu, BLOCK=block, num_warps=warps)
+    _eight[(len(x),)](x, out, scale, WIDTH=width, GELU=gelu, MAIN=main, REST=rest, num_warps=block_of(main)[1])
     return out, scale
 
 
