@@ -183,8 +183,8 @@ class _Bench:
     # Where does it go?
 
     def kernels(self, rows: Rows) -> None:
-        """Milliseconds by kernel of a launched block under echo-forcing, with --fast too, and under echo-infinity; and
-        of decoding one."""
+        """Milliseconds by kernel of a launched block under window, echo-infinity and, also with --fast, echo-forcing;
+        and of decoding three."""
         if not self.cuda:
             return
         for name in ("window", "echo-forcing", "echo-infinity"):

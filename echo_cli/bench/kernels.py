@@ -20,7 +20,8 @@ _KINDS = {  # the first that fits
     "linear": r"gemm|cutlass|nvjet|matmul|addmm|\b(aten::)?b?mm\b|_scaled_mm",
     "norms and rotation": r"norm|rms|\b_(eight|place|turn|move)\b",
     "memory": r"\b_(answers|choose|compare|blend|sums)\b|sort|topk",
-    "copies": r"copy|memcpy|memset|fill|\b_grow\b|\bcat|CatArray|index|gather|scatter|aten::(clone|stack|contiguous)",
+    "copies":
+        r"copy|memcpy|memset|fill|\b_enlarge\b|\bcat|CatArray|index|gather|scatter|aten::(clone|stack|contiguous)",
     "element by element":
         r"elementwise|vectorized|reduce|softmax|\b_add\b|aten::(mul|add|sub|div|exp|sum|mean|gelu|silu|pow|where)",
 }

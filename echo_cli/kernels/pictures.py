@@ -6,7 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 _NUMBERS = 4096  # that a program of `add` has
-_PIXELS = 16  # that a program of `grow` has
+_PIXELS = 16  # that a program of `enlarge` has
 
 
 @triton.jit
@@ -56,7 +56,7 @@ def add(x: Tensor, bias: Tensor, other: Tensor | None = None) -> Tensor:
 
 
 @triton.jit
-def _grow(x, bias, out, pixels, rows, columns, CHANNELS: tl.constexpr, TIMES: tl.constexpr, BIAS: tl.constexpr,
+def _enlarge(x, bias, out, pixels, rows, columns, CHANNELS: tl.constexpr, TIMES: tl.constexpr, BIAS: tl.constexpr,
           BLOCK: tl.constexpr, PIXELS: tl.constexpr):
     pixel = tl.program_id(0).to(tl.int64) * PIXELS + tl.arange(0, PIXELS)
     time, channel = tl.program_id(1), tl.arange(0, BLOCK)
@@ -73,11 +73,11 @@ def _grow(x, bias, out, pixels, rows, columns, CHANNELS: tl.constexpr, TIMES: tl
         tl.store(to + (copy // 2 * columns * 2 + copy % 2) * CHANNELS, values, mask=inside)
 
 
-def grow(x: Tensor, bias: Tensor | None, times: int, out: Tensor) -> None:
+def enlarge(x: Tensor, bias: Tensor | None, times: int, out: Tensor) -> None:
     """Pixels x [frame, y, x, times * channel], to which a bias may be added, into out [frame * times, 2 * y, 2 * x,
     channel]: each is four, in `times` frames; both are contiguous."""
     frames, rows, columns, wide = x.shape
     channels = wide // times
-    _grow[(triton.cdiv(frames * rows * columns, _PIXELS), times)](
+    _enlarge[(triton.cdiv(frames * rows * columns, _PIXELS), times)](
         x, x if bias is None else bias, out, frames * rows * columns, rows, columns, CHANNELS=channels, TIMES=times,
         BIAS=bias is not None, BLOCK=triton.next_power_of_2(channels), PIXELS=_PIXELS, num_warps=4)

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-LARGEST = 448.0  # of float8_e4m3fn
+LARGEST = tl.constexpr(448.0)  # of float8_e4m3fn
 _WARPS = {1024: 2, 2048: 4, 4096: 8, 8192: 8, 16384: 16}
 
 
@@ -22,12 +22,18 @@ def block_of(width: int) -> tuple[int, int]:
 
 
 @triton.jit
+def in_steps(values, step):
+    """Values in units of a step, within what eight bits hold."""
+    return tl.minimum(tl.maximum(values / step, -LARGEST), LARGEST)
+
+
+@triton.jit
 def _write(values, row, out, scale, inside, at, WIDTH: tl.constexpr, EIGHT: tl.constexpr):
     if EIGHT:
         largest = tl.max(tl.where(inside, tl.abs(values), 0.0), 0)
-        step = tl.maximum(largest, 1e-12) / 448.0
+        step = tl.maximum(largest, 1e-12) / LARGEST
         tl.store(scale + row, step)
-        values = tl.minimum(tl.maximum(values / step, -448.0), 448.0)
+        values = in_steps(values, step)
     tl.store(out + row * WIDTH + at, values.to(out.dtype.element_ty), mask=inside)
 
 
@@ -125,19 +131,24 @@ def _eight(x, out, scale, WIDTH: tl.constexpr, GELU: tl.constexpr, MAIN: tl.cons
         behind = MAIN + tl.arange(0, REST)
         others = _activated(x, behind, WIDTH, GELU)
         largest = tl.maximum(largest, tl.max(tl.abs(others), 0))
-    step = tl.maximum(largest, 1e-12) / 448.0
+    step = tl.maximum(largest, 1e-12) / LARGEST
     tl.store(scale + row, step)
-    tl.store(out + at, tl.minimum(tl.maximum(values / step, -448.0), 448.0).to(out.dtype.element_ty), mask=at < WIDTH)
+    tl.store(out + at, in_steps(values, step).to(out.dtype.element_ty), mask=at < WIDTH)
     if REST > 0:
-        code = tl.minimum(tl.maximum(others / step, -448.0), 448.0).to(out.dtype.element_ty)
-        tl.store(out + behind, code, mask=behind < WIDTH)
+        tl.store(out + behind, in_steps(others, step).to(out.dtype.element_ty), mask=behind < WIDTH)
+
+
+def lanes_of(width: int) -> tuple[int, int]:
+    """Two powers of two that hold a row of `width` with few lanes idle: the greatest within it, and what is left or 0.
+    Rows of a wide layer are bound by arithmetic, which idle lanes do too."""
+    main = 1 << (width.bit_length() - 1)
+    return main, triton.next_power_of_2(width - main) if width > main else 0
 
 
 def eight_bits(x: Tensor, gelu: bool = False) -> Rows:
     """Rows [row, width] in eight bits, optionally after GELU."""
     width = x.shape[1]
-    main = 1 << (width.bit_length() - 1)  # the greatest power of two that fits
-    rest = triton.next_power_of_2(width - main) if width > main else 0
+    main, rest = lanes_of(width)
     out, scale = _rows_like(x, True)
     _eight[(len(x),)](x, out, scale, WIDTH=width, GELU=gelu, MAIN=main, REST=rest, num_warps=block_of(main)[1])
     return out, scale
@@ -167,7 +178,7 @@ def _normalised(x, gain, at, inside, eps, WIDTH: tl.constexpr, NORM: tl.constexp
 def coded(values, steps, batch, at, inside, WIDTH: tl.constexpr, HALF: tl.constexpr):
     """A row [head * dim] in units of its heads' steps [batch, head], within what eight bits hold."""
     step = tl.load(steps + batch * (WIDTH // (2 * HALF)) + at // (2 * HALF), mask=inside, other=1.0)
-    return tl.minimum(tl.maximum(values.to(tl.float32) / step, -448.0), 448.0)
+    return in_steps(values.to(tl.float32), step)
 
 
 @triton.jit
@@ -272,7 +283,7 @@ def _turn(x, beside, rotation, out, beside_out, x_group, out_group, x_row, WIDTH
 def turn(x: Tensor, rotation: Tensor) -> Tensor:
     """x [..., token, head, dim] rotated by complex rotation [token, dim/2], all leading axes in one launch."""
     made = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    _launch_turn(x, None, rotation, made, None)
+    _launch_turn(x, made, rotation)
     return made
 
 
@@ -280,16 +291,17 @@ def lay(key: Tensor, value: Tensor, rotation: Tensor, keys: Tensor, values: Tens
     """`key`, rotated, into `keys` and `value` into `values`, all [..., token, head, dim], in one launch; each pair lies
     alike."""
     assert key.stride() == value.stride() and keys.stride() == values.stride(), "both have the same strides"
-    _launch_turn(key, value, rotation, keys, values)
+    _launch_turn(key, keys, rotation, (value, values))
 
 
-def _launch_turn(x: Tensor, beside: Tensor | None, rotation: Tensor, out: Tensor, beside_out: Tensor | None) -> None:
+def _launch_turn(x: Tensor, out: Tensor, rotation: Tensor, beside: tuple[Tensor, Tensor] | None = None) -> None:
+    """x, rotated, into `out`; the first of `beside` as it is into the second."""
     tokens, heads, dim = x.shape[-3:]
     block, warps = block_of(heads * dim)
     rows, into = _grouped(x), _grouped(out)
-    _turn[(tokens, len(rows), 1 if beside is None else 2)](
-        rows, rows if beside is None else _grouped(beside), torch.view_as_real(rotation), into,
-        into if beside_out is None else _grouped(beside_out), rows.stride(0), into.stride(0), rows.stride(1),
+    others, others_into = map(_grouped, beside or (x, out))
+    _turn[(tokens, len(rows), 2 if beside else 1)](
+        rows, others, torch.view_as_real(rotation), into, others_into, rows.stride(0), into.stride(0), rows.stride(1),
         WIDTH=heads * dim, HALF=dim // 2, BLOCK=block, num_warps=warps, enable_fp_fusion=False)
 
 

@@ -146,8 +146,7 @@ class History:
         """An observer of the block's first pass: in each layer, the best tokens of `frames` take their places."""
         facts.history_frames = tuple(held.frame for _, held in frames)
         settings, store, tokens = self.settings, self.store, self.store.grid.tokens
-        few = len(frames) * tokens <= 1 << 16
-        if store.kernels and few and not (store.away or settings.true_places or torch.is_grad_enabled()):
+        if self._kernels_take(len(frames) * tokens):
             return self._choose_by_kernels(frames, places, context)
         slots = [held.slot for _, held in frames]
         base = self._expected(frames)
@@ -181,6 +180,14 @@ class History:
                 )
 
         return observe
+
+    def _kernels_take(self, candidates: int) -> bool:
+        """Whether kernels choose from so many tokens."""
+        if not self.store.kernels or self.store.away or self.settings.true_places or torch.is_grad_enabled():
+            return False
+        from echo_cli.kernels.choosing import CANDIDATES
+
+        return candidates <= CANDIDATES
 
     def _expected(self, frames: Sequence[tuple[int, Held]]) -> Tensor:
         """How well the keys of `frames` match the queries expected at their age [layer, batch, token]."""

@@ -269,9 +269,9 @@ class KVStore:
         if free:
             places = None
             if self.kernels:
-                from echo_cli.kernels.rows import turn as turned
+                from echo_cli.kernels import rows as kernels
 
-                turn = turned
+                turn = kernels.turn
                 query, key, places = self._settle(query, key, arrangement.block)
             placing = Placing(arrangement.past, arrangement.block, shift, self.grid.tokens, places)
         rows = dict(zip(arrangement.past, (row for *_, row in placed), strict=True))

@@ -5,12 +5,12 @@ import torch
 import torch.nn.functional as F
 
 from echo_cli.kernels import usable
-from echo_cli.models.wan.block_decoder import _plain_add, _plain_grow, _plain_norm_silu
+from echo_cli.models.wan.block_decoder import _plain_add, _plain_enlarge, _plain_norm_silu
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 READY = usable(DEVICE)
 if READY:
-    from echo_cli.kernels.pictures import add, grow, norm_silu
+    from echo_cli.kernels.pictures import add, enlarge, norm_silu
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not READY, reason="needs Triton, and a GPU or TRITON_INTERPRET=1")]
 
@@ -46,8 +46,8 @@ def test_a_bias_and_a_shortcut_are_added_in_place(joined: bool) -> None:
 def test_pixels_become_four_each_in_as_many_frames_as_they_hold(times: int, biased: bool) -> None:
     x, bias = drawn(3, 2, 5, 6 * times), drawn(6 * times, seed=1) if biased else None
     made, plain = (torch.zeros(3 * times, 4, 10, 6, device=DEVICE) for _ in range(2))
-    grow(x, bias, times, made)
-    _plain_grow(x, bias, times, plain)
+    enlarge(x, bias, times, made)
+    _plain_enlarge(x, bias, times, plain)
     torch.testing.assert_close(made, plain, **CLOSE)
     added = x if bias is None else x + bias
     assert torch.equal(plain[times * 2 - 1, 3, 9], added[1, 1, 4, 6 * (times - 1):])

@@ -34,11 +34,11 @@ class BlockDecoder:
 
     def __init__(self, vae: Any) -> None:
         self._vae = vae
-        self._norm_silu, self._add, self._enlarge = _plain_norm_silu, _plain_add, _plain_grow
+        self._norm_silu, self._add, self._enlarge = _plain_norm_silu, _plain_add, _plain_enlarge
         if usable(vae.post_quant_conv.weight.device):
-            from echo_cli.kernels.pictures import add, grow, norm_silu
+            from echo_cli.kernels.pictures import add, enlarge, norm_silu
 
-            self._norm_silu, self._add, self._enlarge = norm_silu, add, grow
+            self._norm_silu, self._add, self._enlarge = norm_silu, add, enlarge
         for module in vae.decoder.modules():
             if isinstance(module, (nn.Conv2d, nn.Conv3d)):
                 form = torch.channels_last_3d if isinstance(module, nn.Conv3d) else torch.channels_last
@@ -134,7 +134,7 @@ def _plain_add(x: Tensor, bias: Tensor, other: Tensor | None = None) -> Tensor:
     return x if other is None else x.add_(other)
 
 
-def _plain_grow(x: Tensor, bias: Tensor | None, times: int, out: Tensor) -> None:
+def _plain_enlarge(x: Tensor, bias: Tensor | None, times: int, out: Tensor) -> None:
     x = x if bias is None else x + bias
     x = x.unflatten(-1, (times, -1)).permute(0, 3, 1, 2, 4)  # [frame, times, y, x, channel]
     out.copy_(x.repeat_interleave(2, 2).repeat_interleave(2, 3).flatten(0, 1))
