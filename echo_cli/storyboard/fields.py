@@ -3,6 +3,7 @@
 Knows types and ranges, not what a storyboard is made of.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,6 +18,7 @@ from echo_cli.storyboard.durations import read_duration
 from echo_cli.storyboard.mistakes import Mark, Message, Mistakes
 
 MERGE = "<<"
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # what a terminal acts on; line breaks are text
 T = TypeVar("T")
 
 
@@ -72,7 +74,10 @@ class Fields:
                 if value is None:
                     raise ValueError(f"is empty; {why}, or leave the line out")
                 raise ValueError(f"is {kind_of(node)}, not text; put it in quotes: '{node.value}'")
-            return "\n".join(" ".join(line.split()) for line in value.strip().splitlines())
+            text = "\n".join(" ".join(line.split()) for line in value.strip().splitlines())
+            if found := _CONTROL.search(text):
+                raise ValueError(f"has the control character U+{ord(found[0]):04X}; leave it out")
+            return text
 
         return self.value(key, read)
 

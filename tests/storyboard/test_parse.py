@@ -84,6 +84,20 @@ def mistakes(text: str) -> list[str]:
     return caught.value.message.splitlines()
 
 
+@pytest.mark.parametrize("key", ["title", "id", "prompt", "subtitle"])
+def test_control_characters_are_refused(key):
+    values = {"title": "t", "id": "a", "prompt": "x", "subtitle": "s"} | {key: r"red \e[31m alarm \a"}
+    text = 'title: "{title}"\nscenes: [{{id: "{id}", prompt: "{prompt}", subtitle: "{subtitle}", duration: 5s}}]'
+    said = mistakes(text.format(**values))
+    assert len(said) == 1 and f"{key} has the control character U+001B; leave it out" in said[0]
+
+
+def test_line_breaks_and_tabs_are_white_space():
+    text = 'scenes: [{id: a, prompt: "one\\ttwo\\nthree", subtitle: "up\\ndown", duration: 5s}]'
+    scene = parsed(text).scenes[0]
+    assert (scene.prompt, scene.subtitle) == ("one two three", "up\ndown")
+
+
 def test_everything_that_was_written_is_understood() -> None:
     board = parsed(GOOD)
     rooftop, subway, back = board.scenes
