@@ -52,7 +52,7 @@ def validate(storyboards: Storyboards = None, model: Model = None, json: JsonLin
 
     Prints every scene with the times asked for and the times it gets, its blocks, latent frames and pictures, and what
     it recalls. Mistakes are listed with their lines; the exit code is 2 if there was one, and with --strict also if
-    there was a warning; it is 3 if only a model is lacking.
+    there was a warning; with --here it is 3 if only a model is lacking.
     """
     if schema:
         from echo_cli.storyboard.schema import schema as described
