@@ -9,6 +9,7 @@ from fractions import Fraction
 from echo_cli.formats import schedules
 from echo_cli.formats.cut import Cut, Note
 from echo_cli.formats.jsons import Value, read_json
+from echo_cli.storyboard.nouns import SEEDS
 from echo_cli.storyboard.sizes import LARGEST
 from echo_cli.text import listed
 
@@ -40,7 +41,7 @@ def read(value: Value, fps: float | None = None, frames: int | None = None) -> l
     if others := [key for key in value.value if key not in (*_READ, *_CAMERA)]:
         notes.append(Note("the settings", f"{len(others)} of the image generator: {listed(others)}"))
     sides = [_number(value, side, 1, LARGEST) for side in ("W", "H")]
-    seed = _number(value, "seed", 0, 2**63 - 1)  # -1 is any
+    seed = _number(value, "seed", *SEEDS)  # -1 is any
     return [Cut(cut.shots, seed=None if seed is None else int(seed), notes=tuple(notes),
                 size=(int(sides[0]), int(sides[1])) if sides[0] and sides[1] else None)]
 

@@ -19,6 +19,7 @@ from typing import Any, overload
 VERSION = 1  # of the storyboard's format
 AUTO = "auto"  # recall:auto, the scene is chosen by matching prompts
 LONGEST_ID = 64
+SEEDS = (0, 2**63 - 1)  # the least and the greatest seed
 SCENE_ID = re.compile(rf"[^\s:/\\]{{1,{LONGEST_ID}}}")
 
 

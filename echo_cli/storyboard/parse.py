@@ -32,6 +32,7 @@ from echo_cli.storyboard.nouns import (
     LONGEST_ID,
     PICTURE,
     SCENE_ID,
+    SEEDS,
     SOUNDTRACK,
     VERSION,
     Continued,
@@ -52,7 +53,6 @@ TOP_KEYS = ("version", "title", "language", "seed", "model", "memory", "size", "
             "length", *LASTING_KEYS, CONTINUE, "scenes")
 SCENE_KEYS = ("id", "prompt", "duration", "at", "transition", "subtitle", "seed", "memory", *OPENING_KEYS,
               SOUNDTRACK)
-SEEDS = (0, 2**63 - 1)
 RATES = (1, 240)  # pictures a second
 MOST_SETTINGS = 1000
 NEAR = 500  # earlier scenes that are searched for the id that was meant

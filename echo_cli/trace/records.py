@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from echo_cli.layout import Layout
-from echo_cli.storyboard.nouns import Geometry, Kind, Timeline
+from echo_cli.storyboard.nouns import SEEDS, Geometry, Kind, Timeline
 
 FORMAT = "echo-trace"
 VERSION = 1
@@ -133,7 +133,7 @@ class Header:
 
     tool: str
     tool_version: str
-    seed: int
+    seed: Annotated[int, SEEDS]
     storyboard: StoryboardFacts
     model: ModelFacts
     device: DeviceFacts

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from functools import cache
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from echo_cli.layout import Segment
 from echo_cli.trace.records import KINDS, Record
@@ -20,7 +20,7 @@ from echo_cli.trace.records import KINDS, Record
 DIGITS = 6  # after the point, or significant ones of a number below one: more than a float32 knows
 # Where frames lie in the store concerns only the store.
 OMITTED: Mapping[type, tuple[str, ...]] = {Segment: ("slots", "fades")}
-LARGEST = 1 << 53  # beyond it, whole numbers of JSON are not exact everywhere
+LARGEST = 1 << 53  # beyond it, whole numbers of JSON are not exact everywhere; a field's annotation may say otherwise
 PLAIN = frozenset({int, str, bool, type(None)})
 
 
@@ -78,6 +78,8 @@ def _short(value: float) -> float | None:
 def _maker(hint: Any) -> Callable[[Any], Any]:
     """The function that turns the row of an annotation into its value."""
     origin, inner = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _between(*inner[1])
     if origin in (Union, types.UnionType):  # of one type and None
         some = _maker(next(arg for arg in inner if arg is not type(None)))
         return lambda row: None if row is None else some(row)
@@ -87,7 +89,7 @@ def _maker(hint: Any) -> Callable[[Any], Any]:
     if origin is tuple:
         return _array_maker(tuple, inner)
     if isinstance(hint, type) and is_dataclass(hint):
-        makers = {name: _maker(part) for name, part in get_type_hints(hint).items()}
+        makers = {name: _maker(part) for name, part in get_type_hints(hint, include_extras=True).items()}
         return lambda row: hint(**{key: makers[key](item) for key, item in _items(row) if key in makers})
     if isinstance(hint, type) and issubclass(hint, tuple):  # a NamedTuple is an array in JSON
         return _array_maker(lambda items: hint(*items), tuple(get_type_hints(hint).values()))
@@ -119,6 +121,16 @@ def _whole(row: Any) -> int:
     if type(row) is not int or abs(row) > LARGEST:
         raise TypeError("this is not a whole number, or a larger one than a trace holds")
     return row
+
+
+def _between(least: int, most: int) -> Callable[[Any], int]:
+    """Takes whole numbers between these."""
+    def check(row: Any) -> int:
+        if type(row) is not int or not least <= row <= most:
+            raise TypeError("this is not a whole number, or one that is not allowed here")
+        return row
+
+    return check
 
 
 def _text(row: Any) -> str:

@@ -74,3 +74,14 @@ def test_a_batch_takes_none(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_echo_script_takes_a_prompt_for_the_tool() -> None:
     assert is_ours(["generate", "--prompt", "a red ball"])
     assert not is_ours(["generate", "a red ball"])
+
+
+@pytest.mark.parametrize("seed", [2**53 + 1, 2**63 - 1])
+def test_a_film_of_a_large_seed_can_be_inspected_edited_and_rendered_again(
+        seed: int, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["generate", "--prompt", "a red ball", "--seed", str(seed), "-o", "ball.mp4", *QUICK]
+    for seconds in ("1s", "2s"):
+        assert run([*words, "--duration", seconds, "--force"]) == 0
+    capsys.readouterr()
+    assert run(["inspect-cache", "ball.trace.json"]) == 0
+    assert f"seed {seed}" in capsys.readouterr().out

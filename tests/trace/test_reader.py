@@ -1,6 +1,7 @@
 """What a reader makes of files that are whole, cut, foreign, newer or damaged."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,6 +123,23 @@ def test_damage_in_the_middle_is_told_with_its_line(whole: Path) -> None:
     whole.write_bytes(b"\n".join([*lines[:7], b'{"kind":"block","block":5}', *lines[8:]]))
     with pytest.raises(UsageError, match=":8: this line is damaged"):
         read_trace(whole).block(5)
+
+
+def spoiled(whole: Path, pattern: str, number: int) -> Path:
+    text, count = re.subn(pattern, rf"\g<1>{number}", whole.read_text("utf-8"), count=1)
+    assert count == 1
+    whole.write_text(text, "utf-8")
+    return whole
+
+
+def test_a_seed_may_be_as_large_as_a_storyboards_and_no_other_number(whole: Path) -> None:
+    seed = r'("seed":)\d+'
+    for right in (2**53 + 1, 2**63 - 1):
+        assert read_trace(spoiled(whole, seed, right)).header.seed == right
+    for wrong in (2**63, -1):
+        refused(spoiled(whole, seed, wrong), ":1: this line is damaged")
+    spoiled(whole, r'("seed":)-?\d+', 0)
+    refused(spoiled(whole, r'("pictures":)\d+', 2**53 + 1), ":1: this line is damaged")
 
 
 def test_what_a_later_minor_version_adds_is_passed_over(whole: Path) -> None:
