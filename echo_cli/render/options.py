@@ -49,6 +49,7 @@ class Option:
     spare: bool = False  # an argument that another option may stand for; without its word it is empty
     metavar: str | None = None
     least: float | None = None
+    within: tuple[int, int] | None = None  # the least and the greatest whole number
     unset: str | None = None  # what help says of a default of None
     complete: str | None = None  # what a shell offers: a function of cli.complete
     read: Callable[[Any], Any] = lambda value: value  # raises UsageError for an invalid value
@@ -113,9 +114,16 @@ class Field(NamedTuple):
     def _check_number(self, value: Any) -> None:
         kind, least = "number" if float in self.kinds else "whole number", self.option.least
         right = isinstance(value, int | float if float in self.kinds else int) and not isinstance(value, bool)
+        if right and self.option.within:
+            self._check_bounds(value, *self.option.within)
         if not right or value != value or (least is not None and value < least):
             bound = "" if least is None else f" of at least {least:g}"
             raise UsageError(f"{self.flag} {value!r}: must be a {kind}{bound}", f"Give a {kind}{bound}.")
+
+    def _check_bounds(self, value: int, least: int, most: int) -> None:
+        if not least <= value <= most:
+            raise UsageError(f"{self.flag} must lie between {least} and {most}, not '{value}'",
+                             f"Give a whole number between {least} and {most}.")
 
     def words(self, value: Any) -> list[str]:
         """The words of a command line that say it; none for the default."""

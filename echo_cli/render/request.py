@@ -17,7 +17,7 @@ from echo_cli.memory.table import POLICIES
 from echo_cli.models.running import Offload, Pictures, Running
 from echo_cli.render.options import Decides, Option, Options, Panel, absolute, joined
 from echo_cli.render.signals import GRACE
-from echo_cli.storyboard.nouns import Storyboard
+from echo_cli.storyboard.nouns import SEEDS, Storyboard
 from echo_cli.storyboard.sizes import read_size
 from echo_cli.video.encoding import CONTAINERS, MP4, NAMED, Encoding, codec_named
 from echo_cli.video.target import Movie, Target
@@ -106,8 +106,8 @@ class PictureOptions(Options):
     """What decides the pictures, and what rendering them costs."""
 
     seed: Annotated[int | None, Option(
-        help="Seed of the noise, instead of the storyboard's.", panel=Panel.STORYBOARD, metavar="N", least=0,
-        storyboard=True)] = None
+        help=f"Seed of the noise, instead of the storyboard's; {SEEDS[0]} to {SEEDS[1]}.", panel=Panel.STORYBOARD,
+        metavar="N", within=SEEDS, storyboard=True)] = None
     model: Annotated[str | None, Option(
         help="Model, by name or folder, instead of the storyboard's.", panel=Panel.STORYBOARD, metavar="NAME",
         complete="models", decides=Decides.FILM, storyboard=True,

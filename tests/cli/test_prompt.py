@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+import echo_cli
 from echo_cli.cli.app import run
 from echo_cli.cli.guard import is_ours
+from echo_cli.errors import UsageError
 from echo_cli.models.registry import MODELS
 from tests.render import stage
 
@@ -85,3 +87,23 @@ def test_a_film_of_a_large_seed_can_be_inspected_edited_and_rendered_again(
     capsys.readouterr()
     assert run(["inspect-cache", "ball.trace.json"]) == 0
     assert f"seed {seed}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 10**30])
+def test_a_seed_has_the_same_limits_wherever_it_is_given(
+        seed: int, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*more: str) -> str:
+        assert run(["generate", *more, "--dry-run"]) == 2
+        return capsys.readouterr().err.splitlines()[0]
+
+    words = f"seed must lie between 0 and 9223372036854775807, not '{seed}'"
+    assert said("--prompt", "a red ball", "--seed", str(seed)) == f"--{words}"
+    Path("story.yaml").write_text(f"seed: {seed}\nscenes: [{{id: a, prompt: a red ball, duration: 1s}}]")
+    assert said("story.yaml") == f"story.yaml:1:1: {words}"
+    Path("echo.toml").write_text(f"seed = {seed}\n")
+    assert said("--prompt", "a red ball") == f"echo.toml:1:1: --{words}"
+    Path("echo.toml").unlink()
+    monkeypatch.setenv("ECHO_SEED", str(seed))
+    assert said("--prompt", "a red ball") == f"ECHO_SEED: --{words}"
+    with pytest.raises(UsageError, match=f"--{words}"):
+        echo_cli.generate(place / "story.yaml", seed=seed)

@@ -86,7 +86,7 @@ def test_an_empty_variable_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_every_mistake_of_a_file_is_told_with_its_line() -> None:
     assert mistakes('seed = -1\n\nmemroy = "window"\ncheckpoint-every = 3\ncheckpoint_every = 4\ndevice = 3\n') == [
-        "echo.toml:1:1: --seed -1: must be a whole number of at least 0",
+        "echo.toml:1:1: --seed must lie between 0 and 9223372036854775807, not '-1'",
         "echo.toml:3:1: there is no option 'memroy' (did you mean 'memory'?)",
         "echo.toml:5:1: 'checkpoint_every' is given twice",
         "echo.toml:6:1: --device 3: must be text",

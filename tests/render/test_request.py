@@ -120,10 +120,12 @@ def test_values_may_come_as_python_has_them() -> None:
 
 
 @pytest.mark.parametrize(("options", "written"), [
-    ({"seed": -1}, "--seed -1: must be a whole number of at least 0"),
-    ({"seed": "x"}, "--seed 'x': must be a whole number of at least 0"),
+    ({"seed": -1}, "--seed must lie between 0 and 9223372036854775807, not '-1'"),
+    ({"seed": 2**63}, "--seed must lie between 0 and 9223372036854775807, not '9223372036854775808'"),
+    ({"seed": "x"}, "--seed 'x': must be a whole number"),
     ({"seed": True}, "--seed True: must be a whole number"),
     ({"seed": 1.5}, "--seed 1.5: must be a whole number"),
+    ({"wait": -1}, "--wait -1: must be a number of at least 0"),
     ({"grace": float("nan")}, "--grace nan: must be a number"),
     ({"size": (1, 2, 3)}, "not a size"),
     ({"scale": 17}, "1 to 16 times"),
