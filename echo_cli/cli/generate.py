@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from echo_cli.cli.messages import began
 from echo_cli.cli.options import Answer, Given, Place, takes
 from echo_cli.cli.prompt import Prompt
+from echo_cli.cli.streams import closed_output
 from echo_cli.errors import EchoError, UsageError
 from echo_cli.render.options import Field, Option, Options, Panel
 from echo_cli.render.progress import Progress, Style, progress_of
@@ -180,6 +181,8 @@ def _check_streams(request: Request, as_json: bool, opens: bool) -> None:
                                        ("--progress openjd", request.progress == "openjd")) if asked]
     if len(wanted) > 1:
         raise UsageError(f"{' and '.join(wanted)} all write to standard output", "Use one of them.")
+    if wanted and sys.stdout.closed:
+        raise closed_output()
     if streamed and opens:
         raise UsageError("a film on standard output cannot be opened", "Name a file with -o, or leave out --open.")
     if streamed and sys.stdout.isatty():

@@ -1,0 +1,61 @@
+"""The real command, started by a program that has closed a standard stream."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+STORY = "scenes: [{id: a, prompt: a red ball, duration: 0.5s}]"
+FILM = "generate story.yaml --model random-small --scale 1 --preset ultrafast -o film.mp4"
+CLOSED = "cannot write standard output: it is closed\n"
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("story.yaml").write_text(STORY)
+    return tmp_path
+
+
+def tell(line: str) -> subprocess.CompletedProcess[str]:
+    """What a shell's line does in which `TOOL` is the command."""
+    tool = f"{sys.executable} -c 'from echo_cli.cli.app import main; main()'"
+    return subprocess.run(["bash", "-c", line.replace("TOOL", tool)], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})
+
+
+@pytest.mark.parametrize("arguments", [
+    "--version", "--help", "", "generate --help", "generate --help --seed 3", "validate story.yaml",
+    "validate story.yaml --json", "validate --schema", "export story.yaml --to srt", "doctor", "models list",
+    "shell-init bash", "init new.yaml", f"{FILM} --json", f"{FILM} --progress openjd", f"{FILM} -o -",
+])
+def test_what_has_to_be_printed_on_a_closed_standard_output_is_an_output_error(arguments: str) -> None:
+    done = tell(f"TOOL {arguments} >&-")
+    assert (done.returncode, done.stderr) == (5, CLOSED)
+    assert not Path("film.mp4").exists(), "what cannot be told is not rendered"
+
+
+def test_a_command_that_prints_nothing_there_succeeds_without_standard_output() -> None:
+    done = tell(f"TOOL {FILM} -q >&- && TOOL export story.yaml --to srt -o story.srt >&-")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Path("film.mp4").exists() and Path("story.srt").exists()
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    ("validate nothing.yaml", "nothing.yaml: there is no such file"), ("verify nothing.mp4 --json", "nothing.mp4"),
+    ("doctor --jsn --json", "echo-cli doctor: No such option: --jsn"),
+])
+def test_an_error_keeps_its_code_without_standard_output(arguments: str, said: str) -> None:
+    done = tell(f"TOOL {arguments} >&-")
+    assert done.returncode == 2 and done.stderr.startswith(said)
+    assert len(done.stderr.splitlines()) == 2 and "closed" not in done.stderr
+
+
+def test_a_film_that_is_done_is_whole_although_its_name_cannot_be_printed() -> None:
+    done = tell(f"TOOL {FILM} --progress none >&-")
+    assert done.returncode == 5 and done.stderr.endswith(CLOSED) and "Traceback" not in done.stderr
+    assert Path("film.mp4").exists()
+    assert json.loads(Path("film.manifest.json").read_text())["film"]["seconds"] == 0.5
