@@ -13,7 +13,7 @@ from torch import Tensor
 from echo_cli.kernels.rows import block_of, turned_row
 
 CANDIDATES = 1 << 16  # the most that one program can choose from
-PART = 8192  # of them, read at a time
+PART = 4096  # of them, read at a time: more overflow the registers
 
 
 @triton.jit

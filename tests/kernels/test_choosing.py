@@ -78,6 +78,24 @@ def test_the_choice_is_the_best_in_order_with_their_uses_counted(count: int, coa
             (wanted.amin(), wanted.sum(), torch.tensor(float(number), device=DEVICE), wanted.amax())), **CLOSE)
 
 
+@pytest.mark.parametrize("count", [2, 150, 390])
+def test_a_choice_in_several_parts_takes_the_first_of_equal_ones(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last part has the best candidates, and those that are tied lie in all four."""
+    monkeypatch.setattr(choosing, "PART", 128)
+    tokens, best, worst = 200, (399, 390), range(0, 400, 50)
+    base = torch.zeros(BATCH, 2 * tokens, device=DEVICE)
+    base[:, list(worst)], base[:, list(best)] = -1.0, 1.0
+    uses = torch.zeros(BATCH, 2, tokens, dtype=torch.int16, device=DEVICE)
+    asked, said, spread = (torch.ones(BATCH, size, device=DEVICE) for size in (HEADS * DIM, 2, 4))
+    index, valid = (torch.empty(BATCH, count, dtype=dtype, device=DEVICE) for dtype in (torch.int32, torch.int8))
+    choosing.choose(base, None, False, uses, 2, asked, asked, 3.0, numbers(1, 0), index, valid, said, spread)
+    tied = [number for number in range(2 * tokens) if number not in (*best, *worst)]
+    wanted = sorted((*best, *tied[:count - 2]))
+    assert index.tolist() == [wanted] * BATCH and valid.all()
+    assert spread.tolist() == [[0.0 if count > 2 else 1.0, 2.0, count, 1.0]] * BATCH
+    assert [used.nonzero().flatten().tolist() for used in uses[:, [1, 0]].flatten(1)] == [wanted] * BATCH
+
+
 def test_chosen_tokens_are_moved_and_rotated_and_the_rest_is_what_was_there() -> None:
     keys, values = drawn(BATCH, SLOTS, TOKENS, HEADS, DIM), drawn(BATCH, SLOTS, TOKENS, HEADS, DIM, seed=1)
     before_keys, before_values = keys.clone(), values.clone()
