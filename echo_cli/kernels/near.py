@@ -15,7 +15,7 @@ from torch import Tensor
 
 PATCH = 8  # rows and columns of cells whose queries a program has
 NEAR_ROWS, NEAR_COLUMNS = 4, 8  # of cells that it reads at a time
-NEAR_WARPS, NEAR_STAGES = 8, 3
+NEAR_WARPS, NEAR_STAGES = 4, 3  # a warp has 16 of the 64 queries; more warps would compute the same rows twice
 
 
 class Slots(NamedTuple):
