@@ -1,8 +1,8 @@
 """Everything about a card's speed that can be measured in three minutes, in one run: the table that documents quote.
 
 Random weights at the real sizes, made on the card: no download and no disk. Parts are independent: if one fails, the
-others still run and the report says why. On a CPU the same runs at a small size, which shows that it works but says
-nothing about speed.
+others still run and the report says why; if the run is stopped, what was measured has been reported. On a CPU the same
+runs at a small size, which shows that it works but says nothing about speed.
 """
 
 import multiprocessing
@@ -23,6 +23,7 @@ from echo_cli.bench import stages
 from echo_cli.bench.filling import Filling, block_times, filling_blocks, full_window, over_window, run_passes
 from echo_cli.bench.kernels import by_kind, kernels_of
 from echo_cli.eight import attend_to_codes
+from echo_cli.errors import Interrupted
 from echo_cli.memory.table import POLICIES
 from echo_cli.models.backend import Backend, Codec
 from echo_cli.models.files.loading import random_transformer
@@ -36,6 +37,7 @@ from echo_cli.spec import TINY, WAN_1_3B, ModelSpec
 CARD, FORMAT = "bench card", 1
 SMALL = ModelSpec(name="small", depth=2, width=96, heads=2, ffn=128, channels=16, text_dim=32, text_len=8, freq_dim=16,
                   positions=96, size=(64, 48))
+CHILD_S = 120.0  # after which a process that makes pictures again is killed
 EXACT = 1e-4  # how close a small model in float32 must come to the CPU's latents
 
 
@@ -88,7 +90,9 @@ class Plan:
     limit_s: float = 170.0
 
 
-def measure(runtime: Runtime, plan: Plan = Plan(), say: Callable[[str], None] = lambda part: None) -> CardReport:
+def measure(runtime: Runtime, plan: Plan = Plan(), say: Callable[[str], None] = lambda part: None,
+            keep: Callable[[CardReport], None] = lambda report: None) -> CardReport:
+    """The whole report; `keep` gets it as it stands after each part."""
     spec = WAN_1_3B if runtime.device.type == "cuda" else replace(TINY, depth=2)
     transformer = _transformer(spec, runtime)
     report = CardReport(machine.device_name(runtime), str(runtime.dtype).removeprefix("torch."), torch.__version__,
@@ -96,21 +100,34 @@ def measure(runtime: Runtime, plan: Plan = Plan(), say: Callable[[str], None] = 
     bench = _Bench(runtime, plan, spec, transformer)
     began = time.perf_counter()
     for name, part in bench.parts().items():
-        if time.perf_counter() - began > plan.limit_s:
-            report.failed[name] = "not started: out of time"
-            continue
-        say(name)
-        start, rows = time.perf_counter(), Rows()
         try:
-            with torch.inference_mode():
-                part(rows)
-        except Exception as error:  # a card that cannot do one thing still reports the rest
-            report.failed[name] = f"{type(error).__name__}: {error}"[:300]
+            if time.perf_counter() - began > plan.limit_s:
+                report.failed[name] = "not started: out of time"
+            else:
+                say(name)
+                _add(report, name, part)
+        except Interrupted:
+            raise
+        except Exception:  # a card that cannot do one thing still reports the rest
             say(traceback.format_exc())
+        finally:
+            keep(report)
+    return report
+
+
+def _add(report: CardReport, name: str, part: Callable[[Rows], None]) -> None:
+    """Measure a part; what it measured before it failed or was stopped is in the report, too."""
+    start, rows = time.perf_counter(), Rows()
+    try:
+        with torch.inference_mode():
+            part(rows)
+    except BaseException as error:
+        report.failed[name] = f"{type(error).__name__}: {error}"[:300]
+        raise
+    finally:
         if rows or name not in report.failed:
             report.parts[name] = rows
         report.seconds[name] = round(time.perf_counter() - start, 1)
-    return report
 
 
 def _transformer(spec: ModelSpec, runtime: Runtime) -> Transformer:
@@ -271,13 +288,27 @@ class _Bench:
         seconds = (stop + 4) * self.spec.geometry.block_pictures / self.spec.fps
         if self.cuda:
             torch.cuda.empty_cache()
-        with (tempfile.TemporaryDirectory(prefix="echo-resume-") as folder,
-              ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool):
+        with tempfile.TemporaryDirectory(prefix="echo-resume-") as folder:
             codec = next(stages.decoders(self.spec, self.runtime))[1]
             stages.stopped_film(_backend(self.transformer, codec), "echo-forcing", self.runtime, seconds, stop, folder)
             began = time.time()
-            loaded, first = pool.submit(_resumed, self.spec, self.runtime, seconds, folder).result()
+            loaded, first = _in_new_process(_resumed, self.spec, self.runtime, seconds, folder)
         rows["until the next picture"] = {"seconds": first - began, "of them loading": loaded - began}
+
+
+def _in_new_process(work: Callable[..., Any], *given: Any) -> Any:
+    """What a function returns in a process of its own, which is killed if that takes too long."""
+    others = multiprocessing.active_children()
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        future = pool.submit(work, *given)
+        try:
+            return future.result(CHILD_S)
+        except TimeoutError:
+            raise RuntimeError(f"a new process was not done within {CHILD_S:g} seconds") from None
+        finally:
+            if not future.done():  # the pool would wait for it
+                for child in set(multiprocessing.active_children()).difference(others):
+                    child.kill()
 
 
 def _resumed(spec: ModelSpec, runtime: Runtime, seconds: float, folder: str) -> tuple[float, float]:

@@ -1,6 +1,8 @@
 """The bench of a card says what it measured, and a part that fails takes nothing else along."""
 
 import json
+import multiprocessing
+import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ import torch
 
 from echo_cli.bench import card, filling
 from echo_cli.cli import app
+from echo_cli.errors import Interrupted
 from echo_cli.runtime import Runtime
 from echo_cli.spec import TINY
 
@@ -51,6 +54,41 @@ def test_the_command_writes_what_it_prints(tmp_path: Path, capfd: pytest.Capture
     assert app.run(["bench", "card", "--device", "cpu", "--policy", "window", "-o", str(report_file), "--json"]) == 0
     printed = json.loads(capfd.readouterr().out)
     assert printed["kind"] == "bench card" and json.loads(report_file.read_text()) == printed
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), Interrupted("stopped by SIGTERM")], ids=["at once", "noted"])
+def test_a_run_that_is_stopped_leaves_what_it_measured(stop: BaseException, tmp_path: Path,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    def whole(rows: card.Rows) -> None:
+        rows["block"] = {"block_ms": 1.0}
+
+    def stopped(rows: card.Rows) -> None:
+        rows["the first film"] = {"wall_s": 1.0}
+        raise stop
+
+    monkeypatch.setattr(card._Bench, "parts", lambda bench: {"policies": whole, "film": stopped, "kernels": whole})
+    report_file = tmp_path / "card.json"
+    assert app.run(["bench", "card", "--device", "cpu", "--policy", "window", "-o", str(report_file)]) != 0
+    report = json.loads(report_file.read_text())
+    assert report["parts"] == {"policies": {"block": {"block_ms": 1.0}}, "film": {"the first film": {"wall_s": 1.0}}}
+    assert report["failed"].keys() == {"film"}
+
+
+def test_a_part_that_is_killed_leaves_the_earlier_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report_file, seen = tmp_path / "card.json", list[set[str]]()
+    monkeypatch.setattr(card._Bench, "parts", lambda bench: {
+        name: lambda rows: seen.append(set(json.loads(report_file.read_text())["parts"]) if seen else set())
+        for name in ("right", "film", "policies")})
+    assert app.run(["bench", "card", "--device", "cpu", "--policy", "window", "-o", str(report_file)]) == 0
+    assert seen == [set(), {"right"}, {"right", "film"}], "what the file holds when a part begins"
+
+
+def test_a_new_process_that_never_answers_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(card, "CHILD_S", 0.5)
+    began, before = time.monotonic(), multiprocessing.active_children()
+    with pytest.raises(RuntimeError, match="not done within 0.5 seconds"):
+        card._in_new_process(time.sleep, 600)
+    assert time.monotonic() - began < 60 and multiprocessing.active_children() == before
 
 
 def test_a_memory_that_is_not_there_is_refused(capfd: pytest.CaptureFixture[str]) -> None:

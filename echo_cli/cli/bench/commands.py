@@ -152,7 +152,8 @@ def card(
 
     Measures whether it computes the same as a CPU; a block under each memory, with passes as graphs and launched; the
     decoders; where the time goes; films from storyboard to MP4, with the time to the first picture; and eight bits. A
-    part that fails does not end the run. On a CPU a small model is used, which shows the command but not the speed.
+    part that fails does not end the run, and --output is written after every part, so that a run that is stopped leaves
+    what it measured. On a CPU a small model is used, which shows the command but not the speed.
     """
     from echo_cli.bench import card as cards
     from echo_cli.files import check_replaceable, is_json_of, write_whole
@@ -164,11 +165,14 @@ def card(
     names = tuple(policy or (name for name in POLICIES if name != "none"))
     for name in names:
         settings_type(name)
+
+    def keep(report: cards.CardReport) -> None:
+        if output:
+            write_whole(output, json_text.dumps(report.as_dict()) + "\n")
+
     plan = cards.Plan(names, blocks, film, limit)
-    report = cards.measure(Runtime.choose(device, dtype), plan, lambda part: print(part, file=sys.stderr))
-    result = report.as_dict()
-    if output:
-        write_whole(output, json_text.dumps(result) + "\n")
+    result = cards.measure(Runtime.choose(device, dtype), plan, lambda part: print(part, file=sys.stderr),
+                           keep).as_dict()
     print(json_text.dumps(result) if json else "\n".join(cards.table(result)))
 
 
