@@ -38,6 +38,8 @@ CARD, FORMAT = "bench card", 1
 SMALL = ModelSpec(name="small", depth=2, width=96, heads=2, ffn=128, channels=16, text_dim=32, text_len=8, freq_dim=16,
                   positions=96, size=(64, 48))
 CHILD_S = 120.0  # after which a process that makes pictures again is killed
+IN_WORDS = {FastPart.LINEAR: "linear layers, as --fast", FastPart.ATTENTION: "attention of all layers",
+            FastPart.BOTH: "linear, attention of all layers"}
 EXACT = 1e-4  # how close a small model in float32 must come to the CPU's latents
 
 
@@ -139,7 +141,7 @@ class _Bench:
         self.runtime, self.plan, self.spec, self.transformer = runtime, plan, spec, transformer
         self.cuda = runtime.device.type == "cuda"
         self.grid = spec.grid()
-        self.quick: Transformer | None = None  # in eight bits, once `fast` has made it
+        self.quick: dict[str, Transformer] = {}  # in eight bits, once `fast` has made them
 
     def parts(self) -> dict[str, Callable[[Rows], None]]:
         return {"right": self.right, "film": self.film, "policies": self.policies, "fast": self.fast,
@@ -200,14 +202,14 @@ class _Bench:
     # Where does it go?
 
     def kernels(self, rows: Rows) -> None:
-        """Milliseconds by kernel of a launched block under window, echo-infinity and, also with --fast, echo-forcing;
+        """Milliseconds by kernel of a launched block under window, echo-infinity and, also in eight bits, echo-forcing;
         and of decoding three."""
         if not self.cuda:
             return
         for name in ("window", "echo-forcing", "echo-infinity"):
             rows[name] = self._kernels(name, self.transformer)
-        if self.quick:
-            rows["echo-forcing, fast"] = self._kernels("echo-forcing", self.quick)
+        for name, quick in self.quick.items():
+            rows[f"echo-forcing, {name}"] = self._kernels("echo-forcing", quick)
         codec = stages.random_codec(self.spec, self.runtime)
         stages.decode_times(codec, self.spec, None, self.runtime, 2)
         rows["full decoder, three blocks"] = self._profile(
@@ -255,24 +257,27 @@ class _Bench:
     # In eight bits
 
     def fast(self, rows: Rows) -> None:
-        """What each part of --fast gains, in blocks and in a film with the light decoder, and how far it moves latents,
-        relative to their length: linear layers, attention in all layers, and both."""
+        """What eight bits gain, in blocks and in a film with the fast decoder, and how far they move latents, relative
+        to their length: in linear layers, which is what --fast computes for weights whose attention has not been
+        measured; and beyond it, in the attention of all layers."""
         kernel, words = eight_bit_attention(self.runtime.device, self.runtime.dtype)
-        parts = (FastPart.LINEAR, FastPart.ATTENTION, FastPart.BOTH) if kernel or not self.cuda else (FastPart.LINEAR,)
         rows["attention in eight bits"] = words
         run_passes(self.transformer, True)
         exact = self._latents(self.transformer)
-        for part in parts:
-            quick = _transformer(self.spec, self.runtime)
+        for part in IN_WORDS if kernel or not self.cuda else (FastPart.LINEAR,):
+            quick, name = _transformer(self.spec, self.runtime), IN_WORDS[part]
             choose_attention(quick)
             use_part(quick, part, self.runtime.device, kernel or attend_to_codes)
-            for name in ("window",) if part is FastPart.ATTENTION else ("window", "echo-forcing"):
-                rows[f"{name}, {part}"] = self._blocks(name, True, quick)
-            rows[f"moved, {part}"] = [_distance(a, b) for a, b in zip(exact, self._latents(quick), strict=True)]
-            self.quick = quick
-        *_, (name, codec) = stages.decoders(self.spec, self.runtime)
-        made = stages.whole_film(_backend(quick, codec), "echo-forcing", self.runtime, self.plan.film_seconds)
-        rows[f"{name} decoder, {part}"] = {"pictures_per_second": made.pictures_a_second, "wall_s": made.wall_s}
+            for policy in ("window",) if part is FastPart.ATTENTION else ("window", "echo-forcing"):
+                rows[f"{policy}, {name}"] = self._blocks(policy, True, quick)
+            rows[f"moved, {name}"] = [_distance(a, b) for a, b in zip(exact, self._latents(quick), strict=True)]
+            if part is not FastPart.ATTENTION:
+                self.quick[name] = quick
+            if part is FastPart.LINEAR:
+                *_, (decoder, codec) = stages.decoders(self.spec, self.runtime)
+                made = stages.whole_film(_backend(quick, codec), "echo-forcing", self.runtime, self.plan.film_seconds)
+                rows[f"{decoder} decoder, {name}"] = {"pictures_per_second": made.pictures_a_second,
+                                                      "wall_s": made.wall_s}
 
     def _latents(self, transformer: Transformer) -> list[Tensor]:
         """Of blocks until the window is full."""
@@ -340,8 +345,8 @@ def table(report: Mapping[str, Any]) -> list[str]:
                           *(f"    {each['ms']:>9.2f} ms {each['count']:>6}  {each['name'][:100]}"
                             for each in row["kernels"])]
             elif isinstance(row, dict):
-                lines.append(f"  {name:<28}" + "  ".join(f"{key} {value:,.4g}" for key, value in row.items()))
+                lines.append(f"  {name:<46}" + "  ".join(f"{key} {value:,.4g}" for key, value in row.items()))
             else:
                 words = " ".join(f"{share:.2%}" for share in row) if isinstance(row, list) else row
-                lines.append(f"  {name:<28}{words}")
+                lines.append(f"  {name:<46}{words}")
     return [*lines, *(f"\nfailed: {name}: {why}" for name, why in report["failed"].items())]

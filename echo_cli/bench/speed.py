@@ -84,7 +84,7 @@ class SpeedReport:
     version: str
     peak_flops: float
     decode_ms: float | None
-    decoders_ms: dict[str, float]  # the same by each decoder: full, the codec, and light
+    decoders_ms: dict[str, float]  # the same by each value of --decoder: full, the codec, and fast
     encode_ms: float
     load_s: float | None
     policies: tuple[PolicySpeed, ...]

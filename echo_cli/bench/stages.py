@@ -20,6 +20,7 @@ from echo_cli.bench.footprint import job_for, story
 from echo_cli.errors import Interrupted
 from echo_cli.models.backend import Backend, Codec
 from echo_cli.models.files.loading import stream_into
+from echo_cli.models.running import Pictures
 from echo_cli.models.tiny.codec import TinyCodec
 from echo_cli.models.wan.rehearsal import Random
 from echo_cli.render.outputs import outputs_of
@@ -94,7 +95,7 @@ def random_codec(spec: ModelSpec, runtime: Runtime) -> Codec:
 
 
 def random_fast_decoder(spec: ModelSpec, runtime: Runtime) -> Codec:
-    """The light decoder of Wan's latents with random weights."""
+    """The decoder of `--decoder fast` with random weights."""
     from echo_cli.models.wan.fast_decoder import FastCodec, FastDecoder
 
     with torch.device("meta"):
@@ -104,10 +105,11 @@ def random_fast_decoder(spec: ModelSpec, runtime: Runtime) -> Codec:
 
 
 def decoders(spec: ModelSpec, runtime: Runtime) -> Iterator[tuple[str, Codec]]:
-    """What the model's latents can be decoded by, with random weights: its codec and, for Wan, the light decoder."""
-    yield "full", random_codec(spec, runtime)
+    """What the model's latents can be decoded by, with random weights, by the names of `--decoder`: its codec and, for
+    Wan, TAEHV's decoder."""
+    yield Pictures.FULL.value, random_codec(spec, runtime)
     if spec.name != TINY.name:
-        yield "light", random_fast_decoder(spec, runtime)
+        yield Pictures.FAST.value, random_fast_decoder(spec, runtime)
 
 
 def decode(codec: Codec, spec: ModelSpec, size: tuple[int, int] | None, runtime: Runtime) -> float:

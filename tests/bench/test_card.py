@@ -10,11 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from echo_cli.bench import card, filling
+from echo_cli.bench import card, filling, stages
 from echo_cli.cli import app
 from echo_cli.errors import Interrupted
+from echo_cli.models.backend import Backend
+from echo_cli.models.fp8 import EightBitLinear
+from echo_cli.models.running import Pictures
+from echo_cli.models.transformer import Transformer
 from echo_cli.runtime import Runtime
-from echo_cli.spec import TINY
+from echo_cli.spec import TINY, WAN_1_3B
 
 CPU = Runtime(torch.device("cpu"), torch.float32)
 
@@ -102,6 +106,36 @@ def test_a_small_model_is_compared_with_the_cpu() -> None:
     report: card.Rows = {}
     bench.right(report)
     assert report["all_near"] and report["distance_from_cpu"] == {"window": 0.0}
+
+
+@torch.inference_mode()
+def test_the_film_in_eight_bits_is_what_fast_renders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random weights have no layer whose attention was measured to be near enough, so only linear layers are."""
+    spec, filmed, rows = replace(TINY, depth=2), list[Transformer](), card.Rows()
+    bench = card._Bench(CPU, card.Plan(("window",), 2, 1.0), spec, card._transformer(spec, CPU))
+
+    def film(backend: Backend, policy: str, runtime: Runtime, seconds: float) -> stages.WholeFilm:
+        filmed.append(backend.transformer)
+        return stages.WholeFilm(policy, seconds, 16, 1.0, 1.0, 1.0, 1.0)
+
+    monkeypatch.setattr(stages, "whole_film", film)
+    monkeypatch.setattr(card._Bench, "_blocks", lambda *given: {"block_ms": 1.0})
+    bench.fast(rows)
+    assert [(made.eight, type(made.layers[0].ffn[0])) for made in filmed] == [(None, EightBitLinear)]
+    assert list(rows) == [
+        "attention in eight bits",
+        "window, linear layers, as --fast", "echo-forcing, linear layers, as --fast", "moved, linear layers, as --fast",
+        "full decoder, linear layers, as --fast", "window, attention of all layers", "moved, attention of all layers",
+        *(f"{what}, linear, attention of all layers" for what in ("window", "echo-forcing", "moved"))]
+    assert list(bench.quick) == ["linear layers, as --fast", "linear, attention of all layers"]
+    assert bench.quick["linear layers, as --fast"] is filmed[0]
+
+
+def test_decoders_have_the_names_of_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for made in ("random_codec", "random_fast_decoder"):
+        monkeypatch.setattr(stages, made, lambda spec, runtime, made=made: made)
+    assert list(stages.decoders(WAN_1_3B, CPU)) == [("full", "random_codec"), ("fast", "random_fast_decoder")]
+    assert {"full", "fast"} < set(Pictures)
 
 
 @torch.inference_mode()

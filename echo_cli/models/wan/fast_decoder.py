@@ -1,4 +1,4 @@
-"""A light decoder of Wan's latents, from weights in the layout of TAEHV: faster than the codec, and less exact.
+"""A fast decoder of Wan's latents, from weights in the layout of TAEHV: faster than the codec, and less exact.
 
 Convolutions over single pictures; each of nine blocks caches the previous picture, which is the whole state of a
 stream. It cannot encode. Knows nothing of files.
@@ -110,7 +110,7 @@ class FastDecoder(nn.Module):
 
 
 class FastCodec:
-    """The light decoder, with the encoder of the codec that `load` gives: loaded for what comes in, and let go."""
+    """The fast decoder, with the encoder of the codec that `load` gives: loaded for what comes in, and let go."""
 
     def __init__(self, decoder: FastDecoder, load: Callable[[], Codec]) -> None:
         self.decode, self._load = decoder.decode, load

@@ -1,4 +1,4 @@
-"""The light decoder: streams, the layout of its weights, and the arithmetic of the published one, written out."""
+"""The fast decoder: streams, the layout of its weights, and the arithmetic of the published one, written out."""
 
 import pytest
 import torch
