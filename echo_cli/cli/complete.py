@@ -31,6 +31,7 @@ def scene_ids(ctx: typer.Context, incomplete: str) -> list[str]:
     """The scenes of the trace that the command line names; none if it cannot be read."""
     from pathlib import Path
 
+    from echo_cli.cli.show import trace_beside
     from echo_cli.errors import EchoError
     from echo_cli.trace.reader import read_trace
 
@@ -39,7 +40,7 @@ def scene_ids(ctx: typer.Context, incomplete: str) -> list[str]:
     if trace is None:
         return []
     try:
-        timeline = read_trace(Path(trace)).header.timeline
+        timeline = read_trace(trace_beside(Path(trace))).header.timeline
     except (TypeError, OSError, EchoError):
         return []
     return [scene.id for scene in timeline if scene.id.startswith(incomplete)]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TraceFile = Annotated[Path, typer.Argument(
     metavar="TRACE", show_default=False,
-    help="The .trace.json beside a film, the .partial file of an unfinished one, or a file of scenes.")]
+    help="A film or the .trace.json beside it, the .partial file of an unfinished one, or a file of scenes.")]
 SceneId = Annotated[str | None, typer.Option(
     metavar="ID", help="Show how a scene began, what it recalled and why.", autocompletion=complete.scene_ids)]
 Block = Annotated[int | None, typer.Option(metavar="N", help="Show everything about one block.")]
@@ -46,6 +46,7 @@ def inspect_cache(
 
     Of a file of scenes (FILM.scenes), show the scenes that later films may recall.
     """
+    from echo_cli.cli.show import trace_beside
     from echo_cli.storyboard.series import ENDING
     from echo_cli.trace.reader import read_trace
 
@@ -54,8 +55,8 @@ def inspect_cache(
         return _show_scenes(trace, {**questions, "--layer": layer}, html, as_json)
 
     _check_one_question({**questions, "--html": html}, layer, as_json)
-    opened = _while_rendering(read_trace(trace))
-    other = _while_rendering(read_trace(diff)) if diff else None
+    opened = _while_rendering(read_trace(trace_beside(trace)))
+    other = _while_rendering(read_trace(trace_beside(diff))) if diff else None
     for each in filter(None, (opened, other)):
         if each.notice:
             print(f"note: {each.notice}", file=sys.stderr)

@@ -23,6 +23,26 @@ def write_report(trace_path: Path) -> Path:
 def trace_of(name: str) -> Path:
     """The trace of a film that is named by its file, its trace, its manifest, its storyboard, or what these have in
     common."""
+    trace = _named(name)
+    if trace is None:
+        raise UsageError(f"{name} is not a film", "Name a film that `echo-cli generate` rendered, or its trace.")
+    if not trace.exists():
+        raise UsageError(f"{trace} does not exist", "Name a film that `echo-cli generate` rendered; its trace lies "
+                                                    "beside it.")
+    return trace
+
+
+def trace_beside(file: Path) -> Path:
+    """The same, finished or not; a trace of any name, and what names no trace, stay as they are."""
+    from echo_cli.files import partial
+    from echo_cli.trace.reader import is_trace
+
+    trace = None if is_trace(file) else _named(str(file))
+    return trace if trace and (trace.exists() or partial(trace).exists()) else file
+
+
+def _named(name: str) -> Path | None:
+    """Where the trace of a film lies, if there is one of that name."""
     from echo_cli.render.outputs import outputs_of
 
     path = Path(name)
@@ -30,15 +50,9 @@ def trace_of(name: str) -> Path:
         if name.endswith(ending):
             path = path.with_name(path.name.removesuffix(ending))
     try:
-        trace = None if path.is_dir() else outputs_of(str(path), "").trace
+        return None if path.is_dir() else outputs_of(str(path), "").trace
     except UsageError:
-        trace = None
-    if trace is None:
-        raise UsageError(f"{name} is not a film", "Name a film that `echo-cli generate` rendered, or its trace.")
-    if not trace.exists():
-        raise UsageError(f"{trace} does not exist", "Name a film that `echo-cli generate` rendered; its trace lies "
-                                                    "beside it.")
-    return trace
+        return None
 
 
 def show(page: Path) -> bool:

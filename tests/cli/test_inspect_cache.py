@@ -8,9 +8,11 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from echo_cli.cli import complete
 from echo_cli.cli.app import run
 from echo_cli.render.lock import OneWriter
 from tests.trace.story import write_story
@@ -111,14 +113,36 @@ def test_a_page_overwrites_nothing_but_a_page(trace: Path, tmp_path: Path) -> No
     assert "My own site" not in report.read_text()
 
 
-@pytest.mark.parametrize("named", ["film", "film.mp4", "film.yaml", "film.manifest.json", "film.srt"])
-def test_what_lies_beside_a_trace_leads_to_it(trace: Path, tmp_path: Path, named: str) -> None:
+@pytest.fixture
+def film(trace: Path, tmp_path: Path) -> Path:
+    """A folder with a film and what lies beside it."""
     (tmp_path / "film.trace.json").write_bytes(trace.read_bytes())
     (tmp_path / "film.mp4").write_bytes(b"\0" * 64)
     (tmp_path / "film.manifest.json").write_text('{"format": "echo-manifest"}')
     (tmp_path / "film.srt").write_text("1")
-    done = inspect_cache(tmp_path / named)
-    assert done.returncode == 2 and f"hint: Did you mean {tmp_path / 'film.trace.json'}?" in done.stderr
+    return tmp_path
+
+
+@pytest.mark.parametrize("named", ["film", "film.mp4", "film.yaml", "film.manifest.json"])
+def test_a_film_its_manifest_or_the_bare_name_lead_to_the_trace(film: Path, named: str) -> None:
+    by_trace = inspect_cache(film / "film.trace.json", "--block", 14).stdout
+    done = inspect_cache(film / named, "--block", 14)
+    assert (done.returncode, done.stdout, done.stderr) == (0, by_trace, "")
+    assert "in all 52 blocks" in inspect_cache(film / "film.trace.json", "--diff", film / named).stdout
+    context = SimpleNamespace(params={"trace": film / named}, args=[])
+    assert complete.scene_ids(context, "roof") == ["rooftop"]
+
+
+def test_what_is_no_name_of_a_film_is_told_which_trace_lies_beside_it(film: Path) -> None:
+    done = inspect_cache(film / "film.srt")
+    assert done.returncode == 2 and f"hint: Did you mean {film / 'film.trace.json'}?" in done.stderr
+
+
+def test_the_film_of_a_run_that_did_not_finish_leads_to_what_was_written(film: Path) -> None:
+    (film / "film.trace.json").rename(film / "film.trace.json.partial")
+    for named in ("film", "film.mp4", "film.manifest.json"):
+        done = inspect_cache(film / named)
+        assert done.returncode == 2 and f"echo-cli inspect-cache {film / 'film.trace.json.partial'}" in done.stderr
 
 
 def test_a_killed_run_is_shown_with_a_note(tmp_path: Path) -> None:
