@@ -3,13 +3,16 @@
 Written, the cues hold a film's subtitles, or its prompts where it has none.
 """
 
+import html
 import itertools
 import re
 from fractions import Fraction
 
-from echo_cli.formats.cut import MOST_SHOTS, Cut, Note, Shot, from_starts, lines_of, refuse, starts_of
+from echo_cli.formats.cut import MOST_SHOTS, Cut, Note, from_starts, lines_of, refuse, starts_of
 from echo_cli.storyboard.durations import LONGEST
-from echo_cli.text import clock, timestamp
+from echo_cli.text import clock
+from echo_cli.video import subtitles
+from echo_cli.video.subtitles import Caption
 
 _TIME = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{2})[,.](\d{1,3})"
 _CUE = re.compile(rf"^\s*{_TIME}\s*-->\s*{_TIME}(.*)$")
@@ -28,6 +31,7 @@ def read(text: str, source: str) -> list[Cut]:
     """The one film of the cues."""
     cues, notes = [], []
     lines = lines_of(text)
+    plain = html.unescape if is_vtt(text) else subtitles.without_joiners
     index = 0
     while index < len(lines):
         match = _CUE.match(lines[index])
@@ -48,7 +52,7 @@ def read(text: str, source: str) -> list[Cut]:
         while index < len(lines) and lines[index].strip():
             words.append(lines[index])
             index += 1
-        prompt = " ".join(_TAG.sub("", " ".join(words)).split())
+        prompt = " ".join(plain(_TAG.sub("", " ".join(words))).split())
         if not prompt:
             raise refuse(source, "the cue has no text", line)
         if end <= start or end > LONGEST:
@@ -81,27 +85,21 @@ def _seconds(parts: tuple[str | None, ...]) -> Fraction:
 
 
 def srt(cut: Cut) -> tuple[str, list[Note]]:
-    return "\n".join(f"{number}\n{cue}\n" for number, cue in enumerate(_cues(cut, ","), start=1)), _left(cut)
+    return subtitles.srt(_captions(cut)), _left(cut)
 
 
 def vtt(cut: Cut) -> tuple[str, list[Note]]:
-    return "WEBVTT\n\n" + "\n".join(f"{cue}\n" for cue in _cues(cut, ".")), _left(cut)
+    return subtitles.vtt(_captions(cut)), _left(cut)
 
 
-def _cues(cut: Cut, point: str) -> list[str]:
+def _captions(cut: Cut) -> list[Caption]:
     times = starts_of(cut.shots)
     subtitled = any(shot.subtitle for shot in cut.shots)
     return [
-        f"{_exact(begins, point)} --> {_exact(ends, point)}\n{_one_block(shot, subtitled)}"
+        Caption(begins, ends, (shot.subtitle or "") if subtitled else shot.prompt)
         for shot, begins, ends in zip(cut.shots, times, times[1:], strict=False)
         if shot.subtitle or not subtitled
     ]
-
-
-def _one_block(shot: Shot, subtitled: bool) -> str:
-    """A cue ends at an empty line, so that none may be inside of it."""
-    text = (shot.subtitle or "") if subtitled else shot.prompt
-    return "\n".join(line.replace("-->", "→") for line in text.splitlines() if line.strip())
 
 
 def _left(cut: Cut) -> list[Note]:
@@ -122,7 +120,3 @@ def chapters(cut: Cut) -> tuple[str, list[Note]]:
         for name, shot, time in zip(cut.ids, cut.shots, times, strict=False)
     ]
     return "\n".join(lines) + "\n", [Note("every scene", "its prompt")]
-
-
-def _exact(seconds: Fraction, point: str) -> str:
-    return timestamp(round(seconds * 1000), point)

@@ -11,18 +11,20 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from fractions import Fraction
 from pathlib import Path
 
 from echo_cli.errors import MissingError, UsageError
 from echo_cli.text import timestamp
 from echo_cli.video import ffmpeg
 
-JOINER = "\N{WORD JOINER}"  # has no width, and keeps players from reading `{\an8}` and `<i>` as markup
+JOINER = "\N{WORD JOINER}"  # has no width, and keeps players from reading `{\an8}`, `<i>` and `-->` as markup
 PLAIN_STYLES = ("Regular", "Book", "Roman", "Normal", "Medium")  # a full name leaves these out
 
 # files in the folder where ffmpeg runs, so that no name needs escaping
 _CAPTIONS, _FONTS = "captions.vtt", "fonts"
-_MARKUP = re.compile(r"\{(?=\\)|<(?=[/a-zA-Z])")
+_MARKUP = re.compile(r"\{(?=\\)|<(?=[/a-zA-Z])|--(?=>)")
+_SPLIT = re.compile(rf"(\{{|<|--){JOINER}")
 _ABSENT = re.compile(r"failed to find any fallback with glyph 0x([0-9A-F]+)")
 _SELECTED = re.compile(r"fontselect: \(.*\) -> /")  # a font of this machine: one from a file has no path
 
@@ -37,15 +39,16 @@ class Subtitles(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """Half-open in time: seen from `start` until just before `stop`."""
+    """Half-open in time: seen from `start` until just before `stop`, in seconds."""
 
-    start: float
-    stop: float
+    start: float | Fraction
+    stop: float | Fraction
     text: str
 
 
 def srt(captions: Sequence[Caption]) -> str:
-    """SubRip text, which has no escapes: a character without width splits what players would read as markup."""
+    """SubRip text, which has no escapes: a character without width splits what players would read as markup
+    or as the times of a caption."""
     return "\n".join(
         f"{number}\n{_clock(caption.start, ',')} --> {_clock(caption.stop, ',')}\n"
         f"{_lines(_MARKUP.sub(lambda opening: opening[0] + JOINER, caption.text))}"
@@ -53,7 +56,7 @@ def srt(captions: Sequence[Caption]) -> str:
     )
 
 
-def _vtt(captions: Sequence[Caption]) -> str:
+def vtt(captions: Sequence[Caption]) -> str:
     """WebVTT text; ffmpeg removes the escapes when it draws it."""
     return "WEBVTT\n\n" + "\n".join(
         f"{_clock(caption.start, '.')} --> {_clock(caption.stop, '.')}\n{_lines(_escaped_markup(caption.text))}"
@@ -65,18 +68,23 @@ def _escaped_markup(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
+def without_joiners(text: str) -> str:
+    """The text of a caption in SubRip as it was before `srt` wrote it."""
+    return _SPLIT.sub(r"\1", text)
+
+
 def _lines(text: str) -> str:
     """The lines that are not empty; an empty line would end a caption early."""
     return "".join(f"{line.strip()}\n" for line in text.splitlines() if line.strip())
 
 
-def _clock(seconds: float, point: str) -> str:
+def _clock(seconds: float | Fraction, point: str) -> str:
     return timestamp(int(seconds * 1000 + 1e-6), point)
 
 
 def burning(folder: Path, captions: Sequence[Caption], font: Path | None = None) -> str:
     """The filter that draws captions, for an ffmpeg that runs in `folder`; its files are written there."""
-    (folder / _CAPTIONS).write_text(_vtt(captions), encoding="utf-8")
+    (folder / _CAPTIONS).write_text(vtt(captions), encoding="utf-8")
     if font is None:
         return f"subtitles={_CAPTIONS}"
     # escaped for the filter's option, then for the list of filters

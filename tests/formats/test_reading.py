@@ -171,6 +171,13 @@ def test_cues_last_until_the_next() -> None:
     assert "NOTE" in left_out(vtt) and "align:start" in left_out(vtt)
 
 
+def test_character_references_of_webvtt_are_read_and_tags_are_not_text() -> None:
+    (cut,) = films("WEBVTT\n\n00:00.000 --> 00:04.000\n<v Tom>Tom &amp; Jerry</v> &lt;3 &lt;i&gt; &#233;t&eacute;\n")[1]
+    assert told(cut) == [("Tom & Jerry <3 <i> été", 4, None, None)]
+    (cut,) = films("1\n00:00:00,000 --> 00:00:04,000\nTom &amp; <i>Jerry</i>\n")[1]
+    assert told(cut) == [("Tom &amp; Jerry", 4, None, None)]  # SubRip has no references
+
+
 def test_timelines_of_editors() -> None:
     (edl,) = films(files.EDL, Options(fps=24))[1]
     assert [(prompt, round(seconds * 24), kind) for prompt, seconds, kind, _ in told(edl)] == [

@@ -9,12 +9,13 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from echo_cli import plugins
-from echo_cli.formats.cut import Cut
+from echo_cli.formats.cut import Cut, Shot
 from echo_cli.formats.longlive import switch_frames
 from echo_cli.formats.storyboard import cut_of, written
 from echo_cli.formats.table import FORMATS, Format, Options, Source, exported_by
 from echo_cli.storyboard.canonical import canonical
 from echo_cli.storyboard.parse import parse
+from echo_cli.video.subtitles import Caption, srt
 
 FILM = parse("""
 version: 1
@@ -69,6 +70,29 @@ def test_prompts_or_subtitles_and_times_come_back(name: str) -> None:
         assert [shot.seconds for shot in back.shots] == [shot.seconds for shot in cut.shots]
     if name == "echo-forcing":
         assert [(shot.kind, shot.subtitle) for shot in back.shots] == [(shot.kind, shot.subtitle) for shot in cut.shots]
+
+
+MARKED = Cut((Shot("one", Fraction(33, 16), subtitle="Tom & Jerry <3 &amp; <b>bold</b>"),
+              Shot("two", Fraction(2), subtitle="here --> there; 1 < 2 > 0")), ids=("one", "two"))
+
+
+@pytest.mark.parametrize("name", ["srt", "vtt"])
+def test_what_looks_like_markup_in_a_subtitle_comes_back(name: str) -> None:
+    text = written_as(name, MARKED)
+    assert [shot.prompt for shot in read_back(name, text).shots] == [shot.subtitle for shot in MARKED.shots]
+    assert text.count("-->") == 2 and "<b>" not in text  # players see two times and no tag
+
+
+def test_webvtt_escapes_what_it_reserves() -> None:
+    lines = written_as("vtt", MARKED).splitlines()
+    assert lines[:3] == ["WEBVTT", "", "00:00:00.000 --> 00:00:02.062"]
+    assert lines[3] == "Tom &amp; Jerry &lt;3 &amp;amp; &lt;b&gt;bold&lt;/b&gt;"
+    assert lines[6] == "here --&gt; there; 1 &lt; 2 &gt; 0"
+
+
+def test_subrip_is_written_as_beside_a_film() -> None:
+    assert written_as("srt", MARKED) == srt([Caption(0, 33 / 16, MARKED.shots[0].subtitle or ""),
+                                             Caption(33 / 16, 65 / 16, MARKED.shots[1].subtitle or "")])
 
 
 def test_longlive_has_its_times_in_a_file_beside_it() -> None:
