@@ -97,7 +97,8 @@ def cut_of_trace(header: Header, folder: Path) -> Cut:
             Fraction(scene.pictures[1] - scene.pictures[0]) / rate,
             scene.transition,
             scene.recall,
-            name=scene.id,
+            scene.subtitle,
+            scene.id,
         )
         for scene in header.timeline
     )

@@ -110,13 +110,15 @@ class SceneFacts:
     transition: Kind | None = None
     recall: str | None = None
     opening: OpeningFacts | None = None
+    subtitle: str | None = None
 
 
 def scene_facts(timeline: Timeline, openings: Mapping[str, OpeningFacts] = NOTHING) -> tuple[SceneFacts, ...]:
     """`openings` by the ids of their scenes."""
     return tuple(SceneFacts(span.scene.id, span.scene.prompt, (span.blocks.start, span.blocks.stop),
                             (span.pictures.start, span.pictures.stop), span.asked, span.scene.transition,
-                            span.scene.recall, openings.get(span.scene.id)) for span in timeline.spans)
+                            span.scene.recall, openings.get(span.scene.id), span.scene.subtitle)
+                 for span in timeline.spans)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,3 +61,27 @@ def test_what_only_a_storyboard_says_is_listed(capsys: pytest.CaptureFixture[str
     assert run(["export", "more.yaml", "--to", "otio", "-o", "more.otio"]) == 0
     left = capsys.readouterr().err
     assert [f"left out: storyboard: {what}" in left for what in ("language", "keep_scenes", "model")] == [True] * 3
+
+
+def exported(source: str, to: str, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    capsys.readouterr()
+    assert run(["export", source, "--to", to]) == 0
+    return capsys.readouterr()
+
+
+def test_subtitles_of_a_film_have_the_times_of_the_film(
+        film: list[Fraction], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["generate", "story.yaml", "--scale", "1", "--preset", "ultrafast", "--subtitles", "srt", "--quiet",
+                "--force"]) == 0
+    for source in ("story.trace.json", "story.manifest.json"):
+        out, err = exported(source, "srt", capsys)
+        assert out == Path("story.srt").read_text() and "Meadow" in out
+        assert "left out: every scene: its prompt; the film has subtitles" in err
+    chapters = exported("story.trace.json", "chapters", capsys)[0].splitlines()
+    assert chapters == ["0:00 Meadow", f"0:0{int(film[1])} desert", f"0:0{int(film[2])} Again"]
+
+
+def test_another_subtitle_is_the_one_that_is_exported(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("story.yaml").write_text(stage.STORY.replace("subtitle: Again", "subtitle: Home"))
+    assert run(["generate", "story.yaml", "--scale", "1", "--preset", "ultrafast", "--quiet", "--force"]) == 0
+    assert "Home" in exported("story.trace.json", "vtt", capsys)[0]
