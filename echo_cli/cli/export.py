@@ -1,8 +1,9 @@
 """`export`: a storyboard's or a film's timeline for editors, players and other tools."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -73,19 +74,64 @@ def _by_suffix(output: str | None) -> str:
 
 def _cut(source: str) -> tuple["Cut", tuple[str, ...]]:
     """The film that a file describes, and what was left out of a file that had to be imported."""
-    from echo_cli.formats.storyboard import cut_of, cut_of_trace
+    from echo_cli.formats.storyboard import cut_of
+    from echo_cli.render import manifest
     from echo_cli.render.source import read_board
+    from echo_cli.storyboard.document import STDIN
     from echo_cli.storyboard.rules import Rules
-    from echo_cli.trace.reader import is_trace, read_trace
+    from echo_cli.trace.reader import is_trace
 
+    if source == STDIN:
+        return _cut_of_stdin()
+    path = Path(source)
     if source.endswith(".manifest.json"):
-        trace = Path(source.removesuffix(".manifest.json") + ".trace.json")
-        if not trace.exists():
-            raise UsageError(
-                f"{trace}: there is no such file; it has the film's timeline", "Export from the storyboard instead."
-            )
-        return cut_of_trace(read_trace(trace).header, trace.parent), ()
-    if source.endswith(".trace.json") or is_trace(Path(source)):
-        return cut_of_trace(read_trace(Path(source)).header, Path(source).parent), ()
+        return _as_made(_there(Path(source.removesuffix(".manifest.json") + ".trace.json"))), ()
+    if source.endswith(".trace.json") or is_trace(path):
+        return _as_made(path), ()
+    if content := manifest.read(path):
+        return _as_made(_named_in(content, path.parent)), ()
     board, notes = read_board(source, Rules())
     return cut_of(board), notes
+
+
+def _cut_of_stdin() -> tuple["Cut", tuple[str, ...]]:
+    """The same of standard input: a trace is read to its end, anything else as far as a storyboard may go. The other
+    files of a film are looked for in the folder at hand."""
+    from echo_cli.formats.storyboard import cut_of
+    from echo_cli.render import manifest
+    from echo_cli.render.source import board_in
+    from echo_cli.storyboard.document import LARGEST, STDIN, decode
+    from echo_cli.storyboard.rules import Rules
+    from echo_cli.trace.reader import begins_as_trace
+
+    name, data = "<stdin>", sys.stdin.buffer.read(LARGEST + 1)
+    if begins_as_trace(data):
+        return _as_made(Path(name), data + sys.stdin.buffer.read()), ()
+    if content := manifest.parsed(data):
+        return _as_made(_named_in(content, Path())), ()
+    board, notes = board_in(decode(data, name), name, STDIN, Rules())
+    return cut_of(board), notes
+
+
+def _as_made(trace: Path, data: bytes | None = None) -> "Cut":
+    """The film of a trace; `data` is its content, if it has been read already."""
+    from echo_cli.formats.storyboard import cut_of_trace
+    from echo_cli.trace.reader import read_trace
+
+    return cut_of_trace(read_trace(trace, data).header, trace.parent)
+
+
+def _named_in(manifest: Mapping[str, Any], folder: Path) -> Path:
+    """The trace that a manifest names, which lies in `folder`."""
+    name = manifest["outputs"].get("trace", {}).get("name")
+    if name is None:
+        raise UsageError("this manifest names no trace, which has the film's timeline",
+                         "Export from the storyboard instead.")
+    return _there(folder / name)
+
+
+def _there(trace: Path) -> Path:
+    if not trace.exists():
+        raise UsageError(f"{trace}: there is no such file; it has the film's timeline",
+                         "Export from the storyboard instead.")
+    return trace

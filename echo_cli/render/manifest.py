@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from echo_cli.errors import EchoError, OutputError, UsageError
-from echo_cli.files import partial, publish, read_json, sha256, write_partial
+from echo_cli.files import parse_json, partial, publish, read_json, sha256, write_partial
 from echo_cli.render.outputs import Outputs, outputs_of
 from echo_cli.trace.reader import read_trace
 from echo_cli.video.target import Output
@@ -61,9 +61,20 @@ def prepare(path: Path, identity: Identity, outputs: Mapping[str, Output], facts
 def read(path: Path) -> dict[str, Any] | None:
     """A manifest of ours, or None for a file that is absent, damaged or not ours."""
     try:
-        content = read_json(path)
+        return _ours(read_json(path))
     except (OSError, ValueError):
         return None
+
+
+def parsed(data: bytes) -> dict[str, Any] | None:
+    """The manifest in the content of a file, or None."""
+    try:
+        return _ours(parse_json(data))
+    except ValueError:
+        return None
+
+
+def _ours(content: Any) -> dict[str, Any] | None:
     if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (FORMAT, VERSION):
         return None
     identity, outputs = content.get("identity"), content.get("outputs")

@@ -24,9 +24,13 @@ def read_board(path: str, rules: Rules) -> tuple[Storyboard, tuple[str, ...]]:
     """The storyboard of a file, and what was left out of one that had to be imported."""
     if path != STDIN and (not Path(path).is_file() or path.lower().endswith(YAML)):
         return load(path, rules), ()
+    return board_in(*read_source(path), path, rules)
+
+
+def board_in(text: str, name: str, path: str, rules: Rules) -> tuple[Storyboard, tuple[str, ...]]:
+    """The same of a text that was read from there; `name` is for messages."""
     from echo_cli.formats.table import Options, Source, matching
 
-    text, name = read_source(path)
     source = Source(text, name)
     row = None if _is_storyboard(source.json, text) else matching(source)
     if row is None or row.read is None:

@@ -96,13 +96,18 @@ def is_trace(path: Path) -> bool:
     """Whether a file begins as a trace does."""
     try:
         with open_regular(path) as file:
-            return bool(BEGINNING.match(file.read(1000)))
+            return begins_as_trace(file.read(1000))
     except OSError:
         return False
 
 
-def read_trace(path: Path) -> Trace:
-    data = _open(path)
+def begins_as_trace(data: bytes) -> bool:
+    return bool(BEGINNING.match(data))
+
+
+def read_trace(path: Path, data: Data | None = None) -> Trace:
+    """The trace in a file, or in `data`, which messages then call by the path."""
+    data = _open(path) if data is None else data
     if opening := OPENING.match(data):
         _check_version(path, int(opening[1]))
         head = data[:_line_end(data, 0)]

@@ -1,8 +1,10 @@
 """`export` of a film that is made: its real times, and clips that are parts of it, as editors' libraries read them."""
 
+import io
 import itertools
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -79,6 +81,29 @@ def test_subtitles_of_a_film_have_the_times_of_the_film(
         assert "left out: every scene: its prompt; the film has subtitles" in err
     chapters = exported("story.trace.json", "chapters", capsys)[0].splitlines()
     assert chapters == ["0:00 Meadow", f"0:0{int(film[1])} desert", f"0:0{int(film[2])} Again"]
+
+
+@pytest.mark.parametrize("to", ["srt", "chapters", "otio"])
+def test_a_storyboard_a_trace_and_a_manifest_are_told_apart_by_their_content(
+        to: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for source in ("story.yaml", "story.trace.json", "story.manifest.json"):
+        wanted = exported(source, to, capsys)
+        content = Path(source).read_bytes()
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+        assert exported("-", to, capsys) == wanted
+        Path("another").write_bytes(content)
+        assert exported("another", to, capsys) == wanted
+
+
+def test_a_manifest_without_its_trace_is_refused(
+        capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    content = Path("story.manifest.json").read_bytes()
+    Path("story.trace.json").unlink()
+    for data, words in ((content, "story.trace.json: there is no such file"),
+                        (content.replace(b'"trace": {', b'"other": {'), "names no trace")):
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+        assert run(["export", "-", "--to", "srt"]) == 2
+        assert words in capsys.readouterr().err
 
 
 def test_another_subtitle_is_the_one_that_is_exported(capsys: pytest.CaptureFixture[str]) -> None:
