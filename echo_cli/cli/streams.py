@@ -1,7 +1,7 @@
 """Standard streams that the program which started the tool has closed.
 
-A missing stream is replaced by one whose use is an error for people. Its number stays taken: the first file that is
-opened would get it, and with it whatever else is printed there.
+A missing stream is replaced by one whose use is an error for people, standard error by one that discards. Its number
+stays taken: the first file that is opened would get it, and with it whatever else is printed there.
 """
 
 import io
@@ -43,3 +43,5 @@ def replace_missing() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the least free number is this one
     if sys.stdout is None:
         sys.stdout = NoOutput()
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115

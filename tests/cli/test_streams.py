@@ -59,3 +59,24 @@ def test_a_film_that_is_done_is_whole_although_its_name_cannot_be_printed() -> N
     assert done.returncode == 5 and done.stderr.endswith(CLOSED) and "Traceback" not in done.stderr
     assert Path("film.mp4").exists()
     assert json.loads(Path("film.manifest.json").read_text())["film"]["seconds"] == 0.5
+
+
+@pytest.mark.parametrize("more", ["", "--progress bar", "--progress json", "-v --log-file film.log"])
+def test_a_film_is_rendered_without_standard_error(more: str) -> None:
+    done = tell(f"TOOL {FILM} {more} 2>&-")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "film.mp4\n", "")
+    assert json.loads(Path("film.manifest.json").read_text())["film"]["seconds"] == 0.5
+
+
+def test_without_standard_error_the_exit_code_says_what_failed() -> None:
+    done = tell("TOOL validate nothing.yaml 2>&-; echo $?; TOOL doctor --jsn --debug 2>&-; echo $?")
+    assert done.stdout == "2\n2\n"
+    result = json.loads(tell("TOOL verify nothing.mp4 --json 2>&-").stdout)
+    assert (result["exit_code"], result["status"]) == (2, "failed")
+
+
+def test_with_every_stream_closed_films_are_rendered_and_no_file_of_theirs_takes_a_streams_place() -> None:
+    assert tell(f"TOOL {FILM} -q >&- 2>&- <&-").returncode == 0
+    assert tell(f"TOOL {FILM.replace('film.mp4', 'usual.mp4')} -q").returncode == 0
+    assert Path("film.mp4").read_bytes() == Path("usual.mp4").read_bytes()
+    assert tell("TOOL --version >&- 2>&- <&-").returncode == 5
