@@ -7,8 +7,9 @@ stays taken: the first file that is opened would get it, and with it whatever el
 import io
 import os
 import sys
+from typing import NoReturn
 
-from echo_cli.errors import OutputError
+from echo_cli.errors import OutputError, UsageError
 
 
 class NoOutput(io.TextIOBase):
@@ -30,6 +31,17 @@ class NoOutput(io.TextIOBase):
         return False
 
 
+class NoInput(io.TextIOBase):
+    """Standard input that is closed."""
+
+    @property
+    def buffer(self) -> NoReturn:
+        raise UsageError("standard input is closed", "Name a file instead of '-', or pipe something in.")
+
+    def isatty(self) -> bool:
+        return False
+
+
 def closed_output() -> OutputError:
     return OutputError("cannot write standard output: it is closed")
 
@@ -41,6 +53,8 @@ def replace_missing() -> None:
             os.fstat(number)
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the least free number is this one
+    if sys.stdin is None:
+        sys.stdin = NoInput()
     if sys.stdout is None:
         sys.stdout = NoOutput()
     if sys.stderr is None:

@@ -80,3 +80,19 @@ def test_with_every_stream_closed_films_are_rendered_and_no_file_of_theirs_takes
     assert tell(f"TOOL {FILM.replace('film.mp4', 'usual.mp4')} -q").returncode == 0
     assert Path("film.mp4").read_bytes() == Path("usual.mp4").read_bytes()
     assert tell("TOOL --version >&- 2>&- <&-").returncode == 5
+
+
+@pytest.mark.parametrize("arguments", [
+    "validate -", "validate - --json", "generate - -o film.mp4", "import -", "export - --to srt", "batch -",
+])
+def test_a_closed_standard_input_is_named_where_it_would_be_read(arguments: str) -> None:
+    done = tell(f"TOOL {arguments} <&-")
+    said = done.stdout if "--json" in arguments else done.stderr
+    assert done.returncode == 2 and "standard input is closed" in said
+    assert "internal error" not in done.stderr and len(done.stderr.splitlines()) <= 2
+
+
+def test_a_command_that_reads_a_file_needs_no_standard_input() -> None:
+    assert tell("TOOL export story.yaml --to srt <&-").returncode == 0
+    done = tell(f"TOOL {FILM} -q <&-")
+    assert (done.returncode, done.stderr) == (0, "") and Path("film.mp4").exists()
