@@ -122,7 +122,7 @@ class Progress:
         now = time.monotonic()
         if now - self._printed >= self.every or made >= wanted:
             self._printed = now
-            self.tell(step, rate, (wanted - made) / rate if rate else 0.0)
+            self.tell(step, rate, (wanted - made) / rate if rate else None)
 
     every = EVERY
 
@@ -134,8 +134,8 @@ class Progress:
         """A line that is printed even with --quiet."""
         self.say(text)
 
-    def tell(self, step: Step, rate: float, left: float) -> None:
-        """One line, or its equivalent."""
+    def tell(self, step: Step, rate: float, left: float | None) -> None:
+        """One line, or its equivalent. Nobody knows how many seconds are left before the first picture is there."""
 
     def failed(self, message: str) -> None:
         """The run ends before the film does."""
@@ -170,14 +170,14 @@ class Plain(Progress):
         super().__init__()
         self._stream = stream
 
-    def tell(self, step: Step, rate: float, left: float) -> None:
+    def tell(self, step: Step, rate: float, left: float | None) -> None:
         print(plain_line(step, rate, left), file=self._stream, flush=True)
 
 
 class WholePercents(Plain):
     """The plain line with a whole percentage, never rounded up: the stock plug-ins of Deadline know no other."""
 
-    def tell(self, step: Step, rate: float, left: float) -> None:
+    def tell(self, step: Step, rate: float, left: float | None) -> None:
         print(plain_line(step, rate, left, f"{int(step.percent)}%"), file=self._stream, flush=True)
 
 
@@ -191,13 +191,13 @@ class JsonLines(Plain):
     def warn(self, text: str) -> None:
         self.say(text if text.startswith(WARNING) else WARNING + text)
 
-    def tell(self, step: Step, rate: float, left: float) -> None:
+    def tell(self, step: Step, rate: float, left: float | None) -> None:
         film = asdict(step)
         place = film.pop("place")
         del film["new"], film["seconds"]
         batch = {"film": place["film"], "films": place["films"], "storyboard": place["name"]} if place else {}
         self._print({"event": "progress", "percent": step.percent, **batch, **film,
-                     "pictures_per_second": round(rate, 2), "seconds_left": round(left, 1)})
+                     "pictures_per_second": round(rate, 2), "seconds_left": None if left is None else round(left, 1)})
 
     def failed(self, message: str) -> None:
         self._print({"event": "failed", "message": message})
@@ -210,7 +210,7 @@ class JsonLines(Plain):
 class OpenJobDescription(Plain):
     """Lines that a worker of Open Job Description reads from the job's standard output."""
 
-    def tell(self, step: Step, rate: float, left: float) -> None:
+    def tell(self, step: Step, rate: float, left: float | None) -> None:
         self._print("progress", f"{step.percent:.1f}")
         self._print("status", plain_line(step, rate, left).partition(" | ")[2])
 
@@ -248,7 +248,7 @@ class Bar(Progress):
     def say(self, text: str) -> None:
         self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def tell(self, step: Step, rate: float, left: float) -> None:
+    def tell(self, step: Step, rate: float, left: float | None) -> None:
         film = (
             f"film {step.place.film}/{step.place.films} [bold]{_escaped(_one_line(step.place.name))}[/] "
             if step.place
@@ -257,7 +257,8 @@ class Bar(Progress):
         self._bar.update(self._task, completed=step.percent, percent=int(step.percent),
                          description=f"{film}scene {step.scene}/{step.scenes} [bold]{_escaped(step.scene_id)}[/]",
                          rest=f"block {step.block}/{step.blocks}  {rate:.0f} pictures/s  "
-                              f"{clock(left, 0, hours=True)} left  memory {size(step.memory_bytes)}")
+                              f"{'' if left is None else f'{clock(left, 0, hours=True)} left  '}"
+                              f"memory {size(step.memory_bytes)}")
 
 
 def progress_of(style: Style, quiet: bool = False) -> Progress:
@@ -284,11 +285,12 @@ def message_line(text: str) -> str:
     return json_line({"event": event, "message": text.removeprefix(WARNING)})
 
 
-def plain_line(step: Step, rate: float, left: float, percent: str = "") -> str:
+def plain_line(step: Step, rate: float, left: float | None, percent: str = "") -> str:
+    rest = "" if left is None else f"left {clock(left, 0, hours=True)} | "
     film = f"film {step.place.film}/{step.place.films} {_one_line(step.place.name)} | " if step.place else ""
     return (f"Progress: {percent or f'{step.percent:.1f}%'} | {film}block {step.block}/{step.blocks} | "
             f"scene {step.scene}/{step.scenes} {step.scene_id} | picture {step.picture}/{step.pictures} | "
-            f"{rate:.1f} pictures/s | left {clock(left, 0, hours=True)} | memory {size(step.memory_bytes)}")
+            f"{rate:.1f} pictures/s | {rest}memory {size(step.memory_bytes)}")
 
 
 def _one_line(name: str) -> str:

@@ -129,9 +129,8 @@ def block_at(trace: Trace, seconds: float) -> int:
     if not seconds >= 0 or picture >= film.pictures:
         raise UsageError(f"{clock(seconds)} is not in the film, which lasts {clock(film.seconds)}",
                          "Give a time between 0 and the length of the film.")
-    # the first latent frame is one picture alone, the others are several each
-    index = (0 if picture < 1 else 1 + (picture - 1) // film.frame_pictures) // film.block_frames
-    return check_block(trace, index)
+    frame = max(0, picture - film.geometry.offset) // film.frame_pictures
+    return check_block(trace, frame // film.block_frames)
 
 
 def check_block(trace: Trace, block: int) -> int:

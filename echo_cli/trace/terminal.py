@@ -248,19 +248,33 @@ def block_detail(trace: Trace, record: BlockRecord, layer: int | None = None) ->
                       Text(trace.header.name_of(segment.scene), style=colour_of(segment.scene)),
                       _frames_of(segment), str(segment.tokens), str(segment.position), shown,
                       f"block {segment.expires}" if segment.expires is not None else "")
-    begin, end = (edge / trace.header.film.fps for edge in record.pictures)
     jump = "" if record.layout.jump is None else f", jumped by {record.layout.jump}"
     parts: list[RenderableType] = [
-        Text.assemble((f"block {record.block}", "bold"), f"  {clock(begin)}–{clock(end)} of ",
+        Text.assemble((f"block {record.block}", "bold"), f"  {_time_of(trace, record)} of ",
                       (facts.id, colour_of(record.scene)),
-                      (f" · frames {record.frames[0]}–{record.frames[1] - 1} · pictures {record.pictures[0]}–"
-                       f"{record.pictures[1] - 1}", "dim")), "", table, "",
+                      (f" · frames {record.frames[0]}–{record.frames[1] - 1} · {_pictures_of(record)}", "dim")),
+        "", table, "",
         _line("queries", f"from position {record.layout.query_position}{jump}"),
         _line("calibration", record.calibration.value)]
     parts += _block_facts(record, layer, trace.header.name_of)
     if measured and measured.decay:
         parts += ["", *decay_map(measured.decay)]
     return Group(*parts)
+
+
+def _time_of(trace: Trace, record: BlockRecord) -> str:
+    begin, end = (clock(edge / trace.header.film.fps) for edge in record.pictures)
+    if record.pictures[0] < record.pictures[1]:
+        return f"{begin}–{end}"
+    return "before the beginning" if record.pictures[1] == 0 else "after the end"
+
+
+def _pictures_of(record: BlockRecord) -> str:
+    """Which pictures a block has; the first blocks of a film may show those of the film that it continues."""
+    begin, end = record.pictures
+    if begin < end:
+        return f"pictures {begin}–{end - 1}"
+    return "pictures of the film before, none of this one" if end == 0 else "no pictures"
 
 
 def _frames_of(segment: Segment) -> str:

@@ -51,6 +51,29 @@ def test_the_film_goes_on_as_after_a_clip_and_does_not_show_it(place: Path) -> N
     assert "It continues clips/drone.mkv." in Path("report.html").read_text()
 
 
+def test_a_block_of_the_film_before_says_so_and_a_time_finds_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    stage.rendered(NEXT)
+    capsys.readouterr()
+
+    def head(*question: str) -> str:
+        assert run(["inspect-cache", "frames/frames.trace.json", *question]) == 0
+        return " ".join(capsys.readouterr().out.split("role")[0].split())
+
+    assert head("--block", "0") == (
+        "block 0 before the beginning of a · frames 0–2 · pictures of the film before, none of this one")
+    first = PAST // BLOCK
+    assert head("--block", str(first)).startswith(f"block {first} 0:00–0:00.8 of a") and "pictures 0–11" in head(
+        "--block", str(first))
+    for seconds, block in (("0s", first), ("0.74s", first), ("0.75s", first + 1), ("1.99s", first + 2)):
+        assert head("--at", seconds) == head("--block", str(block))
+
+
+def test_the_first_line_of_progress_does_not_guess_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    stage.rendered(NEXT, "--progress", "plain")
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Progress: ")]
+    assert "picture 0/32 | 0.0 pictures/s | memory " in lines[0] and "left 0:00:00" in lines[-1]
+
+
 @pytest.mark.parametrize("pictures", [1, 6, 14, 30])
 def test_a_short_film_can_be_continued(pictures: int, place: Path) -> None:
     write_clip(place, pictures, 16, (160, 96))

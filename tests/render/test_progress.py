@@ -96,6 +96,20 @@ def test_json_lines_are_objects_with_these_keys(clock: list[float]) -> None:
     assert last == {"event": "failed", "message": "the disk\nis full"}
 
 
+def test_no_time_is_left_to_tell_before_the_first_picture(clock: list[float]) -> None:
+    none, plain, told = replace(STEP, block=1, picture=0, new=0), io.StringIO(), io.StringIO()
+    with Plain(plain) as lines, JsonLines(told) as objects:
+        for teller in (lines, objects):
+            clock[0] += 10
+            teller.step(none)
+            clock[0] += 10
+            teller.step(replace(STEP, picture=240, new=240))
+    first, second = plain.getvalue().splitlines()
+    assert "picture 0/480 | 0.0 pictures/s | memory 1.2 MB" in first and "| left 0:00:1" in second
+    first, second = map(json.loads, told.getvalue().splitlines())
+    assert first["seconds_left"] is None and second["seconds_left"] > 0
+
+
 def test_whole_percents_are_what_the_plug_ins_of_deadline_match(clock: list[float]) -> None:
     stream = io.StringIO()
     with WholePercents(stream) as teller:
