@@ -160,15 +160,14 @@ def _show_scene(trace: "Trace", scene: int, as_json: bool) -> None:
 
 
 def _show_block(trace: "Trace", index: int, layer: int | None, as_json: bool) -> None:
-    record = trace.block(index)
-    layers = record.measured.layers if record.measured else ()
-    if layer is not None and not 0 <= layer < len(layers):
-        raise UsageError(f"block {index} has {f'layers 0 to {len(layers) - 1}' if layers else 'no single layers'}",
-                         "Choose one of these." if layers else "Leave --layer out for the mean of all.")
-    if as_json:
-        return _print_json(record if layer is None else {"block": index, "layer": layer, "measured": layers[layer]})
-    from echo_cli.trace import terminal
+    from echo_cli.trace import inspect, terminal
 
+    record = trace.block(index)
+    if layer is not None:
+        inspect.check_layer(trace, index, layer)
+    if as_json:
+        of_layer = layer is not None and record.measured and record.measured.layers[layer]
+        return _print_json({"block": index, "layer": layer, "measured": of_layer} if of_layer else record)
     _print(terminal.block_detail(trace, record, layer))
 
 

@@ -127,8 +127,8 @@ def block_at(trace: Trace, seconds: float) -> int:
     film = trace.header.film
     picture = int(seconds * film.fps)
     if not seconds >= 0 or picture >= film.pictures:
-        raise UsageError(f"{clock(seconds)} is not in the film, which lasts {clock(film.seconds)}",
-                         "Give a time between 0 and the length of the film.")
+        raise UsageError(f"{clock(seconds)} is not in the film, which ends at {clock(film.seconds)}",
+                         "Give a time before the end, from 0 on.")
     frame = max(0, picture - film.geometry.offset) // film.frame_pictures
     return check_block(trace, frame // film.block_frames)
 
@@ -138,6 +138,25 @@ def check_block(trace: Trace, block: int) -> int:
         raise UsageError(f"there is no block {block}: {trace.path} holds blocks 0 to {len(trace) - 1}",
                          "Choose one of these, or give a time with --at.")
     return block
+
+
+def check_layer(trace: Trace, block: int, layer: int) -> int:
+    """A layer that chose from history in this block."""
+    model = trace.header.model
+    if not 0 <= layer < model.layers:
+        raise UsageError(f"there is no layer {layer}: {model.name} has {plural(model.layers, 'layer')}, 0 to "
+                         f"{model.layers - 1}", "Choose one of these.")
+    if layer < _choosing(trace.row(block)):
+        return layer
+    later = next((index for index in range(block + 1, len(trace)) if layer < _choosing(trace.row(index))), None)
+    raise UsageError(f"in block {block} no layer chose anything from history, so that one layer has nothing to show",
+                     "Leave --layer out; no later block has a choice either." if later is None else
+                     f"Layers begin to choose when the window is full: try --block {later}, or leave --layer out.")
+
+
+def _choosing(row: Mapping[str, Any]) -> int:
+    """How many layers chose from history, each for itself."""
+    return len((row.get("measured") or {}).get("layers", ()))
 
 
 def find_scene(trace: Trace, name: str) -> int:

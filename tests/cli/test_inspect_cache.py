@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -160,8 +161,11 @@ def test_a_killed_run_is_shown_with_a_note(tmp_path: Path) -> None:
     (["--block", "3", "--at", "3s"], "--block and --at ask for different things"),
     (["--csv", "--json"], "ask for different things"),
     (["--layer", "1"], "--layer needs a block"),
-    (["--block", "10", "--layer", "9"], "layers 0 to 3"),
-    (["--block", "1", "--layer", "0"], "no single layer"),
+    (["--at", "39.02s"], "not in the film, which ends at 0:38.8\nhint: Give a time before the end"),
+    (["--block", "10", "--layer", "9"], "there is no layer 9: tiny has 4 layers, 0 to 3"),
+    (["--block", "1", "--layer", "9"], "there is no layer 9: tiny has 4 layers, 0 to 3"),
+    (["--block", "1", "--layer", "-1"], "there is no layer -1"),
+    (["--block", "1", "--layer", "0"], "in block 1 no layer chose anything from history"),
     (["--html", "film.mp4"], "does not end in .html"),
     (["--diff", "nowhere.json"], "nowhere.json does not exist"),
 ])
@@ -173,6 +177,13 @@ def test_a_wrong_question_is_told_and_never_retried(trace: Path, arguments: list
     else:
         assert done.stdout == ""
     assert words in done.stderr and "hint:" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_first_block_in_which_layers_choose_is_named(trace: Path) -> None:
+    hint = re.search(r"try --block (\d+), ", inspect_cache(trace, "--block", 1, "--layer", 0).stderr)
+    assert hint and inspect_cache(trace, "--block", hint[1], "--layer", 0).returncode == 0
+    before = int(hint[1]) - 1
+    assert f"in block {before} no layer chose" in inspect_cache(trace, "--block", before, "--layer", 0).stderr
 
 
 def test_a_pipe_that_closes_early_is_silent(trace: Path) -> None:

@@ -27,7 +27,7 @@ def test_what_was_in_memory_at_a_second(trace: Trace) -> None:
         assert inspect.block_at(trace, first / film.fps) == index
         assert inspect.block_at(trace, (past - 0.5) / film.fps) == index
     for seconds in (film.seconds, 1e6):
-        with pytest.raises(UsageError, match="not in the film, which lasts 0:38.8"):
+        with pytest.raises(UsageError, match="not in the film, which ends at 0:38.8"):
             inspect.block_at(trace, seconds)
 
 
