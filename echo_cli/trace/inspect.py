@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from echo_cli.errors import UsageError, did_you_mean
 from echo_cli.layout import Role
+from echo_cli.storyboard.nouns import Kind
 from echo_cli.text import clock, listed, number, plural, ranges
 from echo_cli.trace.reader import Trace
 from echo_cli.trace.records import KEYFRAMES, Candidate, RecallFrameRecord, SceneFacts, SceneRecord, Times
@@ -213,11 +214,7 @@ class SceneAnswer:
     jump: int | None = None
     lingering: tuple[Lingering, ...] = ()
     recall_frame: RecallFrameRecord | None = None
-
-    @property
-    def refusal(self) -> str | None:
-        """Why a recall brought nothing back."""
-        return None if self.recalled else self.chosen_by
+    refusal: str | None = None  # why a recall brought nothing back
 
     @property
     def remembered_by(self) -> tuple[str, str] | None:
@@ -260,7 +257,7 @@ class Summary:
     def no_recall(self, policy: str) -> str:
         """Why there is no recall to show."""
         asked = [scene.id for scene in self.scenes if scene.begins == "recall"]
-        return f"nothing for {listed(asked)}: memory {policy} keeps no scenes" if asked else "no scene recalled another"
+        return f"nothing for {listed(asked)}: {_keeps_none(policy)}" if asked else "no scene recalled another"
 
     @property
     def longest(self) -> tuple[SceneAnswer, Lingering] | None:
@@ -300,7 +297,18 @@ def answer(trace: Trace, record: SceneRecord) -> SceneAnswer:
                        facts.blocks[1] - facts.blocks[0],
                        None if record.recalled is None else named(record.recalled), record.chosen_by,
                        tuple((named(each.scene), each.score) for each in ranked(record.candidates)), record.jump,
-                       tuple(lingering(trace, record)), trace.recall_frames.get(record.scene))
+                       tuple(lingering(trace, record)), trace.recall_frames.get(record.scene), _refusal(trace, record))
+
+
+def _refusal(trace: Trace, record: SceneRecord) -> str | None:
+    if record.recalled is not None:
+        return None
+    forgetful = record.transition is Kind.RECALL and not record.chosen_by
+    return f"{_keeps_none(trace.header.policy.name)}, so nothing was recalled" if forgetful else record.chosen_by
+
+
+def _keeps_none(policy: str) -> str:
+    return f"memory {policy} keeps no scenes"
 
 
 def ranked(candidates: tuple[Candidate, ...]) -> list[Candidate]:

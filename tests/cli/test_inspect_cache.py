@@ -16,6 +16,7 @@ import pytest
 from echo_cli.cli import complete
 from echo_cli.cli.app import run
 from echo_cli.render.lock import OneWriter
+from tests.render import stage
 from tests.trace.story import write_story
 
 
@@ -184,6 +185,20 @@ def test_the_first_block_in_which_layers_choose_is_named(trace: Path) -> None:
     assert hint and inspect_cache(trace, "--block", hint[1], "--layer", 0).returncode == 0
     before = int(hint[1]) - 1
     assert f"in block {before} no layer chose" in inspect_cache(trace, "--block", before, "--layer", 0).stderr
+
+
+def test_a_memory_that_keeps_no_scenes_says_that_it_recalled_nothing(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.settle(tmp_path / "film", monkeypatch)
+    assert run(["generate", "story.yaml", "--memory", "window", "--scale", "1", "--quiet"]) == 0
+    words = "memory window keeps no scenes, so nothing was recalled"
+    shown = inspect_cache("story", "--scene", "again").stdout
+    assert re.search(r"begins +recall\nno recall +" + words, shown)
+    assert json.loads(inspect_cache("story", "--scene", "again", "--json").stdout)["answer"]["refusal"] == words
+    assert "no recall" not in inspect_cache("story", "--scene", "desert").stdout
+    done = inspect_cache("story", "--block", 0, "--layer", 0)
+    assert done.returncode == 2 and "no later block has a choice either" in done.stderr
+    assert inspect_cache("story", "--html", "page.html").returncode == 0 and words in Path("page.html").read_text()
 
 
 def test_a_pipe_that_closes_early_is_silent(trace: Path) -> None:
