@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -115,10 +116,23 @@ def _cut_of_stdin() -> tuple["Cut", tuple[str, ...]]:
 
 def _as_made(trace: Path, data: bytes | None = None) -> "Cut":
     """The film of a trace; `data` is its content, if it has been read already."""
+    from echo_cli.formats.cut import Note
     from echo_cli.formats.storyboard import cut_of_trace
     from echo_cli.trace.reader import read_trace
 
-    return cut_of_trace(read_trace(trace, data).header, trace.parent)
+    cut = cut_of_trace(read_trace(trace, data).header, trace.parent)
+    if not any(shot.subtitle for shot in cut.shots) and _subtitled(trace):
+        lost = Note("the film", "its subtitles, which the trace of an earlier version does not hold")
+        return replace(cut, notes=(*cut.notes, lost))
+    return cut
+
+
+def _subtitled(trace: Path) -> bool:
+    """Whether the manifest beside a trace says that its film has subtitles."""
+    from echo_cli.render import manifest
+
+    content = manifest.read(trace.with_name(trace.name.removesuffix(".trace.json") + ".manifest.json"))
+    return bool(content and content["outputs"].get("subtitles", {}).get("bytes"))
 
 
 def _named_in(manifest: Mapping[str, Any], folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import re
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -81,6 +82,21 @@ def test_subtitles_of_a_film_have_the_times_of_the_film(
         assert "left out: every scene: its prompt; the film has subtitles" in err
     chapters = exported("story.trace.json", "chapters", capsys)[0].splitlines()
     assert chapters == ["0:00 Meadow", f"0:0{int(film[1])} desert", f"0:0{int(film[2])} Again"]
+
+
+def test_subtitles_that_an_older_trace_does_not_hold_are_listed_as_left_out(
+        capsys: pytest.CaptureFixture[str]) -> None:
+    words = "left out: the film: its subtitles, which the trace of an earlier version does not hold"
+    assert words not in exported("story.trace.json", "srt", capsys)[1]
+    trace = Path("story.trace.json")
+    older = re.sub(r',"subtitle":"\w+"', "", trace.read_text())
+    trace.write_text(older)
+    for source in ("story.trace.json", "story.manifest.json"):
+        out, err = exported(source, "srt", capsys)
+        assert words in err and "a red ball rolls left" in out
+    Path("plain.yaml").write_text(re.sub(r",? +subtitle: \w+", "", stage.STORY))
+    assert run(["generate", "plain.yaml", "--scale", "1", "--preset", "ultrafast", "--quiet"]) == 0
+    assert words not in exported("plain.trace.json", "srt", capsys)[1]
 
 
 @pytest.mark.parametrize("to", ["srt", "chapters", "otio"])
