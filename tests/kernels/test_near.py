@@ -43,6 +43,41 @@ def test_kernels_absorb_what_torch_absorbs(near: float, monkeypatch: pytest.Monk
     assert plain_gate.std() > 0.1
 
 
+def plainly_read(held: torch.Tensor, ask: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, near: torch.Tensor,
+                 columns: int) -> list[torch.Tensor]:
+    """What `near_read` describes, in float32, with a table of distances."""
+    cells, count = torch.arange(held.shape[3], device=held.device), keys.shape[2]
+    place = torch.stack((cells // columns, cells % columns), -1).float()
+    apart = (place[:, None] - place[None]).square().sum(-1).repeat(1, count)
+    asked = torch.einsum("lbfchd,lhde->lbfche", held.float(), ask.float()).to(held.dtype).float()
+    long, value = keys.float().flatten(2, 3), values.float().flatten(2, 3)
+    score = torch.einsum("lbfchd,lbkhd->lbfhck", asked, long) - near.abs()[:, None, None, :, None, None] * apart
+    share = score.softmax(-1)
+    key, read = (torch.einsum("lbfhck,lbkhd->lbfchd", share, each) for each in (long, value))
+    length = torch.einsum("lbfhck,lbkh->lbfch", share, long.norm(dim=-1))[..., None]
+    return [key * length / key.norm(dim=-1, keepdim=True), read]
+
+
+@pytest.mark.parametrize(("dtype", "dim", "close"), [
+    (torch.float32, 16, 1e-4),
+    pytest.param(torch.bfloat16, 128, 2e-2, marks=pytest.mark.skipif(
+        DEVICE.type != "cuda", reason="the interpreter multiplies the bits of bfloat16 as whole numbers"))], ids=str)
+@pytest.mark.parametrize("penalty", [2.0, 0.02])
+@torch.inference_mode()
+def test_queries_read_what_the_formula_says(dtype: torch.dtype, dim: int, close: float, penalty: float) -> None:
+    from echo_cli.kernels.near import Slots, near_read
+
+    layers, batch, heads, rows, columns = 2, 1, 2, 13, 10  # the last patches and tiles are not whole
+    frames = [drawn(layers, batch, count, rows * columns, heads, dim, seed=count).to(dtype) for count in (2, 3)]
+    values, ask = frames[1].flip(3), (drawn(layers, heads, dim, dim, seed=7) / dim).to(dtype)
+    near = torch.full((layers, heads), penalty, device=DEVICE)
+    held, keys = map(Slots.of, frames)
+    made = near_read(held, ask, keys, Slots(values.contiguous(), keys.slots), near, columns)
+    for one, two in zip(made, plainly_read(frames[0], ask, frames[1], values, near, columns), strict=True):
+        assert one.dtype is dtype
+        torch.testing.assert_close(one.float(), two, atol=close, rtol=close)
+
+
 @pytest.mark.parametrize("slots", [[1, 2, 3], [5, 0, 3]], ids=["side by side", "scattered"])
 @torch.inference_mode()
 def test_queries_are_changed_in_their_slots_and_nothing_else_is(slots: list[int], monkeypatch: pytest.MonkeyPatch

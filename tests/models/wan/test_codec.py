@@ -167,3 +167,16 @@ def test_a_stream_may_go_on_latent_by_latent_where_one_call_ended(count: int) ->
         assert type(here) is type(there) and (here is there or here.shape == there.shape)
     made, _ = mine.decode(given[:, count:], state)
     torch.testing.assert_close(made, wanted("vae_z16")[:, 4 * count - 3:], **CLOSE)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("case", CASES)
+@torch.inference_mode()
+def test_a_card_decodes_what_a_cpu_decodes(case: str) -> None:
+    there, state, made = codec.__wrapped__(case).to("cuda"), None, []
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        for piece in latents(case).to("cuda").split((3, 3, 1), 1):
+            pictures, state = there.decode(piece, state)
+            made.append(pictures.cpu())
+    torch.testing.assert_close(torch.cat(made, 1), stream(case, 3, 3, 1), atol=1e-4, rtol=0)
