@@ -79,6 +79,6 @@ def _clear(work: Work, job: Job, identity: Identity) -> None:
         return
     with suppress(EchoError), OneWriter(work.lock, work.film):
         left = work.read()
-        if left is None or left.identity == identity.plain():
+        if left is None or manifest.same(left.identity, identity.plain()):
             settle(job, manifest.trace_of(job.outputs))
             work.discard()

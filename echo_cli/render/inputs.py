@@ -71,8 +71,8 @@ def _earlier(end: Path, film: Path) -> Earlier:
     """What an end says; a UsageError if it is not that of the film which lies there."""
     read = read_end(end)
     made = manifest.read(fitted(film.with_suffix(""), ".manifest.json"))
-    if made and film.name == read.facts.film and made["identity"] != read.facts.identity:
-        other = ", ".join(manifest.differences(dict(read.facts.identity), made["identity"]))
+    if made and film.name == read.facts.film and not manifest.same(made["identity"], read.facts.identity):
+        other = ", ".join(manifest.changes(read.facts.identity, made["identity"]))
         raise UsageError(f"{end}: is the end of another version of {film}: {other}",
                          "Render that film again with --keep-end, or remove the file to continue its pictures.")
     return read.earlier

@@ -20,7 +20,7 @@ from echo_cli.render.options import Decides
 from echo_cli.render.outputs import Outputs
 from echo_cli.render.request import Request
 from echo_cli.spec import ModelSpec
-from echo_cli.storyboard.canonical import storyboard_hash
+from echo_cli.storyboard.canonical import story_hash, storyboard_hash
 from echo_cli.storyboard.nouns import Block, Storyboard, Timeline
 from echo_cli.storyboard.timeline import joined
 from echo_cli.text import listed
@@ -144,7 +144,8 @@ class Job:
             settings["attention_in_eight_bits"] = list(near.layers)
         if self.inputs:
             settings["inputs"] = identity_of(self.inputs)
-        return Identity(storyboard_hash(self.storyboard), weights, self.seed, settings, __version__)
+        return Identity(storyboard_hash(self.storyboard), weights, self.seed, settings, __version__,
+                        story_hash(self.storyboard))
 
     def resuming(self) -> "Job":
         """The same, whatever was to become of older work: this process has begun it."""

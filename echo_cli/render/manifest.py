@@ -21,7 +21,9 @@ from echo_cli.video.target import Output
 FORMAT = "echo-manifest"
 VERSION = 1
 INPUTS = "settings.inputs."  # how differences name the files that come into a film
+STORY = "story"  # recorded beside what decides an identity, to say how two differ
 DECODER = "settings.decoder.weights"  # and the weights of a decoder other than the codec
+ANOTHER = "another storyboard"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +35,13 @@ class Identity:
     seed: int
     settings: Mapping[str, Any]
     version: str
+    story: str = ""  # sha256 of the storyboard without what the other fields say; never compared
 
     def plain(self) -> dict[str, Any]:
         """As it is when it comes back from JSON."""
         return json.loads(json.dumps({"storyboard": self.storyboard, "weights": self.weights, "seed": self.seed,
-                                      "settings": self.settings, "version": self.version}))
+                                      "settings": self.settings, "version": self.version,
+                                      STORY: self.story}))
 
 
 class Standing(Enum):
@@ -78,7 +82,8 @@ def _ours(content: Any) -> dict[str, Any] | None:
     if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (FORMAT, VERSION):
         return None
     identity, outputs = content.get("identity"), content.get("outputs")
-    whole = isinstance(identity, dict) and all(field.name in identity for field in fields(Identity)) and isinstance(
+    whole = isinstance(identity, dict) and all(field.name in identity for field in fields(Identity)
+                                                   if field.name != STORY) and isinstance(
         outputs, dict) and all(isinstance(output, dict) and isinstance(output.get("name"), str)
                                for output in outputs.values())
     return content if whole else None
@@ -96,7 +101,7 @@ def standing(outputs: Outputs, identity: Identity, begun: bool = False) -> Stand
         return Standing.FREE if free else Standing.TAKEN
     if _other_film(existing, outputs):
         return Standing.TAKEN
-    if existing["identity"] != identity.plain():
+    if not same(existing["identity"], identity.plain()):
         return Standing.TAKEN if any(outputs.precious()) else Standing.FREE
     files = _files(outputs, existing)
     if outputs.scenes and not any(each.absolute() == outputs.scenes.absolute() for each in files.get("scenes", ())):
@@ -161,7 +166,7 @@ def finish_naming(outputs: Outputs, identity: Identity) -> bool:
     was so; then the film is done."""
     named = outputs.manifest
     content = read(partial(named)) if named else None
-    if named is None or content is None or content["identity"] != identity.plain():
+    if named is None or content is None or not same(content["identity"], identity.plain()):
         return False
     try:
         if content["outputs"]["film"]["sha256"] != sha256(*outputs.film.existing()):
@@ -193,9 +198,26 @@ def refuse(outputs: Outputs, identity: Identity) -> OutputError:
         return OutputError(f"{outputs.manifest} belongs to {other}", "Choose another name with -o, or use --force to "
                                                                      "write a manifest of the new film.")
     there = next(outputs.precious())
-    why = "was made from something else: " + ", ".join(differences(existing["identity"], identity.plain())) \
+    why = "was made from something else: " + ", ".join(changes(existing["identity"], identity.plain())) \
         if existing else "exists"
     return OutputError(f"{there} {why}", "Use --force to overwrite it, or -o to write elsewhere.")
+
+
+def same(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether two plain identities are of the same film."""
+    return _compared(before) == _compared(after)
+
+
+def _compared(identity: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in identity.items() if key != STORY}
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Where two plain identities differ. Storyboards that differ in nothing but what is named anyway are not named."""
+    found = differences(_compared(before), _compared(after))
+    if before.get(STORY) and before.get(STORY) == after.get(STORY):
+        return [line for line in found if line != ANOTHER] or found
+    return found
 
 
 def differences(before: Any, after: Any, name: str = "") -> list[str]:
@@ -205,7 +227,7 @@ def differences(before: Any, after: Any, name: str = "") -> list[str]:
         return [line for key in keys if before.get(key) != after.get(key)
                 for line in differences(before.get(key), after.get(key), f"{name}.{key}" if name else key)]
     if name in ("storyboard", "weights"):
-        return [f"another {name}" if name == "storyboard" else f"other {name}"]
+        return [ANOTHER if name == "storyboard" else f"other {name}"]
     if name == DECODER:
         return ["other weights of the decoder"]
     if name.startswith(INPUTS):

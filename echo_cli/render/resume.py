@@ -27,7 +27,7 @@ from echo_cli.files import (
     why_unreadable,
     write_whole,
 )
-from echo_cli.render.manifest import Identity, differences
+from echo_cli.render.manifest import Identity, changes, differences
 from echo_cli.render.outputs import Outputs
 from echo_cli.storyboard.ends import ENDING as END
 from echo_cli.trace import writer as trace
@@ -111,7 +111,7 @@ class Work:
     def check(self, left: Checkpoint, identity: Identity, machine: Mapping[str, Any] | None = None) -> None:
         """A UsageError if this is not the film that was begun, with the reason. `machine` once it is known."""
         wanted = identity.plain()
-        other = differences(dict(left.identity), wanted)
+        other = changes(left.identity, wanted)
         if left.film != self.film.name:
             other.append(f"it was {left.film}, now {self.film.name}")
         if machine is not None:

@@ -9,6 +9,8 @@ from typing import Any
 
 from echo_cli.storyboard.nouns import CENTRE, SOUNDTRACK, VERSION, Continued, Fit, Kind, Opening, Scene, Storyboard
 
+_CHOSEN = ("seed", "model", "memory", "size")  # what an option of a film decides as well
+
 
 def canonical(storyboard: Storyboard) -> dict[str, Any]:
     """The storyboard as plain JSON values, without what its author left out. Prompts include the style."""
@@ -40,7 +42,16 @@ def transition_name(scene: Scene) -> str | None:
 
 def storyboard_hash(storyboard: Storyboard) -> str:
     """sha256 of the canonical form."""
-    text = json.dumps(canonical(storyboard), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return _hash(canonical(storyboard))
+
+
+def story_hash(storyboard: Storyboard) -> str:
+    """sha256 of the canonical form without what a command line may say in the storyboard's place."""
+    return _hash({key: value for key, value in canonical(storyboard).items() if key not in _CHOSEN})
+
+
+def _hash(values: dict[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

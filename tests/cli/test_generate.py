@@ -92,6 +92,25 @@ def test_the_same_again_is_skipped_another_is_refused_and_force_makes_it(capsys:
     assert json.loads(Path("film.manifest.json").read_text())["identity"]["seed"] == 6
 
 
+def test_a_storyboard_is_another_one_only_if_its_author_changed_it(capsys: pytest.CaptureFixture[str]) -> None:
+    def refusal(*arguments: str) -> str:
+        assert run([*arguments, "--scale", "1", "--preset", "ultrafast"]) == 5
+        return capsys.readouterr().err
+
+    assert generate() == 0
+    capsys.readouterr()
+    for command in ("generate", "batch"):
+        assert "mp4 was made from something else: seed was 5, now 6\n" in refusal(command, "story.yaml", "--seed", "6")
+    for options, said in ((("--memory", "window"), "memory.policy was echo, now window"),
+                          (("--size", "64x64"), "size was [96, 64], now [64, 64]")):
+        reply = refusal("generate", "story.yaml", *options)
+        assert said in reply and "another storyboard" not in reply
+    Path("story.yaml").write_text(stage.STORY.replace("seed: 5", "seed: 6"))
+    assert "something else: seed was 5, now 6\n" in refusal("generate", "story.yaml")
+    Path("story.yaml").write_text(stage.STORY.replace("a red", "a blue", 1))
+    assert "else: another storyboard, seed was 5, now 6\n" in refusal("generate", "story.yaml", "--seed", "6")
+
+
 def test_quiet_prints_nothing_but_what_json_or_a_stream_asks_for(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     for arguments in (["--dry-run"], [], []):  # planned, made, skipped
         assert generate("--quiet", *arguments) == 0

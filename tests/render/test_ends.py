@@ -280,7 +280,7 @@ def test_an_end_of_another_version_of_the_film_is_refused(capsys: pytest.Capture
     capsys.readouterr()
     assert run(["validate", "rest.yaml"]) == 2
     err = capsys.readouterr().err
-    assert "half.end: is the end of another version of half.mp4: another storyboard, seed was 5, now 6" in err
+    assert "half.end: is the end of another version of half.mp4: seed was 5, now 6\n" in err
 
 
 @pytest.mark.parametrize(("scene", "message"), [

@@ -282,6 +282,7 @@ def test_another_film_is_refused_with_its_reason(tmp_path: Path, choices: dict, 
             UsageError, match="was begun with other settings, and interrupted after block 4 of 6"
         ) as caught:
             attempt()
+        assert ("another storyboard" in caught.value.message) is ("story" in choices)
         assert why in caught.value.message and "--restart" in caught.value.hint and caught.value.exit_code == 2
     assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
     assert needed(Keeping(restart=True).asked(other), KnownWeights(WEIGHTS))
