@@ -120,6 +120,11 @@ def check_replaceable(path: Path, ours: Callable[[bytes], bool]) -> None:
         raise OutputError(f"{path} was not written by this command", "Choose another name, or move it away.")
 
 
+def is_binary(data: bytes) -> bool:
+    """Whether the beginning of a file is that of no text."""
+    return b"\0" in data[:4096]
+
+
 def is_page(data: bytes) -> bool:
     """Whether it is a report page: every page of ours has PAGE near its beginning."""
     return PAGE in data[:1000]

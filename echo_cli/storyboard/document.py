@@ -15,6 +15,7 @@ from yaml.constructor import ConstructorError, SafeConstructor
 from yaml.nodes import Node, ScalarNode, SequenceNode
 
 from echo_cli.errors import UsageError
+from echo_cli.files import is_binary
 from echo_cli.storyboard.mistakes import Mark, Mistake, StoryboardError
 
 LARGEST = 64 * 1024 * 1024  # bytes; a day of one-second scenes takes a sixth of this
@@ -65,6 +66,9 @@ def decode(data: bytes, source: str) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if is_binary(data):
+            raise UsageError(f"{source}: is a binary file, not a storyboard", hint="Name a text file: a storyboard, or "
+                             "one that `echo-cli import` knows.") from None
         before = error.object[: error.start].decode("utf-8", "replace")
         byte = error.object[error.start]
         raise StoryboardError(source, [Mistake(_mark_at(before, len(before)), f"byte 0x{byte:02x} is not UTF-8; save "

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from echo_cli.errors import UsageError
-from echo_cli.files import open_regular, parse_json, partial
+from echo_cli.files import is_binary, open_regular, parse_json, partial
 from echo_cli.text import plural
 from echo_cli.trace.records import (
     FORMAT,
@@ -155,7 +155,7 @@ def _lay_out(path: Path, data: Data, begins_as_ours: bool) -> bytes:
     """A trace that another tool reformatted, with one record a line again; anything else is refused."""
     start = data[:4096]
     if start.lstrip(WHITE)[:1] not in (b"{", b"["):
-        what = "is a binary file, not a trace" if b"\0" in start else "is not a trace"
+        what = "is a binary file, not a trace" if is_binary(start) else "is not a trace"
         raise UsageError(f"{path} {what}", _hint(path))
     try:
         whole = _parsed(data[:])

@@ -153,6 +153,9 @@ def test_what_is_no_storyboard_at_all(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert run(capfd)[0] == 2
     (tmp_path / "latin.yaml").write_bytes("title: é\n".encode("latin-1"))
     assert run(capfd, str(tmp_path / "latin.yaml"))[2].startswith(f"{tmp_path}/latin.yaml:1:8: byte 0xe9 is not UTF-8")
+    (tmp_path / "photo.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+    assert run(capfd, str(tmp_path / "photo.png"))[2].startswith(
+        f"{tmp_path}/photo.png: is a binary file, not a storyboard\nhint: Name a text file")
 
 
 def test_another_model_may_be_asked_for(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
