@@ -315,7 +315,8 @@ def _rounding(film: dict[str, Any]) -> str:
         parts.append(f"{trimmed} of the last block {'is' if film['trimmed'] == 1 else 'are'} trimmed")
     off = film["seconds"] - film["asked"]
     if abs(off) >= 0.0005:
-        parts.append(f"the film lasts {off:+.3f}s against the {clock(film['asked'], 3)} asked")
+        parts.append(f"the film is {abs(off):.3f}s {'shorter' if off < 0 else 'longer'} than the "
+                     f"{clock(film['asked'], 3)} asked")
     return "; ".join(parts)
 
 

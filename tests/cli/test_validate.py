@@ -69,8 +69,10 @@ def test_the_table_says_what_becomes_of_every_scene(film: Path, capfd: pytest.Ca
     assert lines[5].startswith("back recalls meadow (similarity 0.") and "; next city, 0.000)" in lines[5]
     assert lines[6] == (
         "blocks of 0.75s; boundaries moved by 0.312s at most; 4 pictures of the last block are trimmed; "
-        "the film lasts +0.012s against the 0:30.3 asked"
+        "the film is 0.012s longer than the 0:30.3 asked"
     )
+    film.write_text("scenes: [{id: a, prompt: a red ball, duration: 1.03s}]")
+    assert "the film is 0.030s shorter than the 0:01.03 asked" in run(capfd, str(film))[1]
 
 
 def test_a_recall_by_name_may_be_of_a_place_that_is_less_like_it(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
