@@ -56,19 +56,19 @@ def partial(path: Path) -> Path:
     return fitted(path, PARTIAL)
 
 
-def output_error(error: OSError, path: Path) -> OutputError:
-    """The OutputError for a failed write."""
+def output_error(error: OSError, path: Path, option: str | None = "-o") -> OutputError:
+    """The OutputError for a failed write; `option` is the one that names the file, None where an argument does."""
     what, hint = REASONS.get(error.errno or 0, (error.strerror or str(error), "Choose another place with -o."))
-    return OutputError(f"cannot write {path}: {what}", hint)
+    return OutputError(f"cannot write {path}: {what}", hint.replace(" with -o", f" with {option}" if option else ""))
 
 
 @contextmanager
-def output_errors(path: Path) -> Iterator[None]:
-    """Every OSError inside becomes an OutputError about `path`."""
+def output_errors(path: Path, option: str | None = "-o") -> Iterator[None]:
+    """Every OSError inside becomes an OutputError about `path`, which `option` names."""
     try:
         yield
     except OSError as error:
-        raise output_error(error, path) from error
+        raise output_error(error, path, option) from error
 
 
 def make_folder(path: Path, ours: Callable[[str], bool], what: str) -> None:
@@ -82,10 +82,10 @@ def make_folder(path: Path, ours: Callable[[str], bool], what: str) -> None:
                           "Name another folder, or an empty one.")
 
 
-def publish(path: Path, growing: Path | None = None) -> None:
+def publish(path: Path, growing: Path | None = None, option: str | None = "-o") -> None:
     """Rename the finished file, its `.partial` unless it grew elsewhere; afterwards it survives a power cut."""
     growing = growing or partial(path)
-    with output_errors(path):
+    with output_errors(path, option):
         flush(growing)
         growing.replace(path)
         flush(path.parent)
@@ -100,12 +100,12 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str, option: str | None = "-o") -> None:
     """Write and publish a small file; a pipe or a device in its place is left alone."""
     if path.exists() and not path.is_file() and not path.is_dir():
         raise OutputError(f"cannot write {path}: it is a device or a pipe", "Choose another name.")
-    write_partial(path, text)
-    publish(path)
+    write_partial(path, text, option)
+    publish(path, option=option)
 
 
 def check_replaceable(path: Path, ours: Callable[[bytes], bool]) -> None:
@@ -149,9 +149,9 @@ def write_page(path: Path, text: str) -> None:
     write_whole(path, text)
 
 
-def write_partial(path: Path, text: str) -> None:
+def write_partial(path: Path, text: str, option: str | None = "-o") -> None:
     """Write a small file without its final name; `publish` renames it, which needs no disk space."""
-    with output_errors(path):
+    with output_errors(path, option):
         try:
             partial(path).write_text(text, encoding="utf-8")
         except OSError:

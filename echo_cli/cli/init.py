@@ -40,14 +40,16 @@ def init(
     debug: Debug = False,
 ) -> None:
     """Write a first storyboard, with comments, to edit and render."""
-    from echo_cli.files import write_whole
+    from echo_cli.files import output_errors, write_whole
     from echo_cli.models.registry import find
 
     find(model)
     path = Path(name if name.lower().endswith((".yaml", ".yml")) else f"{name}.yaml")
     if path.exists() and not force:
         raise OutputError(f"{path} exists", "Use --force to overwrite it, or choose another name.")
-    write_whole(path, storyboard(path, model, scenes))
+    with output_errors(path, None):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, storyboard(path, model, scenes), None)
     print(path)
 
 

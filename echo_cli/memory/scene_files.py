@@ -141,6 +141,8 @@ def merge(path: Path, chosen: Sequence[tuple[ScenesFile, int]]) -> None:
     wide = any(lying.dtype == "BF16" for file, _ in chosen for lying in file.tensors.values())
     thumbnails = (picture for file, index in chosen if (picture := read_thumbnail(file, index)) is not None)
     growing = partial(path)
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     try:
         write_scenes(growing, Description(chosen[0][0].description.model, tuple(scenes), bits),
                      torch.bfloat16 if wide else torch.float16, (read_entry(*each) for each in chosen), thumbnails)

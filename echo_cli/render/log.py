@@ -30,7 +30,7 @@ class Log:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with output_errors(path):
+        with output_errors(path, "--log-file"):
             path.parent.mkdir(parents=True, exist_ok=True)
             _check_text(path)
             self._file = path.open("a", encoding="utf-8", errors="backslashreplace")

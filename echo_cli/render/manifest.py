@@ -24,6 +24,7 @@ INPUTS = "settings.inputs."  # how differences name the files that come into a f
 STORY = "story"  # recorded beside what decides an identity, to say how two differ
 DECODER = "settings.decoder.weights"  # and the weights of a decoder other than the codec
 ANOTHER = "another storyboard"
+_ELSEWHERE = "Use --force to overwrite it, or write elsewhere with -o, or with --out-dir in a batch."
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +201,7 @@ def refuse(outputs: Outputs, identity: Identity) -> OutputError:
     there = next(outputs.precious())
     why = "was made from something else: " + ", ".join(changes(existing["identity"], identity.plain())) \
         if existing else "exists"
-    return OutputError(f"{there} {why}", "Use --force to overwrite it, or -o to write elsewhere.")
+    return OutputError(f"{there} {why}", _ELSEWHERE)
 
 
 def same(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:

@@ -15,12 +15,14 @@ from echo_cli.render import manifest
 from echo_cli.render.manifest import Identity
 from echo_cli.render.outputs import Outputs, outputs_of
 from echo_cli.video import signing
+from echo_cli.video.encoding import CONTAINERS
 from echo_cli.video.signing import Ingredient, Signed
 
 if TYPE_CHECKING:
     from echo_cli.render.job import Job
 
 LABEL = "org.echo-cli.film"  # of our own assertion
+_FILMS = f"Films end in {', '.join(CONTAINERS)}; name a sequence of pictures as in frames/%06d.png."
 
 
 def sign(job: "Job", identity: Identity, film: Path) -> None:
@@ -65,7 +67,10 @@ class Verdict:
 
 def verify(film: Path) -> Verdict:
     """Compare a film with the manifest beside it and with its own signature."""
-    outputs = outputs_of(str(film), "")
+    try:
+        outputs = outputs_of(str(film), "")
+    except UsageError:
+        raise UsageError(f"{film}: is not a film that echo writes", _FILMS) from None
     files = list(outputs.film.existing())
     if not files:
         raise UsageError(f"{film}: there is no such film", "Name a film that echo wrote.")

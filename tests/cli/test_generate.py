@@ -100,7 +100,9 @@ def test_a_storyboard_is_another_one_only_if_its_author_changed_it(capsys: pytes
     assert generate() == 0
     capsys.readouterr()
     for command in ("generate", "batch"):
-        assert "mp4 was made from something else: seed was 5, now 6\n" in refusal(command, "story.yaml", "--seed", "6")
+        reply = refusal(command, "story.yaml", "--seed", "6")
+        assert "story.mp4 was made from something else: seed was 5, now 6\n" in reply
+        assert "write elsewhere with -o, or with --out-dir in a batch" in reply
     for options, said in ((("--memory", "window"), "memory.policy was echo, now window"),
                           (("--size", "64x64"), "size was [96, 64], now [64, 64]")):
         reply = refusal("generate", "story.yaml", *options)
@@ -109,6 +111,13 @@ def test_a_storyboard_is_another_one_only_if_its_author_changed_it(capsys: pytes
     assert "something else: seed was 5, now 6\n" in refusal("generate", "story.yaml")
     Path("story.yaml").write_text(stage.STORY.replace("a red", "a blue", 1))
     assert "else: another storyboard, seed was 5, now 6\n" in refusal("generate", "story.yaml", "--seed", "6")
+
+
+def test_a_log_that_cannot_be_written_names_its_own_option(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("generate", "batch"):
+        assert run([command, "story.yaml", "--log-file", "."]) == 5
+        assert capsys.readouterr().err == "cannot write .: it is a folder\nhint: Choose another name with --log-file.\n"
+    assert names() == set()
 
 
 def test_quiet_prints_nothing_but_what_json_or_a_stream_asks_for(capfdbinary: pytest.CaptureFixture[bytes]) -> None:

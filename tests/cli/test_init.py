@@ -33,6 +33,15 @@ def test_it_renders_with_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Path("story.manifest.json").exists()
 
 
+def test_it_makes_the_folder_and_names_no_option_that_it_lacks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["init", "new/er/story"]) == 0 and load("new/er/story.yaml").scenes
+    Path("file").write_text("no folder")
+    capsys.readouterr()
+    assert run(["init", "file/story"]) == 5
+    assert capsys.readouterr().err == (
+        "cannot write file/story.yaml: a part of its path is a file, not a folder\nhint: Choose another name.\n")
+
+
 def test_a_file_that_exists_is_kept_unless_forced(capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.yml").write_text("precious")
     assert run(["init", "mine.yml"]) == 5

@@ -72,6 +72,8 @@ def test_a_question_about_a_trace_is_refused(capfd: pytest.CaptureFixture[str]) 
 
 
 def test_files_are_merged_and_pruned(capfd: pytest.CaptureFixture[str]) -> None:
+    assert ran(capfd, "scenes", "merge", "first.scenes", "-o", "new/er/all.scenes")[0] == 0
+    assert len(read_scenes(Path("new/er/all.scenes")).description.scenes) == 2
     code, out, _ = ran(capfd, "scenes", "merge", "first.scenes", "first.scenes", "-o", "all.scenes")
     assert code == 0 and out.startswith("all.scenes: 4 scenes, ")
     ids = [scene.id for scene in read_scenes(Path("all.scenes")).description.scenes]

@@ -207,3 +207,12 @@ def test_without_the_extra_it_is_said_what_to_install(keys: tuple[str, ...], mon
     assert generate("-o", "other.mp4", *keys) == 3
     Path("film.mp4").unlink()
     assert generate("-o", "film.mp4") == 0 and run(["verify", "film.mp4"]) == 0, "nothing else needs it"
+
+
+@pytest.mark.parametrize("name", ["story.yaml", "photo.png", "film.avi"])
+def test_what_is_no_film_is_not_taken_for_an_output(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("photo.png").write_bytes(b"")
+    assert run(["verify", name]) == 2
+    message, hint = capsys.readouterr().err.splitlines()
+    assert message == f"{name}: is not a film that echo writes"
+    assert ".mp4" in hint and "%06d.png" in hint and "-o" not in hint
