@@ -22,6 +22,7 @@ from echo_cli.storyboard.continuing import (
     with_its_scenes,
 )
 from echo_cli.storyboard.document import kind_of, mark_of, read_source, read_tree, short
+from echo_cli.storyboard.ends import ENDING as END
 from echo_cli.storyboard.fields import Fields, fields_of, plain
 from echo_cli.storyboard.lasting import LASTING_KEYS, is_past, read_kept, read_series, unknown_past
 from echo_cli.storyboard.mistakes import Mark, Mistakes
@@ -363,7 +364,7 @@ class _SceneReader:
         elif target == self.id or at == index:
             note("transition", "recall of itself; name an earlier scene")
         elif at is None or mark is None:
-            note("transition", partial(_unknown_scene, target, index, cast))
+            note("transition", partial(_unknown_scene, target, index, cast, continued))
         elif at > index:
             note("transition", f"recall of '{target}', which comes later (line {mark.line}); only an earlier scene can "
                  "be recalled")
@@ -394,6 +395,8 @@ def _unknown_transition(text: str, cast: Cast) -> str:
     return f"{what} it is {', '.join(spellings[:-1])} or {spellings[-1]}"
 
 
-def _unknown_scene(target: str, index: int, cast: Cast) -> str:
+def _unknown_scene(target: str, index: int, cast: Cast, continued: Continued | None) -> str:
     earlier = tuple(name for name, (place, _) in cast.items() if place < index)[-NEAR:]
-    return f"recall of {short(target)}, but no earlier scene has that id{did_you_mean(target, earlier)}"
+    lost = f"; {Path(continued.path).with_suffix(END)} is missing, which --keep-end writes beside {continued.path}" if (
+        continued and continued.state and not continued.earlier) else ""
+    return f"recall of {short(target)}, but no earlier scene has that id{did_you_mean(target, earlier)}{lost}"

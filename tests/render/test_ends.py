@@ -272,6 +272,18 @@ def test_other_weights_are_refused_and_pictures_alone_are_another_way(capsys: py
     assert told["continues_from"] == "its last pictures"
 
 
+def test_a_recall_of_a_film_that_lacks_its_end_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("half.yaml").write_text(board(SCENES[:1]))
+    assert run(["generate", "half.yaml", "--scale", "1", "--preset", "ultrafast"]) == 0
+    lost = "half.end is missing, which --keep-end writes beside half.mp4"
+    for continued, said in (("half.mp4", True), ({"film": "half.mp4", "state": False}, False)):
+        Path("rest.yaml").write_text(board(SCENES[3:5], **{"continue": continued}))
+        capsys.readouterr()
+        assert run(["validate", "rest.yaml"]) == 2
+        reply = capsys.readouterr().err
+        assert "recall of 'meadow', but no earlier scene has that id" in reply and (lost in reply) is said
+
+
 def test_an_end_of_another_version_of_the_film_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     for more in (("--keep-end",), ("--seed", "6", "--force")):
         Path("half.yaml").write_text(board(SCENES[:2]))
