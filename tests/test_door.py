@@ -98,6 +98,13 @@ def test_blocks_are_the_films_pictures_and_leave_nothing(small: Path) -> None:
     assert np.array_equal(pictures, np.stack(list(film.pictures)))
 
 
+def test_help_offers_nothing_that_the_function_refuses(small: Path) -> None:
+    text = str(echo_cli.generate.__doc__)
+    assert "    output: film.mp4, " in text and "standard output" not in text
+    with pytest.raises(echo_cli.EchoError, match="standard output"):
+        echo_cli.generate("story.yaml", "-")
+
+
 def test_a_storyboard_made_in_python_is_the_same_film(small: Path) -> None:
     written = echo_cli.load_storyboard("story.yaml")
     first = echo_cli.generate(written, "a.mp4", **QUICK)

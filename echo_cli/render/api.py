@@ -126,7 +126,8 @@ def _signature(kind: Callable[..., Any], defaults: dict[str, Any]) -> inspect.Si
 
 
 def _options_help(kind: Callable[..., Any]) -> str:
-    lines = [f"    {field.name}: {field.option.help}" for field in fields_of(cast(type[Options], kind))]
+    lines = [f"    {field.name}: {field.option.python_help or field.option.help}"
+             for field in fields_of(cast(type[Options], kind))]
     return "\n\n" + "\n".join(lines) + "\n"
 
 

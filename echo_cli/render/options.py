@@ -59,6 +59,7 @@ class Option:
     planned: bool = True  # whether the command line of a planned film has it
     storyboard: bool = False  # a storyboard may decide it: what it says outranks the environment and echo.toml
     in_python: Any = None  # the default of the Python API, where it differs
+    python_help: str | None = None  # its help there
     decides: Decides = Decides.NOTHING
     identify: Callable[[Any], Any] = lambda value: value  # the part of a value that decides
 

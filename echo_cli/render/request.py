@@ -246,7 +246,9 @@ class Request(FilmOptions):
         write=absolute)]
     output: Annotated[str | os.PathLike[str] | None, Option(
         help="film.mp4, .mov, .webm, .mkv or .gif, a folder/, pictures as frames/%06d.png, or - for standard output; "
-             "by default, the storyboard's name in this folder.", panel=Panel.OUTPUT, flags=("--output", "-o"),
+             "by default, the storyboard's name in this folder.",
+        python_help="film.mp4, .mov, .webm, .mkv or .gif, a folder/, or pictures as frames/%06d.png; by default, the "
+                    "storyboard's name in this folder.", panel=Panel.OUTPUT, flags=("--output", "-o"),
         metavar="OUT", write=absolute, beside=joined)] = None
     scenes: Annotated[str | os.PathLike[str] | None, Option(
         help="Keep what later films need to recall this film's scenes in a file such as film.scenes.",
