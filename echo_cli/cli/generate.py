@@ -192,8 +192,9 @@ def _check_streams(request: Request, as_json: bool, opens: bool) -> None:
 
 def _plan(job: "Job") -> str:
     width, height = (side * job.scale for side in job.size)
-    made, times = "x".join(map(str, job.decoded)), job.enlarged
-    enlarged = f" (made at {made}, enlarged {times:g} times)" if times > 1 else ""
+    made, drawn = ("x".join(map(str, size)) for size in (job.size, job.decoded))
+    decoder = f"; the decoder draws {drawn}" if drawn != made else ""
+    enlarged = f" (made at {made}, enlarged {job.scale} times{decoder})" if job.enlarged > 1 else ""
     geometry = job.timeline.geometry
     generator = f" with the generator {job.generator_file.name}" if job.generator_file else ""
     return (

@@ -167,7 +167,7 @@ class FilmOptions(PictureOptions):
     """More options of a film that is written, alone or in a batch."""
 
     scale: Annotated[int | None, Option(
-        help="Enlarge the pictures N times; by default, until the short side is at least 480 px.",
+        help="Enlarge the model's pictures (--size) N times; by default, until the short side is at least 480 px.",
         panel=Panel.PICTURE, metavar="N", read=_scale, decides=Decides.FILM)] = None
     subtitles: Annotated[Literal["none", "srt", "burn"] | None, Option(
         help="Write an srt file beside the film, burn them in, or none; by default, srt if a scene has one.",

@@ -380,9 +380,11 @@ def test_a_dry_run_shows_the_memory_that_is_needed(capsys: pytest.CaptureFixture
 
 
 def test_small_pictures_are_enlarged_until_they_are_pleasant(capsys: pytest.CaptureFixture[str]) -> None:
-    for size, reply in (("96x64", "of 768x512 (made at 192x128, enlarged 4 times)"), ("832x480", "of 832x480 at"),
-                       ("64x256", "of 512x2048 (made at 128x512, enlarged 4 times)")):
-        assert run(["generate", "story.yaml", "--dry-run", "--size", size]) == 0
+    small = "(made at 96x64, enlarged %d times; the decoder draws 192x128)"
+    for size, reply in (("96x64", "of 768x512 " + small % 8), ("832x480", "of 832x480 at"),
+                        ("96x64 --scale 3", "of 288x192 " + small % 3), ("96x64 --scale 2", "of 192x128 at"),
+                        ("64x256", "of 512x2048 (made at 64x256, enlarged 8 times; the decoder draws 128x512)")):
+        assert run(["generate", "story.yaml", "--dry-run", "--size", *size.split()]) == 0
         assert reply in capsys.readouterr().out
 
 
