@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from echo_cli import __version__
-from echo_cli.cli.grammar import LOOK, GrammarError, command_named, help_of, in_words
+from echo_cli.cli.grammar import LOOK, GrammarError, called, command_named, help_of, in_words
 from echo_cli.cli.guard import is_ours
 from echo_cli.cli.messages import as_asked, begin, failure, tell
 from echo_cli.cli.streams import replace_missing
@@ -154,7 +154,7 @@ def _tell(error: BaseException, arguments: list[str]) -> int:
         print(details(error), end="", file=sys.stderr)
     if isinstance(error, GrammarError):
         context = getattr(error, "ctx", None)
-        where = context.command_path if context else NAME
+        where = context.command_path if context else " ".join((NAME, *called(arguments)))
         problem: EchoError | None = UsageError(f"{where}: {in_words(error.format_message())}",
                                                hint=f"Run `{where} --help` to see its arguments.")
     else:

@@ -180,7 +180,8 @@ def _check_streams(request: Request, as_json: bool, opens: bool) -> None:
     wanted = [name for name, asked in (("-o -", streamed), ("--json", as_json),
                                        ("--progress openjd", request.progress == "openjd")) if asked]
     if len(wanted) > 1:
-        raise UsageError(f"{' and '.join(wanted)} all write to standard output", "Use one of them.")
+        raise UsageError(f"{' and '.join(wanted)} {'both' if len(wanted) == 2 else 'all'} write to standard output",
+                         "Use one of them.")
     if wanted and sys.stdout.closed:
         raise closed_output()
     if streamed and opens:

@@ -47,6 +47,15 @@ def command_named(name: str) -> Any:
     return plain(typer.main.get_command(command))
 
 
+def called(arguments: Sequence[str]) -> tuple[str, ...]:
+    """The names of the command that a call begins with; none where it begins with anything else."""
+    first, second = (*arguments, "", "")[:2]
+    if first not in COMMANDS:
+        return ()
+    command = command_named(first)
+    return (first, second) if isinstance(command, TyperGroup) and second in command.commands else (first,)
+
+
 def help_of(root: Any, arguments: Sequence[str]) -> str | None:
     """What a call prints that asks for the help of a command and for nothing else; None for any other call. typer
     would first build what checks each option's value, which takes longer than everything else."""

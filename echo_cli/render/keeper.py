@@ -198,7 +198,7 @@ class Keeper(Sitting):
                     self.work.discard()
                 elif isinstance(error, EchoError):
                     kept = (
-                        f"Everything up to {last.progress} is kept in {self.work.folder.name}. "
+                        f"Everything up to {last.progress} is kept in {self.work.folder}. "
                         "Run the same command again to resume."
                     )
                     error.hint = f"{error.hint} {kept}" if error.hint else kept

@@ -31,6 +31,7 @@ from echo_cli.spec import DEFAULT_MODEL, ModelSpec
 from echo_cli.storyboard.canonical import canonical
 from echo_cli.storyboard.document import STDIN
 from echo_cli.storyboard.ends import ENDING as END
+from echo_cli.storyboard.mistakes import StoryboardError
 from echo_cli.storyboard.nouns import Kind, Storyboard
 from echo_cli.storyboard.parse import parse
 from echo_cli.storyboard.rules import Rules
@@ -117,7 +118,11 @@ def checked(storyboard: Storyboard, rules: Rules) -> Storyboard:
     except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
         raise UsageError(f"{storyboard.source}: it holds a value that no storyboard can say{_value(error)}",
                          "Use text, numbers, lists and mappings.") from None
-    return parse(text, storyboard.source, rules)
+    try:
+        return parse(text, storyboard.source, rules)
+    except StoryboardError as error:  # nobody has seen the lines of this text
+        raise UsageError("\n".join(f"{storyboard.source}: {mistake.message}" for mistake in error.mistakes),
+                         error.hint) from None
 
 
 def _value(error: Exception) -> str:

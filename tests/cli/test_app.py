@@ -135,7 +135,8 @@ def test_version(capfd: pytest.CaptureFixture[str]) -> None:
     (["generate", "a.yaml", "--crf", "high"], "--crf must be a number"),
     (["generate", "a.yaml", "--wait", "-3"], "--wait must be at least 0"),
     (["bench", "memory", "--seeds", "0"], "--seeds must be at least 1"),
-    (["generate", "--prompt"], "--prompt needs a value"),
+    (["generate", "--prompt"], "echo-cli generate: --prompt needs a value\nhint: Run `echo-cli generate --help`"),
+    (["scenes", "merge", "a", "-o"], "echo-cli scenes merge: -o needs a value\n"),
 ])
 def test_wrong_arguments_are_told_without_usage_noise(arguments: list[str], message: str,
                                                       capfd: pytest.CaptureFixture[str]) -> None:

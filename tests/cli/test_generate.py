@@ -113,6 +113,13 @@ def test_a_storyboard_is_another_one_only_if_its_author_changed_it(capsys: pytes
     assert "else: another storyboard, seed was 5, now 6\n" in refusal("generate", "story.yaml", "--seed", "6")
 
 
+def test_standard_output_takes_one_thing(capsys: pytest.CaptureFixture[str]) -> None:
+    for options, said in ((["-o", "-"], "-o - and --json both write"),
+                          (["-o", "-", "--progress", "openjd"], "-o - and --json and --progress openjd all write")):
+        assert generate("--json", *options) == 2
+        assert said in capsys.readouterr().err
+
+
 def test_a_log_that_cannot_be_written_names_its_own_option(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("generate", "batch"):
         assert run([command, "story.yaml", "--log-file", "."]) == 5

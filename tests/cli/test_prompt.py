@@ -52,6 +52,7 @@ def test_it_takes_the_options_of_a_film(place: Path, capsys: pytest.CaptureFixtu
     (["--prompt", "  "], "--prompt is empty"),
     (["--prompt", "a red ball", "--duration", "soon"], "--duration: 'soon' is not a time"),
     (["--prompt", "a red ball", "--duration", "0"], "--duration: '0' must be longer than zero"),
+    (["--prompt", "a red ball", "--duration", "1ms"], "--prompt: scene 'scene': the film is shorter than one picture"),
     (["--prompt", "a red ball", "--duration", "-1s"], "--duration: '-1s' is negative"),
     (["--prompt", "a red ball \ud800"], "half a character"),
 ])

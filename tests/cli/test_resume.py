@@ -166,10 +166,10 @@ def test_an_encoder_that_dies_costs_a_sitting(
     assert generate("-o", "whole.mp4", "--quiet") == 0
     monkeypatch.setattr("echo_cli.render.keeper.TWICE", -1)
     strike(monkeypatch, 4, lambda: os.kill(encoders(os.getpid())[0], signal.SIGKILL))
-    assert generate("-o", "film.mp4", "--checkpoint-every", "1e-9") == 5
+    assert generate("-o", "sub/film.mp4", "--checkpoint-every", "1e-9") == 5
     err = capsys.readouterr().err
-    assert "ffmpeg was killed (signal 9)" in err and "is kept in film.resume" in err
-    assert generate("-o", "film.mp4", "--quiet") == 0 and sha256(Path("film.mp4")) == sha256(Path("whole.mp4"))
+    assert "ffmpeg was killed (signal 9)" in err and "is kept in sub/film.resume" in err
+    assert generate("-o", "sub/film.mp4", "--quiet") == 0 and sha256(Path("sub/film.mp4")) == sha256(Path("whole.mp4"))
 
 
 def test_how_often_and_how_much_was_kept_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -184,7 +184,7 @@ def test_it_is_kept_as_often_as_asked(tmp_path: Path, unstruck: str, waiting: No
     for block in (1, 2, 3):
         error = failed(job(place), 2, OutputError("the disk is full", "Free some space."), Keeping(every=1e-9))
         assert error.hint == (
-            f"Free some space. Everything up to block {block} of 6 is kept in film.resume. "
+            f"Free some space. Everything up to block {block} of 6 is kept in {place}/film.resume. "
             "Run the same command again to resume."
         )
         assert len(list(place.glob("film.resume/state-*"))) == 1
