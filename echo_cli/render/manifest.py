@@ -83,10 +83,9 @@ def _ours(content: Any) -> dict[str, Any] | None:
     if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (FORMAT, VERSION):
         return None
     identity, outputs = content.get("identity"), content.get("outputs")
-    whole = isinstance(identity, dict) and all(field.name in identity for field in fields(Identity)
-                                                   if field.name != STORY) and isinstance(
-        outputs, dict) and all(isinstance(output, dict) and isinstance(output.get("name"), str)
-                               for output in outputs.values())
+    named = [field.name for field in fields(Identity) if field.name != STORY]  # an earlier version has no story
+    whole = (isinstance(identity, dict) and all(name in identity for name in named) and isinstance(outputs, dict)
+             and all(isinstance(output, dict) and isinstance(output.get("name"), str) for output in outputs.values()))
     return content if whole else None
 
 
