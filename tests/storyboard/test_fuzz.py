@@ -5,6 +5,7 @@ from dataclasses import replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from echo_cli.errors import UsageError
 from echo_cli.storyboard.document import decode
 from echo_cli.storyboard.mistakes import StoryboardError
 from echo_cli.storyboard.parse import parse
@@ -67,7 +68,8 @@ RELAXED = settings(max_examples=150, deadline=None, suppress_health_check=[Healt
 
 
 def read(data: bytes) -> None:
-    """Reads and times a storyboard; only mistakes that say where they are may come out."""
+    """Reads and times a storyboard; only mistakes that say where they are may come out, or that it is no
+    text at all."""
     try:
         board = parse(decode(data, "film.yaml"), "film.yaml", RULES)
         made = timeline(replace(board, model=None), RULES.models["tiny"].geometry)
@@ -75,6 +77,8 @@ def read(data: bytes) -> None:
     except StoryboardError as error:
         assert error.mistakes
         assert all(line.startswith("film.yaml:") for line in error.message.splitlines())
+    except UsageError as error:
+        assert b"\0" in data and error.message == "film.yaml: is a binary file, not a storyboard"
 
 
 @RELAXED
