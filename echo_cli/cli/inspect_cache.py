@@ -165,9 +165,10 @@ def _show_block(trace: "Trace", index: int, layer: int | None, as_json: bool) ->
     record = trace.block(index)
     if layer is not None:
         inspect.check_layer(trace, index, layer)
+    if as_json and layer is not None and record.measured:
+        return _print_json({"block": index, "layer": layer, "measured": record.measured.layers[layer]})
     if as_json:
-        of_layer = layer is not None and record.measured and record.measured.layers[layer]
-        return _print_json({"block": index, "layer": layer, "measured": of_layer} if of_layer else record)
+        return _print_json(record)
     _print(terminal.block_detail(trace, record, layer))
 
 

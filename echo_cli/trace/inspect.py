@@ -141,14 +141,14 @@ def check_block(trace: Trace, block: int) -> int:
     return block
 
 
-def check_layer(trace: Trace, block: int, layer: int) -> int:
-    """A layer that chose from history in this block."""
+def check_layer(trace: Trace, block: int, layer: int) -> None:
+    """A UsageError unless this layer chose from history in this block."""
     model = trace.header.model
     if not 0 <= layer < model.layers:
         raise UsageError(f"there is no layer {layer}: {model.name} has {plural(model.layers, 'layer')}, 0 to "
                          f"{model.layers - 1}", "Choose one of these.")
     if layer < _choosing(trace.row(block)):
-        return layer
+        return
     later = next((index for index in range(block + 1, len(trace)) if layer < _choosing(trace.row(index))), None)
     raise UsageError(f"in block {block} no layer chose anything from history, so that one layer has nothing to show",
                      "Leave --layer out; no later block has a choice either." if later is None else
