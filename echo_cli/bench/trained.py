@@ -4,6 +4,7 @@ Figures are shares and decibels, with contact sheets beside them. Does not know 
 """
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -33,6 +34,7 @@ from echo_cli.world.stories import BLOCK, FPS, HELD_OUT, PICTURES, StoryKind, pi
 _SECONDS = 300  # of the long film
 _COLD = 30  # of films that are timed
 _SHOWN, _CONTINUED = 4, 8  # blocks of a clip, and of the film that continues it
+_ARRIVED = 2 * BLOCK  # latent frames after a change until the new subject must be there
 _STRONGLY = 0.15  # of 1: from here on a dot is another colour
 
 
@@ -154,13 +156,33 @@ def switch(backend: Backend, stories: int) -> dict:
         prompts = [[prompt for _, prompt in story] for story in sampled.prompts]
         made = seen(backend, prompts, [5, 5], (None, Kind.SMOOTH), DEFAULT_POLICY, number)
         before, after = made.split([pictures_of(5 * BLOCK), 5 * BLOCK * PICTURES], 1)
-        verdict = judge(after[:, 2 * BLOCK * PICTURES:])
-        right.append((verdict.shape == sampled.truth.shape[:, -1]) & (verdict.colour == sampled.truth.colour[:, -1]))
+        right.append(_shows(after[:, _ARRIVED * PICTURES:], sampled.truth.shape[:, -1], sampled.truth.colour[:, -1]))
         stays.append(decibels(background(after), background(before)))
+    assert isinstance(backend.codec, TinyCodec), "clips are encoded as training encodes them"
     return {
         "new subject after two blocks": torch.cat(right).float().mean().item(),
+        "judges on real clips": _changes(backend.codec, stories),
         "place stays dB": torch.cat(stays).mean().item(),
     }
+
+
+def _changes(codec: TinyCodec, stories: int, frames: int = 36) -> float:
+    """How often the judges see the new subject of real clips, through the codec, in the frames after a change that
+    `switch` looks at; of clips that are long enough to have them."""
+    right = []
+    for sampled in held_out(stories, StoryKind.SWITCH, frames):
+        decoded, truth = codec.decode(codec.encode(sampled.pictures))[0], sampled.truth
+        for film, story, shape, colour in zip(decoded, sampled.prompts, truth.shape, truth.colour, strict=True):
+            first, end = story[-1][0] + _ARRIVED, story[-1][0] + 5 * BLOCK
+            if end <= frames:
+                right.append(_shows(film[None, pictures_of(first):pictures_of(end)], shape[-1:], colour[-1:]))
+    return torch.cat(right).float().mean().item() if right else math.nan
+
+
+def _shows(pictures: Tensor, shape: Tensor, colour: Tensor) -> Tensor:
+    """Whether films show a subject of this shape in this colour; each [film]."""
+    verdict = judge(pictures)
+    return (verdict.shape == shape) & (verdict.colour == colour)
 
 
 def steadiness(backend: Backend, stories: int) -> dict:

@@ -21,6 +21,7 @@ from echo_cli.world.subjects import COLOUR_VALUES, TINTS, distance
 
 _STRIDE = 2  # every second picture is judged
 _LAG = 2  # views, four pictures: motion is measured across latent frames, however a codec renders it inside one
+_CLEARLY = 8  # the power of the overlap by which a view counts
 _SEEN = 0.6  # overlap from which a subject counts as seen
 _RADII = (19.0, 20.5, 22.0, 23.5)
 _HALF = 2  # pixels of the picture for each of the mask's
@@ -49,12 +50,12 @@ def judge(pictures: Tensor) -> Verdict:
     place, time = _where_and_when(looked)
     fitted = _fit(looked.flatten(0, 1), time.repeat_interleave(views))
     overlap, shape, spot = (part.unflatten(0, (films, views)) for part in fitted)  # [film, view, colour]
-    # The colour is the one in which a subject's outline is clearest, in most of the film.
-    colour = overlap.quantile(0.6, dim=1).argmax(1)
+    # Views count by how clear an outline is in them: a subject may be out of sight, or half of it, in most of a film.
+    colour = (overlap**_CLEARLY).sum(1).argmax(1)
     chosen = colour[:, None, None].expand(-1, views, 1)
     overlap, shape = overlap.gather(2, chosen)[..., 0], shape.gather(2, chosen)[..., 0]
     spot = spot.gather(2, chosen[..., None].expand(-1, -1, -1, 2))[:, :, 0]  # [film, view, 2]
-    votes = F.one_hot(shape, 4) * overlap[..., None] ** 4  # views in which it is half out of sight count little
+    votes = F.one_hot(shape, 4) * overlap[..., None] ** _CLEARLY
     best = votes.sum(1).argmax(1)
     fits = torch.where(shape == best[:, None], overlap, 0.0)
     return Verdict(

@@ -26,6 +26,14 @@ def test_judges_are_right_about_real_clips(held: Stories, pictures: torch.Tensor
     assert min(right.colour, right.shape, right.motion) >= 0.9 and right.strict >= 0.85
 
 
+def test_a_subject_that_is_out_of_sight_in_most_of_the_film_is_judged_where_it_is_seen(
+    held: Stories, pictures: torch.Tensor
+) -> None:
+    left = torch.cat((pictures[:, :8], held.backgrounds(0, 1)[:, :1].expand(-1, 24, -1, -1, -1)), 1)
+    right = score(judge(left), held)
+    assert right.colour >= 0.9 and right.shape >= 0.9
+
+
 def test_a_panning_camera_does_not_change_the_motion():
     stories = sample_stories(torch.arange(8) + HELD_OUT + 50, 12, StoryKind.PAN)
     assert score(judge(stories.pictures), stories).motion >= 0.85
