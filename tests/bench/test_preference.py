@@ -54,8 +54,9 @@ def test_the_film_that_shows_what_its_prompts_say_is_preferred(
         assert (min(shares) == 1.0) is (name == "right")
 
 
-def test_it_says_so_in_plain_text(films: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert app.run(["bench", "preference", films["wrong"], films["right"]]) == 0
+def test_it_says_so_in_plain_text_of_films_too(films: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    wrong, right = (films[name].replace(".trace.json", ".mp4") for name in ("wrong", "right"))
+    assert app.run(["bench", "preference", wrong, right]) == 0
     first, *aspects = capsys.readouterr().out.splitlines()
     assert first.startswith("4 scenes: the eye prefers the second film in 100%; alignment ")
     assert [line.split()[0] for line in aspects] == ["place", "time", "shape", "colour", "motion"]
@@ -70,8 +71,9 @@ def test_what_cannot_be_compared_is_refused(
     other = film(tmp_path / "other", replace(trial, prompts=trial.prompts[::-1]))
     changed = film(tmp_path / "changed", next(trials(SCENES)))
     write_story(Path(changed))
-    for trace, said in ((films["right"].replace(".trace.json", ".mp4"), "is not a trace"),
-                        (str(alone), "the film of this trace is missing"), (other, "different prompts"),
-                        (changed, "has 141 pictures, and its trace 621")):
+    page = tmp_path / "page.html"
+    page.write_text("<html>")
+    for trace, said in ((str(page), "is not a trace"), (str(alone), "the film of this trace is missing"),
+                        (other, "different prompts"), (changed, "has 141 pictures, and its trace 621")):
         assert app.run(["bench", "preference", films["right"], trace]) == 2
         assert said in (printed := capsys.readouterr()).err and "hint:" in printed.err and not printed.out

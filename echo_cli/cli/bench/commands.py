@@ -317,8 +317,8 @@ def _figure(name: str, value: float) -> str:
 
 @bench.command()
 def preference(
-    before: Annotated[Path, typer.Argument(metavar="BEFORE.trace.json", help="The trace of a film, beside its MP4.")],
-    after: Annotated[Path, typer.Argument(metavar="AFTER.trace.json", help="The trace of a film of the same prompts.")],
+    before: Annotated[Path, typer.Argument(metavar="BEFORE", help="A film, or the .trace.json beside it.")],
+    after: Annotated[Path, typer.Argument(metavar="AFTER", help="A film of the same prompts.")],
     eye: Eye = None,
     json: Json = False,
     debug: Debug = False,
@@ -329,11 +329,12 @@ def preference(
     chance of such a difference by accident, and for each aspect the share of scenes in which it is right.
     """
     from echo_cli.bench.preference import preference as prefer
+    from echo_cli.cli.show import trace_beside
     from echo_cli.world import eye as eyes
     from echo_cli.world.meaning import load_meaning
 
     judge = load_meaning("cpu", eye or eyes.WEIGHTS)
-    result = prefer(judge, before, after)
+    result = prefer(judge, trace_beside(before), trace_beside(after))
     if json:
         print(json_text.dumps({"eye": judge.weights_hash, **asdict(result)}))
         return
