@@ -66,8 +66,9 @@ class Preset:
 
 def polishing(plan: TeacherPlan) -> TeacherPlan:
     """The second half of the teacher's training: whole films from the start, at a low rate, with more weight on the
-    subject."""
-    return replace(plan, rate=plan.rate / 2, small_rate=plan.small_rate / 2, skipped=CURRICULUM[-1][0], subject=10.0)
+    subject, above all on one that bounces."""
+    return replace(plan, rate=plan.rate / 2, small_rate=plan.small_rate / 2, skipped=CURRICULUM[-1][0], subject=10.0,
+                   hops=0.2)
 
 
 PRESETS: dict[str, Preset] = {
@@ -77,9 +78,9 @@ PRESETS: dict[str, Preset] = {
                   decoder=DecoderPlan(), decoder_steps=3000, motion=MotionPlan(), motion_steps=5600,
                   eye=EyePlan(), eye_steps=1000),
     "gpu": Preset(codec=CodecPlan(batch=32), codec_steps=20_000, pool_stories=512,
-                  teacher=TeacherPlan(batch=512, shards=48, first_shards=8, shard_every=20), teacher_steps=20_000,
-                  polish=polishing(TeacherPlan(batch=512, shards=48, first_shards=8, shard_every=20)),
-                  polish_steps=10_000, distill=DistillPlan(batch=256, shards=48), distill_steps=2500,
+                  teacher=TeacherPlan(batch=512, shards=48, first_shards=8, shard_every=12), teacher_steps=20_000,
+                  polish=polishing(TeacherPlan(batch=512, shards=48, first_shards=8, shard_every=12)),
+                  polish_steps=10_000, distill=DistillPlan(batch=192, shards=48), distill_steps=2500,
                   steady=SteadyPlan(batch=256, shards=48), steady_steps=2500,
                   decoder=DecoderPlan(batch=32, shelf=ShelfPlan(stories=64, chapters=8, steps_each=48)),
                   decoder_steps=20_000,

@@ -4,7 +4,8 @@ First the student imitates the guided teacher at the levels of its few steps, so
 Then distributions are matched: the student makes blocks by the few-step sampler; a frozen, guided teacher says where
 noisy versions of them would go if they came from the world, a critic where they would go if they came from the student,
 and the student moves along the difference. Part of the sequences are rolled out, so that the student learns from its
-own past.
+own past. Where the world's past decides what a block shows of its place, the student is drawn to just that: of what is
+likely, distributions allow more than one, such as a second moon.
 """
 
 import copy
@@ -22,6 +23,7 @@ from echo_cli.training.lessons import Lesson, Library
 from echo_cli.training.loop import Learner, rate_at
 from echo_cli.training.muon import Muon
 from echo_cli.training.pool import Pool
+from echo_cli.training.steady import decided, mean_where
 from echo_cli.training.teacher import Pupil, pick, sequences
 from echo_cli.training.teaching import Class
 
@@ -45,7 +47,9 @@ class DistillPlan:
     alone: float = 0.05  # share of the budget in which the critic learns and the student waits
     imitated: int = 2  # times the batch, while imitating: it costs half as much
     # how much more than scenery a place counts for which the prompt matters as much as it does on average
-    prompted: float = 1.0
+    prompted: float = 1.5
+    hops: float = 0.25  # share of sequences drawn where the subject bounces
+    place: float = 1.0  # weight of the squared error where the past decides what a block shows
 
 
 # (share of the budget spent, {blocks in a sequence: chance}, share of longer sequences that are rolled out)
@@ -105,7 +109,7 @@ class Distiller:
         blocks = pick(mixture, dice)
         imitates = spent < plan.imitation
         batch = plan.batch * plan.imitated if imitates else plan.batch
-        lesson = self.lessons.draw(blocks, sequences(batch, blocks), generator)
+        lesson = self.lessons.draw(blocks, sequences(batch, blocks), generator, plan.hops)
         own = blocks > 1 and dice.random() < rolled
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             # The critic first learns the student's distribution, then they take turns.
@@ -141,6 +145,9 @@ class Distiller:
         losses = {"critic": self.criticise(lesson, again.detach(), past, generator)}
         if teaches:
             losses["match"] = self.match(lesson, again, past, generator)
+            if self.plan.place and not own:
+                shown = decided(lesson, self.student.grid, everywhere=True)
+                losses["place"] = self.plan.place * mean_where((again - lesson.latents).square(), shown)
         return losses
 
     def match(self, lesson: Lesson, again: Tensor, past: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,9 +1,9 @@
 """The steadying stage: what memory shows of a place stays where it is.
 
 Distillation matches distributions, so a student may draw a second moon where one would be likely, though its past shows
-where the moon is. Where a lesson stays in one place and no subject is near, the past decides what a block must show,
-and near a subject that the frames right before show: there the student's x0 is drawn to the world's. Everywhere else it
-is held to what it was before. The past is the world's, shaken a little, or the student's own behind a first block of
+where the moon is. Where a lesson stays in one place and no subject is near, the past decides what a block must show:
+there the student's x0 is drawn to the world's. Everywhere else, subjects above all, it is held to what it was before: a
+squared error would soften them. The past is the world's, shaken a little, or the student's own behind a first block of
 the world.
 """
 
@@ -19,7 +19,7 @@ from echo_cli.rollout.sampling import schedule
 from echo_cli.spec import Grid, ModelSpec
 from echo_cli.training.attempts import Sampler, guess
 from echo_cli.training.draws import dice_of, shaken
-from echo_cli.training.lessons import Lesson, Library, whole
+from echo_cli.training.lessons import Lesson, Library
 from echo_cli.training.loop import Learner, rate_at
 from echo_cli.training.muon import Muon
 from echo_cli.training.pool import Pool
@@ -28,7 +28,6 @@ from echo_cli.training.teaching import Class
 from echo_cli.world.stories import BLOCK
 
 _LENGTHS = {2: 0.3, 4: 0.5, 6: 0.2}  # blocks in a sequence: chance
-_AGREES = 0.25  # squared error of latents up to which a subject is where the world has it
 _MOVES = 0.02  # how much of a token's depths changes where the camera moves, or cuts
 
 
@@ -41,7 +40,6 @@ class SteadyPlan:
     small_rate: float = 1e-4
     rounds: int = 3
     ema: float = 0.995
-    subject: float = 1.0  # weight of the subject where the frames right before say where it is
     hops: float = 0.3  # share of sequences drawn where the subject bounces
     kept: float = 2.0  # weight of the loss where the student is held to what it was
     rolled: float = 0.5  # share of the steps on the student's own past
@@ -75,7 +73,7 @@ class Steadying:
         lesson = self.lessons.draw(blocks, max(2, sequences(self.plan.batch, blocks)), generator, self.plan.hops)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             losses = self.losses(lesson, dice.random() < self.plan.rolled, generator)
-        loss = losses["place"] + self.plan.subject * losses["subject"] + self.plan.kept * losses["kept"]
+        loss = losses["place"] + self.plan.kept * losses["kept"]
         self.learner.descend(loss, rate_at(step, spent))
         losses = {"loss": loss, **losses, "blocks": torch.tensor(float(blocks), device=self.device)}
         return {name: part.detach() for name, part in losses.items()}
@@ -93,56 +91,37 @@ class Steadying:
         with torch.no_grad():
             before = guess(self.before, lesson, past, noisy, level)
         shown = decided(lesson, self.student.grid, everywhere=not own)
-        goes_on = followed(lesson, past, self.student.grid) * (1 - shown)
-        rest = 1 - shown - goes_on
+        rest = 1 - shown
         if own:
             rest[:, :BLOCK] = 0  # the world's: it was not sampled
         error, error_before = ((guessed - lesson.latents).square() for guessed in (here, before))
-        return {"place": _mean(error, shown), "place before": _mean(error_before, shown),
-                "subject": _mean(error, goes_on), "subject before": _mean(error_before, goes_on),
-                "kept": _mean((here - before).square(), rest)}
+        return {"place": mean_where(error, shown), "place before": mean_where(error_before, shown),
+                "kept": mean_where((here - before).square(), rest)}
 
 
 def decided(lesson: Lesson, grid: Grid, everywhere: bool) -> Tensor:
     """One where the past decides what a frame shows, else zero [sequence, F, 1, h, w]: behind the first block of a
     sequence that stays in one place under a camera that rests, away from the subject. Unless `everywhere`, only in rows
-    that the subject never comes near: a student's own subject may be elsewhere in its rows than the world's."""
-    rests, near = _rests(lesson), _near(lesson, grid)
-    if not everywhere:
-        near = near.amax((1, 3), keepdim=True).expand_as(near)
-    away = (near == 0) & rests[:, None, None, None]
+    that the subject never comes near, since a student's own may be elsewhere in its rows than the world's; so too in a
+    block that does not see where its subject was, or has a new one."""
+    depths = lesson.truth["depths"].float()
+    rests = (depths - depths[:, :1]).abs().flatten(1).amax(1) < _MOVES
+    near = F.max_pool2d(lesson.truth["cover"].float().unflatten(-1, (grid.rows, grid.cols)), 3, 1, 1) > 0
+    rows = near.any(3, keepdim=True).any(1, keepdim=True)
+    known = _known(lesson) if everywhere else torch.zeros_like(near[:, :, 0, 0])
+    away = torch.where(known[..., None, None], ~near, ~rows) & rests[:, None, None, None]
     away[:, :BLOCK] = False
     return _cells(away, grid)
 
 
-def followed(lesson: Lesson, past: Tensor, grid: Grid) -> Tensor:
-    """One near a subject of which a block sees the frames right before it, if there it is where the world has it: that
-    says where it goes, and what it looks like is said there or, after a change, by the prompt. Else zero
-    [sequence, F, 1, h, w]."""
-    rests, near = _rests(lesson), _near(lesson, grid)
-    cells = _cells(near > 0, grid)
-    off = (past - lesson.latents).square().mean(2, keepdim=True) * cells
-    off, count = (part.unflatten(1, (-1, BLOCK)).sum((2, 3, 4, 5)) for part in (off, cells))
-    agrees = off < _AGREES * count  # [sequence, block]
-    block = torch.arange(1, lesson.blocks, device=near.device)
-    latest = torch.stack([block * BLOCK - 1, block * BLOCK - 2], 1)  # the last two frames of the block before
-    sees = lesson.sight[:, 1:].gather(2, latest.expand(len(near), -1, -1)).all(2)  # [sequence, block]
-    at_once = lesson.slots[:, block * BLOCK] - lesson.slots[:, block * BLOCK - 1] == 1
-    shows = whole(lesson.truth["seen"])
-    clear = torch.zeros(near.shape[0], lesson.blocks, dtype=torch.bool, device=near.device)
-    clear[:, 1:] = sees & at_once & agrees[:, :-1] & shows[:, 1:] & shows[:, :-1] & rests[:, None]
-    return cells * clear.repeat_interleave(BLOCK, 1)[..., None, None, None]
-
-
-def _rests(lesson: Lesson) -> Tensor:
-    """Which sequences stay in one place under a camera that rests."""
-    depths = lesson.truth["depths"].float()
-    return (depths - depths[:, :1]).abs().flatten(1).amax(1) < _MOVES
-
-
-def _near(lesson: Lesson, grid: Grid) -> Tensor:
-    """Above zero for the tokens of the subject and those beside them [sequence, F, row, column]."""
-    return F.max_pool2d(lesson.truth["cover"].float().unflatten(-1, (grid.rows, grid.cols)), 3, 1, 1)
+def _known(lesson: Lesson) -> Tensor:
+    """Whether the block of a frame sees the frames right before it, and they were made for the same prompt
+    [sequence, F]."""
+    block = torch.arange(1, lesson.blocks, device=lesson.words.device)
+    latest = torch.stack((block * BLOCK - 1, block * BLOCK - 2), 1)  # the last two frames of the block before
+    sees = lesson.sight[:, 1:].gather(2, latest.expand(len(lesson.sight), -1, -1)).all(2)
+    same = (lesson.words[:, 1:] == lesson.words[:, :-1]).all(2)
+    return F.pad(sees & same, (1, 0)).repeat_interleave(BLOCK, 1)
 
 
 def _cells(tokens: Tensor, grid: Grid) -> Tensor:
@@ -150,5 +129,5 @@ def _cells(tokens: Tensor, grid: Grid) -> Tensor:
     return cells.unsqueeze(2).float()
 
 
-def _mean(error: Tensor, where: Tensor) -> Tensor:
+def mean_where(error: Tensor, where: Tensor) -> Tensor:
     return (error * where).sum() / (where.sum() * error.shape[2]).clamp(min=1)

@@ -42,6 +42,7 @@ class TeacherPlan:
     shard_every: int = 40  # steps
     skipped: float = 0.0  # share of the curriculum that is skipped at the start
     subject: float = 0.0  # how much more than scenery a token counts that the subject fills
+    hops: float = 0.0  # share of sequences drawn where the subject bounces
 
 
 # (share of the budget spent, {blocks in a sequence: chance}): what is drawn from then on
@@ -113,7 +114,7 @@ class Teacher:
         generator = dice_of(self.device, self.seed, bool(plan.skipped), step)
         learned = plan.skipped + (1 - plan.skipped) * spent
         blocks = pick(next(mix for start, mix in reversed(CURRICULUM) if learned >= start), dice)
-        lesson = self.lessons.draw(blocks, sequences(plan.batch, blocks), generator)
+        lesson = self.lessons.draw(blocks, sequences(plan.batch, blocks), generator, plan.hops)
         sigma = self.levels(lesson, generator)
         loss, parts = self.loss(lesson, sigma, generator)
         self.learner.descend(loss, rate_at(step, spent))

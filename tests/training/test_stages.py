@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from echo_cli.training.distill import Distiller, DistillPlan
+from echo_cli.training.lessons import Lesson
 from echo_cli.training.loop import Budget, Progress, rate_at, run
 from echo_cli.training.pool import Pool
-from echo_cli.training.steady import Steadying, SteadyPlan, decided, followed
+from echo_cli.training.steady import Steadying, SteadyPlan, decided
 from echo_cli.training.teacher import Pupil, Teacher, TeacherPlan
 
 from .pupils import SMALL, small_pool
@@ -137,7 +138,8 @@ def test_the_critic_waits_while_the_student_imitates(pool):
     taught = Pupil(SMALL)
     torch.nn.init.normal_(taught.transformer.head.head.weight, std=0.1)
     one = Distiller(SMALL, DistillPlan(batch=2, shards=1), 1, pool, taught, CPU)
-    results = [set(one.advance(step, spent)) - {"loss", "blocks"} for step, spent in enumerate((0.0, 0.21, 0.5, 0.5))]
+    results = [set(one.advance(step, spent)) - {"loss", "blocks", "place"}
+               for step, spent in enumerate((0.0, 0.21, 0.5, 0.5))]
     assert results == [{"imitation"}, {"critic"}, {"match", "critic"}, {"critic"}]
     fresh = Distiller(SMALL, DistillPlan(batch=2, shards=1), 1, pool, taught, CPU)
     fresh.advance(0, 0.0)
@@ -145,6 +147,26 @@ def test_the_critic_waits_while_the_student_imitates(pool):
     assert any(
         not torch.equal(value, taught.state_dict()[name]) for name, value in fresh.pair.student.state_dict().items()
     )
+
+
+def test_distillation_keeps_what_the_worlds_past_shows_of_a_place(pool):
+    """Only beside the world's past: what the student made itself may be elsewhere."""
+    torch.manual_seed(0)
+    taught = Pupil(SMALL)
+    torch.nn.init.normal_(taught.transformer.head.head.weight, std=0.1)
+    one = Distiller(SMALL, DistillPlan(batch=4, shards=1), 1, pool, taught, CPU)
+    lesson = one.lessons.draw(4, 2, torch.Generator().manual_seed(0))
+    depths = lesson.truth["depths"][:, :1].expand_as(lesson.truth["depths"])
+    still = replace(lesson, truth={**lesson.truth, "depths": depths, "cover": torch.zeros_like(lesson.truth["cover"])})
+
+    def losses(of: Lesson, own: bool, teaches: bool) -> dict[str, torch.Tensor]:
+        return one.converse(of, own, teaches, torch.Generator().manual_seed(1))
+
+    assert losses(still, False, True)["place"] > 0
+    assert "place" not in losses(still, True, True) and "place" not in losses(still, False, False)
+    moving = still.truth["depths"].clone()
+    moving[:, 0] = 1 - moving[:, 0]
+    assert losses(replace(still, truth={**still.truth, "depths": moving}), False, True)["place"] == 0
 
 
 def steadying(pool: Pool, rate: float = 0.002) -> Steadying:
@@ -178,40 +200,28 @@ def test_the_past_decides_behind_the_first_block_of_a_place_that_rests_and_away_
     grid = one.student.grid
     rest = {name: value[:, :1].expand_as(value) for name, value in lesson.truth.items() if name == "depths"}
     cover = torch.zeros_like(lesson.truth["cover"])
-    cover[0, :, 0] = 1  # the subject fills the upper left token
-    still = replace(lesson, truth={**lesson.truth, **rest, "cover": cover})
-    shown = decided(still, grid, everywhere=True)
-    assert shown[:, :3].sum() == 0 and shown[1:, 3:].min() == 1
-    tokens = F.avg_pool2d(shown[0, 3:, 0], (grid.height // grid.rows, grid.width // grid.cols))
-    assert tokens[:, :2, :2].sum() == 0 and tokens[:, 2:].min() == tokens[:, :, 2:].min() == 1
+    cover[:, :, 0] = 1  # the subject fills the upper left token
+    cover[1] = 0
+    words, sight = lesson.words[:, :1].expand_as(lesson.words).clone(), torch.ones_like(lesson.sight)
+    words[3, 2] = words[3, 2].roll(1) + 1  # a new subject
+    sight[4, 2, 4] = False  # where the subject was is not seen
+    still = replace(lesson, truth={**lesson.truth, **rest, "cover": cover}, words=words, sight=sight)
+
+    def shown(of: Lesson, everywhere: bool) -> torch.Tensor:
+        cells = decided(of, grid, everywhere)[:, :, 0]
+        return F.avg_pool2d(cells, (grid.height // grid.rows, grid.width // grid.cols))  # [sequence, F, row, column]
+
+    tokens = shown(still, True)
+    assert tokens[:, :3].sum() == 0 and tokens[1, 3:].min() == 1
+    assert tokens[0, 3:, :2, :2].sum() == 0 and tokens[0, 3:, 2:].min() == tokens[0, 3:, :, 2:].min() == 1
+    for blind in (3, 4):
+        assert torch.equal(tokens[blind, 3:6], tokens[0, 3:6]), "the block before is as the others"
+        assert tokens[blind, 6:, :2].sum() == 0 and tokens[blind, 6:, 2:].min() == 1, "the subject may be anywhere"
+    rows = shown(still, False)
+    assert rows[0, 3:, :2].sum() == 0 and rows[0, 3:, 2:].min() == 1, "its rows, and those beside them, are left out"
     moved = still.truth["depths"].clone()
     moved[2, -1] = 1 - moved[2, -1]
-    assert decided(replace(still, truth={**still.truth, "depths": moved}), grid, everywhere=True)[2].sum() == 0
-    rows = F.avg_pool2d(decided(still, grid, everywhere=False)[0, 3:, 0], (grid.height // grid.rows, grid.width))
-    assert rows[:, :2].sum() == 0 and rows[:, 2:].min() == 1, "the subject's rows, and those beside them, are left out"
-
-
-def test_a_subject_is_decided_where_the_frames_right_before_show_it_where_the_world_has_it(pool):
-    one = steadying(pool)
-    lesson = one.lessons.draw(3, 4, torch.Generator().manual_seed(0))
-    grid = one.student.grid
-    truth = {name: torch.zeros_like(value) for name, value in lesson.truth.items()}
-    truth["seen"] = torch.ones_like(lesson.truth["seen"])
-    truth["cover"][..., 0] = 1  # the subject fills the upper left token
-    sight = torch.zeros_like(lesson.sight)
-    sight[:, 1, 1:3] = sight[:, 2, 4:6] = True
-    sight[1, 2, 4] = False  # one block does not see all of the latest frames
-    slots = torch.arange(lesson.slots.shape[1]).expand_as(lesson.slots).clone()
-    slots[2, 6:] += 9  # one block lies behind a jump
-    still = replace(lesson, truth=truth, sight=sight, slots=slots)
-    past = lesson.latents.clone()
-    past[3, 3:6] += 1  # one past is not the world's
-    shown = F.max_pool2d(followed(still, past, grid)[:, :, 0], (grid.height // grid.rows, grid.width // grid.cols))
-    assert shown[:, 3:6, :2, :2].min() == 1 and shown[:, :3].sum() == 0 and shown[..., 2:].sum() == 0
-    assert shown[:, 6:, :2, :2].amax((1, 2, 3)).tolist() == [1, 0, 0, 0]
-    lost = {**truth, "seen": truth["seen"].clone()}
-    lost["seen"][:, 7] = 0.5
-    assert followed(replace(still, truth=lost), past, grid)[:, 6:].sum() == 0, "part of it is out of the picture"
+    assert shown(replace(still, truth={**still.truth, "depths": moved}), True)[2].sum() == 0
 
 
 def test_a_rolled_out_lesson_may_open_with_a_block_of_the_world(pool):
