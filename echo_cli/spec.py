@@ -167,7 +167,7 @@ WAN_1_3B_FRAMEWISE = replace(WAN_1_3B, name=f"{WAN_1_3B.name}-framewise", block_
 # The embedded model: small enough to ship with the package and to render films on any CPU.
 TINY = ModelSpec(name="tiny", depth=6, width=256, heads=4, ffn=768, channels=24, text_dim=128, text_len=16,
                  positions=96, strides=(4, 16, 16), size=(192, 128), detail=2, pooled_text=True,
-                 widths=(64, 320), heights=(96, 160))
+                 steps=(1000, 750, 500, 250, 120), widths=(64, 320), heights=(96, 160))
 
 # For tests and benches: its weights are random, and its films cost next to nothing.
 RANDOM_SMALL = ModelSpec(name="random-small", depth=2, width=24, heads=2, ffn=24, channels=4, text_dim=16, text_len=16,

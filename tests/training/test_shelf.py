@@ -56,7 +56,7 @@ def test_finishing_does_the_last_of_the_few_steps(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(net, "forward", lambda latents, at, *rest: times.append(at[0, 0].item()) or 0 * latents)
     latents = torch.randn(1, 3, 24, 8, 12)
     generator = torch.Generator().manual_seed(0)
-    made = one.finish(latents, ["a red ball"], 3, generator)
-    assert times == [pytest.approx(1000 * one.sigmas[3])]
+    made = one.finish(latents, ["a red ball"], len(one.sigmas) - 1, generator)
+    assert times == [pytest.approx(1000 * one.sigmas[-1])]
     noise = noise_like(latents, torch.Generator().manual_seed(0))
-    assert torch.allclose(made, (1 - one.sigmas[3]) * latents + one.sigmas[3] * noise)
+    assert torch.allclose(made, (1 - one.sigmas[-1]) * latents + one.sigmas[-1] * noise)
