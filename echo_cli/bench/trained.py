@@ -35,6 +35,7 @@ _SECONDS = 300  # of the long film
 _COLD = 30  # of films that are timed
 _SHOWN, _CONTINUED = 4, 8  # blocks of a clip, and of the film that continues it
 _ARRIVED = 2 * BLOCK  # latent frames after a change until the new subject must be there
+_CLIP = 36  # latent frames of a real clip that changes its subject
 _STRONGLY = 0.15  # of 1: from here on a dot is another colour
 
 
@@ -161,20 +162,20 @@ def switch(backend: Backend, stories: int) -> dict:
     assert isinstance(backend.codec, TinyCodec), "clips are encoded as training encodes them"
     return {
         "new subject after two blocks": torch.cat(right).float().mean().item(),
-        "judges on real clips": _changes(backend.codec, stories),
+        "judges on real clips": _seen_in_clips(backend.codec, stories),
         "place stays dB": torch.cat(stays).mean().item(),
     }
 
 
-def _changes(codec: TinyCodec, stories: int, frames: int = 36) -> float:
+def _seen_in_clips(codec: TinyCodec, stories: int) -> float:
     """How often the judges see the new subject of real clips, through the codec, in the frames after a change that
     `switch` looks at; of clips that are long enough to have them."""
     right = []
-    for sampled in held_out(stories, StoryKind.SWITCH, frames):
+    for sampled in held_out(stories, StoryKind.SWITCH, _CLIP):
         decoded, truth = codec.decode(codec.encode(sampled.pictures))[0], sampled.truth
         for film, story, shape, colour in zip(decoded, sampled.prompts, truth.shape, truth.colour, strict=True):
             first, end = story[-1][0] + _ARRIVED, story[-1][0] + 5 * BLOCK
-            if end <= frames:
+            if end <= _CLIP:
                 right.append(_shows(film[None, pictures_of(first):pictures_of(end)], shape[-1:], colour[-1:]))
     return torch.cat(right).float().mean().item() if right else math.nan
 
