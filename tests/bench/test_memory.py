@@ -25,7 +25,7 @@ from echo_cli.bench.order import Order
 from echo_cli.bench.scenarios import SCENARIOS, story, timeline_for
 from echo_cli.bench.statistics import least_pairs
 from echo_cli.cli.app import run as command
-from echo_cli.cli.bench.memory import SEEDS
+from echo_cli.cli.bench.memory import STORIES
 from echo_cli.memory.table import read_settings
 from echo_cli.models.registry import MODELS
 from echo_cli.models.running import FastPart
@@ -264,7 +264,7 @@ def test_a_signal_that_arrives_in_a_finaliser_stops_the_bench_too(
 
 
 def test_the_default_has_seeds_enough_to_call_a_difference():
-    assert least_pairs(len(CONTESTANTS) - 1) == SEEDS
+    assert least_pairs(len(CONTESTANTS) - 1) == STORIES
 
 
 def test_each_film_has_noise_of_its_own():

@@ -135,6 +135,9 @@ def test_version(capfd: pytest.CaptureFixture[str]) -> None:
     (["generate", "a.yaml", "--crf", "high"], "--crf must be a number"),
     (["generate", "a.yaml", "--wait", "-3"], "--wait must be at least 0"),
     (["bench", "memory", "--seeds", "0"], "--seeds must be at least 1"),
+    (["bench", "memory", "--first-seed", str(2**63)], f"--first-seed must be at most {2**63 - 1}"),
+    (["bench", "soak", "--seed", str(2**63)], f"--seed must be at most {2**63 - 1}"),
+    (["bench", "faults", "--seed", str(2**63)], f"--seed must be at most {2**63 - 1}"),
     (["generate", "--prompt"], "echo-cli generate: --prompt needs a value\nhint: Run `echo-cli generate --help`"),
     (["scenes", "merge", "a", "-o"], "echo-cli scenes merge: -o needs a value\n"),
 ])

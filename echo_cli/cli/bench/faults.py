@@ -9,11 +9,12 @@ import typer
 
 from echo_cli.cli.options import Debug, Json, Model
 from echo_cli.errors import EchoError
+from echo_cli.storyboard.nouns import SEEDS
 
 
 def faults(
     interruptions: Annotated[int, typer.Option(min=1, help="Number of interruptions.")] = 40,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the moments.")] = 1,
+    seed: Annotated[int, typer.Option(min=SEEDS[0], max=SEEDS[1], help="Seed of the moments.")] = 1,
     model: Model = "random-small",
     json: Json = False,
     debug: Debug = False,

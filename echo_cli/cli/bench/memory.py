@@ -16,6 +16,7 @@ from echo_cli.cli.options import Debug, Device, Dtype, Json
 from echo_cli.errors import Exit, Interrupted, UsageError
 from echo_cli.machine import cores
 from echo_cli.models.running import FastPart
+from echo_cli.storyboard.nouns import SEEDS
 from echo_cli.text import plural
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from echo_cli.bench.scenarios import Scenario
     from echo_cli.spec import ModelSpec
 
-SEEDS = 10  # the fewest that can distinguish all contestants
-_QUICK_SEEDS, _QUICK_BLOCKS = 4, 15
+STORIES = 10  # the fewest that can distinguish all contestants
+_QUICK_STORIES, _QUICK_BLOCKS = 4, 15
 _QUICK_SCENARIOS = ("long", "chain", "cuts", "recall-1")
 _MEASURED, _REUSED, _RESULTS = "What is measured", "Earlier results", "Results"  # sections of the help
 
@@ -39,9 +40,9 @@ Policies = Annotated[list[str] | None, typer.Option(
     "may be repeated. Default: every built-in memory, one-frame, everything and never-left.",
     autocompletion=complete.policies, rich_help_panel=_MEASURED)]
 Seeds = Annotated[int | None, typer.Option(
-    min=1, show_default=str(SEEDS), help="The number of stories of each scenario.", rich_help_panel=_MEASURED)]
+    min=1, show_default=str(STORIES), help="The number of stories of each scenario.", rich_help_panel=_MEASURED)]
 FirstSeed = Annotated[int, typer.Option(
-    min=0, help="The first seed; other seeds are other stories.", rich_help_panel=_MEASURED)]
+    min=0, max=SEEDS[1], help="The first seed; other seeds are other stories.", rich_help_panel=_MEASURED)]
 Long = Annotated[float | None, typer.Option(
     min=6, metavar="SECONDS", help="Length of the long scene; 18 by default.", rich_help_panel=_MEASURED)]
 Against = Annotated[str, typer.Option(help="The memory that all others are compared with.", rich_help_panel=_MEASURED)]
@@ -103,7 +104,7 @@ def memory(
     _check_outputs(as_json, as_csv, out, html)
     spec = spec_named(model)
     scenarios, contestants = _scenarios(scenario, quick, long, spec), _contestants(policy, quick, against)
-    numbers = range(first_seed, first_seed + (seeds or (_QUICK_SEEDS if quick else SEEDS)))
+    numbers = range(first_seed, first_seed + (seeds or (_QUICK_STORIES if quick else STORIES)))
     results = _earlier(reuse or [], again or [], contestants)
 
     from echo_cli.bench.memory import measure

@@ -11,6 +11,7 @@ import typer
 
 from echo_cli.cli.options import Debug, Device, Dtype, Model, Threads
 from echo_cli.errors import Interrupted
+from echo_cli.storyboard.nouns import SEEDS
 
 if TYPE_CHECKING:
     from echo_cli.bench.soak import Soak
@@ -35,7 +36,7 @@ def soak(
     pictures: Pictures = 1_400_000,
     scene: SceneSeconds = 600.0,
     minutes: Minutes = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the film.")] = 0,
+    seed: Annotated[int, typer.Option(min=SEEDS[0], max=SEEDS[1], help="Seed of the film.")] = 0,
     model: Model = "tiny",
     device: Device = "auto",
     dtype: Dtype = "auto",
