@@ -102,6 +102,7 @@ def _result(job: "Job", made: "Made | None") -> dict[str, Any]:
         "pictures": made.pictures,
         "seconds": made.seconds,
         "wall_seconds": round(made.wall_seconds, 3),
+        "sitting_seconds": round(made.sitting_seconds, 3),
         "loading_seconds": round(made.loading_seconds, 3),
         "sittings": made.sittings,
         "reused_blocks": made.reused,
@@ -159,17 +160,20 @@ def _fast(job: "Job", loaded: "Loaded") -> str:
 
 
 def _report(job: "Job", made: "Made", teller: Progress) -> None:
-    rate = made.pictures / made.wall_seconds
-    reused = f" (with those of {plural(made.reused, 'reused block')})" if made.reused else ""
+    before = [f"{plural(made.reused, 'block')} reused"] if made.reused else []
+    if made.sittings > 1:
+        before.append(f"{made.wall_seconds:.1f} s with the sittings before")
     teller.say(f"{job.outputs.film.path}: {plural(made.pictures, 'picture')}, {made.seconds:g} s of film in "
-               f"{made.wall_seconds:.1f} s{reused}, {made.loading_seconds:.1f} s of it loading; {rate:.1f} pictures/s")
+               f"{made.sitting_seconds:.1f} s, {made.loading_seconds:.1f} s of it loading; "
+               + (", ".join(before) or f"{made.pictures / made.wall_seconds:.1f} pictures/s"))
     if not job.request.verbose:
         return
     kept = made.kept
     if kept.checkpoints:
         teller.say(f"checkpoints: {kept.checkpoints}, of {size(kept.bytes)} at most (never more than "
                    f"{size(kept.bound)}), in {kept.seconds:.2f} s")
-    teller.say("time: " + ", ".join(f"{part} {spent / 1000:.1f} s" for part, spent in made.times._asdict().items()))
+    whose = "time of all blocks, earlier ones too: " if before else "time: "
+    teller.say(whose + ", ".join(f"{part} {spent / 1000:.1f} s" for part, spent in made.times._asdict().items()))
     for what, written in made.outputs.items():
         teller.say(f"{what}: {written.path}, {size(written.bytes)}, sha256 {written.sha256}")
 

@@ -78,6 +78,7 @@ def manifest_facts(job: Job, runtime: Runtime, made: Made, started: str) -> dict
             "sittings": made.sittings,
             "reused_blocks": made.reused,
             "wall_seconds": round(made.wall_seconds, 3),
+            "sitting_seconds": round(made.sitting_seconds, 3),
             "loading_seconds": round(made.loading_seconds, 3),
             **{f"{part}_seconds": round(spent / 1000, 3) for part, spent in made.times._asdict().items()},
         },

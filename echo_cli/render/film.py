@@ -191,8 +191,8 @@ def _finish(job: Job, writer: _Writer, tidy: ExitStack) -> Made:
         written["end"] = _output(outputs.end)
     run.check()
     return Made({what: output for what, output in written.items() if output}, pictures,
-                pictures / job.timeline.geometry.fps, wall_seconds, run.loading, writer.times, run.sittings,
-                run.kept, run.reused)
+                pictures / job.timeline.geometry.fps, wall_seconds, run.sitting_seconds, run.loading, writer.times,
+                run.sittings, run.kept, run.reused)
 
 
 def _publish(job: Job, writer: _Writer, made: Made) -> None:

@@ -88,9 +88,14 @@ class Sitting:
         return 0
 
     @property
+    def sitting_seconds(self) -> float:
+        """The seconds of this sitting so far."""
+        return time.monotonic() - self._began
+
+    @property
     def wall_seconds(self) -> float:
         """The seconds of all sittings so far."""
-        return time.monotonic() - self._began
+        return self.sitting_seconds
 
     def film(self) -> PictureSink:
         """Where the film's pictures go."""
@@ -224,7 +229,7 @@ class Keeper(Sitting):
 
     @property
     def wall_seconds(self) -> float:
-        return (self._left.wall_seconds if self._left else 0.0) + super().wall_seconds
+        return (self._left.wall_seconds if self._left else 0.0) + self.sitting_seconds
 
     def film(self) -> PictureSink:
         target = self._job.outputs.film

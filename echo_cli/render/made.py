@@ -20,13 +20,15 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a run produced. `times` are milliseconds by part of a block, and `wall_seconds` the
-    seconds, of all `sittings` that it took; `loading_seconds` (part of them) and `kept` are of the last one."""
+    """What a run produced. `times` are milliseconds by part of a block, and `wall_seconds` the seconds, of all
+    `sittings` that it took and of the blocks that were reused; `sitting_seconds`, `loading_seconds` (part of them) and
+    `kept` are of the last sitting."""
 
     outputs: Mapping[str, Output]
     pictures: int
     seconds: float
     wall_seconds: float
+    sitting_seconds: float
     loading_seconds: float
     times: Times
     sittings: int = 1

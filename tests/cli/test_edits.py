@@ -42,7 +42,11 @@ def test_the_same_command_renders_an_edit(capsys: pytest.CaptureFixture[str]) ->
     assert generate("--json") == 0
     out, err = capsys.readouterr()
     assert "story.mp4: reusing 4 of 6 blocks" in err and "from the beginning of scene 'again'" in err
-    assert json.loads(out.splitlines()[-1])["reused_blocks"] == 4
+    result = json.loads(out.splitlines()[-1])
+    assert result["reused_blocks"] == 4
+    assert result["sitting_seconds"] < result["wall_seconds"]
+    said = f"in {result['sitting_seconds']:.1f} s, {result['loading_seconds']:.1f} s of it loading; 4 blocks reused"
+    assert err.rstrip().endswith(said)
     assert json.loads(Path("story.manifest.json").read_text())["timings"]["reused_blocks"] == 4
     assert sha256(Path("story.mp4")) == film(EDITED)
     assert generate() == 0 and "skipped" in capsys.readouterr().err
@@ -103,6 +107,7 @@ def test_a_kill_in_an_edit_costs_nothing(capsys: pytest.CaptureFixture[str]) -> 
     assert generate("--json") == 0
     out, err = capsys.readouterr()
     assert "story.mp4: resuming after block" in err and json.loads(out.splitlines()[-1])["reused_blocks"] == 4
+    assert "; 4 blocks reused" in err
     assert sha256(Path("story.mp4")) == film(edited)
     assert {path.name for path in Path(".").glob("story.*")} == {
         f"story.{end}" for end in ("yaml", "mp4", "trace.json", "manifest.json", "srt", "states")}

@@ -69,7 +69,10 @@ def test_the_same_command_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert re.search(r"interrupted after block [45] of 6: will be resumed from there", capsys.readouterr().out)
     assert generate("-o", "film", "--json") == 0
     out, err = capsys.readouterr()
-    assert json.loads(out)["sittings"] == 2 and re.search(r"film.mp4: resuming after block [45] of 6", err)
+    result = json.loads(out)
+    assert result["sittings"] == 2 and re.search(r"film.mp4: resuming after block [45] of 6", err)
+    assert result["sitting_seconds"] < result["wall_seconds"]
+    assert f" s of it loading; {result['wall_seconds']:.1f} s with the sittings before\n" in err
     assert sha256(Path("film.mp4")) == sha256(Path("whole.mp4"))
     assert {name.replace("whole", "film") for name in names()} == {name for name in names() if name.startswith("film")}
 
