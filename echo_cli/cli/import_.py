@@ -1,6 +1,7 @@
 """`import`: prompt files and timelines of other tools become storyboards."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +24,9 @@ Output = Annotated[str | None, typer.Option(
     help="A storyboard, or a folder/ for many films. By default, one film goes to standard output and many go into a "
     "folder named after the file.")]
 Source = Annotated[str | None, typer.Option(
-    "--from", metavar="FORMAT", help="The format; by default, recognised by the content.", show_default=False)]
+    "--from", metavar="FORMAT", show_default=False,
+    help="fcpxml, otio, scope, longlive, vtt, srt, edl, deforum, fizznodes or echo-forcing; by default, recognised by "
+    "the content.")]
 Fps = Annotated[float | None, typer.Option(
     "--fps", metavar="N", min=1, max=240, show_default=False,
     help="Frames a second of a schedule's keys (by default 15) or an EDL's timecodes (by default 24).")]
@@ -65,8 +68,17 @@ def import_(
     _write(films, output, Path(files[0]).stem if files[0] != "-" else "imported", force, quiet)
 
 
-def _films(files: list[str], options: "Options", source: str | None) -> "Iterator[tuple[str, str, Cut]]":
-    """The name of a file, a comment and the film, for each film."""
+@dataclass(frozen=True)
+class _Film:
+    """A film that was read: what messages call its source, the name of its storyboard, and a comment for the top."""
+
+    source: str
+    stem: str
+    comment: str
+    cut: "Cut"
+
+
+def _films(files: list[str], options: "Options", source: str | None) -> "Iterator[_Film]":
     from echo_cli.formats.table import read_path
     from echo_cli.render.defaults import read
     from echo_cli.render.prepare import storyboard_rules
@@ -77,7 +89,8 @@ def _films(files: list[str], options: "Options", source: str | None) -> "Iterato
         name, cuts = read_path(path, options, source)
         comment = f"Imported from {_shown(path)} ({name})."
         for number, cut in enumerate(cuts, start=1):
-            yield _stem(path, cut, number, len(cuts)), comment, fitting(cut.named(), rules)
+            said = _shown(path) if len(cuts) == 1 else f"{_shown(path)}, film {number}"
+            yield _Film(said, _stem(path, cut, number, len(cuts)), comment, fitting(cut.named(), rules))
 
 
 def _shown(path: str) -> str:
@@ -91,34 +104,37 @@ def _stem(path: str, cut: "Cut", number: int, count: int) -> str:
     return stem if count == 1 else f"{stem}-{number:0{len(str(count))}}"
 
 
-def _report(films: "list[tuple[str, str, Cut]]") -> None:
+def _report(films: "list[_Film]") -> None:
     """Prints what was left out, one line each."""
-    for name, _, cut in films:
-        for note in cut.notes:
-            print(f"{name}: left out: {note.place}: {note.what}", file=sys.stderr)
+    for film in films:
+        for note in film.cut.notes:
+            print(f"{film.source}: left out: {note.place}: {note.what}", file=sys.stderr)
 
 
-def _write(films: "list[tuple[str, str, Cut]]", output: str | None, name: str, force: bool, quiet: bool) -> None:
+def _write(films: "list[_Film]", output: str | None, name: str, force: bool, quiet: bool) -> None:
     from echo_cli.files import output_errors, write_whole
     from echo_cli.formats.storyboard import written
+    from echo_cli.render.source import YAML
 
     if len(films) == 1 and output in (None, "-"):
-        print(written(films[0][2], [films[0][1]]), end="")
+        print(written(films[0].cut, [films[0].comment]), end="")
         return
     if output == "-":
         raise UsageError(f"{len(films)} films do not fit into standard output", "Name a folder with -o FOLDER/.")
     target = Path(output or f"{name}/")
     many = len(films) > 1 or (output or "").endswith("/") or target.is_dir()
-    if len(films) > 1 and target.suffix in (".yaml", ".yml"):
+    if len(films) > 1 and target.suffix.lower() in YAML:
         raise UsageError(f"{len(films)} films do not fit into one storyboard", "Name a folder with -o FOLDER/.")
-    paths = [target / f"{stem}.yaml" if many else target for stem, _, _ in films]
+    if not many and target.suffix.lower() not in ("", *YAML):
+        raise UsageError(f"{output}: a storyboard's name ends in .yaml", f"Write -o {target.with_suffix('.yaml')}.")
+    paths = [target / f"{film.stem}.yaml" if many else target for film in films]
     if doubled := next((path for path in paths if paths.count(path) > 1), None):
         raise UsageError(f"two of the files would become {doubled}", "Import them one by one, each with its own -o.")
     if not force and (there := next((path for path in paths if path.exists()), None)):
         raise OutputError(f"{there} exists", "Use --force to overwrite it, or choose another name with -o.")
-    for path, (_, comment, cut) in zip(paths, films, strict=True):
+    for path, film in zip(paths, films, strict=True):
         with output_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, written(cut, [comment]))
+        write_whole(path, written(film.cut, [film.comment]))
     if not quiet:
         print(f"{paths[0]}" if len(paths) == 1 else f"{len(paths)} storyboards in {paths[0].parent}", file=sys.stderr)

@@ -13,6 +13,7 @@ from echo_cli.errors import Exit
 if TYPE_CHECKING:
     from echo_cli.render.provenance import Verdict
 
+_HEADLINES = {"verified": "verified", "different": "not what it claims to be", "unknown": "cannot be verified"}
 Film = Annotated[Path, typer.Argument(metavar="FILM", help="A film that echo wrote.", show_default=False)]
 
 
@@ -35,7 +36,7 @@ def verify(film: Film, json: Json = False, debug: Debug = False) -> int:
 def _plain(verdict: "Verdict") -> dict[str, Any]:
     signed = verdict.signed
     return {
-        "film": str(verdict.film), "status": "different" if verdict.wrong else "verified", "wrong": list(verdict.wrong),
+        "film": str(verdict.film), "status": _status(verdict), "wrong": list(verdict.wrong),
         "manifest": str(verdict.manifest) if verdict.manifest else None,
         "signature": signed and {"state": signed.state, "signer": signed.signer, "notes": list(signed.problems),
                                  "ingredients": signed.ingredients},
@@ -43,9 +44,15 @@ def _plain(verdict: "Verdict") -> dict[str, Any]:
     }
 
 
+def _status(verdict: "Verdict") -> str:
+    if not verdict.wrong:
+        return "verified"
+    return "different" if verdict.facts or verdict.signed else "unknown"
+
+
 def _show(verdict: "Verdict") -> None:
     signed, facts = verdict.signed, verdict.facts
-    print(f"{verdict.film}: {'not what it claims to be' if verdict.wrong else 'verified'}")
+    print(f"{verdict.film}: {_HEADLINES[_status(verdict)]}")
     print(f"manifest: {verdict.manifest or 'none'}")
     if signed is None:
         print("signature: none")

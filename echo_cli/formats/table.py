@@ -3,6 +3,7 @@
 Packages of others add rows through the entry points `echo_cli.formats`: each names a `Format`.
 """
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -138,6 +139,8 @@ _ROWS = (
 
 
 FORMATS: Table[Format] = Table("echo_cli.formats", Format, {row.name: row for row in _ROWS})
+_ALSO = {"deforum": "schedule", "fizznodes": "schedule", "webvtt": "vtt"}  # other names that people know formats by
+_SCENES = re.compile(r"""^(\{.*)?["']?scenes["']?\s*:""", re.MULTILINE)  # a key that every storyboard has
 
 
 def names(*, reads: bool) -> list[str]:
@@ -165,6 +168,7 @@ def _can(row: Format, reads: bool) -> bool:
 
 def named(name: str, *, reads: bool) -> Format:
     """The format of that name, among those that can be read (or written)."""
+    name = _ALSO.get(name.lower(), name)
     if name not in FORMATS or not _can(FORMATS[name], reads):
         known = names(reads=reads)
         raise UsageError(
@@ -191,7 +195,15 @@ def recognised(source: Source) -> Format:
         return row
     if source.text.lstrip().startswith(("{", "[")):
         read_json(source.text, source.name)  # where the JSON is broken is the better answer
+    if not source.text.strip():
+        raise refuse(source.name, "the file is empty", hint="Check that this is the right file.")
+    if is_storyboard(source):
+        raise refuse(source.name, "this is a storyboard already", hint="Render it with `echo-cli generate`.")
     raise refuse(source.name, "no known format", hint=f"Name it with --from: {', '.join(names(reads=True))}.")
+
+
+def is_storyboard(source: Source) -> bool:
+    return "scenes" in source.json if isinstance(source.json, dict) else bool(_SCENES.search(source.text))
 
 
 def matching(source: Source) -> Format | None:

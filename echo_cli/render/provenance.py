@@ -56,7 +56,8 @@ def claim(job: "Job", identity: Identity) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is known about a film. `wrong` says what does not fit; if it is empty, the film is what it claims to be."""
+    """What is known about a film. `wrong` says what does not fit; if it is empty, the film is what it claims to be.
+    Without a manifest and a signature nothing can be said."""
 
     film: Path
     manifest: Path | None

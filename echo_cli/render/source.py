@@ -1,6 +1,5 @@
 """A storyboard from a file: YAML, or a format that `echo-cli import` knows, imported first. Knows texts, not films."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
 YAML = (".yaml", ".yml")
 JSON = (".json", ".otio")
-_SCENES = re.compile(r"""^(\{.*)?["']?scenes["']?\s*:""", re.MULTILINE)  # a key that every storyboard has
 
 
 def read_board(path: str, rules: Rules) -> tuple[Storyboard, tuple[str, ...]]:
@@ -29,10 +27,10 @@ def read_board(path: str, rules: Rules) -> tuple[Storyboard, tuple[str, ...]]:
 
 def board_in(text: str, name: str, path: str, rules: Rules) -> tuple[Storyboard, tuple[str, ...]]:
     """The same of a text that was read from there; `name` is for messages."""
-    from echo_cli.formats.table import Options, Source, matching
+    from echo_cli.formats.table import Options, Source, is_storyboard, matching
 
     source = Source(text, name)
-    row = None if _is_storyboard(source.json, text) else matching(source)
+    row = None if is_storyboard(source) else matching(source)
     if row is None or row.read is None:
         return _parsed(text, name, rules), ()
     cuts = row.read(source, Options())
@@ -77,5 +75,3 @@ def _parsed(text: str, name: str, rules: Rules) -> Storyboard:
         raise
 
 
-def _is_storyboard(json: object, text: str) -> bool:
-    return "scenes" in json if isinstance(json, dict) else bool(_SCENES.search(text))

@@ -27,8 +27,33 @@ def test_one_film_goes_to_standard_output_and_what_is_left_out_beside_it(capsys:
     out, err = capsys.readouterr()
     Path("take.yaml").write_text(out)
     assert [scene.prompt for scene in load("take.yaml").scenes] == ["a fox in snow", "a fox in a forest"]
-    assert "take: left out: prompts[0]: the prompt of weight 40: a hen" in err
+    assert "take.json: left out: prompts[0]: the prompt of weight 40: a hen" in err
     assert "# Left out: prompts[0]: the prompt of weight 40: a hen" in out
+
+
+def test_what_was_left_out_is_said_of_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("take.json").write_text(files.SCOPE)
+    Path("take.txt").write_text(files.SCOPE)
+    assert run(["import", "take.json", "take.txt", "-o", "out.v2"]) == 2
+    assert "two of the files would become out.v2/take.yaml" in (err := capsys.readouterr().err)
+    assert [line.partition(":")[0] for line in err.splitlines() if "a hen" in line] == ["take.json", "take.txt"]
+
+
+def test_a_storyboard_is_not_written_under_the_name_of_something_else(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("take.json").write_text(files.SCOPE)
+    assert run(["import", "take.json", "-o", "take.mp4"]) == 2 and not Path("take.mp4").exists()
+    assert capsys.readouterr().err.endswith("take.mp4: a storyboard's name ends in .yaml\nhint: Write -o take.yaml.\n")
+
+
+def test_formats_are_known_by_the_names_of_their_tools(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("schedule.txt").write_text(files.FIZZNODES)
+    for name in ("deforum", "FizzNodes", "schedule"):
+        assert run(["import", "schedule.txt", "--from", name]) == 0
+    Path("empty.srt").write_text("\n")
+    Path("story.yaml").write_text("version: 1\nscenes: []\n")
+    capsys.readouterr()
+    for name, said in (("empty.srt", "the file is empty"), ("story.yaml", "this is a storyboard already")):
+        assert run(["import", name]) == 2 and capsys.readouterr().err.startswith(f"{name}:1:1: {said}\n")
 
 
 def test_many_films_become_a_folder_that_validate_likes(capsys: pytest.CaptureFixture[str]) -> None:

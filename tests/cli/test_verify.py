@@ -59,10 +59,12 @@ def test_a_film_without_a_signature_is_compared_with_its_manifest(capsys: pytest
     film[len(film) // 2] ^= 1
     Path("film.mp4").write_bytes(film)
     code, said = verified("film.mp4", capsys)
-    assert code == 2 and "its sha256 differs" in said["wrong"][0]
+    assert (code, said["status"]) == (2, "different") and "its sha256 differs" in said["wrong"][0]
     Path("film.manifest.json").unlink()
     code, said = verified("film.mp4", capsys)
-    assert code == 2 and "neither a manifest beside the film nor a signature" in said["wrong"][0]
+    assert run(["verify", "film.mp4"]) == 2 and capsys.readouterr().out.startswith("film.mp4: cannot be verified\n")
+    assert (code, said["status"]) == (2, "unknown")
+    assert "neither a manifest beside the film nor a signature" in said["wrong"][0]
     assert run(["verify", "none.mp4"]) == 2 and "there is no such film" in capsys.readouterr().err
 
 
