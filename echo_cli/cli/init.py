@@ -1,5 +1,6 @@
 """`init`: a first storyboard, with comments that say what can be changed. Knows a few prompts, and loads no weights."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 
 from echo_cli.cli import complete
 from echo_cli.cli.options import Debug, Force
-from echo_cli.errors import OutputError
+from echo_cli.errors import OutputError, UsageError
 
 MOST_SCENES = 99
 _HEAD = """\
@@ -31,7 +32,7 @@ _LATER = (  # how the later scenes begin, a remark on that, and what they show; 
 
 def init(
     name: Annotated[str, typer.Argument(
-        metavar="NAME", help="Name of the storyboard; .yaml is added if it is missing.")] = "story",
+        metavar="NAME", help="Name of the storyboard; .yaml is added if it is missing; - prints it.")] = "story",
     model: Annotated[str, typer.Option(
         metavar="NAME", help="The model to render it with.", autocompletion=complete.models)] = "tiny",
     scenes: Annotated[int, typer.Option(
@@ -42,8 +43,14 @@ def init(
     """Write a first storyboard, with comments, to edit and render."""
     from echo_cli.files import output_errors, write_whole
     from echo_cli.models.registry import find
+    from echo_cli.storyboard.document import STDIN
 
     find(model)
+    if name == STDIN:
+        print(storyboard(Path("story.yaml"), model, scenes), end="")
+        return
+    if Path(name).is_dir():
+        raise UsageError(f"{name}: is a folder", f"Name the storyboard in it: {Path(name) / 'story.yaml'}.")
     path = Path(name if name.lower().endswith((".yaml", ".yml")) else f"{name}.yaml")
     if path.exists() and not force:
         raise OutputError(f"{path} exists", "Use --force to overwrite it, or choose another name.")
@@ -58,7 +65,9 @@ def storyboard(path: Path, model: str, scenes: int) -> str:
     from echo_cli.formats.storyboard import scalar
 
     written = scalar(model)
-    head = _HEAD.format(file=path, title=scalar(path.stem), model=written, space=" " * max(2, 27 - len(written)))
+    named = f"./{path}" if str(path).startswith("-") else path
+    head = _HEAD.format(file=shlex.quote(str(named)), title=scalar(path.stem), model=written,
+                        space=" " * max(2, 27 - len(written)))
     return head + "".join(map(_scene, range(scenes)))
 
 

@@ -6,6 +6,7 @@ was made, on what, and how long that took is recorded beside it and never compar
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum, auto
@@ -221,8 +222,11 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
 
 
 def differences(before: Any, after: Any, name: str = "") -> list[str]:
-    """Where two plain values differ, as `name: before, now after`; long hashes are shortened."""
+    """Where two plain values differ, as `name was before, now after`. Of two memories only the names are said, since
+    most settings of one are not those of the other."""
     if isinstance(before, dict) and isinstance(after, dict):
+        if before.get("policy") != after.get("policy"):
+            return differences(before.get("policy"), after.get("policy"), name)
         keys = [*before, *(key for key in after if key not in before)]
         return [line for key in keys if before.get(key) != after.get(key)
                 for line in differences(before.get(key), after.get(key), f"{name}.{key}" if name else key)]
@@ -232,8 +236,29 @@ def differences(before: Any, after: Any, name: str = "") -> list[str]:
         return ["other weights of the decoder"]
     if name.startswith(INPUTS):
         return [f"another {name.removeprefix(INPUTS)}"]
-    return [f"{name.removeprefix('settings.')} was {_shown(before)}, now {_shown(after)}"]
+    name = name.removeprefix("settings.")
+    if _is_hash(before) and _is_hash(after):
+        return [f"another {name}"]
+    if isinstance(before, list) and isinstance(after, list) and name == "encoding":
+        before, after = (" ".join(option for option in _options(one) if option not in _options(other))
+                         for one, other in ((before, after), (after, before)))
+    return [f"{name} was {_shown(before)}, now {_shown(after)}"]
+
+
+def _is_hash(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+def _options(arguments: Iterable[str]) -> list[str]:
+    """ffmpeg's options, each with its value."""
+    return re.split(r" (?=-[a-z])", " ".join(arguments))
 
 
 def _shown(value: Any) -> str:
-    return "not set" if value is None else str(value) if isinstance(value, str | int | float) else json.dumps(value)
+    if value in (None, ""):
+        return "not set"
+    if isinstance(value, list) and len(value) == 2 and all(isinstance(side, int) for side in value):
+        return "x".join(map(str, value))
+    if _is_hash(value):
+        return "a file"
+    return str(value) if isinstance(value, str | int | float) else json.dumps(value)

@@ -103,8 +103,8 @@ def test_a_storyboard_is_another_one_only_if_its_author_changed_it(capsys: pytes
         reply = refusal(command, "story.yaml", "--seed", "6")
         assert "story.mp4 was made from something else: seed was 5, now 6\n" in reply
         assert "write elsewhere with -o, or with --out-dir in a batch" in reply
-    for options, said in ((("--memory", "window"), "memory.policy was echo, now window"),
-                          (("--size", "64x64"), "size was [96, 64], now [64, 64]")):
+    for options, said in ((("--memory", "window"), "memory was echo, now window"),
+                          (("--size", "64x64"), "size was 96x64, now 64x64")):
         reply = refusal("generate", "story.yaml", *options)
         assert said in reply and "another storyboard" not in reply
     Path("story.yaml").write_text(stage.STORY.replace("seed: 5", "seed: 6"))
@@ -684,7 +684,7 @@ def test_a_sound_track_is_part_of_the_film(capsys: pytest.CaptureFixture[str]) -
     assert generate("--audio", "same.wav", "-o", "film.mp4") == 0, "the same sound under another name"
     ffmpeg.run(["-f", "lavfi", "-i", "sine=880:duration=2", "-y", "tone.wav"])
     assert generate("--audio", "tone.wav", "-o", "film.mp4") == 5
-    assert "audio was" in capsys.readouterr().err
+    assert "else: another audio" in capsys.readouterr().err
     for wrong, reply in (("story.yaml", "no sound that ffmpeg can read"), ("none.wav", "No such file")):
         assert generate("--audio", wrong, "-o", "a.mp4") == 2 and reply in capsys.readouterr().err
     assert run(["generate", "story.yaml", "--scale", "1", "--audio", "tone.wav", "-o", "a.gif"]) == 2

@@ -1,13 +1,14 @@
 """A first storyboard, by the real command: it validates, it renders, and it overwrites nothing."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 
 from echo_cli.cli.app import run
 from echo_cli.models.registry import MODELS
-from echo_cli.storyboard.parse import load
+from echo_cli.storyboard.parse import load, parse
 from tests.render import stage
 
 
@@ -53,3 +54,17 @@ def test_a_file_that_exists_is_kept_unless_forced(capsys: pytest.CaptureFixture[
 def test_a_model_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["init", "--model", "tinny"]) == 2
     assert "tiny" in capsys.readouterr().err and not Path("story.yaml").exists()
+
+
+def test_its_commands_can_be_copied_whatever_its_name_is(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("ünï code/x y", "-x"):
+        assert run(["init", "--", name]) == 0
+        command = Path(f"{name}.yaml").read_text().splitlines()[0].removeprefix("# Render it:").split("echo-cli ")[1]
+        assert run([*shlex.split(command), "--dry-run"]) == 0, command
+
+
+def test_a_dash_prints_it_and_a_folder_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["init", "-"]) == 0
+    assert parse(capsys.readouterr().out, "<stdin>").scenes and not list(Path().iterdir())
+    assert run(["init", "."]) == 2
+    assert capsys.readouterr().err == ".: is a folder\nhint: Name the storyboard in it: story.yaml.\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from echo_cli.files import publish
-from echo_cli.render.manifest import Identity, Standing, prepare, read, refuse, standing
+from echo_cli.render.manifest import Identity, Standing, differences, prepare, read, refuse, standing
 from echo_cli.render.outputs import Outputs, outputs_of
 from echo_cli.video.target import Output
 
@@ -45,8 +45,9 @@ def test_the_same_run_is_done(outputs: Outputs) -> None:
         ),
         (
             {"settings": {"size": [192, 128], "memory": {"policy": "sink", "window": None}}},
-            "size was [96, 64], now [192, 128]",
+            "size was 96x64, now 192x128",
         ),
+        ({"settings": {"size": [96, 64], "memory": {"policy": "echo", "library": 64}}}, "memory was sink, now echo"),
     ],
 )
 def test_another_run_is_refused_and_told_why(outputs: Outputs, change: dict, reason: str) -> None:
@@ -54,6 +55,13 @@ def test_another_run_is_refused_and_told_why(outputs: Outputs, change: dict, rea
     assert standing(outputs, other) is Standing.TAKEN
     problem = refuse(outputs, other)
     assert reason in problem.message and "--force" in problem.hint and problem.exit_code == 5
+
+
+def test_files_and_encodings_are_named_by_what_differs() -> None:
+    before = {"audio": None, "font": "a" * 64, "encoding": ["-c:v", "libx264", "-crf", "18", "-preset", "fast"]}
+    after = {"audio": "c" * 64, "font": "d" * 64, "encoding": ["-c:v", "libx264", "-crf", "30", "-preset", "fast"]}
+    assert differences(before, after) == [
+        "audio was not set, now a file", "another font", "encoding was -crf 18, now -crf 30"]
 
 
 def test_a_film_that_lost_bytes_is_made_again_without_asking(outputs: Outputs) -> None:

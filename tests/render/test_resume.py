@@ -268,7 +268,7 @@ def test_a_note_that_cannot_be_written_while_the_film_waits_ends_the_run_too(
 
 
 @pytest.mark.parametrize(("choices", "why"), [
-    ({"seed": 9}, "seed was 5, now 9"), ({"memory": "window"}, "memory.policy was echo, now window"),
+    ({"seed": 9}, "seed was 5, now 9"), ({"memory": "window"}, "memory was echo, now window"),
     ({"scale": 2}, "scale was 1, now 2"), ({"size": (64, 64)}, "size was"),
     ({"story": "scenes: [{id: a, prompt: a red ball, duration: 9s}]"}, "another storyboard"),
 ])
