@@ -36,7 +36,7 @@ def refuse_unseen(spec: ModelSpec, size: tuple[int, int]) -> None:
     assert spec.widths and spec.heights
     bounds = f"{spec.widths[0]}x{spec.heights[0]} to {spec.widths[1]}x{spec.heights[1]}"
     raise UsageError(f"model '{spec.name}' makes stripes of pictures of {size[0]}x{size[1]}: it was trained for "
-                     f"{spec.size[0]}x{spec.size[1]}, and sizes from {bounds} look right",
+                     f"{spec.size[0]}x{spec.size[1]}, and sizes from {bounds} have none",
                      f"{spec.other_size(size)} --force renders it anyway.")
 
 
@@ -256,8 +256,9 @@ def _size(spec: ModelSpec, size: tuple[int, int] | None) -> list[str]:
     if size in (None, spec.size):
         return []
     assert size is not None
-    wide, high = (side / trained for side, trained in zip(size, spec.size, strict=True))
-    return [f"pictures of {size[0]}x{size[1]} are {wide:.3g} times as wide and {high:.3g} times as high as those that "
+    wide, high = (f"{side / trained:.3g} times as" if side != trained else "as"
+                  for side, trained in zip(size, spec.size, strict=True))
+    return [f"pictures of {size[0]}x{size[1]} are {wide} wide and {high} high as those that "
             f"{spec.name} was trained for ({spec.size[0]}x{spec.size[1]}), and may look worse"]
 
 

@@ -56,6 +56,11 @@ def codec_named(name: str) -> str:
     return ALIASES.get(name.lower(), name)
 
 
+def _spoken(codec: str) -> str:
+    """The name that people know a codec by."""
+    return next((alias for alias, encoder in ALIASES.items() if encoder == codec), codec)
+
+
 @dataclass(frozen=True, slots=True)
 class Container:
     """One kind of film: ffmpeg's muxer, and the codecs that it is known to hold, the default first."""
@@ -131,8 +136,8 @@ class Encoding:
             raise UsageError(f"--crf {self.crf:g}: {self.codec} takes {least} to {most}, and lower is better",
                              f"Try --crf {row.best or 30}.")
         if self.codec in CODECS and self.codec not in held:
-            raise UsageError(f"a {self.suffix} film cannot hold {self.codec}",
-                             f"Use --codec {' or '.join(held)}." if self.suffix != ".gif" else "Leave out --codec.")
+            raise UsageError(f"a {self.suffix} film cannot hold {_spoken(self.codec)}",
+                             f"Use --codec {' or '.join(map(_spoken, held))}." if self.suffix != ".gif" else "Leave out --codec.")
         if self.preset is not None and row.presets and self.preset not in row.presets:
             raise UsageError(f"--preset {self.preset}: not one of {self.codec}'s"
                              f"{did_you_mean(self.preset, tuple(row.presets))}",

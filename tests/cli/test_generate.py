@@ -669,7 +669,7 @@ def test_a_film_of_another_kind_is_made_skipped_resumed_and_refused(capsys: pyte
     assert generate("-o", "film.mp4") == 5
     assert "film.manifest.json belongs to film.webm" in capsys.readouterr().err
     assert run([*words, "--codec", "h264"]) == 2
-    assert "a .webm film cannot hold libx264" in capsys.readouterr().err
+    assert "a .webm film cannot hold h264" in capsys.readouterr().err
     assert run(["generate", "story.yaml", "--scale", "1", "-o", "frames/%03d.webp"]) == 0
     assert len(list(Path("frames").glob("*.webp"))) == 66
 

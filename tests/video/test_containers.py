@@ -102,9 +102,9 @@ def test_a_rate_that_milliseconds_cannot_say_does_not_drift(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("encoding", "report"), [
-    (Encoding("libx264", suffix=".webm"), "a .webm film cannot hold libx264"),
+    (Encoding("libx264", suffix=".webm"), "a .webm film cannot hold h264"),
     (Encoding("prores"), "a .mp4 film cannot hold prores"),
-    (Encoding("libx264", suffix=".gif"), "a .gif film cannot hold libx264"),
+    (Encoding("libx264", suffix=".gif"), "a .gif film cannot hold h264"),
     (Encoding("libvpx-vp9", crf=64, suffix=".webm"), "--crf 64: libvpx-vp9 takes 0 to 63"),
     (Encoding("libx264", preset="fsat"), "--preset fsat: not one of libx264's (did you mean 'fast'?)"),
     (Encoding("libsvtav1", preset="fast", suffix=".webm"), "--preset fast: not one of libsvtav1's"),
