@@ -108,10 +108,10 @@ def write_whole(path: Path, text: str, option: str | None = "-o") -> None:
     publish(path, option=option)
 
 
-def check_replaceable(path: Path, ours: Callable[[bytes], bool]) -> None:
+def check_replaceable(path: Path, ours: Callable[[bytes], bool], option: str | None = "-o") -> None:
     """An OutputError if a file is there already and its content is not `ours`, or if its folder, which is made, cannot
     take it: known before whatever it takes to fill the file."""
-    with output_errors(path):
+    with output_errors(path, option):
         path.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(path.parent, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, "")
@@ -143,10 +143,10 @@ def is_json_of(kind: str) -> Callable[[bytes], bool]:
     return ours
 
 
-def write_page(path: Path, text: str) -> None:
+def write_page(path: Path, text: str, option: str | None = "--html") -> None:
     """Write a report page, overwriting nothing but another one."""
-    check_replaceable(path, is_page)
-    write_whole(path, text)
+    check_replaceable(path, is_page, option)
+    write_whole(path, text, option)
 
 
 def write_partial(path: Path, text: str, option: str | None = "-o") -> None:

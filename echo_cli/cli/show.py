@@ -16,7 +16,7 @@ def write_report(trace_path: Path) -> Path:
     from echo_cli.trace.reader import read_trace
 
     report = trace_path.with_name(trace_path.name.removesuffix(".trace.json") + ".html")
-    write_page(report, page(read_trace(trace_path)))
+    write_page(report, page(read_trace(trace_path)), None)
     return report
 
 

@@ -213,6 +213,8 @@ def test_each_failure_has_its_code_and_one_speaks_for_all(capsys: pytest.Capture
     }
     assert Path("b.mp4").read_text() == "mine" and Path("c.mp4/c.mp4").exists()
     assert "exit code 5: night/b.yaml\nexit code 2: night/d.yaml" in err
+    code, lines, _ = batch("night/a.yaml", "--out-dir", "b.mp4", capsys=capsys)
+    assert code == 5 and lines[0]["hint"] == "Choose another name with --out-dir."
 
     code, lines, _ = batch("night", "--fail-fast", "--out-dir", "new", capsys=capsys)
     assert code == 2 and by_status(lines) == {"failed": ["d.yaml"], "left": ["a.yaml", "b.yaml", "c.yaml"]}

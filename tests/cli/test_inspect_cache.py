@@ -100,6 +100,7 @@ def test_a_page_is_written_under_its_name_alone(trace: Path, tmp_path: Path) -> 
     assert inspect_cache(trace, "--html", tmp_path / "new" / "one" / "report.html").returncode == 0
     assert os.listdir(tmp_path / "new" / "one") == ["report.html"]
     done = inspect_cache(trace, "--html", report / "report.html")
+    assert done.stderr.endswith("hint: Choose another name with --html.\n")
     assert done.returncode == 5 and "a part of its path is a file" in done.stderr
 
 

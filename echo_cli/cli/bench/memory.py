@@ -136,7 +136,7 @@ def _check_files(out: Path | None, html: Path | None) -> None:
                               strict=True):
             check_replaceable(path, ours)
     if html is not None:
-        check_replaceable(html, is_page)
+        check_replaceable(html, is_page, "--html")
 
 
 def _files(out: Path) -> tuple[Path, Path, Path]:
@@ -211,7 +211,7 @@ def _write(bench: "Bench", out: Path | None, html: Path | None, spec: "ModelSpec
         from echo_cli.bench.page import page
         from echo_cli.bench.scenarios import geometry_for
 
-        write_page(path, page(bench.report, strips(bench, geometry_for(spec))))
+        write_page(path, page(bench.report, strips(bench, geometry_for(spec))), "--html" if path == html else "-o")
         print(path, file=sys.stderr)
 
 

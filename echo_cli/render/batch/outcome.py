@@ -76,9 +76,10 @@ def left(film: Film) -> Outcome:
 
 
 def failed(number: int, source: str, error: EchoError, **facts: Any) -> Outcome:
-    """A failure, an interruption, or a film that another process is rendering, with the message of its error."""
-    return Outcome(number, source, Status(error.status), error.exit_code, message=error.message, hint=error.hint,
-                   **facts)
+    """A failure, an interruption, or a film that another process is rendering, with the message of its error; a batch
+    has no -o."""
+    hint = error.hint and error.hint.replace(" with -o.", " with --out-dir.")
+    return Outcome(number, source, Status(error.status), error.exit_code, message=error.message, hint=hint, **facts)
 
 
 def exit_code(outcomes: Iterable[Outcome]) -> Exit:
