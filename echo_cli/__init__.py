@@ -6,7 +6,8 @@
 
 Options have the names and meanings of `echo-cli generate`'s; `help(echo_cli.generate)` lists them. Nothing is printed
 unless `progress` asks for it. What goes wrong is an EchoError with a hint; Ctrl-C is a KeyboardInterrupt, and the same
-call resumes. Everything is imported when it is first used.
+call resumes from the last checkpoint (`checkpoint_every` seconds apart, 60 by default). Everything is imported when it
+is first used.
 """
 
 from typing import TYPE_CHECKING

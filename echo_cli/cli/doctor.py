@@ -226,7 +226,8 @@ def _disk() -> Iterator[Finding]:
     free = shutil.disk_usage(os.curdir).free
     writable = os.access(os.curdir, os.W_OK)
     text = f"{size(free)} free here" + ("" if writable else ", but this folder cannot be written to")
-    yield Finding("disk", writable and free > ROOM, text, "Free some space, or write elsewhere with -o.", needed=False)
+    hint = "Free some space, or write elsewhere with -o." if writable else "Write elsewhere with -o."
+    yield Finding("disk", writable and free > ROOM, text, hint, needed=False)
 
 
 def _extras() -> Iterator[Finding]:

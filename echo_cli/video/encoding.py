@@ -136,8 +136,9 @@ class Encoding:
             raise UsageError(f"--crf {self.crf:g}: {self.codec} takes {least} to {most}, and lower is better",
                              f"Try --crf {row.best or 30}.")
         if self.codec in CODECS and self.codec not in held:
-            others = "Leave out --codec." if self.suffix == ".gif" else f"Use --codec {' or '.join(map(_spoken, held))}."
-            raise UsageError(f"a {self.suffix} film cannot hold {_spoken(self.codec)}", others)
+            names = " or ".join(map(_spoken, held))
+            raise UsageError(f"a {self.suffix} film cannot hold {_spoken(self.codec)}",
+                             f"Use --codec {names}." if self.suffix != ".gif" else "Leave out --codec.")
         if self.preset is not None and row.presets and self.preset not in row.presets:
             raise UsageError(f"--preset {self.preset}: not one of {self.codec}'s"
                              f"{did_you_mean(self.preset, tuple(row.presets))}",
