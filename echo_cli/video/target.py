@@ -174,13 +174,14 @@ class Images:
 
 @dataclass(frozen=True, slots=True)
 class Stdout:
-    """Fragmented MP4, playable while it streams: a fragment a second."""
+    """Fragmented MP4, playable while it streams: a fragment a second. Its header waits for the first of them, which
+    knows when each stream begins."""
 
     path = Path("standard output")
     encoder = None
 
     def arguments(self) -> list[str]:
-        return ["-movflags", "+empty_moov+default_base_moof", "-frag_duration", "1000000", "-flush_packets", "1",
+        return ["-movflags", "+delay_moov+default_base_moof", "-frag_duration", "1000000", "-flush_packets", "1",
                 "-f", "mp4", "pipe:1"]
 
     def existing(self) -> list[Path]:

@@ -1,18 +1,21 @@
 """Image sequences and standard output; the MP4 target is met in test_writer."""
 
 import hashlib
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from echo_cli.video import read
+from echo_cli.video import ffmpeg, read
 from echo_cli.video.target import Images
 from echo_cli.video.writer import FilmWriter
 
 from .pictures import HEIGHT, WIDTH, picture, pictures
+from .sounds import tone
 
 
 def sequence(path: Path, count: int):
@@ -53,17 +56,36 @@ def test_a_picture_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"100%d"}
 
 
-def test_standard_output_is_a_film_that_plays_as_it_flows(tmp_path: Path) -> None:
+@pytest.fixture(scope="module", params=[False, True], ids=["silent", "with sound"])
+def streamed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A film of 48 pictures, as standard output has it."""
+    heard = tone(tmp_path_factory.mktemp("streamed") / "tone.wav", 440, 1) if request.param else None
     program = ("from tests.video.pictures import *; from echo_cli.video.writer import FilmWriter\n"
-               "from echo_cli.video.target import Stdout\n"
-               "with FilmWriter(Stdout(), WIDTH, HEIGHT, 16) as w:\n"
+               "from echo_cli.video.sound import Part, Path, Sound; from echo_cli.video.target import Stdout\n"
+               f"sound = Sound((Part(Path({str(heard)!r}), 0.0, 3.0),), 3.0) if {request.param} else None\n"
+               "with FilmWriter(Stdout(), WIDTH, HEIGHT, 16, sound=sound) as w:\n"
                " for i in range(4): w.write(pictures(12 * i, 12 * i + 12))\n"
                " assert w.close() is None")
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, cwd=Path(__file__).parents[2])
     assert run.returncode == 0, run.stderr
-    (tmp_path / "film.mp4").write_bytes(run.stdout)
-    assert run.stdout.count(b"moof") >= 3
-    assert sum(1 for _ in read.pictures(tmp_path / "film.mp4")) == 48
+    return run.stdout
+
+
+def test_standard_output_is_a_film_that_plays_as_it_flows(streamed: bytes, tmp_path: Path) -> None:
+    fragments = [match.start() - 4 for match in re.finditer(b"moof", streamed)]
+    assert len(fragments) >= 3
+    for end, least in ((fragments[2], 16), (None, 48)):
+        (tmp_path / "film.mp4").write_bytes(streamed[:end])
+        assert least <= sum(1 for _ in read.pictures(tmp_path / "film.mp4")) <= 48
+
+
+def test_a_film_on_standard_output_begins_with_its_first_picture(streamed: bytes, tmp_path: Path) -> None:
+    film = tmp_path / "film.mp4"
+    film.write_bytes(streamed)
+    about = subprocess.run([ffmpeg.executable(), "-i", film], capture_output=True).stderr.decode()
+    assert {float(start) for start in re.findall(r"start:? ([\d.]+)", about)} == {0.0}, about
+    steady = ffmpeg.run(["-i", str(film), "-map", "0:v", "-fps_mode", "cfr", "-f", "framemd5", "-"]).stdout.decode()
+    assert sum(line.startswith("0,") for line in steady.splitlines()) == 48
 
 
 def test_a_reader_that_leaves_is_an_error_without_a_traceback() -> None:
