@@ -8,7 +8,7 @@ import re
 import subprocess
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -45,7 +45,7 @@ def look(path: Path) -> Look:
                               stdin=subprocess.DEVNULL, timeout=PATIENCE).stderr.decode(errors="replace")
     except subprocess.TimeoutExpired:
         raise Unusable(f"cannot be read within {PATIENCE} seconds") from None
-    stream = re.search(r"Video: .*?[ ,](\d+)x(\d+)[ ,\n]", said)
+    stream = re.search(r"Video: (?!.*\(attached pic\)).*?[ ,](\d+)x(\d+)[ ,\n]", said)  # no cover of a sound
     if not stream:
         raise Unusable("is not a clip that ffmpeg can read")
     length = re.search(r"Duration: (\d+):(\d+):([\d.]+)", said)
@@ -66,8 +66,12 @@ def check(path: Path, begins: float | None = None) -> None:
                        "shorter side")
     if begins is not None and seen.seconds is not None and begins >= seen.seconds:
         raise Unusable(f"lasts {seen.seconds:g} seconds, so nothing of it begins at {begins:g}")
-    start = begins if begins is not None else max(0.0, (seen.seconds or 0.0) - EARLY)
-    pixels, complaint = _run(path, start, ["-frames:v", "1", "-vf", f"scale={LEAST_SIDE}:{LEAST_SIDE}"], PATIENCE)
+    filters, wanted = f"scale={LEAST_SIDE}:{LEAST_SIDE}", 3 * LEAST_SIDE**2
+    if begins is None:
+        start = (seen.seconds or 0.0) - EARLY
+        pixels, complaint = _last(path, start, filters, PATIENCE, wanted, "-frames:v", "1")
+    else:
+        pixels, complaint = _run(path, begins, ["-vf", filters, "-frames:v", "1"], PATIENCE, wanted)
     if not pixels:
         raise Unusable(f"is damaged: {ffmpeg.cause(complaint)}" if complaint else "has no picture there")
 
@@ -75,16 +79,36 @@ def check(path: Path, begins: float | None = None) -> None:
 def excerpt(path: Path, count: int, fps: float, size: tuple[int, int], begins: float | None = None,
             fit: Fit = Fit.COVER, focus: tuple[float, float] = CENTRE) -> np.ndarray:
     """At most `count` pictures [picture, height, width, 3] uint8 at `fps`, from `begins` on, or the last ones."""
-    seconds = look(path).seconds if begins is None else None
-    start = begins if begins is not None else max(0.0, (seconds or 0.0) - count / fps - EARLY)
-    limit = ["-frames:v", str(count)] if begins is not None else []
-    pixels, complaint = _run(path, start, ["-vf", f"fps={fps!r},{_fitting(size, fit, focus)}", *limit],
-                             LONG + count, keep=count * 3 * size[0] * size[1])
+    filters, wanted = f"fps={fps!r},{_fitting(size, fit, focus)}", count * 3 * size[0] * size[1]
+    if begins is None:
+        start = (look(path).seconds or 0.0) - count / fps - EARLY
+        pixels, complaint = _last(path, start, filters, LONG + count, wanted)
+    else:
+        pixels, complaint = _run(path, begins, ["-vf", filters, "-frames:v", str(count)], LONG + count, wanted)
     whole = len(pixels) // (3 * size[0] * size[1])
     if not whole:
         raise Unusable(f"has no picture there: {ffmpeg.cause(complaint)}" if complaint else "has no picture there")
     made = np.frombuffer(pixels, np.uint8)[:whole * 3 * size[0] * size[1]]
     return made.reshape(whole, size[1], size[0], 3)
+
+
+def _last(path: Path, start: float, filters: str, patience: float, wanted: int, *output: str) -> tuple[bytes, str]:
+    """What `_run` gives of the pictures from `start` on, or from earlier if those are fewer than `wanted` bytes: a file
+    may last longer than its pictures."""
+    for place in _places(start):
+        pixels, complaint = _run(path, place, ["-vf", filters, "-fps_mode", "passthrough", *output], patience, wanted)
+        if len(pixels) >= wanted:
+            break
+    return pixels, complaint
+
+
+def _places(start: float) -> Iterator[float]:
+    """Seconds from `start` back to the beginning, in steps that double."""
+    step = EARLY
+    while start > 0:
+        yield start
+        start, step = start - step, 2 * step
+    yield 0.0
 
 
 def _source(path: Path) -> Sequence[str]:
@@ -105,11 +129,11 @@ def _fitting(size: tuple[int, int], fit: Fit, focus: tuple[float, float]) -> str
             f"scale={width}:{height}:flags=lanczos,setsar=1")
 
 
-def _run(path: Path, start: float, output: Sequence[str], patience: float,
-         keep: int | None = None) -> tuple[bytes, str]:
-    """The last `keep` bytes of raw pictures that ffmpeg makes of a clip (None: all), and what it complained of."""
-    command = [ffmpeg.executable(), *ffmpeg.QUIET, "-threads", "2", *(("-ss", f"{start:.6f}") if start else ()),
-               *_source(path), "-map", "0:v:0", *output, "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
+def _run(path: Path, start: float, output: Sequence[str], patience: float, keep: int) -> tuple[bytes, str]:
+    """The last `keep` bytes of raw pictures that ffmpeg makes of a clip, and what it complained of."""
+    seek = ["-ss", f"{start:.6f}"] if start else []
+    command = [ffmpeg.executable(), *ffmpeg.QUIET, "-threads", "2", *seek, *_source(path), "-map", "0:V:0", *output,
+               "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
     with tempfile.TemporaryFile() as complaint:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaint)
         late = threading.Timer(patience, process.kill)
@@ -127,11 +151,11 @@ def _run(path: Path, start: float, output: Sequence[str], patience: float,
         return pixels, complaint.read(1 << 16).decode(errors="replace")
 
 
-def _tail(stream: IO[bytes], keep: int | None) -> bytes:
+def _tail(stream: IO[bytes], keep: int) -> bytes:
     """What a stream ends with; no more than twice that is held."""
     held = bytearray()
     while chunk := stream.read(1 << 20):
         held += chunk
-        if keep is not None and len(held) > 2 * keep + (1 << 20):
+        if len(held) > 2 * keep + (1 << 20):
             del held[:len(held) - keep]
-    return bytes(held if keep is None else held[-keep:])
+    return bytes(held[-keep:])

@@ -1,6 +1,7 @@
 """Pictures of clips from anywhere: the right ones, at the film's rate and in its shape, or a reason."""
 
 import io
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from echo_cli.storyboard.nouns import Fit
+from echo_cli.video import ffmpeg
 from echo_cli.video.clip import check, excerpt, look
 from echo_cli.video.still import Unusable
 
@@ -59,14 +61,71 @@ def test_shapes_are_fitted_as_pictures_are(tmp_path: Path) -> None:
 
 
 def test_a_clip_stands_as_its_camera_was_held(tmp_path: Path, film: Path) -> None:
-    from echo_cli.video import ffmpeg
-
     turned = tmp_path / "turned.mp4"
     plain = write_clip(tmp_path / "plain.mp4", 16, 16, SIZE, "-c:v", "libx264", "-pix_fmt", "yuv420p")
     done = ffmpeg.run(["-display_rotation", "90", "-i", str(plain), "-c", "copy", str(turned)])
     assert done.returncode == 0, done.stderr
     upright = excerpt(turned, 1, 16, (64, 96))[0]
     assert {int(upright[1, 32, 0] > 128), int(upright[94, 32, 0] > 128)} == {0, 1}, "the edges are above and below"
+
+
+def remade(film: Path, to: Path, *how: str) -> Path:
+    """The same pictures, not encoded again, in another file."""
+    done = ffmpeg.run(["-i", str(film), *how, "-c:v", "copy", str(to)])
+    assert done.returncode == 0, done.stderr
+    return to
+
+
+def with_sound(film: Path, to: Path, seconds: float) -> Path:
+    return remade(film, to, "-f", "lavfi", "-i", f"sine=duration={seconds}", "-map", "0:v", "-map", "1:a")
+
+
+@pytest.mark.parametrize("name", ["film.mkv", "film.mp4", "film.ts"])
+@pytest.mark.parametrize("seconds", [3.6, 4.3, 12])
+def test_the_end_of_the_pictures_is_found_however_long_the_sound_is(film: Path, tmp_path: Path, name: str,
+                                                                    seconds: float) -> None:
+    path = with_sound(film, tmp_path / name, seconds)
+    check(path)
+    assert numbers(excerpt(path, 9, 16, SIZE)) == list(range(39, 48))
+    assert numbers(excerpt(path, 100, 16, SIZE)) == list(range(48))
+    with pytest.raises(Unusable, match="has no picture there"):
+        check(path, 3.5)
+
+
+def test_a_clip_whose_times_begin_late(film: Path, tmp_path: Path) -> None:
+    path = remade(film, tmp_path / "late.mkv", "-output_ts_offset", "5")
+    check(path)
+    assert numbers(excerpt(path, 9, 16, SIZE)) == list(range(39, 48))
+    assert numbers(excerpt(path, 5, 16, SIZE, begins=1.0)) == list(range(16, 21))
+
+
+def test_the_end_of_a_long_film_is_all_that_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_clip(tmp_path / "long.mkv", 60 * 16)
+    begun, popen = [], subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **more: begun.append(command) or popen(command, **more))
+    check(path)
+    assert len(excerpt(path, 9, 16, SIZE)) == 9
+    decoding = [command for command in begun if "pipe:1" in command]
+    assert len(decoding) == 2 and all(float(command[command.index("-ss") + 1]) > 58 for command in decoding)
+
+
+def test_what_is_damaged_is_refused_with_ffmpegs_reason(film: Path, tmp_path: Path) -> None:
+    path = remade(film, tmp_path / "film.mp4", "-movflags", "+faststart")
+    facts, mark, data = path.read_bytes().partition(b"mdat")
+    path.write_bytes(facts + mark + bytes(byte ^ 85 for byte in data))
+    for begins in (None, 0.0, 1.0):
+        with pytest.raises(Unusable, match="is damaged: [A-Z]"):
+            check(path, begins)
+
+
+def test_the_picture_on_a_sound_is_no_clip(film: Path, tmp_path: Path) -> None:
+    cover = tmp_path / "cover.m4a"
+    done = ffmpeg.run(["-f", "lavfi", "-i", "sine=duration=3", "-i", str(film), "-map", "0", "-map", "1", "-frames:v",
+                       "1", "-c:v", "mjpeg", "-disposition:v", "attached_pic", str(cover)])
+    assert done.returncode == 0, done.stderr
+    for begins in (None, 0.0):
+        with pytest.raises(Unusable, match="is not a clip"):
+            check(cover, begins)
 
 
 def playlist(film: Path) -> bytes:
