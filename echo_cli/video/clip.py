@@ -71,7 +71,7 @@ def check(path: Path, begins: float | None = None) -> None:
         start = (seen.seconds or 0.0) - EARLY
         pixels, complaint = _last(path, start, filters, PATIENCE, wanted, "-frames:v", "1")
     else:
-        pixels, complaint = _run(path, begins, ["-vf", filters, "-frames:v", "1"], PATIENCE, wanted)
+        pixels, complaint = _onward(path, begins, filters, PATIENCE, wanted, "-frames:v", "1")
     if not pixels:
         raise Unusable(f"is damaged: {ffmpeg.cause(complaint)}" if complaint else "has no picture there")
 
@@ -84,7 +84,7 @@ def excerpt(path: Path, count: int, fps: float, size: tuple[int, int], begins: f
         start = (look(path).seconds or 0.0) - count / fps - EARLY
         pixels, complaint = _last(path, start, filters, LONG + count, wanted)
     else:
-        pixels, complaint = _run(path, begins, ["-vf", filters, "-frames:v", str(count)], LONG + count, wanted)
+        pixels, complaint = _onward(path, begins, filters, LONG + count, wanted, "-frames:v", str(count))
     whole = len(pixels) // (3 * size[0] * size[1])
     if not whole:
         raise Unusable(f"has no picture there: {ffmpeg.cause(complaint)}" if complaint else "has no picture there")
@@ -102,6 +102,13 @@ def _last(path: Path, start: float, filters: str, patience: float, wanted: int, 
     return pixels, complaint
 
 
+def _onward(path: Path, begins: float, filters: str, patience: float, wanted: int, *output: str) -> tuple[bytes, str]:
+    """What `_run` gives of the pictures from `begins` on."""
+    place = next(place for place in _places(begins) if place == 0 or _decodes(path, place, begins))
+    skipped = f"trim=start={begins - place:.6f},setpts=PTS-{begins - place:.6f}/TB," if place < begins else ""
+    return _run(path, place, ["-vf", skipped + filters, *output], patience, wanted)
+
+
 def _places(start: float) -> Iterator[float]:
     """Seconds from `start` back to the beginning, in steps that double."""
     step = EARLY
@@ -109,6 +116,13 @@ def _places(start: float) -> Iterator[float]:
         yield start
         start, step = start - step, 2 * step
     yield 0.0
+
+
+def _decodes(path: Path, place: float, begins: float) -> bool:
+    """Whether a picture up to `begins` can be decoded from where ffmpeg lands when it seeks `place`: in some containers
+    that is anywhere between two keyframes."""
+    output = ["-vf", f"trim=end={begins - place + 0.001:.6f}", "-fps_mode", "passthrough", "-frames:v", "1"]
+    return bool(_run(path, place, output, PATIENCE, 1, "-noaccurate_seek")[0])
 
 
 def _source(path: Path) -> Sequence[str]:
@@ -129,9 +143,10 @@ def _fitting(size: tuple[int, int], fit: Fit, focus: tuple[float, float]) -> str
             f"scale={width}:{height}:flags=lanczos,setsar=1")
 
 
-def _run(path: Path, start: float, output: Sequence[str], patience: float, keep: int) -> tuple[bytes, str]:
+def _run(path: Path, start: float, output: Sequence[str], patience: float, keep: int,
+         *seeking: str) -> tuple[bytes, str]:
     """The last `keep` bytes of raw pictures that ffmpeg makes of a clip, and what it complained of."""
-    seek = ["-ss", f"{start:.6f}"] if start else []
+    seek = [*seeking, "-ss", f"{start:.6f}"] if start else []
     command = [ffmpeg.executable(), *ffmpeg.QUIET, "-threads", "2", *seek, *_source(path), "-map", "0:V:0", *output,
                "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
     with tempfile.TemporaryFile() as complaint:

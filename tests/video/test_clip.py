@@ -99,6 +99,16 @@ def test_a_clip_whose_times_begin_late(film: Path, tmp_path: Path) -> None:
     assert numbers(excerpt(path, 5, 16, SIZE, begins=1.0)) == list(range(16, 21))
 
 
+@pytest.mark.parametrize("keyframes", [20, 250])
+def test_any_part_of_a_clip_whose_seeks_end_between_keyframes(tmp_path: Path, keyframes: int) -> None:
+    path = write_clip(tmp_path / "film.ts", 48, 16, SIZE, "-c:v", "libx264rgb", "-qp", "0", "-g", str(keyframes))
+    check(path)
+    assert numbers(excerpt(path, 9, 16, SIZE)) == list(range(39, 48))
+    for first in (8, 16, 40):
+        check(path, first / 16)
+        assert numbers(excerpt(path, 5, 16, SIZE, begins=first / 16)) == list(range(first, first + 5))
+
+
 def test_the_end_of_a_long_film_is_all_that_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_clip(tmp_path / "long.mkv", 60 * 16)
     begun, popen = [], subprocess.Popen
