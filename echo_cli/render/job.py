@@ -195,4 +195,5 @@ class Job:
         burned = self.captions if self.subtitles is Subtitles.BURN else ()
         if burned and (absent := check_burning(burned, self.font_file)):
             letters = listed([f"{letter} (U+{ord(letter):04X})" for letter in absent])
-            tell(f"warning: no font here has these characters of the subtitles, and boxes are drawn instead: {letters}")
+            tell("warning: no font here has these characters of the subtitles, and boxes are drawn instead: "
+                 f"{letters}; --font FILE names one that has them")

@@ -359,7 +359,7 @@ def test_characters_that_cannot_be_drawn_are_a_warning(tmp_path: Path) -> None:
     why: list[str] = []
     job(tmp_path, board, subtitles=Subtitles.BURN).check_tools(why.append)
     assert why == ["warning: no font here has these characters of the subtitles, and boxes are drawn instead: "
-                    "\u133f (U+133F)"]
+                    "\u133f (U+133F); --font FILE names one that has them"]
 
 
 def test_errors_of_the_disk_are_told_in_words(small_disk: Path) -> None:
