@@ -22,6 +22,7 @@ SAMPLES = 48_000  # a second
 _FORMATS = "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,mxf,ogg,tta,w64,wav,wv"
 # two channels of any others; a single one is as loud in both as it is alone
 STEREO = "pan=stereo|FL<FL+0.7*FC+0.5*BL+0.5*SL|FR<FR+0.7*FC+0.5*BR+0.5*SR"
+_NONE = "matches no streams"  # what ffmpeg says of a file that it can read, but in which there is no sound
 RAW = ("-f", "f32le", "-ar", str(SAMPLES), "-ac", "2")
 
 
@@ -66,7 +67,7 @@ def look(path: Path) -> None:
     with readable(), open_regular(path) as file:
         facts = os.fstat(file.fileno())
     if reason := _reason(path, facts.st_size, facts.st_mtime_ns):
-        raise Unusable(f"has no sound that ffmpeg can read: {reason}")
+        raise Unusable("has no sound in it" if _NONE in reason else f"has no sound that ffmpeg can read: {reason}")
 
 
 def check(path: Path) -> None:
