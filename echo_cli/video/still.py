@@ -53,7 +53,10 @@ def data_uri(pixels: np.ndarray) -> str:
 def read(path: Path) -> bytes:
     """The bytes of a picture's file; Unusable says why they cannot be had."""
     with readable():
-        return read_small(path, MOST_BYTES)
+        data = read_small(path, MOST_BYTES)
+    if not data:
+        raise Unusable("is empty")
+    return data
 
 
 @contextmanager

@@ -114,7 +114,7 @@ def bomb() -> bytes:
 
 WRONG = {
     "text": (b"this is no picture", "is not a JPEG, PNG or WebP picture"),
-    "empty": (b"", "is not a JPEG, PNG or WebP picture"),
+    "empty": (b"", "is empty$"),
     "another format": (encoded(halves(), "BMP"), "is not a JPEG, PNG or WebP picture"),
     "cut off": (encoded(halves(), "JPEG")[:700], "is damaged"),
     "animated": (encoded(halves(), "WEBP", save_all=True, append_images=[Image.new("RGB", (192, 128))]), "is animated"),
