@@ -684,7 +684,7 @@ def test_a_sound_track_is_part_of_the_film(capsys: pytest.CaptureFixture[str]) -
     assert generate("--audio", "same.wav", "-o", "film.mp4") == 0, "the same sound under another name"
     ffmpeg.run(["-f", "lavfi", "-i", "sine=880:duration=2", "-y", "tone.wav"])
     assert generate("--audio", "tone.wav", "-o", "film.mp4") == 5
-assert "else: another audio" in capsys.readouterr().err
+    assert "else: another audio" in capsys.readouterr().err
     ffmpeg.run(["-i", "film.mp4", "-map", "0:v", "-c", "copy", "silent.mp4"])
     for wrong, reply in (("story.yaml", "no sound that ffmpeg can read"), ("none.wav", "No such file"),
                          ("silent.mp4", "silent.mp4: no sound in it\nhint: Name a sound file")):
