@@ -4,6 +4,7 @@ The hashes are part of the film's identity: another photo makes another film. Kn
 of them is `openings`. No torch.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from echo_cli.files import fitted, sha256
 from echo_cli.models.files.hashes import known_sha256
 from echo_cli.render import manifest
 from echo_cli.storyboard.ends import ENDING, read_end
-from echo_cli.storyboard.nouns import CLIP, CONTINUE, SOUNDTRACK, Continued, Earlier, Storyboard
+from echo_cli.storyboard.nouns import CLIP, CONTINUE, SOUNDTRACK, Continued, Earlier, Storyboard, beside
 
 LARGE = 64 << 20
 _LEAVE = "Leave the files that come into a film where they are until it is made."
@@ -57,8 +58,8 @@ def continued_film(path: str, folder: Path, state: bool) -> Continued:
     `state` allows that, else from its pictures. A UsageError if it is none that can be used."""
     from echo_cli.video import clip, still
 
-    file, end = folder / path, str(Path(path).with_suffix(ENDING))
-    if state and ((folder / end).exists() or end == path):
+    file, end = folder / path, beside(path, ENDING)
+    if state and (os.path.exists(folder / end) or end == path):
         return Continued(path, file.stem, end, earlier=_earlier(folder / end, file))
     try:
         clip.check(file)
@@ -70,8 +71,9 @@ def continued_film(path: str, folder: Path, state: bool) -> Continued:
 def _earlier(end: Path, film: Path) -> Earlier:
     """What an end says; a UsageError if it is not that of the film which lies there."""
     read = read_end(end)
-    made = manifest.read(fitted(film.with_suffix(""), ".manifest.json"))
-    if made and film.name == read.facts.film and not manifest.same(made["identity"], read.facts.identity):
+    named = film.name == read.facts.film
+    made = manifest.read(fitted(film.with_suffix(""), ".manifest.json")) if named else None
+    if made and not manifest.same(made["identity"], read.facts.identity):
         other = ", ".join(manifest.changes(read.facts.identity, made["identity"]))
         raise UsageError(f"{end}: is the end of another version of {film}: {other}",
                          "Render that film again with --keep-end, or remove the file to continue its pictures.")

@@ -3,6 +3,7 @@
 Knows keys and their places; the rules say what is in the files.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from yaml.nodes import MappingNode
 from echo_cli.errors import UsageError, did_you_mean
 from echo_cli.storyboard.document import short
 from echo_cli.storyboard.fields import Fields, fields_of
-from echo_cli.storyboard.nouns import CLIP, CONTINUE, PICTURE, Continued, Kind, Series, Storyboard, kind_named
+from echo_cli.storyboard.nouns import CLIP, CONTINUE, PICTURE, Continued, Kind, Series, Storyboard, beside, kind_named
 from echo_cli.storyboard.openings import ADDRESS
 from echo_cli.storyboard.rules import Rules
 from echo_cli.storyboard.series import ENDING, read_scenes
@@ -52,8 +53,8 @@ def with_its_scenes(series: tuple[Series, ...], continued: Continued | None, top
     lie beside it."""
     if continued is None or continued.earlier or any(each.name == continued.name for each in series):
         return series
-    path = str(Path(continued.path).with_suffix(ENDING))
-    if not (folder / path).is_file():
+    path = beside(continued.path, ENDING)
+    if not os.path.isfile(folder / path):
         return series
     try:
         return (*series, Series(path, continued.name, read_scenes(folder / path).past))

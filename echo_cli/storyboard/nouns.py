@@ -189,6 +189,12 @@ class Continued:
     state: bool = True
 
 
+def beside(film: str, ending: str) -> str:
+    """The path of a companion of the film at a path, which may be any text: `.` and `/` have no name."""
+    path = Path(film)
+    return str(path.parent / (path.stem + ending))
+
+
 class Timing(StrEnum):
     """How seconds become blocks: rounded from the film's beginning, or scene by scene as the reference does."""
 

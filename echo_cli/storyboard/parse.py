@@ -42,6 +42,7 @@ from echo_cli.storyboard.nouns import (
     Series,
     Storyboard,
     Timing,
+    beside,
     kind_named,
 )
 from echo_cli.storyboard.openings import OPENING_KEYS, read_file, read_opening
@@ -397,6 +398,6 @@ def _unknown_transition(text: str, cast: Cast) -> str:
 
 def _unknown_scene(target: str, index: int, cast: Cast, continued: Continued | None) -> str:
     earlier = tuple(name for name, (place, _) in cast.items() if place < index)[-NEAR:]
-    lost = f"; {Path(continued.path).with_suffix(END)} is missing, which --keep-end writes beside {continued.path}" if (
+    lost = f"; {beside(continued.path, END)} is missing, which --keep-end writes beside {continued.path}" if (
         continued and continued.state and not continued.earlier) else ""
     return f"recall of {short(target)}, but no earlier scene has that id{did_you_mean(target, earlier)}{lost}"

@@ -18,6 +18,7 @@ from tests.video.clips import write_clip
 WINDOW, BLOCK = stage.SPEC.window, stage.SPEC.block_frames
 PAST = WINDOW - BLOCK
 NEXT = "continue: clips/drone.mkv\nscenes:\n  - {id: a, prompt: a red ball, duration: 2s}\n"
+LONG = "x" * 300  # no file's name is as long
 
 
 @pytest.fixture(autouse=True)
@@ -145,6 +146,12 @@ def test_validate_shows_what_is_continued(capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.parametrize(("story", "message"), [
     (NEXT.replace("drone.mkv", "nowhere.mp4"), "story.yaml:1:1: continue clips/nowhere.mp4 is not there"),
+    *((NEXT.replace("clips/drone.mkv", folder), f"story.yaml:1:1: continue {folder.rstrip('/') or '/'} is a folder")
+      for folder in (".", "./", "/", "..")),
+    (NEXT.replace("clips/drone.mkv", f"{LONG}.mp4"), f"story.yaml:1:1: continue {LONG}.mp4 cannot be read: File "),
+    (NEXT.replace("clips/drone.mkv", f"{LONG}.end"), f"story.yaml:1:1: continue {LONG}.end: cannot be read: File "),
+    (NEXT.replace("clips/drone.mkv", ".") + "  - {id: b, prompt: a box, duration: 2s, transition: recall:dusk}\n",
+     "story.yaml:1:1: continue . is a folder"),
     (NEXT.replace("clips/drone.mkv", "story.yaml"), "story.yaml:1:1: continue story.yaml is not a clip that ffmpeg"),
     (NEXT.replace("clips/", "https://example.org/"), "is an address; files are read from this machine"),
     (NEXT.replace("duration: 2s", "duration: 2s, transition: hard cut"),
