@@ -105,18 +105,18 @@ def _listed(request: BatchRequest, below: "Defaults") -> tuple[list["Film"], lis
     sources = storyboards(request.paths)
     share = deal(sources)
     reads = naming.needs_reading(request.name)
-    problems: dict[str, EchoError] = {}
+    problems: dict[str, Exception] = {}
     read, named = {}, {}
     for source in sources if reads else share:
         try:
             read[source] = read_storyboard(request.film(source), below)
-        except EchoError as error:
+        except Exception as error:  # one bad storyboard does not stop the rest
             problems[source] = error
     for source in [source for source in sources if source not in problems]:
         try:
             board = read[source].storyboard if reads else None
             named[source] = naming.outputs_for(source, board, request.name, folder)
-        except EchoError as error:
+        except Exception as error:
             problems[source] = error
     naming.check_distinct(named.items())
     films, bad = [], []
@@ -125,7 +125,7 @@ def _listed(request: BatchRequest, below: "Defaults") -> tuple[list["Film"], lis
             if source in problems:
                 raise problems[source]
             films.append(Film(number, source, read[source].job(named[source])))
-        except EchoError as error:
+        except Exception as error:
             bad.append(failed(number, source, error))
     return films, bad, len(share)
 
@@ -152,7 +152,7 @@ def _tried(films: list["Film"], here: bool | None, report: Report) -> tuple[list
         try:
             report.expect(film, refuse_here(machine.problems(film.job), here))
             able.append(film)
-        except EchoError as error:
+        except Exception as error:
             failures.append(failed(film.number, film.source, error))
     return able, failures
 

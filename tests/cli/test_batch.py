@@ -12,14 +12,16 @@ import subprocess
 import sys
 import threading
 import time
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from echo_cli.cli.app import run
 from echo_cli.models import loaders
 from echo_cli.models.registry import MODELS
-from echo_cli.render import session
+from echo_cli.render import prepare, session
 from echo_cli.render.lock import OneWriter
 from tests.render import stage
 
@@ -93,6 +95,27 @@ def test_one_bad_storyboard_does_not_stop_the_rest_and_what_is_done_is_skipped(
     code, lines, err = batch("night", "--out-dir", "films", capsys=capsys)
     assert code == 0 and by_status(lines) == {"skipped": ["a.yaml", "c.yml"], "made": ["b.yaml"]}
     assert all(path.stat().st_mtime_ns == then for path, then in before.items() if path.name[0] in "ac")
+
+
+@pytest.mark.parametrize("broken", ["read_storyboard", "Prepared.job"])
+@pytest.mark.parametrize("name", ["{stem}", "{stem}-{seed}"])
+def test_a_fault_of_ours_in_reading_one_storyboard_does_not_stop_the_rest(
+        broken: str, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    write("a.yaml", "b.yaml", "c.yaml")
+    whole = attrgetter(broken)(prepare)
+
+    def faulty(asked: Any, *more: Any) -> Any:
+        if "b.yaml" in repr(asked):
+            raise ValueError("unexpected")
+        return whole(asked, *more)
+
+    monkeypatch.setattr(f"echo_cli.render.prepare.{broken}", faulty)
+    for more in (("--plan",), ()):
+        code, lines, err = batch("night", "--name", name, *more, capsys=capsys)
+        assert code == 1 and "This is an internal error" in err and "Traceback" not in err
+        assert "[2/3] night/b.yaml: failed, exit code 1\nnight/b.yaml: ValueError: unexpected\n" in err
+        assert [Path(line["storyboard"]).name for line in lines if line.get("status") != "failed"] == (
+            ["a.yaml", "c.yaml"])
 
 
 def test_a_film_of_another_process_is_put_off_to_the_end(

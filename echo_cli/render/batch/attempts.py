@@ -1,7 +1,6 @@
 """A film of a batch, with its retries: whatever happens to it becomes its outcome and affects no other film."""
 
-from echo_cli.errors import EchoError, Exit
-from echo_cli.faults import details, known
+from echo_cli.errors import Exit
 from echo_cli.render.batch.outcome import WORTH_RETRYING, Film, Outcome, Status, failed, skipped
 from echo_cli.render.made import Made
 from echo_cli.render.progress import Progress
@@ -30,12 +29,8 @@ def _attempt(session: Session, film: Film, attempt: int, progress: Progress,
         made = session.make(job, progress, interruption, models.append)
         return skipped(film) if made is None else _outcome(film, made, models[0], attempt), False
     except Exception as error:  # one bad film does not stop the rest
-        problem = known(error)
-        fault = None if problem else details(error)
-        problem = problem or EchoError(f"{film.source}: {type(error).__name__}: {error}")
-        outcome = failed(film.number, film.source, problem, film=str(job.outputs.film.path), attempts=attempt,
-                         fault=fault)
-        return outcome, bool(models) and problem.exit_code in WORTH_RETRYING
+        outcome = failed(film.number, film.source, error, film=str(job.outputs.film.path), attempts=attempt)
+        return outcome, bool(models) and outcome.exit_code in WORTH_RETRYING
 
 
 def _outcome(film: Film, made: Made, loaded: Loaded, attempts: int) -> Outcome:

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from echo_cli.errors import EchoError, Exit
+from echo_cli.faults import details, known
 from echo_cli.render.job import Job
 
 # The exit codes of failures, in order of precedence: retryable failures first.
@@ -75,11 +76,16 @@ def left(film: Film) -> Outcome:
     return Outcome(film.number, film.source, Status.LEFT, None, str(film.job.outputs.film.path))
 
 
-def failed(number: int, source: str, error: EchoError, **facts: Any) -> Outcome:
-    """A failure, an interruption, or a film that another process is rendering, with the message of its error; a batch
-    has no -o."""
-    hint = error.hint and error.hint.replace(" with -o.", " with --out-dir.")
-    return Outcome(number, source, Status(error.status), error.exit_code, message=error.message, hint=hint, **facts)
+def failed(number: int, source: str, error: Exception, **facts: Any) -> Outcome:
+    """A failure, an interruption, or a film that another process is rendering, with the message of its error; one that
+    nobody expected is an internal error. A batch has no -o."""
+    problem = known(error)
+    if problem is None:
+        problem = EchoError(f"{source}: {type(error).__name__}: {error}")
+        facts["fault"] = details(error)
+    hint = problem.hint and problem.hint.replace(" with -o.", " with --out-dir.")
+    return Outcome(number, source, Status(problem.status), problem.exit_code, message=problem.message, hint=hint,
+                   **facts)
 
 
 def exit_code(outcomes: Iterable[Outcome]) -> Exit:
