@@ -5,12 +5,13 @@ failure.
 """
 
 import errno
+import os
 import sys
 from pathlib import Path
 
 from echo_cli import __version__
-from echo_cli.errors import EchoError, OutOfMemory
-from echo_cli.files import output_error
+from echo_cli.errors import EchoError, OutOfMemory, UsageError
+from echo_cli.files import REASONS, output_error
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -21,6 +22,8 @@ def known(error: BaseException) -> EchoError | None:
         return error
     if isinstance(error, OSError) and error.errno in _FULL:
         return output_error(error, Path(error.filename or "standard output"))
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG and error.filename:
+        return UsageError(f"{os.fsdecode(error.filename)}: {REASONS[error.errno][0]}", "Check the path.")
     torch = sys.modules.get("torch")
     if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
         return OutOfMemory(f"out of memory: {error}".rstrip(": "),

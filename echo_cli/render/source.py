@@ -1,7 +1,7 @@
 """A storyboard from a file: YAML, or a format that `echo-cli import` knows, imported first. Knows texts, not films."""
 
+import os
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from echo_cli.errors import EchoError, UsageError
@@ -20,7 +20,7 @@ JSON = (".json", ".otio")
 
 def read_board(path: str, rules: Rules) -> tuple[Storyboard, tuple[str, ...]]:
     """The storyboard of a file, and what was left out of one that had to be imported."""
-    if path != STDIN and (not Path(path).is_file() or path.lower().endswith(YAML)):
+    if path != STDIN and (not os.path.isfile(path) or path.lower().endswith(YAML)):
         return load(path, rules), ()
     return board_in(*read_source(path), path, rules)
 

@@ -210,6 +210,18 @@ def test_what_python_raises_is_known_too(error: BaseException, code: int, messag
     assert shown.startswith(message) and "Traceback" not in shown
 
 
+@pytest.mark.parametrize("arguments", [
+    "validate LONG.yaml", "generate LONG.yaml", "import LONG", "export LONG --to srt", "inspect-cache LONG",
+    "open LONG", "verify LONG", "models info ./LONG", "init LONG.yaml", "batch LONG.yaml",
+])
+def test_a_path_that_is_too_long_is_wrong_input(arguments: str, tmp_path: Path, capfd: pytest.CaptureFixture[str],
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert app.run([word.replace("LONG", "x" * 300) for word in arguments.split()]) == 2
+    shown = capfd.readouterr().err
+    assert "x" * 300 in shown and "hint: " in shown and "internal error" not in shown
+
+
 def test_a_commands_number_is_the_exit_code(command: Callable) -> None:
     command(lambda: 3)
     assert app.run(["probe"]) == 3

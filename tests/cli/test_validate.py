@@ -116,13 +116,13 @@ def test_many_files_one_line_each_and_the_bad_ones_do_not_hide_the_good(film: Pa
                                                                         capfd: pytest.CaptureFixture[str]) -> None:
     bad = tmp_path / "bad.yaml"
     bad.write_text("sede: 1\n" + scenes(A))
-    code, reply, errors = run(capfd, "--json", str(bad), str(film), str(tmp_path / "none.yaml"))
-    first, second, third = map(json.loads, reply.splitlines())
+    code, reply, errors = run(capfd, "--json", str(bad), "x" * 300, str(film), str(tmp_path / "none.yaml"))
+    first, long, second, third = map(json.loads, reply.splitlines())
     assert code == 2
     assert first == {"storyboard": str(bad), "valid": False, "mistakes": [
         {"line": 1, "column": 1, "message": "the storyboard has no key 'sede' (did you mean 'seed'?)"}]}
-    assert (second["valid"], third["valid"]) == (True, False)
-    assert errors.splitlines()[-1] == "2 of 3 storyboards have mistakes"
+    assert (long["valid"], second["valid"], third["valid"]) == (False, True, False)
+    assert errors.splitlines()[-1] == "3 of 4 storyboards have mistakes"
 
 
 def test_standard_input() -> None:
