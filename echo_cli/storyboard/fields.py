@@ -18,7 +18,7 @@ from echo_cli.storyboard.durations import read_duration
 from echo_cli.storyboard.mistakes import Mark, Message, Mistakes
 
 MERGE = "<<"
-_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # what a terminal acts on; line breaks are text
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # what a terminal acts on
 T = TypeVar("T")
 
 
@@ -74,10 +74,7 @@ class Fields:
                 if value is None:
                     raise ValueError(f"is empty; {why}, or leave the line out")
                 raise ValueError(f"is {kind_of(node)}, not text; put it in quotes: '{node.value}'")
-            text = "\n".join(" ".join(line.split()) for line in value.strip().splitlines())
-            if found := _CONTROL.search(text):
-                raise ValueError(f"has the control character U+{ord(found[0]):04X}; leave it out")
-            return text
+            return "\n".join(printable(" ".join(line.split())) for line in value.strip().splitlines())
 
         return self.value(key, read)
 
@@ -128,6 +125,13 @@ class Fields:
             return str(value)
 
         return self.value(key, read)
+
+
+def printable(line: str) -> str:
+    """The same line; a ValueError if a character in it would control a terminal."""
+    if found := _CONTROL.search(line):
+        raise ValueError(f"has the control character U+{ord(found[0]):04X}; leave it out")
+    return line
 
 
 def fields_of(node: Node, what: str, where: str, known: Sequence[str] | None, mistakes: Mistakes) -> Fields:

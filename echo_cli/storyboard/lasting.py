@@ -11,7 +11,7 @@ from yaml.nodes import Node, ScalarNode, SequenceNode
 
 from echo_cli.errors import UsageError, did_you_mean
 from echo_cli.storyboard.document import kind_of, mark_of, scalar, short
-from echo_cli.storyboard.fields import Fields
+from echo_cli.storyboard.fields import Fields, printable
 from echo_cli.storyboard.mistakes import Mark
 from echo_cli.storyboard.nouns import PastScene, Series
 from echo_cli.storyboard.series import name_of, read_scenes
@@ -90,10 +90,15 @@ def _texts(top: Fields, key: str, what: str) -> Iterator[tuple[Mark, str]]:
         top.note(key, f"{key} is empty; write {what}, or leave the line out")
     for each in nodes:
         try:
-            value = scalar(each)
-        except ValueError:
-            value = None
-        if isinstance(value, str) and value.strip():
-            yield mark_of(each), value.strip()
-        else:
-            top.mistakes.note(mark_of(each), f"{key} must be {what}, not {kind_of(each)}")
+            yield mark_of(each), _text(each, what)
+        except ValueError as error:
+            top.mistakes.note(mark_of(each), f"{key} {error}")
+
+
+def _text(node: Node, what: str) -> str:
+    value = scalar(node) if isinstance(node, ScalarNode) else node
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise ValueError(f"is empty; write {what}, or leave the line out")
+    if not isinstance(value, str):
+        raise ValueError(f"must be {what}, not {kind_of(node)}")
+    return printable(value.strip())

@@ -92,6 +92,19 @@ def test_control_characters_are_refused(key):
     assert len(said) == 1 and f"{key} has the control character U+001B; leave it out" in said[0]
 
 
+@pytest.mark.parametrize(("text", "message"), [
+    (r'series: "a\e[31mX\0.scenes"', "1:9: series has the control character U+001B; leave it out"),
+    (r'series: [none, "a\nb.scenes"]', "1:16: series has the control character U+000A; leave it out"),
+    (r'keep_scenes: "a\x9b"', "1:14: keep_scenes has the control character U+009B; leave it out"),
+    ('series: ""', "1:9: series is empty; write the path of a file of scenes, or a list of such, or leave the"),
+    ("series: [' ', none]", "1:10: series is empty; write the path"),
+    ("keep_scenes: ~", "1:14: keep_scenes is empty; write true, or the ids of scenes, or leave the line out"),
+])
+def test_paths_and_ids_in_lists_are_checked_as_all_text_is(text: str, message: str) -> None:
+    said = [line for line in mistakes(f"{text}\n" + scenes(A)) if "none: there is no such file" not in line]
+    assert len(said) == 1 and said[0].startswith(f"film.yaml:{message}")
+
+
 def test_line_breaks_and_tabs_are_white_space():
     text = 'scenes: [{id: a, prompt: "one\\ttwo\\nthree", subtitle: "up\\ndown", duration: 5s}]'
     scene = parsed(text).scenes[0]
