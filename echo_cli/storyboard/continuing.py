@@ -15,7 +15,7 @@ from echo_cli.storyboard.document import short
 from echo_cli.storyboard.fields import Fields, fields_of
 from echo_cli.storyboard.nouns import CLIP, CONTINUE, PICTURE, Continued, Kind, Series, Storyboard, beside, kind_named
 from echo_cli.storyboard.openings import ADDRESS
-from echo_cli.storyboard.rules import Rules
+from echo_cli.storyboard.rules import Rules, any_setting
 from echo_cli.storyboard.series import ENDING, read_scenes
 
 
@@ -38,7 +38,7 @@ def read_continued(top: Fields, folder: Path, rules: Rules) -> Continued | None:
         return rules.continued(path, folder, state)
     except UsageError as error:
         top.note(CONTINUE, f"{CONTINUE} {error.message}")
-        return Continued(path, Path(path).stem, path)
+        return Continued(path, Path(path).stem, path, usable=False)
 
 
 def _read_state(value: object) -> bool:
@@ -61,6 +61,13 @@ def with_its_scenes(series: tuple[Series, ...], continued: Continued | None, top
     except UsageError as error:
         top.note(CONTINUE, f"{CONTINUE} {error.message}")
         return series
+
+
+def not_knowing(rules: Rules, continued: Continued | None) -> Rules:
+    """The rules for the scenes that follow: none of those that depend on a film which cannot be used."""
+    if continued is None or continued.usable:
+        return rules
+    return replace(rules, models={}, setting_problems=any_setting)
 
 
 def check_first(first: Fields, transition: str | None) -> None:

@@ -179,7 +179,8 @@ class Earlier:
 class Continued:
     """The film that this one continues: `path` is as the storyboard writes it, `name` as scenes of it are recalled, and
     `file` is the path of what is read. Without `earlier`, its last pictures become this film's past; it lasts `seconds`
-    (None: unknown). `state` says whether its memory may be used."""
+    (None: unknown). `state` says whether its memory may be used. One that is not `usable` has been noted as a mistake,
+    and what it would allow is not known."""
 
     path: str
     name: str
@@ -187,6 +188,12 @@ class Continued:
     seconds: float | None = None
     earlier: Earlier | None = None
     state: bool = True
+    usable: bool = True
+
+    @property
+    def recallable(self) -> bool:
+        """Whether scenes of it can be recalled, as far as is known."""
+        return self.earlier is not None or not self.usable
 
 
 def beside(film: str, ending: str) -> str:

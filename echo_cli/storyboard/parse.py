@@ -17,6 +17,7 @@ from echo_cli.storyboard.continuing import (
     check_ids,
     check_recalled,
     inherited,
+    not_knowing,
     read_continued,
     recalled,
     with_its_scenes,
@@ -83,6 +84,7 @@ def parse(text: str, source: str = "storyboard", rules: Rules = Rules()) -> Stor
     cast, series = _cast(scenes), read_series(top, Path(source).parent)
     continued = read_continued(top, Path(source).parent, rules)
     series = with_its_scenes(series, continued, top, Path(source).parent)
+    rules = not_knowing(rules, continued)
     check_ids({scene.id: scene.fields for scene in scenes if scene.id}, continued)
     seconds = resolve([scene.asked for scene in scenes], length, mistakes) if scenes else None
     used = policy or (continued.earlier.policy if continued and continued.earlier and not memory else None)
@@ -331,7 +333,7 @@ class _SceneReader:
                          continued: Continued | None) -> tuple[Kind | None, str | None]:
         fields = self.fields
         text = fields.text("transition")
-        if index == 0 and not (continued and continued.earlier):
+        if index == 0 and not (continued and continued.recallable):
             if continued:
                 check_first(fields, text)
             elif "transition" in fields:
@@ -355,8 +357,9 @@ class _SceneReader:
             if problem := check_recalled(target, number, continued):
                 note("transition", problem)
             return target
+        known = continued is None or continued.usable
         if "/" in target:
-            if not is_past(target, series):
+            if known and not is_past(target, series):
                 note("transition", partial(unknown_past, target, series))
             return target
         at, mark = cast.get(target, (None, None))
@@ -365,7 +368,8 @@ class _SceneReader:
         elif target == self.id or at == index:
             note("transition", "recall of itself; name an earlier scene")
         elif at is None or mark is None:
-            note("transition", partial(_unknown_scene, target, index, cast, continued))
+            if known:
+                note("transition", partial(_unknown_scene, target, index, cast, continued))
         elif at > index:
             note("transition", f"recall of '{target}', which comes later (line {mark.line}); only an earlier scene can "
                  "be recalled")

@@ -308,6 +308,27 @@ def test_mistakes_about_scenes_of_the_film_before(scene: dict, message: str,
     assert message in capsys.readouterr().err
 
 
+def test_what_only_a_damaged_end_could_tell_is_not_held_against_a_storyboard(
+        capsys: pytest.CaptureFixture[str]) -> None:
+    Path("half.yaml").write_text(board(SCENES[:2]))
+    assert run(["generate", "half.yaml", "--scale", "1", "--keep-end", "--preset", "ultrafast"]) == 0
+    Path("half.end").write_bytes(Path("half.end").read_bytes()[:-7])
+    begins = ({"transition": "recall:meadow", "memory": {"decay": 0.5}}, {"transition": "recall:half/desert"},
+              {"transition": "recall:before/sea"}, {"duration": 0.05}, {"transition": "recall:c"})
+    scenes = [{"id": name, "prompt": "a red ball", "duration": 2, **more}
+              for name, more in zip("abcde", begins, strict=True)]
+    for continued in ("half.mp4", "half.end", "gone.mp4"):
+        Path("rest.yaml").write_text(board(scenes, **{"continue": continued}))
+        capsys.readouterr()
+        assert run(["validate", "rest.yaml"]) == 2
+        reply = capsys.readouterr().err.splitlines()
+        assert len(reply) == 1 and reply[0].startswith(f"rest.yaml:1:1: continue {continued[:4]}"), reply
+    Path("rest.yaml").write_text(board([*scenes, {**scenes[0], "id": "f", "transition": "recall:f"}],
+                                       **{"continue": "half.mp4"}))
+    assert run(["validate", "rest.yaml"]) == 2
+    assert "recall of itself" in capsys.readouterr().err  # which no film before could change
+
+
 def test_a_film_does_not_overwrite_the_one_that_it_continues(capsys: pytest.CaptureFixture[str]) -> None:
     Path("half.yaml").write_text(board(SCENES[:1]))
     assert run(["generate", "half.yaml", "--scale", "1", "--keep-end", "--preset", "ultrafast"]) == 0
