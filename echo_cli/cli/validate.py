@@ -17,7 +17,7 @@ from echo_cli.cli.options import Debug, film_options
 from echo_cli.errors import EchoError, Exit, UsageError
 from echo_cli.render.defaults import NONE, Defaults, read
 from echo_cli.storyboard.document import STDIN
-from echo_cli.storyboard.nouns import Storyboard, Timeline
+from echo_cli.storyboard.nouns import CONTINUE, Storyboard, Timeline
 from echo_cli.text import clock, plural
 from echo_cli.video.encoding import Encoding
 
@@ -246,7 +246,9 @@ def _show(film: dict[str, Any]) -> None:
              for what, path in scene["opening"].items()]
     begun += [f"{scene['id']} has the sound of {scene['soundtrack']}" for scene in film["scenes"]
               if scene["soundtrack"]]
-    continues = [f"continues {film['continues']} from {film['continues_from']}"] if film["continues"] else []
+    continues = [f"continues {film['continues']} from {film['continues_from']}"
+                 + (f" in {each['path']}" if each["path"] != film["continues"] else "")
+                 for each in film["inputs"] if each["what"] == CONTINUE]
     reuse = [film["reuse"]] if film["reuse"] else []
     warnings = (f"warning: {warning}" for warning in film["warnings"])
     for text in (*continues, *recalls, *begun, _rounding(film), *reuse, *warnings):

@@ -130,6 +130,15 @@ def test_the_trace_counts_from_the_second_film_and_names_the_first(capsys: pytes
     assert "continues half/half.end from its memory's state" in out and "back recalls meadow" in out
 
 
+def test_validate_names_the_file_that_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+    film("half", SCENES[:2], "--keep-end")
+    for named, read in (("half/half.scenes", " in half/half.end\n"), ("half/half.end", "\n")):
+        Path("rest.yaml").write_text(board(SCENES[2:3], **{"continue": named}))
+        capsys.readouterr()
+        assert run(["validate", "rest.yaml"]) == 0
+        assert f"continues {named} from its memory's state{read}" in capsys.readouterr().out
+
+
 def test_the_state_is_part_of_the_films_identity(capsys: pytest.CaptureFixture[str]) -> None:
     film("half", SCENES[:2], "--keep-end")
     film("rest", SCENES[2:4], **AFTER)
