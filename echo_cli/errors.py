@@ -4,7 +4,10 @@
 invariant is an assert; neither belongs here.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
+
+ALIKE = 0.75  # how like a known word another must be to be taken for it, between 0 and 1
 
 
 class Exit(IntEnum):
@@ -87,10 +90,19 @@ class Interrupted(EchoError):
     status = "interrupted"
 
 
-def did_you_mean(word: str, known: list[str] | tuple[str, ...], prefix: str = "") -> str:
-    """" (did you mean 'x'?)" for the nearest known word, or nothing; a prefix that all of them share does not count.
-    The deferred import keeps start-up quick."""
+def did_you_mean(word: str, known: Sequence[str], prefix: str = "") -> str:
+    """" (did you mean 'x'?)" for the known word that was probably meant, or nothing; a prefix that all of them share
+    does not count."""
+    near = nearest(word.removeprefix(prefix), known)
+    return "" if near is None else f" (did you mean '{prefix}{near}'?)"
+
+
+def nearest(word: str, known: Sequence[str]) -> str | None:
+    """The known word that is most like `word`, in any case of letters: very much like it, or enough if it begins as
+    `word` does, as most slips leave it. The deferred import keeps start-up quick."""
     from difflib import get_close_matches
 
-    near = get_close_matches(word.removeprefix(prefix), known, n=1)
-    return f" (did you mean '{prefix}{near[0]}'?)" if near else ""
+    word, by_small = word.lower(), {each.lower(): each for each in reversed(known)}
+    alike = [each for each in by_small if each[:1] == word[:1]]
+    near = get_close_matches(word, list(by_small), 1, ALIKE) or get_close_matches(word, alike, 1)
+    return by_small[near[0]] if near else None

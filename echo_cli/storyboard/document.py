@@ -6,7 +6,6 @@ instead of plain values because they keep positions; the pure Python loader, bec
 
 import re
 import sys
-from difflib import get_close_matches
 from pathlib import Path
 
 import yaml
@@ -14,7 +13,7 @@ from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError, SafeConstructor
 from yaml.nodes import Node, ScalarNode, SequenceNode
 
-from echo_cli.errors import UsageError
+from echo_cli.errors import UsageError, nearest
 from echo_cli.files import is_binary
 from echo_cli.storyboard.mistakes import Mark, Mistake, StoryboardError
 
@@ -49,11 +48,11 @@ def read_source(path: str) -> tuple[str, str]:
 def _neighbour(path: Path) -> str:
     """The name of the neighbouring file that was probably meant, as part of a message."""
     try:
-        names = [entry.name for entry in path.parent.iterdir() if entry.suffix in (".yaml", ".yml")]
+        names = {entry.stem: entry for entry in path.parent.iterdir() if entry.suffix in (".yaml", ".yml")}
     except OSError:
         return ""
-    near = get_close_matches(path.name, names, n=1)
-    return f" (did you mean '{path.parent / near[0]}'?)" if near else ""
+    near = nearest(path.stem, tuple(names))
+    return "" if near is None else f" (did you mean '{names[near]}'?)"
 
 
 def decode(data: bytes, source: str) -> str:

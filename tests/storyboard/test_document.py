@@ -93,8 +93,11 @@ def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
     (tmp_path / "quickstart.yaml").write_text(SCENES)
     with pytest.raises(UsageError, match=r"quickstrt.yaml: there is no such file \(did you mean '.*quickstart.yaml'"):
         load(str(tmp_path / "quickstrt.yaml"))
-    with pytest.raises(UsageError, match="there is no such file$"):
-        load(str(tmp_path / "nowhere" / "film.yaml"))
+    for name in ("nowhere/film.yaml", "nothere.yaml", "*.yaml", "st.yaml"):
+        (tmp_path / "rec.yaml").touch()
+        (tmp_path / "t.yaml").touch()
+        with pytest.raises(UsageError, match="there is no such file$"):
+            load(str(tmp_path / name))
 
 
 def test_a_folder_and_a_name_that_cannot_be(tmp_path: Path) -> None:

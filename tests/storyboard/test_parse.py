@@ -219,6 +219,7 @@ WRONG = {
         "21:5",
         "scene 'back': recall of 'roof', but no earlier scene has that id (did you mean 'rooftop'?)",
     ),
+    "an id in other letters": (scenes(A, f"{B}, transition: 'recall:A'"), "3:37", "(did you mean 'a'?)"),
     "recall of a later scene": (
         scenes(A, f"{B}, transition: recall:c", "id: c, prompt: x, duration: 5"),
         "3:37",

@@ -26,6 +26,7 @@ MEANINGS = {
     "duplicate key of a scene",
     "duplicate id",
     "recall of nobody",
+    "an id in other letters",
     "recall of a later scene",
     "recall of itself",
     "absurd duration",
