@@ -27,7 +27,7 @@ def read_continued(top: Fields, folder: Path, rules: Rules) -> Continued | None:
         state = inner.value("state", _read_state) is not False
         path = inner.name("film")
         if "film" not in inner:
-            inner.note("film", f"{CONTINUE} names no film; add 'film: ../yesterday.mp4'")
+            inner.lacks("film", f"{CONTINUE} names no film; add 'film: ../yesterday.mp4'")
     else:
         path = top.name(CONTINUE)
     if path is None:

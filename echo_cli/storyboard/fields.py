@@ -5,14 +5,14 @@ Knows types and ranges, not what a storyboard is made of.
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from typing import Any, TypeVar
 
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from echo_cli.errors import did_you_mean
+from echo_cli.errors import did_you_mean, nearest
 from echo_cli.storyboard.document import kind_of, mark_of, scalar, short
 from echo_cli.storyboard.durations import read_duration
 from echo_cli.storyboard.mistakes import Mark, Message, Mistakes
@@ -24,13 +24,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The entries of a mapping. `where` opens every message: `scene 'back': `, or nothing at the top."""
+    """The entries of a mapping. `where` opens every message: `scene 'back': `, or nothing at the top. `unknown` are its
+    keys that are not among the `known` ones, which has been noted."""
 
     where: str
     mark: Mark
     entries: dict[str, tuple[Mark, Node]]
     mistakes: Mistakes
     is_mapping: bool = True  # otherwise there are no entries, and that has been noted
+    known: Sequence[str] = ()
+    unknown: list[str] = field(default_factory=list)
 
     def __contains__(self, key: str) -> bool:
         return key in self.entries
@@ -45,6 +48,15 @@ class Fields:
             return where + (message if isinstance(message, str) else message())
 
         self.mistakes.note(self.mark_of(key), whole)
+
+    def misspelled(self, key: str) -> bool:
+        """Whether an unknown key was probably meant to be this one."""
+        return any(nearest(each, self.known) == key for each in self.unknown)
+
+    def lacks(self, key: str, message: str) -> None:
+        """Notes that a key is missing, unless what has been noted already is the reason."""
+        if self.is_mapping and not self.misspelled(key):
+            self.note(key, message)
 
     def node(self, key: str) -> Node | None:
         return self.entries[key][1] if key in self.entries else None
@@ -137,7 +149,7 @@ def printable(line: str) -> str:
 def fields_of(node: Node, what: str, where: str, known: Sequence[str] | None, mistakes: Mistakes) -> Fields:
     """The entries of `node`, which should be a mapping; `known` names the keys it may have, None allows any."""
     entries: dict[str, tuple[Mark, Node]] = {}
-    read = Fields(where, mark_of(node), entries, mistakes, isinstance(node, MappingNode))
+    read = Fields(where, mark_of(node), entries, mistakes, isinstance(node, MappingNode), known or ())
     if not isinstance(node, MappingNode):
         mistakes.note(read.mark, f"{where}{what} must be 'key: value' lines, not {kind_of(node)}")
         return read
@@ -154,6 +166,7 @@ def fields_of(node: Node, what: str, where: str, known: Sequence[str] | None, mi
         elif key == MERGE:
             mistakes.note(mark, f"{where}merging with '<<' is not understood; write the keys out")
         else:
+            read.unknown.append(key)
             mistakes.note(mark, partial(_unknown_key, f"{where}{what}", key, known))
     return read
 

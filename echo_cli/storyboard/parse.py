@@ -77,7 +77,8 @@ def parse(text: str, source: str = "storyboard", rules: Rules = Rules()) -> Stor
     size = _read_size(top, model, rules)
     fps = top.number("fps", *RATES)
     timing = Timing(top.choice("timing", tuple(Timing)) or Timing.CUMULATIVE)
-    length = Given(top.duration("length"), top.mark_of("length")) if "length" in top else None
+    length = Given(top.duration("length"), top.mark_of("length")) if (
+        "length" in top or top.misspelled("length")) else None
     _check_model(top, model, size, rules)
 
     scenes = [_SceneReader(entry, number) for number, entry in enumerate(_scene_entries(top), start=1)]
@@ -229,7 +230,7 @@ def _scene_entries(top: Fields) -> list[Fields]:
         return []
     if not isinstance(node, SequenceNode) or not node.value:
         if node is None or isinstance(node, SequenceNode) or node.tag.endswith(":null"):
-            top.note("scenes", "a storyboard needs scenes: a list, each with an id, a prompt and a duration")
+            top.lacks("scenes", "a storyboard needs scenes: a list, each with an id, a prompt and a duration")
         else:
             top.note("scenes", f"scenes must be a list, each scene beginning with '- ', not {kind_of(node)}")
         return []
@@ -272,16 +273,17 @@ class _SceneReader:
         self.asked = Asked(fields, self._read_time("at", zero=True), self._read_time("duration"))
 
     def _read_time(self, key: str, zero: bool = False) -> Given | None:
-        if not self.fields.is_mapping:
-            return Given(None, self.fields.mark) if key == "duration" else None
-        return Given(self.fields.duration(key, zero), self.fields.mark_of(key)) if key in self.fields else None
+        fields = self.fields
+        if key in fields:
+            return Given(fields.duration(key, zero), fields.mark_of(key))
+        noted = fields.misspelled(key) if fields.is_mapping else key == "duration"
+        return Given(None, fields.mark) if noted else None
 
     def _read_id(self, number: int) -> str | None:
         fields = self.fields
         node = fields.node("id")
         if node is None:
-            if fields.is_mapping:
-                fields.note("id", f"has no id; add a short name, such as 'id: scene-{number}'")
+            fields.lacks("id", f"has no id; add a short name, such as 'id: scene-{number}'")
             return None
         # A bare number is a name here: `id: 3` is clear enough.
         text = node.value if node.tag.endswith((":int", ":float")) else fields.text("id")
@@ -317,8 +319,7 @@ class _SceneReader:
     def _read_prompt(self) -> str:
         fields = self.fields
         if "prompt" not in fields:
-            if fields.is_mapping:
-                fields.note("prompt", "has no prompt; describe what the scene shows")
+            fields.lacks("prompt", "has no prompt; describe what the scene shows")
             return ""
         prompt = fields.text("prompt", "describe what the scene shows") if not self._is_null("prompt") else ""
         if prompt == "":

@@ -212,6 +212,17 @@ WRONG = {
     "duplicate key of a scene": (scenes(f"{A}, prompt: y"), "2:37",
                                  "scene 'a': 'prompt' appears a second time (first on line 2)"),
     "merge key": ("<<: {seed: 1}\n" + scenes(A), "1:1", "merging with '<<' is not understood"),
+    **{f"{slip} for {key}, which is not missing too": (text, place, f"has no key '{slip}' (did you mean '{key}'?)")
+       for slip, key, text, place in (
+        ("durtion", "duration", scenes("id: a, prompt: x, durtion: 3s"), "2:24"),
+        ("Duration", "duration", scenes(A, "id: b, prompt: x, Duration: 3s"), "3:24"),
+        ("att", "at", scenes("id: a, prompt: x, at: 0", "id: b, prompt: x, att: 5, duration: 5"), "3:24"),
+        ("ID", "id", scenes("ID: a, prompt: x, duration: 5"), "2:6"),
+        ("promt", "prompt", scenes("id: a, promt: x, duration: 5"), "2:13"),
+        ("lenght", "length", "lenght: 9\n" + scenes(A, "id: b, prompt: x"), "1:1"),
+        ("secnes", "scenes", scenes(A).replace("scenes", "secnes"), "1:1"),
+        ("flim", "film", "continue: {flim: day.mp4}\n" + scenes(A), "1:12"),
+    )},
     "key that is a list": ("[a, b]: 1\n" + scenes(A), "1:1", "a key must be a plain word, not a list"),
     "duplicate id": (scenes(A, A), "3:6", "scene 'a': id 'a' belongs to the scene on line 2 already"),
     "recall of nobody": (
@@ -423,6 +434,11 @@ def test_a_mistake_is_named_with_its_place(name: str) -> None:
     assert len(noted) == 1, noted
     assert noted[0].startswith(f"film.yaml:{place}: ")
     assert message in noted[0]
+
+
+def test_a_key_that_is_unlike_the_missing_one_does_not_stand_for_it() -> None:
+    said = mistakes(scenes("id: a, prompt: x, colour: red"))
+    assert len(said) == 2 and "has no key 'colour'; it may have" in said[1] and "how long does it last?" in said[0]
 
 
 def test_all_mistakes_are_told_in_one_run_in_the_order_of_lines() -> None:
