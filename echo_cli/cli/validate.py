@@ -15,6 +15,7 @@ from echo_cli.cli import complete
 from echo_cli.cli.messages import tell
 from echo_cli.cli.options import Debug, film_options
 from echo_cli.errors import EchoError, Exit, UsageError
+from echo_cli.faults import known
 from echo_cli.render.defaults import NONE, Defaults, read
 from echo_cli.storyboard.document import STDIN
 from echo_cli.storyboard.nouns import CONTINUE, Storyboard, Timeline
@@ -68,8 +69,8 @@ def validate(storyboards: Storyboards = None, model: Model = None, json: JsonLin
     for path in storyboards:
         try:
             result = check(path, model, here, defaults)
-        except EchoError as error:
-            if error.exit_code not in (Exit.USAGE, Exit.MISSING):
+        except Exception as trouble:
+            if (error := known(trouble)) is None or error.exit_code not in (Exit.USAGE, Exit.MISSING):
                 raise
             failed += error.exit_code == Exit.USAGE
             lacking += error.exit_code == Exit.MISSING

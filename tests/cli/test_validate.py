@@ -125,6 +125,15 @@ def test_many_files_one_line_each_and_the_bad_ones_do_not_hide_the_good(film: Pa
     assert errors.splitlines()[-1] == "3 of 4 storyboards have mistakes"
 
 
+def test_a_model_whose_path_is_too_long_does_not_hide_the_next_storyboard(film: Path, tmp_path: Path,
+                                                                          capfd: pytest.CaptureFixture[str]) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(f"model: ./{'x' * 300}\n" + scenes(A))
+    code, reply, errors = run(capfd, "--json", str(bad), str(film))
+    assert code == 2 and [json.loads(line)["valid"] for line in reply.splitlines()] == [False, True]
+    assert "the name is too long for this file system\nhint: Check the path.\n" in errors
+
+
 def test_standard_input() -> None:
     tool = [sys.executable, "-c", "from echo_cli.cli.app import main; main()", "validate", "-"]
     assert subprocess.run(tool, input=FILM, text=True, capture_output=True).stdout.startswith("There and back")
