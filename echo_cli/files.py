@@ -20,6 +20,7 @@ from echo_cli.errors import OutputError
 
 PARTIAL = ".partial"
 PAGE = b"default-src 'none'"  # of the policy that keeps a page from loading anything
+OPENING = b'{"format":"echo-'  # of everything that we write in JSON, but for its spaces
 MOST = 1 << 26  # bytes of a description, a manifest or a checkpoint's note; ours are far smaller
 LONGEST = 255  # bytes of a file name on nearly every file system
 
@@ -123,6 +124,13 @@ def check_replaceable(path: Path, ours: Callable[[bytes], bool], option: str | N
 def is_binary(data: bytes) -> bool:
     """Whether the beginning of a file is that of no text."""
     return b"\0" in data[:4096]
+
+
+def begins_as_ours(path: Path) -> bool:
+    """Whether a file is a trace, a manifest or a note of ours by its beginning, even if that is cut short."""
+    with path.open("rb") as file:
+        head = b"".join(file.read(100).split())[:len(OPENING)]
+    return OPENING.startswith(head)
 
 
 def is_page(data: bytes) -> bool:

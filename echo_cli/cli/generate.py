@@ -246,7 +246,7 @@ def _print_plan(job: "Job", here: bool | None, as_json: bool) -> None:
     doubts = [] if here is False else refuse_here(machine.problems(job), here)
     doubts = [*warnings_of(job), *doubts]
     there, reuse, refusal = [str(path) for path in job.outputs.existing()], None, None
-    if any(job.outputs.precious()):
+    if any(job.outputs.precious()) or job.outputs.foreign():
         reuse, refusal = _foreseen(job)
     left = Work(job.outputs).read() if job.outputs.base else None
     if as_json:

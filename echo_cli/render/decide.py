@@ -6,7 +6,7 @@ Knows manifests, locks and what interrupted runs left; no torch.
 from contextlib import suppress
 from typing import NamedTuple, Protocol
 
-from echo_cli.errors import EchoError
+from echo_cli.errors import EchoError, OutputError
 from echo_cli.files import partial
 from echo_cli.render import manifest
 from echo_cli.render.job import Job
@@ -46,13 +46,22 @@ def needed(job: Job, weights: Weights) -> bool:
         _clear(work, job, identity)
         return False
     check_free(work.lock, work.film)
-    left = begun(work, job, identity)
-    known = left is not None or work.folder.exists()
-    taken = not force and manifest.standing(outputs, identity, begun=known) is Standing.TAKEN
-    if taken and not is_edit(work.states, job, identity, manifest.untouched(outputs)):
-        raise manifest.refuse(outputs, identity)
+    begun(work, job, identity)
+    if not force and (error := refusal(job, identity)):
+        raise error
     outputs.check_writable()
     return True
+
+
+def refusal(job: Job, identity: Identity) -> OutputError | None:
+    """The error that protects what is there already from a run without --force."""
+    outputs, work = job.outputs, Work(job.outputs)
+    if foreign := outputs.foreign():
+        return foreign
+    if manifest.standing(outputs, identity, begun=work.folder.exists()) is not Standing.TAKEN:
+        return None
+    earlier = is_edit(work.states, job, identity, manifest.untouched(outputs))
+    return None if earlier else manifest.refuse(outputs, identity)
 
 
 def begun(work: Work, job: Job, identity: Identity) -> Checkpoint | None:

@@ -5,11 +5,11 @@ What only loading the model can tell, or the run itself, is left open.
 
 from echo_cli.errors import EchoError
 from echo_cli.models.registry import spec_named
-from echo_cli.render.decide import KnownWeights
+from echo_cli.render.decide import KnownWeights, refusal
 from echo_cli.render.facts import machine
 from echo_cli.render.film import threads_for
 from echo_cli.render.job import Job
-from echo_cli.render.manifest import Identity, Standing, refuse, standing, untouched
+from echo_cli.render.manifest import Identity, Standing, standing, untouched
 from echo_cli.render.resume import Work
 from echo_cli.render.snapshots import Edit
 from echo_cli.render.states import is_edit, open_ends, origin
@@ -25,6 +25,8 @@ def skipped_or_reused(job: Job, weights: KnownWeights | None) -> str | None:
     film, identity = job.outputs.film.path, job.identity(weights.weights_hash, weights.decoder_hash)
     if not job.request.force and standing(job.outputs, identity) is Standing.DONE:
         return f"{film} is there already, made from the same storyboard, weights and settings: it is skipped"
+    if not job.request.force and job.outputs.foreign():
+        return None
     if not is_edit(Work(job.outputs).states, job, identity, untouched(job.outputs)):
         return None
     if job.request.force or job.outputs.scenes:
@@ -41,11 +43,8 @@ def refused(job: Job, weights: KnownWeights | None) -> str | None:
     if job.outputs.base is None or weights is None or job.request.force:
         return None
     identity = job.identity(weights.weights_hash, weights.decoder_hash)
-    begun = Work(job.outputs).folder.exists()
-    if standing(job.outputs, identity, begun) is not Standing.TAKEN:
-        return None
-    error = refuse(job.outputs, identity)
-    return f"{error.message}. {error.hint}"
+    error = refusal(job, identity)
+    return f"{error.message}. {error.hint}" if error else None
 
 
 def _reused(job: Job, identity: Identity) -> str | None:

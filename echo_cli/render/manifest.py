@@ -15,7 +15,7 @@ from typing import Any
 
 from echo_cli.errors import EchoError, OutputError, UsageError
 from echo_cli.files import parse_json, partial, publish, read_json, sha256, write_partial
-from echo_cli.render.outputs import Outputs, outputs_of
+from echo_cli.render.outputs import ELSEWHERE, Outputs, outputs_of
 from echo_cli.trace.reader import read_trace
 from echo_cli.video.target import Output
 
@@ -25,7 +25,6 @@ INPUTS = "settings.inputs."  # how differences name the files that come into a f
 STORY = "story"  # recorded beside what decides an identity, to say how two differ
 DECODER = "settings.decoder.weights"  # and the weights of a decoder other than the codec
 ANOTHER = "another storyboard"
-_ELSEWHERE = "Use --force to overwrite it, or write elsewhere with -o, or with --out-dir in a batch."
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +200,7 @@ def refuse(outputs: Outputs, identity: Identity) -> OutputError:
     there = next(outputs.precious())
     why = "was made from something else: " + ", ".join(changes(existing["identity"], identity.plain())) \
         if existing else "exists"
-    return OutputError(f"{there} {why}", _ELSEWHERE)
+    return OutputError(f"{there} {why}", f"Use --force to overwrite it, or {ELSEWHERE}.")
 
 
 def same(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from echo_cli.errors import OutputError, UsageError
-from echo_cli.files import fitted, output_errors, partial
+from echo_cli.files import begins_as_ours, fitted, output_errors, partial
+from echo_cli.render import belongings
 from echo_cli.video.encoding import CONTAINERS, MP4
 from echo_cli.video.target import NUMBER, SUFFIXES, Images, Movie, Stdout, Target
 
 _KIND = re.compile(r"\.[a-z][a-z0-9]{1,4}")  # a file's extension; `.2` in v1.2 is none
+ELSEWHERE = "write elsewhere with -o, or with --out-dir in a batch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,11 @@ class Outputs:
         files = (self.trace, self.subtitles, self.scenes, self.sound, self.end, self.manifest)
         return tuple(path for path in files if path)
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The one of work in progress, and the one of states for edits."""
+        return tuple(fitted(self.base, ending) for ending in (".resume", ".states")) if self.base else ()
+
     def existing(self) -> Iterator[Path]:
         """What exists where this run would write, the film first."""
         yield from self.film.existing()
@@ -50,11 +57,25 @@ class Outputs:
         left = (self.trace, self.manifest)
         yield from (path for path in self.existing() if path not in left)
 
+    def foreign(self) -> OutputError | None:
+        """The error that protects what has one of our names and is not ours, in whatever state: a trace or a manifest,
+        or something in one of the two folders."""
+        with output_errors(self.film.path):
+            for path in filter(None, (self.trace, self.manifest)):
+                if path.is_file() and not begins_as_ours(path):
+                    return OutputError(f"{path} exists", f"Use --force to overwrite it, or {ELSEWHERE}.")
+            for strange in filter(None, map(belongings.foreign, self.folders)):
+                return OutputError(strange, f"Move it away, or {ELSEWHERE}; --force leaves it there.")
+        return None
+
     def check_names(self) -> None:
-        """What can be known without writing: nothing but files is in the way, and the name can be one."""
+        """What can be known without writing: files and folders have no others in their way, and the name can be one."""
         folder = next(filter(os.path.isdir, (self.film.path, *self.companions)), None)
         if folder:
             raise OutputError(f"cannot write {folder}: it is a folder", "Choose another name with -o.")
+        if file := next((path for path in self.folders if path.is_symlink() or path.is_file()), None):
+            raise OutputError(f"cannot write {file}: it is not a folder",
+                              "Move it away, or choose another name with -o.")
         if strange := next((path for path in self.existing() if os.path.exists(path) and not path.is_file()), None):
             raise OutputError(f"cannot write {strange}: it is a device or a pipe",
                               "Move it away, or choose another name with -o; --force overwrites files only.")

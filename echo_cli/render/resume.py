@@ -9,7 +9,6 @@ this film; what the state in it means is known to `film`. No torch.
 import errno
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -27,6 +26,7 @@ from echo_cli.files import (
     why_unreadable,
     write_whole,
 )
+from echo_cli.render.belongings import clear
 from echo_cli.render.manifest import Identity, changes, differences
 from echo_cli.render.outputs import Outputs
 from echo_cli.storyboard.ends import ENDING as END
@@ -39,7 +39,6 @@ VERSION = 1
 NOTE = "checkpoint.json"
 EVERY = 60.0  # seconds between checkpoints, by default
 SHARE = 0.02  # of the time that they may take by default
-ATTEMPTS = 20  # to remove what is left, a tenth of a second apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +71,7 @@ class Work:
     def __init__(self, outputs: Outputs) -> None:
         assert outputs.base is not None, "a film on standard output leaves nothing to resume from"
         self.film = outputs.film.path
-        self.folder = fitted(outputs.base, ".resume")
-        self.states = fitted(outputs.base, ".states")
+        self.folder, self.states = outputs.folders
         self.lock = fitted(outputs.base, ".lock")
         self.note = self.folder / NOTE
         self._end = partial(fitted(outputs.base, END))
@@ -126,15 +124,7 @@ class Work:
         """Removes everything that a run could resume from."""
         with output_errors(self.film):
             self._end.unlink(missing_ok=True)
-            if self.folder.is_symlink() or self.folder.is_file():
-                self.folder.unlink()
-            else:
-                for _ in range(ATTEMPTS):
-                    shutil.rmtree(self.folder, ignore_errors=True)
-                    if not self.folder.exists():
-                        return
-                    time.sleep(0.1)  # an encoder that outlives its killed run still writes there
-                shutil.rmtree(self.folder)
+            clear(self.folder)
 
 
 class Cadence:

@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from echo_cli.errors import Damaged
+from echo_cli.errors import Damaged, OutputError
 from echo_cli.files import flush, output_errors, read_small, write_whole
+from echo_cli.render.belongings import clear, foreign
 from echo_cli.render.job import Job
 from echo_cli.render.manifest import Identity
 from echo_cli.render.resume import Work, sealed, unsealed
@@ -155,6 +156,9 @@ def settle(job: Job, trace: str) -> None:
         _tidy(job, work.folder)
         remove(work.states)
         with output_errors(work.states):
+            for folder in (work.folder, work.states):
+                if strange := foreign(folder):
+                    raise OutputError(strange, "Move it away.")
             work.folder.rename(work.states)
             flush(work.states.parent)
     elif work.states.exists() and ((there := read(work.states)) is None or there[1] != trace):
@@ -174,20 +178,13 @@ def _tidy(job: Job, folder: Path) -> None:
     stay = {folder / NOTE, folder / TRACE, *files(folder, kept),
             *segments_of(job, folder).files(kept[-1].pictures)}
     with output_errors(folder):
-        for path in list(folder.iterdir()):
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path not in stay:
-                path.unlink()
+        clear(folder, stay)
 
 
 def remove(folder: Path) -> None:
     """The states of a film that is replaced, or that is not to keep any."""
     with output_errors(folder):
-        if folder.is_symlink() or folder.is_file():
-            folder.unlink()
-        elif folder.exists():
-            shutil.rmtree(folder)
+        clear(folder)
 
 
 def link(source: Path, target: Path) -> None:

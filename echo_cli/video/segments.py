@@ -11,6 +11,7 @@ Knows pictures and files. What else a run needs to resume, and when to save it, 
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import threading
@@ -34,6 +35,14 @@ from echo_cli.video.writer import FilmWriter
 
 LENGTH = 240  # pictures in a segment: about as many as an encoder puts between two key pictures anyway
 PIECE = 12  # pictures given to an encoder at once when a segment is encoded again
+# segments and where they grow, pictures as they came, the joined film and what joining needs, encoders' own folders
+_OURS = re.compile(r"segment-\d{6,}(-[0-9a-f]+)?(\.\w+)?|pictures-\d{6,}\.raw|(film-signed-)?film-[0-9a-f]+\.\w+"
+                   r"|segments\.txt|chapters\.txt|palette\.png|silent\.\w+|echo-film-\w+")
+
+
+def is_ours(name: str) -> bool:
+    """Whether something in a film's folder was written here, or by an encoder."""
+    return bool(_OURS.fullmatch(name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,9 +246,11 @@ class SegmentedFilm:
                 self._relied and self._relied.name
             }
             for path in list(self._folder.iterdir()):
+                if not is_ours(path.name) or path.name in stay:
+                    continue
                 if path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)  # an encoder that outlives its run may still write there
-                elif path.name.startswith(("segment", "pictures-", "film-")) and path.name not in stay:
+                else:
                     path.unlink()
         if not rest:
             return

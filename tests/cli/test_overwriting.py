@@ -27,9 +27,16 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 WRITERS = {
     "generate": (["generate", "story.yaml", "--scale", "1"], "story.mp4"),
     "generate, subtitles": (["generate", "story.yaml", "--scale", "1"], "story.srt"),
+    "generate, trace": (["generate", "story.yaml", "--scale", "1"], "story.trace.json"),
+    "generate, manifest": (["generate", "story.yaml", "--scale", "1"], "story.manifest.json"),
+    "generate, checkpoint": (["generate", "story.yaml", "--scale", "1"], "story.resume/film-notes.txt"),
+    "generate, no folder": (["generate", "story.yaml", "--scale", "1", "--force"], "story.resume"),
+    "generate, states": (["generate", "story.yaml", "--scale", "1"], "story.states/mine.txt"),
+    "generate, no states": (["generate", "story.yaml", "--scale", "1", "--keep-states", "none"], "story.states/mine"),
     "generate, log": (["generate", "story.yaml", "--scale", "1", "--log-file", "notes.json"], "notes.json"),
     "generate, storyboard as log": (["generate", "story.yaml", "--log-file", "other.yaml"], "other.yaml"),
     "batch": (["batch", "story.yaml", "--scale", "1", "--out-dir", "films"], "films/story.mp4"),
+    "batch, states": (["batch", "story.yaml", "--scale", "1"], "story.states/mine.txt"),
     "init": (["init", "mine"], "mine.yaml"),
     "import": (["import", "cut.srt", "-o", "mine.yaml"], "mine.yaml"),
     "import, many": (["import", "prompts.txt"], "prompts/prompts-1.yaml"),
@@ -84,6 +91,70 @@ def test_force_overwrites_files_and_nothing_else(command: list[str], place: Path
     assert run(command) == 5
     assert "is a device or a pipe" in capsys.readouterr().err
     assert all(stat.S_ISFIFO(Path(name).stat().st_mode) for name in ("pipe", "pipe.yaml"))
+
+
+FOLDERS = ("story.resume", "story.states")
+
+
+def keep_something() -> None:
+    """Something of mine in each folder that a film has beside it."""
+    for folder in FOLDERS:
+        for path in (Path(folder, "segments", "mine.txt"), Path(folder, "film-notes.txt")):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(MINE)
+
+
+def kept() -> bool:
+    """Whether it is there, and nothing else."""
+    return all({path.name for path in Path(folder).rglob("*")} == {"segments", "mine.txt", "film-notes.txt"}
+               and Path(folder, "film-notes.txt").read_text() == MINE for folder in FOLDERS)
+
+
+def test_force_removes_nothing_that_a_film_did_not_leave(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither where a film is begun anew nor where it finds its own."""
+    generate = ["generate", "story.yaml", "--scale", "1"]
+    Path("story.yaml").write_text(STORY.replace("0.5s", "3s"))
+    assert run([*generate, "--quiet"]) == 0
+    keep_something()
+    assert run(generate) == 0 and "skipped" in capsys.readouterr().err
+    assert any(path.name.startswith("snapshot-") for path in Path("story.states").iterdir())
+    Path("story.resume", "pictures-000000.raw").write_bytes(b"left by a kill")
+    assert run([*generate, "--force"]) == 0
+    assert "no states are kept for an edit: story.resume holds something that no run wrote: film-notes.txt" \
+        in capsys.readouterr().err
+    assert kept()
+
+
+@pytest.mark.parametrize("options", [[], ["--keep-states", "none"]])
+def test_a_dry_run_says_what_would_be_refused(options: list[str], place: Path,
+                                              capsys: pytest.CaptureFixture[str]) -> None:
+    generate = ["generate", "story.yaml", "--scale", "1", *options]
+    assert run([*generate, "--quiet"]) == 0
+    Path("story.yaml").write_text(STORY.replace("0.5s", "1s"))
+    keep_something()
+    assert run(generate) == 5
+    refusal, hint = capsys.readouterr().err.splitlines()[-2:]
+    assert refusal == "story.resume holds something that no run wrote: film-notes.txt"
+    assert run([*generate, "--dry-run"]) == 0
+    assert f"already there: {refusal}. {hint.removeprefix('hint: ')}" in capsys.readouterr().out
+    for folder in FOLDERS:
+        Path(folder).rename(f"mine.{folder}")
+    Path("story.manifest.json").write_text(MINE)
+    assert run([*generate, "--dry-run"]) == 0
+    assert "already there: story.manifest.json exists. Use --force" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["story.trace.json", "story.manifest.json"])
+def test_what_is_left_of_ours_may_be_overwritten(name: str, place: Path) -> None:
+    generate = ["generate", "story.yaml", "--scale", "1", "--quiet"]
+    assert run(generate) == 0
+    whole = Path(name).read_bytes()
+    for length in (0, 5, 100, len(whole) - 1):
+        for path in place.glob("story.*[!l]"):
+            if path.is_file():
+                path.unlink()
+        Path(name).write_bytes(whole[:length])
+        assert run(generate) == 0
 
 
 def test_a_log_goes_on_and_a_text_file_takes_one(place: Path) -> None:

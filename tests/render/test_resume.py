@@ -511,8 +511,8 @@ def test_somebody_elses_film_is_not_taken_for_a_half_named_one(tmp_path: Path) -
 
 def test_what_is_still_being_written_to_is_discarded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By an encoder that outlives its killed run."""
-    work, removed = Work(job(tmp_path).outputs), shutil.rmtree
-    work.folder.mkdir()
+    work, removed = Work(job(tmp_path, name="%d.png").outputs), shutil.rmtree
+    (work.folder / "segment-000000-abcd").mkdir(parents=True)
 
     def disturbed(folder: Path, ignore_errors: bool = False) -> None:
         times.append(1)
