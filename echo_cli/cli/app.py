@@ -18,7 +18,7 @@ from echo_cli import __version__
 from echo_cli.cli.grammar import LOOK, GrammarError, called, command_named, help_of, in_words
 from echo_cli.cli.guard import is_ours
 from echo_cli.cli.messages import as_asked, begin, failure, tell
-from echo_cli.cli.streams import replace_missing
+from echo_cli.cli.streams import replace_streams
 from echo_cli.commands import ASKED, COMMANDS, NOT_OURS
 from echo_cli.errors import EchoError, Exit, Interrupted, OutputError, ReaderGone, UsageError
 from echo_cli.faults import details, known, write_log
@@ -97,7 +97,7 @@ def main() -> NoReturn:
     """Runs the tool; when called by a shell's `echo`, only if the call is certainly meant for it."""
     if os.environ.pop(ASKED, None) and not is_ours(sys.argv[1:]):
         sys.exit(NOT_OURS)
-    replace_missing()
+    replace_streams()
     gc.set_threshold(_GARBAGE)  # an import makes hundreds of thousands of objects, all of which stay
     code = run(sys.argv[1:], age())
     gc.freeze()  # or Python would search all of them again before it exits

@@ -1,13 +1,14 @@
-"""Standard streams that the program which started the tool has closed.
+"""Standard streams that the program which started the tool has closed, or that take nothing.
 
-A missing stream is replaced by one whose use is an error for people, standard error by one that discards. Its number
-stays taken: the first file that is opened would get it, and with it whatever else is printed there.
+A missing stream is replaced by one whose use is an error for people; its number stays taken, or the first file that is
+opened would get it, and with it whatever else is printed there. What is told on standard error is a courtesy: if it is
+closed, if its disk is full or if its reader has gone, the run goes on silently.
 """
 
 import io
 import os
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from echo_cli.errors import OutputError, UsageError
 
@@ -42,11 +43,34 @@ class NoInput(io.TextIOBase):
         return False
 
 
+class Courtesy(io.RawIOBase):
+    """Standard error. Once it has refused something, it takes everything and keeps nothing."""
+
+    silent = False
+
+    def write(self, data: Any) -> int:
+        if not self.silent:
+            try:
+                return os.write(2, data)
+            except OSError:
+                self.silent = True
+        return len(data)
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return 2
+
+    def isatty(self) -> bool:
+        return os.isatty(2)
+
+
 def closed_output() -> OutputError:
     return OutputError("cannot write standard output: it is closed")
 
 
-def replace_missing() -> None:
+def replace_streams() -> None:
     """Called once, before anything is opened."""
     for number in range(3):
         try:
@@ -57,5 +81,5 @@ def replace_missing() -> None:
         sys.stdin = NoInput()
     if sys.stdout is None:
         sys.stdout = NoOutput()
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    encoding = sys.stderr.encoding if sys.stderr else "utf-8"
+    sys.stderr = io.TextIOWrapper(io.BufferedWriter(Courtesy()), encoding, line_buffering=True)

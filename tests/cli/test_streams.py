@@ -1,4 +1,4 @@
-"""The real command, started by a program that has closed a standard stream."""
+"""The real command, started by a program that has closed a standard stream, or whose disk is full."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import pytest
 
 STORY = "scenes: [{id: a, prompt: a red ball, duration: 0.5s}]"
 FILM = "generate story.yaml --model random-small --scale 1 --preset ultrafast -o film.mp4"
+SILENT = ["2>&-", "2>/dev/full"]  # standard error is closed, or takes nothing
 CLOSED = "cannot write standard output: it is closed\n"
 
 
@@ -61,18 +62,31 @@ def test_a_film_that_is_done_is_whole_although_its_name_cannot_be_printed() -> N
     assert json.loads(Path("film.manifest.json").read_text())["film"]["seconds"] == 0.5
 
 
+@pytest.mark.parametrize("stream", SILENT)
 @pytest.mark.parametrize("more", ["", "--progress bar", "--progress json", "-v --log-file film.log"])
-def test_a_film_is_rendered_without_standard_error(more: str) -> None:
-    done = tell(f"TOOL {FILM} {more} 2>&-")
+def test_a_film_is_rendered_without_standard_error(more: str, stream: str) -> None:
+    done = tell(f"TOOL {FILM} {more} {stream}")
     assert (done.returncode, done.stdout, done.stderr) == (0, "film.mp4\n", "")
     assert json.loads(Path("film.manifest.json").read_text())["film"]["seconds"] == 0.5
 
 
-def test_without_standard_error_the_exit_code_says_what_failed() -> None:
-    done = tell("TOOL validate nothing.yaml 2>&-; echo $?; TOOL doctor --jsn --debug 2>&-; echo $?")
+@pytest.mark.parametrize("stream", SILENT)
+def test_without_standard_error_the_exit_code_says_what_failed(stream: str) -> None:
+    done = tell(f"TOOL validate nothing.yaml {stream}; echo $?; TOOL doctor --jsn --debug {stream}; echo $?")
     assert done.stdout == "2\n2\n"
-    result = json.loads(tell("TOOL verify nothing.mp4 --json 2>&-").stdout)
+    result = json.loads(tell(f"TOOL verify nothing.mp4 --json {stream}").stdout)
     assert (result["exit_code"], result["status"]) == (2, "failed")
+
+
+def test_a_batch_is_rendered_although_nobody_reads_what_it_says() -> None:
+    for name in ("other", "third"):
+        Path(f"{name}.yaml").write_text(STORY)
+    batch = "batch . --model random-small --scale 1 --preset ultrafast"
+    done = tell(f"TOOL {batch} --json 2>/dev/full")
+    assert done.returncode == 0 and len(list(Path().glob("*.mp4"))) == 3
+    assert [json.loads(line)["status"] for line in done.stdout.splitlines()] == ["made"] * 3
+    done = tell(f"TOOL {batch} --force 2> >(true)")  # a pipe without a reader
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 3
 
 
 def test_with_every_stream_closed_films_are_rendered_and_no_file_of_theirs_takes_a_streams_place() -> None:
