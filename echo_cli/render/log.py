@@ -8,6 +8,7 @@ import os
 import platform
 import socket
 from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -46,7 +47,8 @@ class Log:
             self.line(f"hint: {error.hint}" if error.hint else "no hint")
         if error is not None and getattr(error, "exit_code", Exit.FAULT) not in (Exit.USAGE, Exit.INTERRUPTED):
             self.line(details(error).rstrip())
-        self._file.close()
+        with suppress(OutputError) if error else nullcontext(), output_errors(self.path, "--log-file"):
+            self._file.close()
 
     def head(self, arguments: list[str]) -> None:
         """What every log begins with: version and machine."""

@@ -89,6 +89,15 @@ def test_a_batch_is_rendered_although_nobody_reads_what_it_says() -> None:
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 3
 
 
+def test_a_log_on_a_full_disk_is_named() -> None:
+    done = tell(f"TOOL {FILM} --log-file /dev/full --progress none -q")
+    assert done.returncode == 5 and Path("film.mp4").exists()
+    assert done.stderr == ("cannot write /dev/full: the disk is full\n"
+                           "hint: Free some space, or write to another disk with --log-file.\n")
+    done = tell("TOOL generate nothing.yaml --log-file /dev/full")
+    assert done.returncode == 2 and done.stderr.startswith("nothing.yaml: there is no such file")
+
+
 def test_with_every_stream_closed_films_are_rendered_and_no_file_of_theirs_takes_a_streams_place() -> None:
     assert tell(f"TOOL {FILM} -q >&- 2>&- <&-").returncode == 0
     assert tell(f"TOOL {FILM.replace('film.mp4', 'usual.mp4')} -q").returncode == 0
