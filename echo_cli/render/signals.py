@@ -1,8 +1,9 @@
 """Requests to stop: a signal is noted when it arrives and acted on at the next block boundary, or when its grace ends.
 
-A second signal stops at once, and so does the first when its grace is over. If the main thread is in one long operation
-and cannot react, the process ends anyway; the last checkpoint remains. Outside the main thread Python delivers no
-signals, and there the host decides.
+A second signal stops at once, and so does the first when its grace is over. A closed terminal sends SIGHUP, often more
+than once, so a repeated one changes nothing; where it is ignored, as under nohup, it stays ignored. If the main thread
+is in one long operation and cannot react, the process ends anyway; the last checkpoint remains. Outside the main thread
+Python delivers no signals, and there the host decides.
 """
 
 import _thread
@@ -12,13 +13,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
 from echo_cli.errors import Exit, Interrupted
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+HURRYING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # as a second signal
+SIGNALS = (*HURRYING, signal.SIGHUP)
 GRACE = 25.0  # seconds: farms commonly kill half a minute after they asked
 DEAF = 5.0  # seconds within which a run that was stopped immediately must end
 
@@ -40,7 +42,7 @@ class Interruption:
             os.set_blocking(self._inlet, False)
             os.set_blocking(outlet, False)
             self._outlet, self._wakeup = outlet, signal.set_wakeup_fd(outlet, warn_on_full_buffer=False)
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            self._before = {number: signal.signal(number, self._note) for number in heeded()}
             self._watcher = threading.Thread(target=self._watch, daemon=True)
             self._watcher.start()
         return self
@@ -68,37 +70,43 @@ class Interruption:
             raise Interrupted(
                 f"stopped by {self.by} in the middle of a block, which was not done within {self._grace:g} seconds"
             )
-        if self.by is not None:
+        if self.by is None:
+            self.by = name
+        elif number in HURRYING:
             raise Interrupted(f"stopped at once by {name}, after {self.by}")
-        self.by = name
 
     def _watch(self) -> None:
         """Beside the main thread, which sees a signal only between two operations: reports the first one and then
         measures the grace."""
-        came = self._next(None)
+        came = self._next(SIGNALS)
         if came is None:
             return
         self._tell(
             f"{signal.Signals(came).name}: stopping after this block, within {self._grace:g} seconds; "
             "a second signal stops at once"
         )
-        if self._next(self._grace) is None and not self._over.is_set():
+        if self._next(HURRYING, self._grace) is None and not self._over.is_set():
             self._late = True
             _thread.interrupt_main(signal.Signals(came))
         if not self._over.wait(DEAF):
             self._tell("stopped in the middle of a block")
             os._exit(Exit.INTERRUPTED)
 
-    def _next(self, patience: float | None) -> int | None:
-        """The next of our signals; None when patience or the watch is over."""
+    def _next(self, awaited: Sequence[int], patience: float | None = None) -> int | None:
+        """The next of the signals; None when patience or the watch is over."""
         until = None if patience is None else time.monotonic() + patience
         while True:
             left = None if until is None else max(0.0, until - time.monotonic())
             heard = select.select([self._inlet], [], [], left)[0] and os.read(self._inlet, 64)
             if not heard:
                 return None
-            if ours := [number for number in heard if number in SIGNALS]:
+            if ours := [number for number in heard if number in awaited]:
                 return ours[0]
+
+
+def heeded() -> tuple[signal.Signals, ...]:
+    """The signals that ask a run to stop here."""
+    return HURRYING if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else SIGNALS
 
 
 def _print(text: str) -> None:

@@ -20,6 +20,7 @@ from echo_cli.files import sha256
 from echo_cli.models.registry import MODELS
 from echo_cli.render.prepare import prepare
 from echo_cli.render.request import Request
+from echo_cli.render.signals import SIGNALS
 from echo_cli.trace.reader import read_trace
 from echo_cli.video import ffmpeg, read
 from tests.formats import files
@@ -484,14 +485,25 @@ def gone(pid: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_stops_it_at_a_block_with_75(number: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
+def test_a_signal_stops_it_at_a_block_with_75(number: signal.Signals, capsys: pytest.CaptureFixture[str],
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("echo_cli.render.signals.heeded", lambda: SIGNALS)  # also where the tests run under nohup
     Path("story.yaml").write_text(LONG)
     meanwhile(lambda encoder: os.kill(os.getpid(), number))
     assert generate("-o", "film.mp4") == 75
     assert re.search(rf"stopped by {number.name} after block \d+ of 801", capsys.readouterr().err)
     assert encoders(os.getpid()) == [] and names() == {"film.trace.json.partial", "film.resume"}
     assert read_trace(Path("film.trace.json.partial")).notice
+
+
+def test_under_nohup_a_film_outlives_its_terminal() -> None:
+    process = start("story.yaml", "-o", "film.mp4", stderr=subprocess.DEVNULL,
+                    preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    while not Path("film.lock").exists():
+        assert process.poll() is None
+    process.send_signal(signal.SIGHUP)
+    assert process.communicate() and process.returncode == 0 and Path("film.mp4").exists()
 
 
 def test_a_stopped_sequence_is_made_when_it_is_asked_for_again(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,12 +6,21 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from echo_cli.errors import Interrupted
 from echo_cli.render.signals import SIGNALS, Interruption
+
+
+@pytest.fixture(autouse=True)
+def in_a_terminal() -> Iterator[None]:
+    """Also where these tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -31,6 +40,29 @@ def test_a_second_signal_stops_at_once() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
         pytest.fail("went on")
+
+
+def test_a_hang_up_that_comes_again_hurries_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system sends it when a terminal closes, and so does the shell in it."""
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr("echo_cli.render.signals.DEAF", 0.05)
+    with Interruption(lambda text: None) as interruption:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.1)
+        assert interruption.by == "SIGHUP" and not ended
+        with pytest.raises(Interrupted, match="at once by SIGTERM, after SIGHUP"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_hang_up_that_is_ignored_stays_ignored() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with Interruption(lambda text: None) as interruption:
+        os.kill(os.getpid(), signal.SIGHUP)
+        interruption.check("after block 1 of 9")
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
 def test_other_threads_take_no_signals() -> None:
