@@ -154,6 +154,8 @@ def unsealed(kind: str, text: bytes, path: Path) -> dict[str, Any]:
     """What a note of this kind holds; Damaged where it is not what was written at `path`."""
     try:
         note = parse_json(text)
+        if not isinstance(note, dict):
+            raise ValueError("it is not a JSON object")
         seal = note.pop("sha256")
         if (note.pop("format"), note.pop("version")) != (kind, VERSION):
             raise Damaged(f"{path} is of another version of echo")
@@ -161,7 +163,7 @@ def unsealed(kind: str, text: bytes, path: Path) -> dict[str, Any]:
             raise ValueError("its hash differs")
         return note
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Damaged(f"{path} is damaged ({error})") from error
+        raise Damaged(f"{path} is damaged: {why_unreadable(error)}") from error
 
 
 def _seal(note: Mapping[str, Any]) -> str:

@@ -379,6 +379,12 @@ def test_a_note_that_was_cut_or_changed_anywhere_is_refused(tmp_path: Path) -> N
         with refused(place):
             needed(job(place), KnownWeights(WEIGHTS))
     assert needed(Keeping(restart=True).asked(job(place)), KnownWeights(WEIGHTS))
+    for each, why in ((b"[]", "it is not a JSON object"), (b"{}", "it does not give 'sha256'"), (b"\xff", "not UTF-8"),
+                      (b"{", "not valid JSON at line 1, column 2"), (spelled, "its hash differs")):
+        note.write_bytes(each)
+        with pytest.raises(Damaged) as caught:
+            Work(job(place).outputs).read()
+        assert caught.value.message == f"{note} is damaged: {why}"
 
 
 @pytest.mark.parametrize(
