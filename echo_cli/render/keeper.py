@@ -201,7 +201,7 @@ class Keeper(Sitting):
                     self._settle_states()
                 if last is None:
                     self.work.discard()
-                elif isinstance(error, EchoError):
+                elif isinstance(error, EchoError) and not isinstance(error, Damaged):
                     kept = (
                         f"Everything up to {last.progress} is kept in {self.work.folder}. "
                         "Run the same command again to resume."
