@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import torch
 
-from echo_cli.errors import Damaged, EchoError, UsageError
+from echo_cli.errors import Damaged, EchoError, Interrupted, UsageError
 from echo_cli.files import output_errors, own, partial
 from echo_cli.memory.policies.base import Policy
 from echo_cli.models.backend import Backend
@@ -201,6 +201,8 @@ class Keeper(Sitting):
                     self._settle_states()
                 if last is None:
                     self.work.discard()
+                    if isinstance(error, Interrupted):
+                        error.hint = "Nothing is kept, since no checkpoint had been written."
                 elif isinstance(error, EchoError) and not isinstance(error, Damaged):
                     kept = (
                         f"Everything up to {last.progress} is kept in {self.work.folder}. "

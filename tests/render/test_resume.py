@@ -224,6 +224,13 @@ def test_what_is_noted_stays_also_when_a_second_signal_stops_at_once(
     assert done.sittings == 2 and done.outputs["film"].sha256 == unstruck
 
 
+@pytest.mark.parametrize("message", ["stopped at once by SIGINT, after SIGINT", "stopped by SIGTERM in the middle"])
+def test_a_signal_that_stops_before_anything_is_kept_says_so(tmp_path: Path, message: str) -> None:
+    error = failed(job(folder(tmp_path)), 2, Interrupted(message), NEVER)
+    assert error.hint == "Nothing is kept, since no checkpoint had been written."
+    assert files(folder(tmp_path)) == {"film.trace.json.partial"}
+
+
 def test_a_checkpoint_is_bounded(tmp_path: Path, waiting: None) -> None:
     """The longer film has no larger one."""
     scenes = "scenes: [{id: a, prompt: a red ball, duration: %ds}]"
