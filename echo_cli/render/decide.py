@@ -12,7 +12,7 @@ from echo_cli.render import manifest
 from echo_cli.render.job import Job
 from echo_cli.render.lock import OneWriter, check_free
 from echo_cli.render.manifest import Identity, Standing
-from echo_cli.render.outputs import Outputs
+from echo_cli.render.outputs import ELSEWHERE, Outputs
 from echo_cli.render.resume import Checkpoint, Work
 from echo_cli.render.states import is_edit, settle
 
@@ -58,10 +58,12 @@ def refusal(job: Job, identity: Identity) -> OutputError | None:
     outputs, work = job.outputs, Work(job.outputs)
     if foreign := outputs.foreign():
         return foreign
-    if manifest.standing(outputs, identity, begun=work.folder.exists()) is not Standing.TAKEN:
-        return None
-    earlier = is_edit(work.states, job, identity, manifest.untouched(outputs))
-    return None if earlier else manifest.refuse(outputs, identity)
+    taken = manifest.standing(outputs, identity, begun=work.folder.exists()) is Standing.TAKEN
+    if taken and not is_edit(work.states, job, identity, manifest.untouched(outputs)):
+        return manifest.refuse(outputs, identity)
+    if path := manifest.unnamed(outputs):
+        return OutputError(f"{path} exists", f"Move it away, use --force to overwrite it, or {ELSEWHERE}.")
+    return None
 
 
 def begun(work: Work, job: Job, identity: Identity) -> Checkpoint | None:

@@ -25,7 +25,7 @@ def skipped_or_reused(job: Job, weights: KnownWeights | None) -> str | None:
     film, identity = job.outputs.film.path, job.identity(weights.weights_hash, weights.decoder_hash)
     if not job.request.force and standing(job.outputs, identity) is Standing.DONE:
         return f"{film} is there already, made from the same storyboard, weights and settings: it is skipped"
-    if not job.request.force and job.outputs.foreign():
+    if not job.request.force and refusal(job, identity):
         return None
     if not is_edit(Work(job.outputs).states, job, identity, untouched(job.outputs)):
         return None

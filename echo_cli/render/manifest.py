@@ -118,6 +118,17 @@ def untouched(outputs: Outputs) -> Mapping[str, Any] | None:
     return existing["identity"] if existing and _is_whole(outputs, existing) else None
 
 
+def unnamed(outputs: Outputs) -> Path | None:
+    """Something in the place of a companion that the film which is there does not have."""
+    existing = read(outputs.manifest) if outputs.manifest else None
+    if existing is None or outputs.manifest is None:
+        return None
+    folder = outputs.manifest.parent
+    named = {os.path.abspath(folder / output["name"]) for output in existing["outputs"].values()}
+    return next((path for path in outputs.companions if path != outputs.manifest and os.path.lexists(path)
+                 and os.path.abspath(path) not in named), None)
+
+
 def trace_of(outputs: Outputs) -> str:
     """The hash of the trace that belongs to a film; empty where none does."""
     existing = read(outputs.manifest) if outputs.manifest else None

@@ -144,6 +144,24 @@ def test_a_dry_run_says_what_would_be_refused(options: list[str], place: Path,
     assert "already there: story.manifest.json exists. Use --force" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("name", "options", "seconds"), [("story.srt", [], 4), ("story.end", ["--keep-end"], 4),
+                                                          ("story.end", ["--keep-end"], 3)])
+def test_an_edit_overwrites_nothing_that_the_film_before_did_not_write(
+        name: str, options: list[str], seconds: int, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    generate, mute = ["generate", "story.yaml", "--scale", "1", "--quiet"], STORY.replace(", subtitle: hello", "")
+    Path("story.yaml").write_text(mute.replace("0.5s", "3s"))
+    assert run(generate) == 0
+    Path("story.yaml").write_text(mute.replace("0.5s", f"{seconds}s"))
+    Path(name).write_text(MINE)
+    assert run([*generate, *options]) == 5
+    assert capsys.readouterr().err.startswith(f"{name} exists\nhint: Move it away")
+    assert run([*generate[:-1], *options, "--dry-run"]) == 0
+    assert f"already there: {name} exists. Move it away" in capsys.readouterr().out
+    assert Path(name).read_text() == MINE
+    Path(name).unlink()
+    assert run([*generate, *options]) == 0
+
+
 @pytest.mark.parametrize("name", ["story.trace.json", "story.manifest.json"])
 def test_what_is_left_of_ours_may_be_overwritten(name: str, place: Path) -> None:
     generate = ["generate", "story.yaml", "--scale", "1", "--quiet"]
