@@ -6,6 +6,7 @@ invariant is an assert; neither belongs here.
 
 from collections.abc import Sequence
 from enum import IntEnum
+from typing import Any
 
 ALIKE = 0.75  # how like a known word another must be to be taken for it, between 0 and 1
 
@@ -34,6 +35,10 @@ class EchoError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As it is in another process, whatever the arguments of its class are."""
+        return type(self).__new__, (type(self), *self.args), vars(self)
 
 
 class UsageError(EchoError):

@@ -4,6 +4,7 @@ import inspect
 import io
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -110,7 +111,7 @@ def test_a_storyboard_made_in_python_is_the_same_film(small: Path) -> None:
     first = echo_cli.generate(written, "a.mp4", **QUICK)
     assert echo_cli.generate("story.yaml", "a.mp4", **QUICK).was_there, "loaded or named, it is one storyboard"
     assert not first.was_there
-    made = next(echo_cli.blocks(BOARD))
+    made = next(echo_cli.blocks(pickle.loads(pickle.dumps(BOARD))))
     assert made.scene == "meadow" and made.pictures.shape == (9, 128, 192, 3)
     assert len(echo_cli.generate(BOARD, "b.mp4", subtitles="none", **QUICK).pictures) == 66
 

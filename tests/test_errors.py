@@ -1,8 +1,30 @@
-"""The word that was probably meant."""
+"""The word that was probably meant; and errors pass from one process to another."""
+
+import pickle
 
 import pytest
 
-from echo_cli.errors import did_you_mean
+from echo_cli.errors import Damaged, EchoError, ReaderGone, did_you_mean
+from echo_cli.storyboard.mistakes import Mark, Mistake, StoryboardError
+
+SPECIAL = {
+    Damaged: Damaged("film.state is cut off"),
+    ReaderGone: ReaderGone(),
+    StoryboardError: StoryboardError("a.yaml", [Mistake(Mark(2, 3), "no prompt"), Mistake(Mark(1, 1), "no id")],
+                                     "Write both.", 7),
+}
+
+
+def kinds(kind: type[EchoError]) -> list[type[EchoError]]:
+    return [kind, *(each for below in kind.__subclasses__() for each in kinds(below))]
+
+
+@pytest.mark.parametrize("kind", kinds(EchoError))
+def test_an_error_passes_between_processes_as_it_is(kind: type[EchoError]) -> None:
+    error = SPECIAL.get(kind) or kind("no film is there", "Render it.")
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is kind and str(copy) == str(error)
+    assert vars(copy) == vars(error) and copy.where == error.where
 
 
 @pytest.mark.parametrize(("word", "known", "meant"), [

@@ -13,7 +13,6 @@ from fractions import Fraction
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, overload
 
 VERSION = 1  # of the storyboard's format
@@ -116,7 +115,7 @@ class Scene:
     recall: str | None = None
     subtitle: str | None = None
     seed: int | None = None
-    memory: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    memory: Mapping[str, Any] = field(default_factory=dict)
     opening: Opening | None = None
     soundtrack: str | None = None  # the path of a file as it is written; its sound begins with the scene
     line: int = 0
@@ -218,7 +217,7 @@ class Storyboard:
     seed: int | None = None  # 0 where nobody says otherwise
     model: str | None = None
     policy: str | None = None
-    memory: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))  # settings of the policy
+    memory: Mapping[str, Any] = field(default_factory=dict)  # settings of the policy
     size: tuple[int, int] | None = None  # width, height
     fps: float | None = None
     timing: Timing = Timing.CUMULATIVE

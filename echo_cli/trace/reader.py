@@ -65,6 +65,10 @@ class Trace:
         """How many blocks it holds."""
         return len(self.lines)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy holds what the file held."""
+        return {**vars(self), "data": self.data[:]}
+
     def while_rendering(self) -> "Trace":
         """The same trace, of a film that is being rendered now."""
         held = f"it holds {len(self)} of {plural(self.header.timeline[-1].blocks[1], 'block')} so far"

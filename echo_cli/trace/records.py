@@ -175,7 +175,7 @@ class SceneRecord:
     chosen_by: str | None = None
     candidates: tuple[Candidate, ...] = ()
     jump: int | None = None
-    settings: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 KEYFRAMES = "keyframes"  # the method of a scene that is remembered by some of its frames as they were

@@ -1,6 +1,8 @@
 """What a reader makes of files that are whole, cut, foreign, newer or damaged."""
 
+import copy
 import json
+import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from echo_cli.cli.app import run
 from echo_cli.errors import Exit, UsageError
-from echo_cli.trace.reader import read_trace
+from echo_cli.trace.reader import Trace, read_trace
 from tests.trace.story import STORY, write_story
 
 
@@ -54,6 +56,15 @@ def test_only_the_totals_say_that_a_trace_is_whole(whole: Path) -> None:
     whole.write_bytes(whole.read_bytes()[:-1])
     trace = read_trace(whole)
     assert trace.totals is None and len(trace) == 52
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda trace: pickle.loads(pickle.dumps(trace))])
+def test_a_trace_can_be_copied_and_passed_between_processes(whole: Path, copied: Callable[[Trace], Trace]) -> None:
+    trace = read_trace(whole).while_rendering()
+    other = copied(trace)
+    assert list(other.rows()) == list(trace.rows())
+    assert (other.header, other.scenes, other.notice, other.growing) == (
+        trace.header, trace.scenes, trace.notice, trace.growing)
 
 
 @pytest.mark.parametrize("layout", [
