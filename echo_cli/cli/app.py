@@ -172,7 +172,7 @@ def _tell(error: BaseException, arguments: list[str]) -> int:
 def _print_failure(problem: EchoError) -> None:
     """A result on standard output; ignored if nobody reads it."""
     with suppress(OSError, OutputError):
-        print(json.dumps(failure(problem), ensure_ascii=False), flush=True)
+        print(json.dumps(failure(problem)), flush=True)
 
 
 def _known(error: BaseException) -> EchoError | None:

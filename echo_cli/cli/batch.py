@@ -182,7 +182,7 @@ def _print_plan(films: list["Film"], bad: list["Outcome"], report: Report, sessi
         row = {"job": film.number, "storyboard": film.source, "command": words,
                **({"inputs": inputs} if inputs else {}),
                **({"reuse": reuse} if reuse else {}), **report.warnings(film.number)}
-        print(json.dumps(row, ensure_ascii=False) if report.as_json else line(words))
+        print(json.dumps(row) if report.as_json else line(words))
     for outcome in bad:
         report.tell(outcome)
     return exit_code(bad)

@@ -53,7 +53,7 @@ class Report:
     def __call__(self, outcome: "Outcome") -> None:
         self._outcomes.append(outcome)
         if self.as_json:
-            print(json.dumps({**outcome.plain(self._count), **self.warnings(outcome.number)}, ensure_ascii=False),
+            print(json.dumps({**outcome.plain(self._count), **self.warnings(outcome.number)}),
                   file=self._out, flush=True)
         elif outcome.exit_code is Exit.DONE and not (self._quiet or self._out.isatty()):  # a terminal shows it
             print(outcome.film, file=self._out, flush=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echo_cli.cli.options import Debug, Force, Quiet
+from echo_cli.cli.streams import print_file
 from echo_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def export(source: Source, to: To = None, output: Output = None, force: Force = 
         for line in (*notes, *(f"left out: {note.place}: {note.what}" for note in (*cut.notes, *left))):
             print(line, file=sys.stderr)
     if output in (None, "-"):
-        print(text, end="")
+        print_file(text)
     else:
         path = Path(output)
         files = {path: text}

@@ -217,8 +217,7 @@ def _print_settings(job: "Job", given: Given, as_json: bool) -> None:
     rows = [(field, decided[field.name], given.source(field, job.origins)) for field, _ in job.request.values()
             if not field.option.argument]
     if as_json:
-        print(json.dumps({field.name: {"value": value, "source": source} for field, value, source in rows},
-                         ensure_ascii=False))
+        print(json.dumps({field.name: {"value": value, "source": source} for field, value, source in rows}))
         return
     if job.request.quiet:
         return
@@ -252,7 +251,7 @@ def _print_plan(job: "Job", here: bool | None, as_json: bool) -> None:
     if as_json:
         print(json.dumps({**_planned(job), "existing": there, "reuse": reuse,
                           "interrupted": left and {"block": left.block, "blocks": left.blocks},
-                          "memory": machine.memory(job), "warnings": doubts}, ensure_ascii=False))
+                          "memory": machine.memory(job), "warnings": doubts}))
         return
     if job.request.quiet:
         return
@@ -309,7 +308,7 @@ def _print_result(job: "Job", result: dict[str, Any], report: Path | None, as_js
     opened = report is not None and show(report)
     if as_json:
         more = {"report": str(report), "opened": opened} if report else {}
-        print(json.dumps({**result, **more}, ensure_ascii=False))
+        print(json.dumps({**result, **more}))
     elif not (job.request.quiet or isinstance(job.outputs.film, Stdout)):
         if not sys.stdout.isatty():  # a terminal shows it already
             print(job.outputs.film.path)

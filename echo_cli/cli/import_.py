@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from echo_cli.cli.options import Debug, Quiet, film_options
+from echo_cli.cli.streams import print_file
 from echo_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _write(films: "list[_Film]", output: str | None, name: str, force: bool, qui
     from echo_cli.render.source import YAML
 
     if len(films) == 1 and output in (None, "-"):
-        print(written(films[0].cut, [films[0].comment]), end="")
+        print_file(written(films[0].cut, [films[0].comment]))
         return
     if output == "-":
         raise UsageError(f"{len(films)} films do not fit into standard output", "Name a folder with -o FOLDER/.")

@@ -202,4 +202,4 @@ def _print(renderable: Any) -> None:
 def _print_json(answer: object) -> None:
     from echo_cli.trace.rows import to_row
 
-    print(json.dumps(to_row(answer), ensure_ascii=False, indent=2))
+    print(json.dumps(to_row(answer), indent=2))

@@ -70,8 +70,7 @@ def list_(
 
     rows = [entry(name, models_dir) for name in names(models_dir, hidden)]
     if json:
-        print(json_text.dumps({"folder": str(models_folder(models_dir)), "models": [asdict(row) for row in rows]},
-                              ensure_ascii=False))
+        print(json_text.dumps({"folder": str(models_folder(models_dir)), "models": [asdict(row) for row in rows]}))
         return
     _table(
         ("model", "is", "layout", "size", "sha256", "where"),
@@ -98,7 +97,7 @@ def info(
 
     description = about(find(model, models_dir), models_dir)
     if json:
-        print(json_text.dumps(description, ensure_ascii=False))
+        print(json_text.dumps(description))
     else:
         _show(description)
 
@@ -132,7 +131,7 @@ def check(names: Names = None, models_dir: ModelsDir = None, json: Json = False,
                 for part, sha in hashes.items():
                     print(f"  {part:<12} {sha}")
     if json:
-        print(json_text.dumps({"models": results}, ensure_ascii=False))
+        print(json_text.dumps({"models": results}))
     return Exit.DONE if all(result["complete"] for result in results) else Exit.MISSING
 
 

@@ -99,7 +99,7 @@ def show_file(file: Path, html: Path | None, as_json: bool) -> None:
         write_page(html, kept.page(opened))
         print(html)
     elif as_json:
-        print(json.dumps(kept.rows(opened), ensure_ascii=False, indent=2))
+        print(json.dumps(kept.rows(opened), indent=2))
     else:
         _print_table(opened)
 

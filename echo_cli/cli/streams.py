@@ -1,4 +1,5 @@
-"""Standard streams that the program which started the tool has closed, or that take nothing.
+"""Standard streams that the program which started the tool has closed, or that take nothing; and the content of a file on
+standard output.
 
 A missing stream is replaced by one whose use is an error for people; its number stays taken, or the first file that is
 opened would get it, and with it whatever else is printed there. What is told on standard error is a courtesy: if it is
@@ -68,6 +69,13 @@ class Courtesy(io.RawIOBase):
 
 def closed_output() -> OutputError:
     return OutputError("cannot write standard output: it is closed")
+
+
+def print_file(text: str) -> None:
+    """The content of a file on standard output: UTF-8 in every locale, as in the file."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    print(text, end="")
 
 
 def replace_streams() -> None:

@@ -77,7 +77,7 @@ def validate(storyboards: Storyboards = None, model: Model = None, json: JsonLin
             _tell(error, path, json)
         else:
             doubtful += bool(result["warnings"])
-            print(json_text.dumps(result, ensure_ascii=False)) if json else _show(result)
+            print(json_text.dumps(result)) if json else _show(result)
     for count, what in ((failed, "mistakes"), (lacking, "a model that is not here"),
                         (doubtful if strict else 0, "warnings, which --strict does not allow")):
         if count and (len(storyboards) > 1 or not (failed or lacking)):
@@ -229,7 +229,7 @@ def _tell(error: EchoError, path: str, json: bool) -> None:
         mistakes = [{"line": mark.line, "column": mark.column, "message": message} for mark, message in error.mistakes
                     ] if isinstance(error, StoryboardError) else [{"message": error.message}]
         more = {"more": count - len(mistakes)} if count > len(mistakes) else {}
-        print(json_text.dumps({"storyboard": path, "valid": False, "mistakes": mistakes, **more}, ensure_ascii=False))
+        print(json_text.dumps({"storyboard": path, "valid": False, "mistakes": mistakes, **more}))
 
 
 def _show(film: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ def verify(film: Film, json: Json = False, debug: Debug = False) -> int:
 
     verdict = compared(film)
     if json:
-        print(json_text.dumps(_plain(verdict), ensure_ascii=False))
+        print(json_text.dumps(_plain(verdict)))
     else:
         _show(verdict)
     return Exit.USAGE if verdict.wrong else Exit.DONE

@@ -275,8 +275,9 @@ def progress_of(style: Style, quiet: bool = False) -> Progress:
 
 
 def json_line(fields: dict[str, object]) -> str:
-    """An object with its line break: written at once, so that lines of two threads do not mix."""
-    return json.dumps(fields, ensure_ascii=False) + "\n"
+    """An object with its line break: written at once, so that lines of two threads do not mix, and in ASCII, so that it
+    is the same in every locale."""
+    return json.dumps(fields) + "\n"
 
 
 def message_line(text: str) -> str:

@@ -1,4 +1,5 @@
-"""The real command, started by a program that has closed a standard stream, or whose disk is full."""
+"""The real command, started by a program that has closed a standard stream, whose disk is full, or that expects another
+encoding."""
 
 import json
 import os
@@ -11,6 +12,8 @@ import pytest
 STORY = "scenes: [{id: a, prompt: a red ball, duration: 0.5s}]"
 FILM = "generate story.yaml --model random-small --scale 1 --preset ultrafast -o film.mp4"
 SILENT = ["2>&-", "2>/dev/full"]  # standard error is closed, or takes nothing
+TOOL = f"{sys.executable} -c 'from echo_cli.cli.app import main; main()'"
+PACKAGE = {"PYTHONPATH": str(Path(__file__).parents[2])}
 CLOSED = "cannot write standard output: it is closed\n"
 
 
@@ -23,9 +26,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def tell(line: str) -> subprocess.CompletedProcess[str]:
     """What a shell's line does in which `TOOL` is the command."""
-    tool = f"{sys.executable} -c 'from echo_cli.cli.app import main; main()'"
-    return subprocess.run(["bash", "-c", line.replace("TOOL", tool)], capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})
+    return subprocess.run(["bash", "-c", line.replace("TOOL", TOOL)], capture_output=True, text=True,
+                          env={**os.environ, **PACKAGE})
 
 
 @pytest.mark.parametrize("arguments", [
@@ -119,3 +121,26 @@ def test_a_command_that_reads_a_file_needs_no_standard_input() -> None:
     assert tell("TOOL export story.yaml --to srt <&-").returncode == 0
     done = tell(f"TOOL {FILM} -q <&-")
     assert (done.returncode, done.stderr) == (0, "") and Path("film.mp4").exists()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize(("arguments", "stream"), [
+    ("validate ü😀.yaml --json", "stdout"), ("validate ü.yaml --json", "stdout"),
+    ("generate ü😀.yaml --dry-run --json", "stdout"), ("generate ü😀.yaml --show-settings --json", "stdout"),
+    ("batch ü😀.yaml --plan --json", "stdout"), ("generate ü.yaml --json", "stdout"),
+    ("verify ü.mp4 --json", "stdout"), ("generate ü.yaml --progress json", "stderr"),
+])
+def test_json_is_json_whatever_the_encoding_of_the_stream(arguments: str, stream: str, encoding: str) -> None:
+    Path("ü😀.yaml").write_text("title: für 😀\n" + STORY, "utf-8")
+    done = subprocess.run(f"{TOOL} {arguments}", shell=True, capture_output=True,
+                          env={**os.environ, **PACKAGE, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"})
+    assert "ü" in str(json.loads(getattr(done, stream).decode("utf-8"))), done
+
+
+@pytest.mark.parametrize("arguments", ["export ü.yaml --to longlive", "import für.srt"])
+def test_a_file_that_is_printed_is_utf_8(arguments: str) -> None:
+    Path("ü.yaml").write_text(STORY.replace("red ball", "Ü 😀"), "utf-8")
+    Path("für.srt").write_text("1\n00:00:00,000 --> 00:00:02,000\nÜ 😀\n", "utf-8")
+    done = subprocess.run(f"{TOOL} {arguments}", shell=True, capture_output=True,
+                          env={**os.environ, **PACKAGE, "PYTHONIOENCODING": "ascii"})
+    assert "Ü 😀" in done.stdout.decode("utf-8"), done

@@ -229,7 +229,7 @@ def _answer(bench: "Bench", out: Path | None, as_json: bool, as_csv: bool, detai
     """Print the results; the exit code says whether they are all."""
     report = bench.report
     if as_json:
-        print(json_text.dumps(report.as_dict(), ensure_ascii=False))
+        print(json_text.dumps(report.as_dict()))
     elif as_csv:
         print(_csv(report), end="")
     else:
@@ -284,6 +284,6 @@ def compare(
 
     comparison = compared(read(before), read(after))
     if as_json:
-        print(json_text.dumps(comparison.as_dict(), ensure_ascii=False))
+        print(json_text.dumps(comparison.as_dict()))
         return
     print(*lines(comparison), sep="\n")
