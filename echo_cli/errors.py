@@ -30,6 +30,7 @@ class EchoError(Exception):
     exit_code = Exit.FAULT
     status = "failed"
     where: str | None = None  # FILE:LINE:COLUMN of the mistake, if there is such a place
+    told = False  # to the farm, where progress is reported
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)

@@ -4,11 +4,10 @@ A command's module is imported when that command runs, and torch inside its func
 """
 
 import gc
-import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -17,10 +16,10 @@ from typer.core import TyperCommand, TyperGroup
 from echo_cli import __version__
 from echo_cli.cli.grammar import LOOK, GrammarError, called, command_named, help_of, in_words
 from echo_cli.cli.guard import is_ours
-from echo_cli.cli.messages import as_asked, begin, failure, tell
+from echo_cli.cli.messages import as_asked, begin, tell, tell_program
 from echo_cli.cli.streams import replace_streams
 from echo_cli.commands import ASKED, COMMANDS, NOT_OURS
-from echo_cli.errors import EchoError, Exit, Interrupted, OutputError, ReaderGone, UsageError
+from echo_cli.errors import EchoError, Exit, Interrupted, ReaderGone, UsageError
 from echo_cli.faults import details, known, write_log
 from echo_cli.machine import age
 
@@ -105,8 +104,8 @@ def main() -> NoReturn:
 
 
 def run(arguments: list[str], before: float = 0.0) -> int:
-    """The exit code of the command that `arguments` call. Errors are printed on standard error; with --json, standard
-    output says what failed too. The command began so many seconds `before`."""
+    """The exit code of the command that `arguments` call. Errors are printed on standard error; with --json or
+    --progress openjd, standard output says what failed too. The command began so many seconds `before`."""
     begin(before)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name that the terminal cannot show must not stop a run
@@ -164,15 +163,8 @@ def _tell(error: BaseException, arguments: list[str]) -> int:
         problem = problem or EchoError(f"{NAME} failed: {type(error).__name__}: {error}",
                                        hint=write_log(details(error), arguments))
         tell(problem)
-        if "--json" in arguments:
-            _print_failure(problem)
+        tell_program(problem, as_json="--json" in arguments)
     return int(problem.exit_code)
-
-
-def _print_failure(problem: EchoError) -> None:
-    """A result on standard output; ignored if nobody reads it."""
-    with suppress(OSError, OutputError):
-        print(json.dumps(failure(problem)), flush=True)
 
 
 def _known(error: BaseException) -> EchoError | None:

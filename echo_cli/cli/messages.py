@@ -8,16 +8,17 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from contextvars import ContextVar
 from itertools import pairwise
 from typing import Any, TextIO
 
-from echo_cli.errors import EchoError
-from echo_cli.render.progress import json_line, message_line
+from echo_cli.errors import EchoError, OutputError
+from echo_cli.render.progress import OpenJobDescription, Style, json_line, message_line
 
 _EVERY = 5.0  # seconds between lines of progress when there is no terminal
 _BEGAN: ContextVar[float] = ContextVar("began")
+_STYLE: ContextVar[str] = ContextVar("style", default="")  # of progress, where errors are told in it
 
 
 def begin(before: float) -> None:
@@ -59,18 +60,20 @@ def _is_object(line: str) -> bool:
 
 @contextmanager
 def as_asked(arguments: Sequence[str]) -> Iterator[None]:
-    """Standard error as the arguments of a call ask for it: with `--progress json`, JSON objects and nothing else."""
+    """Errors as the arguments of a call ask for them."""
     with redirect_stderr(sys.stderr):
-        if "--progress=json" in arguments or ("--progress", "json") in pairwise(arguments):
-            speak_json()
+        speak(next((style for style in (Style.JSON, Style.OPENJD) if f"--progress={style}" in arguments
+                    or ("--progress", style) in pairwise(arguments)), ""))
         yield
         if isinstance(sys.stderr, ObjectLines):
             sys.stderr.write("\n")  # ends an unfinished line
 
 
-def speak_json() -> None:
-    """From here on, until the command ends, standard error takes JSON objects and nothing else."""
-    if not isinstance(sys.stderr, ObjectLines):
+def speak(style: str) -> None:
+    """From here on, until the command ends, errors are told as this style of progress has them: with `json`, standard
+    error takes JSON objects and nothing else; with `openjd`, standard output has a line for the farm."""
+    _STYLE.set(style)
+    if style == Style.JSON and not isinstance(sys.stderr, ObjectLines):
         sys.stderr = ObjectLines(sys.stderr)
 
 
@@ -90,6 +93,15 @@ def tell(problem: EchoError) -> None:
     print(f"{red}{problem.message}{plain}", file=sys.stderr)
     if problem.hint:
         print(f"{dim}hint:{plain} {problem.hint}", file=sys.stderr)
+
+
+def tell_program(problem: EchoError, as_json: bool) -> None:
+    """What failed, on standard output, for the program that reads it; ignored if nobody does."""
+    with suppress(OSError, OutputError):
+        if as_json:
+            print(json.dumps(failure(problem)), flush=True)
+        elif _STYLE.get() == Style.OPENJD and not problem.told:
+            OpenJobDescription(sys.stdout).failed(problem.message)
 
 
 def _coloured() -> bool:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from echo_cli.cli import complete
-from echo_cli.cli.messages import speak_json
+from echo_cli.cli.messages import speak
 from echo_cli.render.defaults import NONE, Defaults, known, read
 from echo_cli.render.options import Field, Option, Options, Panel, fields_of
 
@@ -74,11 +74,14 @@ def takes(*kinds: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
     def command(function: Callable[..., Any]) -> Callable[..., Any]:
         def called(context: typer.Context, **values: Any) -> Any:
+            from echo_cli.render.request import FilmOptions
+
             plain = {name: value.value if isinstance(value, Enum) else value for name, value in values.items()}
             given = _given(context, kinds)
             made = [given if kind is Given else _made(kind, plain, given) for kind in kinds]
-            if any(getattr(one, "progress", None) == "json" for one in made):
-                speak_json()
+            for film in made:
+                if isinstance(film, FilmOptions):
+                    speak(film.progress)
             return function(*made)
 
         called.__name__, called.__doc__, called.__annotations__ = function.__name__, function.__doc__, {}

@@ -1,5 +1,5 @@
-"""Standard streams that the program which started the tool has closed, or that take nothing; and the content of a file on
-standard output.
+"""Standard streams that the program which started the tool has closed, or that take nothing; and the content of a file
+on standard output.
 
 A missing stream is replaced by one whose use is an error for people; its number stays taken, or the first file that is
 opened would get it, and with it whatever else is printed there. What is told on standard error is a courtesy: if it is

@@ -214,6 +214,11 @@ class OpenJobDescription(Plain):
         self._print("progress", f"{step.percent:.1f}")
         self._print("status", plain_line(step, rate, left).partition(" | ")[2])
 
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        super().__exit__(kind, error, trace)
+        if isinstance(error, EchoError):
+            error.told = True
+
     def failed(self, message: str) -> None:
         self._print("fail", " ".join(message.split()))
 

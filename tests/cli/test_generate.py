@@ -431,7 +431,31 @@ def test_progress_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert generate("--progress", "openjd", "--force") == 0
     assert "openjd_progress: 100.0\nopenjd_status: block 6/6 | " in capsys.readouterr().out
     assert generate("--progress", "openjd", "--seed", "9") == 5
-    assert re.search(r"^openjd_fail: story.mp4 was made from something else", capsys.readouterr().out, re.M)
+    out = capsys.readouterr().out
+    assert re.search(r"^openjd_fail: story.mp4 was made from something else", out, re.M)
+    assert out.count("openjd_fail") == 1
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["generate", "bad.yaml"], "bad.yaml:1:1: the storyboard must be"), (["generate", "nofile.yaml"], "nofile.yaml"),
+    (["generate", "story.yaml", "--model", "nosuch"], "no model is called 'nosuch'"),
+    (["generate", "story.yaml", "--nonsense"], "echo-cli generate: No such option: --nonsense"),
+    (["batch", "story.yaml", "other/story.yaml"], "other/story.yaml and story.yaml would both become"),
+    (["batch", "nothing"], "1 storyboard: 1 failed"),
+])
+def test_a_task_that_fails_before_a_picture_says_so_to_its_farm(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("bad.yaml").write_text("nonsense")
+    Path("other").mkdir()
+    Path("other/story.yaml").write_text(stage.STORY)
+    assert run([*arguments, "--progress", "openjd"]) == 2
+    out, err = capsys.readouterr()
+    assert out.startswith(f"openjd_fail: {said}") and out.count("\n") == 1 and err
+    assert run([*arguments, "--json"]) == 2 and "openjd" not in capsys.readouterr().out
+    if "--nonsense" not in arguments:  # the variable is read with the options
+        monkeypatch.setenv("ECHO_PROGRESS", "openjd")
+        assert run(arguments) == 2 and capsys.readouterr().out == out
 
 
 def test_a_sequence_of_pictures(capsys: pytest.CaptureFixture[str]) -> None:
