@@ -104,7 +104,7 @@ def _in_file(path: Path, options: Mapping[str, Field]) -> dict[str, Default]:
             mistakes.note(mark, f"'{name}' is given twice")
         else:
             try:
-                checked = options[name].checked(options[name].option.beside(value, path.parent))
+                checked = options[name].checked(value, path.parent)
                 defaults[name] = Default(checked, f"{shown}:{mark.line}")
             except UsageError as error:
                 mistakes.note(mark, error.message)

@@ -6,7 +6,7 @@ and the command line that makes it. Knows fields, not films; `request` defines t
 
 import os
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from enum import Enum, StrEnum, auto
 from pathlib import Path
@@ -15,6 +15,10 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 from echo_cli.errors import UsageError, did_you_mean
 
 PREFIX = "ECHO_"  # of the variables that give options their defaults
+
+
+# What a value of a type is called.
+_WORDS = {bool: "True or False", str: "text", os.PathLike: "a path", Mapping: "a mapping", Sequence: "a list"}
 
 
 class Panel(StrEnum):
@@ -75,6 +79,8 @@ class Field(NamedTuple):
     @property
     def flag(self) -> str:
         """Its name in messages and on a command line."""
+        if self.option.argument:
+            return self.name
         return self.option.flags[-1] if self.option.flags else "--" + self.name.replace("_", "-")
 
     @property
@@ -96,8 +102,8 @@ class Field(NamedTuple):
     def repeats(self) -> bool:
         return any(get_origin(kind) is Sequence for kind in self.kinds)
 
-    def checked(self, value: Any) -> Any:
-        """The value as it is kept; None stands for the default."""
+    def checked(self, value: Any, folder: Path | None = None) -> Any:
+        """The value as it is kept; None stands for the default. With a folder, as a file of this folder means it."""
         if value is None and self.default is not MISSING:
             return self.default
         if self.choices and value not in self.choices:
@@ -106,11 +112,18 @@ class Field(NamedTuple):
                              "Choose one of these.")
         if int in self.kinds or float in self.kinds:
             self._check_number(value)
-        if self.kinds == (bool,) and not isinstance(value, bool):
-            raise UsageError(f"{self.flag} {value!r}: must be True or False", "Say True or False.")
-        if self.kinds == (str,) and not isinstance(value, str):
-            raise UsageError(f"{self.flag} {value!r}: must be text", "Give a text.")
-        return self.option.read(value)
+        elif not (self.choices or self.option.text):
+            self._check_type(value)
+        return self.option.read(value if folder is None else self.option.beside(value, folder))
+
+    def _check_type(self, value: Any) -> None:
+        kinds = [get_origin(kind) or kind for kind in self.kinds]
+        if not isinstance(value, tuple(kinds)):
+            right = " or ".join(_WORDS.get(kind, f"a {kind.__name__}") for kind in kinds
+                                if kind is not str or len(kinds) == 1)  # text that may be a path is one
+            raise UsageError(f"{self.flag} {value!r:.60}: must be {right}", f"Give {right}.")
+        if os.PathLike in kinds and isinstance(value, str | os.PathLike) and "\0" in os.fspath(value):
+            raise UsageError(f"{self.flag} {value!r:.60}: a path has no zero byte", "Give another path.")
 
     def _check_number(self, value: Any) -> None:
         kind, least = "number" if float in self.kinds else "whole number", self.option.least

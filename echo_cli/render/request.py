@@ -4,6 +4,7 @@ To add an option, add a field. A request holds only what was asked for; `prepare
 torch here.
 """
 
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -65,7 +66,10 @@ def bytes_of(text: str) -> int:
     match = re.fullmatch(r"\s*([\d.]+(?:e\d+)?)\s*([kMGT]?)B?\s*", text, re.IGNORECASE)
     if match is None:
         raise ValueError(text)
-    return int(float(match[1]) * 1000 ** ("", "k", "m", "g", "t").index(match[2].lower()))
+    size = float(match[1]) * 1000 ** ("", "k", "m", "g", "t").index(match[2].lower())
+    if size == math.inf:
+        raise ValueError(text)
+    return int(size)
 
 
 def _room(room: Any) -> str:
@@ -88,17 +92,34 @@ def assignments(settings: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
     """As NAME=VALUE; a mapping may nest, as the storyboard's `memory` does."""
     if isinstance(settings, Mapping):
         return tuple(_assigned(settings, "memory"))
-    return (settings,) if isinstance(settings, str) else tuple(settings)
+    words = (settings,) if isinstance(settings, str) else tuple(settings)
+    for word in words:
+        _check_name(word)
+    return words
+
+
+def _check_name(word: Any) -> None:
+    if not isinstance(word, str):
+        raise UsageError(f"--set {word!r:.60}: must be NAME=VALUE", "Write NAME=VALUE, such as memory.recent_frames=3.")
 
 
 def _assigned(settings: Mapping[str, Any], within: str) -> list[str]:
-    import json
-
     words: list[str] = []
     for name, value in settings.items():
+        _check_name(name)
         full = name if name.startswith("memory.") else f"{within}.{name}"
-        words += _assigned(value, full) if isinstance(value, Mapping) else [f"{full}={json.dumps(value)}"]
+        words += _assigned(value, full) if isinstance(value, Mapping) else [f"{full}={_json(full, value)}"]
     return words
+
+
+def _json(setting: str, value: Any) -> str:
+    import json
+
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError):
+        raise UsageError(f"--set {setting}: {value!r:.60} is no value of a setting",
+                         "Give a number, a text, True or False.") from None
 
 
 @dataclass(frozen=True, kw_only=True)

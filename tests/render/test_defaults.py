@@ -91,6 +91,15 @@ def test_every_mistake_of_a_file_is_told_with_its_line() -> None:
         "echo.toml:5:1: 'checkpoint_every' is given twice",
         "echo.toml:6:1: --device 3: must be text",
     ]
+    assert mistakes("output = 3\nfont = [1]\nmodel = [1]\nkeep_room = '1e999'") == [
+        "echo.toml:1:1: -o 3: must be a path",
+        "echo.toml:2:1: --font [1]: must be a path",
+        "echo.toml:3:1: --model [1]: must be text",
+        "echo.toml:4:1: --keep-room 1e999: not a size",
+    ]
+    assert mistakes("settings = 3") == ["echo.toml:1:1: --set 3: must be a mapping or a list"]
+    assert mistakes("[settings]\nkeyframes = 2020-01-01\n") == [
+        "echo.toml:1:2: --set memory.keyframes: datetime.date(2020, 1, 1) is no value of a setting"]
     assert mistakes("seed = 1\ncrf = = 2\n") == ["echo.toml:2:7: invalid value"]
     assert mistakes("seed = [") == ["echo.toml:1:1: invalid value"]
 

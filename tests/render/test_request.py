@@ -130,6 +130,14 @@ def test_values_may_come_as_python_has_them() -> None:
     ({"size": (1, 2, 3)}, "not a size"),
     ({"scale": 17}, "1 to 16 times"),
     ({"decoder": "fats"}, "--decoder fats: not one of full, light, fast (did you mean 'fast'?)"),
+    ({"output": 3}, "-o 3: must be a path"),
+    ({"font": ["a.ttf"]}, "--font ['a.ttf']: must be a path"),
+    ({"output": "a\0b.mp4"}, "-o 'a\\x00b.mp4': a path has no zero byte"),
+    ({"settings": 3}, "--set 3: must be a mapping or a list"),
+    ({"settings": [3]}, "--set 3: must be NAME=VALUE"),
+    ({"settings": {"window": object()}}, "--set memory.window: <object"),
+    ({"settings": {3: 3}}, "--set 3: must be NAME=VALUE"),
+    ({"keep_room": "1e999"}, "--keep-room 1e999: not a size"),
     ({"force": "yes"}, "--force 'yes': must be True or False"),
     ({"device": "abacus"}, "no device is called 'abacus'"),
     ({"dtype": "float8"}, "no dtype is called 'float8'"),
@@ -138,6 +146,12 @@ def test_a_value_that_cannot_be_is_refused_at_once(options: dict, written: str) 
     with pytest.raises(UsageError) as caught:
         Request("a.yaml", **options)
     assert written in caught.value.message and (caught.value.hint or "").endswith(".")
+
+
+@pytest.mark.parametrize("storyboard", [{"scenes": []}, None, b"a.yaml", 3])
+def test_what_is_no_storyboard_is_refused(storyboard: object) -> None:
+    with pytest.raises(UsageError, match=r"^storyboard .*: must be a path or a Storyboard$"):
+        Request(storyboard)
 
 
 def test_each_command_takes_what_its_class_says() -> None:
