@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from echo_cli.errors import UsageError, did_you_mean
 from echo_cli.machine import platform_folder
+from echo_cli.memory.table import DEFAULT_POLICY
 from echo_cli.render.options import PREFIX, Field, Options, fields_of
 from echo_cli.storyboard.mistakes import Mark, Mistake, Mistakes, StoryboardError
 
@@ -26,10 +27,12 @@ _ASSIGNED = r"""^\s*\[?\s*["']?{}["']?\s*[]=.]"""  # where a key first gets a va
 
 
 class Default(NamedTuple):
-    """A value, and the place that says it."""
+    """A value, and the place that says it; settings belong to the memory of their file, those of the environment to
+    whichever is used."""
 
     value: Any
     source: str
+    memory: str | None = None
 
 
 Defaults = Mapping[str, Default]  # by the names of options
@@ -81,7 +84,9 @@ def _in_environment(options: Mapping[str, Field]) -> Iterator[tuple[str, Default
 def _from_text(text: str, field: Field) -> Any:
     """The value that a variable holds; what is none of the option's type is refused when it is checked."""
     if bool in field.kinds:
-        return BOOLEANS.get(text.lower(), text)
+        if text.lower() not in BOOLEANS:
+            raise UsageError(f"'{text}' is neither on nor off", "Say 1, true, yes or on, or 0, false, no or off.")
+        return BOOLEANS[text.lower()]
     if field.repeats:
         return text.split()
     for kind in (int, float):
@@ -99,7 +104,7 @@ def _in_file(path: Path, options: Mapping[str, Field]) -> dict[str, Default]:
     for key, value in _parsed(text, path).items():
         name, mark = key.replace("-", "_"), _mark_of(key, text)
         if name not in options:
-            mistakes.note(mark, f"there is no option '{key}'{did_you_mean(name, tuple(options))}")
+            mistakes.note(mark, f"there is no option '{key}'{_meant(name, options)}")
         elif name in defaults:
             mistakes.note(mark, f"'{name}' is given twice")
         else:
@@ -109,7 +114,18 @@ def _in_file(path: Path, options: Mapping[str, Field]) -> dict[str, Default]:
             except UsageError as error:
                 mistakes.note(mark, error.message)
     mistakes.raise_if_any()
+    if "settings" in defaults:
+        memory = defaults["memory"].value if "memory" in defaults else DEFAULT_POLICY
+        defaults["settings"] = defaults["settings"]._replace(memory=memory)
     return defaults
+
+
+def _meant(name: str, options: Mapping[str, Field]) -> str:
+    """What a key that is no option should be: what the command line calls so, or the nearest name."""
+    spelled = {word.lstrip("-").replace("-", "_"): f"{option} = false" if off else option
+               for option, field in options.items() for flag in field.option.flags
+               for off, word in enumerate(flag.split("/"))}
+    return f"; in {FILE} it is '{spelled[name]}'" if name in spelled else did_you_mean(name, tuple(options))
 
 
 def _shown(path: Path) -> str:

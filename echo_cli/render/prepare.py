@@ -7,7 +7,7 @@ Which storyboards are right depends on the models and memory policies that are i
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,8 @@ def prepare(request: Request, below: Defaults = NONE) -> Job:
     source = request.storyboard
     stem = "film" if isinstance(source, Storyboard) or source == STDIN else Path(source).stem
     output = None if request.output is None else os.fspath(request.output)
-    outputs = outputs_of(output, stem)
+    with _asked_by("output", request.output, below):
+        outputs = outputs_of(output, stem)
     if not isinstance(source, Storyboard) and _among(source, outputs.companions):
         raise UsageError(f"{source} has the name of a file that is written beside the film",
                          "Choose another name for the film with -o.")
@@ -108,6 +109,8 @@ def read_storyboard(request: Request, below: Defaults = NONE) -> Prepared:
         raise UsageError(f"no model is called '{model}'{did_you_mean(model, tuple(rules.models))}",
                          f"The models are: {', '.join(rules.models)}.")
     spec = spec_named(model, Path(request.generator) if request.generator else None)
+    with _asked_by("size", request.size, below):
+        spec.grid(request.size)
     return replace(prepared(request, written, spec), notes=notes, origins=origins)
 
 
@@ -159,11 +162,12 @@ def completed(request: Request, written: Storyboard, below: Defaults) -> tuple[R
     asked = {name: default.value for name, default in used.items() if getattr(request, name) is None}
     origins |= {name: default.source for name, default in used.items()}
     policy = request.memory or policy or asked.get("memory") or DEFAULT_POLICY
-    own = below["memory"].value if "memory" in below else DEFAULT_POLICY
-    if "settings" in below and policy == own:  # settings belong to a memory, and do not come along to another
-        assignments, source = below["settings"]
+    chosen = below["memory"].value if "memory" in below else DEFAULT_POLICY
+    # settings belong to a memory, and do not come along to another
+    if "settings" in below and policy == (below["settings"].memory or chosen):
+        assignments, source, _ = below["settings"]
         with _said_by(source):
-            read_assignments(assignments, policy)
+            read_settings(policy, read_assignments(assignments, policy))
         asked["settings"] = (*(one for one in assignments if not _says(written.memory, one)), *request.settings)
         origins["settings"] = f"{written.source}, {source}" if written.memory else source
     return replace(request, **asked), origins
@@ -186,6 +190,12 @@ def _said_by(source: str) -> Iterator[None]:
         yield
     except UsageError as error:
         raise UsageError(f"{source}: {error.message}", error.hint) from None
+
+
+def _asked_by(name: str, value: Any, below: Defaults) -> AbstractContextManager[None]:
+    """Errors about a value that a default decided begin with its place."""
+    default = below.get(name)
+    return _said_by(default.source) if default and default.value == value else nullcontext()
 
 
 def _says(memory: Mapping[str, Any], assignment: str) -> bool:

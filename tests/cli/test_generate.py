@@ -695,6 +695,46 @@ def test_a_film_is_made_with_the_projects_defaults(capsys: pytest.CaptureFixture
     assert capsys.readouterr().err.startswith("echo.toml:1:1: there is no option 'memroy' (did you mean 'memory'?)")
 
 
+@pytest.mark.parametrize(("toml", "variables", "arguments", "policy", "source"), [
+    ("[settings]\nkeyframes = 9\n", {"ECHO_MEMORY": "window"}, [], "window", "default"),
+    ("[settings]\nkeyframes = 9\n", {"ECHO_MEMORY": "echo"}, [], "echo", "echo.toml:1"),
+    ("[settings]\nkeyframes = 9\n", {}, ["--memory", "window"], "window", "default"),
+    ("memory = 'window'\n[settings]\nwindow = 15\n", {"ECHO_MEMORY": "sink"}, [], "sink", "default"),
+    ("memory = 'window'\n", {"ECHO_SETTINGS": "memory.window=15"}, [], "window", "ECHO_SETTINGS"),
+])
+def test_settings_of_a_file_belong_to_the_memory_that_it_names(
+    toml: str, variables: dict[str, str], arguments: list[str], policy: str, source: str,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Path("echo.toml").write_text(toml)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert generate("--show-settings", "--json", *arguments) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["memory"]["value"] == policy
+    assert shown["settings"]["source"] == source
+
+
+@pytest.mark.parametrize(("toml", "variables", "said"), [
+    ("output = 'x.avi'\n", {}, "echo.toml:1: -o /"), ("", {"ECHO_OUTPUT": "x.avi"}, "ECHO_OUTPUT: -o x.avi: "),
+    ("\n[settings]\nkeyframes = 'x'\n", {}, "echo.toml:2: memory policy 'echo': 'keyframes' must be"),
+    ("", {"ECHO_SETTINGS": "memory.keyframes=x"}, "ECHO_SETTINGS: memory policy 'echo': 'keyframes' must be"),
+    ("\nsize = [1, 2]\n", {}, "echo.toml:2: model 'random-small' cannot make pictures of 1x2"),
+    ("log_file = 3\n", {}, "echo.toml:1:1: --log-file 3: must be a path"),
+    ("", {"ECHO_QUIET": "maybe"},
+     "ECHO_QUIET: 'maybe' is neither on nor off\nhint: Say 1, true, yes or on, or 0, false, no or off.\n"),
+])
+def test_a_default_that_cannot_be_is_told_with_its_place(
+    toml: str, variables: dict[str, str], said: str, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Path("echo.toml").write_text(toml)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert run(["generate", "story.yaml", "--dry-run"]) == 2
+    assert capsys.readouterr().err.startswith(said)
+
+
 def test_a_film_of_another_kind_is_made_skipped_resumed_and_refused(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["generate", "story.yaml", "--scale", "1", "-o", "film.webm", "--preset", "8"]
     assert run(words) == 0 and sum(1 for _ in read.pictures(Path("film.webm"))) == 66

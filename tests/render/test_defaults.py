@@ -53,7 +53,8 @@ def test_every_option_can_have_a_default_from_both_places(name: str, monkeypatch
     written = "true" if value is True else value if isinstance(value, int) else f'"{value}"'
     project(f"# ours\n{name} = {written}\n")
     wanted = field.checked(field.option.beside(value, Path.cwd()))
-    assert defaults.read(OPTIONS) == {name: Default(wanted, "echo.toml:2")}
+    memory = DEFAULT_POLICY if name == "settings" else None
+    assert defaults.read(OPTIONS) == {name: Default(wanted, "echo.toml:2", memory)}
     Path("echo.toml").unlink()
     monkeypatch.setenv(field.variable, str(value))
     assert defaults.read(OPTIONS) == {name: Default(field.checked(value if name != "settings" else [value]),
@@ -104,6 +105,22 @@ def test_every_mistake_of_a_file_is_told_with_its_line() -> None:
     assert mistakes("seed = [") == ["echo.toml:1:1: invalid value"]
 
 
+def test_settings_of_a_person_are_not_those_of_the_projects_memory() -> None:
+    personal('memory = "window"\n')
+    project("[settings]\nkeyframes = 9\n")
+    job = prepare(Request(story(), "film.mp4"), defaults.read(OPTIONS))
+    assert (job.policy, job.request.settings) == ("window", ())
+
+
+@pytest.mark.parametrize(("text", "right"), [
+    ("sign = 'x'", "sign_cert"), ("key = 'x'", "sign_key"), ("set = 'x'", "settings"),
+    ("restart = true", "resume = false"), ("no-compile = true", "compile = false"), ("q = true", "quiet"),
+])
+def test_a_name_of_the_command_line_is_answered_with_the_files(text: str, right: str) -> None:
+    name = text.partition(" ")[0]
+    assert mistakes(text) == [f"echo.toml:1:1: there is no option '{name}'; in echo.toml it is '{right}'"]
+
+
 def test_a_file_that_cannot_be_read_is_told() -> None:
     Path("echo.toml").write_bytes(b"title = '\xff'")
     with pytest.raises(UsageError, match=r"echo\.toml: is not UTF-8"):
@@ -126,10 +143,14 @@ def test_variables_that_are_no_options_are_listed(monkeypatch: pytest.MonkeyPatc
     assert defaults.unknown_variables(OPTIONS) == ["ECHO_DEVIC (did you mean 'ECHO_DEVICE'?)"]
 
 
+def story(board: str = OPEN) -> str:
+    Path("story.yaml").write_text(board)
+    return "story.yaml"
+
+
 def settled(board: str, request: dict | None = None, **below) -> tuple[Job, dict[str, str]]:
     given = {name: Default(OPTIONS[name].checked(value), f"from {name}") for name, value in below.items()}
-    Path("story.yaml").write_text(board)
-    job = prepare(Request("story.yaml", "film.mp4", **(request or {})), given)
+    job = prepare(Request(story(board), "film.mp4", **(request or {})), given)
     return job, dict(job.origins)
 
 
