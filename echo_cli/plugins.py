@@ -9,6 +9,7 @@ not use it. Knows neither policies nor models nor formats.
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -57,6 +58,16 @@ class Table(Mapping[str, Row], Generic[Row]):
                                f"{self.kind.__name__}", hint=_remedy(first))
         return row
 
+    @contextmanager
+    def blamed(self, name: str) -> Iterator[None]:
+        """What fails in loading what a row of another package names is that package's fault, as a row is that fails."""
+        try:
+            yield
+        except Exception as error:  # importing foreign code can raise anything
+            if name in self.own:
+                raise
+            raise _unloadable(_offered(self.group)[name][0], error) from error
+
 
 @cache
 def _offered(group: str) -> Mapping[str, tuple["EntryPoint", ...]]:
@@ -96,8 +107,12 @@ def _load(entry: "EntryPoint") -> object:
     try:
         return entry.load()
     except Exception as error:  # importing foreign code can raise anything
-        raise MissingError(f"'{entry.name}' comes from the package {_package(entry)}, which cannot be loaded: "
-                           f"{type(error).__name__}: {error}", hint=_remedy(entry)) from error
+        raise _unloadable(entry, error) from error
+
+
+def _unloadable(entry: "EntryPoint", error: Exception) -> MissingError:
+    return MissingError(f"'{entry.name}' comes from the package {_package(entry)}, which cannot be loaded: "
+                        f"{type(error).__name__}: {error}", hint=_remedy(entry))
 
 
 def _remedy(entry: "EntryPoint") -> str:

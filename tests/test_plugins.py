@@ -59,6 +59,20 @@ class BriefPolicy(SlidingPolicy):
 '''
 
 
+LOST = '''
+from echo_cli.memory.settings import WindowSettings
+from echo_cli.memory.table import PolicyRow
+
+GONE = PolicyRow("its module is not there", WindowSettings, "lost.nothere:Policy")
+NAMELESS = PolicyRow("its class is not there", WindowSettings, "lost.rows:Policy")
+'''
+PLAIN = '''
+from echo_cli.memory.table import PolicyRow
+
+ROW = PolicyRow("its settings are none", int, "lost.rows:Policy")
+'''
+
+
 def install(place: Path, package: str, files: Mapping[str, str], entries: str) -> None:
     """A distribution as pip would leave it."""
     (place / package).mkdir(parents=True)
@@ -78,6 +92,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     install(place / "site", "broken", {"__init__.py": "import nothing_of_that_name\n"}, (
         "[echo_cli.policies]\nbad = broken:ROW\nodd = elsewhere.rows:NONSENSE\ntwice = broken:ROW\nsink = broken:ROW\n"
         "[echo_cli.models]\nbad-model = broken:ROW\n"))
+    install(place / "site", "lost", {"__init__.py": "", "rows.py": LOST, "plain.py": PLAIN}, (
+        "[echo_cli.policies]\ngone = lost.rows:GONE\nnameless = lost.rows:NAMELESS\nplain = lost.plain:ROW\n"
+        "[echo_cli.formats]\nlost = lost.nothere:ROW\n"))
     install(place / "site", "other", {"__init__.py": ""}, "[echo_cli.policies]\ntwice = other:ROW\n")
     (place / "story.yaml").write_text(STORY)
     (place / "brief.yaml").write_text("model: mini\nmemory: {policy: brief, kept: 1}\n" + STORY)
@@ -120,12 +137,14 @@ def test_the_bench_measures_it(place: Path) -> None:
 
 def test_help_and_completion_name_it(place: Path) -> None:
     output = "".join(echo(place, "generate", "--help").stdout.split())
-    assert "scene-queries,bad,brief,odd,twice" in output
+    assert "scene-queries,bad,brief,gone,nameless,odd,plain,twice" in output
     code = "from echo_cli.cli import complete; print(complete.policies('br'), complete.models('m'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{place / 'site'}"})
     assert done.stdout == "['brief'] ['mini']\n"
     listed = {row["name"]: row for row in json.loads(echo(place, "models", "list", "--json").stdout)["models"]}
+    assert ("bad-model: 'bad-model' comes from the package broken, which cannot be loaded: ModuleNotFoundError: No "
+            "module named 'nothing_of_that_name'. Update broken") in echo(place, "models", "list").stderr
     assert listed["mini"]["state"] == "complete" and listed["bad-model"]["state"] == "incomplete"
     assert "the package broken" in listed["bad-model"]["why"]
 
@@ -134,6 +153,7 @@ def test_help_and_completion_name_it(place: Path) -> None:
     ("bad", "'bad' comes from the package broken, which cannot be loaded: ModuleNotFoundError: No module named "
             "'nothing_of_that_name'"),
     ("odd", "'odd' comes from the package broken, but elsewhere.rows:NONSENSE is not a PolicyRow"),
+    ("plain", "'plain' comes from the package lost, which cannot be loaded: TypeError: int is no WindowSettings"),
     ("twice", "several packages offer 'twice' in echo_cli.policies: broken, other"),
 ])
 def test_a_broken_package_is_named_to_those_who_use_it(name: str, said: str, place: Path) -> None:
@@ -144,8 +164,20 @@ def test_a_broken_package_is_named_to_those_who_use_it(name: str, said: str, pla
         assert said in done.stderr and "hint: " in done.stderr and "uninstall" in done.stderr.lower()
 
 
+@pytest.mark.parametrize(("name", "said"), [
+    ("gone", "'gone' comes from the package lost, which cannot be loaded: ModuleNotFoundError: No module named "
+             "'lost.nothere'"),
+    ("nameless", "'nameless' comes from the package lost, which cannot be loaded: AttributeError: "),
+])
+def test_a_package_whose_policy_is_not_there_is_named(name: str, said: str, place: Path) -> None:
+    done = echo(place, "generate", "story.yaml", "--memory", name, "-o", "no.mp4", code=3)
+    assert done.stderr.startswith(said) and "hint: Update lost or uninstall it." in done.stderr
+
+
 def test_a_broken_package_disturbs_nobody_else_and_takes_no_name_of_ours(place: Path) -> None:
     echo(place, "validate", "story.yaml")
+    (place / "odd.txt").write_text("nothing that anybody knows\n\nat all")
+    assert echo(place, "import", "odd.txt", code=2).stderr.startswith("odd.txt:1:1: no known format")
     echo(place, "generate", "story.yaml", "--model", "mini", "--memory", "sink", "-o", "sink.mp4", "--scale", "1")
     assert read_trace(place / "sink.trace.json").header.policy.settings == {"window": None, "anchor_frames": 3}
 

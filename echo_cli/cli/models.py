@@ -81,7 +81,7 @@ def list_(
     )
     for row in rows:
         if row.why or row.hint:
-            print(f"{row.name}: {': '.join(filter(None, (row.why, row.hint)))}", file=sys.stderr)
+            print(f"{row.name}: {'. '.join(filter(None, (row.why, row.hint)))}", file=sys.stderr)
 
 
 @models.command()

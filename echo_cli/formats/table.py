@@ -4,7 +4,7 @@ Packages of others add rows through the entry points `echo_cli.formats`: each na
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -154,12 +154,14 @@ def exported_by(suffix: str) -> list[str]:
     ours = [name for name, row in FORMATS.own.items() if row.write and row.suffix == suffix]
     if ours or not suffix:
         return ours
-    others = []
-    for name in (name for name in FORMATS if name not in FORMATS.own):
+    return [name for name, row in _loaded() if row.write and row.suffix == suffix]
+
+
+def _loaded() -> Iterator[tuple[str, Format]]:
+    """Ours, then those of every package that can be loaded."""
+    for name in FORMATS:
         with suppress(MissingError):
-            row = FORMATS[name]
-            others += [name] if row.write and row.suffix == suffix else []
-    return others
+            yield name, FORMATS[name]
 
 
 def _can(row: Format, reads: bool) -> bool:
@@ -207,5 +209,6 @@ def is_storyboard(source: Source) -> bool:
 
 
 def matching(source: Source) -> Format | None:
-    """The first format that recognises a text; ours are asked before any other package is loaded."""
-    return next((row for row in map(FORMATS.__getitem__, FORMATS) if row.recognise and row.recognise(source)), None)
+    """The first format that recognises a text; ours are asked before any other package is loaded, and a package that
+    cannot be loaded recognises nothing."""
+    return next((row for _, row in _loaded() if row.recognise and row.recognise(source)), None)

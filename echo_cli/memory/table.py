@@ -38,6 +38,10 @@ class PolicyRow:
     settings: type[WindowSettings]
     policy: str  # where its class is, as module:Class
 
+    def __post_init__(self) -> None:
+        if not (isinstance(self.settings, type) and issubclass(self.settings, WindowSettings)):
+            raise TypeError(f"{getattr(self.settings, '__name__', self.settings)} is no WindowSettings")
+
     def load(self) -> "type[Policy]":
         module, _, name = self.policy.partition(":")
         cls: type[Policy] = getattr(import_module(module), name)
@@ -70,6 +74,11 @@ def settings_type(policy: str) -> type[WindowSettings]:
         raise UsageError(f"no memory policy is called '{policy}'{did_you_mean(policy, tuple(POLICIES))}",
                          hint=f"The policies are: {', '.join(POLICIES)}.")
     return POLICIES[policy].settings
+
+
+def policy_type(policy: str) -> "type[Policy]":
+    with POLICIES.blamed(policy):
+        return POLICIES[policy].load()
 
 
 def read_settings(policy: str, values: Mapping[str, Any] = types.MappingProxyType({})) -> WindowSettings:
