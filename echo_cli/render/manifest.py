@@ -24,6 +24,7 @@ VERSION = 1
 INPUTS = "settings.inputs."  # how differences name the files that come into a film
 STORY = "story"  # recorded beside what decides an identity, to say how two differ
 DECODER = "settings.decoder.weights"  # and the weights of a decoder other than the codec
+MEASURES = ("width", "height", "fps", "pictures", "seconds")  # of the film, which every manifest has
 ANOTHER = "another storyboard"
 
 
@@ -84,7 +85,9 @@ def _ours(content: Any) -> dict[str, Any] | None:
         return None
     identity, outputs = content.get("identity"), content.get("outputs")
     named = [field.name for field in fields(Identity) if field.name != STORY]  # an earlier version has no story
-    whole = (isinstance(identity, dict) and all(name in identity for name in named) and isinstance(outputs, dict)
+    film = content.get("film")
+    whole = (isinstance(film, dict) and all(type(film.get(name)) in (int, float) for name in MEASURES)
+             and isinstance(identity, dict) and all(name in identity for name in named) and isinstance(outputs, dict)
              and all(isinstance(output, dict) and isinstance(output.get("name"), str) for output in outputs.values()))
     return content if whole else None
 

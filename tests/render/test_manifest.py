@@ -23,7 +23,8 @@ def outputs(request: pytest.FixtureRequest, tmp_path: Path) -> Outputs:
         path.write_bytes(b"12345")
     made.trace.write_text("{}")
     outputs = {"film": Output(made.film.path, "c", 5 * len(files)), "trace": Output(made.trace, "d", 2)}
-    prepare(made.manifest, IDENTITY, outputs, {})
+    film = {"width": 96, "height": 64, "fps": 24.0, "pictures": 2, "seconds": 0.08}
+    prepare(made.manifest, IDENTITY, outputs, {"film": film})
     publish(made.manifest)
     return made
 
@@ -70,6 +71,17 @@ def test_a_film_that_lost_bytes_is_made_again_without_asking(outputs: Outputs) -
     for path in outputs.film.existing():
         path.unlink()
     assert standing(outputs, IDENTITY) is Standing.FREE
+
+
+@pytest.mark.parametrize("film", [None, 3, {}, {"pictures": None}, {"pictures": "9"}, {"fps": True}])
+def test_a_manifest_that_does_not_say_how_large_its_film_is_is_damaged(outputs: Outputs, film: object) -> None:
+    content = json.loads(outputs.manifest.read_text())
+    if film:
+        content["film"] = {**content["film"], **film} if isinstance(film, dict) else film
+    else:
+        content.pop("film")
+    outputs.manifest.write_text(json.dumps(content))
+    assert read(outputs.manifest) is None and standing(outputs, IDENTITY) is Standing.TAKEN
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"format": "echo-manifest", "version": 2}', "\x00\xff",
