@@ -9,8 +9,9 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -202,6 +203,11 @@ def test_options_are_those_of_the_request_and_help_lists_them() -> None:
         "storyboard", *inspect.signature(PictureOptions).parameters]
     assert "crf: Encoding quality" in (echo_cli.generate.__doc__ or "")
     assert set(echo_cli.__all__) <= set(dir(echo_cli))
+    for make, answer in ((echo_cli.generate, echo_cli.Film), (echo_cli.blocks, Iterator[echo_cli.RenderedBlock])):
+        hints = get_type_hints(make)
+        assert hints["seed"] == int | None and hints["return"] == answer
+        assert inspect.signature(make).return_annotation == answer
+        assert "storyboard: A Storyboard, or" in make.__doc__ and "may be repeated" not in make.__doc__
 
 
 TYPED = '''

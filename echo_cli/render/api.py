@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, get_type_hints
 
 from echo_cli.errors import EchoError, OutputError, UsageError
 from echo_cli.faults import known
@@ -99,9 +99,9 @@ def options_of(kind: Callable[P, Asked]) -> Callable[[Callable[[Asked], Answer]]
     fields = fields_of(cast(type[Options], kind))
     defaults = {field.name: field.option.in_python for field in fields if field.option.in_python is not None}
 
-    signature = _signature(kind, defaults)
-
     def door(function: Callable[[Asked], Answer]) -> Callable[P, Answer]:
+        signature = _signature(kind, defaults, get_type_hints(function)["return"])
+
         def call(*given: P.args, **options: P.kwargs) -> Answer:
             try:
                 signature.bind(*given, **options)
@@ -112,17 +112,19 @@ def options_of(kind: Callable[P, Asked]) -> Callable[[Callable[[Asked], Answer]]
 
         call.__name__ = call.__qualname__ = function.__name__
         call.__module__, call.__doc__ = function.__module__, (function.__doc__ or "") + _options_help(kind)
+        call.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()} | {
+            "return": signature.return_annotation}
         call.__signature__ = signature  # type: ignore[attr-defined]  # what `help` shows
         return call
 
     return door
 
 
-def _signature(kind: Callable[..., Any], defaults: dict[str, Any]) -> inspect.Signature:
+def _signature(kind: Callable[..., Any], defaults: dict[str, Any], answer: Any) -> inspect.Signature:
     types = {field.name: field.type for field in fields_of(cast(type[Options], kind))}
     return inspect.Signature([
         parameter.replace(annotation=types[name], default=defaults.get(name, parameter.default))
-        for name, parameter in inspect.signature(kind).parameters.items()])
+        for name, parameter in inspect.signature(kind).parameters.items()], return_annotation=answer)
 
 
 def _options_help(kind: Callable[..., Any]) -> str:

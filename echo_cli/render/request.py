@@ -25,6 +25,7 @@ from echo_cli.video.target import Movie, Target
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 MOST_ENLARGED = 16
+STORYBOARD = "A Storyboard, or the path of a file that holds one; - reads standard input."  # in Python
 
 KeptStates = Annotated[Literal["none", "last", "all"], Option(
     help="Keep states of the memory beside a finished film, so that an edited film reuses what has not changed: those "
@@ -141,7 +142,9 @@ class PictureOptions(Options):
         help=f"Memory policy, instead of the storyboard's: {', '.join(POLICIES)}.", panel=Panel.MEMORY,
         metavar="POLICY", complete="policies", decides=Decides.FILM, storyboard=True)] = None
     settings: Annotated[Mapping[str, Any] | Sequence[str], Option(
-        help="A setting of the memory, such as memory.recent_frames=3; may be repeated.", panel=Panel.MEMORY,
+        help="A setting of the memory, such as memory.recent_frames=3; may be repeated.",
+        python_help="Settings of the memory: a mapping such as {'recent_frames': 3}, or a list of NAME=VALUE.",
+        panel=Panel.MEMORY,
         flags=("--set",), metavar="NAME=VALUE", read=assignments, storyboard=True)] = ()
     size: Annotated[tuple[int, int] | None, Option(
         help="Size of the model's pictures.", panel=Panel.PICTURE, metavar="WxH", read=picture_size, text=True,
@@ -175,7 +178,8 @@ class BlocksRequest(PictureOptions):
     """A film that is looked at block by block, and not written."""
 
     storyboard: Annotated[str | os.PathLike[str] | Storyboard, Option(
-        help="A YAML file; - reads standard input.", panel=Panel.STORYBOARD, argument=True, metavar="STORYBOARD")]
+        help="A YAML file; - reads standard input.", python_help=STORYBOARD, panel=Panel.STORYBOARD,
+        argument=True, metavar="STORYBOARD")]
 
     def film(self) -> "Request":
         """The film of these blocks, as if it were written."""
@@ -262,7 +266,7 @@ class Request(FilmOptions):
     """One film: its storyboard, where it goes, and its options."""
 
     storyboard: Annotated[str | os.PathLike[str] | Storyboard, Option(
-        help="A YAML file, or one that `echo-cli import` knows; - reads standard input.",
+        help="A YAML file, or one that `echo-cli import` knows; - reads standard input.", python_help=STORYBOARD,
         panel=Panel.STORYBOARD, argument=True, spare=True, metavar="STORYBOARD",
         write=absolute)]
     output: Annotated[str | os.PathLike[str] | None, Option(
