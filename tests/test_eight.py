@@ -8,8 +8,8 @@ from torch import Tensor
 
 from echo_cli.context import BlockContext
 from echo_cli.eight import GREATEST, HEADROOM, Codes, EightBitLayers, EightBitWindow, attend_to_codes, codes
-from echo_cli.memory.policies import POLICIES
 from echo_cli.memory.store import KVStore
+from echo_cli.memory.table import POLICIES
 from echo_cli.models.fp8 import attend_in_eight_bits
 from echo_cli.models.layers import attend
 from echo_cli.models.transformer import Transformer

@@ -7,7 +7,7 @@ import torch
 
 from echo_cli.memory import store as stores
 from echo_cli.memory.places import Standing, Wanted, in_order, in_place
-from echo_cli.memory.policies import POLICIES
+from echo_cli.memory.table import POLICIES
 from echo_cli.rollout.rollout import Begun, rollout
 from echo_cli.runtime import KeyedNoise
 from echo_cli.state import pack, unpack

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from echo_cli.kernels import usable
-from echo_cli.memory.policies import POLICIES
+from echo_cli.memory.table import POLICIES
 from echo_cli.models.fp8 import attend_in_eight_bits, use_eight_bits
 from echo_cli.models.transformer import Transformer
 from echo_cli.models.tuning import choose_attention
