@@ -61,7 +61,7 @@ class Preset:
     motion: MotionPlan
     motion_steps: int
     memory: MemoryPlan = MemoryPlan()
-    memory_steps: int = 100
+    memory_steps: int = 180
 
 
 def polishing(plan: TeacherPlan) -> TeacherPlan:
