@@ -241,8 +241,7 @@ def _scenes(trace: Trace, summary: Summary, surveyed: Survey, pictures: Pictures
 
 
 def _card(trace: Trace, entry: SceneAnswer, pictures: Pictures, remembered: Iterable[str]) -> str:
-    facts, record = trace.header.timeline[entry.scene], trace.scenes[entry.scene]
-    source = record.recalled
+    facts, source = trace.header.timeline[entry.scene], trace.opening(entry.scene).recalled
     facts_list = []
     if entry.recalled:
         why = f": {entry.chosen_by}" if entry.chosen_by else ""
@@ -295,7 +294,7 @@ def _decay(trace: Trace, entry: SceneAnswer, source: int | None, pictures: Pictu
 
 
 def _decay_of(trace: Trace, entry: SceneAnswer) -> DecayMap | None:
-    block = trace.scenes[entry.scene].block
+    block = trace.opening(entry.scene).block
     measured = trace.block(block).measured if block < len(trace) else None
     return measured.decay if measured else None
 

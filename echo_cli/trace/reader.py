@@ -74,6 +74,10 @@ class Trace:
         held = f"it holds {len(self)} of {plural(self.header.timeline[-1].blocks[1], 'block')} so far"
         return replace(self, growing=True, notice=f"{self.path} is still being rendered: {held}")
 
+    def opening(self, scene: int) -> SceneRecord:
+        """How a scene began. The records of others may be missing."""
+        return next(record for record in self.scenes if record.scene == scene)
+
     def row(self, index: int) -> dict[str, Any]:
         return _decode(self.path, self.data, self.lines[index])
 

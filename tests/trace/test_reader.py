@@ -162,6 +162,12 @@ def test_what_a_later_minor_version_adds_is_passed_over(whole: Path) -> None:
     assert len(trace) == 52 and len(trace.scenes) == 4
 
 
+def test_a_trace_that_lacks_the_record_of_a_scene_is_shown(whole: Path, tmp_path: Path) -> None:
+    whole.write_text(whole.read_text("utf-8").replace('{"kind":"scene"', '{"kind":"weather"', 1), "utf-8")
+    for question in ([], ["--html", str(tmp_path / "report.html")]):
+        assert run(["inspect-cache", str(whole), *question]) == 0
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.lists(st.tuples(st.integers(0, 10**6), st.sampled_from(b'0123456789"{}[],:-.nt\x00\xff')), min_size=1,
                         max_size=4))
