@@ -8,6 +8,7 @@ import typer
 
 from echo_cli.cli import complete
 from echo_cli.cli.options import Debug, Force
+from echo_cli.cli.streams import print_file
 from echo_cli.errors import OutputError, UsageError
 
 MOST_SCENES = 99
@@ -47,7 +48,7 @@ def init(
 
     find(model)
     if name == STDIN:
-        print(storyboard(Path("story.yaml"), model, scenes), end="")
+        print_file(storyboard(Path("story.yaml"), model, scenes))
         return
     if Path(name).is_dir():
         raise UsageError(f"{name}: is a folder", f"Name the storyboard in it: {Path(name) / 'story.yaml'}.")

@@ -54,7 +54,7 @@ def needed(job: Job, weights: Weights) -> bool:
 
 
 def refusal(job: Job, identity: Identity) -> OutputError | None:
-    """The error that protects what is there already from a run without --force."""
+    """Why a run without --force may not begin, if it would overwrite or remove what is not its own."""
     outputs, work = job.outputs, Work(job.outputs)
     if foreign := outputs.foreign():
         return foreign

@@ -73,5 +73,3 @@ def _parsed(text: str, name: str, rules: Rules) -> Storyboard:
         if name.lower().endswith(JSON):
             read_json(text, name)
         raise
-
-
