@@ -1,13 +1,13 @@
 """What a memory bench renders: scenarios under contestants for some seeds, cut into pieces. No tensor."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from echo_cli.bench.contestants import VARIED, Contestant
 from echo_cli.bench.results import Film
 from echo_cli.bench.scenarios import Scenario, story
-from echo_cli.memory.table import DEFAULT_POLICY
+from echo_cli.memory.table import DEFAULT_POLICY, read_settings
 from echo_cli.models.running import FastPart
 from echo_cli.spec import ModelSpec
 
@@ -77,8 +77,9 @@ class Order:
         }
 
     def policies_in_words(self) -> dict[str, Any]:
-        """For the report: what each contestant is."""
-        return {each.name: {"policy": each.policy, "settings": dict(each.settings)} for each in self.contestants}
+        """For the report: what each contestant is, with the settings of its own and, `in_full`, all that it has."""
+        return {each.name: {"policy": each.policy, "settings": dict(each.settings),
+                            "in_full": asdict(read_settings(each.policy, each.settings))} for each in self.contestants}
 
 
 def takes_part(contestant: Contestant, order: Order, scenario: Scenario, spec: ModelSpec) -> bool:

@@ -147,6 +147,10 @@ def test_what_is_not_the_same_is_not_reused() -> None:
     found["policies"]["sink"]["settings"] = {"sink": 1}  # two more of the long scene, and one of the cuts
     Path("odd.json").write_text(json.dumps(found))
     assert taken("odd.json") == 22 - 4 - 10 - 3
+    found = result("whole")
+    found["policies"]["sink"]["in_full"]["anchor_frames"] = 1  # another default
+    Path("before.json").write_text(json.dumps(found))
+    assert taken("before.json") == 22 - 6
     assert taken("whole.json", blocks=9) == 22 - 4
     assert taken("whole.json", seeds=(1, 2)) == 11
 
