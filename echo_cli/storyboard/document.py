@@ -22,6 +22,7 @@ MOST_NODES = 4_000_000  # after aliases are followed
 STDIN = "-"
 
 _HALF = re.compile("[\ud800-\udfff]")
+_OCTAL = re.compile("([-+]?)0+_*([0-7][0-7_]*)")
 _TAGS = "tag:yaml.org,2002:"
 _KINDS = {"str": "text", "int": "a number", "float": "a number", "bool": "yes or no", "null": "empty",
           "timestamp": "a date", "merge": "text", "value": "text", "map": "a mapping", "seq": "a list"}
@@ -193,6 +194,9 @@ def scalar(node: Node) -> object:
     """The plain value of a scalar; ValueError for anything else, an unknown tag or a value that its tag denies."""
     if not isinstance(node, ScalarNode):
         raise ValueError(f"is {kind_of(node)}")
+    if node.tag == f"{_TAGS}int" and (octal := _OCTAL.fullmatch(node.value)):
+        raise ValueError(f"is {short(node.value)}, which YAML takes for an octal number; "
+                         f"write {octal[1]}{octal[2]}, or put it in quotes if it is a text")
     try:
         return SafeConstructor().construct_object(node)
     except (ConstructorError, ValueError, KeyError, IndexError, OverflowError):

@@ -32,6 +32,8 @@ BROKEN = {
     "half a character": ('title: "a red \\uD800 ball"\n' + SCENES, "1:8", "escape \\uD800 is half a character"),
     "half a character as a key": ('"\\uDC00": x\n' + SCENES, "1:1", "escape \\uDC00 is half a character"),
     "number that is none": ("seed: !!int x\n" + SCENES, "1:1", "seed is a number that cannot be understood: 'x'"),
+    "number that begins with a zero": ("seed: 010\n" + SCENES, "1:1",
+                                       "seed is '010', which YAML takes for an octal number; write 10, or put it in"),
 }
 
 
