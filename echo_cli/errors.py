@@ -4,11 +4,13 @@
 invariant is an assert; neither belongs here.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
 ALIKE = 0.75  # how like a known word another must be to be taken for it, between 0 and 1
+_OPTION = re.compile(r"`[^`]*`|(?<!\S)-(?:-[a-z][a-z-]*|[a-z])\b")  # a command in backticks is skipped
 
 
 class Exit(IntEnum):
@@ -36,6 +38,14 @@ class EchoError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def respell(self, options: Mapping[str, str]) -> None:
+        """Its options under the names that they have at another door than the command line; commands stay."""
+        def respelled(text: str) -> str:
+            return _OPTION.sub(lambda found: options.get(found[0], found[0]), text)
+
+        self.message, self.hint = respelled(self.message), self.hint and respelled(self.hint)
+        self.args = (self.message,)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As it is in another process, whatever the arguments of its class are."""

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -162,6 +162,22 @@ def test_mistakes_are_errors_with_a_hint(small: Path) -> None:
     with pytest.raises(echo_cli.EchoError) as caught:
         echo_cli.generate("story.yaml", "film.mp4", **QUICK)
     assert caught.value.exit_code == 5 and Path("film.mp4").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("options", "message", "hint"), [
+    ({"seed": -1}, "seed must lie between", "Give a whole number"),
+    ({"keep_room": "much"}, "keep_room much: not a size", "Write a size"),
+    ({"settings": [3]}, "settings 3: must be NAME=VALUE", "Write NAME=VALUE"),
+    ({"output": "film.xyz"}, "film.xyz", " `-o - | ffmpeg -i - film.xyz`."),  # a command is for a shell
+    ({"sign_cert": "story.yaml"}, "sign_cert and sign_key need each other", ""),
+    ({"output": "there.mp4"}, "there.mp4 exists", "Use force=True to overwrite it, or write elsewhere with output."),
+])
+def test_errors_name_options_as_python_does(small: Path, options: dict[str, Any], message: str, hint: str) -> None:
+    Path("there.mp4").touch()
+    with pytest.raises(echo_cli.EchoError) as caught:
+        echo_cli.generate("story.yaml", **QUICK | options)
+    assert message in caught.value.message and hint in (caught.value.hint or "")
+    assert str(caught.value) == caught.value.message
 
 
 def test_progress_and_a_log_are_there_on_request(small: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, get_type_hints
 
-from echo_cli.errors import EchoError, OutputError, UsageError
+from echo_cli.errors import OutputError, UsageError
 from echo_cli.faults import known
 from echo_cli.render import manifest
 from echo_cli.render.checks import Machine, warnings_of
@@ -107,7 +107,7 @@ def options_of(kind: Callable[P, Asked]) -> Callable[[Callable[[Asked], Answer]]
                 signature.bind(*given, **options)
             except TypeError as error:
                 raise TypeError(f"{function.__name__}() {error}") from None
-            with _for_people():
+            with _for_people(kind):
                 return function(kind(*given, **cast(Any, {**defaults, **options})))
 
         call.__name__ = call.__qualname__ = function.__name__
@@ -181,7 +181,7 @@ def read_trace(path: str | os.PathLike[str]) -> reader.Trace:
 
 
 def _blocks(job: Job) -> Iterator[RenderedBlock]:
-    with _for_people():
+    with _for_people(BlocksRequest):
         for result, pictures in _session.blocks(job, _SILENT):
             block = result.block
             yield RenderedBlock(block.index, len(job.timeline.blocks), job.timeline.scenes[block.scene].id, block.opens,
@@ -201,16 +201,20 @@ def _film(job: Job, was_there: bool, warnings: tuple[str, ...]) -> Film:
 
 
 @contextmanager
-def _for_people() -> Iterator[None]:
-    """Turns every error that a user can act on into an EchoError."""
+def _for_people(kind: Any = None) -> Iterator[None]:
+    """Turns every error that a user can act on into an EchoError, which names options as a request of this kind does
+    in Python."""
     try:
         yield
-    except EchoError:
-        raise
     except Exception as error:
-        if problem := known(error):
-            raise problem from error
-        raise
+        problem = known(error)
+        if problem is None:
+            raise
+        if kind is not None:
+            problem.respell({flag: name for field in fields_of(kind) for flag, name in field.in_python.items()})
+        if problem is error:
+            raise
+        raise problem from error
 
 
 _SILENT: Progress = Quiet()

@@ -84,6 +84,17 @@ class Field(NamedTuple):
         return self.option.flags[-1] if self.option.flags else "--" + self.name.replace("_", "-")
 
     @property
+    def in_python(self) -> dict[str, str]:
+        """What each of its flags is called in Python; one that stands for a value has it."""
+        if self.option.argument:
+            return {}
+        flags = [flag.split("/") for flag in self.option.flags or (self.flag,)]
+        if bool not in self.kinds:
+            return {flag: self.name for each in flags for flag in each}
+        return {flag: f"{self.name}={value}" for each in flags
+                for flag, value in zip(each, (True, False), strict=False)}
+
+    @property
     def variable(self) -> str:
         """How the environment names it."""
         return PREFIX + self.name.upper()
@@ -122,8 +133,11 @@ class Field(NamedTuple):
             right = " or ".join(_WORDS.get(kind, f"a {kind.__name__}") for kind in kinds
                                 if kind is not str or len(kinds) == 1)  # text that may be a path is one
             raise UsageError(f"{self.flag} {value!r:.60}: must be {right}", f"Give {right}.")
-        if os.PathLike in kinds and isinstance(value, str | os.PathLike) and "\0" in os.fspath(value):
-            raise UsageError(f"{self.flag} {value!r:.60}: a path has no zero byte", "Give another path.")
+        if os.PathLike in kinds and isinstance(value, str | os.PathLike):
+            path = os.fspath(value)
+            if not path or "\0" in path:
+                raise UsageError(f"{self.flag} {value!r:.60}: a path {'has no zero byte' if path else 'is not empty'}",
+                                 "Give another path.")
 
     def _check_number(self, value: Any) -> None:
         kind, least = "number" if float in self.kinds else "whole number", self.option.least

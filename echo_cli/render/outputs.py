@@ -19,7 +19,7 @@ from echo_cli.video.encoding import CONTAINERS, MP4
 from echo_cli.video.target import NUMBER, SUFFIXES, Images, Movie, Stdout, Target
 
 _KIND = re.compile(r"\.[a-z][a-z0-9]{1,4}")  # a file's extension; `.2` in v1.2 is none
-ELSEWHERE = "write elsewhere with -o, or with --out-dir in a batch"
+ELSEWHERE = "write elsewhere with -o"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def outputs_of(output: str | None, stem: str) -> Outputs:
         raise UsageError(f"-o {path}: {suffix} is not written here", _other_kinds(path))
     if os.path.exists(path) and not path.is_file():
         raise UsageError(f"-o {path}: is a device or a pipe, and a film has files beside it",
-                         f"Write the film there by way of standard output: -o - > {shlex.quote(str(path))}")
+                         f"Write the film there by way of standard output: `-o - > {shlex.quote(str(path))}`.")
     if suffix not in CONTAINERS:
         path = path.with_name(path.name + MP4)
     return _with_companions(Movie(path), path.with_suffix(""))
@@ -138,14 +138,16 @@ def _other_kinds(path: Path) -> str:
                "frames/%06d.png.")
     if NUMBER.search(path.name):
         return written
-    return f"{written} For another kind let ffmpeg read the film: -o - | ffmpeg -i - {shlex.quote(str(path))}"
+    return f"{written} For another kind let ffmpeg read the film: `-o - | ffmpeg -i - {shlex.quote(str(path))}`."
 
 
 def _sequence(path: Path) -> Outputs:
     before, *after = NUMBER.split(path.name)
     if len(after) != 2 or "%" in before + after[1]:
+        plain = NUMBER.sub("", path.stem).replace("%", "").strip("._- ")
+        name = f"{plain}_%06d" if plain else "%06d"
         raise UsageError(f"-o {path}: a sequence of pictures needs one number in its name",
-                         f"Write {path.with_name(path.stem.replace('%', '') + '_%06d' + path.suffix)}.")
+                         f"Write {path.with_name(name + path.suffix)}.")
     name = (before + after[1].removesuffix(path.suffix)).strip("._- ")
     return _with_companions(Images(path), path.with_name(name or path.absolute().parent.name or "film"))
 

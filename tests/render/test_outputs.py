@@ -47,10 +47,18 @@ def test_names_that_cannot_be_written(given: str) -> None:
     assert given in caught.value.message and "%06d" in caught.value.hint
 
 
+@pytest.mark.parametrize(("given", "better"), [
+    ("f/%d%d.png", "f/%06d.png"), ("f/shot-%03d-%d.jpg", "f/shot_%06d.jpg"), ("one.png", "one_%06d.png")])
+def test_a_better_name_for_a_sequence_is_shown(given: str, better: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        outputs_of(given, "story")
+    assert caught.value.hint == f"Write {better}."
+
+
 def test_other_kinds_of_film_are_made_of_the_stream() -> None:
     with pytest.raises(UsageError) as caught:
         outputs_of("my film.mxf", "story")
-    assert caught.value.hint.endswith(" -o - | ffmpeg -i - 'my film.mxf'")
+    assert caught.value.hint.endswith(" `-o - | ffmpeg -i - 'my film.mxf'`.")
 
 
 def test_a_device_and_a_pipe_have_no_room_for_companions(tmp_path: Path) -> None:
@@ -58,7 +66,7 @@ def test_a_device_and_a_pipe_have_no_room_for_companions(tmp_path: Path) -> None
     for path in ("/dev/null", str(tmp_path / "pipe")):
         with pytest.raises(UsageError, match="is a device or a pipe") as caught:
             outputs_of(path, "story")
-        assert caught.value.hint.endswith(f"-o - > {path}")
+        assert caught.value.hint.endswith(f"`-o - > {path}`.")
 
 
 def test_existing_files_are_found(tmp_path: Path) -> None:

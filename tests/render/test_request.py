@@ -133,6 +133,7 @@ def test_values_may_come_as_python_has_them() -> None:
     ({"output": 3}, "-o 3: must be a path"),
     ({"font": ["a.ttf"]}, "--font ['a.ttf']: must be a path"),
     ({"output": "a\0b.mp4"}, "-o 'a\\x00b.mp4': a path has no zero byte"),
+    ({"scenes": ""}, "--scenes '': a path is not empty"),
     ({"settings": 3}, "--set 3: must be a mapping or a list"),
     ({"settings": [3]}, "--set 3: must be NAME=VALUE"),
     ({"settings": {"window": object()}}, "--set memory.window: <object"),

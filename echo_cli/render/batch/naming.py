@@ -22,6 +22,8 @@ HASH = 8  # digits, enough to distinguish storyboards in a folder
 
 def check_name(name: str) -> None:
     """Whether a template can name films at all."""
+    if not name.strip():
+        raise UsageError(f"--name {name!r}: names no film", "Write fields as in '{stem}-{seed:04}'.")
     for field in _fields(name):
         if field not in OF_PATH + OF_STORYBOARD:
             raise UsageError(

@@ -83,9 +83,9 @@ def failed(number: int, source: str, error: Exception, **facts: Any) -> Outcome:
     if problem is None:
         problem = EchoError(f"{source}: {type(error).__name__}: {error}")
         facts["fault"] = details(error)
-    hint = problem.hint and problem.hint.replace(" with -o.", " with --out-dir.")
-    return Outcome(number, source, Status(problem.status), problem.exit_code, message=problem.message, hint=hint,
-                   **facts)
+    problem.respell({"-o": "--out-dir"})
+    return Outcome(number, source, Status(problem.status), problem.exit_code, message=problem.message,
+                   hint=problem.hint, **facts)
 
 
 def exit_code(outcomes: Iterable[Outcome]) -> Exit:

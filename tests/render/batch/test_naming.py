@@ -49,6 +49,7 @@ def test_the_hash_tells_storyboards_apart() -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
+        ("", "--name '': names no film"),
         ("{sead}", "did you mean 'seed'"),
         ("{}", "no field"),
         ("{0}", "no field"),
