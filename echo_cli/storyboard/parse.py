@@ -11,7 +11,7 @@ from typing import Any
 
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from echo_cli.errors import EchoError, did_you_mean
+from echo_cli.errors import EchoError, MissingError, did_you_mean
 from echo_cli.storyboard.continuing import (
     check_first,
     check_ids,
@@ -113,7 +113,7 @@ def _check_version(top: Fields) -> None:
 
 def _check_model(top: Fields, model: str | None, size: tuple[int, int] | None, rules: Rules) -> None:
     is_path = model is not None and ("/" in model or "\\" in model)
-    if model is not None and rules.models and model not in rules.models and not is_path:
+    if model is not None and rules.models and not _knows(model, top, rules) and not is_path:
         names = tuple(rules.models)
         if model.lower().endswith(WEIGHTS_FILES):
             top.note("model", f"{short(model)} is one file of weights, and a model is a folder of several; name the "
@@ -127,6 +127,17 @@ def _check_model(top: Fields, model: str | None, size: tuple[int, int] | None, r
             used.grid(size)
         except EchoError as error:
             top.note("size", f"{error.message}. {error.hint or ''}".rstrip())
+
+
+def _knows(model: str, top: Fields, rules: Rules) -> bool:
+    """Whether it is a model's name or folder; a folder without one is a MissingError that says where it is named."""
+    try:
+        return model in rules.models
+    except MissingError as error:
+        where = "{}:{}:{}".format(top.mistakes.source, *top.mark_of("model"))
+        missing = MissingError(f"{where}: {error.message}", error.hint)
+        missing.where = where
+        raise missing from None
 
 
 def _check_lengths(storyboard: Storyboard, scenes: list["_SceneReader"], rules: Rules) -> None:

@@ -79,5 +79,9 @@ def test_a_model_is_also_the_folder_of_its_weights(tmp_path: Path) -> None:
     ("model", "said"), [("./nowhere", "no model is in this folder"), ("tinny", "did you mean 'tiny'")]
 )
 def test_a_model_that_is_not_there(model: str, said: str, tmp_path: Path) -> None:
-    done = generate(STORYBOARDS[0], tmp_path, "--model", model)
-    assert done.returncode in (2, 3) and said in done.stderr and "Traceback" not in done.stderr
+    named = tmp_path / "named.yaml"
+    named.write_text(f"title: One\nmodel: {model}\nscenes: [{{prompt: a red ball in a meadow, duration: 2}}]\n")
+    for done, place in ((generate(STORYBOARDS[0], tmp_path, "--model", model), ""),
+                        (generate(named, tmp_path), f"{named}:2:1: ")):
+        assert done.returncode in (2, 3) and said in done.stderr and "Traceback" not in done.stderr
+        assert done.stderr.startswith(place)
