@@ -10,6 +10,7 @@ import typer
 
 from echo_cli.cli import complete
 from echo_cli.cli.options import Debug, Html, Json
+from echo_cli.cli.streams import console
 from echo_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -135,12 +136,11 @@ def _show_film(trace: "Trace", as_json: bool) -> None:
     summary = inspect.summarise(trace, survey)
     if as_json:
         return _print_json({"header": trace.header, "summary": summary})
-    from rich.console import Console
-
     from echo_cli.trace import terminal
 
-    console = Console(highlight=False)
-    console.print(terminal.overview(trace, survey, summary, console.width))
+    screen = console()
+    coloured = bool(screen.color_system) and not screen.no_color
+    screen.print(terminal.overview(trace, survey, summary, screen.width, coloured))
 
 
 def _show_scene(trace: "Trace", scene: int, as_json: bool) -> None:
@@ -194,9 +194,7 @@ def _write_page(trace: "Trace", path: Path) -> None:
 
 
 def _print(renderable: Any) -> None:
-    from rich.console import Console
-
-    Console(highlight=False).print(renderable)
+    console().print(renderable)
 
 
 def _print_json(answer: object) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from echo_cli.cli import complete
 from echo_cli.cli.options import Debug, Force, Html, Json
+from echo_cli.cli.streams import console
 from echo_cli.errors import OutputError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -105,7 +106,6 @@ def show_file(file: Path, html: Path | None, as_json: bool) -> None:
 
 
 def _print_table(file: "ScenesFile") -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -114,10 +114,10 @@ def _print_table(file: "ScenesFile") -> None:
     table = Table(*kept.COLUMNS, box=None, pad_edge=False)
     for row in kept.cells(file):
         table.add_row(*map(Text, row))
-    console = Console(highlight=False)
-    console.print(Text(f"{file.name}  {kept.summary(file)}"), "", table, "", sep="\n")
+    screen = console()
+    screen.print(Text(f"{file.name}  {kept.summary(file)}"), "", table, "", sep="\n")
     first = file.description.scenes[0].id
-    console.print(Text(f"In a storyboard: 'series: {file.path.name}' and 'transition: recall:{file.name}/{first}'."))
+    screen.print(Text(f"In a storyboard: 'series: {file.path.name}' and 'transition: recall:{file.name}/{first}'."))
 
 
 def _check_free(output: Path, force: bool) -> None:

@@ -1,5 +1,5 @@
-"""Standard streams that the program which started the tool has closed, or that take nothing; and the content of a file
-on standard output.
+"""Standard streams that the program which started the tool has closed, or that take nothing; the content of a file on
+standard output, and how wide a table may be there.
 
 A missing stream is replaced by one whose use is an error for people; its number stays taken, or the first file that is
 opened would get it, and with it whatever else is printed there. What is told on standard error is a courtesy: if it is
@@ -8,10 +8,16 @@ closed, if its disk is full or if its reader has gone, the run goes on silently.
 
 import io
 import os
+import shutil
 import sys
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from echo_cli.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PIPE = 132  # columns, where no terminal says how many
 
 
 class NoOutput(io.TextIOBase):
@@ -76,6 +82,18 @@ def print_file(text: str) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     print(text, end="")
+
+
+def columns() -> int:
+    """How wide a table on standard output may be: as the terminal or COLUMNS say, or wider where neither says it."""
+    return shutil.get_terminal_size((PIPE, 24)).columns
+
+
+def console() -> "Console":
+    """For tables and pictures of characters."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=columns())
 
 
 def replace_streams() -> None:

@@ -2,7 +2,6 @@
 
 import json as json_text
 import os
-import shutil
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import typer
 from echo_cli.cli import complete
 from echo_cli.cli.messages import tell
 from echo_cli.cli.options import Debug, film_options
+from echo_cli.cli.streams import columns
 from echo_cli.errors import EchoError, Exit, UsageError
 from echo_cli.faults import known
 from echo_cli.render.defaults import NONE, Defaults, read
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from echo_cli.render.prepare import Prepared
 
 LEAST_WORTH = ("frames", "blocks", "asked", "moved", "pictures", "begins", "gets")  # dropped in this order
-PIPE = 132  # width of a table that is not shown on a terminal
 GAP = 2  # spaces between columns
 
 
@@ -235,12 +234,11 @@ def _tell(error: EchoError, path: str, json: bool) -> None:
 def _show(film: dict[str, Any]) -> None:
     """The film in words and a table, as wide as the terminal or COLUMNS; elsewhere, lines are not broken."""
     asked = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()
-    columns = shutil.get_terminal_size((PIPE, 24)).columns
-    width = columns if asked else None
+    width = columns() if asked else None
     title = film["title"] or film["storyboard"]
     for number, line in enumerate(wrapped(f"{title}  {_summary(film)}", width)):
         print(_styled(title, "1") + line[len(title):] if number == 0 and line.startswith(title) else line)
-    for line in table([_row(scene) for scene in film["scenes"]], columns):
+    for line in table([_row(scene) for scene in film["scenes"]], columns()):
         print(line)
     recalls = [f"{scene['id']} {_recall(scene['recall'])}" for scene in film["scenes"] if scene["recall"]]
     begun = [f"{scene['id']} begins with the {what} {path}" for scene in film["scenes"] if scene["opening"]

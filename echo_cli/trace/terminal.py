@@ -39,9 +39,9 @@ SCENES_SHOWN = 24
 # ---------------------------------------------------------------- the whole film
 
 
-def overview(trace: Trace, surveyed: Survey, summary: Summary, width: int) -> Group:
-    return Group(_title(trace, summary), "", *timeline(trace, surveyed, width), "", *_answers(trace, summary), "",
-                 _scenes(summary))
+def overview(trace: Trace, surveyed: Survey, summary: Summary, width: int, coloured: bool = True) -> Group:
+    return Group(_title(trace, summary), "", *timeline(trace, surveyed, width, coloured), "",
+                 *_answers(trace, summary), "", _scenes(summary))
 
 
 def _title(trace: Trace, summary: Summary) -> Text:
@@ -53,7 +53,7 @@ def _title(trace: Trace, summary: Summary) -> Text:
     return text
 
 
-def timeline(trace: Trace, surveyed: Survey, width: int) -> Iterator[RenderableType]:
+def timeline(trace: Trace, surveyed: Survey, width: int, coloured: bool = True) -> Iterator[RenderableType]:
     """Scene marks, the stack of what each moment remembered, the clock below."""
     if not surveyed.columns:
         yield Text("no block was finished", style="dim")
@@ -72,7 +72,7 @@ def timeline(trace: Trace, surveyed: Survey, width: int) -> Iterator[RenderableT
             line.append(*stack[level]) if level < len(stack) else line.append(" ")
         yield line
     yield _clock_marks(trace, across)
-    yield legend(surveyed)
+    yield legend(surveyed, coloured)
 
 
 def _columns(surveyed: Survey, across: int) -> Iterator[Column]:
@@ -127,13 +127,13 @@ def _clock_marks(trace: Trace, across: int) -> Text:
     return Text("".join(marks), style="dim", no_wrap=True)
 
 
-def legend(surveyed: Survey) -> Text:
+def legend(surveyed: Survey, coloured: bool) -> Text:
     present = {cell.role for column in set(surveyed.columns) for cell in column}
     text = Text(" " * GUTTER, style="dim")
     for role in GLYPHS:
         if role in present:
             text.append(f"{GLYPHS[role]} {role.value}   ")
-    return text.append("colour: the scene it came from")
+    return text.append("colour: the scene it came from") if coloured else text
 
 
 def _answers(trace: Trace, summary: Summary) -> Iterator[RenderableType]:

@@ -15,6 +15,7 @@ import pytest
 
 from echo_cli.cli import complete
 from echo_cli.cli.app import run
+from echo_cli.cli.streams import PIPE
 from echo_cli.render.lock import OneWriter
 from tests.render import stage
 from tests.trace.story import write_story
@@ -40,6 +41,12 @@ def test_a_glance_answers_the_four_questions(trace: Path) -> None:
     for words in ("▏rooftop", "bounded: 504 tokens", "back recalled rooftop (0.90)",
                   "rooftop in edge, longest: 5 blocks"):
         assert words in done.stdout
+
+
+def test_where_there_is_no_terminal_lines_are_longer_and_no_colour_is_explained(trace: Path) -> None:
+    piped = inspect_cache(trace, width=0).stdout.splitlines()
+    assert 80 < max(map(len, piped)) <= PIPE and max(map(len, inspect_cache(trace, width=90).stdout.splitlines())) <= 90
+    assert any("█ anchor" in line for line in piped) and not any("colour" in line for line in piped)
 
 
 def test_a_film_in_progress_is_told_from_one_that_was_cut_short(tmp_path: Path) -> None:
