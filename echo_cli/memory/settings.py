@@ -176,7 +176,7 @@ class EchoSettings(EchoForcingSettings):
     eight_bits: bool | None = None  # keyframes wait in eight bits by channel; None: if the model is large
     # 1: all is as it was. Below, what disagrees with the new scene the most is replaced; at 0, half of the picture
     recall_strength: float = 1.0
-    rolling_cycle: int = 1
+    rolling_cycle: int = 2
     match: Match = "places"
     least_similarity: float | None = None
     # The chain's first frame and the last frames stay as they were until the new scene fills the window.

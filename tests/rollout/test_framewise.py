@@ -69,4 +69,4 @@ def test_history_takes_what_the_window_has_left_and_anchors_roll_over_as_many_fr
     assert counts == {Role.ANCHOR: 12, Role.HISTORY: 5, Role.RECENT: 3, Role.CURRENT: 1}
     rolled = [result.facts.anchors_from for result, _ in whole(name)[:26] if result.facts.anchors_from]
     assert [len(frames) for frames in rolled] == [1] * 5 and {frame for frames in rolled for frame in frames} <= set(
-        range(12 if name == "echo-forcing" else 3))
+        range(12 if name == "echo-forcing" else 6))
