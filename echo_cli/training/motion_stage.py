@@ -22,7 +22,7 @@ from echo_cli.training.shelf import Frames, Shelf, ShelfPlan, averaged
 
 _FIRST = 1 << 46  # seeds that no other stage uses
 _SIDE = TinyCodec.strides[1]  # pixels of a latent
-MOVING = ShelfPlan(stories=4, groups=1, blocks=3, chapters=48, steps_each=4, hops=0.6)
+MOVING = ShelfPlan(stories=4, groups=1, blocks=3, chapters=48, steps_each=4, hops=0.6, finished=False)
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,6 @@ class MotionPlan:
     edges: tuple[float, float] = (0.5, 8.0)  # weight of the error of differences of neighbouring dots; from then on
     squares: float = 10.0  # weight of the squared error
     flow: tuple[float, float] = (0.05, 0.02)  # weight of the loss on where dots come from, in dots; from then on
-    trust: float = 0.5  # weight of these errors where the transformer finished the latents: it may have strayed
     shelf: ShelfPlan = MOVING
 
 
@@ -80,8 +79,7 @@ class MotionStage:
         before this stage."""
         plan, frames = self.plan, drawn.pictures.float() / 255
         near = surroundings(drawn.motions, plan.near, frames.shape[-2:])
-        trust = torch.where(drawn.finished, plan.trust, 1.0)[:, None, None, None]
-        error = (decoded - torch.where(near > 0, frames, before)) * trust
+        error = decoded - torch.where(near > 0, frames, before)
         edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
         subject, place = flow_errors(flow, drawn.motions)
         loss = (plan.absolute * error.abs().mean() + plan.squares * error.square().mean() + plan.edges[moves] * edges

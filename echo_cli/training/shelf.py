@@ -1,8 +1,8 @@
 """The latent frames that a decoder learns from: blocks of stories, drawn at the decoder's size, with their latents.
 
-Half of the latents do not come straight from the encoder: they were noised and the transformer finished them in its
-last steps, as it does in films. A shelf keeps a few chapters open; each follows from the seed and its number, so a
-resumed run draws those it lacks again. Knows nothing of what is learned from them.
+Half of the latents, if the plan says so, do not come straight from the encoder: they were noised and the transformer
+finished them in its last steps, as it does in films. A shelf keeps a few chapters open; each follows from the seed and
+its number, so a resumed run draws those it lacks again. Knows nothing of what is learned from them.
 """
 
 from collections import deque
@@ -38,6 +38,7 @@ class ShelfPlan:
     chapters: int = 4  # kept open at a time
     steps_each: int = 24  # steps before the next chapter
     hops: float = 0.0  # share of the groups in which the subject bounces
+    finished: bool = True  # whether the transformer finishes every second pair of groups
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,9 @@ class Shelf:
             hops = self.plan.hops > 0 and dice.random() < self.plan.hops
             sampled = sample_stories(self._seeds(place, hops), _LENGTH, StoryKind.HOLD if hops else None,
                                      str(self.device), DETAIL)
+            step = _FROM[group % len(_FROM)] if self.plan.finished else None
             for block in dice.sample(range(_LENGTH // BLOCK), self.plan.blocks):
-                frames = self._block(sampled, block * BLOCK, _FROM[group % len(_FROM)], generator)
+                frames = self._block(sampled, block * BLOCK, step, generator)
                 parts.append([getattr(frames, name).flatten(0, 1) for name in Frames.__dataclass_fields__])
         return Frames(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
