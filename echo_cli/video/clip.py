@@ -41,10 +41,13 @@ def look(path: Path) -> Look:
         open_regular(path).close()
     try:
         # without an output ffmpeg prints what it finds and fails, which is enough here
-        said = subprocess.run([ffmpeg.executable(), "-hide_banner", "-nostdin", *_source(path)], capture_output=True,
-                              stdin=subprocess.DEVNULL, timeout=PATIENCE).stderr.decode(errors="replace")
+        done = subprocess.run([ffmpeg.executable(), "-hide_banner", "-nostdin", *_source(path)], capture_output=True,
+                              stdin=subprocess.DEVNULL, timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         raise Unusable(f"cannot be read within {PATIENCE} seconds") from None
+    if done.returncode < 0:
+        raise Unusable("makes this ffmpeg crash; an MP4 of it, made elsewhere, may do")
+    said = done.stderr.decode(errors="replace")
     stream = re.search(r"Video: (?!.*\(attached pic\)).*?[ ,](\d+)x(\d+)[ ,\n]", said)  # no cover of a sound
     if not stream:
         raise Unusable("is not a clip that ffmpeg can read")

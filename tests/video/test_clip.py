@@ -60,6 +60,15 @@ def test_shapes_are_fitted_as_pictures_are(tmp_path: Path) -> None:
     assert excerpt(wide, 1, 16, SIZE, focus=(0.0, 0.5))[0, 32, 2, 0] == 0, "or one of them is kept"
 
 
+def test_a_clip_that_crashes_ffmpeg_is_refused_in_words(film: Path, tmp_path: Path,
+                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    (crash := tmp_path / "crash").write_text("#!/bin/sh\nkill -SEGV $$\n")
+    crash.chmod(0o755)
+    monkeypatch.setattr("echo_cli.video.ffmpeg.executable", lambda: str(crash))
+    with pytest.raises(Unusable, match="^makes this ffmpeg crash"):
+        check(film)
+
+
 def test_a_clip_stands_as_its_camera_was_held(tmp_path: Path, film: Path) -> None:
     turned = tmp_path / "turned.mp4"
     plain = write_clip(tmp_path / "plain.mp4", 16, 16, SIZE, "-c:v", "libx264", "-pix_fmt", "yuv420p")
