@@ -16,7 +16,7 @@ from echo_cli.models.files.hashes import forget, remember
 from echo_cli.models.registry import Family, Found, find, models_folder
 from echo_cli.models.running import Pictures, Running
 from echo_cli.models.tiny.parts import check, index, part_path
-from echo_cli.models.tiny.words import unknown_words
+from echo_cli.models.tiny.words import contradictions, unknown_words
 from echo_cli.models.wan.hashes import decoder_digest, folder_digest
 from echo_cli.spec import WAN_1_3B, Grid
 
@@ -53,6 +53,9 @@ class Tiny(Family):
 
     def unknown_words(self, prompt: str) -> Sequence[str]:
         return unknown_words(prompt)
+
+    def contradictions(self, prompt: str) -> Sequence[tuple[str, Sequence[str]]]:
+        return contradictions(prompt)
 
 
 class Wan(Family):

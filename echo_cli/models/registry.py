@@ -67,6 +67,10 @@ class Family(ABC):
         """Words of a prompt that the model does not know, in order."""
         return ()
 
+    def contradictions(self, prompt: str) -> Sequence[tuple[str, Sequence[str]]]:
+        """What a prompt says in several ways of which the model shows one, and those words."""
+        return ()
+
 
 @dataclass(frozen=True, slots=True)
 class Model:

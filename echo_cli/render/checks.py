@@ -21,9 +21,10 @@ from echo_cli.storyboard.ends import End, read_end
 from echo_cli.storyboard.matching import recalls_in, similarities
 from echo_cli.storyboard.nouns import Storyboard, Timeline
 from echo_cli.storyboard.series import KEYFRAMES, MOST_KEPT, SceneModel, check_model, read_scenes
-from echo_cli.text import listed
+from echo_cli.text import DOZEN, listed
 
 if TYPE_CHECKING:
+    from echo_cli.models.registry import Family
     from echo_cli.render.job import Job
 
 SMALL = 512  # width of a transformer whose films fit everywhere
@@ -130,16 +131,34 @@ def warnings_of(job: "Job") -> list[str]:
     """The same of a film that is about to be rendered, with what was left out of its file and what its model does not
     know."""
     return [*job.notes, *warnings(job.storyboard, job.spec, job.policy),
-            *words_warning(job.model, unknown_words(job.storyboard, job.model))]
+            *words_warning(job.model, unknown_words(job.storyboard, job.model)),
+            *contradictions(job.storyboard, job.model)]
 
 
 def unknown_words(board: Storyboard, model: str) -> list[str]:
     """Words of the prompts that the model does not know, each once. Nothing is loaded."""
+    family = _family(model)
+    return list(dict.fromkeys(word for scene in board.scenes for word in family.unknown_words(scene.prompt)))
+
+
+def contradictions(board: Storyboard, model: str) -> list[str]:
+    """Warnings about prompts that say several things of which the model shows one: often a style says one of them."""
+    family = _family(model)
+    scenes: dict[tuple[str, str], list[str]] = {}
+    for number, scene in enumerate(board.scenes, start=1):
+        for what, words in family.contradictions(scene.prompt):
+            scenes.setdefault((what, listed([f"'{word}'" for word in words])), []).append(
+                f"'{scene.id}'" if scene.id else str(number))
+    said = [f"{model} shows one {what} at a time, and scene{'s' * (len(ids) > 1)} {listed(ids, 3)} "
+            f"{'name' if len(ids) > 1 else 'names'} more: {words}" for (what, words), ids in scenes.items()]
+    return said if len(said) <= DOZEN else [*said[:DOZEN], f"and {len(said) - DOZEN:,} more such warnings"]
+
+
+def _family(model: str) -> "Family":
     from echo_cli.models.loaders import family_of
     from echo_cli.models.registry import find
 
-    family = family_of(find(model))
-    return list(dict.fromkeys(word for scene in board.scenes for word in family.unknown_words(scene.prompt)))
+    return family_of(find(model))
 
 
 def words_warning(model: str, unknown: Sequence[str]) -> list[str]:

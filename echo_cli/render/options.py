@@ -135,7 +135,7 @@ class Field(NamedTuple):
             raise UsageError(f"{self.flag} {value!r:.60}: must be {right}", f"Give {right}.")
         if os.PathLike in kinds and isinstance(value, str | os.PathLike):
             path = os.fspath(value)
-            if not path or "\0" in path:
+            if (not path and not self.option.spare) or "\0" in path:
                 raise UsageError(f"{self.flag} {value!r:.60}: a path {'has no zero byte' if path else 'is not empty'}",
                                  "Give another path.")
 

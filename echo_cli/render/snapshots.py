@@ -38,7 +38,6 @@ class Snapshots:
         self.moments = states.moments(job.timeline, job.keep_states)
         self._room, self._size = bytes_of(job.request.keep_room), job.decoded
         self._segments = states.segments_of(job, work.folder)
-        assert job.outputs.trace, "what can be resumed has a trace"
         self._trace = job.outputs.trace
 
     @property
@@ -76,7 +75,7 @@ class Snapshots:
                 if snapshot not in kept:
                     self._drop(snapshot)
             self._make_room(self._beside())
-            if self.kept:
+            if self.kept and self._trace:
                 states.write(self._folder, film, partial(self._trace), trace)
         except EchoError as error:
             self._tell(f"no states are kept for an edit: {error.message}")
@@ -86,7 +85,7 @@ class Snapshots:
         kept = self.kept
         beside = self._segments.files(kept[-1].pictures) if kept else []
         with output_errors(self._folder):
-            return _size((*beside, partial(self._trace)))
+            return _size((*beside, partial(self._trace)) if self._trace else beside)
 
     def _make_room(self, needed: int) -> None:
         kept = self.kept

@@ -100,10 +100,10 @@ def test_a_storyboard_is_another_one_only_if_its_author_changed_it(capsys: pytes
 
     assert generate() == 0
     capsys.readouterr()
-    for command in ("generate", "batch"):
+    for command, option in (("generate", "-o"), ("batch", "--out-dir")):
         reply = refusal(command, "story.yaml", "--seed", "6")
         assert "story.mp4 was made from something else: seed was 5, now 6\n" in reply
-        assert "write elsewhere with -o\n" in reply
+        assert f"write elsewhere with {option}.\n" in reply
     for options, said in ((("--memory", "window"), "memory was echo, now window"),
                           (("--size", "64x64"), "size was 96x64, now 64x64")):
         reply = refusal("generate", "story.yaml", *options)

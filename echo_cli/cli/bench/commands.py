@@ -269,7 +269,7 @@ def tracing(
         print(json_text.dumps({"traced_s": cost.traced, "untraced_s": cost.untraced, "median_ratio": cost.median}))
         return
     print(f"with a trace / without: median {cost.median:.4f}, from {cost.ratios[0]:.4f} to {cost.ratios[-1]:.4f} over "
-          f"{pairs} pairs of {seconds:g} s of film")
+          f"{plural(pairs, 'pair')} of {seconds:g} s of film")
 
 
 @bench.command()

@@ -2,11 +2,11 @@
 
 Knows nothing of tensors, so a command line can warn about unknown words in a few milliseconds. Every synonym of a
 concept shares one index: the transformer learns `red` once, not `red`, `crimson` and `scarlet`. Words that show
-nothing (`a`, `the`, `across`) are dropped; unknown words get a hashed index, so that any prompt is accepted.
+nothing (`a`, `the`, `across`) are dropped, and so are unknown ones: any prompt is accepted, and the transformer sees
+only what it was trained on.
 """
 
 import re
-import zlib
 from functools import cache
 
 # The first synonym is the concept's name. A synonym may be several words; the longest match wins, which keeps the
@@ -83,11 +83,11 @@ FILLERS = frozenset(
     view scene place during cinematic realism style film comes returns
     """.split()  # noqa: SIM905 (words read better as text)
 )
-BUCKETS = 64  # rows shared by all unknown words
-TEXT_LENGTH = 16  # rows the transformer attends to; a longer prompt is cut there
+UNUSED = 64  # rows of the weights that no word has
+TEXT_LENGTH = 16  # rows the transformer attends to; of more concepts the first ones count
 
 CONCEPTS: tuple[str, ...] = tuple(name for table in TABLES.values() for name in table)
-ROWS = 1 + len(CONCEPTS) + BUCKETS  # row 0 is padding
+ROWS = 1 + len(CONCEPTS) + UNUSED  # row 0 is padding
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 
@@ -123,12 +123,7 @@ def _matches(prompt: str) -> list[tuple[str, int | None]]:
 
 def rows_of(prompt: str) -> list[int]:
     """The prompt as TEXT_LENGTH row indices, padded with 0."""
-    rows = []
-    for text, row in _matches(prompt):
-        if row is None:
-            row = 1 + len(CONCEPTS) + zlib.crc32(text.encode()) % BUCKETS
-        if row and row not in rows:  # "the sea" after "the shore" adds nothing
-            rows.append(row)
+    rows = list(dict.fromkeys(row for _, row in _matches(prompt) if row))  # "the sea" after "the shore" adds nothing
     return (rows + [0] * TEXT_LENGTH)[:TEXT_LENGTH]
 
 
@@ -141,3 +136,13 @@ def concepts_of(prompt: str) -> dict[str, list[str]]:
 def unknown_words(prompt: str) -> list[str]:
     """The words that `tiny` does not know, once each, in the order of the prompt."""
     return list(dict.fromkeys(text for text, row in _matches(prompt) if row is None))
+
+
+def contradictions(prompt: str) -> list[tuple[str, list[str]]]:
+    """What the prompt says more than once, in different ways, though a film shows one: the table, and the words."""
+    said: dict[str, dict[int, str]] = {}
+    for text, row in _matches(prompt):
+        if row:
+            table = next(table for table, members in TABLES.items() if CONCEPTS[row - 1] in members)
+            said.setdefault(table, {}).setdefault(row, text)
+    return [(table, list(words.values())) for table, words in said.items() if len(words) > 1]

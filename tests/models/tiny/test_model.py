@@ -99,7 +99,7 @@ def test_words_of_no_prompt_are_silence():
     rows = encoder.encode(["A red ball in the city", "", "zyx"])
     assert rows.shape == (3, 16, 8)
     assert rows[1].abs().sum() == 0 and rows[0, :3].abs().sum(-1).all() and rows[0, 3:].abs().sum() == 0
-    assert rows[2, 0].abs().sum() > 0 and encoder.unknown_words("a zyx ball") == ["zyx"]
+    assert rows[2].abs().sum() == 0 and encoder.unknown_words("a zyx ball") == ["zyx"]
 
 
 @pytest.mark.parametrize("part", ["transformer", "words", "codec"])

@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from echo_cli.models.tiny.text import WordTextEncoder
-from echo_cli.models.tiny.words import BUCKETS, CONCEPTS, ROWS, TABLES, TEXT_LENGTH, concepts_of, rows_of, unknown_words
+from echo_cli.models.tiny.words import (
+    ROWS,
+    TABLES,
+    TEXT_LENGTH,
+    concepts_of,
+    contradictions,
+    rows_of,
+    unknown_words,
+)
 
 
 def test_synonyms_share_a_row_and_fillers_have_none():
@@ -33,11 +41,17 @@ def test_the_colour_of_a_place_is_not_the_subjects(prompt, colours, places):
     assert read["colour"] == colours and read["place"] == places
 
 
-def test_strangers_are_told_once_and_keep_a_row():
+def test_strangers_are_told_once_and_change_nothing():
     assert unknown_words("A zebra and the Zebra's friend, a zebra, on the beach") == ["zebra", "zebra's", "friend"]
-    row = rows_of("zebra")[0]
-    assert 1 + len(CONCEPTS) <= row < ROWS and 1 + len(CONCEPTS) + BUCKETS == ROWS
-    assert rows_of("zebra") == rows_of("ZEBRA!") and unknown_words("a red ball") == []
+    style = "Anamorphic 35mm, volumetric fog, award winning, intricate, photorealistic, crisp, detailed, moody, raw. "
+    assert len(unknown_words(style)) > 8 and rows_of(style) == rows_of("")
+    assert rows_of(style + "A red ball in the city") == rows_of("a red ball in the city")
+
+
+def test_what_is_said_twice_is_told():
+    assert contradictions("golden light, depth of field: a blue box bounces in the city") == [
+        ("colour", ["golden", "blue"]), ("place", ["field", "city"])]
+    assert contradictions("a crimson ball, a red orb at the golden hour on a green meadow at dusk") == []
 
 
 @pytest.mark.parametrize(
