@@ -20,7 +20,7 @@ from echo_cli.render.defaults import NONE, Defaults, read
 from echo_cli.storyboard.document import STDIN
 from echo_cli.storyboard.nouns import CONTINUE, Storyboard, Timeline
 from echo_cli.text import clock, plural
-from echo_cli.video.encoding import Encoding
+from echo_cli.video.encoding import encoding_of
 
 if TYPE_CHECKING:
     from echo_cli.render.prepare import Prepared
@@ -63,7 +63,7 @@ def validate(storyboards: Storyboards = None, model: Model = None, json: JsonLin
         raise UsageError("no storyboard named",
                          hint="Name a file, as in `echo-cli validate FILE.yaml`, or - for standard input.")
     defaults = read(film_options())
-    Encoding(codec or "libx264", crf, preset).check_choices()
+    encoding_of(codec or "h264", crf, preset).check_choices()
     failed, lacking, doubtful = 0, 0, 0
     for path in storyboards:
         try:

@@ -30,12 +30,17 @@ if TYPE_CHECKING:
 class Tiny(Family):
     """The embedded model, or one trained in the same way."""
 
+    def refusal(self, model: Found, running: Running) -> UsageError | None:
+        if running.pictures is Pictures.FULL and not running.fast:
+            return None
+        return UsageError(f"model '{model.name}' has only one decoder and no layers in eight bits",
+                          hint="Leave out --decoder and --fast.")
+
     def load(self, model: Found, runtime: "Runtime", running: Running) -> "Backend":
         from echo_cli.models.tiny.model import load
 
-        if running.pictures is not Pictures.FULL or running.fast:
-            raise UsageError("model 'tiny' has only one decoder and no layers in eight bits",
-                             hint="Leave out --decoder and --fast.")
+        if refusal := self.refusal(model, running):
+            raise refusal
         assert model.folder is not None, "a model of this family always has a folder"
         return load(runtime, model.folder)
 

@@ -40,6 +40,10 @@ class Family(ABC):
         """The model on the runtime's device. A MissingError if its weights are missing, a UsageError for a way of
         running that it does not have."""
 
+    def refusal(self, model: "Found", running: Running) -> UsageError | None:
+        """The error for a way of running that the model does not have, as far as that is known before loading."""
+        return None
+
     def is_here(self, model: "Found") -> bool:
         """Whether its weights are on this machine."""
         return True

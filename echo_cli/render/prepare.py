@@ -18,7 +18,7 @@ from echo_cli.errors import UsageError, did_you_mean
 from echo_cli.files import fitted
 from echo_cli.memory.settings import changed
 from echo_cli.memory.table import DEFAULT_POLICY, POLICIES, read_settings, setting_names, settings_type
-from echo_cli.models.loaders import locate
+from echo_cli.models.loaders import family_of, locate
 from echo_cli.models.registry import check_not_a_file, is_folder, names, spec_named
 from echo_cli.render.checks import check_continued, check_series, refuse_unseen, try_settings
 from echo_cli.render.defaults import NONE, Default, Defaults
@@ -72,7 +72,9 @@ class Prepared:
             self.request.encoding(outputs.film).check_choices()
         try_settings(self.policy, board.memory, self.spec, joined(film, board))
         generator = Path(self.request.generator) if self.request.generator else None
-        locate(self.model, generator)
+        located = locate(self.model, generator)
+        if refusal := family_of(located).refusal(located, self.request.running):
+            raise refusal
         check_series(board, self.model, self.spec, generator)
         check_continued(board, self.model, self.spec, self.policy, generator)
         scale = self.request.scale or max(1, min(MOST_ENLARGED, math.ceil(SMALLEST_SIDE / min(size))))

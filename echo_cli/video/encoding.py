@@ -40,15 +40,16 @@ CODECS = {
     "libsvtav1": Codec("libsvtav1", (0, 63), "30", _ONES, "8"),
     "libaom-av1": Codec("libaom-av1", (0, 63), "30", _ONES[:9], "6", "-cpu-used", more=("-b:v", "0")),
     "libvpx-vp9": Codec("libvpx-vp9", (0, 63), "24", _ONES[:9], "4", "-cpu-used", more=("-b:v", "0")),
-    "prores": Codec("prores_ks", pixels="yuv422p10le", more=("-profile:v", "3", *_PRORES)),
+    "prores": Codec("prores_ks", pixels="yuv422p10le", more=("-profile:v", "3", *_PRORES)),  # 422 HQ
+    "prores-422": Codec("prores_ks", pixels="yuv422p10le", more=("-profile:v", "2", *_PRORES)),
     "prores-4444": Codec("prores_ks", pixels="yuv444p10le", more=("-profile:v", "4", *_PRORES)),
     "gif": Codec("libx264rgb", pixels=RGB, more=("-qp", "0", "-preset", "ultrafast")),  # lossless, until it is joined
     "libx264rgb": Codec("libx264rgb", (0, 51)),
     "libvpx": Codec("libvpx", (4, 63)),
 }
 ALIASES = {"h264": "libx264", "h265": "libx265", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9",
-           "prores-422": "prores", "prores-422-hq": "prores"}
-NAMED = (*ALIASES, "prores-4444")  # for help and completion
+           "prores-422-hq": "prores"}
+NAMED = (*ALIASES, "prores-422", "prores-4444")  # for help and completion
 
 
 def codec_named(name: str) -> str:
@@ -74,7 +75,8 @@ _EXACT = ("-fflags", "+bitexact")  # no random number, and no date
 CONTAINERS = {
     ".mp4": Container("mp4", ("libx264", "libx265", "libsvtav1", "libaom-av1", "libvpx-vp9", "libx264rgb"),
                       ("-movflags", "+faststart")),
-    ".mov": Container("mov", ("prores", "prores-4444", "libx264", "libx265"), ("-movflags", "+faststart")),
+    ".mov": Container("mov", ("prores", "prores-422", "prores-4444", "libx264", "libx265"),
+                      ("-movflags", "+faststart")),
     ".webm": Container("webm", ("libvpx-vp9", "libsvtav1", "libaom-av1", "libvpx"), _EXACT),
     ".mkv": Container("matroska", ("libx264", "libx265", "libsvtav1", "libaom-av1", "libvpx-vp9", "libx264rgb"),
                       _EXACT),
@@ -167,6 +169,13 @@ def _try(binary: str, encoding: Encoding, width: int, height: int) -> None:
             f"ffmpeg cannot encode with {' '.join(encoding.arguments())}: {ffmpeg.cause(complaint)}",
             "Leave out --codec, --crf and --preset, or see `ffmpeg -encoders` and `ffmpeg -h encoder=NAME`.",
         )
+
+
+def encoding_of(name: str, crf: float | None, preset: str | None) -> Encoding:
+    """By any name of a codec, in a kind of film that holds it: MP4 if that does, or if nothing is known of it."""
+    codec = codec_named(name)
+    suffix = next((suffix for suffix, container in CONTAINERS.items() if codec in container.codecs), MP4)
+    return Encoding(codec, crf, preset, suffix)
 
 
 def _has_crf(codec: str) -> bool:

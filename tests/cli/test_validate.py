@@ -104,6 +104,21 @@ def test_words_that_tiny_has_never_met_are_named(film: Path, capfd: pytest.Captu
     assert json.loads(run(capfd, "--json", str(film), "--model", "wan2.1-t2v-1.3b")[1])["unknown_words"] == []
 
 
+def test_what_a_style_says_against_the_prompts_is_told(film: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    film.write_text("style: golden light, shallow depth of field\n" + FILM)
+    warnings = json.loads(run(capfd, "--json", str(film))[1])["warnings"]
+    assert any(warning.startswith("tiny shows one place at a time, and ") for warning in warnings)
+    assert any("'golden', 'blue'" in warning for warning in warnings) and len(warnings) < 8
+
+
+@pytest.mark.parametrize(("words", "code"), [
+    ("h264 --crf 60", 2), ("h265 --crf 60", 2), ("vp9 --crf 63", 0), ("vp9 --crf 64", 2), ("av1 --preset 99", 2),
+    ("prores-422", 0), ("prores-4444", 0), ("prores --crf 3", 2), ("libx265 --crf 60", 2), ("h264_nvenc --crf 99", 0)])
+def test_a_codec_is_checked_under_every_name(words: str, code: int, film: Path,
+                                             capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(capfd, str(film), "--codec", *words.split())[0] == code
+
+
 def test_a_policy_without_a_library_recalls_nothing_and_embedding_is_chosen_later(
         film: Path, capfd: pytest.CaptureFixture[str]) -> None:
     film.write_text("memory: window\n" + FILM)

@@ -161,8 +161,7 @@ def test_the_embedded_model_has_one_decoder(
 ) -> None:
     monkeypatch.setitem(MODELS.own, "tiny", TINY)
     (tmp_path / "story.yaml").write_text(stage.STORY)
-    assert (
-        app.run(["generate", str(tmp_path / "story.yaml"), "-o", str(tmp_path / "film.mp4"), "--decoder", "fast"])
-        == Exit.USAGE
-    )
-    assert "model 'tiny' has only one decoder" in capfd.readouterr().err
+    words = ["generate", str(tmp_path / "story.yaml"), "-o", str(tmp_path / "film.mp4")]
+    for more in (["--decoder", "fast"], ["--fast", "--dry-run"]):
+        assert app.run([*words, *more]) == Exit.USAGE
+        assert "model 'tiny' has only one decoder" in capfd.readouterr().err

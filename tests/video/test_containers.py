@@ -144,6 +144,9 @@ def test_an_encoder_is_tried_once_and_again_after_it_has_failed(monkeypatch: pyt
 
 
 def test_codecs_have_short_names() -> None:
+    profiles = [Encoding(codec_named(name), suffix=".mov").arguments()
+                for name in ("prores-422", "prores-422-hq", "prores")]
+    assert [words[words.index("-profile:v") + 1] for words in profiles] == ["2", "3", "3"]
     assert [codec_named(name) for name in ("h264", "HEVC", "av1", "vp9", "prores", "libx264", "h264_nvenc")] == [
         "libx264", "libx265", "libsvtav1", "libvpx-vp9", "prores", "libx264", "h264_nvenc"]
 
