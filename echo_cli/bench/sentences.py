@@ -92,8 +92,8 @@ def sentences(report: Report) -> Iterator[str]:
         )
     least = least_pairs(len(report.policies) - 1) if len(report.policies) > 1 else 0
     if len(report.about["seeds"]) < least:
-        yield (f"Too few seeds to call anything different: with {len(report.policies) - 1} comparisons in a column, "
-               f"{least} seeds are the minimum.")
+        yield (f"Too few seeds to call anything different: with {plural(len(report.policies) - 1, 'comparison')} in a "
+               f"column, {least} seeds are the minimum.")
 
 
 def _interval(cell: Cell) -> str:

@@ -206,7 +206,7 @@ class FilmOptions(PictureOptions):
         panel=Panel.PICTURE, metavar="FILE", read=absolute, beside=joined, decides=Decides.FILM_IF_CHANGED,
         identify=lambda path: _hash_of("--audio", path, "Name a sound file, or a film that has sound."))] = None
     force: Annotated[bool, Option(
-        help="Overwrite an existing film.", panel=Panel.OUTPUT)] = False
+        help="Overwrite an existing film, and render at a size that the model does badly.", panel=Panel.OUTPUT)] = False
     crf: Annotated[float | None, Option(
         help="Encoding quality, lower is better.", panel=Panel.OUTPUT, metavar="N", unset="the codec's; 18 for h264",
         decides=Decides.ENCODING)] = None
