@@ -59,8 +59,8 @@ def refusal(job: Job, identity: Identity) -> OutputError | None:
     if foreign := outputs.foreign():
         return foreign
     taken = manifest.standing(outputs, identity, begun=work.folder.exists()) is Standing.TAKEN
-    if taken and not is_edit(work.states, job, identity, manifest.untouched(outputs)):
-        return manifest.refuse(outputs, identity)
+    if taken and not is_edit(work.states, job, identity, manifest.untouched(outputs, job.source_name)):
+        return manifest.refuse(outputs, identity, job.source_name)
     if path := manifest.unnamed(outputs):
         return OutputError(f"{path} exists", f"Move it away, use --force to overwrite it, or {ELSEWHERE}.")
     return None

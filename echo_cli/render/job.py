@@ -17,7 +17,7 @@ from echo_cli.models.running import Running
 from echo_cli.render.inputs import Input, identity_of
 from echo_cli.render.manifest import Identity
 from echo_cli.render.options import Decides
-from echo_cli.render.outputs import Outputs
+from echo_cli.render.outputs import Outputs, readable_name
 from echo_cli.render.request import Request
 from echo_cli.spec import ModelSpec
 from echo_cli.storyboard.canonical import story_hash, storyboard_hash
@@ -79,6 +79,11 @@ class Job:
         if self.outputs.scenes is None:
             return ()
         return self.storyboard.kept or tuple(scene.id for scene in self.storyboard.scenes)
+
+    @property
+    def source_name(self) -> str:
+        """The name of the storyboard's file."""
+        return Path(readable_name(self.storyboard.source)).name
 
     @property
     def keep_states(self) -> Literal["none", "last", "all"]:

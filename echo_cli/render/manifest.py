@@ -115,10 +115,12 @@ def standing(outputs: Outputs, identity: Identity, begun: bool = False) -> Stand
     return Standing.DONE if _is_whole(outputs, existing) else Standing.FREE
 
 
-def untouched(outputs: Outputs) -> Mapping[str, Any] | None:
-    """The identity of the film that is there, if all its files are as large as they were written."""
+def untouched(outputs: Outputs, source: str) -> Mapping[str, Any] | None:
+    """The identity of the film that is there, if it was made from a storyboard of this name and all its files are as
+    large as they were written."""
     existing = read(outputs.manifest) if outputs.manifest else None
-    return existing["identity"] if existing and _is_whole(outputs, existing) else None
+    whole = existing and source_of(outputs) == source and _is_whole(outputs, existing)
+    return existing["identity"] if existing and whole else None
 
 
 def unnamed(outputs: Outputs) -> Path | None:
@@ -205,15 +207,22 @@ def _bytes(paths: Iterable[Path]) -> int | None:
         return None
 
 
-def refuse(outputs: Outputs, identity: Identity) -> OutputError:
-    """The error that protects an existing film; only for outputs that are TAKEN."""
+def source_of(outputs: Outputs) -> str:
+    """The name of the file that the film which is there was made from; empty where nothing says it."""
+    existing = read(outputs.manifest) if outputs.manifest else None
+    return Path(str(existing["source"])).name if existing and existing.get("source") else ""
+
+
+def refuse(outputs: Outputs, identity: Identity, source: str) -> OutputError:
+    """The error that protects an existing film from that of a storyboard; only for outputs that are TAKEN."""
     existing = read(outputs.manifest) if outputs.manifest else None
     if existing and (other := _other_film(existing, outputs)):
         return OutputError(f"{outputs.manifest} belongs to {other}", "Choose another name with -o, or use --force to "
                                                                      "write a manifest of the new film.")
     there = next(outputs.precious())
-    why = "was made from something else: " + ", ".join(changes(existing["identity"], identity.plain())) \
-        if existing else "exists"
+    why = "was made from something else: " + ", ".join(
+        f"{what} ({source_of(outputs)}, now {source})" if what == ANOTHER and source_of(outputs) not in ("", source)
+        else what for what in changes(existing["identity"], identity.plain())) if existing else "exists"
     return OutputError(f"{there} {why}", f"Use --force to overwrite it, or {ELSEWHERE}.")
 
 

@@ -126,6 +126,21 @@ def test_a_batch_edits_what_it_kept(capsys: pytest.CaptureFixture[str]) -> None:
     assert sha256(Path("story.mp4")) == film(EDITED)
 
 
+def test_another_file_is_another_film_though_it_begins_alike(capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate() == 0
+    before = sha256(Path("story.mp4"))
+    Path("episode.yaml").write_text(EDITED)
+    capsys.readouterr()
+    assert run(["generate", *OPTIONS, "episode.yaml", "-o", "story.mp4"]) == 5
+    assert "made from something else: another storyboard (story.yaml, now episode.yaml)" in capsys.readouterr().err
+    assert sha256(Path("story.mp4")) == before
+    assert run(["generate", *OPTIONS, "episode.yaml", "-o", "story.mp4", "--dry-run"]) == 0
+    assert "reus" not in capsys.readouterr().out
+    Path("episode.yaml").write_text(stage.STORY)
+    assert run(["generate", *OPTIONS, "episode.yaml", "-o", "story.mp4"]) == 0, "the same film is there already"
+    assert "skipped" in capsys.readouterr().err
+
+
 def test_the_python_api_edits_too() -> None:
     options = {"scale": 1, "preset": "ultrafast"}
     echo_cli.generate("story.yaml", "story.mp4", **options)

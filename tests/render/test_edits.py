@@ -156,13 +156,17 @@ def test_another_film_reuses_nothing_and_is_refused(tmp_path: Path, choices: dic
 
 
 def test_a_film_of_other_decoder_weights_reuses_nothing_and_is_refused(tmp_path: Path) -> None:
+    def lightly(scenes: str) -> Job:
+        job = film(tmp_path, scenes)
+        return replace(job, request=replace(job.request, decoder="light"))
+
     light, other = (replace(backend(), decoder_hash=letter * 64) for letter in "ab")
-    made(film(tmp_path, SCENES, decoder="light"), model=light)
-    task = film(tmp_path, SCENES + MORE, decoder="light")
+    made(lightly(SCENES), model=light)
+    task = lightly(SCENES + MORE)
     with pytest.raises(OutputError, match="other weights of the decoder"):
         needed(task, other)
     assert made(replace(task, request=replace(task.request, force=True)), model=other).reused == 0
-    assert made(film(tmp_path, SCENES + MORE + MORE.replace("city", "town"), decoder="light"), model=other).reused > 0
+    assert made(lightly(SCENES + MORE + MORE.replace("city", "town")), model=other).reused > 0
 
 
 def test_a_film_that_opens_otherwise_is_refused(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_the_same_run_is_done(outputs: Outputs) -> None:
 def test_another_run_is_refused_and_told_why(outputs: Outputs, change: dict, reason: str) -> None:
     other = replace(IDENTITY, **change)
     assert standing(outputs, other) is Standing.TAKEN
-    problem = refuse(outputs, other)
+    problem = refuse(outputs, other, "story.yaml")
     assert reason in problem.message and "--force" in problem.hint and problem.exit_code == 5
 
 
@@ -91,7 +91,7 @@ def test_a_damaged_or_foreign_manifest_protects_what_is_there(outputs: Outputs, 
     outputs.manifest.write_text(content, encoding="latin-1")
     assert read(outputs.manifest) is None
     assert standing(outputs, IDENTITY) is Standing.TAKEN
-    assert "exists" in refuse(outputs, IDENTITY).message
+    assert "exists" in refuse(outputs, IDENTITY, "story.yaml").message
 
 
 def test_nothing_there_is_free_and_a_lone_companion_is_not(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_every_prefix_of_a_manifest_is_no_manifest(outputs: Outputs) -> None:
 def test_a_film_of_another_kind_keeps_its_manifest(outputs: Outputs) -> None:
     other = outputs_of(str(outputs.film.path.with_name("film.webm")), "")
     assert standing(other, IDENTITY) is Standing.TAKEN
-    assert f"belongs to {next(iter(outputs.film.existing()))}" in refuse(other, IDENTITY).message
+    assert f"belongs to {next(iter(outputs.film.existing()))}" in refuse(other, IDENTITY, "story.yaml").message
     for path in outputs.film.existing():
         path.unlink()
     assert standing(other, IDENTITY) is Standing.FREE
