@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from echo_cli import __version__
 from echo_cli.errors import EchoError, MissingError, UsageError
+from echo_cli.files import fitted
 from echo_cli.memory.table import POLICIES, read_settings
 from echo_cli.models.registry import MODELS
+from echo_cli.render import manifest
 from echo_cli.render.manifest import differences
 from echo_cli.spec import ModelSpec
 from echo_cli.storyboard.ends import End, read_end
@@ -124,7 +126,7 @@ def kept_bytes(job: "Job", spec: ModelSpec) -> int:
 
 def warnings(board: Storyboard, spec: ModelSpec, policy: str) -> list[str]:
     """What will be rendered otherwise than its author may expect."""
-    return [*_size(spec, board.size), *_recalls(board, policy), *_kept(board)]
+    return [*_size(spec, board.size), *_recalls(board, policy), *_kept(board), *_outdated(board)]
 
 
 def warnings_of(job: "Job") -> list[str]:
@@ -290,6 +292,18 @@ def _recalls(board: Storyboard, policy: str) -> list[str]:
     able = [name for name, row in POLICIES.items() if row.settings().recalling]
     return [f"memory policy '{policy}' keeps no scenes, so nothing is recalled in {listed(scenes)}; "
             f"{', '.join(able[:-1])} and {able[-1]} can recall"]
+
+
+def _outdated(board: Storyboard) -> list[str]:
+    """Files of scenes whose films have been rendered again since, without keeping scenes."""
+    said = []
+    for series in board.series:
+        film = board.file(series.path).with_suffix("")
+        made = manifest.read(fitted(film, ".manifest.json"))
+        if made and "scenes" not in made["outputs"] and Path(made["outputs"]["film"]["name"]).stem == film.name:
+            said.append(f"{series.path} is of an earlier version of {made['outputs']['film']['name']}, which keeps no "
+                        "scenes now: what it recalls may not be in that film any more")
+    return said
 
 
 def _kept(board: Storyboard) -> list[str]:

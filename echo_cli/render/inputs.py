@@ -14,7 +14,7 @@ from echo_cli.files import fitted, sha256
 from echo_cli.models.files.hashes import known_sha256
 from echo_cli.render import manifest
 from echo_cli.storyboard.ends import ENDING, read_end
-from echo_cli.storyboard.nouns import CLIP, CONTINUE, SOUNDTRACK, Continued, Earlier, Storyboard, beside
+from echo_cli.storyboard.nouns import CLIP, CONTINUE, PICTURE, SOUNDTRACK, Continued, Earlier, Storyboard, beside
 
 LARGE = 64 << 20
 _LEAVE = "Leave the files that come into a film where they are until it is made."
@@ -49,6 +49,8 @@ def file_problem(what: str, path: Path, begins: float | None = None) -> str | No
         else:
             still.check(path)
     except still.Unusable as error:
+        if what == CLIP and file_problem(PICTURE, path) is None:
+            return f"{path} is a picture; write picture: in place of clip:"
         return f"{path} {error}"
     return None
 

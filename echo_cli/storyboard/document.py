@@ -205,5 +205,7 @@ def scalar(node: Node) -> object:
 
 def short(text: object, length: int = 40) -> str:
     """A value as it is quoted in a message."""
+    if text is None or isinstance(text, bool):
+        return "nothing" if text is None else "yes or no (a word such as 'no' needs quotes)"
     text = str(text)
     return repr(text if len(text) <= length else text[: length - 1] + "…")

@@ -157,7 +157,7 @@ def _check_lengths(storyboard: Storyboard, scenes: list["_SceneReader"], rules: 
 def _read_language(value: object) -> str:
     language = str(value)
     if not (len(language) == 3 and language.isascii() and language.isalpha() and language.islower()):
-        raise ValueError(f"must be three letters of ISO 639-2, such as eng, deu or jpn, not {short(language)}")
+        raise ValueError(f"must be three letters of ISO 639-2, such as eng, deu or jpn, not {short(value)}")
     return language
 
 

@@ -37,8 +37,10 @@ class Look:
 
 def look(path: Path) -> Look:
     """The facts of a clip; Unusable if it is none that can be used."""
-    with readable():
-        open_regular(path).close()
+    with readable(), open_regular(path) as file:
+        empty = not file.read(1)
+    if empty:
+        raise Unusable("is empty")
     try:
         # without an output ffmpeg prints what it finds and fails, which is enough here
         done = subprocess.run([ffmpeg.executable(), "-hide_banner", "-nostdin", *_source(path)], capture_output=True,
@@ -50,7 +52,7 @@ def look(path: Path) -> Look:
     said = done.stderr.decode(errors="replace")
     stream = re.search(r"Video: (?!.*\(attached pic\)).*?[ ,](\d+)x(\d+)[ ,\n]", said)  # no cover of a sound
     if not stream:
-        raise Unusable("is not a clip that ffmpeg can read")
+        raise Unusable("has a sound and no pictures" if "Audio:" in said else "is not a clip that ffmpeg can read")
     length = re.search(r"Duration: (\d+):(\d+):([\d.]+)", said)
     seconds = int(length[1]) * 3600 + int(length[2]) * 60 + float(length[3]) if length else None
     return Look(int(stream[1]), int(stream[2]), seconds)

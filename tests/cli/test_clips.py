@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from echo_cli.cli.app import run
 from echo_cli.models.registry import MODELS
@@ -14,6 +15,7 @@ from echo_cli.trace.reader import read_trace
 from echo_cli.video.clip import excerpt
 from tests.render import stage
 from tests.video.clips import write_clip
+from tests.video.sounds import tone
 
 WINDOW, BLOCK = stage.SPEC.window, stage.SPEC.block_frames
 
@@ -119,6 +121,17 @@ def test_clips_that_cannot_be_used_are_mistakes(place: Path, capsys: pytest.Capt
     said = capsys.readouterr().err
     assert "story.yaml:2:38: scene 'a': clip clips/text.mp4 is not a clip that ffmpeg can read" in said
     assert "none.mp4 is not there" in said and "lasts 6 seconds, so nothing of it begins at 7" in said
+
+
+def test_what_is_no_clip_is_called_what_it_is(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (64, 64)).save("clips/photo.png")
+    Path("clips/empty.mp4").touch()
+    tone(Path("clips/tone.m4a"), 440, 1)
+    for name, said in (("photo.png", "is a picture; write picture: in place of clip:"), ("empty.mp4", "is empty"),
+                       ("tone.m4a", "has a sound and no pictures")):
+        Path("story.yaml").write_text(f"scenes:\n  - {{id: a, prompt: x, duration: 3s, clip: clips/{name}}}\n")
+        assert run(["validate", "story.yaml"]) == 2
+        assert f"clip clips/{name} {said}\n" in capsys.readouterr().err
 
 
 def test_a_clip_that_is_too_short_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -176,6 +176,17 @@ def test_validate_shows_what_is_recalled_from_a_series(tmp_path: Path, capfd: py
     assert scenes[2]["recall"]["score"] > scenes[2]["recall"]["runner_up"]["score"]
 
 
+def test_scenes_of_a_film_that_keeps_none_any_more_are_doubted(capfd: pytest.CaptureFixture[str]) -> None:
+    first()
+    Path("second.yaml").write_text(SECOND)
+    assert app.run(["validate", "second.yaml"]) == 0 and "earlier version" not in capfd.readouterr().out
+    made(stage.job(Path(), FIRST.replace("keep_scenes: true\n", ""), "first.mp4", force=True))
+    assert Path("first.scenes").exists()
+    assert app.run(["validate", "second.yaml"]) == 0
+    assert "warning: first.scenes is of an earlier version of first.mp4, which keeps no scenes now" in (
+        capfd.readouterr().out)
+
+
 def test_scenes_of_other_weights_or_of_another_size_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str],
                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
     first()

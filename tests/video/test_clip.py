@@ -143,7 +143,7 @@ def test_the_picture_on_a_sound_is_no_clip(film: Path, tmp_path: Path) -> None:
                        "1", "-c:v", "mjpeg", "-disposition:v", "attached_pic", str(cover)])
     assert done.returncode == 0, done.stderr
     for begins in (None, 0.0):
-        with pytest.raises(Unusable, match="is not a clip"):
+        with pytest.raises(Unusable, match="has a sound and no pictures"):
             check(cover, begins)
 
 
