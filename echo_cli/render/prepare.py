@@ -363,10 +363,14 @@ def storyboard_rules(model: str | None = None, below: Defaults = NONE) -> Rules:
 def _setting_problems(policy: str, kind: Kind | None, values: Mapping[str, Any]) -> list[str]:
     settings: Any = settings_type(policy)()
     where = f"memory policy '{policy}'"
+    problems: list[str] = []
     if kind is not None:
-        settings, where = settings.cut(kind), f"a {kind} transition of '{policy}'"
+        whole, settings, where = settings, settings.cut(kind), f"a {kind} transition of '{policy}'"
         if settings is None:
             return [f"memory policy '{policy}' has no settings for a single transition"]
-    problems: list[str] = []
+        of_film = {key for key in values if hasattr(whole, str(key)) and not hasattr(settings, str(key))}
+        problems = [f"'{key}' is a setting of the film; write it under the film's own memory" for key in values
+                    if key in of_film]
+        values = {key: value for key, value in values.items() if key not in of_film}
     changed(settings, values, where, problems)
     return problems

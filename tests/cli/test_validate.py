@@ -119,6 +119,14 @@ def test_a_codec_is_checked_under_every_name(words: str, code: int, film: Path,
     assert run(capfd, str(film), "--codec", *words.split())[0] == code
 
 
+@pytest.mark.parametrize("setting", ["match: idf", "least_similarity: 0.5", "keyframes: 9"])
+def test_a_setting_of_the_film_in_a_scene_is_sent_to_the_film(setting: str, film: Path,
+                                                              capfd: pytest.CaptureFixture[str]) -> None:
+    film.write_text(FILM.replace("transition: recall:auto", f"transition: recall:auto, memory: {{{setting}}}"))
+    code, _, said = run(capfd, str(film))
+    assert code == 2 and f"'{setting.partition(':')[0]}' is a setting of the film; write it under the film's own" in said
+
+
 def test_a_policy_without_a_library_recalls_nothing_and_embedding_is_chosen_later(
         film: Path, capfd: pytest.CaptureFixture[str]) -> None:
     film.write_text("memory: window\n" + FILM)
