@@ -80,6 +80,12 @@ class Cut:
         return replace(self, ids=tuple(ids), shots=tuple(shots), notes=tuple(notes))
 
 
+def lost(cut: Cut, *names: str) -> list[Note]:
+    """Notes about those of these facts of the film that it has."""
+    said = {"title": "its title", "fps": "its frame rate", "seed": "its seed", "size": "its size"}
+    return [Note("the film", said[name]) for name in names if getattr(cut, name) is not None]
+
+
 def lines_of(text: str) -> list[str]:
     """The lines of a text as every tool counts them; other separators of Unicode are part of a prompt."""
     return re.split(r"\r\n|\r|\n", text)

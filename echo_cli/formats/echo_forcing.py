@@ -7,7 +7,7 @@
 import re
 from fractions import Fraction
 
-from echo_cli.formats.cut import Cut, Note, Shot, lines_of, refuse
+from echo_cli.formats.cut import Cut, Note, Shot, lines_of, lost, refuse
 from echo_cli.storyboard.durations import LONGEST
 from echo_cli.storyboard.nouns import AUTO, Geometry, Kind
 from echo_cli.storyboard.reference import UNTIMED_BLOCKS, parse_reference
@@ -59,7 +59,7 @@ def _at(subtitles: list[str], index: int) -> str | None:
 
 def write(cut: Cut) -> tuple[str, list[Note]]:
     """The film as one line."""
-    left, parts = [], []
+    left, parts = lost(cut, "title", "fps", "seed", "size"), []
     for index, shot in enumerate(cut.shots):
         following = cut.shots[index + 1].kind if index + 1 < len(cut.shots) else None
         if shot.recall not in (None, AUTO):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from urllib.parse import unquote
 
-from echo_cli.formats.cut import MOST_SHOTS, Cut, Note, Shot, lines_of, refuse, starts_of
+from echo_cli.formats.cut import MOST_SHOTS, Cut, Note, Shot, lines_of, lost, refuse, starts_of
 from echo_cli.storyboard.nouns import AUTO, Kind
 
 RATE = 24  # frames a second of timecodes when nobody says otherwise
@@ -163,10 +163,7 @@ def write(cut: Cut) -> tuple[str, list[Note]]:
         if shot.recalls:
             lines.append(f"* ECHO RECALL: {shot.recall or AUTO}")
             lines.append(f"* LOC: {code(start + 3600 * rate, rate)} MAGENTA {_MARKER}{shot.recall or AUTO}")
-    left = [
-        Note("the film", what) for what, value in (("its seed", cut.seed is not None), ("its size", cut.size)) if value
-    ]
-    return "\n".join(lines) + "\n", left
+    return "\n".join(lines) + "\n", lost(cut, "fps", "seed", "size")
 
 
 def _wrapped(text: str) -> list[str]:

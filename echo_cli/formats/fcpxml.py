@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from xml.sax.saxutils import escape, quoteattr
 
-from echo_cli.formats.cut import MOST_SHOTS, Cut, Note, Shot, refuse
+from echo_cli.formats.cut import MOST_SHOTS, Cut, Note, Shot, lost, refuse
 from echo_cli.storyboard.durations import LONGEST
 from echo_cli.storyboard.nouns import AUTO, Kind
 
@@ -106,7 +106,7 @@ def _seconds(item: xml.Element, source: str, place: str) -> Fraction:
 
 def write(cut: Cut) -> tuple[str, list[Note]]:
     """Version 1.9, with one project."""
-    width, height = cut.size or (832, 480)
+    size = ' width="{}" height="{}"'.format(*cut.size) if cut.size else ""
     frame = 1 / Fraction(repr(cut.fps or RATE))
     offset, items = Fraction(0), list[str]()
     for name, shot in zip(cut.ids, cut.shots, strict=True):
@@ -114,17 +114,17 @@ def write(cut: Cut) -> tuple[str, list[Note]]:
         items += _items(name, shot, offset, length, frame, cut.film is not None)
         offset += length
     asset = f"\n    {_asset(cut.film, cut.title or 'film', offset)}" if cut.film else ""
-    text = _PROJECT.format(frame=_time(frame), width=width, height=height, asset=asset,
+    text = _PROJECT.format(frame=_time(frame), size=size, asset=asset,
                            title=quoteattr(_plain(cut.title or "film")),
                            length=_time(offset), items="\n            ".join(items))
-    return text, [Note("the film", "its seed")] if cut.seed is not None else []
+    return text, lost(cut, "seed")
 
 
 _PROJECT = '''<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE fcpxml>
 <fcpxml version="1.9">
   <resources>
-    <format id="r1" frameDuration="{frame}" width="{width}" height="{height}"/>{asset}
+    <format id="r1" frameDuration="{frame}"{size}/>{asset}
   </resources>
   <library>
     <event name={title}>

@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from echo_cli.files import read_small, why_unreadable
-from echo_cli.formats.cut import Cut, Note, Shot, from_starts, lines_of, refuse
+from echo_cli.formats.cut import Cut, Note, Shot, from_starts, lines_of, lost, refuse
 from echo_cli.formats.jsons import read_json
 from echo_cli.storyboard.nouns import Geometry, Kind
 
@@ -136,7 +136,7 @@ def _text(path: Path, what: str) -> str:
 
 def write_lines(cut: Cut) -> tuple[str, list[Note]]:
     """Version 1: the prompts as one JSON line. The times belong into a file beside it: `switch_frames`."""
-    left = [
+    left = lost(cut, "title", "fps", "seed", "size") + [
         Note(f"scene '{name}'", f"its {shot.kind}; all changes are smooth")
         for name, shot in zip(cut.ids, cut.shots, strict=True)
         if shot.kind and not shot.continues

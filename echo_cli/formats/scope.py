@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from fractions import Fraction
 
-from echo_cli.formats.cut import Cut, Note, Shot, starts_of
+from echo_cli.formats.cut import Cut, Note, Shot, lost, starts_of
 from echo_cli.formats.jsons import Value
 from echo_cli.storyboard.nouns import Kind
 from echo_cli.storyboard.sizes import LARGEST
@@ -131,7 +131,7 @@ def write(cut: Cut) -> tuple[str, list[Note]]:
         settings["resolution"] = {"height": cut.size[1], "width": cut.size[0]}
     if cut.seed is not None:
         settings["seed"] = cut.seed
-    left = [
+    left = lost(cut, "title", "fps") + [
         Note(f"scene '{name}'", f"its {what}")
         for name, shot in zip(cut.ids, cut.shots, strict=True)
         for what in (

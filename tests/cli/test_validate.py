@@ -124,7 +124,7 @@ def test_a_setting_of_the_film_in_a_scene_is_sent_to_the_film(setting: str, film
                                                               capfd: pytest.CaptureFixture[str]) -> None:
     film.write_text(FILM.replace("transition: recall:auto", f"transition: recall:auto, memory: {{{setting}}}"))
     code, _, said = run(capfd, str(film))
-    assert code == 2 and f"'{setting.partition(':')[0]}' is a setting of the film; write it under the film's own" in said
+    assert code == 2 and f"'{setting.partition(':')[0]}' is a setting of the film; write it" in said
 
 
 def test_a_policy_without_a_library_recalls_nothing_and_embedding_is_chosen_later(

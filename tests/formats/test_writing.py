@@ -3,6 +3,7 @@
 import json
 import sys
 import types
+from dataclasses import replace
 from fractions import Fraction
 from importlib.metadata import EntryPoint
 
@@ -118,6 +119,23 @@ def test_what_a_format_cannot_say_is_noted() -> None:
     assert row.write
     left = [f"{note.place} {note.what}" for note in row.write(cut_of(FILM))[1]]
     assert "scene 'subway_2' its hard cut" in left and "scene 'back' its subtitle" in left
+
+
+@pytest.mark.parametrize("name", ["otio", "edl", "echo-forcing", "longlive", "scope"])
+def test_what_is_lost_of_the_film_is_listed(name: str) -> None:
+    row = FORMATS[name]
+    assert row.write and row.read
+    cut = replace(CUT, fps=24.0)
+    text, left = row.write(cut)
+    (back,) = row.read(Source(text, "file"), Options(times=switch_frames(cut)))
+    words = {"title": "its title", "fps": "its frame rate", "seed": "its seed", "size": "its size"}
+    lost = {word for fact, word in words.items() if getattr(back, fact) != getattr(cut, fact)}
+    assert lost == {note.what for note in left if note.place == "the film"}
+
+
+def test_a_size_that_nobody_gave_is_not_made_up() -> None:
+    assert 'width="192" height="128"' in written_as("fcpxml")
+    assert "width" not in written_as("fcpxml", replace(CUT, size=None))
 
 
 def test_the_library_reads_our_timelines() -> None:
