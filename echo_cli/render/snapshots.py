@@ -29,6 +29,8 @@ from echo_cli.trace.writer import TraceWriter, Written
 from echo_cli.video import segments
 from echo_cli.video.segments import Mark
 
+_ADVICE = "--keep-states all keeps one for each scene"
+
 
 class Snapshots:
     """The states that one run keeps, in the folder of its work. A disk that has no room for them costs no film."""
@@ -136,8 +138,9 @@ class Edit:
                     return snapshot, same
                 except Damaged as error:
                     self._tell(f"{error.message}: that state is not used")
-        self._tell(f"{name}: the first {plural(same, 'block')} could be reused, but no state was kept there that fits "
-                   "(--keep-states all keeps one for each scene): it is rendered from its beginning")
+        advice = f" ({_ADVICE})" if self._job.keep_states != "all" else ""
+        self._tell(f"{name}: the first {plural(same, 'block')} could be reused, but no state was kept there that fits"
+                   f"{advice}: it is rendered from its beginning")
         return None
 
     def _fits(self, snapshot: Snapshot) -> bool:
@@ -204,7 +207,8 @@ class Edit:
         where = f"the beginning of scene '{scene}'" if begins.opens else f"within scene '{scene}'"
         seconds = snapshot.pictures.pictures / timeline.geometry.fps
         more = same - snapshot.blocks
-        unused = (f" ({plural(more, 'more block')} are the same, but no state was kept there that fits; --keep-states "
-                  "all keeps one for each scene)") if more > 1 else ""
+        advice = f"; {_ADVICE}" if self._job.keep_states != "all" else ""
+        unused = (f" ({plural(more, 'more block')} are the same, but no state was kept there that fits{advice})"
+                  if more > 1 else "")
         return (f"{self._job.outputs.film.path}: reusing {snapshot.blocks} of {len(timeline.blocks)} blocks "
                 f"({seconds:g} s); rendering from {where}{unused}")
