@@ -67,7 +67,7 @@ class Verdict:
 
 
 def verify(film: Path) -> Verdict:
-    """Compare a film with the manifest beside it and with its own signature."""
+    """Compare a film with the manifest beside it and with its own signature. An MP4 may be named without its suffix."""
     try:
         outputs = outputs_of(str(film), "")
     except UsageError:
@@ -75,6 +75,8 @@ def verify(film: Path) -> Verdict:
     files = list(outputs.film.existing())
     if not files:
         raise UsageError(f"{film}: there is no such film", "Name a film that echo wrote.")
+    if not film.suffix and not film.exists():
+        film = outputs.film.path
     try:
         return _verdict(film, files, outputs)
     except OSError as error:
