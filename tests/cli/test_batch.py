@@ -303,6 +303,7 @@ def test_fast_reaches_every_film_its_manifest_a_plan_and_the_actors(capsys: pyte
     load = family.load
     monkeypatch.setattr(family, "load", lambda model, runtime, running:
                         runs.append(running) or load(model, runtime, running))
+    monkeypatch.setattr(family, "refusal", lambda model, running: None)  # a model that has it
     monkeypatch.setattr(
         ray_engine, "make_films", lambda films, *_: runs.extend(film.job.running for film in films) or ()
     )
