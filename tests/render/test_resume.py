@@ -297,7 +297,8 @@ def test_another_film_is_refused_with_its_reason(tmp_path: Path, choices: dict, 
 
 
 def test_other_weights_of_the_decoder_are_refused(tmp_path: Path) -> None:
-    place, task = folder(tmp_path), job(folder(tmp_path), decoder="light")
+    place = folder(tmp_path)
+    task = replace(job(place), request=replace(job(place).request, decoder="light"))
     with Interruption(lambda text: None) as interruption, pytest.raises(Interrupted):
         stopping = Stopping(3, lambda: setattr(interruption, "by", "SIGTERM"))
         make(NEVER.asked(task), replace(backend(), decoder_hash="a" * 64), CPU, stopping, interruption)
