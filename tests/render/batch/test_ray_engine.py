@@ -304,8 +304,7 @@ def when_at_work(machine: object, strike: Callable[[int], object], struck: list[
 
 @pytest.mark.slow
 def test_a_lost_actor_and_a_lost_machine_cost_no_film(
-    cluster: object, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+    cluster: object, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = films(tmp_path / "cluster", 12)
     outcomes: list[Outcome] = []
     struck: list[int] = []
@@ -322,7 +321,7 @@ def test_a_lost_actor_and_a_lost_machine_cost_no_film(
     assert {outcome.status for outcome in outcomes} == {Status.MADE}
 
     alone = films(tmp_path / "alone", 12)
-    stage.install()
+    monkeypatch.setitem(MODELS.own, "tiny", stage.ROW)
     sequential = list(local.make_films(alone, ONE_CPU, Tally(alone, 12, Progress()), Interruption()))
     assert {outcome.number: outcome.sha256 for outcome in outcomes} == {
         outcome.number: outcome.sha256 for outcome in sequential
