@@ -33,7 +33,7 @@ def batch(request: BatchRequest, place: Place, answer: Answer, given: Given) -> 
 
     from echo_cli.render.batch.outcome import left, skipped
     from echo_cli.render.batch.tally import Tally
-    from echo_cli.render.checks import contradictions, warnings
+    from echo_cli.render.checks import warnings
     from echo_cli.render.log import open_log
     from echo_cli.render.session import Session
     from echo_cli.render.signals import Interruption
@@ -48,8 +48,7 @@ def batch(request: BatchRequest, place: Place, answer: Answer, given: Given) -> 
         teller = log.hearing(progress_of(Style(request.progress), request.quiet))
         report = Report(teller, count, answer.as_json, request.quiet, request.verbose, log)
         for film in waiting:
-            report.expect(film, [*warnings(film.job.storyboard, film.job.spec, film.job.policy),
-                                 *contradictions(film.job.storyboard, film.job.model)])
+            report.expect(film, warnings(film.job.storyboard, film.job.spec, film.job.policy))
         if request.plan:
             waiting, failures = (waiting, []) if place.here is False else _tried(waiting, place.here, report)
             return _print_plan(waiting, [*bad, *failures], report, session)

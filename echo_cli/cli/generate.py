@@ -121,10 +121,9 @@ def _result(job: "Job", made: "Made | None") -> dict[str, Any]:
 
 def _announce(job: "Job", loaded: "Loaded", teller: Progress) -> None:
     """What is printed before the first block."""
-    from echo_cli.render.checks import contradictions, warnings
+    from echo_cli.render.checks import warnings
 
-    for warning in (*job.notes, *warnings(job.storyboard, loaded.backend.spec, job.policy),
-                    *contradictions(job.storyboard, job.model)):
+    for warning in (*job.notes, *warnings(job.storyboard, loaded.backend.spec, job.policy)):
         teller.say(f"warning: {warning}")
     if unknown := loaded.unknown_words(job):
         from echo_cli.models.tiny.words import TABLES

@@ -154,7 +154,7 @@ def _reuse(path: str, asked: "Prepared", below: Defaults) -> str | None:
 
 def describe(storyboard: Storyboard, film: Timeline, model: str, policy: str) -> dict[str, Any]:
     """The film as plain values: what was read, and how it will be rendered."""
-    from echo_cli.render.checks import contradictions, unknown_words, words_warning
+    from echo_cli.render.checks import unknown_words, words_warning
     from echo_cli.render.inputs import inputs_of
     from echo_cli.storyboard.canonical import canonical, storyboard_hash, transition_name
     from echo_cli.storyboard.timeline import joined
@@ -187,8 +187,7 @@ def describe(storyboard: Storyboard, film: Timeline, model: str, policy: str) ->
         "continues": storyboard.continued and storyboard.continued.path,
         "continues_from": storyboard.continued and ("its memory's state" if storyboard.continued.earlier else
                                                     "its last pictures"),
-        "canonical": canonical(storyboard),
-        "warnings": [*words_warning(model, unknown), *contradictions(storyboard, model)],
+        "canonical": canonical(storyboard), "warnings": words_warning(model, unknown),
     }
 
 

@@ -18,7 +18,7 @@ from echo_cli.memory.table import POLICIES, read_settings
 from echo_cli.models.registry import MODELS
 from echo_cli.render import manifest
 from echo_cli.render.manifest import differences
-from echo_cli.spec import ModelSpec
+from echo_cli.spec import DEFAULT_MODEL, ModelSpec
 from echo_cli.storyboard.ends import End, read_end
 from echo_cli.storyboard.matching import recalls_in, similarities
 from echo_cli.storyboard.nouns import Storyboard, Timeline
@@ -126,15 +126,15 @@ def kept_bytes(job: "Job", spec: ModelSpec) -> int:
 
 def warnings(board: Storyboard, spec: ModelSpec, policy: str) -> list[str]:
     """What will be rendered otherwise than its author may expect."""
-    return [*_size(spec, board.size), *_recalls(board, policy), *_kept(board), *_outdated(board)]
+    return [*_size(spec, board.size), *_recalls(board, policy), *_kept(board), *_outdated(board),
+            *_contradictions(board)]
 
 
 def warnings_of(job: "Job") -> list[str]:
     """The same of a film that is about to be rendered, with what was left out of its file and what its model does not
     know."""
     return [*job.notes, *warnings(job.storyboard, job.spec, job.policy),
-            *words_warning(job.model, unknown_words(job.storyboard, job.model)),
-            *contradictions(job.storyboard, job.model)]
+            *words_warning(job.model, unknown_words(job.storyboard, job.model))]
 
 
 def unknown_words(board: Storyboard, model: str) -> list[str]:
@@ -143,8 +143,9 @@ def unknown_words(board: Storyboard, model: str) -> list[str]:
     return list(dict.fromkeys(word for scene in board.scenes for word in family.unknown_words(scene.prompt)))
 
 
-def contradictions(board: Storyboard, model: str) -> list[str]:
+def _contradictions(board: Storyboard) -> list[str]:
     """Warnings about prompts that say several things of which the model shows one: often a style says one of them."""
+    model = board.model or DEFAULT_MODEL
     family = _family(model)
     scenes: dict[tuple[str, str], list[str]] = {}
     for number, scene in enumerate(board.scenes, start=1):
@@ -298,11 +299,12 @@ def _outdated(board: Storyboard) -> list[str]:
     """Files of scenes whose films have been rendered again since, without keeping scenes."""
     said = []
     for series in board.series:
-        film = board.file(series.path).with_suffix("")
-        made = manifest.read(fitted(film, ".manifest.json"))
-        if made and "scenes" not in made["outputs"] and Path(made["outputs"]["film"]["name"]).stem == film.name:
-            said.append(f"{series.path} is of an earlier version of {made['outputs']['film']['name']}, which keeps no "
-                        "scenes now: what it recalls may not be in that film any more")
+        base = board.file(series.path).with_suffix("")
+        outputs = (manifest.read(fitted(base, ".manifest.json")) or {}).get("outputs", {})
+        film = outputs.get("film", {}).get("name", "")
+        if Path(film).stem == base.name and "scenes" not in outputs:
+            said.append(f"{series.path} is of an earlier version of {film}, which keeps no scenes now: what it recalls "
+                        "may not be in that film any more")
     return said
 
 

@@ -119,8 +119,9 @@ def untouched(outputs: Outputs, source: str) -> Mapping[str, Any] | None:
     """The identity of the film that is there, if it was made from a storyboard of this name and all its files are as
     large as they were written."""
     existing = read(outputs.manifest) if outputs.manifest else None
-    whole = existing and source_of(outputs) == source and _is_whole(outputs, existing)
-    return existing["identity"] if existing and whole else None
+    if existing is None or _source(existing) != source or not _is_whole(outputs, existing):
+        return None
+    return existing["identity"]
 
 
 def unnamed(outputs: Outputs) -> Path | None:
@@ -207,10 +208,9 @@ def _bytes(paths: Iterable[Path]) -> int | None:
         return None
 
 
-def source_of(outputs: Outputs) -> str:
-    """The name of the file that the film which is there was made from; empty where nothing says it."""
-    existing = read(outputs.manifest) if outputs.manifest else None
-    return Path(str(existing["source"])).name if existing and existing.get("source") else ""
+def _source(existing: Mapping[str, Any]) -> str:
+    """The name of the storyboard's file; empty where the manifest does not say it."""
+    return Path(str(existing.get("source") or "")).name
 
 
 def refuse(outputs: Outputs, identity: Identity, source: str) -> OutputError:
@@ -220,9 +220,12 @@ def refuse(outputs: Outputs, identity: Identity, source: str) -> OutputError:
         return OutputError(f"{outputs.manifest} belongs to {other}", "Choose another name with -o, or use --force to "
                                                                      "write a manifest of the new film.")
     there = next(outputs.precious())
-    why = "was made from something else: " + ", ".join(
-        f"{what} ({source_of(outputs)}, now {source})" if what == ANOTHER and source_of(outputs) not in ("", source)
-        else what for what in changes(existing["identity"], identity.plain())) if existing else "exists"
+    why = "exists"
+    if existing:
+        before = _source(existing)
+        files = f" ({before}, now {source})" if before not in ("", source) else ""
+        found = changes(existing["identity"], identity.plain())
+        why = "was made from something else: " + ", ".join(what + files * (what == ANOTHER) for what in found)
     return OutputError(f"{there} {why}", f"Use --force to overwrite it, or {ELSEWHERE}.")
 
 

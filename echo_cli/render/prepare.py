@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -368,7 +368,7 @@ def _setting_problems(policy: str, kind: Kind | None, values: Mapping[str, Any])
         whole, settings, where = settings, settings.cut(kind), f"a {kind} transition of '{policy}'"
         if settings is None:
             return [f"memory policy '{policy}' has no settings for a single transition"]
-        of_film = {key for key in values if hasattr(whole, str(key)) and not hasattr(settings, str(key))}
+        of_film = {item.name for item in fields(whole)} - {item.name for item in fields(settings)}
         problems = [f"'{key}' is a setting of the film; write it under the film's own memory" for key in values
                     if key in of_film]
         values = {key: value for key, value in values.items() if key not in of_film}
