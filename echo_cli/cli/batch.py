@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from echo_cli.cli.batch_report import Report
 from echo_cli.cli.options import Answer, Given, Place, takes
-from echo_cli.errors import EchoError, Exit, UsageError
+from echo_cli.errors import Exit, UsageError
 from echo_cli.render.batch.request import BatchRequest
 from echo_cli.render.progress import Style, progress_of
 
@@ -50,7 +50,7 @@ def batch(request: BatchRequest, place: Place, answer: Answer, given: Given) -> 
         for film in waiting:
             report.expect(film, warnings(film.job.storyboard, film.job.spec, film.job.policy))
         if request.plan:
-            waiting, failures = (waiting, []) if place.here is False else _tried(waiting, place.here, report)
+            waiting, failures = (waiting, []) if place.here is False else _tried(waiting, place.here, report, session)
             return _print_plan(waiting, [*bad, *failures], report, session)
         stack.enter_context(teller)
         interruption = stack.enter_context(Interruption(teller.say, request.grace))
@@ -142,41 +142,33 @@ def _made(films: list["Film"], request: BatchRequest, tally: "Tally",
     yield from make_films(films, request, tally, interruption)
 
 
-def _tried(films: list["Film"], here: bool | None, report: Report) -> tuple[list["Film"], list["Outcome"]]:
+def _tried(films: list["Film"], here: bool | None, report: Report,
+           session: "Session") -> tuple[list["Film"], list["Outcome"]]:
     """The films that this machine could render, and the failures of the others."""
     from echo_cli.render.batch.outcome import failed
     from echo_cli.render.checks import Machine, refuse_here
+    from echo_cli.render.foresight import foresee
 
     machine, able, failures = Machine(), [], []
     for film in films:
         try:
-            report.expect(film, refuse_here(machine.problems(film.job), here))
+            refusal = foresee(film.job, session).refusal
+            report.expect(film, refuse_here([*machine.problems(film.job), *filter(None, [refusal])], here))
             able.append(film)
         except Exception as error:
             failures.append(failed(film.number, film.source, error))
     return able, failures
 
 
-def _reuse(film: "Film", session: "Session") -> str | None:
-    """What would be reused of an earlier version of a film that is there."""
-    if not any(film.job.outputs.precious()):
-        return None
-    from echo_cli.render.foresight import skipped_or_reused
-
-    try:
-        return skipped_or_reused(film.job, session.weights(film.job))
-    except EchoError:  # said when the film is rendered
-        return None
-
-
 def _print_plan(films: list["Film"], bad: list["Outcome"], report: Report, session: "Session") -> Exit:
     """Prints the command of each film; a storyboard that cannot become one is reported and affects the exit code."""
     from echo_cli.render.batch.outcome import exit_code
     from echo_cli.render.batch.plan import command, line
+    from echo_cli.render.foresight import foresee
 
     commands = [(film, command(replace(film.job.request, output=film.job.outputs.film.path))) for film in films]
     for film, words in commands:  # only now: a name that a line cannot express is refused before the first line
-        if reuse := _reuse(film, session):
+        if reuse := foresee(film.job, session).reuse:
             report.note(film, reuse)
         inputs = [str(each.file.absolute()) for each in film.job.inputs]
         row = {"job": film.number, "storyboard": film.source, "command": words,

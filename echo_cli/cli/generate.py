@@ -10,7 +10,7 @@ from echo_cli.cli.messages import began
 from echo_cli.cli.options import Answer, Given, Place, takes
 from echo_cli.cli.prompt import Prompt
 from echo_cli.cli.streams import closed_output
-from echo_cli.errors import EchoError, UsageError
+from echo_cli.errors import UsageError
 from echo_cli.render.options import Field, Option, Options, Panel
 from echo_cli.render.progress import Progress, Style, progress_of
 from echo_cli.render.request import Request, assignments
@@ -239,17 +239,20 @@ def _shown(field: Field, value: Any) -> str:
 def _print_plan(job: "Job", here: bool | None, as_json: bool) -> None:
     """What would be made, and what stands in its way; nothing is loaded and nothing written."""
     from echo_cli.render.checks import Machine, kept_bytes, refuse_here, warnings_of
+    from echo_cli.render.foresight import foresee
     from echo_cli.render.resume import Work
+    from echo_cli.render.session import Session
 
     machine, spec = Machine(small=True), job.spec
     doubts = [] if here is False else refuse_here(machine.problems(job), here)
     doubts = [*warnings_of(job), *doubts]
-    there, reuse, refusal = [str(path) for path in job.outputs.existing()], None, None
-    if any(job.outputs.precious()) or job.outputs.foreign():
-        reuse, refusal = _foreseen(job)
+    there, (reuse, refusal) = [str(path) for path in job.outputs.existing()], foresee(job, Session())
+    if here and refusal:
+        raise refusal
     left = Work(job.outputs).read() if job.outputs.base else None
     if as_json:
         print(json.dumps({**_planned(job), "existing": there, "reuse": reuse,
+                          "refused": refusal and refusal.message,
                           "interrupted": left and {"block": left.block, "blocks": left.blocks},
                           "memory": machine.memory(job), "warnings": doubts}))
         return
@@ -264,27 +267,14 @@ def _print_plan(job: "Job", here: bool | None, as_json: bool) -> None:
         print(need)
     if left:
         print(f"interrupted after {left.progress}: will be resumed from there, if it is the same film")
-    if reuse or refusal:
-        print(reuse or f"already there: {refusal}")
-    elif there:
-        print(f"already there: {', '.join(there[:3])}{' …' if len(there) > 3 else ''}; skipped if it is the same film, "
-              "replaced if it is an earlier version whose states were kept, else --force is needed")
+    if refusal:
+        print(f"already there: {refusal.message}. {refusal.hint}")
+    elif reuse or there:
+        print(reuse or f"already there: {', '.join(there[:3])}{' …' if len(there) > 3 else ''}; skipped if it is the "
+                       "same film, replaced if it is an earlier version whose states were kept, else --force is needed")
     teller = progress_of(Style(job.request.progress))
     for doubt in doubts:
         teller.say(f"warning: {doubt}")
-
-
-def _foreseen(job: "Job") -> tuple[str | None, str | None]:
-    """What would be reused of the film that is there, and else why it may not be replaced, as far as it is known."""
-    from echo_cli.render.foresight import refused, skipped_or_reused
-    from echo_cli.render.session import Session
-
-    try:
-        weights = Session().weights(job)
-    except EchoError:  # said of the model already
-        return None, None
-    reuse = skipped_or_reused(job, weights)
-    return reuse, None if reuse else refused(job, weights)
 
 
 def _planned(job: "Job") -> dict[str, Any]:

@@ -144,10 +144,9 @@ def _reuse(path: str, asked: "Prepared", below: Defaults) -> str | None:
         outputs = outputs_of(None, Path(path).stem)
         if not any(outputs.precious()):
             return None
-        from echo_cli.render.foresight import skipped_or_reused
+        from echo_cli.render.foresight import foresee
 
-        job = replace(asked, request=replace(asked.request, **others)).job(outputs)
-        return skipped_or_reused(job, Session().weights(job))
+        return foresee(replace(asked, request=replace(asked.request, **others)).job(outputs), Session()).reuse
     except EchoError:  # said when the film is rendered
         return None
 

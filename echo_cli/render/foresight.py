@@ -3,7 +3,9 @@
 What only loading the model can tell, or the run itself, is left open.
 """
 
-from echo_cli.errors import EchoError
+from typing import NamedTuple
+
+from echo_cli.errors import EchoError, OutputError
 from echo_cli.models.registry import spec_named
 from echo_cli.render.decide import KnownWeights, refusal
 from echo_cli.render.facts import machine
@@ -11,16 +13,38 @@ from echo_cli.render.film import threads_for
 from echo_cli.render.job import Job
 from echo_cli.render.manifest import Identity, Standing, standing, untouched
 from echo_cli.render.resume import Work
+from echo_cli.render.session import Session
 from echo_cli.render.snapshots import Edit
 from echo_cli.render.states import is_edit, open_ends, origin
 from echo_cli.rollout.plan import plan_without_model
 from echo_cli.runtime import Runtime
 
 
-def skipped_or_reused(job: Job, weights: KnownWeights | None) -> str | None:
-    """That the film is there already, or what of an earlier version of it would be reused. None if there is no such
-    film, or nobody can tell."""
-    if job.outputs.base is None or weights is None or not any(job.outputs.precious()):
+class Foresight(NamedTuple):
+    """That the film is there already, or what of an earlier version of it would be reused; and else why what is there
+    may not be replaced. Neither if there is nothing, or nobody can tell."""
+
+    reuse: str | None = None
+    refusal: OutputError | None = None
+
+
+def foresee(job: Job, session: Session) -> Foresight:
+    if job.outputs.base is None or not (any(job.outputs.precious()) or job.outputs.foreign()):
+        return Foresight()
+    try:
+        weights = session.weights(job)
+        if weights is None:
+            return Foresight()
+        if reuse := _skipped_or_reused(job, weights):
+            return Foresight(reuse)
+        identity = job.identity(weights.weights_hash, weights.decoder_hash)
+        return Foresight(refusal=None if job.request.force else refusal(job, identity))
+    except EchoError:  # said of the model, or when the film is rendered
+        return Foresight()
+
+
+def _skipped_or_reused(job: Job, weights: KnownWeights) -> str | None:
+    if not any(job.outputs.precious()):
         return None
     film, identity = job.outputs.film.path, job.identity(weights.weights_hash, weights.decoder_hash)
     if not job.request.force and standing(job.outputs, identity) is Standing.DONE:
@@ -36,15 +60,6 @@ def skipped_or_reused(job: Job, weights: KnownWeights | None) -> str | None:
         return _reused(job, identity)
     except EchoError:
         return None
-
-
-def refused(job: Job, weights: KnownWeights | None) -> str | None:
-    """Why the film that is there may not be replaced, once nothing would be skipped or reused."""
-    if job.outputs.base is None or weights is None or job.request.force:
-        return None
-    identity = job.identity(weights.weights_hash, weights.decoder_hash)
-    error = refusal(job, identity)
-    return f"{error.message}. {error.hint}" if error else None
 
 
 def _reused(job: Job, identity: Identity) -> str | None:

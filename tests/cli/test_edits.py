@@ -81,6 +81,18 @@ def test_what_an_edit_would_reuse_is_said_before_it_is_rendered(capsys: pytest.C
     assert generate("--dry-run", "--force") == 0 and "from its beginning (--force)" in capsys.readouterr().out
     assert generate("--dry-run", "--seed", "99") == 0
     assert "already there: story.mp4 was made from something else" in capsys.readouterr().out
+    assert generate("--dry-run", "--seed", "99", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["refused"].startswith("story.mp4 was made from something else")
+    assert generate("--dry-run", "--seed", "99", "--here") == 5
+    captured = capsys.readouterr()
+    assert captured.err.startswith("story.mp4 was made from something else") and not captured.out
+    plan = ["batch", "story.yaml", "--plan", "--scale", "1", "--seed", "99"]
+    assert run(plan) == 0
+    captured = capsys.readouterr()
+    assert "warning: story.yaml: story.mp4 was made from something else" in captured.err and captured.out
+    assert run([*plan, "--here"]) == 5
+    captured = capsys.readouterr()
+    assert "story.mp4 was made from something else" in captured.err and not captured.out
 
 
 def test_a_wrong_room_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
