@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 import echo_cli
-from echo_cli.models.registry import MODELS
 from echo_cli.render.request import PictureOptions, Request
 from echo_cli.video import read
 from tests.formats import files
@@ -37,14 +36,8 @@ BOARD = echo_cli.Storyboard(
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a storyboard in it, and the small model under the name `tiny`."""
-    from echo_cli.render import api
-    from echo_cli.render.session import Session
-
-    monkeypatch.setitem(MODELS.own, "tiny", stage.ROW)
-    monkeypatch.setattr(api, "_session", Session())
-    monkeypatch.chdir(tmp_path)
-    Path("story.yaml").write_text(stage.STORY)
-    return tmp_path
+    stage.settle(tmp_path / "here", monkeypatch)
+    return tmp_path / "here"
 
 
 def test_the_import_is_light() -> None:

@@ -16,10 +16,12 @@ from echo_cli.cli.app import main, run
 from echo_cli.models.backend import Backend
 from echo_cli.models.loaders import known_digest, load_backend
 from echo_cli.models.registry import MODELS
+from echo_cli.render import api
 from echo_cli.render.job import Job
 from echo_cli.render.outputs import outputs_of
 from echo_cli.render.prepare import prepared
 from echo_cli.render.request import Request
+from echo_cli.render.session import Session
 from echo_cli.runtime import Runtime
 from echo_cli.spec import RANDOM_FRAMEWISE, RANDOM_SMALL
 from echo_cli.storyboard.parse import parse
@@ -72,8 +74,10 @@ def rendered(story: str, *arguments: str) -> np.ndarray:
 
 
 def settle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test works in a folder with a storyboard in it, and the small model has the name `tiny`."""
+    """A test works in a folder with a storyboard in it, and the small model has the name `tiny`, in Python too, where
+    the last model stays loaded."""
     monkeypatch.setitem(MODELS.own, "tiny", ROW)
+    monkeypatch.setattr(api, "_session", Session())
     folder.mkdir()
     monkeypatch.chdir(folder)
     Path("story.yaml").write_text(STORY)
