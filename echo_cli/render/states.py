@@ -127,7 +127,8 @@ def is_edit(folder: Path, job: Job, identity: Identity, there: Mapping[str, Any]
     states = read(folder)
     if states is None or there is None or states[0].storyboard != there["storyboard"]:
         return False
-    if states[0].base != _base(job, identity):
+    keeps = {"keeps_scenes": None}  # decides what can be reused, not whose film it is
+    if {**states[0].base, **keeps} != {**_base(job, identity), **keeps}:
         return False
     return job.whole.first > 0 or states[0].scenes[0][0] == _link(job, 0, _scenes(job)[0], None)
 

@@ -95,6 +95,16 @@ def test_what_an_edit_would_reuse_is_said_before_it_is_rendered(capsys: pytest.C
     assert "story.mp4 was made from something else" in captured.err and not captured.out
 
 
+def test_a_film_that_keeps_its_scenes_from_now_on_is_a_later_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate("--quiet") == 0
+    before = sha256(Path("story.mp4"))
+    Path("story.yaml").write_text(stage.STORY + "keep_scenes: true\n")
+    assert generate("--dry-run") == 0
+    assert "from its beginning (a film that keeps" in capsys.readouterr().out
+    assert generate() == 0
+    assert Path("story.scenes").exists() and sha256(Path("story.mp4")) == before
+
+
 def test_a_wrong_room_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     assert generate("--keep-room", "much") == 2
     assert "--keep-room much: not a size" in capsys.readouterr().err
