@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unicodedata import category
 
 from echo_cli import __version__
 from echo_cli.errors import EchoError, MissingError, UsageError
@@ -126,8 +127,8 @@ def kept_bytes(job: "Job", spec: ModelSpec) -> int:
 
 def warnings(board: Storyboard, spec: ModelSpec, policy: str) -> list[str]:
     """What will be rendered otherwise than its author may expect."""
-    return [*_size(spec, board.size), *_recalls(board, policy), *_kept(board), *_outdated(board),
-            *_contradictions(board)]
+    return [*_size(spec, board.size), *_rate(spec, board.fps), *_recalls(board, policy), *_kept(board),
+            *_outdated(board), *_wordless(board), *_contradictions(board)]
 
 
 def warnings_of(job: "Job") -> list[str]:
@@ -282,6 +283,26 @@ def _size(spec: ModelSpec, size: tuple[int, int] | None) -> list[str]:
                   for side, trained in zip(size, spec.size, strict=True))
     return [f"pictures of {size[0]}x{size[1]} are {wide} wide and {high} high as those that "
             f"{spec.name} was trained for ({spec.size[0]}x{spec.size[1]}), and may look worse"]
+
+
+def _rate(spec: ModelSpec, fps: float | None) -> list[str]:
+    own = spec.geometry.fps
+    if fps in (None, own):
+        return []
+    assert fps is not None
+    return [f"{spec.name} makes {own:g} pictures for a second; shown at {fps:g} a second, everything moves "
+            f"{fps / own:.3g} times as fast"]
+
+
+def _wordless(board: Storyboard) -> list[str]:
+    """Scenes whose prompt has neither a letter nor a digit, nor any other sign that means something."""
+    scenes = [f"'{scene.id}'" for scene in board.scenes if not any(
+        category(sign)[0] in "LN" or category(sign) == "So" for sign in scene.prompt)]
+    if not scenes:
+        return []
+    if len(scenes) == 1:
+        return [f"the prompt of scene {scenes[0]} has no words, so what it shows is left to chance"]
+    return [f"the prompts of scenes {listed(scenes, 3)} have no words, so what they show is left to chance"]
 
 
 def _recalls(board: Storyboard, policy: str) -> list[str]:

@@ -47,6 +47,26 @@ def test_a_warning_says_how_far_a_size_is_from_what_was_learned() -> None:
         "and may look worse"]
 
 
+@pytest.mark.parametrize(("told", "said"), [
+    ("", []),
+    ("fps: 16", []),
+    ("fps: 24", ["tiny makes 16 pictures for a second; shown at 24 a second, everything moves 1.5 times as fast"]),
+])
+def test_another_rate_is_warned_about(told: str, said: list[str]) -> None:
+    board = parse(f"{told}\nscenes: [{{id: a, prompt: a red ball, duration: 1s}}]")
+    assert warnings(board, TINY, "echo") == said
+
+
+@pytest.mark.parametrize(("prompts", "said"), [
+    (["球", "⭐", "42"], []),
+    (["…"], ["the prompt of scene 's0' has no words, so what it shows is left to chance"]),
+    (["!?", "a ball", "_"], ["the prompts of scenes 's0', 's2' have no words, so what they show is left to chance"]),
+])
+def test_a_prompt_without_words_is_warned_about(prompts: list[str], said: list[str]) -> None:
+    scenes = "\n".join(f"  - {{id: s{n}, prompt: '{prompt}', duration: 1s}}" for n, prompt in enumerate(prompts))
+    assert warnings(parse(f"scenes:\n{scenes}"), TINY, "echo") == said
+
+
 @pytest.mark.parametrize(("model", "size", "hint"), [
     (WAN_1_3B, (1920, 1080), "The nearest size of this shape is 2048x1152."),
     (WAN_1_3B, (700, 1244), "No size of this shape (175:311) is possible; the nearest is 704x1248."),
