@@ -15,7 +15,7 @@ from typing import Any
 from echo_cli.bench.scenarios import Scenario, geometry_for
 from echo_cli.errors import UsageError, did_you_mean
 from echo_cli.memory.table import DEFAULT_POLICY, POLICIES, read_settings, settings_type
-from echo_cli.render.prepare import read_assignments
+from echo_cli.render.assignments import read_assignments
 from echo_cli.spec import ModelSpec
 
 BLANK = "none"  # the prompt alone: what every other memory is measured against

@@ -11,9 +11,10 @@ from echo_cli.cli.options import Answer, Given, Place, takes
 from echo_cli.cli.prompt import Prompt
 from echo_cli.cli.streams import closed_output
 from echo_cli.errors import UsageError
+from echo_cli.render.assignments import assignments
 from echo_cli.render.options import Field, Option, Options, Panel
 from echo_cli.render.progress import Progress, Style, progress_of
-from echo_cli.render.request import Request, assignments
+from echo_cli.render.request import Request
 from echo_cli.text import listed, plural, size
 from echo_cli.video.subtitles import Subtitles
 

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from echo_cli.errors import UsageError, did_you_mean
 from echo_cli.machine import platform_folder
-from echo_cli.memory.table import DEFAULT_POLICY
+from echo_cli.memory.table import DEFAULT_POLICY, POLICIES, read_settings
+from echo_cli.render.assignments import read_assignments
 from echo_cli.render.options import PREFIX, Field, Options, fields_of
 from echo_cli.storyboard.mistakes import Mark, Mistake, Mistakes, StoryboardError
 
@@ -113,11 +114,25 @@ def _in_file(path: Path, options: Mapping[str, Field]) -> dict[str, Default]:
                 defaults[name] = Default(checked, f"{shown}:{mark.line}")
             except UsageError as error:
                 mistakes.note(mark, error.message)
-    mistakes.raise_if_any()
     if "settings" in defaults:
         memory = defaults["memory"].value if "memory" in defaults else DEFAULT_POLICY
         defaults["settings"] = defaults["settings"]._replace(memory=memory)
+        _check_settings(defaults["settings"].value, memory, text, mistakes)
+    mistakes.raise_if_any()
     return defaults
+
+
+def _check_settings(words: Iterable[str], memory: str, text: str, mistakes: Mistakes) -> None:
+    """Each of a file's settings by itself, with its own line. What a memory cannot use together is refused when a film
+    is made with it; so is a memory that is not here."""
+    if memory not in POLICIES:
+        return
+    for word in words:
+        try:
+            read_settings(memory, read_assignments([word], memory, ""))
+        except UsageError as error:
+            name = word.partition("=")[0].rpartition(".")[2]
+            mistakes.note(_mark_of(name, text, dotted=True), error.message)
 
 
 def _meant(name: str, options: Mapping[str, Field]) -> str:
@@ -152,9 +167,9 @@ def _parsed(text: str, path: Path) -> dict[str, Any]:
         raise StoryboardError(_shown(path), [mistake]) from None
 
 
-def _mark_of(key: str, text: str) -> Mark:
-    """Where a key of the file stands."""
-    pattern = re.compile(_ASSIGNED.format(re.escape(key)))
+def _mark_of(key: str, text: str, dotted: bool = False) -> Mark:
+    """Where a key of the file stands, or the last part of a dotted one."""
+    pattern = re.compile(_ASSIGNED.format(r"(?:\S+\.)?" * dotted + re.escape(key)))
     for number, line in enumerate(text.splitlines(), 1):
         if match := pattern.match(line):
             return Mark(number, match[0].index(key) + 1)

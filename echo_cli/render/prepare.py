@@ -6,7 +6,7 @@ Which storyboards are right depends on the models and memory policies that are i
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -17,9 +17,10 @@ import yaml
 from echo_cli.errors import UsageError, did_you_mean
 from echo_cli.files import fitted
 from echo_cli.memory.settings import changed
-from echo_cli.memory.table import DEFAULT_POLICY, POLICIES, read_settings, setting_names, settings_type
+from echo_cli.memory.table import DEFAULT_POLICY, POLICIES, read_settings, settings_type
 from echo_cli.models.loaders import family_of, locate
 from echo_cli.models.registry import check_not_a_file, is_folder, names, spec_named
+from echo_cli.render.assignments import merged, read_assignments
 from echo_cli.render.checks import check_continued, check_series, refuse_unseen, try_settings
 from echo_cli.render.defaults import NONE, Default, Defaults
 from echo_cli.render.inputs import continued_film, file_problem, inputs_of
@@ -142,7 +143,7 @@ def prepared(request: Request, written: Storyboard, spec: ModelSpec) -> Prepared
     policy = request.memory or written.policy or DEFAULT_POLICY
     kept = written.memory if policy == (written.policy or DEFAULT_POLICY) else {}
     board = replace(written, model=model, policy=policy,
-                    memory=_merged(kept, read_assignments(tuple(request.settings), policy)),
+                    memory=merged(kept, read_assignments(tuple(request.settings), policy)),
                     size=request.size or written.size,
                     seed=(written.seed or 0) if request.seed is None else request.seed)
     spec.grid(board.size)
@@ -169,7 +170,7 @@ def completed(request: Request, written: Storyboard, below: Defaults) -> tuple[R
     if "settings" in below and policy == (below["settings"].memory or chosen):
         assignments, source, _ = below["settings"]
         with _said_by(source):
-            read_settings(policy, read_assignments(assignments, policy))
+            read_settings(policy, read_assignments(assignments, policy, ""))
         asked["settings"] = (*(one for one in assignments if not _says(written.memory, one)), *request.settings)
         origins["settings"] = f"{written.source}, {source}" if written.memory else source
     return replace(request, **asked), origins
@@ -294,43 +295,6 @@ def _subtitles(request: Request, storyboard: Storyboard, outputs: Outputs) -> Su
         return Subtitles(request.subtitles)
     spoken = any(scene.subtitle for scene in storyboard.scenes)
     return Subtitles.SRT if spoken and not streamed else Subtitles.NONE
-
-
-# Settings of the memory
-
-
-def read_assignments(assignments: Sequence[str], policy: str) -> dict[str, Any]:
-    """`memory.recent_frames=3` as nested values; a wrong name is answered with the nearest right one."""
-    settings = setting_names(policy)
-    known = [f"memory.{name}" for name in settings]
-    values: dict[str, Any] = {}
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        key = key.strip().replace("-", "_")
-        if not equals or key not in known:
-            near = did_you_mean(key, settings, "memory.") if equals else ""
-            what = f"there is no setting '{key}' of {policy}{near}" if equals else "it has no '='"
-            groups = dict.fromkeys(name if name.count(".") == 1 else f"{name.rpartition('.')[0]}.…" for name in known)
-            raise UsageError(
-                f"--set {assignment}: {what}",
-                "Write NAME=VALUE" + ("." if near else f"; settings are {', '.join(groups)}."),
-            )
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            value = text
-        for part in reversed(key.split(".")[1:]):
-            value = {part: value}
-        values = _merged(values, value)
-    return values
-
-
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        under = merged.get(key)
-        merged[key] = _merged(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
-    return merged
 
 
 # What a storyboard may ask for here

@@ -16,6 +16,7 @@ from echo_cli.errors import UsageError
 from echo_cli.files import sha256
 from echo_cli.memory.table import POLICIES
 from echo_cli.models.running import Offload, Pictures, Running
+from echo_cli.render.assignments import assignments
 from echo_cli.render.options import Decides, Option, Options, Panel, absolute, joined
 from echo_cli.render.signals import GRACE
 from echo_cli.storyboard.nouns import SEEDS, Storyboard
@@ -87,40 +88,6 @@ def _hash_of(option: str, path: str, hint: str) -> str:
         return sha256(Path(path))
     except OSError as error:
         raise UsageError(f"{option} {path}: {error.strerror}", hint) from None
-
-
-def assignments(settings: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
-    """As NAME=VALUE; a mapping may nest, as the storyboard's `memory` does."""
-    if isinstance(settings, Mapping):
-        return tuple(_assigned(settings, "memory"))
-    words = (settings,) if isinstance(settings, str) else tuple(settings)
-    for word in words:
-        _check_name(word)
-    return words
-
-
-def _check_name(word: Any) -> None:
-    if not isinstance(word, str):
-        raise UsageError(f"--set {word!r:.60}: must be NAME=VALUE", "Write NAME=VALUE, such as memory.recent_frames=3.")
-
-
-def _assigned(settings: Mapping[str, Any], within: str) -> list[str]:
-    words: list[str] = []
-    for name, value in settings.items():
-        _check_name(name)
-        full = name if name.startswith("memory.") else f"{within}.{name}"
-        words += _assigned(value, full) if isinstance(value, Mapping) else [f"{full}={_json(full, value)}"]
-    return words
-
-
-def _json(setting: str, value: Any) -> str:
-    import json
-
-    try:
-        return json.dumps(value)
-    except (TypeError, ValueError):
-        raise UsageError(f"--set {setting}: {value!r:.60} is no value of a setting",
-                         "Give a number, a text, True or False.") from None
 
 
 @dataclass(frozen=True, kw_only=True)

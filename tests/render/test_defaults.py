@@ -101,6 +101,10 @@ def test_every_mistake_of_a_file_is_told_with_its_line() -> None:
     assert mistakes("settings = 3") == ["echo.toml:1:1: --set 3: must be a mapping or a list"]
     assert mistakes("[settings]\nkeyframes = 2020-01-01\n") == [
         "echo.toml:1:2: --set memory.keyframes: datetime.date(2020, 1, 1) is no value of a setting"]
+    assert mistakes('[settings]\nkeyframes = 9\n"recal-strength" = 1\n\nmemory.smooth.recent_frames = "x"\n') == [
+        "echo.toml:3:2: memory.recal-strength=1: there is no setting 'memory.recal_strength' of echo (did you mean "
+        "'memory.recall_strength'?)",
+        "echo.toml:5:15: memory policy 'echo', 'smooth': 'recent_frames' must be a whole number of at least 0, not 'x'"]
     assert mistakes("seed = 1\ncrf = = 2\n") == ["echo.toml:2:7: invalid value"]
     assert mistakes("seed = [") == ["echo.toml:1:1: invalid value"]
 
@@ -188,7 +192,7 @@ def test_settings_belong_to_the_memory_they_were_written_for() -> None:
 @pytest.mark.parametrize(("below", "said"), [
     ({"model": "tinyy"}, "from model: no model is called 'tinyy' (did you mean 'tiny'?)"),
     ({"memory": "windo"}, "from memory: no memory policy is called 'windo' (did you mean 'window'?)"),
-    ({"settings": ["memory.windw=3"]}, "from settings: --set memory.windw=3: there is no setting"),
+    ({"settings": ["memory.windw=3"]}, "from settings: memory.windw=3: there is no setting"),
 ])
 def test_a_default_that_cannot_be_is_refused_with_its_place(below: dict, said: str) -> None:
     with pytest.raises(UsageError) as caught:
