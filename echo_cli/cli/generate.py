@@ -272,7 +272,7 @@ def _print_plan(job: "Job", here: bool | None, as_json: bool) -> None:
         print(f"already there: {refusal.message}. {refusal.hint}")
     elif reuse or there:
         print(reuse or f"already there: {', '.join(there[:3])}{' …' if len(there) > 3 else ''}; skipped if it is the "
-                       "same film, replaced if it is an earlier version whose states were kept, else --force is needed")
+                       "same film, replaced if it is an earlier version, else --force is needed")
     teller = progress_of(Style(job.request.progress))
     for doubt in doubts:
         teller.say(f"warning: {doubt}")

@@ -36,7 +36,7 @@ class KnownWeights(NamedTuple):
 
 def needed(job: Job, weights: Weights) -> bool:
     """False if exactly this film is there and complete. An error says why it cannot be made: another film has its name
-    (and is not an earlier version of it whose states are kept), another process is making it, an interrupted run of
+    (and is not an earlier version of it), another process is making it, an interrupted run of
     another film left its work there, or nothing can be written there."""
     identity, outputs, force = job.identity(weights.weights_hash, weights.decoder_hash), job.outputs, job.request.force
     if outputs.base is None:
@@ -59,7 +59,7 @@ def refusal(job: Job, identity: Identity) -> OutputError | None:
     if foreign := outputs.foreign():
         return foreign
     taken = manifest.standing(outputs, identity, begun=work.folder.exists()) is Standing.TAKEN
-    if taken and not is_edit(work.states, job, identity, manifest.untouched(outputs, job.source_name)):
+    if taken and not is_edit(job, identity, manifest.untouched(outputs, job.source_name)):
         return manifest.refuse(outputs, identity, job.source_name)
     if path := manifest.unnamed(outputs):
         return OutputError(f"{path} exists", f"Move it away, use --force to overwrite it, or {ELSEWHERE}.")

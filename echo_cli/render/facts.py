@@ -12,8 +12,10 @@ from echo_cli.models.backend import Backend
 from echo_cli.models.tuning import attention_name
 from echo_cli.render.job import Job
 from echo_cli.render.made import Made
+from echo_cli.render.manifest import BEGINS, Identity
 from echo_cli.render.openings import thumbnail
 from echo_cli.render.outputs import readable_name
+from echo_cli.render.states import begins
 from echo_cli.runtime import Runtime
 from echo_cli.storyboard.canonical import storyboard_hash
 from echo_cli.storyboard.nouns import CONTINUE, SOUNDTRACK
@@ -54,11 +56,12 @@ def _openings(job: Job) -> Iterator[tuple[str, OpeningFacts]]:
                    OpeningFacts(each.what, each.path, each.sha256, thumbnail(job, each)))
 
 
-def manifest_facts(job: Job, runtime: Runtime, made: Made, started: str) -> dict[str, Any]:
+def manifest_facts(job: Job, identity: Identity, runtime: Runtime, made: Made, started: str) -> dict[str, Any]:
     """What is worth keeping, but is never compared."""
     geometry, blocks = job.timeline.geometry, len(job.timeline.blocks)
     width, height = (side * job.scale for side in job.size)
     return {
+        BEGINS: begins(job, identity),
         "title": job.storyboard.title,
         "source": readable_name(job.storyboard.source),
         **({"generator": readable_name(job.generator_file.name)} if job.generator_file else {}),

@@ -72,8 +72,9 @@ def make(job: Job, backend: Backend, runtime: Runtime, progress: Progress, inter
             made = _finish(job, writer, tidy)
             if outputs.manifest:
                 tidy.callback(partial(outputs.manifest).unlink, missing_ok=True)
-                manifest.prepare(outputs.manifest, job.identity(backend.weights_hash, backend.decoder_hash),
-                                 made.outputs, manifest_facts(job, runtime, made, run.started))
+                identity = job.identity(backend.weights_hash, backend.decoder_hash)
+                manifest.prepare(outputs.manifest, identity, made.outputs,
+                                 manifest_facts(job, identity, runtime, made, run.started))
                 _remove(outputs.manifest)  # of a film that this one replaces
             tidy.pop_all()  # from here on, the next run would rename the files
         _publish(job, writer, made)

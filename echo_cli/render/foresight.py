@@ -51,7 +51,7 @@ def _skipped_or_reused(job: Job, weights: KnownWeights) -> str | None:
         return f"{film} is there already, made from the same storyboard, weights and settings: it is skipped"
     if not job.request.force and refusal(job, identity):
         return None
-    if not is_edit(Work(job.outputs).states, job, identity, untouched(job.outputs, job.source_name)):
+    if not is_edit(job, identity, untouched(job.outputs, job.source_name)):
         return None
     if job.request.force or job.outputs.scenes:
         why = "--force" if job.request.force else "a film that keeps its scenes reuses nothing"

@@ -46,6 +46,9 @@ class Identity:
                                       STORY: self.story}))
 
 
+BEGINS = "begins"  # the key of what a film shares with its later versions
+
+
 class Standing(Enum):
     """What a run finds in place of its outputs."""
 
@@ -116,12 +119,12 @@ def standing(outputs: Outputs, identity: Identity, begun: bool = False) -> Stand
 
 
 def untouched(outputs: Outputs, source: str) -> Mapping[str, Any] | None:
-    """The identity of the film that is there, if it was made from a storyboard of this name and all its files are as
+    """The manifest of the film that is there, if it was made from a storyboard of this name and all its files are as
     large as they were written."""
     existing = read(outputs.manifest) if outputs.manifest else None
     if existing is None or _source(existing) != source or not _is_whole(outputs, existing):
         return None
-    return existing["identity"]
+    return existing
 
 
 def unnamed(outputs: Outputs) -> Path | None:

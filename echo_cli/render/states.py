@@ -17,7 +17,7 @@ from echo_cli.errors import Damaged, OutputError
 from echo_cli.files import flush, output_errors, read_small, write_whole
 from echo_cli.render.belongings import clear, foreign
 from echo_cli.render.job import Job
-from echo_cli.render.manifest import Identity
+from echo_cli.render.manifest import BEGINS, Identity
 from echo_cli.render.resume import Work, sealed, unsealed
 from echo_cli.storyboard.canonical import canonical
 from echo_cli.storyboard.matching import Recall
@@ -121,16 +121,17 @@ def origin(job: Job, identity: Identity, machine: Mapping[str, Any], plan: Plan)
     return Origin(identity.storyboard, _base(job, identity), machine, scenes)
 
 
-def is_edit(folder: Path, job: Job, identity: Identity, there: Mapping[str, Any] | None) -> bool:
-    """Whether the film whose identity is `there` opens with the same scene, or continues the same film, and the states
-    in a folder are its own."""
-    states = read(folder)
-    if states is None or there is None or states[0].storyboard != there["storyboard"]:
-        return False
-    keeps = {"keeps_scenes": None}  # decides what can be reused, not whose film it is
-    if {**states[0].base, **keeps} != {**_base(job, identity), **keeps}:
-        return False
-    return job.whole.first > 0 or states[0].scenes[0][0] == _link(job, 0, _scenes(job)[0], None)
+def begins(job: Job, identity: Identity) -> str:
+    """A hash that a film shares with its later versions: of what decides every picture, and of its first scene, or the
+    film that it continues."""
+    base = {name: value for name, value in _base(job, identity).items() if name != "keeps_scenes"}
+    first = None if job.whole.first else _link(job, 0, _scenes(job)[0], None)
+    return hashlib.sha256(json.dumps([base, first], sort_keys=True).encode()).hexdigest()
+
+
+def is_edit(job: Job, identity: Identity, there: Mapping[str, Any] | None) -> bool:
+    """Whether the film whose manifest is `there` is an earlier version of this one."""
+    return there is not None and there.get(BEGINS) == begins(job, identity)
 
 
 def read(folder: Path) -> tuple[Origin, str] | None:
@@ -226,7 +227,8 @@ def _base(job: Job, identity: Identity) -> dict[str, Any]:
     """All that decides every picture. Subtitles do where they are drawn, and then scene by scene, as do files that come
     into one scene."""
     plain = identity.plain()
-    settings = {name: value for name, value in plain["settings"].items() if name not in ("subtitles", "inputs")}
+    apart = ("subtitles", "inputs", "scenes")
+    settings = {name: value for name, value in plain["settings"].items() if name not in apart}
     return {"weights": plain["weights"], "seed": plain["seed"], "version": plain["version"], "settings": settings,
             "drawn": job.subtitles is Subtitles.BURN, "fps": job.timeline.geometry.fps,
             "film": job.outputs.film.path.name, "segment": segments.LENGTH,

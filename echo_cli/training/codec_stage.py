@@ -20,6 +20,7 @@ from echo_cli.world.dice import uniform
 from echo_cli.world.draw import HEIGHT, WIDTH, reduced
 from echo_cli.world.stories import HELD_OUT, PICTURES, Stories, StoryKind, Truth, first_picture, sample_stories
 
+SIDE = TinyCodec.strides[1]  # pixels of a latent
 _LENGTH = 21  # latent frames of the stories that pictures are taken from
 _EDGE = 0.1  # from which the difference of neighbouring dots is an edge
 _CHAPTER = 16  # steps whose pictures are drawn together
@@ -31,6 +32,7 @@ class CodecPlan:
     """What decides the weights."""
 
     batch: int = 8  # latent frames in a step
+    columns: int = 6  # of latents around the subject that are decoded: half of the picture costs half
     rate: float = 0.02
     small_rate: float = 1e-3
     noise: float = 0.1  # of the latents' deviation, added before decoding
@@ -101,7 +103,9 @@ class CodecStage:
             latents = (raw - mean[:, None, None]) / (deviation[:, None, None] + 1e-4)
             noise = torch.randn(latents.shape, generator=generator, device=self.device)
             noisy = (latents + plan.noise * noise) * deviation[:, None, None] + mean[:, None, None]
-            decoded, flow = self.codec.raw_pictures(noisy)
+            left, motion = around(motion, raw.shape[-1], plan.columns)
+            frames = columns_of(frames, left, plan.columns, SIDE * DETAIL)
+            decoded, flow = self.codec.raw_pictures(columns_of(noisy, left, plan.columns))
         error = decoded - frames
         rough = roughness(latents.float())
         squares = error.square().mean()
@@ -143,6 +147,21 @@ def motion_of(truth: Truth, frame: int) -> Tensor:
     pictures = slice(first_picture(frame), first_picture(frame + 1))
     motion = torch.cat((truth.pan[:, pictures, None], truth.centre[:, pictures], truth.radius[:, pictures, None]), -1)
     return motion.expand(-1, PICTURES, -1)  # a film's first latent frame has one picture
+
+
+def around(motion: Tensor, columns: int, wanted: int) -> tuple[Tensor, Tensor]:
+    """Where the `wanted` ones of a frame's columns of latents begin that lie around its subject [frame], and its motion
+    as seen from there."""
+    left = (motion[:, :, 1].mean(1) / SIDE - wanted / 2).round().long().clamp(0, columns - wanted)
+    motion = motion.clone()
+    motion[..., 1] -= SIDE * left[:, None]
+    return left, motion
+
+
+def columns_of(frames: Tensor, left: Tensor, wanted: int, dots: int = 1) -> Tensor:
+    """Some columns of latents of frames [n, c, y, x], or of their pictures, which have so many dots for each."""
+    at = left[:, None] * dots + torch.arange(wanted * dots, device=left.device)
+    return frames.gather(-1, at[:, None, None].expand(*frames.shape[:-1], -1))
 
 
 def flow_errors(flow: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,14 +14,13 @@ from torch import Tensor, nn
 
 from echo_cli.models.backend import Backend
 from echo_cli.models.tiny.codec import DETAIL, TinyCodec
-from echo_cli.training.codec_stage import flow_errors, psnr
+from echo_cli.training.codec_stage import SIDE, around, columns_of, flow_errors, psnr
 from echo_cli.training.draws import dice_of
 from echo_cli.training.loop import Learner, rate_at
 from echo_cli.training.muon import Muon
 from echo_cli.training.shelf import Frames, Shelf, ShelfPlan, averaged
 
 _FIRST = 1 << 46  # seeds that no other stage uses
-_SIDE = TinyCodec.strides[1]  # pixels of a latent
 MOVING = ShelfPlan(stories=4, groups=1, blocks=3, chapters=48, steps_each=4, hops=0.6, finished=False)
 
 
@@ -63,7 +62,7 @@ class MotionStage:
 
     def advance(self, step: int, spent: float) -> dict[str, Tensor]:
         generator = dice_of(self.device, self.seed, 9, step)
-        drawn = around(self.shelf.draw(step, self.plan.batch, generator), self.plan.columns)
+        drawn = cut(self.shelf.draw(step, self.plan.batch, generator), self.plan.columns)
         raw = self.shelf.raw(drawn, self.plan.noise, generator)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             decoded, flow = (part.float() for part in self.codec.raw_pictures(raw))
@@ -93,18 +92,11 @@ class MotionStage:
         return averaged(self.codec, self.learner)
 
 
-def around(drawn: Frames, columns: int) -> Frames:
+def cut(drawn: Frames, columns: int) -> Frames:
     """Of each frame the columns of latents around its subject."""
-    last = drawn.latents.shape[-1] - columns
-    left = (drawn.motions[:, :, 1].mean(1) / _SIDE - columns / 2).round().long().clamp(0, last)
-    motions = drawn.motions.clone()
-    motions[..., 1] -= _SIDE * left[:, None]
-
-    def cut(frames: Tensor, dots: int) -> Tensor:
-        at = left[:, None] * dots + torch.arange(columns * dots, device=left.device)
-        return frames.gather(-1, at[:, None, None].expand(*frames.shape[:-1], -1))
-
-    return Frames(cut(drawn.latents, 1), cut(drawn.pictures, _SIDE * DETAIL), motions, drawn.finished)
+    left, motions = around(drawn.motions, drawn.latents.shape[-1], columns)
+    return Frames(columns_of(drawn.latents, left, columns), columns_of(drawn.pictures, left, columns, SIDE * DETAIL),
+                  motions, drawn.finished)
 
 
 def surroundings(motions: Tensor, near: float, size: torch.Size) -> Tensor:

@@ -105,6 +105,21 @@ def test_a_film_that_keeps_its_scenes_from_now_on_is_a_later_version(capsys: pyt
     assert Path("story.scenes").exists() and sha256(Path("story.mp4")) == before
 
 
+KEEPING = ["--scenes", "my.scenes"]
+
+
+@pytest.mark.parametrize(("first", "second"), [(["--keep-states", "none"], []), (KEEPING, KEEPING), ([], KEEPING)])
+def test_a_later_version_needs_no_states(first: list[str], second: list[str],
+                                         capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate(*first, "--quiet") == 0
+    Path("story.yaml").write_text(EDITED)
+    assert generate(*second) == 0
+    assert "reusing" not in capsys.readouterr().err and sha256(Path("story.mp4")) == film(EDITED)
+    Path("story.yaml").write_text(EDITED.replace("a red ball rolls", "a blue box rolls"))
+    assert generate(*second) == 5
+    assert "made from something else" in capsys.readouterr().err
+
+
 def test_a_wrong_room_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     assert generate("--keep-room", "much") == 2
     assert "--keep-room much: not a size" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import torch
 from echo_cli.models.backend import Backend
 from echo_cli.models.tiny.codec import DETAIL, TinyCodec
 from echo_cli.training.loop import Budget, run
-from echo_cli.training.motion_stage import MOVING, MotionPlan, MotionStage, around, surroundings
+from echo_cli.training.motion_stage import MOVING, MotionPlan, MotionStage, cut, surroundings
 from echo_cli.training.shelf import Frames
 
 from .pupils import small_backend
@@ -66,9 +66,9 @@ def test_near_the_subject_the_world_counts_and_elsewhere_what_was_drawn_before()
 
 def test_a_window_of_columns_shows_the_subject_where_it_says() -> None:
     chapter = stage().shelf._chapter(0)
-    cut = around(chapter, 6)
-    assert cut.latents.shape[-1] == 6 and cut.pictures.shape[-1] == 6 * 16 * DETAIL
-    for whole, part, moved, stood in zip(chapter.pictures, cut.pictures, cut.motions, chapter.motions, strict=True):
+    near = cut(chapter, 6)
+    assert near.latents.shape[-1] == 6 and near.pictures.shape[-1] == 6 * 16 * DETAIL
+    for whole, part, moved, stood in zip(chapter.pictures, near.pictures, near.motions, chapter.motions, strict=True):
         left = round((stood[0, 1] - moved[0, 1]).item()) * DETAIL
         assert torch.equal(part, whole[..., left:left + part.shape[-1]])
         if 60 < stood[:, 1].mean() < 130:
