@@ -1,7 +1,7 @@
 """`export`: a storyboard's or a film's timeline for editors, players and other tools."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 Source = Annotated[str, typer.Argument(
     metavar="FILE", show_default=False,
-    help="A storyboard or a file that `echo-cli import` knows, or a film's trace or manifest; - reads standard input.")]
+    help="A storyboard, a file that `echo-cli import` knows, or a film, its trace or its manifest; - reads standard "
+    "input.")]
 To = Annotated[str | None, typer.Option(
     "--to", metavar="FORMAT", show_default=False,
-    help="otio, edl, fcpxml, srt, vtt, chapters, echo-forcing, longlive or scope; by default, as the name after -o "
-    "ends.")]
+    help="otio, edl, fcpxml, srt, vtt, chapters, echo-forcing, longlive (OUT, and the times in a .yaml beside it) or "
+    "scope; by default, as the name after -o ends.")]
 Output = Annotated[str | None, typer.Option(
     "-o", "--output", metavar="OUT", help="The file; by default, standard output.", show_default=False)]
 
@@ -31,7 +32,7 @@ def export(source: Source, to: To = None, output: Output = None, force: Force = 
            debug: Debug = False) -> None:
     """Write the timeline of a storyboard or of a film for an editor, a player or another tool.
 
-    A storyboard gives the times that it asks for; a trace or a manifest, those that the film really has. What the
+    A storyboard gives the times that it asks for; a film, those that it really has. What the
     format cannot express is listed on standard error.
     """
     from echo_cli.files import output_errors, write_whole
@@ -52,12 +53,20 @@ def export(source: Source, to: To = None, output: Output = None, force: Force = 
         files = {path: text}
         if row.name == "longlive":
             files[path.with_suffix(".yaml")] = longlive.switch_frames(cut)
-        if not force and (there := next((one for one in files if one.exists()), None)):
-            raise OutputError(f"{there} exists", "Use --force to overwrite it, or choose another name with -o.")
+        _check(files, source, force)
         with output_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         for one, content in files.items():
             write_whole(one, content)
+
+
+def _check(files: Iterable[Path], source: str, force: bool) -> None:
+    """An error if a file would be overwritten unasked, or what is exported in any case."""
+    for path in filter(Path.exists, files):
+        if path.resolve() == Path(source).resolve():
+            raise OutputError(f"{path} is what is exported, and would be overwritten", "Choose another name with -o.")
+        if not force:
+            raise OutputError(f"{path} exists", "Use --force to overwrite it, or choose another name with -o.")
 
 
 def _by_suffix(output: str | None) -> str:
@@ -76,12 +85,15 @@ def _by_suffix(output: str | None) -> str:
 
 def _cut(source: str) -> tuple["Cut", tuple[str, ...]]:
     """The film that a file describes, and what was left out of a file that had to be imported."""
+    from echo_cli.cli.show import trace_named
     from echo_cli.formats.storyboard import cut_of
     from echo_cli.render import manifest
     from echo_cli.render.source import read_board
     from echo_cli.storyboard.document import STDIN
     from echo_cli.storyboard.rules import Rules
     from echo_cli.trace.reader import is_trace
+    from echo_cli.video.encoding import CONTAINERS
+    from echo_cli.video.target import SUFFIXES
 
     if source == STDIN:
         return _cut_of_stdin()
@@ -92,6 +104,8 @@ def _cut(source: str) -> tuple["Cut", tuple[str, ...]]:
         return _as_made(path), ()
     if content := manifest.read(path):
         return _as_made(_named_in(content, path.parent)), ()
+    if path.suffix.lower() in (*CONTAINERS, *SUFFIXES):
+        return _as_made(_there(trace_named(source) or path)), ()
     board, notes = read_board(source, Rules())
     return cut_of(board), notes
 
@@ -121,11 +135,24 @@ def _as_made(trace: Path, data: bytes | None = None) -> "Cut":
     from echo_cli.formats.storyboard import cut_of_trace
     from echo_cli.trace.reader import read_trace
 
-    cut = cut_of_trace(read_trace(trace, data).header, trace.parent)
+    header = read_trace(trace, data).header
+    cut = cut_of_trace(header, trace.parent)
+    if cut.film and header.film.video:
+        cut = replace(cut, sound=_heard(trace.parent / header.film.video))
     if not any(shot.subtitle for shot in cut.shots) and _subtitled(trace):
         lost = Note("the film", "its subtitles, which the trace of an earlier version does not hold")
         return replace(cut, notes=(*cut.notes, lost))
     return cut
+
+
+def _heard(film: Path) -> bool:
+    from echo_cli.video import sound, still
+
+    try:
+        sound.look(film)
+    except still.Unusable:
+        return False
+    return True
 
 
 def _subtitled(trace: Path) -> bool:

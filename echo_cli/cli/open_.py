@@ -9,14 +9,14 @@ import typer
 from echo_cli.cli.options import Debug, Quiet
 
 Film = Annotated[str, typer.Argument(
-    metavar="FILM", show_default=False, help="An MP4 or a pattern such as frames/%06d.png; its trace is beside it.")]
+    metavar="FILM", show_default=False, help="A film or a pattern such as frames/%06d.png; its trace is beside it.")]
 
 
 def open_(film: Film, quiet: Quiet = False, debug: Debug = False) -> None:
     """Show a film and the report of its memory in the browser.
 
-    The report is written beside the film as NAME.html and has the film in it. Where there is no desktop, nothing is
-    opened; the paths are printed either way.
+    The report is written beside the film as NAME.html, and shows the film if browsers play its kind: MP4 and WebM.
+    Where there is no desktop, nothing is opened; the paths are printed either way.
     """
     from echo_cli.cli.show import show, trace_of, write_report
 

@@ -23,7 +23,7 @@ def write_report(trace_path: Path) -> Path:
 def trace_of(name: str) -> Path:
     """The trace of a film that is named by its file, its trace, its manifest, its storyboard, or what these have in
     common."""
-    trace = _named(name)
+    trace = trace_named(name)
     if trace is None:
         raise UsageError(f"{name} is not a film", "Name a film that `echo-cli generate` rendered, or its trace.")
     if not trace.exists():
@@ -37,11 +37,11 @@ def trace_beside(file: Path) -> Path:
     from echo_cli.files import partial
     from echo_cli.trace.reader import is_trace
 
-    trace = None if is_trace(file) else _named(str(file))
+    trace = None if is_trace(file) else trace_named(str(file))
     return trace if trace and (trace.exists() or partial(trace).exists()) else file
 
 
-def _named(name: str) -> Path | None:
+def trace_named(name: str) -> Path | None:
     """Where the trace of a film lies, if there is one of that name."""
     from echo_cli.render.outputs import outputs_of
 

@@ -61,6 +61,7 @@ class Cut:
     size: tuple[int, int] | None = None
     notes: tuple[Note, ...] = ()
     film: str | None = None  # the address of the film, if it is made: each shot is a part of it
+    sound: bool = False  # whether that film has any
     ids: tuple[str, ...] = field(default=())
 
     def named(self) -> "Cut":

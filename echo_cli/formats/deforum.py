@@ -36,6 +36,8 @@ def read(value: Value, fps: float | None = None, frames: int | None = None) -> l
     rate = fps or float(_number(value, "fps", 1, 240) or schedules.RATE)
     cut = schedules.film(pairs, value.source, rate, frames or int(_number(value, "max_frames", 1, 10**9) or 0) or None)
     notes = [*cut.notes, *_camera(value)]
+    if value.has("fps"):
+        notes.append(Note("fps", f"the frame rate of {rate:g}; frames are counted by it, and the film has the model's"))
     if negative:
         notes.append(Note("animation_prompts_negative", f"the negative prompt: {negative}"))
     if others := [key for key in value.value if key not in (*_READ, *_CAMERA)]:

@@ -14,12 +14,15 @@ from echo_cli.storyboard.nouns import AUTO, Kind
 
 RATE = 24  # frames a second of timecodes when nobody says otherwise
 _RATES = (24, 25, 30, 48, 50, 60)  # that timecodes can count; films of other rates are written at RATE
+_CLOSE = 0.1  # 29.97 is counted as 30, 23.976 as 24
 _CODE = r"(\d{2}):(\d{2}):(\d{2})[:;](\d{2,3})"
 _EVENT = re.compile(
     rf"^\s*(\d{{1,6}})\s+(\S+)\s+(\S+)\s+(C|D|W\d{{3}}|K\S*)\s+(?:(\d{{1,3}})\s+)?{_CODE}\s+{_CODE}\s+{_CODE}\s+{_CODE}\s*$"
 )
 _NAME = re.compile(r"^\*\s*(FROM|TO) CLIP NAME:\s*(.*)$", re.IGNORECASE)
 _OURS = re.compile(r"^\*\s*ECHO (PROMPT|SUBTITLE|RECALL):\s?(.*)$")
+_PICTURES = re.compile("V|^B", re.IGNORECASE)  # tracks with pictures: V, V2, AA/V, and B for both
+_BLACK = "BL"  # the reel of black
 _MARKER = "recall:"  # how the marker of a recall begins
 _KNOWN = re.compile(rf"FCM:|\* ECHO RATE:|\* LOC: \S+ +MAGENTA +{_MARKER}")  # what says nothing more
 _WIDTH = 70
@@ -29,6 +32,7 @@ _WIDTH = 70
 class _Event:
     line: int
     number: str
+    reel: str
     kind: str
     start: int
     stop: int
@@ -55,21 +59,21 @@ def read(text: str, source: str, fps: float | None = None) -> list[Cut]:
 
 def _said_rate(text: str) -> float | None:
     """The rate that our own files say in a comment."""
-    match = re.search(r"^\* ECHO RATE: (\d{2})$", text, re.MULTILINE)
-    return float(match[1]) if match and int(match[1]) >= 1 else None
+    match = re.search(r"^\* ECHO RATE: (\d{2}(?:\.\d{1,6})?)$", text, re.MULTILINE)
+    return float(match[1]) if match and float(match[1]) >= 1 else None
 
 
 def _events(text: str, source: str, rate: float, notes: list[Note]) -> tuple[str | None, list[_Event]]:
     title, events, dropping = None, [], False
     for number, line in enumerate(lines_of(text), start=1):
         if match := _EVENT.match(line):
-            if not match[3].upper().startswith(("V", "B")):
+            if not _PICTURES.search(match[3]):
                 notes.append(Note(f"line {number}", f"event {match[1]} on track {match[3]}"))
                 continue
             dropping = dropping or ";" in line
             codes = [_frames(match.groups()[index : index + 4], rate, dropping, source, number)
                      for index in (5, 9, 13, 17)]
-            events.append(_Event(number, match[1], match[4][0], codes[2], codes[3]))
+            events.append(_Event(number, match[1], match[2], match[4][0], codes[2], codes[3]))
             if len(events) > MOST_SHOTS:
                 raise refuse(source, f"more than {MOST_SHOTS:,} events", number)
         elif line.startswith("FCM:"):
@@ -103,11 +107,14 @@ def _shots(events: list[_Event], source: str, rate: float, notes: list[Note]) ->
                 Note(f"line {event.line}", f"{abs(gap):g} s {'without a clip' if gap > 0 else 'that overlap'}")
             )
         end = event.stop
+        if event.reel.upper() == _BLACK:
+            notes.append(Note(f"line {event.line}", f"{(event.stop - event.start) / rate:g} s of black"))
+            continue
         if event.kind in "WK":
             notes.append(Note(f"line {event.line}", "a wipe or key; it is read as a cut"))
         shots.append(_shot(event, source, rate, first=not shots))
     if not shots:
-        raise refuse(source, "every event of this file has no length")
+        raise refuse(source, "every event of this file is black or has no length")
     return shots
 
 
@@ -142,9 +149,10 @@ def _frames(parts: tuple[str, ...], rate: float, dropping: bool, source: str, li
 
 def write(cut: Cut) -> tuple[str, list[Note]]:
     """Record times begin at one hour, as editors expect; a comment says the rate that timecodes count."""
-    rate = int(cut.fps) if cut.fps in _RATES else RATE
+    rate = next((each for each in _RATES if cut.fps and abs(each - cut.fps) < _CLOSE), RATE)
+    real = Fraction(cut.fps) if cut.fps and abs(rate - cut.fps) < _CLOSE else Fraction(rate)  # what timecodes count
     lines = [f"TITLE: {' '.join((cut.title or 'film').split())[:_WIDTH]}", "FCM: NON-DROP FRAME", ""]
-    edges = [round(time * rate) for time in starts_of(cut.shots)]
+    edges = [round(time * real) for time in starts_of(cut.shots)]
     for number, (name, shot) in enumerate(zip(cut.ids, cut.shots, strict=True), start=1):
         start, stop = edges[number - 1], edges[number]
         half = min(rate // 4, stop - start)
@@ -153,11 +161,12 @@ def write(cut: Cut) -> tuple[str, list[Note]]:
             " ".join(code(frame, rate) for frame in pair)
             for pair in ((start, stop) if cut.film else (0, stop - start), (start + 3600 * rate, stop + 3600 * rate))
         )
-        lines.append(f"{number:03}  AX       V     {effect} {source} {record}")
+        track = "B" if cut.sound else "V"  # both, or video
+        lines.append(f"{number:03}  AX       {track}     {effect} {source} {record}")
         lines.append(f"* {'TO' if shot.continues else 'FROM'} CLIP NAME: {name}")
         if number == 1:
             lines += [f"* SOURCE FILE: {unquote(cut.film.rpartition('/')[2])}"] if cut.film else []
-            lines.append(f"* ECHO RATE: {rate}")
+            lines.append(f"* ECHO RATE: {float(real):.6g}")
         lines += [f"* ECHO PROMPT: {part}" for part in _wrapped(shot.prompt)]
         lines += [f"* ECHO SUBTITLE: {part}" for part in _wrapped(shot.subtitle or "")]
         if shot.recalls:

@@ -27,7 +27,9 @@ def is_ours(text: str) -> bool:
 def read(text: str, source: str) -> list[Cut]:
     """One film a project."""
     root = _tree(text, source)
-    spines = [(project, spine) for project in root.iter("project") for spine in project.iter("spine")]
+    # a spine within a spine is a storyline beside the film
+    spines = [(project, spine) for project in root.iter("project")
+              if (spine := next(project.iter("spine"), None)) is not None]
     if not spines:
         spines = [(root, spine) for spine in root.iter("spine")][:1]
     if not spines:
@@ -59,6 +61,8 @@ def _film(project: xml.Element, spine: xml.Element, source: str) -> Cut:
                 notes.append(Note(place, f"the transition '{kind}'; it is read as a dissolve"))
         elif item.tag == "gap":
             notes.append(Note(place, f"a gap of {float(_seconds(item, source, place)):g} s"))
+        elif item.tag in _CLIPS and item.get("enabled") == "0":
+            notes.append(Note(place, f"a disabled clip of {float(_seconds(item, source, place)):g} s"))
         elif item.tag in _CLIPS:
             shots.append(_shot(item, source, place, Kind.SMOOTH if smooth else Kind.HARD_CUT, bool(shots), notes))
             smooth = False
@@ -113,7 +117,7 @@ def write(cut: Cut) -> tuple[str, list[Note]]:
         length = max(1, round(shot.seconds / frame)) * frame
         items += _items(name, shot, offset, length, frame, cut.film is not None)
         offset += length
-    asset = f"\n    {_asset(cut.film, cut.title or 'film', offset)}" if cut.film else ""
+    asset = f"\n    {_asset(cut.film, cut.title or 'film', offset, cut.sound)}" if cut.film else ""
     text = _PROJECT.format(frame=_time(frame), size=size, asset=asset,
                            title=quoteattr(_plain(cut.title or "film")),
                            length=_time(offset), items="\n            ".join(items))
@@ -141,9 +145,10 @@ _PROJECT = '''<?xml version="1.0" encoding="UTF-8"?>
 '''
 
 
-def _asset(film: str, title: str, length: Fraction) -> str:
+def _asset(film: str, title: str, length: Fraction, sound: bool) -> str:
+    heard = ' hasAudio="1" audioSources="1" audioChannels="2" audioRate="48000"' if sound else ""
     return (f'<asset id="r2" name={quoteattr(_plain(title))} start="0s" duration="{_time(length)}" hasVideo="1" '
-            f'format="r1"><media-rep kind="original-media" src={quoteattr(film)}/></asset>')
+            f'format="r1"{heard}><media-rep kind="original-media" src={quoteattr(film)}/></asset>')
 
 
 def _items(name: str, shot: Shot, offset: Fraction, length: Fraction, frame: Fraction, made: bool) -> Iterator[str]:

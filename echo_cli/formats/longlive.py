@@ -148,10 +148,13 @@ def write_lines(cut: Cut) -> tuple[str, list[Note]]:
 
 
 def switch_frames(cut: Cut) -> str:
-    """The YAML file that belongs beside `write_lines`: when prompts change, and the length, in latent frames."""
-    edges: list[int] = []
+    """The YAML file that belongs beside `write_lines`: when prompts change, and the length, in latent frames. LongLive
+    makes whole blocks, and a film's first latent frame is one picture."""
+    blocks: list[int] = []
     time = Fraction(0)
     for shot in cut.shots:
         time += shot.seconds
-        edges.append(max(len(edges) + 1, round(time / _FRAME)))
-    return f"switch_frame_indices: {', '.join(map(str, edges[:-1]))}\nnum_output_frames: {edges[-1]}\n"
+        frames = (time * Fraction(_PLAIN.fps) + _PLAIN.frame_pictures - 1) / _PLAIN.frame_pictures
+        blocks.append(max(len(blocks) + 1, round(frames / _PLAIN.block_frames)))
+    edges = [str(block * _PLAIN.block_frames) for block in blocks]
+    return f"switch_frame_indices: {', '.join(edges[:-1])}\nnum_output_frames: {edges[-1]}\n"

@@ -17,6 +17,7 @@ from echo_cli.storyboard.sizes import LARGEST
 
 RATE = 16  # frames a second of what we write, when the film has no rate of its own
 _DISSOLVE = "SMPTE_Dissolve"
+_CLIP = "Clip.2"  # what we write
 _RECALL = "recall:"  # how the marker of a recall begins
 _PLAIN_NAME = re.compile(r"\.(mov|mp4|mxf|avi|mkv|png|jpe?g|exr|wav)$", re.IGNORECASE)
 
@@ -63,8 +64,9 @@ def _shots(track: Value, notes: list[Note]) -> list[Shot]:
                 notes.append(Note(item.place, f"the transition '{kind}'; it is read as a dissolve"))
             continue
         seconds = _seconds(item)
-        if schema == "Gap":
-            notes.append(Note(item.place, f"a gap of {float(seconds):g} s"))
+        if schema == "Gap" or item.value.get("enabled") is False:
+            what = "a gap" if schema == "Gap" else "a disabled clip"
+            notes.append(Note(item.place, f"{what} of {float(seconds):g} s"))
         else:
             if schema not in ("Clip", "Stack", "Track"):
                 notes.append(Note(item.place, f"'{schema}' is read as a clip"))
@@ -144,7 +146,7 @@ def _plain_size(value: Any) -> tuple[int, int] | None:
 
 
 def write(cut: Cut) -> tuple[str, list[Note]]:
-    """A timeline with one video track."""
+    """A timeline with one video track, and one of sound beside it if the film that was made has any."""
     rate = cut.fps or RATE
     children: list[dict[str, Any]] = []
     times = starts_of(cut.shots)
@@ -155,15 +157,21 @@ def write(cut: Cut) -> tuple[str, list[Note]]:
             children.append({"OTIO_SCHEMA": "Transition.1", "name": "", "metadata": {},
                              "transition_type": _DISSOLVE, "in_offset": edge, "out_offset": edge})
         children.append(_clip(name, shot, begins if cut.film else Fraction(0), rate, media))
-    track = {"OTIO_SCHEMA": "Track.1", "name": "film", "kind": "Video", **_composition(children)}
+    tracks = [_track("Video", children)]
+    if cut.sound:
+        tracks.append(_track("Audio", [child for child in children if child["OTIO_SCHEMA"] == _CLIP]))
     timeline = {
         "OTIO_SCHEMA": "Timeline.1",
         "name": cut.title or "",
         "metadata": _metadata(fps=cut.fps, seed=cut.seed, size=list(cut.size) if cut.size else None),
         "global_start_time": None,
-        "tracks": {"OTIO_SCHEMA": "Stack.1", "name": "tracks", **_composition([track])},
+        "tracks": {"OTIO_SCHEMA": "Stack.1", "name": "tracks", **_composition(tracks)},
     }
     return json.dumps(timeline, ensure_ascii=False, indent=2) + "\n", []
+
+
+def _track(kind: str, children: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"OTIO_SCHEMA": "Track.1", "name": "film", "kind": kind, **_composition(children)}
 
 
 def _composition(children: list[dict[str, Any]]) -> dict[str, Any]:
@@ -186,7 +194,7 @@ def _media(film: str | None, seconds: Fraction, rate: float) -> dict[str, Any]:
 
 def _clip(name: str, shot: Shot, begins: Fraction, rate: float, media: dict[str, Any]) -> dict[str, Any]:
     return {
-        "OTIO_SCHEMA": "Clip.2",
+        "OTIO_SCHEMA": _CLIP,
         "name": name,
         "enabled": True,
         "source_range": _span(begins, shot.seconds, rate),

@@ -140,12 +140,15 @@ _ROWS = (
 
 FORMATS: Table[Format] = Table("echo_cli.formats", Format, {row.name: row for row in _ROWS})
 _ALSO = {"deforum": "schedule", "fizznodes": "schedule", "webvtt": "vtt"}  # other names that people know formats by
+_JSON = re.compile(r"""\s*(\{|\[\s*([]{["\d-]|true|false|null|$))""")
+_KNOWN_AS = {"schedule": ("deforum", "fizznodes")}  # formats that nobody knows by our name for them
 _SCENES = re.compile(r"""^(\{.*)?["']?scenes["']?\s*:""", re.MULTILINE)  # a key that every storyboard has
 
 
 def names(*, reads: bool) -> list[str]:
     """What can be imported (or exported); formats of other packages are listed unseen, so that none is loaded."""
-    return [name for name in FORMATS if name not in FORMATS.own or _can(FORMATS.own[name], reads)]
+    able = [name for name in FORMATS if name not in FORMATS.own or _can(FORMATS.own[name], reads)]
+    return [known for name in able for known in _KNOWN_AS.get(name, (name,))]
 
 
 def exported_by(suffix: str) -> list[str]:
@@ -195,7 +198,7 @@ def recognised(source: Source) -> Format:
     row = matching(source)
     if row:
         return row
-    if source.text.lstrip().startswith(("{", "[")):
+    if _JSON.match(source.text):
         read_json(source.text, source.name)  # where the JSON is broken is the better answer
     if not source.text.strip():
         raise refuse(source.name, "the file is empty", hint="Check that this is the right file.")

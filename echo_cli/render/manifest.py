@@ -16,6 +16,7 @@ from typing import Any
 from echo_cli.errors import EchoError, OutputError, UsageError
 from echo_cli.files import parse_json, partial, publish, read_json, sha256, write_partial
 from echo_cli.render.outputs import ELSEWHERE, Outputs, outputs_of
+from echo_cli.storyboard.ends import read_end
 from echo_cli.trace.reader import read_trace
 from echo_cli.video.target import Output
 
@@ -135,7 +136,15 @@ def unnamed(outputs: Outputs) -> Path | None:
     folder = outputs.manifest.parent
     named = {os.path.abspath(folder / output["name"]) for output in existing["outputs"].values()}
     return next((path for path in outputs.companions if path != outputs.manifest and os.path.lexists(path)
-                 and os.path.abspath(path) not in named), None)
+                 and os.path.abspath(path) not in named and not _is_end(path, outputs)), None)
+
+
+def _is_end(path: Path, outputs: Outputs) -> bool:
+    """Whether it is the end of a version of the film before the one that is there."""
+    try:
+        return path == outputs.end and read_end(path).facts.film == outputs.film.path.name
+    except EchoError:
+        return False
 
 
 def trace_of(outputs: Outputs) -> str:

@@ -13,6 +13,7 @@ from echo_cli.cli.app import run
 from echo_cli.storyboard.parse import load
 from echo_cli.trace.reader import read_trace
 from tests.render import stage
+from tests.video.sounds import tone
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +29,7 @@ def film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Fraction]:
 def test_a_timeline_has_the_times_of_the_film_and_names_it(film: list[Fraction]) -> None:
     otio = pytest.importorskip("opentimelineio")
     spans = [(begins, ends - begins) for begins, ends in itertools.pairwise(film)]
-    for source in ("story.trace.json", "story.manifest.json"):
+    for source in ("story.trace.json", "story.manifest.json", "story.mp4"):
         assert run(["export", source, "-o", "cut.otio", "--force"]) == 0
         clips = list(otio.adapters.read_from_file("cut.otio").find_clips())
         assert [clip.name for clip in clips] == ["meadow", "desert", "again"]
@@ -46,6 +47,21 @@ def test_a_timeline_has_the_times_of_the_film_and_names_it(film: list[Fraction])
     clips = list(otio.adapters.read_from_file("cut.edl", rate=24).find_clips())
     assert [clip.source_range.start_time.value for clip in clips] == [round(begins * 24) for begins in film[:-1]]
     assert "* SOURCE FILE: story.mp4" in Path("cut.edl").read_text()
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_the_sound_of_a_film_is_in_its_timeline(heard: bool) -> None:
+    if heard:
+        tone(Path("a.wav"), 440, 3)
+        assert run(["generate", "story.yaml", "--scale", "1", "--quiet", "--force", "--audio", "a.wav"]) == 0
+    for name in ("cut.otio", "cut.fcpxml", "cut.edl"):
+        assert run(["export", "story.trace.json", "-o", name]) == 0
+    assert ('"kind": "Audio"' in Path("cut.otio").read_text()) is heard
+    assert ('hasAudio="1"' in Path("cut.fcpxml").read_text()) is heard
+    assert (" AX       B " in Path("cut.edl").read_text()) is heard
+    for name in ("cut.otio", "cut.fcpxml", "cut.edl"):
+        assert run(["import", name, "-o", "again.yaml", "--force"]) == 0
+        assert len(load("again.yaml").scenes) == 3
 
 
 def test_a_film_that_is_gone_leaves_its_times(film: list[Fraction]) -> None:

@@ -193,7 +193,14 @@ def test_export_by_suffix_or_by_name(capsys: pytest.CaptureFixture[str]) -> None
     assert run(["export", "film.yaml"]) == 2
     assert "Name one with --to" in capsys.readouterr().err
     assert run(["export", "film.yaml", "--to", "longlive", "-o", "lines.jsonl"]) == 0
-    assert "switch_frame_indices: 16, 40" in Path("lines.yaml").read_text()
+    assert "switch_frame_indices: 18, 42" in Path("lines.yaml").read_text()
+
+
+@pytest.mark.parametrize("words", [["--to", "longlive", "-o", "film.jsonl"], ["--to", "vtt", "-o", "./film.yaml"]])
+def test_what_is_exported_is_not_overwritten(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("film.yaml").write_text(text := "scenes: [{id: a, prompt: a red ball, duration: 1s}]")
+    assert run(["export", "film.yaml", *words, "--force"]) == 5
+    assert "film.yaml is what is exported" in capsys.readouterr().err and Path("film.yaml").read_text() == text
 
 
 def test_quiet_prints_nothing_but_the_storyboard_or_the_timeline(capsys: pytest.CaptureFixture[str]) -> None:

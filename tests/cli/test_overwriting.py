@@ -162,6 +162,15 @@ def test_an_edit_overwrites_nothing_that_the_film_before_did_not_write(
     assert run([*generate, *options]) == 0
 
 
+def test_the_end_of_an_earlier_version_is_replaced(place: Path) -> None:
+    generate = ["generate", "story.yaml", "--scale", "1", "--quiet"]
+    assert run([*generate, "--keep-end"]) == 0
+    before = Path("story.end").read_bytes()
+    Path("story.yaml").write_text(STORY.replace("0.5s", "3s"))
+    assert run(generate) == 0 and Path("story.end").read_bytes() == before
+    assert run([*generate, "--keep-end"]) == 0 and Path("story.end").read_bytes() != before
+
+
 @pytest.mark.parametrize("name", ["story.trace.json", "story.manifest.json"])
 def test_what_is_left_of_ours_may_be_overwritten(name: str, place: Path) -> None:
     generate = ["generate", "story.yaml", "--scale", "1", "--quiet"]

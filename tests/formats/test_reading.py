@@ -125,6 +125,7 @@ def test_a_settings_file_of_deforum_is_a_film_and_what_only_deforum_knows_is_lis
         "frame 200: the prompt after the last of 120 frames: oil painting, a late melon",
         "translation_z: the camera's curve 0: (1.75)",
         "zoom: the camera's curve 0: (1.0025+0.002*sin(1.25*3.14*t/30))",
+        "fps: the frame rate of 10; frames are counted by it, and the film has the model's",
         "animation_prompts_negative: the negative prompt: nsfw",
         "the settings: 3 of the image generator: sampler, steps, strength_schedule",
     ]
@@ -217,6 +218,39 @@ def test_markers_and_transitions_of_an_editor_are_listed() -> None:
     (fcp,) = films(text)[1]
     assert "spine item 5: the marker 'fix the sky'" in left_out(fcp)
     assert "spine item 2: the transition 'Star Dissolve'; it is read as a dissolve" in left_out(fcp)
+
+
+EDL = """TITLE: cut
+FCM: NON-DROP FRAME
+001  AX       {track:<5} C        00:00:00:00 00:00:01:00 01:00:00:00 01:00:01:00
+* FROM CLIP NAME: a cat
+002  BL       V     C        00:00:00:00 00:00:01:00 01:00:01:00 01:00:02:00
+003  AX       A2    C        00:00:00:00 00:00:01:00 01:00:00:00 01:00:01:00
+004  AX       V     C        00:00:00:00 00:00:01:00 01:00:02:00 01:00:03:00
+* FROM CLIP NAME: a dog
+"""
+
+
+@pytest.mark.parametrize("track", ["V", "V2", "B", "AA/V", "A2/V"])
+def test_events_with_pictures_are_shots_and_black_and_sound_are_not(track: str) -> None:
+    (cut,) = films(EDL.format(track=track), Options(fps=25))[1]
+    assert [(shot.prompt, shot.seconds) for shot in cut.shots] == [("a cat", 1), ("a dog", 1)]
+    assert [note.what for note in cut.notes] == ["event 003 on track A2", "1 s of black"]
+
+
+def test_what_stands_beside_the_spine_is_no_film_and_what_is_disabled_no_scene() -> None:
+    storyline = '<spine lane="1" offset="1s"><asset-clip name="aside" duration="1s"/></spine>'
+    (cut,) = films(
+        '<fcpxml version="1.9"><library><event><project name="p"><sequence><spine>'
+        f'<clip name="a cat" duration="2s">{storyline}</clip><clip name="a dog" duration="2s"/>'
+        '<clip name="no" duration="3s" enabled="0"/></spine></sequence></project></event></library></fcpxml>')[1]
+    assert [shot.prompt for shot in cut.shots] == ["a cat", "a dog"]
+    assert {"<spine>", "a disabled clip of 3 s"} <= {note.what for note in cut.notes}
+    timeline = json.loads(files.OTIO)
+    items = timeline["tracks"]["children"][0]["children"]
+    next(item for item in items if item["OTIO_SCHEMA"].startswith("Clip"))["enabled"] = False
+    (whole,), (cut,) = (films(json.dumps(each))[1] for each in (json.loads(files.OTIO), timeline))
+    assert len(cut.shots) == len(whole.shots) - 1 and any("a disabled clip" in note.what for note in cut.notes)
 
 
 def test_a_recall_of_what_is_not_there_becomes_a_match() -> None:

@@ -1,5 +1,6 @@
 """What is written is read back: by ourselves, and by the libraries that editors use."""
 
+import itertools
 import json
 import sys
 import types
@@ -10,12 +11,15 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from echo_cli import plugins
+from echo_cli.formats import edl
 from echo_cli.formats.cut import Cut, Shot
 from echo_cli.formats.longlive import switch_frames
 from echo_cli.formats.storyboard import cut_of, written
 from echo_cli.formats.table import FORMATS, Format, Options, Source, exported_by
 from echo_cli.storyboard.canonical import canonical
+from echo_cli.storyboard.nouns import Geometry
 from echo_cli.storyboard.parse import parse
+from echo_cli.storyboard.timeline import timeline
 from echo_cli.video.subtitles import Caption, srt
 
 FILM = parse("""
@@ -101,7 +105,27 @@ def test_longlive_has_its_times_in_a_file_beside_it() -> None:
     row = FORMATS["longlive"]
     assert row.read
     (back,) = row.read(Source(written_as("longlive"), "file"), Options(times=switch_frames(cut)))
-    assert [shot.seconds for shot in back.shots] == [shot.seconds for shot in cut.shots]
+    assert all(abs(there.seconds - here.seconds) < 0.75 for there, here in zip(back.shots, cut.shots, strict=True))
+    assert switch_frames(back) == switch_frames(cut)
+
+
+def test_prompts_change_under_longlive_where_they_change_here() -> None:
+    film = timeline(FILM, Geometry())
+    edges = [film.frames_of(scene).stop for scene in range(len(film.spans))]
+    assert switch_frames(CUT) == (
+        f"switch_frame_indices: {', '.join(map(str, edges[:-1]))}\nnum_output_frames: {edges[-1]}\n")
+    short = replace(CUT, shots=tuple(replace(shot, seconds=Fraction(1, 16)) for shot in CUT.shots[:3]))
+    assert switch_frames(short) == "switch_frame_indices: 3, 6\nnum_output_frames: 9\n", "each has a block"
+
+
+@pytest.mark.parametrize(("fps", "whole"), [(29.97, 30), (30000 / 1001, 30), (59.94, 60), (24000 / 1001, 24), (25, 25)])
+def test_timecodes_count_the_pictures_of_the_film(fps: float, whole: int) -> None:
+    edges = [Fraction(pictures) / Fraction(repr(fps)) for pictures in (0, 33, 69)]
+    shots = tuple(replace(shot, seconds=ends - begins)
+                  for shot, (begins, ends) in zip(CUT.shots, itertools.pairwise(edges), strict=False))
+    text = written_as("edl", replace(CUT, fps=fps, shots=shots, ids=CUT.ids[:2], film="file:///film.mp4"))
+    assert f"{edl.code(33, whole)} {edl.code(69, whole)}" in text
+    assert [round(shot.seconds * Fraction(repr(fps))) for shot in read_back("edl", text).shots] == [33, 36]
 
 
 def test_chapters_begin_at_zero() -> None:
