@@ -79,8 +79,20 @@ class Session:
         """The film, or None if it was there already. `ready` is called between loading and making, if it is made. Its
         seconds count from now, or from when the caller `began`, without waiting for another process."""
         began = time.monotonic() if began is None else began
+        until, waited = time.monotonic() + job.request.wait, 0.0
+        while True:
+            waited += self._wait_for_writer(job, interruption, until)
+            try:
+                return self._make(job, progress, interruption, ready, began + waited)
+            except Held:  # by a process that began while this one loaded the model
+                if time.monotonic() >= until or interruption.by is not None:
+                    raise
+            wait(1.0, interruption)
+            waited += 1.0
+
+    def _make(self, job: Job, progress: Progress, interruption: Interruption, ready: Callable[[Loaded], None],
+              began: float) -> Made | None:
         weights = None if self._given else self.weights(job)
-        began += self._wait_for_writer(job, interruption)
         if weights is not None:
             if not needed(job, weights):
                 return None
@@ -128,12 +140,11 @@ class Session:
             self._hashes[wanted] = KnownWeights(weights, known_decoder(model, pictures)) if weights else None
         return self._hashes[wanted]
 
-    def _wait_for_writer(self, job: Job, interruption: Interruption) -> float:
+    def _wait_for_writer(self, job: Job, interruption: Interruption, until: float) -> float:
         """Returns the seconds that it waited."""
         if job.outputs.base is None:
             return 0.0
         work, began = Work(job.outputs), time.monotonic()
-        until = began + job.request.wait
         while time.monotonic() < until and interruption.by is None:
             try:
                 check_free(work.lock, work.film)
