@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 from echo_cli import __version__
-from echo_cli.errors import EchoError, OutOfMemory, UsageError
+from echo_cli.errors import EchoError, OutOfMemory, OutputError, UsageError
 from echo_cli.files import REASONS, output_error
 
+_PATHS = {errno.ENAMETOOLONG: "Check the path.", errno.EACCES: "Check the path and its permissions."}
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -21,9 +22,10 @@ def known(error: BaseException) -> EchoError | None:
     if isinstance(error, EchoError):
         return error
     if isinstance(error, OSError) and error.errno in _FULL:
-        return output_error(error, Path(error.filename or "standard output"))
-    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG and error.filename:
-        return UsageError(f"{os.fsdecode(error.filename)}: {REASONS[error.errno][0]}", "Check the path.")
+        return output_error(error, Path(error.filename)) if error.filename else OutputError(
+            f"cannot write standard output: {REASONS[error.errno][0]}", "Free some space.")
+    if isinstance(error, OSError) and error.errno in _PATHS and error.filename:
+        return UsageError(f"{os.fsdecode(error.filename)}: {REASONS[error.errno][0]}", _PATHS[error.errno])
     torch = sys.modules.get("torch")
     if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
         return OutOfMemory(f"out of memory: {error}".rstrip(": "),

@@ -1,10 +1,12 @@
 """The word that was probably meant; and errors pass from one process to another."""
 
+import errno
 import pickle
 
 import pytest
 
-from echo_cli.errors import Damaged, EchoError, ReaderGone, did_you_mean
+from echo_cli import faults
+from echo_cli.errors import Damaged, EchoError, Exit, ReaderGone, did_you_mean
 from echo_cli.storyboard.mistakes import Mark, Mistake, StoryboardError
 
 SPECIAL = {
@@ -25,6 +27,13 @@ def test_an_error_passes_between_processes_as_it_is(kind: type[EchoError]) -> No
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is kind and str(copy) == str(error)
     assert vars(copy) == vars(error) and copy.where == error.where
+
+
+def test_a_path_that_may_not_be_looked_at_is_no_fault_of_ours() -> None:
+    problem = faults.known(PermissionError(errno.EACCES, "Permission denied", "locked/x.edl"))
+    assert problem and (problem.exit_code, problem.message) == (Exit.USAGE, "locked/x.edl: permission denied")
+    full = faults.known(OSError(errno.ENOSPC, "No space left on device"))
+    assert full and full.message == "cannot write standard output: the disk is full" and full.hint == "Free some space."
 
 
 @pytest.mark.parametrize(("word", "known", "meant"), [

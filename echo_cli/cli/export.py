@@ -53,8 +53,8 @@ def export(source: Source, to: To = None, output: Output = None, force: Force = 
         files = {path: text}
         if row.name == "longlive":
             files[path.with_suffix(".yaml")] = longlive.switch_frames(cut)
-        _check(files, source, force)
         with output_errors(path):
+            _check(files, source, force)
             path.parent.mkdir(parents=True, exist_ok=True)
         for one, content in files.items():
             write_whole(one, content)

@@ -1,5 +1,6 @@
 """`import`: prompt files and timelines of other tools become storyboards."""
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +132,7 @@ def _write(films: "list[_Film]", output: str | None, name: str, force: bool, qui
     paths = [target / f"{film.stem}.yaml" if many else target for film in films]
     if doubled := next((path for path in paths if paths.count(path) > 1), None):
         raise UsageError(f"two of the files would become {doubled}", "Import them one by one, each with its own -o.")
-    if not force and (there := next((path for path in paths if path.exists()), None)):
+    if not force and (there := next(filter(os.path.exists, paths), None)):
         raise OutputError(f"{there} exists", "Use --force to overwrite it, or choose another name with -o.")
     for path, film in zip(paths, films, strict=True):
         with output_errors(path):

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from echo_cli.errors import EchoError, OutputError
-from echo_cli.files import partial
+from echo_cli.files import output_errors, partial
 from echo_cli.render import manifest
 from echo_cli.render.job import Job
 from echo_cli.render.lock import OneWriter, check_free
@@ -38,9 +38,15 @@ def needed(job: Job, weights: Weights) -> bool:
     """False if exactly this film is there and complete. An error says why it cannot be made: another film has its name
     (and is not an earlier version of it), another process is making it, an interrupted run of
     another film left its work there, or nothing can be written there."""
-    identity, outputs, force = job.identity(weights.weights_hash, weights.decoder_hash), job.outputs, job.request.force
-    if outputs.base is None:
+    if job.outputs.base is None:
         return True
+    identity = job.identity(weights.weights_hash, weights.decoder_hash)
+    with output_errors(job.outputs.film.path):
+        return _needed(job, identity)
+
+
+def _needed(job: Job, identity: Identity) -> bool:
+    outputs, force = job.outputs, job.request.force
     work = Work(outputs)
     if _finish(work, outputs, identity) or (not force and manifest.standing(outputs, identity) is Standing.DONE):
         _clear(work, job, identity)

@@ -56,9 +56,9 @@ def read(options: Mapping[str, Field]) -> Defaults:
 def files() -> list[Path]:
     """The project's file, in this folder or the nearest above it that has one, and the person's; those that exist."""
     here = Path.cwd()
-    project = next((path for folder in (here, *here.parents) if (path := folder / FILE).exists()), None)
+    project = next((path for folder in (here, *here.parents) if os.path.exists(path := folder / FILE)), None)
     personal = user_file()
-    return [path for path in dict.fromkeys((project, personal if personal.exists() else None)) if path]
+    return [path for path in dict.fromkeys((project, personal if os.path.exists(personal) else None)) if path]
 
 
 def user_file() -> Path:

@@ -70,6 +70,10 @@ class Outputs:
 
     def check_names(self) -> None:
         """What can be known without writing: files and folders have no others in their way, and the name can be one."""
+        with output_errors(self.film.path):
+            self._check_names()
+
+    def _check_names(self) -> None:
         folder = next(filter(os.path.isdir, (self.film.path, *self.companions)), None)
         if folder:
             raise OutputError(f"cannot write {folder}: it is a folder", "Choose another name with -o.")
@@ -79,7 +83,7 @@ class Outputs:
         if strange := next((path for path in self.existing() if os.path.exists(path) and not path.is_file()), None):
             raise OutputError(f"cannot write {strange}: it is a device or a pipe",
                               "Move it away, or choose another name with -o; --force overwrites files only.")
-        with output_errors(self.film.path), contextlib.suppress(FileNotFoundError):  # refuses a name that is too long
+        with contextlib.suppress(FileNotFoundError):  # refuses a name that is too long
             self.film.path.with_name(self.film.path.name + ".tmp" * bool(self.film.encoder)).lstat()
 
     def check_folder(self) -> None:
@@ -87,8 +91,8 @@ class Outputs:
         if self.manifest is None:
             return
         self.check_names()
-        folder = next(path for path in self.manifest.absolute().parents if path.exists())
         with output_errors(self.film.path):
+            folder = next(path for path in self.manifest.absolute().parents if path.exists())
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, "")
 
@@ -104,21 +108,22 @@ class Outputs:
                 trial.unlink()
 
 
-def outputs_of(output: str | None, stem: str) -> Outputs:
-    """What `-o` names. `stem` is the storyboard's own name, for when it names a folder or nothing."""
+def outputs_of(output: str | None, stem: str, option: str = "-o") -> Outputs:
+    """What `-o` names, or another option that decides the name. `stem` is the storyboard's own name, for when it names
+    a folder or nothing."""
     if output == "-":
         return Outputs(Stdout())
     path = Path(output or stem + MP4)
-    if (name := readable_name(str(path))) != str(path):
-        raise UsageError(f"-o {name}: this locale cannot decode the name, so no trace could record it",
-                         "Choose another name with -o, or set LC_ALL to the locale that the name was written in.")
     if output and (output.endswith("/") or os.path.isdir(path)):
         path = path / (stem + MP4)
+    if (name := readable_name(str(path))) != str(path):
+        raise UsageError(f"{option} {name}: this locale cannot decode the name, so no trace could record it", "Choose "
+                         f"another name with {option}, or set LC_ALL to the locale that the name was written in.")
     suffix = path.suffix.lower()
     if suffix in SUFFIXES:
         return _sequence(path)
     if suffix not in CONTAINERS and _KIND.fullmatch(suffix):
-        raise UsageError(f"-o {path}: {suffix} is not written here", _other_kinds(path))
+        raise UsageError(f"{option} {path}: {suffix} is not written here", _other_kinds(path, option))
     if os.path.exists(path) and not path.is_file():
         raise UsageError(f"-o {path}: is a device or a pipe, and a film has files beside it",
                          f"Write the film there by way of standard output: `-o - > {shlex.quote(str(path))}`.")
@@ -132,11 +137,11 @@ def readable_name(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _other_kinds(path: Path) -> str:
-    """What can be written, and how to get anything else from it."""
+def _other_kinds(path: Path, option: str) -> str:
+    """What can be written, and how to get anything else from it if one film is made."""
     written = (f"Films end in {', '.join(CONTAINERS)}, sequences of pictures in {', '.join(SUFFIXES)}, as in "
                "frames/%06d.png.")
-    if NUMBER.search(path.name):
+    if NUMBER.search(path.name) or option != "-o":
         return written
     return f"{written} For another kind let ffmpeg read the film: `-o - | ffmpeg -i - {shlex.quote(str(path))}`."
 

@@ -297,6 +297,10 @@ def test_storyboards_of_any_name(name: str, capsys: pytest.CaptureFixture[str]) 
     code = run(["generate", "--scale", "1", "--preset", "ultrafast", "--quiet", "--", name])
     if name == os.fsdecode(b"\xff.yaml"):
         assert code == 2 and r"\xff.mp4: this locale cannot decode the name" in capsys.readouterr().err
+        assert run(["generate", "--quiet", name, "-o", "films/"]) == 2
+        assert r"-o films/\xff.mp4: this locale cannot decode" in capsys.readouterr().err
+        assert run(["batch", name, "--plan"]) == 2
+        assert r"hint: Choose another name with --name, or" in capsys.readouterr().err
         assert run(["generate", "--scale", "1", "--preset", "ultrafast", "--quiet", name, "-o", "film"]) == 0
         assert json.loads(Path("film.manifest.json").read_text())["source"] == r"\xff.yaml"
         return

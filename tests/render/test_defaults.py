@@ -1,5 +1,7 @@
 """Defaults of the environment and of `echo.toml`: every option, in the right order, every mistake with its place."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -107,6 +109,19 @@ def test_every_mistake_of_a_file_is_told_with_its_line() -> None:
         "echo.toml:5:15: memory policy 'echo', 'smooth': 'recent_frames' must be a whole number of at least 0, not 'x'"]
     assert mistakes("seed = 1\ncrf = = 2\n") == ["echo.toml:2:7: invalid value"]
     assert mistakes("seed = [") == ["echo.toml:1:1: invalid value"]
+
+
+def test_a_folder_that_may_not_be_entered_has_no_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    project("seed = 1\n")
+    real = os.stat
+
+    def stat(path, *arguments, **options):
+        if os.fspath(path).endswith("echo.toml"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    assert defaults.files() == []
 
 
 def test_settings_of_a_person_are_not_those_of_the_projects_memory() -> None:

@@ -47,11 +47,11 @@ def outputs_for(source: str, board: Storyboard | None, name: str, folder: str) -
     if "}" in name.rpartition(".")[2]:  # no suffix in the template; a stem that ends like one does not count
         filled += ".mp4"
     path = Path(filled)
-    if path.is_absolute() or ".." in path.parts or path.stem.startswith(".") or not path.stem.strip():
+    if path.is_absolute() or ".." in path.parts or not path.stem.strip(". "):
         raise UsageError(
             f"--name {name}: '{filled}' is not a name inside the folder of the films", "Name the folder with --out-dir."
         )
-    return outputs_of(os.path.join(folder, filled), path.stem)
+    return outputs_of(os.path.join(folder, filled), path.stem, "--name")
 
 
 def check_distinct(named: Iterable[tuple[str, Outputs]]) -> None:

@@ -68,7 +68,7 @@ def test_what_is_no_name_is_refused(name: str, said: str) -> None:
     assert said in caught.value.message
 
 
-@pytest.mark.parametrize("name", ["../{stem}", "/tmp/{stem}", "a/../../{stem}", ".{stem}", " "])
+@pytest.mark.parametrize("name", ["../{stem}", "/tmp/{stem}", "a/../../{stem}", ".", " "])
 def test_a_name_stays_in_the_folder(name: str) -> None:
     with pytest.raises(UsageError, match="not a name inside the folder"):
         film(name)
