@@ -14,7 +14,7 @@ import typer
 
 from echo_cli.cli import complete
 from echo_cli.cli.messages import speak
-from echo_cli.render.defaults import NONE, Defaults, known, read
+from echo_cli.render.defaults import NONE, Defaults, known, read, said_where
 from echo_cli.render.options import Field, Option, Options, Panel, fields_of
 
 # Read by the error boundary, which sees the arguments even when they cannot be parsed.
@@ -56,6 +56,11 @@ class Given:
     typed: frozenset[str]
     defaults: Defaults
 
+    @property
+    def used(self) -> Defaults:
+        """Those of the options that the call does not name."""
+        return {name: default for name, default in self.defaults.items() if name not in self.typed}
+
     def source(self, field: Field, origins: Mapping[str, str]) -> str:
         """What decided an option of a film; `origins` are those of its job."""
         below = "default"
@@ -82,7 +87,8 @@ def takes(*kinds: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
             for film in made:
                 if isinstance(film, FilmOptions):
                     speak(film.progress)
-            return function(*made)
+            with said_where(given.used, film_options(*filter(_of_films, kinds)) if given.used else {}):
+                return function(*made)
 
         called.__name__, called.__doc__, called.__annotations__ = function.__name__, function.__doc__, {}
         called.__signature__ = signature_of(*kinds)  # type: ignore[attr-defined]  # what typer reads
@@ -102,7 +108,7 @@ def film_options(*kinds: type[Options]) -> dict[str, Field]:
 def _given(context: typer.Context, kinds: Sequence[type]) -> Given:
     typed = {name for name in context.params
              if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"}
-    films = [kind for kind in kinds if _of_films(kind)]
+    films = list(filter(_of_films, kinds))
     return Given(frozenset(typed), read(film_options(*films)) if films else NONE)
 
 

@@ -16,7 +16,7 @@ from echo_cli.cli.options import Debug, film_options
 from echo_cli.cli.streams import columns
 from echo_cli.errors import EchoError, Exit, UsageError
 from echo_cli.faults import known
-from echo_cli.render.defaults import NONE, Defaults, read
+from echo_cli.render.defaults import NONE, Defaults, read, said_where
 from echo_cli.storyboard.document import STDIN
 from echo_cli.storyboard.nouns import CONTINUE, Storyboard, Timeline
 from echo_cli.text import clock, plural
@@ -62,8 +62,12 @@ def validate(storyboards: Storyboards = None, model: Model = None, json: JsonLin
     if not storyboards:
         raise UsageError("no storyboard named",
                          hint="Name a file, as in `echo-cli validate FILE.yaml`, or - for standard input.")
-    defaults = read(film_options())
-    encoding_of(codec or "h264", crf, preset).check_choices()
+    defaults = read(options := film_options())
+    asked: dict[str, Any] = {"codec": codec, "crf": crf, "preset": preset}
+    used = {name: defaults[name] for name, value in asked.items() if value is None and name in defaults}
+    asked |= {name: default.value for name, default in used.items()}
+    with said_where(used, options):
+        encoding_of(asked["codec"] or "h264", asked["crf"], asked["preset"]).check_choices()
     failed, lacking, doubtful = 0, 0, 0
     for path in storyboards:
         try:

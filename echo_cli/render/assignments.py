@@ -60,7 +60,7 @@ def read_assignments(words: Sequence[str], policy: str, option: str = "--set ") 
             near = did_you_mean(key, settings, "memory.")
             groups = dict.fromkeys(name if name.count(".") == 1 else f"{name.rpartition('.')[0]}.…" for name in known)
             raise UsageError(f"{option}{word}: there is no setting '{key}' of {policy}{near}",
-                             None if near else f"Its settings are {', '.join(groups)}.")
+                             "Write NAME=VALUE" + ("." if near else f"; settings are {', '.join(groups)}."))
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError:

@@ -9,6 +9,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,6 +74,19 @@ def unknown_variables(options: Mapping[str, Field]) -> list[str]:
             if name.startswith(PREFIX) and name.removeprefix(PREFIX) not in names]
 
 
+@contextmanager
+def said_where(used: Defaults, options: Mapping[str, Field]) -> Iterator[None]:
+    """An error about an option that a default decided begins with the default's place: nobody typed the option."""
+    try:
+        yield
+    except UsageError as error:
+        for name, default in used.items():
+            option = options[name]
+            if error.message.startswith(tuple(f"{flag} " for flag in (*option.option.flags, option.flag))):
+                raise UsageError(f"{default.source}: {error.message}", error.hint) from None
+        raise
+
+
 def _in_environment(options: Mapping[str, Field]) -> Iterator[tuple[str, Default]]:
     for name, field in options.items():
         if text := os.environ.get(field.variable):
@@ -108,6 +122,8 @@ def _in_file(path: Path, options: Mapping[str, Field]) -> dict[str, Default]:
             mistakes.note(mark, f"there is no option '{key}'{_meant(name, options)}")
         elif name in defaults:
             mistakes.note(mark, f"'{name}' is given twice")
+        elif value == "":
+            mistakes.note(mark, f"'{key}' is empty; leave the line out")
         else:
             try:
                 checked = options[name].checked(value, path.parent)

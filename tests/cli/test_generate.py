@@ -695,6 +695,16 @@ def test_a_film_is_made_with_the_projects_defaults(capsys: pytest.CaptureFixture
     assert all(json.loads(line) for line in capsys.readouterr().err.splitlines())
     made = json.loads(Path("films/story.manifest.json").read_text())["identity"]
     assert made["settings"]["memory"]["policy"] == "window" and made["seed"] == 5
+    Path("echo.toml").write_text("seed = 3\ncrf = 99\n")
+    for command in ("generate", "validate"):
+        capsys.readouterr()
+        assert run([command, "story.yaml"]) == 2
+        assert capsys.readouterr().err.startswith("echo.toml:2: --crf 99: libx264 takes 0 to 51")
+        assert run([command, "story.yaml", "--crf", "98"]) == 2
+        assert capsys.readouterr().err.startswith("--crf 98: libx264 takes 0 to 51")
+    Path("echo.toml").write_text("model = ''\n")
+    assert run(["generate", "story.yaml"]) == 2
+    assert capsys.readouterr().err.startswith("echo.toml:1:1: 'model' is empty; leave the line out")
     Path("echo.toml").write_text("memroy = 1\n")
     assert generate() == 2
     assert capsys.readouterr().err.startswith("echo.toml:1:1: there is no option 'memroy' (did you mean 'memory'?)")
@@ -722,7 +732,7 @@ def test_settings_of_a_file_belong_to_the_memory_that_it_names(
 
 @pytest.mark.parametrize(("toml", "variables", "said"), [
     ("output = 'x.avi'\n", {}, "echo.toml:1: -o /"), ("", {"ECHO_OUTPUT": "x.avi"}, "ECHO_OUTPUT: -o x.avi: "),
-    ("\n[settings]\nkeyframes = 'x'\n", {}, "echo.toml:2: memory policy 'echo': 'keyframes' must be"),
+    ("\n[settings]\nkeyframes = 'x'\n", {}, "echo.toml:3:1: memory policy 'echo': 'keyframes' must be"),
     ("", {"ECHO_SETTINGS": "memory.keyframes=x"}, "ECHO_SETTINGS: memory policy 'echo': 'keyframes' must be"),
     ("\nsize = [1, 2]\n", {}, "echo.toml:2: model 'random-small' cannot make pictures of 1x2"),
     ("log_file = 3\n", {}, "echo.toml:1:1: --log-file 3: must be a path"),
