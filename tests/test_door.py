@@ -145,6 +145,9 @@ def test_mistakes_are_errors_with_a_hint(small: Path) -> None:
         with pytest.raises(echo_cli.EchoError) as caught:
             call()
         assert caught.value.exit_code == 2 and caught.value.message
+    twice = echo_cli.Storyboard(scenes=[echo_cli.Scene("a", "a red ball", 1)] * 2, size="96x64")  # as a file says it
+    with pytest.raises(echo_cli.EchoError, match="id 'a' belongs to another scene already; give each"):
+        echo_cli.generate(twice, "twice.mp4")
     with pytest.raises(TypeError, match=r"^generate\(\) got an unexpected keyword argument 'sede'$"):
         echo_cli.generate("story.yaml", sede=3)
     with pytest.raises(TypeError, match=r"^blocks\(\) missing a required argument: 'storyboard'$"):

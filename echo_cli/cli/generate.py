@@ -248,11 +248,12 @@ def _print_plan(job: "Job", here: bool | None, as_json: bool) -> None:
     doubts = [] if here is False else refuse_here(machine.problems(job), here)
     doubts = [*warnings_of(job), *doubts]
     there, (reuse, refusal) = [str(path) for path in job.outputs.existing()], foresee(job, Session())
+    planned = _planned(job)
     if here and refusal:
         raise refusal
     left = Work(job.outputs).read() if job.outputs.base else None
     if as_json:
-        print(json.dumps({**_planned(job), "existing": there, "reuse": reuse,
+        print(json.dumps({**planned, "existing": there, "reuse": reuse,
                           "refused": refusal and refusal.message,
                           "interrupted": left and {"block": left.block, "blocks": left.blocks},
                           "memory": machine.memory(job), "warnings": doubts}))

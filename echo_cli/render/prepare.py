@@ -6,6 +6,7 @@ Which storyboards are right depends on the models and memory policies that are i
 
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
@@ -126,9 +127,15 @@ def checked(storyboard: Storyboard, rules: Rules) -> Storyboard:
                          "Use text, numbers, lists and mappings.") from None
     try:
         return parse(text, storyboard.source, rules)
-    except StoryboardError as error:  # nobody has seen the lines of this text
-        raise UsageError("\n".join(f"{storyboard.source}: {mistake.message}" for mistake in error.mistakes),
+    except StoryboardError as error:
+        raise UsageError("\n".join(f"{storyboard.source}: {_unlined(mistake.message)}" for mistake in error.mistakes),
                          error.hint) from None
+
+
+def _unlined(message: str) -> str:
+    """A message without the lines of a text that nobody has seen."""
+    message = re.sub(r"the scene on line \d+", "another scene", message)
+    return re.sub(r" \((?:[\w ]+ on )?line \d+\)|, on line \d+", "", message)
 
 
 def _value(error: Exception) -> str:

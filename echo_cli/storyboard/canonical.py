@@ -22,7 +22,7 @@ def canonical(storyboard: Storyboard) -> dict[str, Any]:
         "seed": storyboard.seed or 0,
         "model": storyboard.model,
         "memory": _given(memory) or None,
-        "size": "x".join(map(str, storyboard.size)) if storyboard.size else None,
+        "size": _size(storyboard.size),
         "fps": storyboard.fps,
         "timing": storyboard.timing.value,
         "series": [series.path for series in storyboard.series] or None,
@@ -30,6 +30,10 @@ def canonical(storyboard: Storyboard) -> dict[str, Any]:
         "continue": _continued(storyboard.continued),
         "scenes": [scene_values(scene) for scene in storyboard.scenes],
     })
+
+
+def _size(size: tuple[int, int] | str | None) -> str | None:
+    return size if size is None or isinstance(size, str) else "x".join(map(str, size))
 
 
 def transition_name(scene: Scene) -> str | None:

@@ -260,6 +260,7 @@ def test_a_film_without_a_manifest_is_never_overwritten(capsys: pytest.CaptureFi
         (["--codec", "nope"], 2, "Unknown encoder 'nope'"),
         (["--preset", "warp"], 2, "warp"),
         (["-o", "film.avi"], 2, ".avi"),
+        (["--font", "no.ttf", "--subtitles", "burn", "--dry-run"], 2, "no.ttf: No such file"),
         (["-o", "-", "--json"], 2, "standard output"),
         (["-o", "-", "--subtitles", "srt"], 2, "subtitles"),
         (["--progress", "openjd", "--json"], 2, "standard output"),
