@@ -54,9 +54,9 @@ def init(
     if os.path.isdir(name):
         raise UsageError(f"{name}: is a folder", f"Name the storyboard in it: {Path(name) / 'story.yaml'}.")
     path = Path(name if name.lower().endswith((".yaml", ".yml")) else f"{name}.yaml")
+    if path.exists() and not force:
+        raise OutputError(f"{path} exists", "Use --force to overwrite it, or choose another name.")
     with output_errors(path, None):
-        if path.exists() and not force:
-            raise OutputError(f"{path} exists", "Use --force to overwrite it, or choose another name.")
         path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, storyboard(path, model, scenes), None)
     print(path)

@@ -17,6 +17,7 @@ from echo_cli.cli.streams import columns
 from echo_cli.errors import EchoError, Exit, UsageError
 from echo_cli.faults import known
 from echo_cli.render.defaults import NONE, Defaults, read, said_where
+from echo_cli.render.options import Field
 from echo_cli.storyboard.document import STDIN
 from echo_cli.storyboard.nouns import CONTINUE, Storyboard, Timeline
 from echo_cli.text import clock, plural
@@ -63,11 +64,7 @@ def validate(storyboards: Storyboards = None, model: Model = None, json: JsonLin
         raise UsageError("no storyboard named",
                          hint="Name a file, as in `echo-cli validate FILE.yaml`, or - for standard input.")
     defaults = read(options := film_options())
-    asked: dict[str, Any] = {"codec": codec, "crf": crf, "preset": preset}
-    used = {name: defaults[name] for name, value in asked.items() if value is None and name in defaults}
-    asked |= {name: default.value for name, default in used.items()}
-    with said_where(used, options):
-        encoding_of(asked["codec"] or "h264", asked["crf"], asked["preset"]).check_choices()
+    _check_encoding({"codec": codec, "crf": crf, "preset": preset}, defaults, options)
     failed, lacking, doubtful = 0, 0, 0
     for path in storyboards:
         try:
@@ -89,6 +86,13 @@ def validate(storyboards: Storyboards = None, model: Model = None, json: JsonLin
     if failed or (strict and doubtful):
         return Exit.USAGE
     return Exit.MISSING if lacking else Exit.DONE
+
+
+def _check_encoding(asked: dict[str, Any], defaults: Defaults, options: dict[str, Field]) -> None:
+    used = {name: defaults[name] for name, value in asked.items() if value is None and name in defaults}
+    chosen = {**asked, **{name: default.value for name, default in used.items()}}
+    with said_where(used, options):
+        encoding_of(chosen["codec"] or "h264", chosen["crf"], chosen["preset"]).check_choices()
 
 
 def check(path: str, model: str | None, here: bool | None, below: Defaults = NONE) -> dict[str, Any]:

@@ -8,16 +8,11 @@ from typing import NamedTuple
 from echo_cli.errors import EchoError, OutputError
 from echo_cli.models.registry import spec_named
 from echo_cli.render.decide import KnownWeights, refusal
-from echo_cli.render.facts import machine
-from echo_cli.render.film import threads_for
 from echo_cli.render.job import Job
 from echo_cli.render.manifest import Identity, Standing, standing, untouched
 from echo_cli.render.resume import Work
 from echo_cli.render.session import Session
-from echo_cli.render.snapshots import Edit
 from echo_cli.render.states import is_edit, open_ends, origin
-from echo_cli.rollout.plan import plan_without_model
-from echo_cli.runtime import Runtime
 
 
 class Foresight(NamedTuple):
@@ -63,7 +58,13 @@ def _skipped_or_reused(job: Job, weights: KnownWeights) -> str | None:
 
 
 def _reused(job: Job, identity: Identity) -> str | None:
-    """What `generate` says of an edit when it begins. The states are not read through."""
+    """What `generate` says of an edit when it begins. The states are not read through. Needs torch, unlike the rest."""
+    from echo_cli.render.facts import machine
+    from echo_cli.render.film import threads_for
+    from echo_cli.render.snapshots import Edit
+    from echo_cli.rollout.plan import plan_without_model
+    from echo_cli.runtime import Runtime
+
     runtime, spec, said = Runtime.choose(job.request.device, job.request.dtype), spec_named(job.model), list[str]()
     with threads_for(spec, runtime):
         policy = plan_without_model(job.policy, job.settings, spec, job.whole, open_ends(job),

@@ -243,7 +243,7 @@ def test_a_reader_that_goes_away_is_141_and_a_full_disk_is_5(arguments: str, unb
         full = tell("TOOL >/dev/full")
         assert full.returncode == Exit.OUTPUT
         assert full.stderr == ("cannot write standard output: the disk is full\n"
-                               "hint: Free some space, or write to another disk with -o.\n")
+                               "hint: Free some space.\n")
 
 
 def test_names_that_a_terminal_cannot_show_do_no_harm() -> None:

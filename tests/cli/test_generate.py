@@ -503,8 +503,9 @@ def wait_for_blocks(alive, trace: Path = Path("film.trace.json.partial")) -> Non
 
 
 def encoders(pid: int) -> list[int]:
-    """The ffmpegs that a process has started and not yet buried."""
-    return [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+    """The ffmpegs that a process has started and not yet buried; Python starts processes of its own."""
+    children = [child for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+    return [int(child) for child in children if "ffmpeg" in Path(f"/proc/{child}/comm").read_text()]
 
 
 def gone(pid: int) -> bool:
