@@ -44,7 +44,7 @@ class Place(Options):
     """Where a film that is only planned will be rendered."""
 
     here: Annotated[bool | None, Option(
-        help="When nothing is rendered: fail if it could not be here, or ignore the machine; by default, warn.",
+        help="When nothing is rendered: fail if it could not be made here, or ignore the machine; by default, warn.",
         panel=Panel.OUTPUT, flags=("--here/--elsewhere",))] = None
 
 
