@@ -28,7 +28,8 @@ class BatchRequest(FilmOptions):
     plan: Annotated[bool, Option(
         help="Print one command per film, for farms that schedule commands.", panel=Panel.OUTPUT)] = False
     fail_fast: Annotated[bool, Option(
-        help="Stop at the first failure; storyboards with mistakes are all reported.", panel=Panel.INTERRUPTION)] = False
+        help="Stop at the first failure; storyboards with mistakes are all reported.",
+        panel=Panel.INTERRUPTION)] = False
     retries: Annotated[int, Option(
         help="Retry a film up to N times after a failure that may be temporary.", panel=Panel.INTERRUPTION,
         metavar="N", least=0)] = 0
