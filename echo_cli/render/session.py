@@ -80,10 +80,17 @@ class Session:
         seconds count from now, or from when the caller `began`, without waiting for another process."""
         began = time.monotonic() if began is None else began
         until, waited = time.monotonic() + job.request.wait, 0.0
+        told = list[Loaded]()
+
+        def once(loaded: Loaded) -> None:  # though it may be tried again
+            if not told:
+                told.append(loaded)
+                ready(loaded)
+
         while True:
             waited += self._wait_for_writer(job, interruption, until)
             try:
-                return self._make(job, progress, interruption, ready, began + waited)
+                return self._make(job, progress, interruption, once, began + waited)
             except Held:  # by a process that began while this one loaded the model
                 if time.monotonic() >= until or interruption.by is not None:
                     raise

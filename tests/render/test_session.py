@@ -22,7 +22,7 @@ from echo_cli.render.job import Job
 from echo_cli.render.lock import OneWriter
 from echo_cli.render.progress import Progress
 from echo_cli.render.resume import Work
-from echo_cli.render.session import Session
+from echo_cli.render.session import Loaded, Session
 from echo_cli.render.signals import Interruption
 from tests.render import stage
 
@@ -292,3 +292,18 @@ def test_a_process_that_began_while_this_one_loaded_is_waited_for_too(
     assert outcome.status is (Status.MADE if patience else Status.HELD)
     if not patience:
         other.__exit__()
+
+
+def test_what_is_told_before_the_first_block_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited, told = film(tmp_path, wait=60.0), []
+    work = Work(waited.job.outputs)
+    other = OneWriter(work.lock, work.film)
+
+    def ready(loaded: Loaded) -> None:
+        told.append(loaded)
+        other.__enter__()
+
+    monkeypatch.setattr(session, "wait", lambda seconds, interruption: other.__exit__())
+    with Interruption() as interruption:
+        assert Session().make(waited.job, Progress(), interruption, ready)
+    assert len(told) == 1
