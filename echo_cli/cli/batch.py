@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from echo_cli.render.batch.outcome import Film, Outcome
     from echo_cli.render.batch.tally import Tally
     from echo_cli.render.defaults import Defaults
+    from echo_cli.render.foresight import Foresight
     from echo_cli.render.session import Session
     from echo_cli.render.signals import Interruption
 
@@ -50,8 +51,7 @@ def batch(request: BatchRequest, place: Place, answer: Answer, given: Given) -> 
         for film in waiting:
             report.expect(film, warnings(film.job.storyboard, film.job.spec, film.job.policy))
         if request.plan:
-            waiting, failures = (waiting, []) if place.here is False else _tried(waiting, place.here, report, session)
-            return _print_plan(waiting, [*bad, *failures], report, session)
+            return _plan(waiting, bad, place.here, report, session)
         stack.enter_context(teller)
         interruption = stack.enter_context(Interruption(teller.say, request.grace))
         for outcome in (*bad, *map(skipped, done)):
@@ -142,33 +142,41 @@ def _made(films: list["Film"], request: BatchRequest, tally: "Tally",
     yield from make_films(films, request, tally, interruption)
 
 
+def _plan(films: list["Film"], bad: list["Outcome"], here: bool | None, report: Report, session: "Session") -> Exit:
+    """Prints what would be rendered, and what stands in its way."""
+    from echo_cli.render.foresight import foresee
+
+    there = {film.number: foresee(film.job, session) for film in films}
+    able, failures = (films, []) if here is False else _tried(films, here, report, there)
+    return _print_plan(able, [*bad, *failures], report, there)
+
+
 def _tried(films: list["Film"], here: bool | None, report: Report,
-           session: "Session") -> tuple[list["Film"], list["Outcome"]]:
+           there: Mapping[int, "Foresight"]) -> tuple[list["Film"], list["Outcome"]]:
     """The films that this machine could render, and the failures of the others."""
     from echo_cli.render.batch.outcome import failed
     from echo_cli.render.checks import Machine, refuse_here
-    from echo_cli.render.foresight import foresee
 
     machine, able, failures = Machine(), [], []
     for film in films:
         try:
-            refusal = foresee(film.job, session).refusal
-            report.expect(film, refuse_here([*machine.problems(film.job), *filter(None, [refusal])], here))
+            refused = filter(None, [there[film.number].refusal])
+            report.expect(film, refuse_here([*machine.problems(film.job), *refused], here))
             able.append(film)
         except Exception as error:
             failures.append(failed(film.number, film.source, error))
     return able, failures
 
 
-def _print_plan(films: list["Film"], bad: list["Outcome"], report: Report, session: "Session") -> Exit:
+def _print_plan(films: list["Film"], bad: list["Outcome"], report: Report,
+                there: Mapping[int, "Foresight"]) -> Exit:
     """Prints the command of each film; a storyboard that cannot become one is reported and affects the exit code."""
     from echo_cli.render.batch.outcome import exit_code
     from echo_cli.render.batch.plan import command, line
-    from echo_cli.render.foresight import foresee
 
     commands = [(film, command(replace(film.job.request, output=film.job.outputs.film.path))) for film in films]
     for film, words in commands:  # only now: a name that a line cannot express is refused before the first line
-        if reuse := foresee(film.job, session).reuse:
+        if reuse := there[film.number].reuse:
             report.note(film, reuse)
         inputs = [str(each.file.absolute()) for each in film.job.inputs]
         row = {"job": film.number, "storyboard": film.source, "command": words,

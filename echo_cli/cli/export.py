@@ -32,8 +32,8 @@ def export(source: Source, to: To = None, output: Output = None, force: Force = 
            debug: Debug = False) -> None:
     """Write the timeline of a storyboard or of a film for an editor, a player or another tool.
 
-    A storyboard gives the times that it asks for; a film, those that it really has. What the
-    format cannot express is listed on standard error.
+    A storyboard gives the times that it asks for; a film, those that it really has. What the format cannot express is
+    listed on standard error.
     """
     from echo_cli.files import output_errors, write_whole
     from echo_cli.formats import longlive
@@ -41,6 +41,8 @@ def export(source: Source, to: To = None, output: Output = None, force: Force = 
 
     row = named(to or _by_suffix(output), reads=False)
     cut, notes = _cut(source)
+    if row.media and cut.film:
+        cut = replace(cut, sound=_heard(cut.film))
     assert row.write
     text, left = row.write(cut)
     if not quiet:
@@ -54,13 +56,13 @@ def export(source: Source, to: To = None, output: Output = None, force: Force = 
         if row.name == "longlive":
             files[path.with_suffix(".yaml")] = longlive.switch_frames(cut)
         with output_errors(path):
-            _check(files, source, force)
+            _check_targets(files, source, force)
             path.parent.mkdir(parents=True, exist_ok=True)
         for one, content in files.items():
             write_whole(one, content)
 
 
-def _check(files: Iterable[Path], source: str, force: bool) -> None:
+def _check_targets(files: Iterable[Path], source: str, force: bool) -> None:
     """An error if a file would be overwritten unasked, or what is exported in any case."""
     for path in filter(Path.exists, files):
         if path.resolve() == Path(source).resolve():
@@ -135,21 +137,22 @@ def _as_made(trace: Path, data: bytes | None = None) -> "Cut":
     from echo_cli.formats.storyboard import cut_of_trace
     from echo_cli.trace.reader import read_trace
 
-    header = read_trace(trace, data).header
-    cut = cut_of_trace(header, trace.parent)
-    if cut.film and header.film.video:
-        cut = replace(cut, sound=_heard(trace.parent / header.film.video))
+    cut = cut_of_trace(read_trace(trace, data).header, trace.parent)
     if not any(shot.subtitle for shot in cut.shots) and _subtitled(trace):
         lost = Note("the film", "its subtitles, which the trace of an earlier version does not hold")
         return replace(cut, notes=(*cut.notes, lost))
     return cut
 
 
-def _heard(film: Path) -> bool:
+def _heard(film: str) -> bool:
+    """Whether the film at an address has sound."""
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
     from echo_cli.video import sound, still
 
     try:
-        sound.look(film)
+        sound.look(Path(url2pathname(urlsplit(film).path)))
     except still.Unusable:
         return False
     return True

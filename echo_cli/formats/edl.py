@@ -149,8 +149,9 @@ def _frames(parts: tuple[str, ...], rate: float, dropping: bool, source: str, li
 
 def write(cut: Cut) -> tuple[str, list[Note]]:
     """Record times begin at one hour, as editors expect; a comment says the rate that timecodes count."""
-    rate = next((each for each in _RATES if cut.fps and abs(each - cut.fps) < _CLOSE), RATE)
-    real = Fraction(cut.fps) if cut.fps and abs(rate - cut.fps) < _CLOSE else Fraction(rate)  # what timecodes count
+    fps = cut.fps or RATE
+    rate = next((each for each in _RATES if abs(each - fps) < _CLOSE), None)
+    rate, real = (rate, Fraction(fps)) if rate else (RATE, Fraction(RATE))  # as timecodes name and as they count it
     lines = [f"TITLE: {' '.join((cut.title or 'film').split())[:_WIDTH]}", "FCM: NON-DROP FRAME", ""]
     edges = [round(time * real) for time in starts_of(cut.shots)]
     for number, (name, shot) in enumerate(zip(cut.ids, cut.shots, strict=True), start=1):

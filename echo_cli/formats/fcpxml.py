@@ -63,6 +63,7 @@ def _film(project: xml.Element, spine: xml.Element, source: str) -> Cut:
             notes.append(Note(place, f"a gap of {float(_seconds(item, source, place)):g} s"))
         elif item.tag in _CLIPS and item.get("enabled") == "0":
             notes.append(Note(place, f"a disabled clip of {float(_seconds(item, source, place)):g} s"))
+            smooth = False
         elif item.tag in _CLIPS:
             shots.append(_shot(item, source, place, Kind.SMOOTH if smooth else Kind.HARD_CUT, bool(shots), notes))
             smooth = False

@@ -57,6 +57,7 @@ class Format:
     recognise: Callable[[Source], bool] | None = None
     read: Callable[[Source, Options], list[Cut]] | None = None
     write: Callable[[Cut], tuple[str, list[Note]]] | None = None
+    media: bool = False  # whether what is written refers to the film's pictures and sound
 
 
 def _json(source: Source) -> Value:
@@ -77,6 +78,7 @@ _ROWS = (
         lambda s: fcpxml.is_ours(s.text),
         lambda s, o: fcpxml.read(s.text, s.name),
         fcpxml.write,
+        media=True,
     ),
     Format(
         "otio",
@@ -85,6 +87,7 @@ _ROWS = (
         lambda s: s.json is not None and otio.is_ours(s.json),
         lambda s, o: otio.read(_json(s)),
         otio.write,
+        media=True,
     ),
     Format(
         "scope",
@@ -118,6 +121,7 @@ _ROWS = (
         lambda s: edl.is_ours(s.text),
         lambda s, o: edl.read(s.text, s.name, o.fps),
         edl.write,
+        media=True,
     ),
     Format(
         "schedule",

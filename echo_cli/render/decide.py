@@ -36,8 +36,8 @@ class KnownWeights(NamedTuple):
 
 def needed(job: Job, weights: Weights) -> bool:
     """False if exactly this film is there and complete. An error says why it cannot be made: another film has its name
-    (and is not an earlier version of it), another process is making it, an interrupted run of
-    another film left its work there, or nothing can be written there."""
+    (and is not an earlier version of it), another process is making it, an interrupted run of another film left its
+    work there, or nothing can be written there."""
     if job.outputs.base is None:
         return True
     identity = job.identity(weights.weights_hash, weights.decoder_hash)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from echo_cli.errors import EchoError, OutputError
 from echo_cli.models.registry import spec_named
-from echo_cli.render.decide import KnownWeights, refusal
+from echo_cli.render.decide import refusal
 from echo_cli.render.job import Job
 from echo_cli.render.manifest import Identity, Standing, standing, untouched
 from echo_cli.render.resume import Work
@@ -16,45 +16,36 @@ from echo_cli.render.states import is_edit, open_ends, origin
 
 
 class Foresight(NamedTuple):
-    """That the film is there already, or what of an earlier version of it would be reused; and else why what is there
-    may not be replaced. Neither if there is nothing, or nobody can tell."""
+    """What a run would do with the film that is there. `reuse` says that the film would be skipped, or which part of an
+    earlier version would be reused; `refusal` is the error that would protect another film. Both are None if no film is
+    there, or if only loading the model can tell."""
 
     reuse: str | None = None
     refusal: OutputError | None = None
 
 
 def foresee(job: Job, session: Session) -> Foresight:
-    if job.outputs.base is None or not (any(job.outputs.precious()) or job.outputs.foreign()):
-        return Foresight()
+    outputs, force, film = job.outputs, job.request.force, job.outputs.film.path
     try:
+        if outputs.base is None or not (any(outputs.precious()) or outputs.foreign()):
+            return Foresight()
         weights = session.weights(job)
         if weights is None:
             return Foresight()
-        if reuse := _skipped_or_reused(job, weights):
-            return Foresight(reuse)
-        identity = job.identity(weights.weights_hash, weights.decoder_hash)
-        return Foresight(refusal=None if job.request.force else refusal(job, identity))
+        identity = job.identity(*weights)
+        if not force and standing(outputs, identity) is Standing.DONE:
+            return Foresight(f"{film} is there already, made from the same storyboard, weights and settings: "
+                             "it is skipped")
+        if not force and (error := refusal(job, identity)):
+            return Foresight(refusal=error)
+        if not is_edit(job, identity, untouched(outputs, job.source_name)):
+            return Foresight()
+        if force or outputs.scenes:
+            why = "--force" if force else "a film that keeps its scenes reuses nothing"
+            return Foresight(f"{film}: an earlier version is there; it is rendered from its beginning ({why})")
+        return Foresight(_reused(job, identity))
     except EchoError:  # said of the model, or when the film is rendered
         return Foresight()
-
-
-def _skipped_or_reused(job: Job, weights: KnownWeights) -> str | None:
-    if not any(job.outputs.precious()):
-        return None
-    film, identity = job.outputs.film.path, job.identity(weights.weights_hash, weights.decoder_hash)
-    if not job.request.force and standing(job.outputs, identity) is Standing.DONE:
-        return f"{film} is there already, made from the same storyboard, weights and settings: it is skipped"
-    if not job.request.force and refusal(job, identity):
-        return None
-    if not is_edit(job, identity, untouched(job.outputs, job.source_name)):
-        return None
-    if job.request.force or job.outputs.scenes:
-        why = "--force" if job.request.force else "a film that keeps its scenes reuses nothing"
-        return f"{film}: an earlier version is there; it is rendered from its beginning ({why})"
-    try:
-        return _reused(job, identity)
-    except EchoError:
-        return None
 
 
 def _reused(job: Job, identity: Identity) -> str | None:

@@ -1,5 +1,6 @@
 """The real command, from storyboard to files, with a model too small to be pretty; every exit code for its case."""
 
+import contextlib
 import json
 import os
 import re
@@ -505,7 +506,14 @@ def wait_for_blocks(alive, trace: Path = Path("film.trace.json.partial")) -> Non
 def encoders(pid: int) -> list[int]:
     """The ffmpegs that a process has started and not yet buried; Python starts processes of its own."""
     children = [child for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
-    return [int(child) for child in children if "ffmpeg" in Path(f"/proc/{child}/comm").read_text()]
+    return [int(child) for child in children if "ffmpeg" in program(child)]
+
+
+def program(pid: str) -> str:
+    """What a process runs; nothing if it has ended meanwhile."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/comm").read_text()
+    return ""
 
 
 def gone(pid: int) -> bool:

@@ -260,13 +260,19 @@ def test_an_outcome_says_only_what_there_is() -> None:
 
 
 @pytest.mark.parametrize("patience", [0.0, 60.0])
+@pytest.mark.parametrize("while_loading", [False, True])
 def test_a_film_that_another_process_makes_is_waited_for_or_held(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: float
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: float, while_loading: bool
 ) -> None:
+    """Whether the other has begun before, or while this one loads the model."""
     waited = film(tmp_path, wait=patience)
     work = Work(waited.job.outputs)
-    other = OneWriter(work.lock, work.film)
-    other.__enter__()
+    other, load = OneWriter(work.lock, work.film), Session.load
+    begins = iter([other.__enter__])
+    if while_loading:
+        monkeypatch.setattr(Session, "load", lambda *given: (next(begins, lambda: None)(), load(*given))[1])
+    else:
+        next(begins)()
     monkeypatch.setattr(session, "wait", lambda seconds, interruption: other.__exit__())  # it ends while we wait
     with Interruption() as interruption:
         outcome = attempts.make_film(Session(), waited, 0, Progress(), interruption)
@@ -274,23 +280,6 @@ def test_a_film_that_another_process_makes_is_waited_for_or_held(
         assert (outcome.status, outcome.exit_code) == (Status.MADE, 0)
     else:
         assert (outcome.status, outcome.exit_code) == (Status.HELD, 75) and "--wait" in outcome.hint
-        other.__exit__()
-
-
-@pytest.mark.parametrize("patience", [0.0, 60.0])
-def test_a_process_that_began_while_this_one_loaded_is_waited_for_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: float
-) -> None:
-    waited = film(tmp_path, wait=patience)
-    work = Work(waited.job.outputs)
-    other, load = OneWriter(work.lock, work.film), Session.load
-    begins = iter([other.__enter__])
-    monkeypatch.setattr(Session, "load", lambda *given: (next(begins, lambda: None)(), load(*given))[1])
-    monkeypatch.setattr(session, "wait", lambda seconds, interruption: other.__exit__())  # it ends while we wait
-    with Interruption() as interruption:
-        outcome = attempts.make_film(Session(), waited, 0, Progress(), interruption)
-    assert outcome.status is (Status.MADE if patience else Status.HELD)
-    if not patience:
         other.__exit__()
 
 
